@@ -1,0 +1,1 @@
+//! An OCI container registry: the library behind the `simple-registry` binary.

@@ -1,0 +1,3 @@
+//! The `simple-registry` command.
+
+fn main() {}
