@@ -1,1 +1,7 @@
 //! An OCI container registry: the library behind the `simple-registry` binary.
+//!
+//! `ARCHITECTURE.md` is the map: which module does what, and which may import which.
+
+pub mod action;
+pub mod identity;
+pub mod oci;
