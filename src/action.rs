@@ -55,7 +55,7 @@ pub struct Page<T> {
 pub enum Action {
     GetApiVersion,
     ListCatalog { page: Page<Name> },
-    ListTags { name: Name, page: Page<String> },
+    ListTags { name: Name, page: Page<Tag> },
     GetManifest { name: Name, reference: Reference, head: bool },
     PutManifest { name: Name, reference: Reference, tags: Vec<Tag> },
     DeleteManifest { name: Name, reference: Reference },
@@ -222,7 +222,7 @@ impl Action {
         if let Some(name) = front.strip_suffix("/tags").filter(|_| last == "list") {
             let name = name.parse()?;
             return match method {
-                "GET" | "HEAD" => Ok(Self::ListTags { name, page: query.page(|last| Ok(last.to_owned()))? }),
+                "GET" | "HEAD" => Ok(Self::ListTags { name, page: query.page(|last| Ok(last.parse()?))? }),
                 _ => wrong("GET, HEAD"),
             };
         }
