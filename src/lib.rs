@@ -3,5 +3,9 @@
 //! `ARCHITECTURE.md` is the map: which module does what, and which may import which.
 
 pub mod action;
+pub mod config;
 pub mod identity;
 pub mod oci;
+pub mod registry;
+pub mod storage;
+pub mod telemetry;
