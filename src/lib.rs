@@ -6,6 +6,7 @@ pub mod action;
 pub mod config;
 pub mod identity;
 pub mod oci;
+pub mod policy;
 pub mod registry;
 pub mod storage;
 pub mod telemetry;

@@ -201,7 +201,7 @@ impl Stream for ObjectStream {
             if self.left == 0 {
                 return Poll::Ready(None);
             }
-            if let Some(mut bytes) = self.chunk.next().filter(|bytes| !bytes.is_empty()) {
+            if let Some(mut bytes) = Iterator::next(&mut self.chunk).filter(|bytes| !bytes.is_empty()) {
                 bytes.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
                 self.left -= bytes.len() as u64;
                 return Poll::Ready(Some(Ok(bytes)));
