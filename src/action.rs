@@ -41,12 +41,18 @@ impl std::fmt::Display for UploadId {
 }
 
 /// A page of a list: at most `n` entries that sort after `last`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
     /// Entries wanted; the whole list, in pages of the server's size, where nothing is said.
     pub n: Option<usize>,
     /// The entry after which the page begins.
     pub last: Option<T>,
+}
+
+impl<T> Default for Page<T> {
+    fn default() -> Self {
+        Self { n: None, last: None }
+    }
 }
 
 /// One operation of the API, with its arguments.

@@ -3,7 +3,10 @@
 //! `ARCHITECTURE.md` is the map: which module does what, and which may import which.
 
 pub mod action;
+pub mod app;
+pub mod cli;
 pub mod config;
+pub mod http;
 pub mod identity;
 pub mod oci;
 pub mod policy;

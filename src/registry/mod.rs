@@ -26,7 +26,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use moka::sync::Cache;
 
 use self::{cache::Recent, manifests::TagHit, places::Place, session::Session};
@@ -186,6 +186,11 @@ impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Registry").field("options", &self.options).finish_non_exhaustive()
     }
+}
+
+/// Does several things, some at a time; their outcomes in order, or the first error.
+async fn several<T>(work: Vec<impl Future<Output = Result<T>>>) -> Result<Vec<T>> {
+    stream::iter(work).buffered(AT_A_TIME).try_collect().await
 }
 
 /// The body of a fact that says no more than who made it, and when.

@@ -5,9 +5,8 @@
 use std::{collections::HashMap, time::Instant};
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{AT_A_TIME, By, Error, Registry, Result, json, manifests::StoredManifest, now_ms};
+use super::{By, Error, Registry, Result, json, manifests::StoredManifest, now_ms, several};
 use crate::{
     oci::{Algorithm, Descriptor, Digest, Manifest, MediaType, Name, Reference, Tag},
     storage::{layout, layout::Ordinal},
@@ -74,10 +73,8 @@ impl Registry {
     ) -> Result<()> {
         let attempt = layout::attempt();
         let mut missing = self.pin_blobs(name, manifest, &digest, &attempt, by).await?;
-        let children = stream::iter(&manifest.children)
-            .map(|child| self.renew_child(name, child, &digest, &attempt, by))
-            .buffer_unordered(AT_A_TIME);
-        missing.extend(children.try_filter_map(async |child| Ok(child)).try_collect::<Vec<_>>().await?);
+        let children = manifest.children.iter().map(|child| self.renew_child(name, child, &digest, &attempt, by));
+        missing.extend(several(children.collect()).await?.into_iter().flatten());
         if !missing.is_empty() && !self.options.allow_missing_references {
             // in the order in which the manifest names them
             let order: HashMap<Digest, usize> =
@@ -95,8 +92,8 @@ impl Registry {
             let key = layout::referrer_version(name, subject, &digest, ordinal, true, &attempt);
             self.store.put(&key, json(&manifest.as_referrer(digest, size))).await?;
         }
-        let tags = stream::iter(tags).map(|tag| self.put_tag(name, tag, digest, ordinal, by));
-        tags.buffer_unordered(AT_A_TIME).try_collect::<()>().await
+        several(tags.iter().map(|tag| self.put_tag(name, tag, digest, ordinal, by)).collect()).await?;
+        Ok(())
     }
 
     /// Pins the manifest's blobs and makes sure of them; returns those that the repository does not have.
@@ -110,19 +107,14 @@ impl Registry {
         attempt: &str,
         by: &By,
     ) -> Result<Vec<Digest>> {
-        let rights = stream::iter(&manifest.blobs)
-            .map(async |blob| Result::Ok((blob, self.has(name, &blob.digest).await?)))
-            .buffered(AT_A_TIME);
-        let (here, missing): (Vec<_>, Vec<_>) =
-            rights.try_collect::<Vec<_>>().await?.into_iter().partition(|(_, has)| *has);
+        let rights = several(manifest.blobs.iter().map(|blob| self.has(name, &blob.digest)).collect()).await?;
+        let (here, missing): (Vec<_>, Vec<_>) = manifest.blobs.iter().zip(rights).partition(|(_, has)| *has);
         let mut missing: Vec<Digest> = missing.into_iter().map(|(blob, _)| blob.digest).collect();
         if !missing.is_empty() && !self.options.allow_missing_references {
             return Ok(missing);
         }
-        let pins = stream::iter(here)
-            .map(|(blob, _)| self.pin(name, blob, digest, attempt, by))
-            .buffer_unordered(AT_A_TIME);
-        missing.extend(pins.try_filter_map(async |blob| Ok(blob)).try_collect::<Vec<_>>().await?);
+        let pins = here.into_iter().map(|(blob, _)| self.pin(name, blob, digest, attempt, by));
+        missing.extend(several(pins.collect()).await?.into_iter().flatten());
         Ok(missing)
     }
 

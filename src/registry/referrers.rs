@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
-
-use super::{AT_A_TIME, Registry, Result};
+use super::{Registry, Result, several};
 use crate::{
     action::Page,
     oci::{Descriptor, Digest, Name},
@@ -46,21 +44,17 @@ impl Registry {
         loop {
             let listed = self.store.list(&layout::referrers(name, subject), after.as_deref(), KEYS).await?;
             let full = listed.len() == KEYS;
-            let mut newest: Vec<(Digest, String)> = Vec::new();
+            let mut newest: Vec<String> = Vec::new();
             let mut last = None;
             for entry in listed {
                 let Some(manifest) = layout::referrer_manifest(&entry.key) else { continue };
-                if last.replace(manifest) == Some(manifest) {
-                    continue;
+                let first = last.replace(manifest) != Some(manifest);
+                if first && layout::version(&entry.key).is_some_and(|version| version.there) {
+                    newest.push(entry.key);
                 }
-                newest.push((manifest, entry.key));
             }
-            let standing = newest.into_iter().filter(|(_, key)| layout::version(key).is_some_and(|version| version.there));
-            let mut descriptors = stream::iter(standing)
-                .map(async |(manifest, key)| Result::Ok((manifest, self.descriptor(&key).await?)))
-                .buffered(AT_A_TIME);
-            while let Some((manifest, descriptor)) = descriptors.try_next().await? {
-                let Some((descriptor, size)) = descriptor else { continue };
+            let descriptors = several(newest.iter().map(|key| self.descriptor(key)).collect()).await?;
+            for (descriptor, size) in descriptors.into_iter().flatten() {
                 if artifact_type.is_some_and(|wanted| descriptor.artifact_type.as_deref() != Some(wanted)) {
                     continue;
                 }
@@ -69,7 +63,6 @@ impl Registry {
                     return Ok(found);
                 }
                 bytes += size;
-                debug_assert_eq!(descriptor.digest, manifest);
                 found.descriptors.push(descriptor);
             }
             match last.filter(|_| full) {

@@ -25,7 +25,7 @@ use tracing::Instrument as _;
 
 pub use self::{
     error::{FaultKind, StorageError},
-    open::OpenError,
+    open::{Location, OpenError},
     write::ObjectWriter,
 };
 use crate::telemetry::Metrics;
