@@ -8,11 +8,11 @@
 
 CLIENT=$(basename "$0" .sh)
 # A repository that no earlier run has used, since the registry may be one that lives on.
-REPO="e2e/$CLIENT-$RANDOM$RANDOM"
+export REPO="e2e/$CLIENT-$RANDOM$RANDOM"
 begin
 need curl jq tar gzip sha256sum
 export HOME="$WORK/home" XDG_RUNTIME_DIR="$WORK/run"
-mkdir -p "$HOME" && mkdir -m 700 -p "$XDG_RUNTIME_DIR"
+mkdir "$HOME" && mkdir -m 700 "$XDG_RUNTIME_DIR"
 start_registry directory
 # An image layout whose tag v1 is an index of two platforms.
 LAYOUT="$WORK/layout"

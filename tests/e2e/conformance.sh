@@ -51,13 +51,13 @@ run_suite() {
 given=${REGISTRY:-}
 passed=0 failed=0
 for backend; do
-  # In a shell of its own, so that each backend has its own server, and its end.
   for version in dev 1.1; do
-    if (REGISTRY=$given; STARTED=(); begin; start_registry "$backend"; run_suite "$backend" "$version"); then
-      passed=$((passed + 1))
-    else
-      failed=$((failed + 1))
-    fi
+    # In a shell of its own, so that each run has an empty server; not as a condition, where `set -e` would not hold.
+    set +e
+    (set -e; REGISTRY=$given; begin; start_registry "$backend"; run_suite "$backend" "$version")
+    status=$?
+    set -e
+    if ((status == 0)); then passed=$((passed + 1)); else failed=$((failed + 1)); fi
   done
 done
 echo "$passed passed, $failed failed"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end suites need: Debian's packages (as root), and Go programs into ${E2E_TOOLS:-target/e2e-tools}.
-#   tests/e2e/install.sh [packages|tools]...      both, without arguments
+#   tests/e2e/install.sh [packages|tools|cargo-deny]...
+# Without arguments, packages and tools; cargo-deny is for the check of licences and sources in .ci/run.
 # What is there already stays as it is, so that a second run takes a moment.
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -67,10 +68,20 @@ tools() {
   done
 }
 
+cargo-deny() {
+  local began=$SECONDS
+  if command -v cargo-deny >/dev/null; then return; fi
+  # Unoptimised and without debugging information: its optimised build takes many times as long, and this one is quick enough.
+  CARGO_PROFILE_DEV_DEBUG=0 cargo install cargo-deny --version 0.20.2 --locked --debug \
+    --root "$E2E_TOOLS" --target-dir "$TARGET/cargo-deny" >&2
+  rm -rf "$TARGET/cargo-deny"
+  took "$began" "cargo-deny"
+}
+
 (($#)) || set -- packages tools
 for part; do
   case $part in
-    packages | tools) "$part" ;;
-    *) die "no such part: $part; they are 'packages' and 'tools'" ;;
+    packages | tools | cargo-deny) "$part" ;;
+    *) die "no such part: $part; they are 'packages', 'tools' and 'cargo-deny'" ;;
   esac
 done

@@ -5,8 +5,8 @@ set -euo pipefail
 
 # Not from `git rev-parse`: a copy of the tree without its repository must do, too.
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-export PROJECT
 E2E="$PROJECT/tests/e2e"
+export PROJECT E2E
 TARGET=${CARGO_TARGET_DIR:-$PROJECT/target}
 E2E_TOOLS=${E2E_TOOLS:-$TARGET/e2e-tools}
 # The daemons live in sbin, which is not on everyone's PATH.
@@ -139,7 +139,7 @@ make_bucket() {
 # start_registry directory|s3: leaves host:port in $REGISTRY. Where $REGISTRY is set already, that one is used as it is.
 start_registry() {
   local backend=$1
-  export REGISTRY
+  export REGISTRY BACKEND
   if [ -n "${REGISTRY:-}" ]; then
     BACKEND="$backend, as served by $REGISTRY"
     return
@@ -156,7 +156,6 @@ start_registry() {
   esac
   registry_config "$backend" "$port" >"$config"
   start "$log" "$binary" -c "$config" server
-  REGISTRY_PID=$PID
   REGISTRY="127.0.0.1:$port"
   wait_until simple-registry "$PID" "$log" curl -sf "http://$REGISTRY/healthz"
 }

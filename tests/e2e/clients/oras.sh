@@ -36,8 +36,10 @@ oras cp --from-oci-layout --to-plain-http "$LAYOUT:v1" "$image:v1" >&2
 same "the image" "$INDEX" "$(served_digest "$REPO" v1)"
 oras cp --from-plain-http --to-oci-layout "$image:v1" "$WORK/back:v1" >&2
 check_layout "$WORK/back" "$INDEX"
-same "tags" "data v1" "$(oras repo tags --plain-http "$image" | sort | xargs)"
+has_line "tags" data "$(oras repo tags --plain-http "$image")"
 
 oras manifest delete --plain-http --force "$image@$sbom" >&2
 same "referrers after a delete" application/vnd.example.signature.v1 "$(discover "$image:data")"
+# Where a registry has no referrers API, oras keeps a list of them under a tag of its own.
+same "tags, at the end" "data v1" "$(oras repo tags --plain-http "$image" | sort | xargs)"
 echo "artifact with 2 referrers pushed, discovered, pulled, copied with them; index of 2 platforms there and back; referrer deleted"
