@@ -25,6 +25,7 @@ passed=0 failed=0
 for client; do
   began=$SECONDS
   log="$WORK/$client.log"
+  logged=$(registry_log_lines)
   if TMPDIR=$WORK timeout --kill-after=20 "$CLIENT_SECONDS" bash "$E2E/clients/$client.sh" >"$WORK/$client.out" 2>"$log" </dev/null; then
     passed=$((passed + 1))
     echo "ok $client: $(tail -n 1 "$WORK/$client.out") ($((SECONDS - began)) s)"
@@ -32,9 +33,10 @@ for client; do
     status=$?
     failed=$((failed + 1))
     echo "FAIL $client: exit code $status after $((SECONDS - began)) s; the end of its log:"
-    sed 's/^/    /' <(tail -n 30 "$WORK/$client.out" "$log")
+    tail -n 30 "$WORK/$client.out" "$log" | sed 's/^/    /'
+    echo "  and of what the registry logged meanwhile:"
+    registry_log_since "$logged" | sed 's/^/    /'
   fi
 done
-((failed == 0)) || registry_log_tail
 echo "$passed passed, $failed failed"
 ((failed == 0))

@@ -173,7 +173,10 @@ registry_config() {
   printf '[access_policy]\ndefault_allow = true\n\n[repository."*".access_policy]\ndefault_allow = true\n'
 }
 
-# registry_log_tail: what the server said last, where it is ours.
-registry_log_tail() {
-  [ ! -f "$WORK/registry.log" ] || { say "--- the end of the registry's log"; tail -n 40 "$WORK/registry.log" >&2; }
+# registry_log_lines: how many lines the server has logged so far, where it is ours.
+registry_log_lines() { if [ -f "$WORK/registry.log" ]; then wc -l <"$WORK/registry.log"; else echo 0; fi; }
+
+# registry_log_since LINES: the end of what it has logged after its first LINES lines.
+registry_log_since() {
+  [ ! -f "$WORK/registry.log" ] || tail -n "+$(($1 + 1))" "$WORK/registry.log" | tail -n 30
 }
