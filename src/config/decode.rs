@@ -97,7 +97,7 @@ fn s3_storage(storage: &mut Section<'_>) -> S3Storage {
     let s3 = S3Storage {
         access_key_id: table.required("access_key_id", "\"<id>\"", &word("text without spaces")),
         secret_key: table.required("secret_key", "\"<secret>\"", &word("text without spaces").map(SecretString::from)),
-        endpoint: table.required("endpoint", "\"http://127.0.0.1:9000\"", &rule::url()),
+        endpoint: table.required("endpoint", "\"http://127.0.0.1:9000\"", &rule::url("http://127.0.0.1:9000")),
         bucket: table.required("bucket", "\"registry\"", &rule::text("the name of a bucket", bucket)),
         region: table.key("region", "\"us-east-1\"", &word("the name of a region")),
         key_prefix: table.key(
@@ -154,7 +154,7 @@ fn observability(root: &mut Section<'_>) -> Observability {
 fn tracing(observability: &mut Section<'_>) -> Tracing {
     let mut table = observability.table("tracing");
     let tracing = Tracing {
-        endpoint: table.optional("endpoint", "\"http://127.0.0.1:4318\"", &rule::url()),
+        endpoint: table.optional("endpoint", "\"http://127.0.0.1:4318\"", &rule::url("http://127.0.0.1:4318")),
         sampling_rate: table.key("sampling_rate", "1.0", &rule::share()),
     };
     table.finish();

@@ -80,7 +80,11 @@ pub(super) fn parse(index: usize, source: &Source) -> Result<Entries, ConfigErro
 fn explain(message: &str, path: &[String], entries: &Entries, source: &Source) -> (String, String) {
     let shown = decode::join(path.iter().map(String::as_str));
     if message == "duplicate key" {
-        let first = find(entries, path).map(|node| line_of(&source.text, node.key.start));
+        // Of two headers the tree has the later one, so look for the first in the text.
+        let by_header =
+            source.text.lines().position(|line| line.trim().starts_with('[') && header(line.trim()) == path);
+        let by_key = || find(entries, path).map(|node| line_of(&source.text, node.key.start));
+        let first = by_header.map(|index| index + 1).or_else(by_key);
         let says = match first {
             Some(line) => format!("`{shown}` is given twice in one file, first in line {line}"),
             None => "this key is given twice in one file".to_owned(),
@@ -90,7 +94,7 @@ fn explain(message: &str, path: &[String], entries: &Entries, source: &Source) -
     // What stands where a key should be may be anything, a secret too: only what is known is named.
     let place = if !path.is_empty() && decode::is_path(&shown) { format!(", at `{shown}`") } else { String::new() };
     let says = format!("not valid TOML{place}: {message}");
-    let help = "a line is `key = value`, with text in \"quotes\", or `[table]`".to_owned();
+    let help = "a line is `key = value`, with text in quotes, or `[table]`".to_owned();
     (says, help)
 }
 
@@ -156,7 +160,7 @@ fn path_at(text: &str, at: usize) -> Vec<String> {
     }
     let table = text[..start].lines().rev().map(str::trim).find(|line| line.starts_with('['));
     let mut path = table.map(header).unwrap_or_default();
-    let key = line.split('=').next().unwrap_or_default();
+    let key = line.split(['=', ':']).next().unwrap_or_default();
     path.extend(keys(key));
     path
 }

@@ -99,8 +99,8 @@ impl Snippet {
         let text = source.text.as_str();
         // An error "at the end" is shown after the last thing written, not on the empty line below it.
         let written = text.trim_end().len();
-        let start = floor(text, span.start.min(written));
-        let end = floor(text, span.end.max(start));
+        let start = text.floor_char_boundary(span.start.min(written));
+        let end = span.end.max(start + 1);
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
         let line = text[..line_start].matches('\n').count() + 1;
@@ -111,7 +111,7 @@ impl Snippet {
         let mut at = line_start;
         while at < line_end {
             let mask = hidden.iter().find(|range| range.contains(&at));
-            let next = mask.map_or_else(|| ceil(text, at + 1), |range| range.end.min(line_end));
+            let next = mask.map_or_else(|| text.ceil_char_boundary(at + 1), |range| range.end.min(line_end));
             let touched = at < end && next > start;
             if touched && from.is_none() {
                 from = Some(shown.len());
@@ -151,17 +151,9 @@ fn cut(line: &[char], caret: usize, width: usize) -> (String, usize, usize) {
     let after = if to < line.len() { "..." } else { "" };
     let part: String = line[from..to].iter().collect();
     let text = format!("{before}{part}{after}").trim_end().to_owned();
-    (text, caret - from + before.len(), width)
-}
-
-/// The nearest character boundary at or before `index`, which may be past the end.
-fn floor(text: &str, index: usize) -> usize {
-    text.floor_char_boundary(index)
-}
-
-/// The nearest character boundary at or after `index`.
-fn ceil(text: &str, index: usize) -> usize {
-    text.ceil_char_boundary(index)
+    // What is wrong at the end of a line is shown there, not after the spaces that nobody sees.
+    let indent = (caret - from + before.len()).min(text.chars().count());
+    (text, indent, width)
 }
 
 /// The candidate that `word` is most likely a misspelling of, if any is close.

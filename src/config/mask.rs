@@ -10,18 +10,18 @@ use std::ops::Range;
 use super::decode;
 use super::error::distance;
 
-/// The ranges of `text` (in bytes, in ascending order of start) that must not be shown.
+/// The ranges of `text`, in bytes, that must not be shown.
 pub(super) fn hidden(text: &str) -> Vec<Range<usize>> {
-    let mut ranges = Vec::new();
+    let mut ranges: Vec<_> = userinfo(text).collect();
     let mut at = 0;
     while let Some(word) = next_word(text, at) {
         at = word.end;
         let name = &text[word.clone()];
         let begin = value_start(text, word.end);
         let hide = match (&begin, is_secret(name)) {
-            (_, true) => true,
+            (begin, true) => begin.is_some() || !is_header(text, word.start),
             (Some(start), false) => !decode::is_key(name) && !is_harmless(&text[*start..]),
-            (None, false) => has_userinfo(text, &word),
+            (None, false) => false,
         };
         if hide {
             // What follows a secret's name is hidden whatever stands between them.
@@ -53,38 +53,42 @@ fn value_start(text: &str, end: usize) -> Option<usize> {
     assigns.then(|| skip(text, sign + 1, |c| matches!(c, ' ' | '\t')))
 }
 
-/// The end of the value that begins at `start`: that of the line, or of the string or array that goes on after it.
+/// The end of the value that begins at `start`: that of the last line before one that sets another key. Where the value
+/// does not end in the line it begins in, only a key that is known will do, since anything may be in a value.
 fn value_end(text: &str, start: usize, assigned: bool) -> usize {
-    let rest = &text[start..];
-    let line_end = rest.find('\n').map_or(text.len(), |newline| start + newline);
-    let line = text[start..line_end].trim_end();
-    for quotes in ["\"\"\"", "'''"] {
-        if let Some(body) = rest.strip_prefix(quotes) {
-            let end = body.find(quotes).map_or(text.len(), |close| start + close + 2 * quotes.len());
-            return end.max(line_end);
+    let mut lines = text[start..].split_inclusive('\n');
+    let first = lines.next().unwrap_or_default();
+    let is_whole = is_whole(first.trim_end());
+    let mut end = start + first.trim_end().len();
+    if assigned {
+        let mut line_start = start + first.len();
+        for line in lines.take_while(|line| !sets_a_key(line, !is_whole)) {
+            line_start += line.len();
+            end = line_start;
         }
     }
-    if !assigned {
-        return start + line.len();
+    end
+}
+
+/// Whether a value ends in the line it begins in.
+fn is_whole(value: &str) -> bool {
+    let Some(quote) = value.chars().next() else { return false };
+    if !matches!(quote, '"' | '\'') {
+        return !value.contains(['"', '\'', '[', '{']);
     }
-    let close = match rest.chars().next() {
-        Some(quote @ ('"' | '\'')) if !line[1..].contains(quote) => Some(quote),
-        Some('[') => Some(']'),
-        Some('{') => Some('}'),
-        // The value is on a line of its own, below.
-        Some('\n' | '\r') => {
-            let below = skip(text, start, char::is_whitespace);
-            return text[below..].find('\n').map_or(text.len(), |newline| below + newline);
-        }
-        _ => None,
-    };
-    match close {
-        Some(close) => text[start + 1..]
-            .find(close)
-            .map_or(text.len(), |found| start + 1 + found + close.len_utf8())
-            .max(start + line.len()),
-        None => start + line.len(),
-    }
+    let body = &value[1..];
+    let is_close = |(at, _): &(usize, &str)| quote == '\'' || !body[..*at].ends_with('\\');
+    let close = body.match_indices(quote).find(is_close);
+    close.is_some_and(|(at, _)| !body[at + 1..].starts_with(quote))
+}
+
+/// Whether a line begins with a table or key, which may have to be a known one.
+fn sets_a_key(line: &str, known: bool) -> bool {
+    let line = line.trim_start();
+    let Some(word) = next_word(line, 0) else { return false };
+    let before = &line[..word.start];
+    let assigned = before.is_empty() && value_start(line, word.end).is_some();
+    (assigned || before == "[") && (!known || decode::is_key(&line[word]))
 }
 
 /// Whether a word is, or is close to, the name of something secret.
@@ -101,11 +105,32 @@ fn is_harmless(value: &str) -> bool {
     value.len() <= 10 && (value.parse::<f64>().is_ok() || matches!(value, "true" | "false"))
 }
 
-/// Whether the word begins the `name:password@` of a URL.
-fn has_userinfo(text: &str, word: &Range<usize>) -> bool {
-    let rest = &text[word.end..];
-    let url = rest.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '/')).next().unwrap_or_default();
-    text[..word.start].ends_with("//") && url.contains('@')
+/// Whether a place is in the name of a table, between the brackets.
+fn is_header(text: &str, at: usize) -> bool {
+    let line = text[..at].rsplit('\n').next().unwrap_or_default().trim_start();
+    line.starts_with('[') && !line.contains(']')
+}
+
+/// The `name:password@` of every URL, up to the last `@` of its line, since a password may have any character in it; and
+/// what looks like one though the `@` is not in that line.
+fn userinfo(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let lines = text.split_inclusive('\n').scan(0, |end, line| {
+        *end += line.len();
+        Some((*end - line.len(), line))
+    });
+    lines.filter_map(|(at, line)| {
+        let authority = line.find("//").map(|slashes| slashes + 2);
+        let start =
+            authority.or_else(|| line.find('=').map(|sign| skip(line, sign + 1, |c| matches!(c, ' ' | '"' | '\''))));
+        if let Some(end) = line.rfind('@') {
+            return Some(at + start.filter(|start| *start < end).unwrap_or(0)..at + end);
+        }
+        let start = authority?;
+        let host = line[start..].split(|c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'')).next()?;
+        let is_port = |port: &str| port.chars().all(|c| c.is_ascii_digit());
+        let (_, port) = host.rsplit_once(']').unwrap_or(("", host)).1.split_once(':')?;
+        (!is_port(port)).then(|| at + start..at + start + host.len())
+    })
 }
 
 /// The first place at or after `from` whose character is not one of those.

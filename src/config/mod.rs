@@ -153,10 +153,15 @@ fn read(path: &Path) -> Result<Source, ConfigError> {
             "name a file that exists with `-c`; `simple-registry server --data-dir ./data` needs none".to_owned();
         ConfigError::new(vec![Problem { says, help, snippet: None }])
     })?;
+    // Editors of some systems begin a file with a mark that is no part of its text.
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).map(<[u8]>::to_vec).unwrap_or(bytes);
     String::from_utf8(bytes).map(|text| Source { name: name.clone(), text }).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-        let snippet = Some(Snippet::new(&Source { name: name.clone(), text }, &(at..at + 1)));
+        let snippet = Some(Snippet::new(
+            &Source { name: name.clone(), text },
+            &(at..at + char::REPLACEMENT_CHARACTER.len_utf8()),
+        ));
         let says = format!("{name} is not UTF-8: byte {at} begins no character");
         ConfigError::new(vec![Problem { says, help: "save the file as UTF-8".to_owned(), snippet }])
     })

@@ -216,9 +216,9 @@ pub(super) fn parsed<T: FromStr + 'static>(expects: &str) -> Rule<T> {
 }
 
 /// An `http` or `https` URL of a server. One slash at its end is left out.
-pub(super) fn url() -> Rule<String> {
-    let expects = "a URL such as \"http://127.0.0.1:9000\", without a user, a query or a fragment";
-    let mut rule = text(expects, |text| {
+pub(super) fn url(example: &str) -> Rule<String> {
+    let expects = format!("a URL such as \"{example}\", without a user, a query or a fragment");
+    let mut rule = text(&expects, |text| {
         let uri: http::Uri = text.parse().ok()?;
         let known = matches!(uri.scheme_str(), Some("http" | "https"));
         let authority = uri.authority()?;

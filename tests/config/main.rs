@@ -1,14 +1,24 @@
-//! The configuration.
+//! The configuration: what its files mean, what is said about wrong ones, and that its reference is true.
 
-use simple_registry::config::{Config, Source};
+mod errors;
+mod meaning;
+mod properties;
+mod reference;
+mod secrets;
 
-#[test]
-fn show() {
-    for t in ["port = 50 00\nx = 1\n", "[server\nport = 1\n", "[storage.s3]\nsecret_key: \"hunter2\"\n", "[server]\nport=1\nport=2\n[server]\nport=3\n", "[server]\nport = \n", "root_dir = 'x'\n", "[sevrer]\n", "[server]\nprot=1\nport='x'\nclient_ca_bundel=1\n", "[storage.s3]\nsecert_key='hunter2'\nsecret_key=[\n'hunter2']\nendpoint='http://a:hunter2@b'", "server=1", "storage=[]", "[observability.logs]\nformat='josn'\nlevel='inof'\n", "[repository.\"A/b\"]\nx=1", "[access_policy]\nrules=['a == \"b\"']", "verify_pulls='x'\nmax_blob_size='4MX'\ncache_ttl='1.5h'\nmax_concurrent_requests=0", "[observability.metrics]\nlisten='0.0.0.0:5000'", "[storage.fs]\n[storage.s3]"] {
-        println!("==== {t}");
-        match Config::from_sources(&[Source { name: "config.toml".into(), text: t.into() }]) {
-            Ok(_) => println!("OK"),
-            Err(e) => println!("{e}\n"),
-        }
+use simple_registry::config::{Config, ConfigError, Source};
+
+/// Reads texts as files called `config.toml`, `second.toml` and `third.toml`.
+fn read(texts: &[&str]) -> Result<Config, ConfigError> {
+    let names = ["config.toml", "second.toml", "third.toml"];
+    let source = |(text, name): (&&str, &str)| Source { name: name.to_owned(), text: (*text).to_owned() };
+    Config::from_sources(&texts.iter().zip(names).map(source).collect::<Vec<_>>())
+}
+
+/// What a user is told about a file that is wrong.
+fn told(text: &str) -> String {
+    match read(&[text]) {
+        Ok(_) => panic!("this is valid, and should not be:\n{text}"),
+        Err(error) => error.to_string(),
     }
 }
