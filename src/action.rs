@@ -173,7 +173,9 @@ impl Action {
     #[must_use]
     pub const fn access(&self) -> Access {
         match self {
-            Self::GetApiVersion | Self::GetManifest { .. } | Self::GetReferrers { .. } | Self::GetBlob { .. } => Access::Pull,
+            Self::GetApiVersion | Self::GetManifest { .. } | Self::GetReferrers { .. } | Self::GetBlob { .. } => {
+                Access::Pull
+            }
             Self::ListCatalog { .. } | Self::ListTags { .. } => Access::List,
             Self::DeleteManifest { .. } | Self::DeleteBlob { .. } => Access::Delete,
             Self::PutManifest { .. }

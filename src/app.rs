@@ -26,7 +26,9 @@ pub enum AppError {
     #[error(transparent)]
     Store(#[from] OpenError),
     /// An address.
-    #[error("cannot listen on {address} ({key}): {source}; is another program listening there, or the address not this machine's?")]
+    #[error(
+        "cannot listen on {address} ({key}): {source}; is another program listening there, or the address not this machine's?"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -127,7 +129,13 @@ fn announce(config: &Config, location: &Location, policy: &Policy, listeners: &L
         match purpose {
             Purpose::Main => main = Some(address),
             Purpose::Side { health, metrics } => {
-                let what = if *health && *metrics { "health and metrics" } else if *health { "health" } else { "metrics" };
+                let what = if *health && *metrics {
+                    "health and metrics"
+                } else if *health {
+                    "health"
+                } else {
+                    "metrics"
+                };
                 side.push(format!("{what} at http://{address}"));
             }
         }
@@ -137,7 +145,9 @@ fn announce(config: &Config, location: &Location, policy: &Policy, listeners: &L
     let access = match open.as_slice() {
         [] => "no repository is open to anyone".to_owned(),
         open => {
-            let which = open.iter().map(|prefix| if *prefix == "*" { "every repository".to_owned() } else { format!("{prefix}/") });
+            let which = open
+                .iter()
+                .map(|prefix| if *prefix == "*" { "every repository".to_owned() } else { format!("{prefix}/") });
             format!("anyone may pull, push and delete in {}", which.collect::<Vec<_>>().join(", "))
         }
     };

@@ -47,7 +47,9 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse(); // exits with 2 on wrong use
     let Command::Server { data_dir } = &cli.command;
     if data_dir.is_some() && !cli.config.is_empty() {
-        eprintln!("error: --data-dir reads no configuration file; leave out -c, or set storage.fs.root_dir in the file");
+        eprintln!(
+            "error: --data-dir reads no configuration file; leave out -c, or set storage.fs.root_dir in the file"
+        );
         return ExitCode::from(2);
     }
     let config = match load(&cli.config, data_dir.as_ref()) {

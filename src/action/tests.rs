@@ -61,7 +61,10 @@ fn what_is_wrong_is_named() {
     assert!(matches!(parse("POST", "/v2/a/manifests/x"), Err(ActionError::Method { .. })));
     assert!(matches!(parse("GET", "/v2/a/tags/list?n=-1"), Err(ActionError::Query { name: "n", .. })));
     assert!(matches!(parse("GET", "/v2/a/tags/list?n=1&n=2"), Err(ActionError::Query { name: "n", .. })));
-    assert!(matches!(parse("PUT", &format!("/v2/a/blobs/uploads/{ID}")), Err(ActionError::Query { name: "digest", .. })));
+    assert!(matches!(
+        parse("PUT", &format!("/v2/a/blobs/uploads/{ID}")),
+        Err(ActionError::Query { name: "digest", .. })
+    ));
     assert_eq!(parse("GET", "/v2/a/blobs/uploads/not-an-id"), Err(ActionError::UploadId));
     assert_eq!(parse("GET", "/v2/%ff/tags/list"), Err(ActionError::Encoding));
 }

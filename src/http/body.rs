@@ -125,7 +125,11 @@ pub(super) struct RequestBody {
 }
 
 impl RequestBody {
-    pub(super) fn new(request: hyper::Request<Incoming>, silence: Duration, received: Arc<AtomicU64>) -> (http::request::Parts, Self) {
+    pub(super) fn new(
+        request: hyper::Request<Incoming>,
+        silence: Duration,
+        received: Arc<AtomicU64>,
+    ) -> (http::request::Parts, Self) {
         let (parts, incoming) = request.into_parts();
         let length = incoming.size_hint().exact();
         let expects_word = parts.headers.contains_key(http::header::EXPECT);
@@ -139,7 +143,12 @@ impl RequestBody {
     }
 
     /// The bytes, for the registry. While they come, the request's slot is free and its clock stands still.
-    pub(super) fn into_stream(self, limits: &Arc<Limits>, slot: &Slot, clock: &Clock) -> Result<registry::Body, Failure> {
+    pub(super) fn into_stream(
+        self,
+        limits: &Arc<Limits>,
+        slot: &Slot,
+        clock: &Clock,
+    ) -> Result<registry::Body, Failure> {
         if self.length == Some(0) {
             return Ok(Box::pin(futures::stream::empty()));
         }
@@ -164,7 +173,14 @@ impl RequestBody {
     }
 
     /// The whole body, up to `limit` bytes.
-    pub(super) async fn collect(self, limit: u64, too_large: impl Fn() -> registry::Error, limits: &Arc<Limits>, slot: &Slot, clock: &Clock) -> Result<Bytes, Failure> {
+    pub(super) async fn collect(
+        self,
+        limit: u64,
+        too_large: impl Fn() -> registry::Error,
+        limits: &Arc<Limits>,
+        slot: &Slot,
+        clock: &Clock,
+    ) -> Result<Bytes, Failure> {
         if self.length.is_some_and(|length| length > limit) {
             return Err(too_large().into());
         }

@@ -94,7 +94,15 @@ fn connection(
     purpose: Purpose,
     stream: TcpStream,
     client: SocketAddr,
-) -> http1::Connection<TokioIo<NoStall>, impl hyper::service::HttpService<hyper::body::Incoming, ResBody = super::body::Body, Error = std::convert::Infallible, Future: Send>> {
+) -> http1::Connection<
+    TokioIo<NoStall>,
+    impl hyper::service::HttpService<
+        hyper::body::Incoming,
+        ResBody = super::body::Body,
+        Error = std::convert::Infallible,
+        Future: Send,
+    >,
+> {
     let silence = service.options.query_timeout;
     let ip = client.ip().to_canonical();
     let answer = service_fn(move |http_request| request::answer(Arc::clone(&service), purpose, ip, http_request));
@@ -127,7 +135,10 @@ impl NoStall {
         }
         let silence = self.silence;
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
-        stalled.as_mut().poll(context).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing")))
+        stalled
+            .as_mut()
+            .poll(context)
+            .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing")))
     }
 }
 

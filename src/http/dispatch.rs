@@ -50,7 +50,9 @@ pub(super) async fn dispatch(call: Call<'_>, permit: Permit, slot: Slot) -> Resu
         Action::StartUpload { name, algorithm, .. } => uploads::start(&call, &name, algorithm).await,
         Action::GetUpload { name, upload } => uploads::status(&call, &name, &upload).await,
         Action::UpdateUpload { name, upload } => uploads::update(call, &slot, &name, &upload).await,
-        Action::CompleteUpload { name, upload, digest } => uploads::complete(call, &slot, &name, &upload, &digest).await,
+        Action::CompleteUpload { name, upload, digest } => {
+            uploads::complete(call, &slot, &name, &upload, &digest).await
+        }
         Action::CancelUpload { name, upload } => uploads::cancel(&call, &name, &upload).await,
     }
 }

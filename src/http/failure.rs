@@ -74,8 +74,11 @@ impl Failure {
             }
             error
         };
-        let errors: Vec<Value> =
-            if self.details.is_empty() { vec![error(None)] } else { self.details.into_iter().map(|detail| error(Some(detail))).collect() };
+        let errors: Vec<Value> = if self.details.is_empty() {
+            vec![error(None)]
+        } else {
+            self.details.into_iter().map(|detail| error(Some(detail))).collect()
+        };
         let text = json!({ "errors": errors }).to_string() + "\n";
         let length = HeaderValue::from(text.len());
         let mut response = Response::new(if head { Body::empty() } else { Body::whole(text) });
@@ -155,7 +158,9 @@ impl From<Error> for Failure {
             Error::TooLarge { what: "manifest", .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::ManifestInvalid),
             Error::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
             Error::Body(_) => (StatusCode::BAD_REQUEST, Code::BlobUploadInvalid),
-            Error::ManifestInvalid(_) | Error::DescriptorSize { .. } => (StatusCode::BAD_REQUEST, Code::ManifestInvalid),
+            Error::ManifestInvalid(_) | Error::DescriptorSize { .. } => {
+                (StatusCode::BAD_REQUEST, Code::ManifestInvalid)
+            }
             Error::Missing { .. } => (StatusCode::NOT_FOUND, Code::ManifestBlobUnknown),
             Error::Needed { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
             Error::TooSlow => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),

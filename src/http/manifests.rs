@@ -20,7 +20,12 @@ const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 /// `GET` and `HEAD` of a manifest.
 ///
 /// `Accept` is not used to refuse: a registry sends what was pushed, and clients tell by the `Content-Type`.
-pub(super) async fn get(call: &Call<'_>, name: &Name, reference: &Reference, head: bool) -> Result<Response<Body>, Failure> {
+pub(super) async fn get(
+    call: &Call<'_>,
+    name: &Name,
+    reference: &Reference,
+    head: bool,
+) -> Result<Response<Body>, Failure> {
     let manifest = call.service.registry.manifest(name, reference).await?;
     let etag = HeaderValue::from_str(&manifest.etag).unwrap_or(HeaderValue::from_static("\"\""));
     let unchanged = matches_etag(call, &etag);

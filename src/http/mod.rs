@@ -58,8 +58,7 @@ impl Service {
     /// A service over a registry, under a policy.
     #[must_use]
     pub fn new(registry: Registry, policy: Policy, options: Options, metrics: Metrics) -> Self {
-        let limits =
-            Limits::new(options.max_concurrent_requests, options.max_concurrent_transfers, metrics.clone());
+        let limits = Limits::new(options.max_concurrent_requests, options.max_concurrent_transfers, metrics.clone());
         Self { registry, policy, options, limits, metrics }
     }
 }

@@ -75,7 +75,14 @@ pub(super) async fn answer(
         continue_trace(&span, |name| parts.headers.get(name)?.to_str().ok().map(str::to_owned));
     }
     let left = body.clone();
-    let call = Call { service: &service, parts, body, clock: clock.clone(), identity: Identity::anonymous(client), by: by(&request_id) };
+    let call = Call {
+        service: &service,
+        parts,
+        body,
+        clock: clock.clone(),
+        identity: Identity::anonymous(client),
+        by: by(&request_id),
+    };
     let outcome = clock.limit(work(call, action, &mut record).instrument(span.clone())).await.unwrap_or_else(|| {
         let seconds = service.options.query_timeout.as_secs();
         let message = format!("the answer took longer than {seconds} seconds to begin; try again");

@@ -72,7 +72,12 @@ pub(super) async fn start(call: &Call<'_>, name: &Name, algorithm: Algorithm) ->
 }
 
 /// `POST` with the whole blob.
-pub(super) async fn put_at_once(call: Call<'_>, slot: &Slot, name: &Name, digest: &Digest) -> Result<Response<Body>, Failure> {
+pub(super) async fn put_at_once(
+    call: Call<'_>,
+    slot: &Slot,
+    name: &Name,
+    digest: &Digest,
+) -> Result<Response<Body>, Failure> {
     let registry = &call.service.registry;
     let (chunk, by) = chunk(call, slot)?;
     registry.put_blob(name, digest, chunk, &by).await?;
@@ -80,7 +85,12 @@ pub(super) async fn put_at_once(call: Call<'_>, slot: &Slot, name: &Name, digest
 }
 
 /// `POST` that asks for a blob of another repository; begins an upload where there is none to be had.
-pub(super) async fn mount(call: &Call<'_>, name: &Name, digest: &Digest, from: Option<&Name>) -> Result<Response<Body>, Failure> {
+pub(super) async fn mount(
+    call: &Call<'_>,
+    name: &Name,
+    digest: &Digest,
+    from: Option<&Name>,
+) -> Result<Response<Body>, Failure> {
     let registry = &call.service.registry;
     // reading from the other repository needs a permit of its own
     let may_pull = |from: &Name| {
@@ -100,7 +110,12 @@ pub(super) async fn status(call: &Call<'_>, name: &Name, upload: &Upload) -> Res
 }
 
 /// `PATCH`: a chunk.
-pub(super) async fn update(call: Call<'_>, slot: &Slot, name: &Name, upload: &Upload) -> Result<Response<Body>, Failure> {
+pub(super) async fn update(
+    call: Call<'_>,
+    slot: &Slot,
+    name: &Name,
+    upload: &Upload,
+) -> Result<Response<Body>, Failure> {
     let registry = &call.service.registry;
     let (chunk, _) = chunk(call, slot)?;
     let status = registry.append(name, upload, chunk).await.map_err(|error| Failure::about(name, error))?;
@@ -137,9 +152,7 @@ fn chunk(call: Call<'_>, slot: &Slot) -> Result<(Chunk, By), Failure> {
         Some(range) => {
             let parsed = range.to_str().ok().and_then(|range| range.parse::<ContentRange>().ok());
             let message = "Content-Range is written <first>-<last>, both inclusive, for example 0-1023";
-            Some(parsed.ok_or_else(|| {
-                Failure::new(StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid, message)
-            })?)
+            Some(parsed.ok_or_else(|| Failure::new(StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid, message))?)
         }
     };
     let length = call.body.length();

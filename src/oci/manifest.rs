@@ -171,12 +171,21 @@ mod tests {
 
     #[test]
     fn what_could_mean_two_things_is_refused() {
-        assert!(matches!(parse(MediaType::OCI_MANIFEST, r#"{"schemaVersion":2,"manifests":[]}"#), Err(ManifestError::Ambiguous(..))));
-        assert!(matches!(parse(MediaType::OCI_INDEX, r#"{"schemaVersion":2,"layers":[]}"#), Err(ManifestError::Ambiguous(..))));
+        assert!(matches!(
+            parse(MediaType::OCI_MANIFEST, r#"{"schemaVersion":2,"manifests":[]}"#),
+            Err(ManifestError::Ambiguous(..))
+        ));
+        assert!(matches!(
+            parse(MediaType::OCI_INDEX, r#"{"schemaVersion":2,"layers":[]}"#),
+            Err(ManifestError::Ambiguous(..))
+        ));
         let field = format!(r#"{{"schemaVersion":2,"mediaType":"{}"}}"#, MediaType::OCI_INDEX);
         assert!(matches!(parse(MediaType::OCI_MANIFEST, &field), Err(ManifestError::MediaTypeMismatch { .. })));
         assert!(matches!(parse("text/plain", "{}"), Err(ManifestError::MediaTypeUnknown(_))));
-        assert!(matches!(parse(MediaType::OCI_MANIFEST, r#"{"schemaVersion":1}"#), Err(ManifestError::SchemaVersion(1))));
+        assert!(matches!(
+            parse(MediaType::OCI_MANIFEST, r#"{"schemaVersion":1}"#),
+            Err(ManifestError::SchemaVersion(1))
+        ));
         assert!(matches!(Manifest::parse(None, br#"{"schemaVersion":2}"#), Err(ManifestError::MediaTypeMissing)));
     }
 

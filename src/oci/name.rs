@@ -108,7 +108,8 @@ mod tests {
         for good in ["a", "library/alpine", "a__b/c--d", "a.b", "a_b", "0/1/2", "a---b"] {
             assert!(good.parse::<Name>().is_ok(), "{good}");
         }
-        for bad in ["", "/", "a/", "/a", "a//b", "A", "a..b", "a___b", "a._b", "-a", "a-", "a.", "_a", "ä", "a b", "a!"] {
+        for bad in ["", "/", "a/", "/a", "a//b", "A", "a..b", "a___b", "a._b", "-a", "a-", "a.", "_a", "ä", "a b", "a!"]
+        {
             assert!(bad.parse::<Name>().is_err(), "{bad}");
         }
         assert_eq!("a".repeat(256).parse::<Name>(), Err(NameError::TooLong));

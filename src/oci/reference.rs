@@ -28,7 +28,9 @@ impl FromStr for Tag {
         let word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
         match text.as_bytes() {
             [first, rest @ ..]
-                if word(first) && rest.len() < 128 && rest.iter().all(|byte| word(byte) || matches!(byte, b'.' | b'-')) =>
+                if word(first)
+                    && rest.len() < 128
+                    && rest.iter().all(|byte| word(byte) || matches!(byte, b'.' | b'-')) =>
             {
                 Ok(Self(text.into()))
             }

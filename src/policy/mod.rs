@@ -71,12 +71,15 @@ impl Policy {
             None if matches!(action, Action::GetApiVersion) => (true, String::new()),
             None => (self.default_allow.unwrap_or(false), "[access_policy] default_allow".to_owned()),
             Some(name) => {
-                let (prefix, default) =
-                    self.covering(name).ok_or_else(|| Refusal::NotCovered(name.clone()))?;
+                let (prefix, default) = self.covering(name).ok_or_else(|| Refusal::NotCovered(name.clone()))?;
                 (default.unwrap_or(false), format!("[repository.\"{prefix}\".access_policy] default_allow"))
             }
         };
-        if allowed { Ok(()) } else { Err(Refusal::Denied { action: action.as_str(), default: default + " is not true" }) }
+        if allowed {
+            Ok(())
+        } else {
+            Err(Refusal::Denied { action: action.as_str(), default: default + " is not true" })
+        }
     }
 
     /// The longest prefix of whole components that covers a name, and its default.
@@ -88,7 +91,9 @@ impl Policy {
             }
             match prefix.rsplit_once('/') {
                 Some((shorter, _)) => prefix = shorter,
-                None => return self.repositories.get_key_value("*").map(|(prefix, default)| (prefix.as_str(), *default)),
+                None => {
+                    return self.repositories.get_key_value("*").map(|(prefix, default)| (prefix.as_str(), *default));
+                }
             }
         }
     }

@@ -151,7 +151,14 @@ impl Registry {
     }
 
     /// Writes a version of a manifest; it is the newest one if nothing newer than what the caller saw was written.
-    pub(super) async fn put_version(&self, name: &Name, manifest: &Manifest, stored: StoredManifest, attempt: &str, by: &By) -> Result<()> {
+    pub(super) async fn put_version(
+        &self,
+        name: &Name,
+        manifest: &Manifest,
+        stored: StoredManifest,
+        attempt: &str,
+        by: &By,
+    ) -> Result<()> {
         let header = Header {
             media_type: stored.media_type.clone(),
             at: super::now_ms(),
@@ -203,7 +210,8 @@ impl Registry {
         let attempt = layout::attempt();
         let ordinal = Ordinal::after(Some(newest.ordinal), 0);
         if let Some(stored) = self.version(digest, &key).await?
-            && let Ok(Manifest { subject: Some(subject), .. }) = Manifest::parse(Some(&stored.media_type), &stored.bytes)
+            && let Ok(Manifest { subject: Some(subject), .. }) =
+                Manifest::parse(Some(&stored.media_type), &stored.bytes)
         {
             let key = layout::referrer_version(name, &subject, digest, ordinal, false, &attempt);
             self.store.put(&key, fact(by)).await?;

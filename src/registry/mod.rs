@@ -29,7 +29,6 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use moka::sync::Cache;
 
-use self::{cache::Recent, manifests::TagHit, places::Place, session::Session};
 pub use self::{
     blobs::{Blob, BlobStream},
     error::{Error, Result},
@@ -39,6 +38,7 @@ pub use self::{
     session::UploadStatus,
     uploads::Chunk,
 };
+use self::{cache::Recent, manifests::TagHit, places::Place, session::Session};
 use crate::{
     action::UploadId,
     oci::{Descriptor, Digest, Name, Tag},

@@ -119,7 +119,14 @@ impl Registry {
     }
 
     /// Pins one blob and makes sure of its bytes; returns its digest where they are gone.
-    async fn pin(&self, name: &Name, blob: &Descriptor, manifest: &Digest, attempt: &str, by: &By) -> Result<Option<Digest>> {
+    async fn pin(
+        &self,
+        name: &Name,
+        blob: &Descriptor,
+        manifest: &Digest,
+        attempt: &str,
+        by: &By,
+    ) -> Result<Option<Digest>> {
         let size = self.held.get(&(name.clone(), blob.digest));
         if let Some(found) = size.filter(|size| *size != blob.size) {
             return Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found });
@@ -131,9 +138,7 @@ impl Registry {
         }
         match self.rely_on(&blob.digest, by).await? {
             Some(place) if place.size == blob.size => Ok(None),
-            Some(place) => {
-                Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found: place.size })
-            }
+            Some(place) => Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found: place.size }),
             None => Ok(Some(blob.digest)),
         }
     }

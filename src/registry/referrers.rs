@@ -83,8 +83,8 @@ impl Registry {
             return Ok(Some((descriptor, weight)));
         }
         let Some(content) = self.store.get(key).await? else { return Ok(None) };
-        let descriptor: Descriptor = serde_json::from_slice(&content)
-            .map_err(|error| StorageError::damaged("get", key, error.to_string()))?;
+        let descriptor: Descriptor =
+            serde_json::from_slice(&content).map_err(|error| StorageError::damaged("get", key, error.to_string()))?;
         let (descriptor, weight) = (Arc::new(descriptor.clone()), weight(&descriptor));
         self.descriptors.insert(key.to_owned(), Arc::clone(&descriptor));
         Ok(Some((descriptor, weight)))

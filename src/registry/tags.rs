@@ -15,7 +15,14 @@ const KEYS: usize = 1000;
 
 impl Registry {
     /// Lets a tag mean version `ordinal` of a manifest from here on.
-    pub(super) async fn put_tag(&self, name: &Name, tag: &Tag, digest: Digest, ordinal: Ordinal, by: &By) -> Result<()> {
+    pub(super) async fn put_tag(
+        &self,
+        name: &Name,
+        tag: &Tag,
+        digest: Digest,
+        ordinal: Ordinal,
+        by: &By,
+    ) -> Result<()> {
         self.write_tag(name, tag, Some((digest, ordinal)), by).await
     }
 

@@ -129,7 +129,8 @@ impl Registry {
             return Err(Error::DigestMismatch { expected: *digest, computed });
         }
         // what scrub can have given up is what this process has not seen alive for a while
-        let alive = if segment.is_some() && session.state.segments.is_empty() { Some(Instant::now()) } else { session.written };
+        let alive =
+            if segment.is_some() && session.state.segments.is_empty() { Some(Instant::now()) } else { session.written };
         if self.write_session(ended.clone()).await? {
             self.metrics.upload_closed();
             return self.commit(name, &ended, alive, digest, by).await;
@@ -139,7 +140,9 @@ impl Registry {
         }
         let newest = self.session_as_stored(name, &upload.id).await?;
         match newest.state.end {
-            Some(End::Completed(known)) if known == *digest => self.commit(name, &newest, newest.written, digest, by).await,
+            Some(End::Completed(known)) if known == *digest => {
+                self.commit(name, &newest, newest.written, digest, by).await
+            }
             Some(_) => Err(Error::UploadUnknown(upload.id.clone())),
             None => Err(newest.out_of_order()),
         }

@@ -180,7 +180,11 @@ impl Store {
         let began = Instant::now();
         let span = tracing::info_span!(target: crate::telemetry::SPAN_TARGET, "storage", operation, key);
         let result = work.instrument(span).await.map_err(|error| StorageError::from_opendal(operation, key, error));
-        self.inner.metrics.record_storage(operation, began.elapsed(), result.as_ref().err().map(|error| error.kind.as_str()));
+        self.inner.metrics.record_storage(
+            operation,
+            began.elapsed(),
+            result.as_ref().err().map(|error| error.kind.as_str()),
+        );
         result
     }
 }

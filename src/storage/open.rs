@@ -63,7 +63,9 @@ pub enum OpenError {
         cause: Box<opendal::Error>,
     },
     /// Its layout is another version's.
-    #[error("the store at {place} has layout {found}, and this version reads layout {LAYOUT}; use the version that wrote it")]
+    #[error(
+        "the store at {place} has layout {found}, and this version reads layout {LAYOUT}; use the version that wrote it"
+    )]
     Layout {
         /// Where.
         place: String,

@@ -66,9 +66,7 @@ impl ObjectWriter {
     async fn send(&mut self) -> Result<()> {
         let mut writer = match self.sent().await? {
             Some(writer) => writer,
-            None => Box::new(
-                self.store.inner.operator.writer(&self.key).await.map_err(|error| self.failed(error))?,
-            ),
+            None => Box::new(self.store.inner.operator.writer(&self.key).await.map_err(|error| self.failed(error))?),
         };
         let content: Buffer = std::mem::take(&mut self.gathered).into();
         self.gathered_length = 0;
@@ -88,7 +86,8 @@ impl ObjectWriter {
         let Some(sending) = self.sending.as_mut() else { return Ok(None) };
         let joined = sending.await;
         self.sending = None;
-        let (writer, result) = joined.map_err(|_| self.failed(opendal::Error::new(opendal::ErrorKind::Unexpected, "writing was broken off")))?;
+        let (writer, result) = joined
+            .map_err(|_| self.failed(opendal::Error::new(opendal::ErrorKind::Unexpected, "writing was broken off")))?;
         match result {
             Ok(()) => Ok(Some(writer)),
             Err(error) => {
