@@ -23,7 +23,7 @@ use super::{
 use crate::{
     action::Action,
     identity::Identity,
-    oci::ErrorCode,
+    oci::{ErrorCode, Name},
     registry::By,
     telemetry::{RequestId, SPAN_TARGET, continue_trace},
 };
@@ -67,7 +67,7 @@ pub(super) async fn answer(
         target: SPAN_TARGET,
         "request",
         action = record.action,
-        repository = record.repository.as_ref().map(|name| name.as_str()),
+        repository = record.repository.as_ref().map(Name::as_str),
         request_id = request_id.as_str(),
         status = tracing::field::Empty,
     );

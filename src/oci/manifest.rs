@@ -132,7 +132,7 @@ impl Manifest {
 
 fn each_once(descriptors: Vec<Descriptor>) -> Vec<Descriptor> {
     let mut seen = HashSet::new();
-    let here = |descriptor: &Descriptor| !(descriptor.media_type.is_foreign() && !descriptor.urls.is_empty());
+    let here = |descriptor: &Descriptor| !descriptor.media_type.is_foreign() || descriptor.urls.is_empty();
     descriptors.into_iter().filter(|descriptor| here(descriptor) && seen.insert(descriptor.digest)).collect()
 }
 

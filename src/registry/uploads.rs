@@ -126,7 +126,7 @@ impl Registry {
             if let Some(segment) = &segment {
                 self.take_back(&session, segment).await;
             }
-            return Err(Error::DigestMismatch { expected: *digest, computed });
+            return Err(Error::DigestMismatch { expected: Box::new(*digest), computed: Box::new(computed) });
         }
         // what scrub can have given up is what this process has not seen alive for a while
         let alive =
@@ -158,7 +158,7 @@ impl Registry {
             if let Some(segment) = &segment {
                 self.take_back(&session, segment).await;
             }
-            return Err(Error::DigestMismatch { expected: *digest, computed });
+            return Err(Error::DigestMismatch { expected: Box::new(*digest), computed: Box::new(computed) });
         }
         self.commit(name, &ended, Some(Instant::now()), digest, by).await
     }

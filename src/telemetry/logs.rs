@@ -55,6 +55,7 @@ impl Default for LogOptions {
 
 /// The layer that writes events as lines. Spans are none of its business, so it never switches one on.
 pub(super) fn layer(options: &LogOptions) -> Result<Box<dyn Layer<Registry> + Send + Sync>, TelemetryError> {
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method itself does not fit every lifetime")]
     let filter = levels(&options.level)?.and(filter_fn(|metadata| metadata.is_event()));
     let file = open(&options.output)?;
     let terminal = file.is_terminal();

@@ -73,9 +73,8 @@ impl Core {
         make_root(path, options.durable)?;
         let root: OwnedFd = File::open(path)?.into();
         match rustix::fs::mkdirat(&root, temporary::DIRECTORY, Mode::from_raw_mode(0o777)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             // A store on a read-only file system can still be read.
-            Err(rustix::io::Errno::ROFS) => {}
+            Ok(()) | Err(rustix::io::Errno::EXIST | rustix::io::Errno::ROFS) => {}
             Err(errno) => return Err(errno.into()),
         }
         Ok(Self {
