@@ -1,10 +1,12 @@
 //! Structured logs: text for a person at a terminal, one JSON object a line for everything else.
 
+use std::env;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use tracing::Metadata;
 use tracing_subscriber::filter::{FilterExt as _, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::{Layer, Registry};
@@ -35,7 +37,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// Logs as configured. The environment is not asked: neither for the level nor for anything else.
+/// Logs as configured. What is logged never depends on the environment; `NO_COLOR` (<https://no-color.org>) takes the
+/// colours from text on a terminal.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
     /// Where lines go.
@@ -55,8 +58,7 @@ impl Default for LogOptions {
 
 /// The layer that writes events as lines. Spans are none of its business, so it never switches one on.
 pub(super) fn layer(options: &LogOptions) -> Result<Box<dyn Layer<Registry> + Send + Sync>, TelemetryError> {
-    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method itself does not fit every lifetime")]
-    let filter = levels(&options.level)?.and(filter_fn(|metadata| metadata.is_event()));
+    let filter = levels(&options.level)?.and(filter_fn(Metadata::is_event));
     let file = open(&options.output)?;
     let terminal = file.is_terminal();
     let text = match options.format {
@@ -66,7 +68,8 @@ pub(super) fn layer(options: &LogOptions) -> Result<Box<dyn Layer<Registry> + Se
     };
     let lines = fmt::layer().with_writer(Lines { file }).log_internal_errors(false);
     Ok(if text {
-        lines.with_ansi(terminal).with_filter(filter).boxed()
+        let colours = terminal && env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+        lines.with_ansi(colours).with_filter(filter).boxed()
     } else {
         let json = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
         json.with_filter(filter).boxed()
