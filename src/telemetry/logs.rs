@@ -6,7 +6,6 @@ use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use tracing::Metadata;
 use tracing_subscriber::filter::{FilterExt as _, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::{Layer, Registry};
@@ -58,7 +57,8 @@ impl Default for LogOptions {
 
 /// The layer that writes events as lines. Spans are none of its business, so it never switches one on.
 pub(super) fn layer(options: &LogOptions) -> Result<Box<dyn Layer<Registry> + Send + Sync>, TelemetryError> {
-    let filter = levels(&options.level)?.and(filter_fn(Metadata::is_event));
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method itself does not fit every lifetime")]
+    let filter = levels(&options.level)?.and(filter_fn(|metadata| metadata.is_event()));
     let file = open(&options.output)?;
     let terminal = file.is_terminal();
     let text = match options.format {
