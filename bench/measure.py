@@ -1,5 +1,6 @@
 """One run's settings, the load generators, and the turns that contestants take."""
 
+import http.client
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from build import say
+from report import Table
 
 SPEEDS = ("requests_per_second", "bytes_per_second", "ms")
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
@@ -27,6 +29,7 @@ class Run:
     rounds: int
     minutes: float
     work: Path
+    many: Path
     tools: str
     wrk: str
     nginx: str
@@ -35,6 +38,12 @@ class Run:
     minio: object
     started: float = field(default_factory=time.monotonic)
     spreads: list = field(default_factory=list)
+    tables: list = field(default_factory=list)
+
+    def table(self, title, about):
+        """A new table of the report: it is there with the rows it has, whatever comes after."""
+        self.tables.append(Table(title, about))
+        return self.tables[-1]
 
     def pick(self, quick, full):
         """One of two settings, by the kind of run."""
@@ -107,10 +116,14 @@ def spread(results, key):
     return max(values) / min(values) if min(values) else float("inf")
 
 
+# What a contestant or a tool can do wrong; anything else is a mistake of the bench and ends it.
+FAILURES = (RuntimeError, OSError, subprocess.SubprocessError, http.client.HTTPException, ValueError)
+
+
 def guarded(table, name, measure):
     """Runs one measurement; its failure becomes a line of the table instead of the end of the run."""
     try:
         measure()
-    except (RuntimeError, OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+    except FAILURES as error:
         say(f"{name}: {error}")
         table.failed(name, error)

@@ -4,7 +4,7 @@ import os
 import shutil
 
 from measure import guarded, median
-from report import Table, speed
+from report import speed
 from servers import Nginx
 
 MIB = 1 << 20
@@ -21,7 +21,7 @@ def sizes(run):
 
 
 def measure_pulls(run):
-    table = Table(
+    table = run.table(
         "Blob pulls",
         "Bytes per second of whole-blob `GET`s over kept connections, read and thrown away. The limit is nginx, with sendfile, on the very file that distribution keeps.",
     )
@@ -34,7 +34,6 @@ def measure_pulls(run):
     for server in (ours, theirs, nginx):
         server.stop()
         server.wipe()
-    return table
 
 
 def compare_pulls(run, table, ours, theirs, nginx, size):
@@ -71,7 +70,7 @@ def pushes(run):
 
 
 def measure_pushes(run):
-    table = Table(
+    table = run.table(
         "Blob pushes",
         "Bytes per second until the `201` of the last blob. *Monolithic*: `POST`, then a `PUT` with the bytes. *Streamed*: `POST`, one `PATCH` with a chunked body, "
         "an empty `PUT`. The limit is the disk's own speed: the same bytes written to plain files, each synced with its directory before the next.",
@@ -81,7 +80,6 @@ def measure_pushes(run):
         for size, clients, count in pushes(run):
             name = f"{'monolithic' if mode == 'mono' else 'streamed'}, {named(size)}, {clients} client{'s' * (clients > 1)}"
             guarded(table, name, lambda: compare_pushes(run, table, ours, theirs, name, mode, size * MIB, clients, count))
-    return table
 
 
 def compare_pushes(run, table, ours, theirs, name, mode, size, clients, count):

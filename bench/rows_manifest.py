@@ -2,7 +2,7 @@
 
 from images import ACCEPT, Client, digest_of
 from measure import guarded, median
-from report import Table, milliseconds, rate
+from report import milliseconds, rate
 from servers import Responder
 
 REPO = "bench/app"
@@ -14,7 +14,7 @@ HOP_BY_HOP = {"date", "content-length", "connection", "keep-alive", "transfer-en
 
 
 def measure(run):
-    table = Table(
+    table = run.table(
         "Manifests",
         "Requests per second, and the latency at p50 and p99. The limit is a bare hyper responder that sends the same headers and bytes. "
         "`GET` by wrk, `HEAD` by the bench's own tool (wrk waits for a body), two threads each.",
@@ -33,7 +33,6 @@ def measure(run):
     table.notes.append(f"The manifest has {len(manifest)} bytes.")
     for server in (ours, theirs, responder):
         server.stop()
-    return table
 
 
 def compare(run, table, ours, theirs, responder, paths, connections):

@@ -1,10 +1,15 @@
-"""Much of everything: pages of long lists, and the start of a registry that holds a lot."""
+"""Much of everything: pages of long lists, and the start of a registry that holds a lot.
+
+Their stores are in memory (tmpfs) where there is room: what is read comes from the page cache in any case, and making and
+removing a million small files takes longer on a disk than everything that is measured.
+"""
 
 import json
 
+from build import say
 from images import Client
 from measure import guarded, median
-from report import Table, at_most, milliseconds, rate
+from report import at_most, milliseconds, rate
 
 PAGE = 1000
 
@@ -14,6 +19,7 @@ def fill(run, table, ours, theirs, what, repo, count, unit):
     made = {}
     for server in (ours, theirs):
         run.check_time()
+        say(f"{server.name}: filling with {count:,} {unit}")
         made[server] = run.tool("fill", addr=server.addr, what=what, repo=repo, count=count, clients=16, limit_seconds=run.pick(60, 240))
     done = [made[server]["made"] for server in (ours, theirs)]
     table.compare(
@@ -42,14 +48,13 @@ def compare_pages(run, table, ours, theirs, name, path, key, reach=None):
 
 
 def measure_lists(run):
-    table = Table("Lists", "Pages of 1,000 entries, one connection, one request after the other.")
-    ours, theirs = run.make_candidate("lists-ours"), run.make_distribution("lists-theirs")
+    table = run.table("Lists", "Pages of 1,000 entries, one connection, one request after the other.")
+    ours, theirs = run.make_candidate(run.many / "lists-ours"), run.make_distribution(run.many / "lists-theirs")
     guarded(table, "tag lists", lambda: tag_lists(run, table, ours, theirs))
     guarded(table, "the catalog", lambda: catalog(run, table, ours, theirs))
     for server in (ours, theirs):
         server.stop()
         server.wipe()
-    return table
 
 
 def tag_lists(run, table, ours, theirs):
@@ -69,7 +74,7 @@ def tag_lists(run, table, ours, theirs):
 
 def compare_few(run, table, ours, theirs):
     for server in (ours, theirs):
-        run.tool("fill", addr=server.addr, what="tags", repo="bench/few", count=PAGE, clients=16)
+        run.tool("fill", addr=server.addr, what="tags", repo="bench/few", count=PAGE, clients=16, limit_seconds=run.pick(60, 240))
     return compare_pages(run, table, ours, theirs, f"tag page, all of {PAGE:,}", f"/v2/bench/few/tags/list?n={PAGE}", "tags")
 
 
@@ -84,13 +89,12 @@ def catalog(run, table, ours, theirs):
 
 
 def measure_start(run):
-    table = Table("Start", "From the start of the process to its first answer to `GET` of a manifest, with everything in the page cache.")
-    ours, theirs = run.make_candidate("start-ours"), run.make_distribution("start-theirs")
+    table = run.table("Start", "From the start of the process to its first answer to `GET` of a manifest, with everything in the page cache.")
+    ours, theirs = run.make_candidate(run.many / "start-ours"), run.make_distribution(run.many / "start-theirs")
     guarded(table, "start", lambda: compare_starts(run, table, ours, theirs))
     for server in (ours, theirs):
         server.stop()
         server.wipe()
-    return table
 
 
 def compare_starts(run, table, ours, theirs):

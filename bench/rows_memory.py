@@ -3,7 +3,7 @@
 import time
 
 from measure import guarded
-from report import Table, at_most, size as show
+from report import at_most, size as show
 
 MIB = 1 << 20
 REPO = "bench/memory"
@@ -11,7 +11,7 @@ IDLE_SECONDS = 2
 
 
 def measure(run):
-    table = Table(
+    table = run.table(
         "Memory",
         "Resident memory: idle two seconds after the start (`VmRSS`), and the peak of a process that did this one thing (`VmHWM`). One round.",
     )
@@ -29,7 +29,6 @@ def measure(run):
     for server in (ours, theirs):
         server.stop()
         server.wipe()
-    return table
 
 
 def idle(run, table, ours, theirs):
@@ -66,5 +65,5 @@ def transfers(run, table, ours, theirs, name, options, pull):
 
     row(name, pushed)
     if pull:
-        row(name.split(",")[0].replace("push", "pull"), pulled)
+        row(name.split(",")[0].replace("pushes", "pulls").replace("push", "pull"), pulled)
         table.compare("… idle afterwards", *after, show, less=True)

@@ -21,7 +21,7 @@ import rows_memory
 import rows_s3
 import servers
 from build import say
-from measure import OutOfTime, Run
+from measure import FAILURES, OutOfTime, Run
 
 GROUPS = {
     "manifest": rows_manifest.measure,
@@ -43,6 +43,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant (default 3)")
     parser.add_argument("--minutes", type=float, help="after which nothing more is begun (default 40, quick 8)")
     parser.add_argument("--binary", help="a simple-registry to measure (default: a release build of this tree)")
+    parser.add_argument("--many-on-disk", action="store_true", help="the stores of lists and start on the disk too (default: in /dev/shm where 8 GiB are free)")
     parser.add_argument("--self-check", action="store_true", help="distribution takes simple-registry's place too: every ratio should be 1")
     given = parser.parse_args()
     given.rows = given.rows.split(",")
@@ -52,7 +53,15 @@ def arguments():
     return given
 
 
-def prepare(given, work):
+def room_for_many(given, work):
+    """Where the stores of very many small files go: see rows_many."""
+    memory = Path("/dev/shm")
+    if given.many_on_disk or not memory.is_dir() or shutil.disk_usage(memory).free < 8 * 2**30:
+        return work
+    return Path(tempfile.mkdtemp(prefix="bench-", dir=memory))
+
+
+def prepare(given, work, many):
     """Builds what the chosen groups need; the run's settings, and the contestants in words."""
     registry = build.go_tool("registry")
     minio = build.go_tool("minio") if "s3" in given.rows else None
@@ -69,6 +78,7 @@ def prepare(given, work):
         rounds=given.rounds,
         minutes=given.minutes or (8 if given.quick else 40),
         work=work,
+        many=many,
         tools=build.load_tools(),
         wrk=build.need("wrk"),
         nginx=build.need("nginx"),
@@ -81,6 +91,16 @@ def prepare(given, work):
     return run, f"{ours}; distribution v3.1.2; nginx {nginx}"
 
 
+def command_of(given):
+    """The command that makes this report again; where things lie is left out."""
+    words = ["python3 bench/run.py"]
+    words += ["--quick"] if given.quick else []
+    words += ["--rows " + ",".join(given.rows)] if given.rows != list(GROUPS) else []
+    words += [f"--rounds {given.rounds}"] if given.rounds != 3 else []
+    words += ["--self-check"] if given.self_check else []
+    return " ".join(words)
+
+
 def version(command):
     return subprocess.run(command, capture_output=True, text=True).stdout.strip() or command[0]
 
@@ -91,15 +111,20 @@ def main():
     if given.work:
         given.work.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="bench-", dir=given.work))
-    tables, left = [], list(given.rows)
+    many = room_for_many(given, work)
+    left = list(given.rows)
     try:
-        run, versions = prepare(given, work)
+        run, versions = prepare(given, work, many)
         load = os.getloadavg()[0]
         run.started = time.monotonic()
         for name in given.rows:
             say(f"{name} ({time.monotonic() - run.started:.0f} s)")
             run.check_time()
-            tables.append(GROUPS[name](run))
+            try:
+                GROUPS[name](run)
+            except FAILURES as error:
+                say(f"{name}: {error}")
+                (run.tables or [run.table(name, "")])[-1].failed(name, error)
             left.remove(name)
             servers.stop_all()
         took = time.monotonic() - run.started
@@ -107,16 +132,16 @@ def main():
         say(str(over))
         took = time.monotonic() - run.started
     finally:
-        where = report.machine(work)
+        where = report.machine(work) + (", lists and start on tmpfs" if many != work else "")
         servers.stop_all()
         shutil.rmtree(work, ignore_errors=True)
-    command = "python3 bench/run.py" + (" --quick" if given.quick else "")
-    text = report.document(command, where, versions, run, load, took, tables, left)
+        shutil.rmtree(many, ignore_errors=True)
+    text = report.document(command_of(given), where, versions, run, load, took, run.tables, left)
     if given.out:
         given.out.write_text(text)
     print(text)
     say(f"done in {took:.0f} s")
-    if left or any(table.failures for table in tables):
+    if left or any(table.failures for table in run.tables):
         raise SystemExit("bench: some rows could not be measured")
 
 

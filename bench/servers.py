@@ -10,6 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from images import ACCEPT
+
 RUNNING = []
 START_LIMIT = 60
 REGION, BUCKET_USER, BUCKET_SECRET = "us-east-1", "benchuser", "benchsecret"
@@ -57,7 +59,7 @@ class Server:
         while True:
             try:
                 client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_LIMIT)
-                client.request("GET", path)
+                client.request("GET", path, headers={"Accept": ACCEPT})
                 status = client.getresponse().status
                 client.close()
                 if status == 200:
@@ -65,7 +67,7 @@ class Server:
                 problem = f"status {status}"
             except OSError as error:
                 problem = str(error)
-            if self.process.poll() is not None or time.perf_counter() - begun > START_LIMIT:
+            if problem.startswith("status 4") or self.process.poll() is not None or time.perf_counter() - begun > START_LIMIT:
                 raise RuntimeError(f"{self.name} does not answer on {path}: {problem}; its log ends: {self.log_end()}")
             time.sleep(0.0005)
 
@@ -146,6 +148,7 @@ class Candidate(Server):
         self.binary, self.s3 = binary, s3
 
     def command(self):
+        (self.dir / "store").mkdir(exist_ok=True)
         storage = f'[storage.fs]\nroot_dir = "{self.dir}/store"\n'
         if self.s3:
             storage = (
