@@ -56,7 +56,7 @@ fn server(root: &mut Section<'_>) -> Server {
         port: table.key("port", "5000", &rule::integer(0..=u16::MAX)),
         query_timeout: table.key("query_timeout", "60", &rule::time("1s", "1d")),
         query_timeout_grace_period: table.key("query_timeout_grace_period", "30", &rule::time("0s", "1d")),
-        streaming_chunk_size: table.key("streaming_chunk_size", "\"1MiB\"", &rule::size("4KiB", "64MiB")),
+        streaming_chunk_size: table.key("streaming_chunk_size", "\"512KiB\"", &rule::size("4KiB", "64MiB")),
     };
     table.finish();
     server

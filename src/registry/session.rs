@@ -135,7 +135,8 @@ impl Registry {
         {
             return Ok(session);
         }
-        let content = self.store.get(&newest.key).await?.ok_or_else(unknown)?;
+        // a directory does not sync sessions: one may be empty after a power cut
+        let content = self.store.get(&newest.key).await?.filter(|content| !content.is_empty()).ok_or_else(unknown)?;
         let state: State = serde_json::from_slice(&content)
             .map_err(|error| StorageError::damaged("get", &newest.key, error.to_string()))?;
         if state.repository != *name {

@@ -330,10 +330,16 @@ pub fn catalog_name(key: &str) -> Option<Name> {
     key.strip_prefix(CATALOG)?.rsplit_once('!')?.0.parse().ok()
 }
 
+/// Prefix of all uploads' sessions.
+///
+/// Nothing that was answered 201 is in here, so a directory need not sync them: what a power cut takes of a session, the
+/// client learns from its status, or begins again.
+pub const UPLOADS: &str = "uploads/";
+
 /// Prefix of an upload's states and of the facts that it is alive.
 #[must_use]
 pub fn upload(id: &UploadId) -> String {
-    format!("uploads/{id}/")
+    format!("{UPLOADS}{id}/")
 }
 
 /// The state number `sequence` of an upload.

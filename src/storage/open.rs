@@ -111,7 +111,8 @@ impl Location {
     fn operator(&self) -> opendal::Result<Operator> {
         match self {
             Self::Directory { root, durable, chunk } => {
-                disk::operator(root, disk::DiskOptions { durable: *durable, chunk: *chunk })
+                let unsynced = &[layout::UPLOADS];
+                disk::operator(root, disk::DiskOptions { durable: *durable, unsynced, chunk: *chunk })
             }
             Self::Bucket { endpoint, bucket, region, key_prefix, access_key_id, secret_key, .. } => {
                 let builder = S3::default()

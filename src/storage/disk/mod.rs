@@ -43,13 +43,22 @@ pub struct DiskOptions {
     /// Whether a write or delete is on the disk, by `fsync`, before it is acknowledged. Without it a power cut may lose what
     /// was acknowledged in the last seconds; a crash of this process alone loses nothing.
     pub durable: bool,
+    /// Prefixes of keys that need not survive a power cut, whatever `durable` says.
+    pub unsynced: &'static [&'static str],
     /// The bytes that a streamed read fetches at a time, at least 4 KiB. Each open stream holds up to three such blocks.
     pub chunk: usize,
 }
 
+impl DiskOptions {
+    /// Whether what happens to a key must survive a power cut.
+    fn is_durable(&self, key: &str) -> bool {
+        self.durable && !self.unsynced.iter().any(|prefix| key.starts_with(prefix))
+    }
+}
+
 impl Default for DiskOptions {
     fn default() -> Self {
-        Self { durable: true, chunk: 1024 * 1024 }
+        Self { durable: true, unsynced: &[], chunk: 512 * 1024 }
     }
 }
 

@@ -77,7 +77,7 @@ fn remember(generations: &mut [HashMap<Box<str>, Identity>; 2], path: &str, iden
 /// Returns once the name `key`, that was just made, survives a power cut. Where somebody has removed it meanwhile there is
 /// nothing left to keep.
 pub(super) fn sync_name(core: &Core, key: &str) -> io::Result<()> {
-    if !core.options.durable {
+    if !core.options.is_durable(key) {
         return Ok(());
     }
     let mut synced = Vec::new();
@@ -108,7 +108,7 @@ pub(super) fn sync_name(core: &Core, key: &str) -> io::Result<()> {
 
 /// Returns once removals from the directory `path` survive a power cut.
 pub(super) fn sync_removals(core: &Core, path: &str) -> io::Result<()> {
-    if !core.options.durable {
+    if !core.options.is_durable(path) {
         return Ok(());
     }
     match core.open_directory(path) {

@@ -249,7 +249,7 @@ fn finish(
     };
     temporary.write(rest).map_err(failed)?;
     let metadata = temporary.metadata().map_err(failed)?;
-    if core.options.durable {
+    if core.options.is_durable(key) {
         core.stats.count_file_sync();
         temporary.file().sync_data().map_err(failed)?;
     }
