@@ -34,7 +34,8 @@ pub(super) async fn get(call: &Call<'_>, name: &Name, digest: &Digest, head: boo
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    let range = requested_range(call, &blob, &etag)?;
+    // ranges are defined for GET alone (RFC 9110 section 14.2)
+    let range = if head { None } else { requested_range(call, &blob, &etag)? };
     if let Some(range) = &range {
         let content = format!("bytes {}-{}/{}", range.start, range.end - 1, blob.size);
         headers.insert(header::CONTENT_RANGE, HeaderValue::from_str(&content).unwrap_or(RANGE_UNKNOWN));

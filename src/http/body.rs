@@ -13,16 +13,18 @@ use std::{
 
 use bytes::{Buf as _, Bytes};
 use futures::{Stream, StreamExt as _};
+use http::StatusCode;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use tokio::{sync::OwnedSemaphorePermit, time::Sleep};
 
 use super::{
     clock::Clock,
-    failure::Failure,
+    failure::{Busy, Failure},
     limits::{Limits, Slot},
     record::Record,
 };
 use crate::{
+    oci::ErrorCode,
     registry::{self, BlobStream, BodyError},
     telemetry::InFlight,
 };
@@ -164,10 +166,7 @@ impl RequestBody {
             drop(transfer);
             clock.start();
             // what follows the body is work again
-            match slot.retake().await {
-                Ok(()) => None,
-                Err(failure) => Some((Err(BodyError(failure.to_string())), None)),
-            }
+            if slot.retake().await.is_ok() { None } else { Some((Err(BodyError::Busy), None)) }
         });
         Ok(Box::pin(stream))
     }
@@ -187,7 +186,13 @@ impl RequestBody {
         let mut chunks = self.into_stream(limits, slot, clock)?;
         let mut whole = bytes::BytesMut::new();
         while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|error| Failure::from(registry::Error::Body(error.to_string())))?;
+            let chunk = chunk.map_err(|error| match error {
+                BodyError::Busy => Failure::from(Busy),
+                BodyError::Broken(_) => {
+                    let message = format!("the manifest did not come to its end: {error}");
+                    Failure::new(StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid, message)
+                }
+            })?;
             if (whole.len() + chunk.len()) as u64 > limit {
                 return Err(too_large().into());
             }
@@ -245,7 +250,7 @@ impl Stream for TimedFrames {
                     self.body.received.fetch_add(data.len() as u64, Ordering::Relaxed);
                     return Poll::Ready(Some(Ok(data)));
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(BodyError(error.to_string())))),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(BodyError::Broken(error.to_string())))),
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {}
             }
@@ -256,7 +261,7 @@ impl Stream for TimedFrames {
             }
             ready!(self.sleep.as_mut().poll(context));
             let seconds = self.body.silence.as_secs();
-            return Poll::Ready(Some(Err(BodyError(format!("nothing came for {seconds} seconds")))));
+            return Poll::Ready(Some(Err(BodyError::Broken(format!("nothing came for {seconds} seconds")))));
         }
     }
 }

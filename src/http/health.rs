@@ -30,5 +30,8 @@ pub(super) async fn answer(service: &Service, purpose: Purpose, method: &Method,
     let mut response = Response::new(if *method == Method::GET { Body::whole(text) } else { Body::empty() });
     *response.status_mut() = if allowed { status } else { StatusCode::METHOD_NOT_ALLOWED };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if !allowed {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
     Some(response)
 }

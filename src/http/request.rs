@@ -108,10 +108,11 @@ async fn work(
     action: Result<Action, crate::action::ActionError>,
     record: &mut Record,
 ) -> Result<Response<Body>, Failure> {
-    let permit = call.service.policy.authorize(&call.identity, action?)?;
+    let action = action?;
     if record.logged {
-        record.reference = dispatch::reference(permit.action());
+        record.reference = dispatch::reference(&action);
     }
+    let permit = call.service.policy.authorize(&call.identity, action)?;
     let slot = call.service.limits.slot().await?;
     dispatch::dispatch(call, permit, slot).await
 }

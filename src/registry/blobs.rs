@@ -27,7 +27,7 @@ impl Registry {
     /// Whether the repository has the digest: by a grant, or by a pin of a manifest that stands there.
     pub(super) async fn has(&self, name: &Name, digest: &Digest) -> Result<bool> {
         let key = (name.clone(), *digest);
-        if self.held.contains_key(&key) || self.rights.get(&key).is_some() {
+        if self.rights.get(&key).is_some() {
             return Ok(true);
         }
         let ticket = self.rights.ticket(&key);
@@ -65,12 +65,11 @@ impl Registry {
     /// The blob, for one who may push and will rely on the answer: it holds for a lease. Marked bytes count as absent,
     /// so that they are pushed again.
     pub async fn blob_to_rely_on(&self, name: &Name, digest: &Digest, by: &By) -> Result<Blob> {
-        let key = (name.clone(), *digest);
-        if let Some(size) = self.held.get(&key) {
-            return Ok(Blob { digest: *digest, size });
-        }
         if !self.has(name, digest).await? {
             return Err(unknown(name, digest));
+        }
+        if let Some(size) = self.held.get(&(name.clone(), *digest)) {
+            return Ok(Blob { digest: *digest, size });
         }
         let size = self.grant_and_look(name, digest, by).await?.ok_or_else(|| unknown(name, digest))?;
         Ok(Blob { digest: *digest, size })

@@ -66,8 +66,8 @@ pub enum Error {
         limit: u64,
     },
     /// The client broke off, or fell silent.
-    #[error("the request's body ended early: {0}")]
-    Body(String),
+    #[error("the request's body could not be taken: {0}")]
+    Body(#[from] super::BodyError),
     /// Not a manifest.
     #[error(transparent)]
     ManifestInvalid(#[from] ManifestError),

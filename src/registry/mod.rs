@@ -87,8 +87,14 @@ pub type Body = Pin<Box<dyn Stream<Item = std::result::Result<Bytes, BodyError>>
 
 /// A body that did not come to its end.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct BodyError(pub String);
+pub enum BodyError {
+    /// The client broke off, or fell silent.
+    #[error("{0}")]
+    Broken(String),
+    /// It came, but there is no room now to go on with it.
+    #[error("the registry has more requests than it answers at once")]
+    Busy,
+}
 
 /// A page of names.
 #[derive(Clone, Debug, PartialEq, Eq)]

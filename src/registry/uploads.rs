@@ -140,10 +140,11 @@ impl Registry {
         let ended = session.next(segment.clone(), received.hasher.clone(), Some(End::Completed(*digest)));
         let received = self.check_digest(&ended, received, digest).await?;
         let began = Instant::now();
-        // none of the three makes a blob; the fact that does comes when all of them are durable
-        let (closed, first, granted) =
-            tokio::join!(received.close(), self.write_session(ended.clone()), self.grant(name, digest, by));
-        if !first? {
+        let (closed, granted) = tokio::join!(received.close(), self.grant(name, digest, by));
+        closed?;
+        granted?;
+        // the session ends when its bytes are durable: until then the client can go on with it
+        if !self.write_session(ended.clone()).await? {
             if let Some(segment) = &segment {
                 self.take_back(&session, segment).await;
             }
@@ -155,8 +156,6 @@ impl Registry {
             };
         }
         self.metrics.upload_closed();
-        closed?;
-        granted?;
         // scrub can only have given up an upload that this process has not seen alive for a while
         let alive = session.written.is_some_and(|written| written.elapsed() < self.options.lease / 4);
         if !alive && self.look_at(&place_of(&ended)).await? != Bytes::Sound {
@@ -230,7 +229,7 @@ impl Registry {
         let mut writer = self.store.writer(segment.key(&session.id), announced);
         let mut renewed = Instant::now();
         while let Some(bytes) = chunk.body.next().await {
-            let bytes = bytes.map_err(|error| Error::Body(error.to_string()))?;
+            let bytes = bytes?;
             if bytes.is_empty() {
                 continue;
             }
@@ -328,7 +327,7 @@ fn place_of(session: &Session) -> Place {
 /// Reads a body that is not needed, so that the client can go on on this connection.
 async fn drain(mut body: Body) -> Result<()> {
     while let Some(bytes) = body.next().await {
-        bytes.map_err(|error| Error::Body(error.to_string()))?;
+        bytes?;
     }
     Ok(())
 }

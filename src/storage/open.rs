@@ -209,10 +209,10 @@ fn unusable(place: &str, error: opendal::Error) -> OpenError {
     let text = error.to_string();
     let hint = if text.contains("NoSuchBucket") {
         "there is no such bucket; create it, or correct storage.s3.bucket"
-    } else if error.kind() == ErrorKind::PermissionDenied {
-        "access is refused; check the credentials, or the directory's owner and mode"
     } else if text.contains("InvalidAccessKeyId") || text.contains("SignatureDoesNotMatch") {
         "the credentials are refused; check storage.s3.access_key_id and secret_key"
+    } else if error.kind() == ErrorKind::PermissionDenied {
+        "access is refused; check the credentials, or the directory's owner and mode"
     } else if error.kind() == ErrorKind::ConfigInvalid {
         "its configuration is not usable"
     } else {

@@ -115,7 +115,7 @@ impl Metrics {
         });
     }
 
-    /// Counts a request that was turned away before any work, under a short reason such as `overloaded`.
+    /// Counts a request that was turned away before any work, under a short reason such as `queue-full`.
     pub fn record_rejected(&self, reason: &'static str) {
         self.inner.rejected.with(reason, |count| count.fetch_add(1, Ordering::Relaxed));
     }
