@@ -151,7 +151,7 @@ fn announce(config: &Config, location: &Location, policy: &Policy, listeners: &L
             format!("anyone may pull, push and delete in {}", which.collect::<Vec<_>>().join(", "))
         }
     };
-    let beside = side.iter().map(|side| format!("; {side}")).collect::<String>();
+    let beside = side.into_iter().fold(String::new(), |beside, side| beside + "; " + &side);
     tracing::info!(
         address = %address,
         version = env!("CARGO_PKG_VERSION"),

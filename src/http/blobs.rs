@@ -17,7 +17,7 @@ pub(super) async fn get(call: &Call<'_>, name: &Name, digest: &Digest, head: boo
     let registry = &call.service.registry;
     // a HEAD by one who may push decides whether a layer is pushed: its answer must hold
     let blob = if head && may_push(call, name) {
-        registry.blob_to_rely_on(name, digest, &call.by).await?
+        registry.blob_to_rely_on(name, digest, &call.by()).await?
     } else {
         registry.blob(name, digest).await?
     };
@@ -34,19 +34,15 @@ pub(super) async fn get(call: &Call<'_>, name: &Name, digest: &Digest, head: boo
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    let range = match requested_range(call, &blob, &etag)? {
-        Some(range) => {
-            let content = format!("bytes {}-{}/{}", range.start, range.end - 1, blob.size);
-            headers.insert(header::CONTENT_RANGE, HeaderValue::from_str(&content).unwrap_or(RANGE_UNKNOWN));
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
-            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            Some(range)
-        }
-        None => {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(blob.size));
-            None
-        }
-    };
+    let range = requested_range(call, &blob, &etag)?;
+    if let Some(range) = &range {
+        let content = format!("bytes {}-{}/{}", range.start, range.end - 1, blob.size);
+        headers.insert(header::CONTENT_RANGE, HeaderValue::from_str(&content).unwrap_or(RANGE_UNKNOWN));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    } else {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(blob.size));
+    }
     if !head {
         let length = range.as_ref().map_or(blob.size, |range| range.end - range.start);
         let transfer = call.service.limits.transfer()?;
@@ -64,15 +60,13 @@ fn requested_range(call: &Call<'_>, blob: &Blob, etag: &HeaderValue) -> Result<O
         return Ok(None);
     }
     let Some(range) = call.header(header::RANGE).and_then(ByteRange::parse) else { return Ok(None) };
-    match range.within(blob.size) {
-        Some(range) => Ok(Some(range)),
-        None => {
-            let message = format!("the range lies outside the blob, which has {} bytes", blob.size);
-            let size = HeaderValue::from_str(&format!("bytes */{}", blob.size)).unwrap_or(RANGE_UNKNOWN);
-            Err(Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::SizeInvalid, message)
-                .header(header::CONTENT_RANGE, size))
-        }
+    if let Some(range) = range.within(blob.size) {
+        return Ok(Some(range));
     }
+    let message = format!("the range lies outside the blob, which has {} bytes", blob.size);
+    let size = HeaderValue::from_str(&format!("bytes */{}", blob.size)).unwrap_or(RANGE_UNKNOWN);
+    let failure = Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::SizeInvalid, message);
+    Err(failure.header(header::CONTENT_RANGE, size))
 }
 
 /// Whether the one who asks may push to a repository.

@@ -10,7 +10,7 @@ use super::{
     limits::Slot,
     lists, manifests, uploads,
 };
-use crate::{action::Action, identity::Identity, policy::Permit, registry::By};
+use crate::{action::Action, identity::Identity, policy::Permit, registry::By, telemetry::RequestId};
 
 /// A request on its way to its handler.
 pub(super) struct Call<'a> {
@@ -19,7 +19,7 @@ pub(super) struct Call<'a> {
     pub(super) body: RequestBody,
     pub(super) clock: Clock,
     pub(super) identity: Identity,
-    pub(super) by: By,
+    pub(super) request_id: RequestId,
 }
 
 impl Call<'_> {
@@ -27,9 +27,16 @@ impl Call<'_> {
     pub(super) fn header(&self, name: http::HeaderName) -> Option<&str> {
         self.parts.headers.get(name)?.to_str().ok()
     }
+
+    /// Who asks, and in which request, for the facts that are written.
+    pub(super) fn by(&self) -> By {
+        By { identity: self.identity.to_string(), request: self.request_id.as_str().to_owned() }
+    }
 }
 
 /// Does what policy permitted.
+///
+/// What writes is boxed: its futures are large, and a pull should not carry their size.
 pub(super) async fn dispatch(call: Call<'_>, permit: Permit, slot: Slot) -> Result<Response<Body>, Failure> {
     match permit.into_action() {
         Action::GetApiVersion => Ok(lists::api_version()),
@@ -39,19 +46,23 @@ pub(super) async fn dispatch(call: Call<'_>, permit: Permit, slot: Slot) -> Resu
             lists::referrers(&call, &name, &digest, artifact_type.as_deref(), &page).await
         }
         Action::GetManifest { name, reference, head } => manifests::get(&call, &name, &reference, head).await,
-        Action::PutManifest { name, reference, tags } => manifests::put(call, &slot, &name, reference, tags).await,
-        Action::DeleteManifest { name, reference } => manifests::delete(&call, &name, &reference).await,
+        Action::PutManifest { name, reference, tags } => {
+            Box::pin(manifests::put(call, &slot, &name, reference, tags)).await
+        }
+        Action::DeleteManifest { name, reference } => Box::pin(manifests::delete(&call, &name, &reference)).await,
         Action::GetBlob { name, digest, head } => blobs::get(&call, &name, &digest, head).await,
         Action::DeleteBlob { name, digest } => blobs::delete(&call, &name, &digest).await,
-        Action::MountBlob { name, digest, from } => uploads::mount(&call, &name, &digest, from.as_ref()).await,
+        Action::MountBlob { name, digest, from } => {
+            Box::pin(uploads::mount(&call, &name, &digest, from.as_ref())).await
+        }
         Action::StartUpload { name, digest: Some(digest), .. } if uploads::has_body(&call) => {
-            uploads::put_at_once(call, &slot, &name, &digest).await
+            Box::pin(uploads::put_at_once(call, &slot, &name, &digest)).await
         }
         Action::StartUpload { name, algorithm, .. } => uploads::start(&call, &name, algorithm).await,
         Action::GetUpload { name, upload } => uploads::status(&call, &name, &upload).await,
-        Action::UpdateUpload { name, upload } => uploads::update(call, &slot, &name, &upload).await,
+        Action::UpdateUpload { name, upload } => Box::pin(uploads::update(call, &slot, &name, &upload)).await,
         Action::CompleteUpload { name, upload, digest } => {
-            uploads::complete(call, &slot, &name, &upload, &digest).await
+            Box::pin(uploads::complete(call, &slot, &name, &upload, &digest)).await
         }
         Action::CancelUpload { name, upload } => uploads::cancel(&call, &name, &upload).await,
     }

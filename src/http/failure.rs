@@ -99,10 +99,11 @@ impl From<ActionError> for Failure {
             ActionError::NotFound => (StatusCode::NOT_FOUND, Code::Unsupported),
             ActionError::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
             ActionError::Name(_) => (StatusCode::BAD_REQUEST, Code::NameInvalid),
-            ActionError::Digest(_) => (StatusCode::BAD_REQUEST, Code::DigestInvalid),
+            ActionError::Digest(_) | ActionError::Query { name: "digest", .. } => {
+                (StatusCode::BAD_REQUEST, Code::DigestInvalid)
+            }
             ActionError::Tag(_) => (StatusCode::BAD_REQUEST, Code::TagInvalid),
             ActionError::UploadId => (StatusCode::NOT_FOUND, Code::BlobUploadUnknown),
-            ActionError::Query { name: "digest", .. } => (StatusCode::BAD_REQUEST, Code::DigestInvalid),
             ActionError::Query { .. } | ActionError::Encoding => (StatusCode::BAD_REQUEST, Code::Unsupported),
         };
         let failure = Self::new(status, code, error.to_string());

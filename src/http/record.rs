@@ -50,7 +50,7 @@ impl Drop for Record {
         if !self.logged && !failed {
             return;
         }
-        let duration_ms = u64::try_from(duration.as_micros()).map_or(f64::MAX, |micros| micros as f64 / 1000.0);
+        let duration_ms = duration.as_secs_f64() * 1000.0;
         let repository = self.repository.as_ref().map(Name::as_str);
         let (error, cause) = self.failure.as_ref().map(|(code, cause)| (*code, cause.as_str())).unzip();
         macro_rules! line {

@@ -23,8 +23,7 @@ use super::{
 use crate::{
     action::Action,
     identity::Identity,
-    oci::ErrorCode,
-    registry::By,
+    oci::{ErrorCode, Name},
     telemetry::{RequestId, SPAN_TARGET, continue_trace},
 };
 
@@ -67,7 +66,7 @@ pub(super) async fn answer(
         target: SPAN_TARGET,
         "request",
         action = record.action,
-        repository = record.repository.as_ref().map(|name| name.as_str()),
+        repository = record.repository.as_ref().map(Name::as_str),
         request_id = request_id.as_str(),
         status = tracing::field::Empty,
     );
@@ -81,7 +80,7 @@ pub(super) async fn answer(
         body,
         clock: clock.clone(),
         identity: Identity::anonymous(client),
-        by: by(&request_id),
+        request_id: request_id.clone(),
     };
     let outcome = clock.limit(work(call, action, &mut record).instrument(span.clone())).await.unwrap_or_else(|| {
         let seconds = service.options.query_timeout.as_secs();
@@ -110,11 +109,9 @@ async fn work(
     record: &mut Record,
 ) -> Result<Response<Body>, Failure> {
     let permit = call.service.policy.authorize(&call.identity, action?)?;
-    record.reference = dispatch::reference(permit.action());
+    if record.logged {
+        record.reference = dispatch::reference(permit.action());
+    }
     let slot = call.service.limits.slot().await?;
     dispatch::dispatch(call, permit, slot).await
-}
-
-fn by(request_id: &RequestId) -> By {
-    By { identity: "anonymous".to_owned(), request: request_id.as_str().to_owned() }
 }

@@ -30,7 +30,7 @@ impl Algorithm {
 
     /// Bytes of a digest: 32 or 64.
     #[must_use]
-    pub const fn len(self) -> usize {
+    pub const fn size(self) -> usize {
         match self {
             Self::Sha256 => 32,
             Self::Sha512 => 64,
@@ -83,8 +83,8 @@ impl Digest {
     #[must_use]
     pub fn hex(&self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut hex = String::with_capacity(self.algorithm.len() * 2);
-        for byte in &self.bytes[..self.algorithm.len()] {
+        let mut hex = String::with_capacity(self.algorithm.size() * 2);
+        for byte in &self.bytes[..self.algorithm.size()] {
             hex.push(char::from(DIGITS[usize::from(byte >> 4)]));
             hex.push(char::from(DIGITS[usize::from(byte & 15)]));
         }
@@ -93,8 +93,8 @@ impl Digest {
 
     /// A digest out of an algorithm and its hex digits.
     pub fn from_parts(algorithm: Algorithm, hex: &str) -> Result<Self, DigestError> {
-        let wrong = DigestError::Hex(algorithm.as_str(), algorithm.len() * 2);
-        if hex.len() != algorithm.len() * 2 {
+        let wrong = DigestError::Hex(algorithm.as_str(), algorithm.size() * 2);
+        if hex.len() != algorithm.size() * 2 {
             return Err(wrong);
         }
         let value = |digit: u8| match digit {

@@ -8,7 +8,7 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use super::{By, Error, Registry, Result, VerifyPulls, places::Place};
 use crate::{
     oci::{Digest, Hasher, Name},
-    storage::{FaultKind, StorageError, layout, layout::Right},
+    storage::{self, FaultKind, StorageError, layout, layout::Right},
 };
 
 /// A blob that a repository has.
@@ -165,7 +165,7 @@ impl Registry {
         Err(StorageError::damaged("read", &key, "the bytes it names are gone, too short or rotten").into())
     }
 
-    async fn open(&self, place: &Place, range: Range<u64>) -> super::super::storage::Result<BlobStream> {
+    async fn open(&self, place: &Place, range: Range<u64>) -> storage::Result<BlobStream> {
         let mut parts = place.segments.iter().filter_map(|segment| {
             let start = range.start.max(segment.offset);
             let end = range.end.min(segment.offset + segment.size);

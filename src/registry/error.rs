@@ -45,9 +45,9 @@ pub enum Error {
     #[error("the bytes received have the digest {computed}, not {expected}; nothing was stored")]
     DigestMismatch {
         /// What the client said.
-        expected: Digest,
+        expected: Box<Digest>,
         /// What it is.
-        computed: Digest,
+        computed: Box<Digest>,
     },
     /// The bytes are fewer or more than announced.
     #[error("{received} bytes were received where {announced} were announced")]

@@ -45,7 +45,7 @@ impl Registry {
         let mut tags = put.tags.clone();
         match &put.reference {
             Reference::Digest(expected) if *expected != digest => {
-                return Err(Error::DigestMismatch { expected: *expected, computed: digest });
+                return Err(Error::DigestMismatch { expected: Box::new(*expected), computed: Box::new(digest) });
             }
             Reference::Digest(_) => {}
             Reference::Tag(tag) => tags.push(tag.clone()),

@@ -187,12 +187,9 @@ impl Store {
             }
             Err(error) => return Err(failed(error)),
         };
-        match serde_json::from_slice::<Format>(&found) {
-            Ok(Format { layout: LAYOUT }) => {}
-            _ => {
-                let found = String::from_utf8_lossy(&found[..found.len().min(60)]).trim().to_owned();
-                return Err(OpenError::Layout { place: place.to_owned(), found });
-            }
+        if !matches!(serde_json::from_slice(&found), Ok(Format { layout: LAYOUT })) {
+            let found = String::from_utf8_lossy(&found[..found.len().min(60)]).trim().to_owned();
+            return Err(OpenError::Layout { place: place.to_owned(), found });
         }
         // twice, with the same content: the second must be refused, whether or not the first was
         let mut written = 0;

@@ -280,4 +280,31 @@ mod tests {
             assert!(error.contains("http://collector:4318"), "{error}");
         }
     }
+
+    #[test]
+    fn failures_within_a_minute_are_told_once() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let logs = crate::telemetry::LogOptions {
+            output: crate::telemetry::LogOutput::File(log.path().to_owned()),
+            ..Default::default()
+        };
+        let (dispatch, _guard) = crate::telemetry::subscriber(&logs, &TraceOptions::default()).unwrap();
+        let away = SeldomWarning::new((), "http://collector/v1/traces".to_owned());
+        tracing::dispatcher::with_default(&dispatch, || {
+            for spans in [3, 4, 5] {
+                away.failed(spans, &OTelSdkError::InternalFailure("refused".to_owned()));
+            }
+        });
+        let lines = std::fs::read_to_string(log.path()).unwrap();
+        assert_eq!(lines.lines().count(), 1, "{lines}");
+        assert!(lines.contains(r#""level":"WARN""#) && lines.contains(r#""lost":3"#), "{lines}");
+
+        let minute_ago = Instant::now().checked_sub(WARN_EVERY).unwrap();
+        away.failures.lock().unwrap().warned = Some(minute_ago);
+        tracing::dispatcher::with_default(&dispatch, || {
+            away.failed(6, &OTelSdkError::InternalFailure("refused".to_owned()));
+        });
+        let lines = std::fs::read_to_string(log.path()).unwrap();
+        assert!(lines.lines().count() == 2 && lines.contains(r#""lost":15"#), "{lines}");
+    }
 }
