@@ -8,23 +8,21 @@ pub(crate) mod server;
 
 /// Runs each named function once for each backend, as `directory::<name>` and `s3::<name>`.
 ///
-/// `on_each_backend!(shared: a, b)` gives them a [`repo::Repo`] of their own on a server that all tests share;
-/// `on_each_backend!(own: c, d)` gives them a [`server::Backend`], to start a server of their own.
+/// Those after `shared:` get a [`repo::Repo`] of their own on a server that all tests share; those after `own:` get a
+/// [`server::Backend`], to start a server of their own. A function that is not named here is dead code, which the lints tell.
 macro_rules! on_each_backend {
-    (shared: $($name:ident),+ $(,)?) => {
+    ($(shared: $($shared:ident),+ $(,)?)? $(; own: $($own:ident),+ $(,)?)?) => {
         mod directory {
-            $(#[test] fn $name() { super::$name(&$crate::support::server::shared_repo($crate::support::server::Backend::Directory, stringify!($name))); })+
+            #[allow(unused_imports, reason = "a file may have tests of one kind alone")]
+            use $crate::support::server::{Backend, shared_repo};
+            $($(#[test] fn $shared() { super::$shared(&shared_repo(Backend::Directory, stringify!($shared))); })+)?
+            $($(#[test] fn $own() { super::$own(Backend::Directory); })+)?
         }
         mod s3 {
-            $(#[test] fn $name() { super::$name(&$crate::support::server::shared_repo($crate::support::server::Backend::S3, stringify!($name))); })+
-        }
-    };
-    (own: $($name:ident),+ $(,)?) => {
-        mod directory {
-            $(#[test] fn $name() { super::$name($crate::support::server::Backend::Directory); })+
-        }
-        mod s3 {
-            $(#[test] fn $name() { super::$name($crate::support::server::Backend::S3); })+
+            #[allow(unused_imports, reason = "a file may have tests of one kind alone")]
+            use $crate::support::server::{Backend, shared_repo};
+            $($(#[test] fn $shared() { super::$shared(&shared_repo(Backend::S3, stringify!($shared))); })+)?
+            $($(#[test] fn $own() { super::$own(Backend::S3); })+)?
         }
     };
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::client::{Client, Request, Response};
-use super::content::{Image, Manifest, OCI_MANIFEST, sha256};
+use super::content::{EVERY_TYPE, Image, Manifest, OCI_MANIFEST, sha256};
 
 /// A repository on some server.
 #[derive(Clone, Debug)]
@@ -46,9 +46,10 @@ impl Repo {
         self.send(Request::get(self.blob_path(digest)))
     }
 
+    /// Asks for a manifest, accepting every type that there is.
     #[track_caller]
     pub(crate) fn get_manifest(&self, reference: &str) -> Response {
-        self.send(Request::get(self.manifest_path(reference)))
+        self.send(Request::get(self.manifest_path(reference)).header("accept", EVERY_TYPE))
     }
 
     /// Begins an upload; returns where it goes on.
