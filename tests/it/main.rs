@@ -8,4 +8,9 @@
 //!   what another registry makes of the same statements (tests that restart or configure their server keep their own).
 
 mod conformance;
+mod crash;
+mod errors;
+mod faults;
+mod s3_use;
 mod support;
+mod uploads;

@@ -11,7 +11,7 @@ pub(crate) mod server;
 /// Those after `shared:` get a [`repo::Repo`] of their own on a server that all tests share; those after `own:` get a
 /// [`server::Backend`], to start a server of their own. A function that is not named here is dead code, which the lints tell.
 macro_rules! on_each_backend {
-    ($(shared: $($shared:ident),+ $(,)?)? $(; own: $($own:ident),+ $(,)?)?) => {
+    ($(shared: $($shared:ident),+ $(,)?)? $(;)? $(own: $($own:ident),+ $(,)?)?) => {
         mod directory {
             #[allow(unused_imports, reason = "a file may have tests of one kind alone")]
             use $crate::support::server::{Backend, shared_repo};

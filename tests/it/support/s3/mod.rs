@@ -7,6 +7,7 @@ mod faults;
 mod service;
 mod sign;
 mod store;
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex};
