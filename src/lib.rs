@@ -1,1 +1,15 @@
 //! An OCI container registry: the library behind the `simple-registry` binary.
+//!
+//! `ARCHITECTURE.md` is the map: which module does what, and which may import which.
+
+pub mod action;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod http;
+pub mod identity;
+pub mod oci;
+pub mod policy;
+pub mod registry;
+pub mod storage;
+pub mod telemetry;

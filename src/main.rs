@@ -1,3 +1,7 @@
 //! The `simple-registry` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    simple_registry::cli::run()
+}

@@ -1,0 +1,259 @@
+//! The server, put together from its configuration.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::{
+    config::{self, Config},
+    http::{self, Listeners, Purpose, Service},
+    policy::Policy,
+    registry::{self, Registry},
+    storage::{Location, OpenError, Store, disk},
+    telemetry::{self, LogOptions, Metrics, TraceOptions},
+};
+
+/// Why the server did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// Logs or traces.
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::TelemetryError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// An address.
+    #[error(
+        "cannot listen on {address} ({key}): {source}; is another program listening there, or the address not this machine's?"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The configuration's key.
+        key: &'static str,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// The system.
+    #[error("the process could not be set up: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Runs the server until SIGTERM or SIGINT.
+pub fn serve(config: &Config) -> Result<(), AppError> {
+    let telemetry = telemetry::init(&log_options(config), &trace_options(config))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(run(config));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    telemetry.shutdown();
+    outcome
+}
+
+async fn run(config: &Config) -> Result<(), AppError> {
+    // before anything is announced: a signal in between must not be lost
+    let mut stop = Stop::new()?;
+    let metrics = Metrics::new();
+    let location = location(config);
+    let store = Store::open(&location, metrics.clone()).await?;
+    warn_of_case(&location);
+    let registry = Registry::new(store, registry_options(config), metrics.clone());
+    let policy = policy(config);
+    let listeners = listeners(config).await?;
+    announce(config, &location, &policy, &listeners)?;
+    let service = Arc::new(Service::new(registry, policy, http_options(config), metrics));
+    let (stopping, stopped) = watch::channel(false);
+    let serving = tokio::spawn(http::serve(service, listeners, stopped));
+    let signal = stop.wait().await;
+    tracing::info!(signal, "stopping: no new connections; running requests get their grace period");
+    let _ = stopping.send(true);
+    let _ = serving.await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+async fn listeners(config: &Config) -> Result<Listeners, AppError> {
+    use config::Listen;
+    let bind = async |address: SocketAddr, key| {
+        TcpListener::bind(address).await.map_err(|source| AppError::Listen { address, key, source })
+    };
+    let main = SocketAddr::new(config.server.bind_address, config.server.port);
+    let mut listeners = vec![(bind(main, "server.bind_address and server.port").await?, Purpose::Main)];
+    let (health, metrics) = (config.observability.health.listen, config.observability.metrics.listen);
+    match (health, metrics) {
+        (Listen::Address(one), Listen::Address(other)) if one == other => {
+            let listener = bind(one, "observability.health.listen").await?;
+            listeners.push((listener, Purpose::Side { health: true, metrics: true }));
+        }
+        (health, metrics) => {
+            if let Listen::Address(address) = health {
+                let listener = bind(address, "observability.health.listen").await?;
+                listeners.push((listener, Purpose::Side { health: true, metrics: false }));
+            }
+            if let Listen::Address(address) = metrics {
+                let listener = bind(address, "observability.metrics.listen").await?;
+                listeners.push((listener, Purpose::Side { health: false, metrics: true }));
+            }
+        }
+    }
+    Ok(listeners)
+}
+
+/// What is served, where, and what is open to whom, in one line.
+fn announce(config: &Config, location: &Location, policy: &Policy, listeners: &Listeners) -> Result<(), AppError> {
+    let mut side = Vec::new();
+    let mut main = None;
+    for (listener, purpose) in listeners {
+        let address = listener.local_addr()?;
+        match purpose {
+            Purpose::Main => main = Some(address),
+            Purpose::Side { health, metrics } => {
+                let what = if *health && *metrics {
+                    "health and metrics"
+                } else if *health {
+                    "health"
+                } else {
+                    "metrics"
+                };
+                side.push(format!("{what} at http://{address}"));
+            }
+        }
+    }
+    let Some(address) = main else { return Ok(()) };
+    let open: Vec<&str> = policy.open_to_everyone().collect();
+    let access = match open.as_slice() {
+        [] => "no repository is open to anyone".to_owned(),
+        open => {
+            let which = open
+                .iter()
+                .map(|prefix| if *prefix == "*" { "every repository".to_owned() } else { format!("{prefix}/") });
+            format!("anyone may pull, push and delete in {}", which.collect::<Vec<_>>().join(", "))
+        }
+    };
+    let beside = side.into_iter().fold(String::new(), |beside, side| beside + "; " + &side);
+    tracing::info!(
+        address = %address,
+        version = env!("CARGO_PKG_VERSION"),
+        "serving http://{address} from {}; {access}{beside}", location.place()
+    );
+    if !open.is_empty() && !reachable_by_us_alone(config.server.bind_address) {
+        tracing::warn!(
+            "WARNING: anyone who can reach {address} may push to and delete from this registry, without TLS and without a \
+             login. Set default_allow = false, or bind_address = \"127.0.0.1\"."
+        );
+    }
+    Ok(())
+}
+
+fn reachable_by_us_alone(address: IpAddr) -> bool {
+    address.is_loopback()
+}
+
+fn warn_of_case(location: &Location) {
+    let Location::Directory { root, .. } = location else { return };
+    match disk::case_insensitive(root) {
+        Ok(false) => {}
+        Ok(true) => tracing::warn!(
+            "the directory {} cannot tell upper from lower case: tags such as V1 and v1 would be one there; use a \
+             file system that can, or tags in one case",
+            root.display()
+        ),
+        Err(error) => tracing::warn!(%error, "whether the directory can tell upper from lower case is not known"),
+    }
+}
+
+fn location(config: &Config) -> Location {
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    match &config.storage {
+        config::Storage::Fs(fs) => Location::Directory {
+            root: fs.root_dir.clone(),
+            durable: fs.durable,
+            chunk: size(config.server.streaming_chunk_size),
+        },
+        config::Storage::S3(s3) => Location::Bucket {
+            endpoint: s3.endpoint.clone(),
+            bucket: s3.bucket.clone(),
+            region: s3.region.clone(),
+            key_prefix: s3.key_prefix.clone(),
+            access_key_id: s3.access_key_id.clone(),
+            secret_key: s3.secret_key.clone(),
+            part_size: size(s3.multipart_min_part_size),
+        },
+    }
+}
+
+fn policy(config: &Config) -> Policy {
+    let repositories =
+        config.repository.iter().map(|(prefix, table)| (prefix.clone(), table.access_policy.default_allow));
+    Policy::new(config.access_policy.default_allow, repositories)
+}
+
+fn registry_options(config: &Config) -> registry::Options {
+    registry::Options {
+        lease: config.scrub.upload_expiry,
+        cache_ttl: config.cache_ttl,
+        max_blob_size: config.max_blob_size,
+        allow_missing_references: config.allow_missing_references,
+        verify_pulls: match config.verify_pulls {
+            config::VerifyPulls::None => registry::VerifyPulls::None,
+            config::VerifyPulls::All => registry::VerifyPulls::OneIn(1),
+            config::VerifyPulls::OneIn(n) => registry::VerifyPulls::OneIn(u64::from(n)),
+        },
+    }
+}
+
+fn http_options(config: &Config) -> http::Options {
+    http::Options {
+        max_concurrent_requests: config.max_concurrent_requests,
+        max_concurrent_transfers: config.max_concurrent_transfers,
+        query_timeout: config.server.query_timeout,
+        grace: config.server.query_timeout_grace_period,
+        max_manifest_size: config.max_manifest_size,
+        log_requests: config.observability.logs.requests,
+        health_on_main: config.observability.health.listen == config::Listen::Main,
+        metrics_on_main: config.observability.metrics.listen == config::Listen::Main,
+    }
+}
+
+fn log_options(config: &Config) -> LogOptions {
+    let logs = &config.observability.logs;
+    LogOptions {
+        output: match &logs.output {
+            config::LogOutput::Stderr => telemetry::LogOutput::Stderr,
+            config::LogOutput::Stdout => telemetry::LogOutput::Stdout,
+            config::LogOutput::File(path) => telemetry::LogOutput::File(path.clone()),
+        },
+        format: match logs.format {
+            config::LogFormat::Auto => telemetry::LogFormat::Auto,
+            config::LogFormat::Text => telemetry::LogFormat::Text,
+            config::LogFormat::Json => telemetry::LogFormat::Json,
+        },
+        level: logs.level.clone(),
+    }
+}
+
+fn trace_options(config: &Config) -> TraceOptions {
+    let tracing = &config.observability.tracing;
+    TraceOptions { endpoint: tracing.endpoint.clone(), sampling_rate: tracing.sampling_rate }
+}

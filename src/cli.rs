@@ -1,0 +1,80 @@
+//! The command line.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    app,
+    config::{Config, ConfigError},
+};
+
+/// The configuration file that is read where none is named.
+const DEFAULT_CONFIG: &str = "config.toml";
+
+/// An OCI container registry.
+#[derive(Debug, Parser)]
+#[command(
+    name = "simple-registry",
+    version,
+    about = "An OCI container registry in one binary",
+    after_help = "Without any file: simple-registry server --data-dir ./data\n\
+                  Exit codes: 0 well, 1 failed, 2 wrong use"
+)]
+struct Cli {
+    /// Configuration file; repeatable, a later one wins [default: config.toml]
+    #[arg(short, long = "config", value_name = "FILE")]
+    config: Vec<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the registry until SIGTERM or SIGINT
+    #[command(alias = "serve")]
+    Server {
+        /// Keep everything in this directory and read no configuration file: plain HTTP on 127.0.0.1:5000, open to
+        /// everyone on this machine
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
+}
+
+/// Does what the command line says; its exit code.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse(); // exits with 2 on wrong use
+    let Command::Server { data_dir } = &cli.command;
+    if data_dir.is_some() && !cli.config.is_empty() {
+        eprintln!(
+            "error: --data-dir reads no configuration file; leave out -c, or set storage.fs.root_dir in the file"
+        );
+        return ExitCode::from(2);
+    }
+    let config = match load(&cli.config, data_dir.as_ref()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{}", error.to_string().trim_end());
+            if cli.config.is_empty() && !PathBuf::from(DEFAULT_CONFIG).exists() {
+                eprintln!("\nTo start without any file: simple-registry server --data-dir ./data");
+            }
+            return ExitCode::FAILURE;
+        }
+    };
+    match app::serve(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn load(files: &[PathBuf], data_dir: Option<&PathBuf>) -> Result<Config, ConfigError> {
+    match data_dir {
+        Some(dir) => Ok(Config::for_data_dir(dir)),
+        None if files.is_empty() => Config::load(&[DEFAULT_CONFIG.into()]),
+        None => Config::load(files),
+    }
+}

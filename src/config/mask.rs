@@ -1,0 +1,139 @@
+//! What of a configuration file must not be shown in an error.
+//!
+//! An error shows the line it is in, and that line may hold a secret: spelt right or not, in a file that is valid TOML or
+//! not. So this does not rely on the parser. It reads the text, and hides what follows a word that looks like the name of
+//! a secret, and the value of every key that the configuration does not have, unless it is a plain number or boolean.
+//! When in doubt it hides too much.
+
+use std::ops::Range;
+
+use super::decode;
+use super::error::distance;
+
+/// The ranges of `text`, in bytes, that must not be shown.
+pub(super) fn hidden(text: &str) -> Vec<Range<usize>> {
+    let mut ranges: Vec<_> = userinfo(text).collect();
+    let mut at = 0;
+    while let Some(word) = next_word(text, at) {
+        at = word.end;
+        let name = &text[word.clone()];
+        let begin = value_start(text, word.end);
+        let hide = match (&begin, is_secret(name)) {
+            (begin, true) => begin.is_some() || !is_header(text, word.start),
+            (Some(start), false) => !decode::is_key(name) && !is_harmless(&text[*start..]),
+            (None, false) => false,
+        };
+        if hide {
+            // What follows a secret's name is hidden whatever stands between them.
+            let start = begin.unwrap_or_else(|| skip(text, word.end, |c| matches!(c, ' ' | '\t' | '"' | '\'')));
+            let end = value_end(text, start, begin.is_some());
+            if end > start {
+                ranges.push(start..end);
+            }
+            at = end.max(at);
+        }
+    }
+    ranges
+}
+
+/// The next run of the characters that a bare key is made of.
+fn next_word(text: &str, from: usize) -> Option<Range<usize>> {
+    let in_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '\\');
+    let start = from + text[from..].find(in_word)?;
+    Some(start..skip(text, start, in_word))
+}
+
+/// Where the value begins, if the word that ends at `end` is followed by `=` or, as in YAML, `:`.
+fn value_start(text: &str, end: usize) -> Option<usize> {
+    let after = skip(text, end, |c| matches!(c, '"' | '\''));
+    let sign = skip(text, after, char::is_whitespace);
+    let rest = &text[sign..];
+    // `https:` in a URL and `==` in a rule assign nothing.
+    let assigns = rest.starts_with('=') && !rest.starts_with("==") || rest.starts_with(": ");
+    assigns.then(|| skip(text, sign + 1, |c| matches!(c, ' ' | '\t')))
+}
+
+/// The end of the value that begins at `start`: that of the last line before one that sets another key. Where the value
+/// does not end in the line it begins in, only a key that is known will do, since anything may be in a value.
+fn value_end(text: &str, start: usize, assigned: bool) -> usize {
+    let mut lines = text[start..].split_inclusive('\n');
+    let first = lines.next().unwrap_or_default();
+    let is_whole = is_whole(first.trim_end());
+    let mut end = start + first.trim_end().len();
+    if assigned {
+        let mut line_start = start + first.len();
+        for line in lines.take_while(|line| !sets_a_key(line, !is_whole)) {
+            line_start += line.len();
+            end = line_start;
+        }
+    }
+    end
+}
+
+/// Whether a value ends in the line it begins in.
+fn is_whole(value: &str) -> bool {
+    let Some(quote) = value.chars().next() else { return false };
+    if !matches!(quote, '"' | '\'') {
+        return !value.contains(['"', '\'', '[', '{']);
+    }
+    let body = &value[1..];
+    let is_close = |(at, _): &(usize, &str)| quote == '\'' || !body[..*at].ends_with('\\');
+    let close = body.match_indices(quote).find(is_close);
+    close.is_some_and(|(at, _)| !body[at + 1..].starts_with(quote))
+}
+
+/// Whether a line begins with a table or key, which may have to be a known one.
+fn sets_a_key(line: &str, known: bool) -> bool {
+    let line = line.trim_start();
+    let Some(word) = next_word(line, 0) else { return false };
+    let before = &line[..word.start];
+    let assigned = before.is_empty() && value_start(line, word.end).is_some();
+    (assigned || before == "[") && (!known || decode::is_key(&line[word]))
+}
+
+/// Whether a word is, or is close to, the name of something secret.
+fn is_secret(word: &str) -> bool {
+    let word = word.to_lowercase();
+    let tells = ["secret", "passw", "token", "credential"].iter().any(|part| word.contains(part));
+    tells || !decode::is_key(&word) && (distance(&word, "secret_key") <= 3 || distance(&word, "password") <= 2)
+}
+
+/// Whether a value is a plain number or boolean.
+fn is_harmless(value: &str) -> bool {
+    let line = value.lines().next().unwrap_or_default();
+    let value = line.split('#').next().unwrap_or_default().trim();
+    value.len() <= 10 && (value.parse::<f64>().is_ok() || matches!(value, "true" | "false"))
+}
+
+/// Whether a place is in the name of a table, between the brackets.
+fn is_header(text: &str, at: usize) -> bool {
+    let line = text[..at].rsplit('\n').next().unwrap_or_default().trim_start();
+    line.starts_with('[') && !line.contains(']')
+}
+
+/// The `name:password@` of every URL, up to the last `@` of its line, since a password may have any character in it; and
+/// what looks like one though the `@` is not in that line.
+fn userinfo(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let lines = text.split_inclusive('\n').scan(0, |end, line| {
+        *end += line.len();
+        Some((*end - line.len(), line))
+    });
+    lines.filter_map(|(at, line)| {
+        let authority = line.find("//").map(|slashes| slashes + 2);
+        let start =
+            authority.or_else(|| line.find('=').map(|sign| skip(line, sign + 1, |c| matches!(c, ' ' | '"' | '\''))));
+        if let Some(end) = line.rfind('@') {
+            return Some(at + start.filter(|start| *start < end).unwrap_or(0)..at + end);
+        }
+        let start = authority?;
+        let host = line[start..].split(|c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'')).next()?;
+        let is_port = |port: &str| port.chars().all(|c| c.is_ascii_digit());
+        let (_, port) = host.rsplit_once(']').unwrap_or(("", host)).1.split_once(':')?;
+        (!is_port(port)).then(|| at + start..at + start + host.len())
+    })
+}
+
+/// The first place at or after `from` whose character is not one of those.
+fn skip(text: &str, from: usize, these: impl Fn(char) -> bool) -> usize {
+    text[from..].find(|c| !these(c)).map_or(text.len(), |found| from + found)
+}

@@ -1,0 +1,260 @@
+//! What a value may be: each rule says it in words, and reads a value by it.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::document::Value;
+use super::error::nearest;
+
+/// What a value may be.
+pub(super) struct Rule<T> {
+    /// In words that follow "must be".
+    pub(super) expects: String,
+    pub(super) read: Box<Read<T>>,
+}
+
+/// Reads a value by a rule.
+type Read<T> = dyn Fn(&Value) -> Result<T, Refusal>;
+
+/// Why a value was refused, where there is more to say than the rule itself.
+#[derive(Default)]
+pub(super) struct Refusal {
+    /// Instead of "must be" and what the rule expects.
+    pub(super) says: Option<String>,
+    pub(super) help: Option<String>,
+}
+
+impl Refusal {
+    fn help(help: impl Into<String>) -> Self {
+        Self { says: None, help: Some(help.into()) }
+    }
+}
+
+impl<T: 'static> Rule<T> {
+    fn new(expects: impl Into<String>, read: impl Fn(&Value) -> Option<T> + 'static) -> Self {
+        Self { expects: expects.into(), read: Box::new(move |value| read(value).ok_or_else(Refusal::default)) }
+    }
+
+    /// The same rule, with its value turned into something else.
+    pub(super) fn map<U>(self, turn: impl Fn(T) -> U + 'static) -> Rule<U> {
+        Rule { expects: self.expects, read: Box::new(move |value| (self.read)(value).map(&turn)) }
+    }
+}
+
+/// `true` or `false`.
+pub(super) fn flag() -> Rule<bool> {
+    Rule {
+        expects: "true or false".to_owned(),
+        read: Box::new(|value| match value {
+            Value::Flag(flag) => Ok(*flag),
+            Value::Text(text) if matches!(text.as_str(), "true" | "false") => Err(Refusal::help("remove the quotes")),
+            _ => Err(Refusal::default()),
+        }),
+    }
+}
+
+/// An integer within limits.
+pub(super) fn integer<T>(limits: RangeInclusive<T>) -> Rule<T>
+where
+    T: TryFrom<i64> + PartialOrd + Display + 'static,
+{
+    Rule {
+        expects: format!("an integer from {} to {}", limits.start(), limits.end()),
+        read: Box::new(move |value| match value {
+            Value::Integer(Some(number)) => {
+                T::try_from(*number).ok().filter(|number| limits.contains(number)).ok_or_else(Refusal::default)
+            }
+            Value::Text(text) if text.parse::<i64>().is_ok() => Err(Refusal::help("remove the quotes")),
+            _ => Err(Refusal::default()),
+        }),
+    }
+}
+
+/// A share of the whole, from 0 to 1.
+pub(super) fn share() -> Rule<f64> {
+    Rule::new("a number from 0.0 to 1.0", |value| {
+        let number = match value {
+            Value::Number(number) => *number,
+            Value::Integer(Some(0)) => 0.0,
+            Value::Integer(Some(1)) => 1.0,
+            _ => return None,
+        };
+        (0.0..=1.0).contains(&number).then_some(number)
+    })
+}
+
+/// The units of sizes, the larger first where one ends with another.
+const SIZES: [(&str, u64); 9] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("B", 1),
+];
+
+/// A number of bytes within limits, which are given as they are written.
+pub(super) fn size(from: &'static str, to: &'static str) -> Rule<u64> {
+    let limits = size_of(from).expect("limits are sizes")..=size_of(to).expect("limits are sizes");
+    Rule {
+        expects: format!("a size from {from} to {to}"),
+        read: Box::new(move |value| {
+            let bytes = match value {
+                Value::Integer(number) => number.and_then(|number| u64::try_from(number).ok()),
+                Value::Text(text) => match size_of(text) {
+                    Some(bytes) => Some(bytes),
+                    None => return Err(Refusal::help("write whole bytes, or text such as \"4MiB\" or \"5MB\"")),
+                },
+                _ => None,
+            };
+            bytes.filter(|bytes| limits.contains(bytes)).ok_or_else(Refusal::default)
+        }),
+    }
+}
+
+/// Reads `512`, `4MiB` or `4 MiB`: a whole number and a unit, in upper or lower case.
+fn size_of(text: &str) -> Option<u64> {
+    let (number, unit) = number_and_unit(text)?;
+    let factor = match unit {
+        "" => 1,
+        unit => SIZES.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?.1,
+    };
+    number.checked_mul(factor)
+}
+
+/// The units of durations, in milliseconds.
+const TIMES: [(&[&str], u64); 5] = [
+    (&["ms"], 1),
+    (&["s", "second", "seconds"], 1_000),
+    (&["m", "minute", "minutes"], 60_000),
+    (&["h", "hour", "hours"], 3_600_000),
+    (&["d", "day", "days"], 86_400_000),
+];
+
+/// A duration within limits, which are given as they are written.
+pub(super) fn time(from: &'static str, to: &'static str) -> Rule<Duration> {
+    let limits = time_of(from).expect("limits are durations")..=time_of(to).expect("limits are durations");
+    Rule {
+        expects: format!("a duration from {from} to {to}"),
+        read: Box::new(move |value| {
+            let time = match value {
+                Value::Integer(number) => number.and_then(|n| u64::try_from(n).ok()).map(Duration::from_secs),
+                Value::Text(text) => match time_of(text) {
+                    Some(time) => Some(time),
+                    None => return Err(Refusal::help("write seconds, or text such as \"90s\", \"15m\" or \"1 day\"")),
+                },
+                _ => None,
+            };
+            time.filter(|time| limits.contains(time)).ok_or_else(Refusal::default)
+        }),
+    }
+}
+
+/// Reads `90s`, `15m` or `1 day`: a whole number and a unit. A number alone is not one; what unit it meant is unsure.
+fn time_of(text: &str) -> Option<Duration> {
+    let (number, unit) = number_and_unit(text)?;
+    let (_, factor) = TIMES.iter().find(|(names, _)| names.contains(&unit))?;
+    number.checked_mul(*factor).map(Duration::from_millis)
+}
+
+/// Digits, at most one space, and letters.
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let unit = unit.strip_prefix(' ').filter(|unit| !unit.is_empty()).unwrap_or(unit);
+    Some((number.parse().ok()?, unit))
+}
+
+/// One of a few words.
+pub(super) fn word<T: Copy + 'static>(words: &'static [(&'static str, T)]) -> Rule<T> {
+    Rule { expects: listed(words), read: Box::new(|value| one_of(words, value)) }
+}
+
+/// One of a few words, or something else that `other` reads, whose description is `or`.
+pub(super) fn word_or<T: Copy + 'static>(
+    words: &'static [(&'static str, T)],
+    or: &str,
+    other: impl Fn(&Value) -> Option<T> + 'static,
+) -> Rule<T> {
+    let read = move |value: &Value| other(value).map_or_else(|| one_of(words, value), Ok);
+    Rule { expects: format!("{}, or {or}", listed(words).replace(" or ", ", ")), read: Box::new(read) }
+}
+
+fn one_of<T: Copy>(words: &[(&str, T)], value: &Value) -> Result<T, Refusal> {
+    let Value::Text(text) = value else { return Err(Refusal::default()) };
+    let known = words.iter().find(|(word, _)| word == text);
+    known.map(|(_, meaning)| *meaning).ok_or_else(|| match nearest(text, words.iter().map(|(word, _)| *word)) {
+        Some(word) => Refusal::help(format!("did you mean \"{word}\"?")),
+        None => Refusal::default(),
+    })
+}
+
+fn listed<T>(words: &[(&str, T)]) -> String {
+    let quoted: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+    match quoted.split_last() {
+        Some((last, first)) if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        _ => quoted.concat(),
+    }
+}
+
+/// Text that `read` accepts.
+pub(super) fn text<T: 'static>(expects: &str, read: impl Fn(&str) -> Option<T> + 'static) -> Rule<T> {
+    Rule::new(expects, move |value| match value {
+        Value::Text(text) => read(text),
+        _ => None,
+    })
+}
+
+/// Text that a type of the standard library parses, as its documentation says.
+pub(super) fn parsed<T: FromStr + 'static>(expects: &str) -> Rule<T> {
+    text(expects, |text| text.parse().ok())
+}
+
+/// An `http` or `https` URL of a server. One slash at its end is left out.
+pub(super) fn url(example: &str) -> Rule<String> {
+    let expects = format!("a URL such as \"{example}\", without a user, a query or a fragment");
+    let mut rule = text(&expects, |text| {
+        let uri: http::Uri = text.parse().ok()?;
+        let known = matches!(uri.scheme_str(), Some("http" | "https"));
+        let authority = uri.authority()?;
+        let port = authority.as_str().rsplit_once(']').map_or(authority.as_str(), |(_, port)| port).split_once(':');
+        // The parser takes a port that is empty or too large.
+        let port_is_valid = port.is_none_or(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0));
+        let plain = !text.contains(['@', '?', '#']) && !authority.host().is_empty();
+        (known && port_is_valid && plain).then(|| text.strip_suffix('/').unwrap_or(text).to_owned())
+    });
+    let read = rule.read;
+    rule.read = Box::new(move |value| {
+        read(value).map_err(|refusal| match value {
+            Value::Text(text) if text.contains('@') => Refusal::help("leave out the user and password before the `@`"),
+            Value::Text(text) if !text.contains("://") => Refusal::help("begin it with \"http://\" or \"https://\""),
+            _ => refusal,
+        })
+    });
+    rule
+}
+
+/// The rules of a policy, of which there must be none, since nothing here evaluates them.
+pub(super) fn no_rules() -> Rule<Vec<String>> {
+    Rule {
+        expects: "an empty list".to_owned(),
+        read: Box::new(|value| {
+            match value {
+            Value::Array(rules) if rules.is_empty() => Ok(Vec::new()),
+            Value::Array(_) => Err(Refusal {
+                says: Some(
+                    "must be empty: rules are not evaluated by this version yet; refusing to start rather than to ignore them"
+                        .to_owned(),
+                ),
+                help: Some("take the rules out, and let `default_allow` say who may do what".to_owned()),
+            }),
+            _ => Err(Refusal::default()),
+        }
+        }),
+    }
+}

@@ -1,0 +1,79 @@
+//! The table from action to handler.
+
+use http::{Response, request::Parts};
+
+use super::{
+    Service, blobs,
+    body::{Body, RequestBody},
+    clock::Clock,
+    failure::Failure,
+    limits::Slot,
+    lists, manifests, uploads,
+};
+use crate::{action::Action, identity::Identity, policy::Permit, registry::By};
+
+/// A request on its way to its handler.
+pub(super) struct Call<'a> {
+    pub(super) service: &'a Service,
+    pub(super) parts: Parts,
+    pub(super) body: RequestBody,
+    pub(super) clock: Clock,
+    pub(super) identity: Identity,
+    pub(super) by: By,
+}
+
+impl Call<'_> {
+    /// A header's value, if there is one of visible characters.
+    pub(super) fn header(&self, name: http::HeaderName) -> Option<&str> {
+        self.parts.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// Does what policy permitted.
+///
+/// What writes is boxed: its futures are large, and a pull should not carry their size.
+pub(super) async fn dispatch(call: Call<'_>, permit: Permit, slot: Slot) -> Result<Response<Body>, Failure> {
+    match permit.into_action() {
+        Action::GetApiVersion => Ok(lists::api_version()),
+        Action::ListCatalog { page } => lists::catalog(&call, &page).await,
+        Action::ListTags { name, page } => lists::tags(&call, &name, &page).await,
+        Action::GetReferrers { name, digest, artifact_type, page } => {
+            lists::referrers(&call, &name, &digest, artifact_type.as_deref(), &page).await
+        }
+        Action::GetManifest { name, reference, head } => manifests::get(&call, &name, &reference, head).await,
+        Action::PutManifest { name, reference, tags } => {
+            Box::pin(manifests::put(call, &slot, &name, reference, tags)).await
+        }
+        Action::DeleteManifest { name, reference } => Box::pin(manifests::delete(&call, &name, &reference)).await,
+        Action::GetBlob { name, digest, head } => blobs::get(&call, &name, &digest, head).await,
+        Action::DeleteBlob { name, digest } => blobs::delete(&call, &name, &digest).await,
+        Action::MountBlob { name, digest, from } => {
+            Box::pin(uploads::mount(&call, &name, &digest, from.as_ref())).await
+        }
+        Action::StartUpload { name, digest: Some(digest), .. } if uploads::has_body(&call) => {
+            Box::pin(uploads::put_at_once(call, &slot, &name, &digest)).await
+        }
+        Action::StartUpload { name, algorithm, .. } => uploads::start(&call, &name, algorithm).await,
+        Action::GetUpload { name, upload } => uploads::status(&call, &name, &upload).await,
+        Action::UpdateUpload { name, upload } => Box::pin(uploads::update(call, &slot, &name, &upload)).await,
+        Action::CompleteUpload { name, upload, digest } => {
+            Box::pin(uploads::complete(call, &slot, &name, &upload, &digest)).await
+        }
+        Action::CancelUpload { name, upload } => uploads::cancel(&call, &name, &upload).await,
+    }
+}
+
+/// What of a repository an action is about, for the log.
+pub(super) fn reference(action: &Action) -> Option<String> {
+    match action {
+        Action::GetManifest { reference, .. }
+        | Action::PutManifest { reference, .. }
+        | Action::DeleteManifest { reference, .. } => Some(reference.to_string()),
+        Action::GetReferrers { digest, .. }
+        | Action::GetBlob { digest, .. }
+        | Action::DeleteBlob { digest, .. }
+        | Action::MountBlob { digest, .. }
+        | Action::CompleteUpload { digest, .. } => Some(digest.to_string()),
+        _ => None,
+    }
+}

@@ -1,0 +1,205 @@
+//! What a client is told about what went wrong: the one table from the domain's errors to status, code and headers.
+
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::{body::Body, uploads};
+use crate::{
+    action::ActionError,
+    oci::{ErrorCode, Name, error_code::ErrorCode as Code},
+    policy::Refusal,
+    registry::Error,
+    storage::FaultKind,
+};
+
+/// An answer that says what went wrong.
+#[derive(Debug)]
+pub(super) struct Failure {
+    status: StatusCode,
+    code: Code,
+    message: String,
+    details: Vec<Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// For the log alone: what the client is not told.
+    cause: Option<String>,
+}
+
+/// More is asked of the server than it takes at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Busy;
+
+/// Seconds after which a client that was turned away may try again.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), details: Vec::new(), headers: Vec::new(), cause: None }
+    }
+
+    fn detail(mut self, detail: Value) -> Self {
+        self.details.push(detail);
+        self
+    }
+
+    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub(super) fn retry_later(self) -> Self {
+        self.header(header::RETRY_AFTER, RETRY_AFTER)
+    }
+
+    pub(super) const fn code(&self) -> &'static str {
+        self.code.as_str()
+    }
+
+    /// The cause, for the log.
+    pub(super) fn cause(&self) -> &str {
+        self.cause.as_deref().unwrap_or(&self.message)
+    }
+
+    /// The answer, in the specification's form; without a body for `HEAD`.
+    pub(super) fn into_response(self, head: bool) -> Response<Body> {
+        let error = |detail: Option<Value>| {
+            let mut error = json!({ "code": self.code.as_str(), "message": self.message });
+            if let Some(detail) = detail {
+                error["detail"] = detail;
+            }
+            error
+        };
+        let errors: Vec<Value> = if self.details.is_empty() {
+            vec![error(None)]
+        } else {
+            self.details.into_iter().map(|detail| error(Some(detail))).collect()
+        };
+        let text = json!({ "errors": errors }).to_string() + "\n";
+        let length = HeaderValue::from(text.len());
+        let mut response = Response::new(if head { Body::empty() } else { Body::whole(text) });
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CONTENT_LENGTH, length);
+        for (name, value) in self.headers {
+            headers.insert(name, value);
+        }
+        response
+    }
+}
+
+impl From<ActionError> for Failure {
+    fn from(error: ActionError) -> Self {
+        let (status, code) = match &error {
+            ActionError::NotFound => (StatusCode::NOT_FOUND, Code::Unsupported),
+            ActionError::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
+            ActionError::Name(_) => (StatusCode::BAD_REQUEST, Code::NameInvalid),
+            ActionError::Digest(_) | ActionError::Query { name: "digest", .. } => {
+                (StatusCode::BAD_REQUEST, Code::DigestInvalid)
+            }
+            ActionError::Tag(_) => (StatusCode::BAD_REQUEST, Code::TagInvalid),
+            ActionError::UploadId => (StatusCode::NOT_FOUND, Code::BlobUploadUnknown),
+            ActionError::Query { .. } | ActionError::Encoding => (StatusCode::BAD_REQUEST, Code::Unsupported),
+        };
+        let failure = Self::new(status, code, error.to_string());
+        match error {
+            ActionError::Method { allow, .. } => failure.header(header::ALLOW, HeaderValue::from_static(allow)),
+            _ => failure,
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let (status, code) = match refusal {
+            Refusal::NotCovered(_) => (StatusCode::NOT_FOUND, Code::NameUnknown),
+            Refusal::Denied { .. } => (StatusCode::FORBIDDEN, Code::Denied),
+        };
+        Self::new(status, code, refusal.to_string())
+    }
+}
+
+impl From<Busy> for Failure {
+    fn from(_: Busy) -> Self {
+        let message = "the registry has more requests than it answers at once; try again in a moment";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::TooManyRequests, message).retry_later()
+    }
+}
+
+impl Failure {
+    /// An error of the registry about repository `name`.
+    pub(super) fn about(name: &Name, error: Error) -> Self {
+        match error {
+            Error::OutOfOrder { ref id, offset, state } => {
+                let status = crate::registry::UploadStatus { id: id.clone(), state, offset };
+                let failure = Self::from(error);
+                let failure = failure.header(header::LOCATION, uploads::location(name, &status));
+                failure.header(header::RANGE, uploads::range(offset))
+            }
+            other => other.into(),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let (status, code) = match &error {
+            Error::BlobUnknown { .. } => (StatusCode::NOT_FOUND, Code::BlobUnknown),
+            Error::ManifestUnknown { .. } => (StatusCode::NOT_FOUND, Code::ManifestUnknown),
+            Error::NameUnknown(_) => (StatusCode::NOT_FOUND, Code::NameUnknown),
+            Error::UploadUnknown(_) => (StatusCode::NOT_FOUND, Code::BlobUploadUnknown),
+            Error::OutOfOrder { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, Code::BlobUploadInvalid),
+            Error::DigestMismatch { .. } => (StatusCode::BAD_REQUEST, Code::DigestInvalid),
+            Error::SizeMismatch { .. } => (StatusCode::BAD_REQUEST, Code::SizeInvalid),
+            Error::TooLarge { what: "manifest", .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::ManifestInvalid),
+            Error::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
+            Error::Body(_) => (StatusCode::BAD_REQUEST, Code::BlobUploadInvalid),
+            Error::ManifestInvalid(_) | Error::DescriptorSize { .. } => {
+                (StatusCode::BAD_REQUEST, Code::ManifestInvalid)
+            }
+            Error::Missing { .. } => (StatusCode::NOT_FOUND, Code::ManifestBlobUnknown),
+            Error::Needed { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
+            Error::TooSlow => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+            Error::Storage(error) => return storage(error),
+        };
+        let failure = Self::new(status, code, error.to_string());
+        match error {
+            Error::DigestMismatch { expected, computed } => {
+                failure.detail(json!({ "expected": expected, "computed": computed }))
+            }
+            Error::Missing { missing, .. } => {
+                missing.into_iter().fold(failure, |failure, digest| failure.detail(json!({ "digest": digest })))
+            }
+            Error::Needed { needed_by, .. } => failure.detail(json!({ "needed_by": needed_by })),
+            Error::TooSlow => failure.retry_later(),
+            _ => failure,
+        }
+    }
+}
+
+/// A fault of storage: its cause is for the log, the client learns that it is not its doing.
+fn storage(error: &crate::storage::StorageError) -> Failure {
+    let (status, code, message) = match error.kind {
+        FaultKind::Damaged => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            Code::Unknown,
+            "what is stored is damaged, and wrong bytes are never served; push the content again, or tell the operator",
+        ),
+        FaultKind::Full => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Code::Unavailable,
+            "the registry's storage is full; try again when the operator has made room",
+        ),
+        FaultKind::Denied | FaultKind::Unavailable => {
+            (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "the registry's storage does not answer; try again")
+        }
+    };
+    let mut failure = Failure::new(status, code, message);
+    failure.cause = Some(error.to_string());
+    if status == StatusCode::SERVICE_UNAVAILABLE { failure.retry_later() } else { failure }
+}

@@ -1,0 +1,103 @@
+//! Manifests: end-3, end-7 and end-9 of the specification's table.
+
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+
+use super::{
+    blobs::{CONTENT_DIGEST, digest_header},
+    body::Body,
+    dispatch::Call,
+    failure::Failure,
+    limits::Slot,
+};
+use crate::{
+    oci::{ErrorCode, MediaType, Name, Reference, Tag},
+    registry::{Error, PutManifest},
+};
+
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
+
+/// `GET` and `HEAD` of a manifest.
+///
+/// `Accept` is not used to refuse: a registry sends what was pushed, and clients tell by the `Content-Type`.
+pub(super) async fn get(
+    call: &Call<'_>,
+    name: &Name,
+    reference: &Reference,
+    head: bool,
+) -> Result<Response<Body>, Failure> {
+    let manifest = call.service.registry.manifest(name, reference).await?;
+    let etag = HeaderValue::from_str(&manifest.etag).unwrap_or(HeaderValue::from_static("\"\""));
+    let unchanged = matches_etag(call, &etag);
+    let body = if head || unchanged { Body::empty() } else { Body::whole(manifest.bytes.clone()) };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    let digest = manifest.etag.trim_matches('"');
+    headers.insert(CONTENT_DIGEST, HeaderValue::from_str(digest).unwrap_or(HeaderValue::from_static("")));
+    headers.insert(header::ETAG, etag);
+    if unchanged {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    let media_type = HeaderValue::from_str(manifest.media_type.as_str());
+    headers.insert(header::CONTENT_TYPE, media_type.unwrap_or(HeaderValue::from_static("application/json")));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(manifest.bytes.len()));
+    Ok(response)
+}
+
+/// Whether `If-None-Match` names this entity (RFC 9110 section 13.1.2: a weak comparison).
+pub(super) fn matches_etag(call: &Call<'_>, etag: &HeaderValue) -> bool {
+    let Some(condition) = call.header(header::IF_NONE_MATCH) else { return false };
+    let etag = etag.to_str().unwrap_or_default();
+    condition.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}
+
+/// `PUT` of a manifest.
+pub(super) async fn put(
+    call: Call<'_>,
+    slot: &Slot,
+    name: &Name,
+    reference: Reference,
+    tags: Vec<Tag>,
+) -> Result<Response<Body>, Failure> {
+    let media_type = match call.header(header::CONTENT_TYPE).map(str::parse::<MediaType>) {
+        None => None,
+        Some(Ok(media_type)) => Some(media_type),
+        Some(Err(error)) => {
+            let message = format!("the Content-Type header is not valid: {error}");
+            return Err(Failure::new(StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid, message));
+        }
+    };
+    let Call { service, body, clock, by, .. } = call;
+    let limit = service.options.max_manifest_size;
+    let too_large = || Error::TooLarge { what: "manifest", limit };
+    let bytes = body.collect(limit, too_large, &service.limits, slot, &clock).await?;
+    let request = PutManifest { reference, tags, media_type, bytes };
+    let put = service.registry.put_manifest(name, &request, &by).await?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::CREATED;
+    let headers = response.headers_mut();
+    let location = format!("/v2/{name}/manifests/{}", request.reference);
+    headers.insert(header::LOCATION, HeaderValue::from_str(&location).unwrap_or(HeaderValue::from_static("/v2/")));
+    headers.insert(CONTENT_DIGEST, digest_header(&put.digest));
+    if let Some(subject) = &put.subject {
+        headers.insert(OCI_SUBJECT, digest_header(subject));
+    }
+    for tag in &request.tags {
+        if let Ok(tag) = HeaderValue::from_str(tag.as_str()) {
+            headers.append(OCI_TAG, tag);
+        }
+    }
+    Ok(response)
+}
+
+/// `DELETE` of a manifest by digest, or of a tag.
+pub(super) async fn delete(call: &Call<'_>, name: &Name, reference: &Reference) -> Result<Response<Body>, Failure> {
+    match reference {
+        Reference::Digest(digest) => call.service.registry.delete_manifest(name, digest, &call.by).await?,
+        Reference::Tag(tag) => call.service.registry.delete_tag(name, tag, &call.by).await?,
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    Ok(response)
+}

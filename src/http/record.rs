@@ -1,0 +1,82 @@
+//! One line of the log, and one count of the metrics, for each request.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use crate::{
+    oci::Name,
+    telemetry::{InFlight, Metrics, RequestId},
+};
+
+/// What is known of a request; written when its answer has been sent or was broken off.
+pub(super) struct Record {
+    pub(super) request_id: RequestId,
+    pub(super) action: &'static str,
+    pub(super) repository: Option<Name>,
+    pub(super) reference: Option<String>,
+    pub(super) identity: &'static str,
+    pub(super) client: IpAddr,
+    pub(super) status: u16,
+    pub(super) sent: u64,
+    pub(super) received: Arc<AtomicU64>,
+    pub(super) began: Instant,
+    /// The error's code and cause.
+    pub(super) failure: Option<(&'static str, String)>,
+    pub(super) metrics: Metrics,
+    pub(super) logged: bool,
+    pub(super) in_flight: Option<InFlight>,
+}
+
+impl Record {
+    /// The answer did not come to its end.
+    pub(super) fn broke_off(&mut self, cause: String) {
+        self.failure = Some(("UNKNOWN", cause));
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let duration = self.began.elapsed();
+        let received = self.received.load(Ordering::Relaxed);
+        drop(self.in_flight.take());
+        self.metrics.record_request(self.action, self.status, duration, received, self.sent);
+        let failed = self.status >= 500 || (self.status < 400 && self.failure.is_some());
+        if !self.logged && !failed {
+            return;
+        }
+        let duration_ms = duration.as_secs_f64() * 1000.0;
+        let repository = self.repository.as_ref().map(Name::as_str);
+        let (error, cause) = self.failure.as_ref().map(|(code, cause)| (*code, cause.as_str())).unzip();
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "simple_registry::request",
+                    request_id = self.request_id.as_str(),
+                    action = self.action,
+                    repository,
+                    reference = self.reference.as_deref(),
+                    identity = self.identity,
+                    client = %self.client,
+                    status = self.status,
+                    bytes = self.sent,
+                    received,
+                    duration_ms,
+                    error,
+                    cause,
+                    "request"
+                )
+            };
+        }
+        if failed {
+            line!(error);
+        } else {
+            line!(info);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Uploads: end-4, end-5, end-6, end-11, end-13 and end-14 of the specification's table.
+
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+
+use super::{
+    blobs::{CONTENT_DIGEST, digest_header},
+    body::Body,
+    dispatch::Call,
+    failure::Failure,
+    limits::Slot,
+};
+use crate::{
+    action::{Action, Upload},
+    oci::{Algorithm, Digest, ErrorCode, Name, range::ContentRange},
+    registry::{By, Chunk, UploadStatus},
+};
+
+const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+/// Where the next request of an upload goes: with the number of the state that the client has been told of.
+pub(super) fn location(name: &Name, status: &UploadStatus) -> HeaderValue {
+    let location = format!("/v2/{name}/blobs/uploads/{}?state={}", status.id, status.state);
+    HeaderValue::from_str(&location).unwrap_or(HeaderValue::from_static("/v2/"))
+}
+
+/// How far an upload is, as `Range` says it: both ends inclusive, so nothing at all looks like one byte.
+pub(super) fn range(offset: u64) -> HeaderValue {
+    let range = format!("0-{}", offset.saturating_sub(1));
+    HeaderValue::from_str(&range).unwrap_or(HeaderValue::from_static("0-0"))
+}
+
+fn progress(code: StatusCode, name: &Name, status: &UploadStatus) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, location(name, status));
+    headers.insert(header::RANGE, range(status.offset));
+    if let Ok(id) = HeaderValue::from_str(&status.id.to_string()) {
+        headers.insert(UPLOAD_UUID, id);
+    }
+    response
+}
+
+fn created(name: &Name, digest: &Digest) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::CREATED;
+    let headers = response.headers_mut();
+    let location = format!("/v2/{name}/blobs/{digest}");
+    headers.insert(header::LOCATION, HeaderValue::from_str(&location).unwrap_or(HeaderValue::from_static("/v2/")));
+    headers.insert(CONTENT_DIGEST, digest_header(digest));
+    response
+}
+
+/// Whether a `POST` with a digest brings the blob along; one of no length at all may be the empty blob, or the
+/// beginning of an upload by a client that does not know this way.
+pub(super) fn has_body(call: &Call<'_>) -> bool {
+    let empty = |digest: &str| {
+        let of_nothing = |algorithm| Digest::of(algorithm, b"").to_string();
+        digest == of_nothing(Algorithm::Sha256) || digest == of_nothing(Algorithm::Sha512)
+    };
+    call.body.length() != Some(0)
+        || call.parts.uri.query().is_some_and(|query| {
+            let query = percent_encoding::percent_decode_str(query).decode_utf8_lossy().into_owned();
+            query.split('&').filter_map(|pair| pair.strip_prefix("digest=")).any(empty)
+        })
+}
+
+/// `POST` that begins an upload.
+pub(super) async fn start(call: &Call<'_>, name: &Name, algorithm: Algorithm) -> Result<Response<Body>, Failure> {
+    let status = call.service.registry.start_upload(name, algorithm, &call.by).await?;
+    Ok(progress(StatusCode::ACCEPTED, name, &status))
+}
+
+/// `POST` with the whole blob.
+pub(super) async fn put_at_once(
+    call: Call<'_>,
+    slot: &Slot,
+    name: &Name,
+    digest: &Digest,
+) -> Result<Response<Body>, Failure> {
+    let registry = &call.service.registry;
+    let (chunk, by) = chunk(call, slot)?;
+    registry.put_blob(name, digest, chunk, &by).await?;
+    Ok(created(name, digest))
+}
+
+/// `POST` that asks for a blob of another repository; begins an upload where there is none to be had.
+pub(super) async fn mount(
+    call: &Call<'_>,
+    name: &Name,
+    digest: &Digest,
+    from: Option<&Name>,
+) -> Result<Response<Body>, Failure> {
+    let registry = &call.service.registry;
+    // reading from the other repository needs a permit of its own
+    let may_pull = |from: &Name| {
+        let read = Action::GetBlob { name: from.clone(), digest: *digest, head: false };
+        call.service.policy.authorize(&call.identity, read).is_ok()
+    };
+    match registry.mount(name, digest, from, may_pull, &call.by).await? {
+        Some(_) => Ok(created(name, digest)),
+        None => start(call, name, digest.algorithm()).await,
+    }
+}
+
+/// `GET` of an upload: how far it is.
+pub(super) async fn status(call: &Call<'_>, name: &Name, upload: &Upload) -> Result<Response<Body>, Failure> {
+    let status = call.service.registry.upload_status(name, upload).await?;
+    Ok(progress(StatusCode::NO_CONTENT, name, &status))
+}
+
+/// `PATCH`: a chunk.
+pub(super) async fn update(
+    call: Call<'_>,
+    slot: &Slot,
+    name: &Name,
+    upload: &Upload,
+) -> Result<Response<Body>, Failure> {
+    let registry = &call.service.registry;
+    let (chunk, _) = chunk(call, slot)?;
+    let status = registry.append(name, upload, chunk).await.map_err(|error| Failure::about(name, error))?;
+    Ok(progress(StatusCode::ACCEPTED, name, &status))
+}
+
+/// `PUT`: the end of an upload, perhaps with a last chunk.
+pub(super) async fn complete(
+    call: Call<'_>,
+    slot: &Slot,
+    name: &Name,
+    upload: &Upload,
+    digest: &Digest,
+) -> Result<Response<Body>, Failure> {
+    let registry = &call.service.registry;
+    let (chunk, by) = chunk(call, slot)?;
+    let done = registry.complete_upload(name, upload, digest, chunk, &by).await;
+    done.map_err(|error| Failure::about(name, error))?;
+    Ok(created(name, digest))
+}
+
+/// `DELETE`: the client gives the upload up.
+pub(super) async fn cancel(call: &Call<'_>, name: &Name, upload: &Upload) -> Result<Response<Body>, Failure> {
+    call.service.registry.cancel_upload(name, upload).await.map_err(|error| Failure::about(name, error))?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+/// The request's body, as a chunk of an upload.
+fn chunk(call: Call<'_>, slot: &Slot) -> Result<(Chunk, By), Failure> {
+    let range = match call.parts.headers.get(header::CONTENT_RANGE) {
+        None => None,
+        Some(range) => {
+            let parsed = range.to_str().ok().and_then(|range| range.parse::<ContentRange>().ok());
+            let message = "Content-Range is written <first>-<last>, both inclusive, for example 0-1023";
+            Some(parsed.ok_or_else(|| Failure::new(StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid, message))?)
+        }
+    };
+    let length = call.body.length();
+    // a final PUT of no bytes may still carry a range, of the chunk before it
+    let range = if length == Some(0) { None } else { range };
+    let body = call.body.into_stream(&call.service.limits, slot, &call.clock)?;
+    Ok((Chunk { range, length, body }, call.by))
+}

@@ -1,0 +1,205 @@
+//! Manifests: OCI image spec, `manifest.md` and `image-index.md`; Docker image manifest version 2, schema 2.
+//!
+//! Only what the registry must know is read out of a manifest; its bytes are kept exactly as they came.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::Deserialize;
+
+use super::{descriptor::Descriptor, digest::Digest, media_type::MediaType};
+
+/// What a manifest needs and says, read from its bytes.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// Its type, as pushed.
+    pub media_type: MediaType,
+    /// Config and layers, each digest once; those that lie outside the registry by design are left out.
+    pub blobs: Vec<Descriptor>,
+    /// The manifests that an index lists, each digest once.
+    pub children: Vec<Descriptor>,
+    /// The manifest that this one refers to.
+    pub subject: Option<Digest>,
+    /// What it is as a referrer: its `artifactType`, or its config's media type for an image manifest.
+    pub artifact_type: Option<String>,
+    /// Its annotations, or none.
+    pub annotations: Option<BTreeMap<String, String>>,
+}
+
+/// Why bytes are not a manifest that can be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Not JSON, or JSON of another shape; serde's words with line and column.
+    #[error("the manifest is not what its media type says: {0}")]
+    Json(#[from] serde_json::Error),
+    /// `Content-Type` and `mediaType` disagree.
+    #[error("the Content-Type header says {header}, the manifest's mediaType says {field}; send the same in both")]
+    MediaTypeMismatch {
+        /// As in the header.
+        header: MediaType,
+        /// As in the document.
+        field: MediaType,
+    },
+    /// Neither a header nor a field says what it is.
+    #[error("the manifest's type is not known; send it as Content-Type")]
+    MediaTypeMissing,
+    /// A type that the registry does not take.
+    #[error(
+        "{0} is not a manifest type of this registry; it takes OCI image manifests and indexes and Docker schema 2 manifests and lists"
+    )]
+    MediaTypeUnknown(MediaType),
+    /// `schemaVersion` is something else.
+    #[error("schemaVersion is {0}; this registry takes 2")]
+    SchemaVersion(u64),
+    /// A field that makes no sense in this type, which could mean two things to two clients.
+    #[error("a manifest of type {0} has no field {1:?}")]
+    Ambiguous(MediaType, &'static str),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    schema_version: Option<u64>,
+    media_type: Option<MediaType>,
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+    blobs: Option<Vec<Descriptor>>,
+    manifests: Option<Vec<Descriptor>>,
+    subject: Option<Descriptor>,
+    artifact_type: Option<String>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+impl Manifest {
+    /// Reads `bytes`, sent with `content_type` where the client said one.
+    ///
+    /// The caller bounds the length of `bytes`; the depth of nesting is bounded by the JSON parser (128).
+    pub fn parse(content_type: Option<&MediaType>, bytes: &[u8]) -> Result<Self, ManifestError> {
+        let document: Document = serde_json::from_slice(bytes)?;
+        let media_type = match (content_type, &document.media_type) {
+            (Some(header), Some(field)) if header != field => {
+                return Err(ManifestError::MediaTypeMismatch { header: header.clone(), field: field.clone() });
+            }
+            (Some(known), _) | (None, Some(known)) => known.clone(),
+            (None, None) => return Err(ManifestError::MediaTypeMissing),
+        };
+        if document.schema_version.is_some_and(|version| version != 2) {
+            return Err(ManifestError::SchemaVersion(document.schema_version.unwrap_or_default()));
+        }
+        let unexpected = |field: &'static str, there: bool| {
+            if there { Err(ManifestError::Ambiguous(media_type.clone(), field)) } else { Ok(()) }
+        };
+        let (blobs, children) = match media_type.as_str() {
+            MediaType::OCI_MANIFEST | MediaType::DOCKER_MANIFEST => {
+                unexpected("manifests", document.manifests.is_some())?;
+                let config = document.config.clone().into_iter();
+                (config.chain(document.layers.unwrap_or_default()).collect(), Vec::new())
+            }
+            MediaType::OCI_ARTIFACT => {
+                unexpected("manifests", document.manifests.is_some())?;
+                (document.blobs.unwrap_or_default(), Vec::new())
+            }
+            MediaType::OCI_INDEX | MediaType::DOCKER_LIST => {
+                unexpected("layers", document.layers.is_some())?;
+                unexpected("config", document.config.is_some())?;
+                (Vec::new(), document.manifests.unwrap_or_default())
+            }
+            _ => return Err(ManifestError::MediaTypeUnknown(media_type)),
+        };
+        let config_type = document.config.filter(|_| children.is_empty()).map(|config| config.media_type.to_string());
+        Ok(Self {
+            blobs: each_once(blobs),
+            children: each_once(children),
+            subject: document.subject.map(|subject| subject.digest),
+            artifact_type: document.artifact_type.filter(|kind| !kind.is_empty()).or(config_type),
+            annotations: document.annotations,
+            media_type,
+        })
+    }
+
+    /// The descriptor under which this manifest is listed as a referrer of its subject.
+    #[must_use]
+    pub fn as_referrer(&self, digest: Digest, size: u64) -> Descriptor {
+        Descriptor {
+            media_type: self.media_type.clone(),
+            digest,
+            size,
+            artifact_type: self.artifact_type.clone(),
+            annotations: self.annotations.clone(),
+            urls: Vec::new(),
+        }
+    }
+}
+
+fn each_once(descriptors: Vec<Descriptor>) -> Vec<Descriptor> {
+    let mut seen = HashSet::new();
+    let here = |descriptor: &Descriptor| !descriptor.media_type.is_foreign() || descriptor.urls.is_empty();
+    descriptors.into_iter().filter(|descriptor| here(descriptor) && seen.insert(descriptor.digest)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(media_type: &str, text: &str) -> Result<Manifest, ManifestError> {
+        Manifest::parse(Some(&media_type.parse().unwrap()), text.as_bytes())
+    }
+
+    fn descriptor(media_type: &str, digit: char) -> String {
+        format!(r#"{{"mediaType":"{media_type}","size":1,"digest":"sha256:{}"}}"#, digit.to_string().repeat(64))
+    }
+
+    #[test]
+    fn an_image_manifest_needs_its_config_and_each_layer_once() {
+        let layer = descriptor("application/vnd.oci.image.layer.v1.tar", 'b');
+        let config = descriptor("application/vnd.oci.image.config.v1+json", 'a');
+        let text = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer},{layer}],"else":[1]}}"#);
+        let manifest = parse(MediaType::OCI_MANIFEST, &text).unwrap();
+        assert_eq!(manifest.blobs.len(), 2);
+        assert_eq!(manifest.artifact_type.as_deref(), Some("application/vnd.oci.image.config.v1+json"));
+    }
+
+    #[test]
+    fn foreign_layers_need_not_be_here() {
+        let text = format!(
+            r#"{{"schemaVersion":2,"layers":[{{"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","size":1,"digest":"sha256:{}","urls":["https://example.com/l"]}}]}}"#,
+            "c".repeat(64)
+        );
+        assert!(parse(MediaType::DOCKER_MANIFEST, &text).unwrap().blobs.is_empty());
+    }
+
+    #[test]
+    fn what_could_mean_two_things_is_refused() {
+        assert!(matches!(
+            parse(MediaType::OCI_MANIFEST, r#"{"schemaVersion":2,"manifests":[]}"#),
+            Err(ManifestError::Ambiguous(..))
+        ));
+        assert!(matches!(
+            parse(MediaType::OCI_INDEX, r#"{"schemaVersion":2,"layers":[]}"#),
+            Err(ManifestError::Ambiguous(..))
+        ));
+        let field = format!(r#"{{"schemaVersion":2,"mediaType":"{}"}}"#, MediaType::OCI_INDEX);
+        assert!(matches!(parse(MediaType::OCI_MANIFEST, &field), Err(ManifestError::MediaTypeMismatch { .. })));
+        assert!(matches!(parse("text/plain", "{}"), Err(ManifestError::MediaTypeUnknown(_))));
+        assert!(matches!(
+            parse(MediaType::OCI_MANIFEST, r#"{"schemaVersion":1}"#),
+            Err(ManifestError::SchemaVersion(1))
+        ));
+        assert!(matches!(Manifest::parse(None, br#"{"schemaVersion":2}"#), Err(ManifestError::MediaTypeMissing)));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), index in any::<bool>()) {
+            let kind = if index { MediaType::OCI_INDEX } else { MediaType::OCI_MANIFEST };
+            let _ = Manifest::parse(Some(&kind.parse().unwrap()), &bytes);
+        }
+
+        #[test]
+        fn deep_nesting_is_an_error(depth in 200_usize..5000) {
+            let text = format!(r#"{{"schemaVersion":2,"x":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+            prop_assert!(parse(MediaType::OCI_MANIFEST, &text).is_err());
+        }
+    }
+}

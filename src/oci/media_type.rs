@@ -1,0 +1,93 @@
+//! Media types: RFC 6838, and those that the image specifications name.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+/// A media type without parameters, in the case in which it came.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct MediaType(Arc<str>);
+
+/// Why a text is not a media type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a media type is written type/subtype, with at most 255 visible ASCII characters")]
+pub struct MediaTypeError;
+
+impl MediaType {
+    /// An OCI image manifest.
+    pub const OCI_MANIFEST: &'static str = "application/vnd.oci.image.manifest.v1+json";
+    /// An OCI image index.
+    pub const OCI_INDEX: &'static str = "application/vnd.oci.image.index.v1+json";
+    /// The artifact manifest of an early draft of OCI 1.1, which some clients still push.
+    pub const OCI_ARTIFACT: &'static str = "application/vnd.oci.artifact.manifest.v1+json";
+    /// A Docker schema 2 manifest.
+    pub const DOCKER_MANIFEST: &'static str = "application/vnd.docker.distribution.manifest.v2+json";
+    /// A Docker manifest list.
+    pub const DOCKER_LIST: &'static str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+    /// The media type as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether content of this type lies outside the registry by design, so that it need not be here.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        self.0.starts_with("application/vnd.oci.image.layer.nondistributable.")
+            || self.0.starts_with("application/vnd.docker.image.rootfs.foreign.")
+    }
+}
+
+impl FromStr for MediaType {
+    type Err = MediaTypeError;
+
+    /// Parameters (`; charset=...`) are dropped, as the distribution spec says a registry should.
+    fn from_str(text: &str) -> Result<Self, MediaTypeError> {
+        let essence = text.split(';').next().unwrap_or_default().trim();
+        let token = |part: &str| {
+            !part.is_empty()
+                && part.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b',' | b'"' | b'\\'))
+        };
+        match essence.split_once('/') {
+            Some((kind, subtype)) if essence.len() <= 255 && token(kind) && token(subtype) => Ok(Self(essence.into())),
+            _ => Err(MediaTypeError),
+        }
+    }
+}
+
+impl fmt::Display for MediaType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for MediaType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl serde::Serialize for MediaType {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for MediaType {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_dropped() {
+        assert_eq!("application/json; charset=utf-8".parse::<MediaType>().unwrap().as_str(), "application/json");
+        for bad in ["", "json", "a/", "/b", "a/b/c", "a b/c"] {
+            assert!(bad.parse::<MediaType>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Tags and references: distribution spec, "Pulling manifests".
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use super::digest::{Digest, DigestError};
+
+/// A valid tag: 1 to 128 characters of `[a-zA-Z0-9_][a-zA-Z0-9._-]*`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag(Arc<str>);
+
+/// Why a text is not a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a tag is 1 to 128 letters, digits, '_', '.' and '-', and does not begin with '.' or '-'")]
+pub struct TagError;
+
+impl Tag {
+    /// The tag as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Tag {
+    type Err = TagError;
+
+    fn from_str(text: &str) -> Result<Self, TagError> {
+        let word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        match text.as_bytes() {
+            [first, rest @ ..]
+                if word(first)
+                    && rest.len() < 128
+                    && rest.iter().all(|byte| word(byte) || matches!(byte, b'.' | b'-')) =>
+            {
+                Ok(Self(text.into()))
+            }
+            _ => Err(TagError),
+        }
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a manifest is asked for by: a tag or a digest.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Reference {
+    /// By a name that can move.
+    Tag(Tag),
+    /// By content.
+    Digest(Digest),
+}
+
+/// Why a text is neither a tag nor a digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReferenceError {
+    /// It has a colon, so it was meant as a digest.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+    /// It was meant as a tag.
+    #[error(transparent)]
+    Tag(#[from] TagError),
+}
+
+impl FromStr for Reference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        if text.contains(':') { Ok(Self::Digest(text.parse()?)) } else { Ok(Self::Tag(text.parse()?)) }
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => tag.fmt(f),
+            Self::Digest(digest) => digest.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn tags_follow_the_specification() {
+        for good in ["latest", "v1.0.0-rc.1_x", "_", "A", "0", &"a".repeat(128)] {
+            assert!(good.parse::<Tag>().is_ok(), "{good}");
+        }
+        for bad in ["", ".a", "-a", "a b", "a/b", "a:b", "ä", "a!", &"a".repeat(129)] {
+            assert!(bad.parse::<Tag>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_colon_means_a_digest() {
+        assert!(matches!("sha256:zz".parse::<Reference>(), Err(ReferenceError::Digest(_))));
+        assert!(matches!("a b".parse::<Reference>(), Err(ReferenceError::Tag(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in ".*") {
+            let _ = text.parse::<Reference>();
+        }
+    }
+}

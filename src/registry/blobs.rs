@@ -1,0 +1,248 @@
+//! Blobs: who has them, reading, mounting, deleting.
+
+use std::{collections::BTreeSet, ops::Range, pin::Pin, sync::Arc, sync::atomic::Ordering};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+
+use super::{By, Error, Registry, Result, VerifyPulls, places::Place};
+use crate::{
+    oci::{Digest, Hasher, Name},
+    storage::{self, FaultKind, StorageError, layout, layout::Right},
+};
+
+/// A blob that a repository has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blob {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// The bytes of a blob; an error in it means that the transfer must be broken off, not ended.
+pub type BlobStream = Pin<Box<dyn Stream<Item = std::result::Result<Bytes, StorageError>> + Send>>;
+
+impl Registry {
+    /// Whether the repository has the digest: by a grant, or by a pin of a manifest that stands there.
+    pub(super) async fn has(&self, name: &Name, digest: &Digest) -> Result<bool> {
+        let key = (name.clone(), *digest);
+        if self.held.contains_key(&key) || self.rights.get(&key).is_some() {
+            return Ok(true);
+        }
+        let ticket = self.rights.ticket(&key);
+        let mut manifests = BTreeSet::new();
+        for entry in self.store.list_all(&layout::rights(digest, name)).await? {
+            match layout::right(&entry.key) {
+                Some(Right::Grant) => {
+                    self.rights.remember(key, ticket, ());
+                    return Ok(true);
+                }
+                Some(Right::Pin(manifest)) => {
+                    manifests.insert(manifest);
+                }
+                None => {}
+            }
+        }
+        for manifest in manifests {
+            if self.standing(name, &manifest).await?.is_some() {
+                self.rights.remember(key, ticket, ());
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The blob, for one who reads: nothing is written.
+    pub async fn blob(&self, name: &Name, digest: &Digest) -> Result<Blob> {
+        if !self.has(name, digest).await? {
+            return Err(unknown(name, digest));
+        }
+        let place = self.readable(name, digest).await?;
+        Ok(Blob { digest: *digest, size: place.size })
+    }
+
+    /// The blob, for one who may push and will rely on the answer: it holds for a lease. Marked bytes count as absent,
+    /// so that they are pushed again.
+    pub async fn blob_to_rely_on(&self, name: &Name, digest: &Digest, by: &By) -> Result<Blob> {
+        let key = (name.clone(), *digest);
+        if let Some(size) = self.held.get(&key) {
+            return Ok(Blob { digest: *digest, size });
+        }
+        if !self.has(name, digest).await? {
+            return Err(unknown(name, digest));
+        }
+        let size = self.grant_and_look(name, digest, by).await?.ok_or_else(|| unknown(name, digest))?;
+        Ok(Blob { digest: *digest, size })
+    }
+
+    /// Gives `name` the digest if its bytes can be relied on; its size then.
+    async fn grant_and_look(&self, name: &Name, digest: &Digest, by: &By) -> Result<Option<u64>> {
+        self.grant(name, digest, by).await?;
+        let Some(place) = self.look(digest).await?.sound else { return Ok(None) };
+        self.held.insert((name.clone(), *digest), place.size);
+        Ok(Some(place.size))
+    }
+
+    /// Gives `name` a blob that another repository has: `from`, or any for which `may_pull` says yes. Nothing where
+    /// there is none that can be relied on; the client then uploads it.
+    pub async fn mount(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        from: Option<&Name>,
+        may_pull: impl Fn(&Name) -> bool,
+        by: &By,
+    ) -> Result<Option<Blob>> {
+        let found = match from {
+            Some(from) => may_pull(from) && self.has(from, digest).await?,
+            None => self.anyone_has(digest, may_pull).await?,
+        };
+        if !found {
+            return Ok(None);
+        }
+        let size = self.grant_and_look(name, digest, by).await?;
+        self.rights.forget(&(name.clone(), *digest));
+        Ok(size.map(|size| Blob { digest: *digest, size }))
+    }
+
+    async fn anyone_has(&self, digest: &Digest, may_pull: impl Fn(&Name) -> bool) -> Result<bool> {
+        /// Repositories that are looked at before it is cheaper to upload.
+        const MOST: usize = 100;
+        let mut after = None;
+        for _ in 0..MOST {
+            let listed = self.store.list(&layout::holders(digest), after.as_deref(), 1).await?;
+            let Some((holder, end)) = listed.first().and_then(|entry| layout::holder(digest, &entry.key)) else {
+                return Ok(false);
+            };
+            if may_pull(&holder) && self.has(&holder, digest).await? {
+                return Ok(true);
+            }
+            after = Some(end);
+        }
+        Ok(false)
+    }
+
+    /// Bytes `range` of a blob, or all of them, as a stream whose beginning was read already.
+    pub async fn read_blob(&self, name: &Name, blob: &Blob, range: Option<Range<u64>>) -> Result<BlobStream> {
+        let whole = range.is_none();
+        let range = range.unwrap_or(0..blob.size);
+        // a remembered place whose bytes are gone is looked up afresh before there is any error
+        let mut place = self.readable(name, &blob.digest).await?;
+        let stream = match self.open(&place, range.clone()).await {
+            Ok(stream) => stream,
+            Err(error) if error.kind == FaultKind::Damaged => {
+                self.places.invalidate(&blob.digest);
+                place = self.readable(name, &blob.digest).await?;
+                self.open(&place, range).await?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let selected = match self.options.verify_pulls {
+            VerifyPulls::None => false,
+            VerifyPulls::OneIn(n) => self.pulls.fetch_add(1, Ordering::Relaxed).is_multiple_of(n.max(1)),
+        };
+        Ok(if whole && selected { self.verified(stream, place, blob.digest) } else { stream })
+    }
+
+    /// A place whose bytes can be read.
+    async fn readable(&self, name: &Name, digest: &Digest) -> Result<Arc<Place>> {
+        if let Some(place) = self.places.get(digest) {
+            return Ok(place);
+        }
+        let places = self.places_of(digest).await?;
+        let Some(first) = places.first().cloned() else { return Err(unknown(name, digest)) };
+        for place in places {
+            if self.rotten.contains_key(&place.id) {
+                continue;
+            }
+            if self.look_at(&place).await? != super::places::Bytes::Missing {
+                self.places.insert(*digest, Arc::clone(&place));
+                return Ok(place);
+            }
+        }
+        let key = layout::place(digest, &first.id);
+        Err(StorageError::damaged("read", &key, "the bytes it names are gone, too short or rotten").into())
+    }
+
+    async fn open(&self, place: &Place, range: Range<u64>) -> storage::Result<BlobStream> {
+        let mut parts = place.segments.iter().filter_map(|segment| {
+            let start = range.start.max(segment.offset);
+            let end = range.end.min(segment.offset + segment.size);
+            (start < end).then(|| (segment.key(&place.id), start - segment.offset..end - segment.offset))
+        });
+        let Some((key, first)) = parts.next() else { return Ok(Box::pin(stream::empty())) };
+        let first = self.store.read(&key, first).await?;
+        let rest: Vec<_> = parts.collect();
+        if rest.is_empty() {
+            return Ok(Box::pin(first));
+        }
+        let store = self.store.clone();
+        let rest = stream::iter(rest).then(move |(key, range)| {
+            let store = store.clone();
+            async move { store.read(&key, range).await }
+        });
+        Ok(Box::pin(first.chain(rest.try_flatten())))
+    }
+
+    /// Breaks the stream off before its last chunk if the bytes are not `digest`, and remembers that they are rotten.
+    fn verified(&self, stream: BlobStream, place: Arc<Place>, digest: Digest) -> BlobStream {
+        let (rotten, places) = (self.rotten.clone(), self.places.clone());
+        let mut hasher = Some(Hasher::new(digest.algorithm()));
+        let mut left = place.size;
+        Box::pin(stream.map(move |chunk| {
+            let chunk = chunk?;
+            left = left.saturating_sub(chunk.len() as u64);
+            if let Some(hasher) = hasher.as_mut() {
+                hasher.update(&chunk);
+            }
+            if left == 0 && hasher.take().is_some_and(|hasher| hasher.finish() != digest) {
+                rotten.insert(place.id.clone(), ());
+                places.invalidate(&digest);
+                let key = layout::data(&place.id);
+                tracing::error!(%digest, key, "stored bytes are rotten: they are not the digest that they were; push the blob again");
+                return Err(StorageError::damaged("read", &key, "the bytes are not the digest that they were"));
+            }
+            Ok(chunk)
+        }))
+    }
+
+    /// Takes a blob from a repository; refused while a manifest that stands there needs it.
+    pub async fn delete_blob(&self, name: &Name, digest: &Digest) -> Result<()> {
+        let mut grants = Vec::new();
+        let mut manifests = BTreeSet::new();
+        for entry in self.store.list_all(&layout::rights(digest, name)).await? {
+            match layout::right(&entry.key) {
+                Some(Right::Grant) => grants.push(entry.key),
+                Some(Right::Pin(manifest)) => {
+                    manifests.insert(manifest);
+                }
+                None => {}
+            }
+        }
+        let mut needed_by = Vec::new();
+        for manifest in manifests {
+            if self.standing_afresh(name, &manifest).await?.is_some() {
+                needed_by.push(manifest);
+            }
+        }
+        if !needed_by.is_empty() {
+            return Err(Error::Needed { digest: *digest, needed_by });
+        }
+        if grants.is_empty() {
+            return Err(unknown(name, digest));
+        }
+        let key = (name.clone(), *digest);
+        self.held.invalidate(&key);
+        for grant in grants {
+            self.store.delete(&grant).await?;
+        }
+        self.held.invalidate(&key);
+        self.rights.forget(&key);
+        Ok(())
+    }
+}
+
+pub(super) fn unknown(name: &Name, digest: &Digest) -> Error {
+    Error::BlobUnknown { name: name.clone(), digest: *digest }
+}

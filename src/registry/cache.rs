@@ -1,0 +1,97 @@
+//! What was read a moment ago, and the rule that keeps it honest: what this process wrote since is never answered from memory.
+
+use std::{
+    hash::{BuildHasher, Hash},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use moka::sync::Cache;
+
+/// Generations of keys; a power of two. Two keys that share one only lose a hit.
+const GENERATIONS: usize = 1024;
+
+/// Answers of the store that may change, each kept for a short time.
+///
+/// A reader takes a [`Ticket`] *before* it asks the store, and remembers the answer under it. A writer forgets the key
+/// *after* its fact is written, which makes every ticket taken before worthless: so an answer read before a write is
+/// never given after it by this process, whatever the order in which they finish.
+pub(super) struct Recent<K, V> {
+    cache: Cache<K, (u64, V), foldhash::fast::RandomState>,
+    generations: Box<[AtomicU64]>,
+    hasher: foldhash::fast::RandomState,
+    enabled: bool,
+}
+
+/// The right to remember an answer that was asked for after it was taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket(u64);
+
+impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Recent<K, V> {
+    pub(super) fn new(capacity: u64, time_to_live: Duration) -> Self {
+        let hasher = foldhash::fast::RandomState::default();
+        Self {
+            cache: Cache::builder()
+                .max_capacity(capacity)
+                .time_to_live(time_to_live.max(Duration::from_millis(1)))
+                .build_with_hasher(hasher.clone()),
+            generations: (0..GENERATIONS).map(|_| AtomicU64::new(0)).collect(),
+            hasher,
+            enabled: !time_to_live.is_zero(),
+        }
+    }
+
+    fn generation(&self, key: &K) -> &AtomicU64 {
+        let hash = self.hasher.hash_one(key);
+        // the remainder is below GENERATIONS
+        &self.generations[usize::try_from(hash % GENERATIONS as u64).unwrap_or(0)]
+    }
+
+    pub(super) fn ticket(&self, key: &K) -> Ticket {
+        Ticket(self.generation(key).load(Ordering::SeqCst))
+    }
+
+    pub(super) fn get(&self, key: &K) -> Option<V> {
+        if !self.enabled {
+            return None;
+        }
+        let (generation, value) = self.cache.get(key)?;
+        (generation == self.generation(key).load(Ordering::SeqCst)).then_some(value)
+    }
+
+    pub(super) fn remember(&self, key: K, ticket: Ticket, value: V) {
+        if self.enabled {
+            self.cache.insert(key, (ticket.0, value));
+        }
+    }
+
+    pub(super) fn forget(&self, key: &K) {
+        self.generation(key).fetch_add(1, Ordering::SeqCst);
+        self.cache.invalidate(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_read_before_a_write_is_never_given_after_it() {
+        let recent = Recent::new(10, Duration::from_secs(60));
+        let ticket = recent.ticket(&"tag");
+        recent.forget(&"tag"); // a writer comes between the question and its answer
+        recent.remember("tag", ticket, 1);
+        assert_eq!(recent.get(&"tag"), None);
+        let ticket = recent.ticket(&"tag");
+        recent.remember("tag", ticket, 2);
+        assert_eq!(recent.get(&"tag"), Some(2));
+    }
+
+    #[test]
+    fn no_time_to_live_means_no_memory() {
+        let recent = Recent::new(10, Duration::ZERO);
+        let ticket = recent.ticket(&1);
+        recent.remember(1, ticket, 1);
+        assert_eq!(recent.get(&1), None);
+    }
+}

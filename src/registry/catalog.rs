@@ -1,0 +1,62 @@
+//! The catalog: which repositories exist.
+
+use super::{By, Listed, MAX_PAGE, Registry, Result, fact};
+use crate::{
+    action::Page,
+    oci::Name,
+    storage::{layout, layout::attempt},
+};
+
+/// Keys that one listing asks for.
+const KEYS: usize = 1000;
+
+impl Registry {
+    /// Says that a repository exists, unless that is said already.
+    pub(super) async fn catalogue(&self, name: &Name, by: &By) -> Result<()> {
+        if self.catalogued.contains_key(name) {
+            return Ok(());
+        }
+        let prefix = layout::catalog(name);
+        if self.store.list(&prefix, None, 1).await?.is_empty() {
+            self.store.put(&(prefix + &attempt()), fact(by)).await?;
+        }
+        self.catalogued.insert(name.clone(), ());
+        Ok(())
+    }
+
+    /// Whether a repository exists: something was pushed to it, whether or not it is empty now.
+    pub(super) async fn exists(&self, name: &Name) -> Result<bool> {
+        if self.catalogued.contains_key(name) {
+            return Ok(true);
+        }
+        Ok(!self.store.list(&layout::catalog(name), None, 1).await?.is_empty())
+    }
+
+    /// The repositories that `visible` says yes to, in byte order.
+    pub async fn catalog(&self, page: &Page<Name>, visible: impl Fn(&Name) -> bool) -> Result<Listed<Name>> {
+        let wanted = page.n.unwrap_or(MAX_PAGE).min(MAX_PAGE);
+        let mut names: Vec<Name> = Vec::new();
+        let mut after = page.last.as_ref().map(layout::after_catalog);
+        while wanted > 0 && names.len() <= wanted {
+            let limit = (wanted + 1 - names.len()).min(KEYS);
+            let listed = self.store.list(layout::CATALOG, after.as_deref(), limit).await?;
+            let full = listed.len() == limit;
+            after = listed.last().map(|entry| entry.key.clone());
+            for entry in listed {
+                // one repository may be there twice, when two first pushes came together
+                if let Some(name) = layout::catalog_name(&entry.key)
+                    && names.last() != Some(&name)
+                    && visible(&name)
+                {
+                    names.push(name);
+                }
+            }
+            if !full {
+                break;
+            }
+        }
+        let more = names.len() > wanted;
+        names.truncate(wanted);
+        Ok(Listed { entries: names, more })
+    }
+}

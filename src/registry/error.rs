@@ -1,0 +1,109 @@
+//! What can go wrong with an operation of the registry, in the registry's own words: no status codes here.
+
+use crate::{
+    action::UploadId,
+    oci::{Digest, Name, Reference, manifest::ManifestError},
+    storage::StorageError,
+};
+
+/// An operation that was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The repository has no such blob.
+    #[error("{name} has no blob {digest}")]
+    BlobUnknown {
+        /// The repository.
+        name: Name,
+        /// The blob.
+        digest: Digest,
+    },
+    /// The repository has no such manifest.
+    #[error("{name} has no manifest {reference}")]
+    ManifestUnknown {
+        /// The repository.
+        name: Name,
+        /// What was asked for.
+        reference: Reference,
+    },
+    /// There is no such repository.
+    #[error("there is no repository {0}; it begins to exist with the first manifest pushed to it")]
+    NameUnknown(Name),
+    /// There is no such upload, or no more.
+    #[error("there is no upload {0}; it was completed, cancelled or expired, so begin a new one")]
+    UploadUnknown(UploadId),
+    /// A chunk that does not begin where the upload stands, or that another one came before.
+    #[error("the upload stands at byte {offset}; send the bytes from there on")]
+    OutOfOrder {
+        /// The upload.
+        id: UploadId,
+        /// Bytes it has.
+        offset: u64,
+        /// Its state's number.
+        state: u32,
+    },
+    /// The bytes have another digest.
+    #[error("the bytes received have the digest {computed}, not {expected}; nothing was stored")]
+    DigestMismatch {
+        /// What the client said.
+        expected: Box<Digest>,
+        /// What it is.
+        computed: Box<Digest>,
+    },
+    /// The bytes are fewer or more than announced.
+    #[error("{received} bytes were received where {announced} were announced")]
+    SizeMismatch {
+        /// As in `Content-Range` or `Content-Length`.
+        announced: u64,
+        /// As counted.
+        received: u64,
+    },
+    /// A body that is longer than the limit.
+    #[error("the {what} is larger than the limit of {limit} bytes")]
+    TooLarge {
+        /// `blob` or `manifest`.
+        what: &'static str,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The client broke off, or fell silent.
+    #[error("the request's body ended early: {0}")]
+    Body(String),
+    /// Not a manifest.
+    #[error(transparent)]
+    ManifestInvalid(#[from] ManifestError),
+    /// A descriptor's size is not that of the content.
+    #[error("the manifest says that {digest} has {said} bytes; it has {found}")]
+    DescriptorSize {
+        /// The content.
+        digest: Digest,
+        /// As in the descriptor.
+        said: u64,
+        /// As stored.
+        found: u64,
+    },
+    /// A manifest that names what the repository does not have.
+    #[error("the manifest names {} that {name} does not have; push them first", if missing.len() == 1 { "content" } else { "contents" })]
+    Missing {
+        /// The repository.
+        name: Name,
+        /// All that is missing.
+        missing: Vec<Digest>,
+    },
+    /// Something that stands needs what was to be deleted.
+    #[error("{digest} is needed by {}{}; delete that first", needed_by[0], if needed_by.len() > 1 { " and others" } else { "" })]
+    Needed {
+        /// What was to be deleted.
+        digest: Digest,
+        /// The manifests that need it; never empty.
+        needed_by: Vec<Digest>,
+    },
+    /// The operation took so long that what it relied on may not hold any more.
+    #[error("the operation took too long to be sure of its outcome; try again")]
+    TooSlow,
+    /// Storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// A result of the registry.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,237 @@
+//! Manifests as they stand: reading and deleting. Putting them is in `put_manifest`.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{By, Error, Registry, Result, cache::Ticket, fact, json};
+use crate::{
+    oci::{Digest, Manifest, MediaType, Name, Reference, Tag},
+    storage::{Entry, StorageError, layout, layout::Ordinal},
+};
+
+/// A version of a manifest, with its bytes exactly as they were pushed.
+#[derive(Clone, Debug)]
+pub struct StoredManifest {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its type, as it was pushed.
+    pub media_type: MediaType,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// The digest as headers carry it, quoted as an entity tag is.
+    pub etag: Box<str>,
+    pub(super) ordinal: Ordinal,
+}
+
+/// What a tag was found to mean, and the ticket that goes stale when this process changes that manifest.
+#[derive(Clone)]
+pub(super) struct TagHit {
+    manifest: Arc<StoredManifest>,
+    ticket: Ticket,
+}
+
+/// What stands before a manifest's bytes in its object, on a line of its own.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    media_type: MediaType,
+    at: u64,
+    by: By,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subject: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    children: Vec<Digest>,
+}
+
+/// Versions that a first look at a manifest asks for; a longer history is paged through.
+const FIRST_LOOK: usize = 4;
+
+impl Registry {
+    /// The manifest that a tag or digest means in a repository now.
+    pub async fn manifest(&self, name: &Name, reference: &Reference) -> Result<Arc<StoredManifest>> {
+        let found = match reference {
+            Reference::Digest(digest) => self.standing(name, digest).await?,
+            Reference::Tag(tag) => self.tagged(name, tag).await?,
+        };
+        found.ok_or_else(|| Error::ManifestUnknown { name: name.clone(), reference: reference.clone() })
+    }
+
+    /// What a tag means: nothing where it is gone, or its manifest was deleted after it was pushed.
+    async fn tagged(&self, name: &Name, tag: &Tag) -> Result<Option<Arc<StoredManifest>>> {
+        let key = (name.clone(), tag.clone());
+        if let Some(hit) = self.tags.get(&key) {
+            let manifest_key = (name.clone(), hit.manifest.digest);
+            if self.standing.ticket(&manifest_key) == hit.ticket {
+                return Ok(Some(hit.manifest));
+            }
+        }
+        let of_tag = self.tags.ticket(&key);
+        let newest = self.store.list(&layout::tag(name, tag), None, 1).await?;
+        let Some(entry) = newest.first() else { return Ok(None) };
+        let Some((digest, version)) = parse_tag(name, entry)?.target else { return Ok(None) };
+        let ticket = self.standing.ticket(&(name.clone(), digest));
+        let Some(manifest) = self.standing_since(name, &digest, version).await? else { return Ok(None) };
+        self.tags.remember(key, of_tag, TagHit { manifest: Arc::clone(&manifest), ticket });
+        Ok(Some(manifest))
+    }
+
+    /// The manifest, if it stands: its newest version is a put.
+    pub(super) async fn standing(&self, name: &Name, digest: &Digest) -> Result<Option<Arc<StoredManifest>>> {
+        if let Some(stored) = self.standing.get(&(name.clone(), *digest)) {
+            return Ok(Some(stored));
+        }
+        self.standing_afresh(name, digest).await
+    }
+
+    /// As [`Registry::standing`], never from memory.
+    pub(super) async fn standing_afresh(&self, name: &Name, digest: &Digest) -> Result<Option<Arc<StoredManifest>>> {
+        let key = (name.clone(), *digest);
+        let ticket = self.standing.ticket(&key);
+        let prefix = layout::manifest(name, digest);
+        // a version may be freed as superseded between being listed and being read: then there is a newer one
+        for _ in 0..3 {
+            let listed = self.store.list(&prefix, None, 1).await?;
+            let Some(entry) = listed.first() else { return Ok(None) };
+            if !layout::version(&entry.key).is_some_and(|version| version.there) {
+                return Ok(None);
+            }
+            if let Some(stored) = self.version(digest, &entry.key).await? {
+                self.standing.remember(key, ticket, Arc::clone(&stored));
+                return Ok(Some(stored));
+            }
+        }
+        Err(StorageError::damaged("get", &prefix, "its newest version is listed and cannot be read").into())
+    }
+
+    /// The manifest, if it stands and has not been deleted since version `since`, which a tag names.
+    async fn standing_since(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        since: Ordinal,
+    ) -> Result<Option<Arc<StoredManifest>>> {
+        let prefix = layout::manifest(name, digest);
+        let mut after: Option<String> = None;
+        let mut limit = FIRST_LOOK;
+        loop {
+            let listed = self.store.list(&prefix, after.as_deref(), limit).await?;
+            for Entry { key, .. } in &listed {
+                match layout::version(key) {
+                    Some(version) if version.ordinal > since && !version.there => return Ok(None),
+                    Some(version) if version.ordinal > since => {}
+                    _ => return self.standing(name, digest).await,
+                }
+            }
+            if listed.len() < limit {
+                return self.standing(name, digest).await;
+            }
+            after = listed.into_iter().next_back().map(|entry| entry.key);
+            limit = 1000;
+        }
+    }
+
+    /// A version of a manifest, by its key; nothing where it is gone. Bytes that are not `digest` are an error.
+    pub(super) async fn version(&self, digest: &Digest, key: &str) -> Result<Option<Arc<StoredManifest>>> {
+        if let Some(stored) = self.versions.get(key) {
+            return Ok(Some(stored));
+        }
+        let Some(content) = self.store.get(key).await? else { return Ok(None) };
+        let damaged = |what: String| StorageError::damaged("get", key, what);
+        let line = content.iter().position(|byte| *byte == b'\n').ok_or_else(|| damaged("it is cut short".into()))?;
+        let header: Header = serde_json::from_slice(&content[..line]).map_err(|error| damaged(error.to_string()))?;
+        let bytes = content.slice(line + 1..);
+        if Digest::of(digest.algorithm(), &bytes) != *digest {
+            return Err(damaged(format!("its bytes are not {digest}")).into());
+        }
+        let ordinal = layout::version(key).ok_or_else(|| damaged("its name is not one of the layout".into()))?.ordinal;
+        let stored = Arc::new(StoredManifest::new(*digest, header.media_type, bytes, ordinal));
+        self.versions.insert(key.to_owned(), Arc::clone(&stored));
+        Ok(Some(stored))
+    }
+
+    /// Writes a version of a manifest; it is the newest one if nothing newer than what the caller saw was written.
+    pub(super) async fn put_version(
+        &self,
+        name: &Name,
+        manifest: &Manifest,
+        stored: StoredManifest,
+        attempt: &str,
+        by: &By,
+    ) -> Result<()> {
+        let header = Header {
+            media_type: stored.media_type.clone(),
+            at: super::now_ms(),
+            by: by.clone(),
+            subject: manifest.subject,
+            children: manifest.children.iter().map(|child| child.digest).collect(),
+        };
+        let mut content = json(&header);
+        content.push(b'\n');
+        content.extend_from_slice(&stored.bytes);
+        let key = layout::manifest_version(name, &stored.digest, stored.ordinal, true, attempt);
+        self.store.put(&key, content).await?;
+        self.standing.forget(&(name.clone(), stored.digest));
+        self.versions.insert(key, Arc::new(stored));
+        Ok(())
+    }
+
+    /// The newest version of a manifest: its key and what it says.
+    pub(super) async fn newest_version(
+        &self,
+        name: &Name,
+        digest: &Digest,
+    ) -> Result<Option<(String, layout::Version)>> {
+        let listed = self.store.list(&layout::manifest(name, digest), None, 1).await?;
+        let newest = listed.into_iter().next();
+        Ok(newest.and_then(|entry| layout::version(&entry.key).map(|version| (entry.key, version))))
+    }
+
+    /// Deletes a manifest and the tags that mean it; refused while an index that stands needs it.
+    pub async fn delete_manifest(&self, name: &Name, digest: &Digest, by: &By) -> Result<()> {
+        let unknown = || Error::ManifestUnknown { name: name.clone(), reference: Reference::Digest(*digest) };
+        let (key, newest) = self.newest_version(name, digest).await?.ok_or_else(unknown)?;
+        if !newest.there {
+            return Err(unknown());
+        }
+        let mut parents = BTreeSet::new();
+        for entry in self.store.list_all(&layout::kids(name, digest)).await? {
+            parents.extend(layout::kid_parent(&entry.key));
+        }
+        let mut needed_by = Vec::new();
+        for parent in parents {
+            if self.standing_afresh(name, &parent).await?.is_some() {
+                needed_by.push(parent);
+            }
+        }
+        if !needed_by.is_empty() {
+            return Err(Error::Needed { digest: *digest, needed_by });
+        }
+        let attempt = layout::attempt();
+        let ordinal = Ordinal::after(Some(newest.ordinal), 0);
+        if let Some(stored) = self.version(digest, &key).await?
+            && let Ok(Manifest { subject: Some(subject), .. }) =
+                Manifest::parse(Some(&stored.media_type), &stored.bytes)
+        {
+            let key = layout::referrer_version(name, &subject, digest, ordinal, false, &attempt);
+            self.store.put(&key, fact(by)).await?;
+        }
+        let key = layout::manifest_version(name, digest, ordinal, false, &attempt);
+        self.store.put(&key, fact(by)).await?;
+        self.standing.forget(&(name.clone(), *digest));
+        self.say_tags_gone(name, digest, newest.ordinal, by).await?;
+        Ok(())
+    }
+}
+
+impl StoredManifest {
+    pub(super) fn new(digest: Digest, media_type: MediaType, bytes: Bytes, ordinal: Ordinal) -> Self {
+        Self { digest, media_type, bytes, etag: format!("\"{digest}\"").into(), ordinal }
+    }
+}
+
+pub(super) fn parse_tag(name: &Name, entry: &Entry) -> Result<layout::TagVersion> {
+    layout::parse_tag_version(name, &entry.key)
+        .map(|(_, version)| version)
+        .ok_or_else(|| StorageError::damaged("list", &entry.key, "its name is not one of the layout").into())
+}

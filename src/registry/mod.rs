@@ -1,0 +1,215 @@
+//! The registry itself: blobs, uploads, manifests, tags, referrers and the catalog, over a [`Store`].
+//!
+//! It knows no HTTP: domain values come in and go out. All it keeps in memory are answers of the store that cannot
+//! change, answers that may be a little old ([`Options::cache_ttl`]), and what this process itself has just written;
+//! nothing here would need to be known to another server on the same store.
+//!
+//! Who needs a thing writes its reference first and looks afterwards; scrub looks, marks, looks again and frees.
+//! `ARCHITECTURE.md` has the protocol.
+
+mod blobs;
+mod cache;
+mod catalog;
+mod error;
+mod manifests;
+mod places;
+mod put_manifest;
+mod referrers;
+mod session;
+mod tags;
+mod uploads;
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use moka::sync::Cache;
+
+pub use self::{
+    blobs::{Blob, BlobStream},
+    error::{Error, Result},
+    manifests::StoredManifest,
+    put_manifest::{Put, PutManifest},
+    referrers::Referrers,
+    session::UploadStatus,
+    uploads::Chunk,
+};
+use self::{cache::Recent, manifests::TagHit, places::Place, session::Session};
+use crate::{
+    action::UploadId,
+    oci::{Descriptor, Digest, Name, Tag},
+    storage::{Store, layout},
+    telemetry::Metrics,
+};
+
+/// Storage operations of one request that run at a time.
+const AT_A_TIME: usize = 16;
+
+/// How the registry behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long what is under way is protected from scrub (`scrub.upload_expiry`).
+    pub lease: Duration,
+    /// How long an answer of the store may be given again while another server may have changed it.
+    pub cache_ttl: Duration,
+    /// Most bytes of a blob.
+    pub max_blob_size: u64,
+    /// Whether a manifest may name blobs and manifests that the repository does not have.
+    pub allow_missing_references: bool,
+    /// How many pulls of a blob are hashed on their way.
+    pub verify_pulls: VerifyPulls,
+}
+
+/// How many pulls of whole blobs are hashed on their way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifyPulls {
+    /// None; clients hash too.
+    None,
+    /// One in so many; 1 is all of them. Never 0.
+    OneIn(u64),
+}
+
+/// Who does something, and in which request: recorded in the facts that are written.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct By {
+    /// The identity's name.
+    pub identity: String,
+    /// The request's id.
+    pub request: String,
+}
+
+/// The bytes of a request, as they come.
+pub type Body = Pin<Box<dyn Stream<Item = std::result::Result<Bytes, BodyError>> + Send>>;
+
+/// A body that did not come to its end.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BodyError(pub String);
+
+/// A page of names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed<T> {
+    /// The entries, in order.
+    pub entries: Vec<T>,
+    /// Whether there are more after them.
+    pub more: bool,
+}
+
+/// Most entries of one page of a list, whatever is asked for.
+pub const MAX_PAGE: usize = 10_000;
+
+/// The registry over one store.
+pub struct Registry {
+    store: Store,
+    options: Options,
+    metrics: Metrics,
+    /// Digests that this process made sure of for a repository, with their sizes: under half a lease ago by its own
+    /// clock, so that they need no new look.
+    held: Cache<(Name, Digest), u64>,
+    /// Facts about where bytes are, by key; such a fact never changes.
+    place_facts: Cache<String, Arc<Place>>,
+    /// Where a digest's bytes were found; looked up afresh when they turn out to be gone.
+    places: Cache<Digest, Arc<Place>>,
+    /// That a repository has a digest.
+    rights: Recent<(Name, Digest), ()>,
+    /// Versions of manifests by key; they never change.
+    versions: Cache<String, Arc<StoredManifest>>,
+    /// The newest version of a manifest that stands.
+    standing: Recent<(Name, Digest), Arc<StoredManifest>>,
+    /// What a tag means.
+    tags: Recent<(Name, Tag), TagHit>,
+    /// Descriptors of referrers by key; they never change.
+    descriptors: Cache<String, Arc<Descriptor>>,
+    /// Repositories whose place in the catalog this process has seen or written under half a lease ago.
+    catalogued: Cache<Name, ()>,
+    /// States of uploads as this process wrote them.
+    sessions: Cache<UploadId, Arc<Session>>,
+    /// Bytes that a pull found rotten.
+    rotten: Cache<UploadId, ()>,
+    pulls: std::sync::atomic::AtomicU64,
+}
+
+/// Bytes of manifests, and so about of memory, that are remembered.
+const MANIFEST_CACHE: u64 = 32 * 1024 * 1024;
+
+impl Registry {
+    /// A registry over `store`.
+    #[must_use]
+    pub fn new(store: Store, options: Options, metrics: Metrics) -> Self {
+        let ttl = options.cache_ttl;
+        let half = options.lease / 2;
+        Self {
+            store,
+            metrics,
+            held: Cache::builder().max_capacity(100_000).time_to_live(half).build(),
+            place_facts: Cache::new(50_000),
+            places: Cache::new(50_000),
+            rights: Recent::new(100_000, ttl),
+            versions: Cache::builder()
+                .max_capacity(MANIFEST_CACHE)
+                .weigher(|key: &String, stored: &Arc<StoredManifest>| {
+                    u32::try_from(key.len() + stored.bytes.len() + 200).unwrap_or(u32::MAX)
+                })
+                .build(),
+            standing: Recent::new(20_000, ttl),
+            tags: Recent::new(20_000, ttl),
+            descriptors: Cache::new(10_000),
+            catalogued: Cache::builder().max_capacity(100_000).time_to_live(half).build(),
+            sessions: Cache::builder().max_capacity(10_000).time_to_live(half).build(),
+            rotten: Cache::new(100_000),
+            pulls: 0.into(),
+            options,
+        }
+    }
+
+    /// Whether the store answers just now.
+    pub async fn ready(&self) -> Result<()> {
+        Ok(self.store.ready().await?)
+    }
+
+    /// Whether an attempt that began then took too long to rely on what it saw.
+    fn was_slow(&self, began: std::time::Instant) -> bool {
+        began.elapsed() >= self.options.lease / 2
+    }
+
+    /// Writes the fact that `name` was told that it has `digest`.
+    async fn grant(&self, name: &Name, digest: &Digest, by: &By) -> Result<()> {
+        Ok(self.store.put(&layout::grant(digest, name, &layout::attempt()), fact(by)).await?)
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// Does several things, some at a time; their outcomes in order, or the first error.
+async fn several<T>(work: Vec<impl Future<Output = Result<T>>>) -> Result<Vec<T>> {
+    stream::iter(work).buffered(AT_A_TIME).try_collect().await
+}
+
+/// The body of a fact that says no more than who made it, and when.
+fn fact(by: &By) -> Vec<u8> {
+    #[derive(serde::Serialize)]
+    struct Fact<'a> {
+        at: u64,
+        by: &'a By,
+    }
+    json(&Fact { at: now_ms(), by })
+}
+
+/// JSON text of a value of our own, which cannot fail to be written: its keys are strings and its numbers finite.
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_else(|error| unreachable!("facts are plain values: {error}"))
+}
+
+/// Milliseconds since 1970 by this machine's clock.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,168 @@
+//! Where a digest's bytes are, and whether they can be relied on.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+
+use super::{By, Registry, Result, json, now_ms};
+use crate::{
+    action::UploadId,
+    oci::Digest,
+    storage::{Entry, StorageError, layout},
+};
+
+/// One object of an upload's bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Segment {
+    /// Offset of its first byte in the whole.
+    pub(super) offset: u64,
+    /// Its length in bytes.
+    pub(super) size: u64,
+    /// The attempt that wrote it: with the offset, its key.
+    pub(super) attempt: String,
+}
+
+impl Segment {
+    pub(super) fn key(&self, id: &UploadId) -> String {
+        layout::segment(id, self.offset, &self.attempt)
+    }
+}
+
+/// The fact that some bytes are a digest.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) id: UploadId,
+    pub(super) size: u64,
+    pub(super) segments: Vec<Segment>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PlaceFact {
+    size: u64,
+    segments: Vec<Segment>,
+    at: u64,
+    by: By,
+}
+
+/// What a look at a digest's bytes found.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    /// Bytes that can be relied on.
+    pub(super) sound: Option<Arc<Place>>,
+    /// Bytes that are there but marked: they can be read, not relied on.
+    doomed: Vec<Arc<Place>>,
+}
+
+impl Registry {
+    /// The places of a digest, smallest id first.
+    pub(super) async fn places_of(&self, digest: &Digest) -> Result<Vec<Arc<Place>>> {
+        let mut places = Vec::new();
+        for Entry { key, .. } in self.store.list_all(&layout::places(digest)).await? {
+            if let Some(place) = self.place_facts.get(&key) {
+                places.push(place);
+            } else if let Some(content) = self.store.get(&key).await? {
+                let fact: PlaceFact = serde_json::from_slice(&content)
+                    .map_err(|error| StorageError::damaged("get", &key, error.to_string()))?;
+                let id = layout::place_id(&key)
+                    .ok_or_else(|| StorageError::damaged("list", &key, "its name is not one of the layout"))?;
+                let place = Arc::new(Place { id, size: fact.size, segments: fact.segments });
+                self.place_facts.insert(key, Arc::clone(&place));
+                places.push(place);
+            }
+        }
+        Ok(places)
+    }
+
+    /// Writes the fact that the bytes of `place` are `digest`.
+    pub(super) async fn put_place(&self, digest: &Digest, place: &Place, by: &By) -> Result<()> {
+        let fact = PlaceFact { size: place.size, segments: place.segments.clone(), at: now_ms(), by: by.clone() };
+        Ok(self.store.put(&layout::place(digest, &place.id), json(&fact)).await?)
+    }
+
+    /// Looks at a digest's bytes, for one that has written its reference already: facts, then marks, then bytes.
+    pub(super) async fn look(&self, digest: &Digest) -> Result<Look> {
+        let mut look = Look::default();
+        for place in self.places_of(digest).await? {
+            if self.rotten.contains_key(&place.id) {
+                continue;
+            }
+            match self.look_at(&place).await? {
+                Bytes::Sound => {
+                    self.places.insert(*digest, Arc::clone(&place));
+                    look.sound = Some(place);
+                    return Ok(look);
+                }
+                Bytes::Marked => look.doomed.push(place),
+                Bytes::Missing => {}
+            }
+        }
+        Ok(look)
+    }
+
+    /// Whether a place's bytes are there, every segment at its size, and unmarked.
+    pub(super) async fn look_at(&self, place: &Place) -> Result<Bytes> {
+        let prefix = layout::data(&place.id);
+        let seen = self.store.list_all(&prefix).await?;
+        let marked = seen.iter().any(|entry| layout::is_mark(&place.id, &entry.key));
+        // a directory is not read at one moment: the bytes must be seen after the marks were
+        let seen = if self.store.ordered_listings() || marked { seen } else { self.store.list_all(&prefix).await? };
+        let whole = place.segments.iter().all(|segment| {
+            let key = segment.key(&place.id);
+            seen.iter().any(|entry| entry.key == key && entry.size == segment.size)
+        });
+        Ok(if !whole {
+            Bytes::Missing
+        } else if marked {
+            Bytes::Marked
+        } else {
+            Bytes::Sound
+        })
+    }
+
+    /// Bytes to rely on, for one that has written its reference already: sound ones, or a copy made of marked ones
+    /// while they can be read. Nothing where there are none.
+    pub(super) async fn rely_on(&self, digest: &Digest, by: &By) -> Result<Option<Arc<Place>>> {
+        let look = self.look(digest).await?;
+        if look.sound.is_some() {
+            return Ok(look.sound);
+        }
+        for doomed in look.doomed {
+            if let Some(copy) = self.copy(&doomed).await? {
+                self.put_place(digest, &copy, by).await?;
+                return Ok(Some(Arc::new(copy)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A copy of a place's bytes under an id of its own, or nothing where they went away meanwhile.
+    async fn copy(&self, place: &Place) -> Result<Option<Place>> {
+        let id = UploadId::random();
+        let segment = Segment { offset: 0, size: place.size, attempt: layout::attempt() };
+        if place.size == 0 {
+            return Ok(Some(Place { id, size: 0, segments: Vec::new() }));
+        }
+        let mut writer = self.store.writer(segment.key(&id), Some(place.size));
+        for from in &place.segments {
+            let Ok(mut stream) = self.store.read(&from.key(&place.id), 0..from.size).await else { return Ok(None) };
+            while let Some(chunk) = stream.next().await {
+                let Ok(chunk) = chunk else { return Ok(None) };
+                writer.write(chunk).await?;
+            }
+        }
+        writer.close().await?;
+        Ok(Some(Place { id, size: place.size, segments: vec![segment] }))
+    }
+}
+
+/// How a place's bytes were found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bytes {
+    /// All there, unmarked.
+    Sound,
+    /// All there, but a scrub means to free them.
+    Marked,
+    /// Not all there.
+    Missing,
+}

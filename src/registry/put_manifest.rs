@@ -1,0 +1,172 @@
+//! Putting a manifest: references first, then a look at what they need, then the manifest, then its tags.
+//!
+//! A crash anywhere leaves garbage for scrub, never a tag that cannot be pulled.
+
+use std::{collections::HashMap, time::Instant};
+
+use bytes::Bytes;
+
+use super::{By, Error, Registry, Result, json, manifests::StoredManifest, now_ms, several};
+use crate::{
+    oci::{Algorithm, Descriptor, Digest, Manifest, MediaType, Name, Reference, Tag},
+    storage::{layout, layout::Ordinal},
+};
+
+/// A manifest as a client sends it.
+#[derive(Clone, Debug)]
+pub struct PutManifest {
+    /// The tag or digest of the request's path.
+    pub reference: Reference,
+    /// Further tags.
+    pub tags: Vec<Tag>,
+    /// Its type as the request says it.
+    pub media_type: Option<MediaType>,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Put {
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// Its subject: it is listed among the referrers of that now.
+    pub subject: Option<Digest>,
+}
+
+impl Registry {
+    /// Keeps a manifest and lets its tags mean it.
+    pub async fn put_manifest(&self, name: &Name, put: &PutManifest, by: &By) -> Result<Put> {
+        let algorithm = match &put.reference {
+            Reference::Digest(digest) => digest.algorithm(),
+            Reference::Tag(_) => Algorithm::Sha256,
+        };
+        let digest = Digest::of(algorithm, &put.bytes);
+        let mut tags = put.tags.clone();
+        match &put.reference {
+            Reference::Digest(expected) if *expected != digest => {
+                return Err(Error::DigestMismatch { expected: Box::new(*expected), computed: Box::new(digest) });
+            }
+            Reference::Digest(_) => {}
+            Reference::Tag(tag) => tags.push(tag.clone()),
+        }
+        let manifest = Manifest::parse(put.media_type.as_ref(), &put.bytes)?;
+        // an attempt that took long may rely on what is gone: it is made again, as a new one
+        for _ in 0..2 {
+            let began = Instant::now();
+            self.attempt_put(name, &manifest, digest, put.bytes.clone(), &tags, by).await?;
+            if !self.was_slow(began) {
+                return Ok(Put { digest, subject: manifest.subject });
+            }
+        }
+        Err(Error::TooSlow)
+    }
+
+    async fn attempt_put(
+        &self,
+        name: &Name,
+        manifest: &Manifest,
+        digest: Digest,
+        bytes: Bytes,
+        tags: &[Tag],
+        by: &By,
+    ) -> Result<()> {
+        let attempt = layout::attempt();
+        let mut missing = self.pin_blobs(name, manifest, &digest, &attempt, by).await?;
+        let children = manifest.children.iter().map(|child| self.renew_child(name, child, &digest, &attempt, by));
+        missing.extend(several(children.collect()).await?.into_iter().flatten());
+        if !missing.is_empty() && !self.options.allow_missing_references {
+            // in the order in which the manifest names them
+            let order: HashMap<Digest, usize> =
+                manifest.blobs.iter().chain(&manifest.children).enumerate().map(|(at, it)| (it.digest, at)).collect();
+            missing.sort_by_key(|digest| order.get(digest).copied());
+            return Err(Error::Missing { name: name.clone(), missing });
+        }
+        self.catalogue(name, by).await?;
+        let newest = self.newest_version(name, &digest).await?;
+        let ordinal = Ordinal::after(newest.map(|(_, version)| version.ordinal), now_ms());
+        let size = bytes.len() as u64;
+        let stored = StoredManifest::new(digest, manifest.media_type.clone(), bytes, ordinal);
+        self.put_version(name, manifest, stored, &attempt, by).await?;
+        if let Some(subject) = &manifest.subject {
+            let key = layout::referrer_version(name, subject, &digest, ordinal, true, &attempt);
+            self.store.put(&key, json(&manifest.as_referrer(digest, size))).await?;
+        }
+        several(tags.iter().map(|tag| self.put_tag(name, tag, digest, ordinal, by)).collect()).await?;
+        Ok(())
+    }
+
+    /// Pins the manifest's blobs and makes sure of them; returns those that the repository does not have.
+    ///
+    /// What it does not have gets no pin: a pin is a right, and naming a digest must not be a way to read it.
+    async fn pin_blobs(
+        &self,
+        name: &Name,
+        manifest: &Manifest,
+        digest: &Digest,
+        attempt: &str,
+        by: &By,
+    ) -> Result<Vec<Digest>> {
+        let rights = several(manifest.blobs.iter().map(|blob| self.has(name, &blob.digest)).collect()).await?;
+        let (here, missing): (Vec<_>, Vec<_>) = manifest.blobs.iter().zip(rights).partition(|(_, has)| *has);
+        let mut missing: Vec<Digest> = missing.into_iter().map(|(blob, _)| blob.digest).collect();
+        if !missing.is_empty() && !self.options.allow_missing_references {
+            return Ok(missing);
+        }
+        let pins = here.into_iter().map(|(blob, _)| self.pin(name, blob, digest, attempt, by));
+        missing.extend(several(pins.collect()).await?.into_iter().flatten());
+        Ok(missing)
+    }
+
+    /// Pins one blob and makes sure of its bytes; returns its digest where they are gone.
+    async fn pin(
+        &self,
+        name: &Name,
+        blob: &Descriptor,
+        manifest: &Digest,
+        attempt: &str,
+        by: &By,
+    ) -> Result<Option<Digest>> {
+        let size = self.held.get(&(name.clone(), blob.digest));
+        if let Some(found) = size.filter(|size| *size != blob.size) {
+            return Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found });
+        }
+        let pin = layout::pin(&blob.digest, name, manifest, attempt);
+        self.store.put(&pin, super::fact(by)).await?;
+        if size.is_some() {
+            return Ok(None);
+        }
+        match self.rely_on(&blob.digest, by).await? {
+            Some(place) if place.size == blob.size => Ok(None),
+            Some(place) => Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found: place.size }),
+            None => Ok(Some(blob.digest)),
+        }
+    }
+
+    /// Says that index `parent` needs a manifest, then writes a new version of that, so that a scrub about to retire
+    /// it loses; returns its digest where it does not stand.
+    async fn renew_child(
+        &self,
+        name: &Name,
+        child: &Descriptor,
+        parent: &Digest,
+        attempt: &str,
+        by: &By,
+    ) -> Result<Option<Digest>> {
+        self.store.put(&layout::kid(name, &child.digest, parent, attempt), super::fact(by)).await?;
+        let Some((key, version)) = self.newest_version(name, &child.digest).await?.filter(|(_, version)| version.there)
+        else {
+            return Ok(Some(child.digest));
+        };
+        let Some(stored) = self.version(&child.digest, &key).await? else { return Ok(Some(child.digest)) };
+        let size = stored.bytes.len() as u64;
+        if size != child.size {
+            return Err(Error::DescriptorSize { digest: child.digest, said: child.size, found: size });
+        }
+        let manifest = Manifest::parse(Some(&stored.media_type), &stored.bytes)?;
+        let ordinal = Ordinal::after(Some(version.ordinal), 0);
+        let renewed = StoredManifest::new(child.digest, stored.media_type.clone(), stored.bytes.clone(), ordinal);
+        self.put_version(name, &manifest, renewed, attempt, by).await?;
+        Ok(None)
+    }
+}

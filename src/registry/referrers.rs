@@ -1,0 +1,92 @@
+//! Referrers: manifests that name another as their subject.
+
+use std::sync::Arc;
+
+use super::{Registry, Result, several};
+use crate::{
+    action::Page,
+    oci::{Descriptor, Digest, Name},
+    storage::{StorageError, layout},
+};
+
+/// Most descriptors of one answer.
+const MOST: usize = 1000;
+/// Most bytes of descriptors of one answer: clients read manifests of up to 4 MiB.
+const MOST_BYTES: usize = 3 * 1024 * 1024;
+/// Keys that one listing asks for.
+const KEYS: usize = 1000;
+
+/// A page of referrers.
+#[derive(Clone, Debug)]
+pub struct Referrers {
+    /// Their descriptors, in the order of their digests.
+    pub descriptors: Vec<Arc<Descriptor>>,
+    /// The last one looked at, if there may be more after it.
+    pub next: Option<Digest>,
+}
+
+impl Registry {
+    /// The manifests of a repository that refer to `subject`, which need not be there; of one type where that is asked for.
+    pub async fn referrers(
+        &self,
+        name: &Name,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        page: &Page<Digest>,
+    ) -> Result<Referrers> {
+        let wanted = page.n.unwrap_or(MOST).min(MOST);
+        let mut found = Referrers { descriptors: Vec::new(), next: None };
+        let mut bytes = 0;
+        let mut after = page.last.as_ref().map(|last| layout::after_referrer(name, subject, last));
+        if wanted == 0 {
+            return Ok(found);
+        }
+        loop {
+            let listed = self.store.list(&layout::referrers(name, subject), after.as_deref(), KEYS).await?;
+            let full = listed.len() == KEYS;
+            let mut newest: Vec<String> = Vec::new();
+            let mut last = None;
+            for entry in listed {
+                let Some(manifest) = layout::referrer_manifest(&entry.key) else { continue };
+                let first = last.replace(manifest) != Some(manifest);
+                if first && layout::version(&entry.key).is_some_and(|version| version.there) {
+                    newest.push(entry.key);
+                }
+            }
+            let descriptors = several(newest.iter().map(|key| self.descriptor(key)).collect()).await?;
+            for (descriptor, size) in descriptors.into_iter().flatten() {
+                if artifact_type.is_some_and(|wanted| descriptor.artifact_type.as_deref() != Some(wanted)) {
+                    continue;
+                }
+                if found.descriptors.len() == wanted || (bytes + size > MOST_BYTES && !found.descriptors.is_empty()) {
+                    found.next = found.descriptors.last().map(|descriptor| descriptor.digest);
+                    return Ok(found);
+                }
+                bytes += size;
+                found.descriptors.push(descriptor);
+            }
+            match last.filter(|_| full) {
+                Some(last) => after = Some(layout::after_referrer(name, subject, &last)),
+                None => return Ok(found),
+            }
+        }
+    }
+
+    /// A referrer's descriptor and about how many bytes it takes; nothing where its fact was freed meanwhile.
+    async fn descriptor(&self, key: &str) -> Result<Option<(Arc<Descriptor>, usize)>> {
+        let weight = |descriptor: &Descriptor| {
+            let annotations = descriptor.annotations.iter().flatten();
+            400 + annotations.map(|(name, value)| name.len() + value.len() + 8).sum::<usize>()
+        };
+        if let Some(descriptor) = self.descriptors.get(key) {
+            let weight = weight(&descriptor);
+            return Ok(Some((descriptor, weight)));
+        }
+        let Some(content) = self.store.get(key).await? else { return Ok(None) };
+        let descriptor: Descriptor =
+            serde_json::from_slice(&content).map_err(|error| StorageError::damaged("get", key, error.to_string()))?;
+        let (descriptor, weight) = (Arc::new(descriptor.clone()), weight(&descriptor));
+        self.descriptors.insert(key.to_owned(), Arc::clone(&descriptor));
+        Ok(Some((descriptor, weight)))
+    }
+}

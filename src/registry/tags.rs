@@ -1,0 +1,121 @@
+//! Tags: each new meaning is a new version, one ordinal above the newest seen.
+
+use super::{By, Error, Listed, MAX_PAGE, Registry, Result, fact, manifests::parse_tag, now_ms};
+use crate::{
+    action::Page,
+    oci::{Digest, Name, Reference, Tag},
+    storage::{
+        layout,
+        layout::{Ordinal, TagVersion},
+    },
+};
+
+/// Keys that one listing asks for.
+const KEYS: usize = 1000;
+
+impl Registry {
+    /// Lets a tag mean version `ordinal` of a manifest from here on.
+    pub(super) async fn put_tag(
+        &self,
+        name: &Name,
+        tag: &Tag,
+        digest: Digest,
+        ordinal: Ordinal,
+        by: &By,
+    ) -> Result<()> {
+        self.write_tag(name, tag, Some((digest, ordinal)), by).await
+    }
+
+    async fn write_tag(&self, name: &Name, tag: &Tag, target: Option<(Digest, Ordinal)>, by: &By) -> Result<()> {
+        let newest = self.newest_meaning(name, tag).await?.map(|version| version.ordinal);
+        let version = TagVersion { ordinal: Ordinal::after(newest, now_ms()), target };
+        self.store.put(&layout::tag_version(name, tag, version), fact(by)).await?;
+        self.tags.forget(&(name.clone(), tag.clone()));
+        Ok(())
+    }
+
+    async fn newest_meaning(&self, name: &Name, tag: &Tag) -> Result<Option<TagVersion>> {
+        let newest = self.store.list(&layout::tag(name, tag), None, 1).await?;
+        newest.first().map(|entry| parse_tag(name, entry)).transpose()
+    }
+
+    /// Deletes a tag: a newer version, nothing destroyed.
+    pub async fn delete_tag(&self, name: &Name, tag: &Tag, by: &By) -> Result<()> {
+        // a tag whose manifest was deleted is gone already
+        self.manifest(name, &Reference::Tag(tag.clone())).await?;
+        if self.newest_meaning(name, tag).await?.is_none_or(|version| version.target.is_none()) {
+            let reference = Reference::Tag(tag.clone());
+            return Err(Error::ManifestUnknown { name: name.clone(), reference });
+        }
+        self.write_tag(name, tag, None, by).await
+    }
+
+    /// Says of all tags that mean a version of `digest` up to `until` that they are gone, so that lists need not look.
+    pub(super) async fn say_tags_gone(&self, name: &Name, digest: &Digest, until: Ordinal, by: &By) -> Result<()> {
+        let mut after = None;
+        loop {
+            let (page, end) = self.page_of_tags(name, after.as_deref(), MAX_PAGE).await?;
+            for (tag, version) in page {
+                if version.target.is_some_and(|(meant, ordinal)| meant == *digest && ordinal <= until) {
+                    let gone = TagVersion { ordinal: Ordinal::after(Some(version.ordinal), 0), target: None };
+                    self.store.put(&layout::tag_version(name, &tag, gone), fact(by)).await?;
+                    self.tags.forget(&(name.clone(), tag));
+                }
+            }
+            match end {
+                Some(end) => after = Some(end),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// The repository's tags, in byte order.
+    pub async fn tags(&self, name: &Name, page: &Page<Tag>) -> Result<Listed<Tag>> {
+        if !self.exists(name).await? {
+            return Err(Error::NameUnknown(name.clone()));
+        }
+        let wanted = page.n.unwrap_or(MAX_PAGE).min(MAX_PAGE);
+        let mut listed = Listed { entries: Vec::new(), more: false };
+        if wanted == 0 {
+            return Ok(listed);
+        }
+        let mut after = page.last.as_ref().map(|last| layout::after_tag(name, last));
+        // one more than wanted tells whether there is a next page
+        while listed.entries.len() <= wanted {
+            let (page, end) = self.page_of_tags(name, after.as_deref(), wanted + 1 - listed.entries.len()).await?;
+            let there = page.into_iter().filter(|(_, version)| version.target.is_some());
+            listed.entries.extend(there.map(|(tag, _)| tag));
+            match end {
+                Some(end) => after = Some(end),
+                None => break,
+            }
+        }
+        listed.more = listed.entries.len() > wanted;
+        listed.entries.truncate(wanted);
+        Ok(listed)
+    }
+
+    /// The newest versions of at least one and about `wanted` tags, gone ones too, after the key `after`; and the key to
+    /// go on after, if there may be more. A tag's older versions cost no more than the rest of the listing they are in.
+    async fn page_of_tags(
+        &self,
+        name: &Name,
+        after: Option<&str>,
+        wanted: usize,
+    ) -> Result<(Vec<(Tag, TagVersion)>, Option<String>)> {
+        // a few more keys than tags, for the versions before
+        let limit = (wanted + wanted / 8 + 1).min(KEYS);
+        let listed = self.store.list(&layout::tags(name), after, limit).await?;
+        let mut tags: Vec<(Tag, TagVersion)> = Vec::new();
+        let full = listed.len() == limit;
+        for entry in listed {
+            if let Some((tag, version)) = layout::parse_tag_version(name, &entry.key)
+                && tags.last().is_none_or(|(last, _)| *last != tag)
+            {
+                tags.push((tag, version));
+            }
+        }
+        let end = tags.last().filter(|_| full).map(|(tag, _)| layout::after_tag(name, tag));
+        Ok((tags, end))
+    }
+}

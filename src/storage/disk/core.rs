@@ -1,0 +1,198 @@
+//! What all operations on one directory share: its descriptor, its options, and how failures are told.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use opendal::raw::Timestamp;
+use opendal::{Error, ErrorKind, Metadata, MetadataBuilder};
+use rustix::fs::{Mode, OFlags};
+
+use super::DiskOptions;
+use super::names::NameCache;
+use super::sync::DurableDirectories;
+use super::temporary;
+
+/// What was done so far, for tests that count it.
+#[derive(Debug, Default)]
+pub struct Stats {
+    directories_read: AtomicU64,
+    file_syncs: AtomicU64,
+    directory_syncs: AtomicU64,
+}
+
+impl Stats {
+    /// Directories whose names were read from the disk; a list out of the cache is not counted.
+    pub fn directories_read(&self) -> u64 {
+        self.directories_read.load(Ordering::Relaxed)
+    }
+
+    /// Calls of `fdatasync` on files.
+    pub fn file_syncs(&self) -> u64 {
+        self.file_syncs.load(Ordering::Relaxed)
+    }
+
+    /// Calls of `fsync` on directories.
+    pub fn directory_syncs(&self) -> u64 {
+        self.directory_syncs.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_directory_read(&self) {
+        self.directories_read.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_file_sync(&self) {
+        self.file_syncs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_directory_sync(&self) {
+        self.directory_syncs.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// One directory, opened.
+#[derive(Debug)]
+pub(super) struct Core {
+    /// All paths are looked up from here, so that nothing can be read or written elsewhere once the root is moved or mounted over.
+    pub(super) root: OwnedFd,
+    pub(super) path: PathBuf,
+    pub(super) options: DiskOptions,
+    pub(super) stats: Arc<Stats>,
+    pub(super) durable_directories: DurableDirectories,
+    pub(super) names: NameCache,
+    pub(super) temporary_names: temporary::NameSource,
+}
+
+impl Core {
+    /// Makes the directory where it is missing, and opens it. Fails where it cannot hold temporary files, since then it can
+    /// take no write either.
+    pub(super) fn open(path: &Path, options: DiskOptions) -> io::Result<Self> {
+        make_root(path, options.durable)?;
+        let root: OwnedFd = File::open(path)?.into();
+        match rustix::fs::mkdirat(&root, temporary::DIRECTORY, Mode::from_raw_mode(0o777)) {
+            // A store on a read-only file system can still be read.
+            Ok(()) | Err(rustix::io::Errno::EXIST | rustix::io::Errno::ROFS) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        Ok(Self {
+            root,
+            path: path.to_owned(),
+            options: DiskOptions { chunk: options.chunk.max(4096), ..options },
+            stats: Arc::default(),
+            durable_directories: DurableDirectories::default(),
+            names: NameCache::default(),
+            temporary_names: temporary::NameSource::default(),
+        })
+    }
+
+    /// Opens the directory at `path`, which is relative to the root and empty for the root itself.
+    pub(super) fn open_directory(&self, path: &str) -> io::Result<OwnedFd> {
+        let path = if path.is_empty() { "." } else { path };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.root, path, flags, Mode::empty())?)
+    }
+
+    /// The error for a key that is not there. A root that was deleted is a fault of the store and says nothing about the key.
+    pub(super) fn missing(&self, action: &str, key: &str) -> Error {
+        match self.check_root() {
+            Ok(()) => Error::new(ErrorKind::NotFound, format!("cannot {action} {key:?}: there is no such object")),
+            Err(error) => failure(action, key, error),
+        }
+    }
+
+    /// Fails where the root directory has been deleted.
+    pub(super) fn check_root(&self) -> io::Result<()> {
+        if rustix::fs::fstat(&self.root)?.st_nlink == 0 {
+            return Err(io::Error::other(format!(
+                "the storage directory {} was deleted while in use; restore it and start again",
+                self.path.display()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Turns a failure to look `key` up into an error, telling absence from faults.
+    pub(super) fn lookup_failure(&self, action: &str, key: &str, error: io::Error) -> Error {
+        if is_absent(&error) { self.missing(action, key) } else { failure(action, key, error) }
+    }
+}
+
+/// Whether the error says that there is no such file; a component of its path that is a file says the same.
+pub(super) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Runs what may block on the blocking pool.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> opendal::Result<T> + Send + 'static,
+) -> opendal::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|lost| Err(lost_task(lost)))
+}
+
+/// The error for work on the blocking pool that did not finish.
+pub(super) fn lost_task(lost: tokio::task::JoinError) -> Error {
+    Error::new(
+        ErrorKind::Unexpected,
+        "storage work was not finished, because the server is stopping or the work panicked",
+    )
+    .set_source(lost)
+}
+
+/// An opendal error that names the key and the cause, says what to do where that is known, and keeps the [`io::Error`] as source.
+pub(super) fn failure(action: &str, key: &str, error: io::Error) -> Error {
+    use io::ErrorKind as Io;
+    let (kind, advice) = match error.kind() {
+        Io::PermissionDenied => (ErrorKind::PermissionDenied, "; give the server's user access to it"),
+        Io::ReadOnlyFilesystem => (ErrorKind::PermissionDenied, "; mount it for writing"),
+        Io::StorageFull | Io::QuotaExceeded => (ErrorKind::Unexpected, "; free some space or give the storage more"),
+        Io::FileTooLarge => (ErrorKind::Unexpected, "; raise the limit for the size of files"),
+        Io::CrossesDevices => (ErrorKind::Unexpected, "; the whole storage directory must be one file system"),
+        Io::NotFound => (ErrorKind::NotFound, ""),
+        Io::IsADirectory => (ErrorKind::IsADirectory, ""),
+        Io::NotADirectory => (ErrorKind::NotADirectory, ""),
+        Io::AlreadyExists => (ErrorKind::AlreadyExists, ""),
+        _ if too_many_files(&error) => (ErrorKind::Unexpected, "; raise the limit of open files"),
+        _ => (ErrorKind::Unexpected, ""),
+    };
+    let temporary = matches!(error.kind(), Io::Interrupted | Io::TimedOut | Io::WouldBlock) || too_many_files(&error);
+    let told = Error::new(kind, format!("cannot {action} {key:?}: {error}{advice}")).set_source(error);
+    if temporary { told.set_temporary() } else { told }
+}
+
+fn too_many_files(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// What opendal calls the metadata of a file.
+pub(super) fn file_metadata(size: u64, modified_seconds: i64, modified_nanoseconds: i32) -> Metadata {
+    let mut metadata = MetadataBuilder::file(size);
+    if let Ok(modified) = Timestamp::new(modified_seconds, modified_nanoseconds) {
+        metadata.last_modified(modified);
+    }
+    metadata.build()
+}
+
+/// [`file_metadata`] out of what `fstat` and its kind give.
+pub(super) fn stat_metadata(stat: &rustix::fs::Stat) -> Metadata {
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    #[allow(clippy::useless_conversion, reason = "the widths differ between platforms")]
+    file_metadata(size, i64::from(stat.st_mtime), i32::try_from(stat.st_mtime_nsec).unwrap_or(0))
+}
+
+/// Makes the root and what is missing above it, durably: each new directory is an entry of the one above, which is synced.
+fn make_root(path: &Path, durable: bool) -> io::Result<()> {
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
+    fs::create_dir_all(path)?;
+    if durable {
+        for made in missing {
+            let above = made.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(above)?.sync_all()?;
+        }
+    }
+    Ok(())
+}

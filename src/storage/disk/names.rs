@@ -1,0 +1,191 @@
+//! The sorted names of a directory, and a small cache of the lists of large ones.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{AtFlags, Dir, FileType, Stat};
+use rustix::io::Errno;
+
+use super::core::{Core, is_absent};
+
+/// Lists shorter than this are read each time.
+const CACHED_FROM: usize = 512;
+/// How many lists the cache holds, and how many bytes they take together.
+const CACHED_LISTS: usize = 8;
+const CACHED_BYTES: usize = 32 * 1024 * 1024;
+/// How old a directory's last change must be for its time to tell changes apart: file systems take times from a clock that moves in steps.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// Names in byte order, those of directories with a `/` behind them: so that walking them in this order, each directory's own
+/// names in its place, gives full keys in byte order (`a!` comes before `a/b`, and `a0` after it).
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    text: String,
+    spans: Vec<(u32, u32)>,
+}
+
+impl Names {
+    pub(super) fn get(&self, index: usize) -> &str {
+        self.slice(self.spans[index])
+    }
+
+    /// The names that begin with `beginning`.
+    pub(super) fn beginning_with(&self, beginning: &str) -> Range<usize> {
+        let start = self.spans.partition_point(|span| self.slice(*span) < beginning);
+        let length = self.spans[start..].partition_point(|span| self.slice(*span).starts_with(beginning));
+        start..start + length
+    }
+
+    /// How many names are not after `name`.
+    pub(super) fn up_to(&self, name: &str) -> usize {
+        self.spans.partition_point(|span| self.slice(*span) <= name)
+    }
+
+    fn slice(&self, (start, length): (u32, u32)) -> &str {
+        &self.text[start as usize..start as usize + length as usize]
+    }
+
+    fn push(&mut self, name: &str, directory: bool) -> io::Result<()> {
+        let start = u32::try_from(self.text.len()).map_err(|_| io::Error::other("the directory has too many names"))?;
+        self.text.push_str(name);
+        if directory {
+            self.text.push('/');
+        }
+        // A name is at most 255 bytes long.
+        let length = u32::try_from(name.len() + usize::from(directory)).map_err(io::Error::other)?;
+        self.spans.push((start, length));
+        Ok(())
+    }
+
+    fn sort(&mut self) {
+        let text = &self.text;
+        self.spans.sort_unstable_by_key(|(start, length)| &text[*start as usize..*start as usize + *length as usize]);
+    }
+
+    fn bytes(&self) -> usize {
+        self.text.capacity() + self.spans.capacity() * size_of::<(u32, u32)>()
+    }
+}
+
+/// Which directory this is, and when it last changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    device: u64,
+    inode: u64,
+    modified: (i64, i64),
+    /// The modification time can be set at will, by tools that restore files, this one cannot.
+    changed: (i64, i64),
+}
+
+impl Version {
+    #[allow(
+        clippy::useless_conversion,
+        clippy::cast_possible_wrap,
+        clippy::unnecessary_cast,
+        reason = "the types differ between platforms"
+    )]
+    fn of(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        }
+    }
+
+    /// Whether any later change is sure to give another version.
+    fn settled(&self, now: SystemTime) -> bool {
+        let Ok(now) = now.duration_since(UNIX_EPOCH) else { return false };
+        [self.modified, self.changed].into_iter().all(|(seconds, nanoseconds)| {
+            let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(seconds), u32::try_from(nanoseconds)) else {
+                return false;
+            };
+            now.checked_sub(Duration::new(seconds, nanoseconds)).is_some_and(|age| age >= SETTLED)
+        })
+    }
+}
+
+/// Lists of large directories, the least recently used first.
+#[derive(Debug, Default)]
+pub(super) struct NameCache {
+    lists: Mutex<Vec<(Version, Arc<Names>)>>,
+}
+
+impl NameCache {
+    fn get(&self, version: Version) -> Option<Arc<Names>> {
+        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = lists.iter().position(|(cached, _)| *cached == version)?;
+        let entry = lists.remove(index);
+        let names = entry.1.clone();
+        lists.push(entry);
+        Some(names)
+    }
+
+    fn insert(&self, version: Version, names: Arc<Names>) {
+        if names.bytes() > CACHED_BYTES {
+            return;
+        }
+        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        lists.retain(|(cached, _)| (cached.device, cached.inode) != (version.device, version.inode));
+        lists.push((version, names));
+        while lists.len() > CACHED_LISTS || lists.iter().map(|(_, names)| names.bytes()).sum::<usize>() > CACHED_BYTES {
+            lists.remove(0);
+        }
+    }
+}
+
+/// The names in the directory `path` (relative to the root, empty for the root). `None` where there is no such directory.
+pub(super) fn read(core: &Core, path: &str) -> io::Result<Option<Arc<Names>>> {
+    let directory = match core.open_directory(path) {
+        Ok(directory) => directory,
+        Err(error) if is_absent(&error) => return core.check_root().map(|()| None),
+        Err(error) => return Err(error),
+    };
+    let version = Version::of(&rustix::fs::fstat(&directory)?);
+    if let Some(names) = core.names.get(version) {
+        return Ok(Some(names));
+    }
+    let began = SystemTime::now();
+    core.stats.count_directory_read();
+    let names = Arc::new(read_sorted(directory)?);
+    if names.spans.len() >= CACHED_FROM && version.settled(began) {
+        core.names.insert(version, names.clone());
+    }
+    Ok(Some(names))
+}
+
+fn read_sorted(directory: OwnedFd) -> io::Result<Names> {
+    let mut names = Names::default();
+    let mut entries = Dir::new(directory)?;
+    while let Some(entry) = entries.read() {
+        let entry = entry?;
+        // What is not UTF-8 cannot be a key, and what begins with a dot is none by our own rule.
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if name.starts_with('.') {
+            continue;
+        }
+        let directory = match entry.file_type() {
+            FileType::Directory => true,
+            FileType::RegularFile => false,
+            _ => match resolve(entries.fd()?, name)? {
+                Some(directory) => directory,
+                None => continue,
+            },
+        };
+        names.push(name, directory)?;
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Whether `name` is a directory, where reading its parent did not say: behind a symbolic link, and on some file systems always.
+fn resolve(parent: impl AsFd, name: &str) -> io::Result<Option<bool>> {
+    match rustix::fs::statat(parent, name, AtFlags::empty()) {
+        Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode).is_dir())),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}

@@ -1,0 +1,170 @@
+//! Files that nobody can see until they are whole.
+
+use std::fs::File;
+use std::io::{self, IoSlice, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use opendal::Metadata;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::core::{Core, stat_metadata};
+use super::key;
+
+/// Where they are, below the root.
+pub(super) const DIRECTORY: &str = ".tmp";
+
+/// How often a name is tried again whose directory is removed between making and using it. Each loss takes somebody who removes
+/// empty directories in exactly that moment, so this many in a row mean something else.
+const ATTEMPTS: usize = 1000;
+
+/// How many pieces go into one system call.
+const PIECES: usize = 64;
+
+/// Gives names that no other process that shares the directory gives.
+#[derive(Debug)]
+pub(super) struct NameSource {
+    process: u64,
+    count: AtomicU64,
+}
+
+impl Default for NameSource {
+    fn default() -> Self {
+        Self { process: rand::random(), count: AtomicU64::new(0) }
+    }
+}
+
+impl NameSource {
+    fn next(&self) -> String {
+        format!("{DIRECTORY}/{:016x}-{:x}", self.process, self.count.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A file below [`DIRECTORY`], removed when dropped. Dropping it makes a system call, so it belongs on the blocking pool.
+#[derive(Debug)]
+pub(super) struct Temporary {
+    core: Arc<Core>,
+    /// Relative to the root; `None` once it was renamed.
+    name: Option<String>,
+    file: Arc<File>,
+}
+
+impl Temporary {
+    pub(super) fn create(core: Arc<Core>) -> io::Result<Self> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mut outcome = Errno::NOENT;
+        for _ in 0..ATTEMPTS {
+            let name = core.temporary_names.next();
+            outcome = match rustix::fs::openat(&core.root, &*name, flags, Mode::from_raw_mode(0o666)) {
+                Ok(file) => return Ok(Self { core, name: Some(name), file: Arc::new(file.into()) }),
+                Err(Errno::NOENT) => {
+                    core.check_root()?;
+                    make_directory(&core, DIRECTORY)?;
+                    Errno::NOENT
+                }
+                Err(Errno::EXIST) => Errno::EXIST,
+                Err(errno) => return Err(errno.into()),
+            };
+        }
+        Err(outcome.into())
+    }
+
+    /// The open file, for syncing it beside further writes.
+    pub(super) fn file(&self) -> Arc<File> {
+        self.file.clone()
+    }
+
+    /// Appends all of `pieces`.
+    pub(super) fn write(&mut self, pieces: &[Bytes]) -> io::Result<()> {
+        for group in pieces.chunks(PIECES) {
+            let mut slices: Vec<IoSlice<'_>> = group.iter().map(|piece| IoSlice::new(piece)).collect();
+            let mut left = &mut slices[..];
+            IoSlice::advance_slices(&mut left, 0);
+            while !left.is_empty() {
+                match (&*self.file).write_vectored(left) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(written) => IoSlice::advance_slices(&mut left, written),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn metadata(&self) -> io::Result<Metadata> {
+        Ok(stat_metadata(&rustix::fs::fstat(&*self.file)?))
+    }
+
+    /// Gives the file its name, replacing what is there, or with `exclusive` only where nothing is
+    /// ([`io::ErrorKind::AlreadyExists`]). Directories that are missing are made, again where they vanish. Syncs nothing.
+    pub(super) fn publish(mut self, key: &str, exclusive: bool) -> io::Result<()> {
+        let Some(name) = self.name.clone() else {
+            return Err(io::Error::other("a temporary file was published twice"));
+        };
+        let root = &self.core.root;
+        for _ in 0..ATTEMPTS {
+            let outcome = if exclusive {
+                rustix::fs::linkat(root, &*name, root, key, AtFlags::empty())
+            } else {
+                rustix::fs::renameat(root, &*name, root, key)
+            };
+            match outcome {
+                Ok(()) if exclusive => return Ok(()),
+                Ok(()) => {
+                    self.name = None;
+                    return Ok(());
+                }
+                Err(Errno::NOENT) => {
+                    self.core.check_root()?;
+                    if rustix::fs::fstat(&*self.file)?.st_nlink == 0 {
+                        return Err(io::Error::other(format!(
+                            "its temporary file {name} was removed by somebody else"
+                        )));
+                    }
+                    make_directory(&self.core, key::parent(key))?;
+                }
+                Err(Errno::EXIST) if exclusive && is_directory(&self.core, key) => return Err(Errno::ISDIR.into()),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Err(io::Error::other(
+            "its directory was removed each time it was made; stop what removes directories so eagerly",
+        ))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            // Nothing can be done about a failure: the file is garbage by its place.
+            let _ = rustix::fs::unlinkat(&self.core.root, &**name, AtFlags::empty());
+        }
+    }
+}
+
+fn is_directory(core: &Core, key: &str) -> bool {
+    rustix::fs::statat(&core.root, key, AtFlags::empty())
+        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
+}
+
+/// Makes the directory `path` and those above it. One that is removed meanwhile by somebody else may be missing afterwards: the
+/// caller finds out and tries again.
+fn make_directory(core: &Core, path: &str) -> io::Result<()> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    match rustix::fs::mkdirat(&core.root, path, Mode::from_raw_mode(0o777)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(Errno::NOENT) => {
+            make_directory(core, key::parent(path))?;
+            match rustix::fs::mkdirat(&core.root, path, Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST | Errno::NOENT) => Ok(()),
+                Err(errno) => Err(errno.into()),
+            }
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}

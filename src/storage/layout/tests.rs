@@ -1,0 +1,48 @@
+use super::*;
+
+#[test]
+fn keys_parse_back_and_sort_newest_first() {
+    let name: Name = "a/b".parse().unwrap();
+    let of: Tag = "v1.0".parse().unwrap();
+    let digest = Digest::of(Algorithm::Sha512, b"x");
+    let old = TagVersion { ordinal: Ordinal(7), target: Some((digest, Ordinal(3))) };
+    let new = TagVersion { ordinal: Ordinal(8), target: None };
+    let keys = [tag_version(&name, &of, old), tag_version(&name, &of, new)];
+    assert!(keys[1] < keys[0]);
+    assert_eq!(parse_tag_version(&name, &keys[0]), Some((of.clone(), old)));
+    assert_eq!(parse_tag_version(&name, &keys[1]), Some((of.clone(), new)));
+    let beside = TagVersion { ordinal: Ordinal(8), target: Some((digest, Ordinal(3))) };
+    assert!(tag_version(&name, &of, beside) < keys[1], "at one ordinal a push beats a delete");
+    let put = manifest_version(&name, &digest, Ordinal(9), true, "a");
+    let rm = manifest_version(&name, &digest, Ordinal(9), false, "0");
+    assert!(put < rm && rm < kid(&name, &digest, &digest, "a"));
+    assert_eq!(version(&rm), Some(Version { ordinal: Ordinal(9), there: false }));
+    assert_eq!(kid_parent(&kid(&name, &digest, &digest, "a")), Some(digest));
+    assert_eq!(version(&kid(&name, &digest, &digest, "a")), None);
+    assert_eq!(right(&pin(&digest, &name, &digest, "a")), Some(Right::Pin(digest)));
+    assert_eq!(right(&grant(&digest, &name, "a")), Some(Right::Grant));
+    assert_eq!(holder(&digest, &grant(&digest, &name, "a")).unwrap().0, name);
+    assert_eq!(catalog_name(&(catalog(&name) + "a")), Some(name.clone()));
+    let referrer = referrer_version(&name, &digest, &digest, Ordinal(1), true, "a");
+    assert_eq!(referrer_manifest(&referrer), Some(digest));
+    assert!(referrer < after_referrer(&name, &digest, &digest));
+    let id = UploadId::random();
+    assert_eq!(place_id(&place(&digest, &id)), Some(id.clone()));
+    assert!(upload_state(&id, 1) < upload_state(&id, 0) && upload_state(&id, 0) < upload_alive(&id, "a"));
+}
+
+#[test]
+fn no_component_outgrows_a_file_name() {
+    let name: Name = "a".repeat(Name::MAX_COMPONENT).parse().unwrap();
+    let of: Tag = "a".repeat(128).parse().unwrap();
+    let digest = Digest::of(Algorithm::Sha512, b"x");
+    let version = TagVersion { ordinal: Ordinal(1), target: Some((digest, Ordinal(1))) };
+    for key in [
+        tag_version(&name, &of, version),
+        pin(&digest, &name, &digest, &attempt()),
+        kid(&name, &digest, &digest, &attempt()),
+        catalog(&name) + &attempt(),
+    ] {
+        assert!(key.split('/').all(|component| component.len() <= 255), "{key}");
+    }
+}

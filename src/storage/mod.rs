@@ -1,0 +1,233 @@
+//! One store, a directory or a bucket, behind one opendal `Operator`.
+//!
+//! Objects are written once under keys of their own and never changed. [`layout`] says which keys there are;
+//! what they mean is `registry`'s business.
+
+pub mod disk;
+mod error;
+pub mod layout;
+mod open;
+mod write;
+
+use std::{
+    future::Future,
+    ops::Range,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt};
+use opendal::{Buffer, BufferStream, ErrorKind, Operator};
+use tracing::Instrument as _;
+
+pub use self::{
+    error::{FaultKind, StorageError},
+    open::{Location, OpenError},
+    write::ObjectWriter,
+};
+use crate::telemetry::Metrics;
+
+/// A result of storage.
+pub type Result<T> = std::result::Result<T, StorageError>;
+
+/// An object that a listing found.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its key.
+    pub key: String,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// The store; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    operator: Operator,
+    metrics: Metrics,
+    /// Whether one listing shows keys in the order in which they came to be looked at, so that marks listed before
+    /// bytes were read before them. True of S3, whose listings are consistent; a directory is read name by name.
+    ordered_listings: bool,
+    /// Least bytes of a part of a multipart upload; none where the backend takes a stream as it comes.
+    part_size: Option<usize>,
+}
+
+impl Store {
+    /// Whether one listing shows marks before the bytes beside them, as they were at that moment.
+    #[must_use]
+    pub fn ordered_listings(&self) -> bool {
+        self.inner.ordered_listings
+    }
+
+    /// The whole of an object, or nothing where there is none.
+    pub async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        self.observe("get", key, async {
+            match self.inner.operator.read(key).await {
+                Ok(content) => Ok(Some(content.to_bytes())),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    /// Writes an object; it is durable when this returns. The key must be this attempt's own.
+    pub async fn put(&self, key: &str, content: impl Into<Bytes>) -> Result<()> {
+        self.put_buffer(key, content.into().into()).await
+    }
+
+    async fn put_buffer(&self, key: &str, content: Buffer) -> Result<()> {
+        self.observe("put", key, async { self.inner.operator.write(key, content).await.map(|_| ()) }).await
+    }
+
+    /// Writes an object if there is none of that key; whether this call was the one that wrote it.
+    ///
+    /// `content` must be this attempt's own (hold its random suffix): a write that was repeated after a lost answer
+    /// meets its own object, and knows it by its content.
+    pub async fn create_new(&self, key: &str, content: impl Into<Bytes>) -> Result<bool> {
+        let content = content.into();
+        self.observe("create", key, async {
+            match self.inner.operator.write_with(key, content.clone()).if_not_exists(true).await {
+                Ok(_) => Ok(true),
+                Err(error) if matches!(error.kind(), ErrorKind::ConditionNotMatch | ErrorKind::AlreadyExists) => {
+                    match self.inner.operator.read(key).await {
+                        Ok(there) => Ok(there.to_bytes() == content),
+                        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+                        Err(error) => Err(error),
+                    }
+                }
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    /// Removes an object; that it is gone already is no error.
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        self.observe("delete", key, self.inner.operator.delete(key)).await
+    }
+
+    /// The length of an object in bytes, or nothing where there is none.
+    pub async fn size(&self, key: &str) -> Result<Option<u64>> {
+        self.observe("stat", key, async {
+            match self.inner.operator.stat(key).await {
+                Ok(metadata) => Ok(Some(metadata.content_length())),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    /// At most `limit` objects under `prefix`, in the order of their keys, after the key `after`.
+    pub async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Entry>> {
+        self.observe("list", prefix, async {
+            let mut listing = self.inner.operator.lister_with(prefix).recursive(true).limit(limit.min(1000));
+            if let Some(after) = after {
+                listing = listing.start_after(after);
+            }
+            let files = listing.await?.try_filter(|entry| std::future::ready(entry.metadata().is_file()));
+            files
+                .map_ok(|entry| Entry { key: entry.path().to_owned(), size: entry.metadata().content_length() })
+                .take(limit)
+                .try_collect()
+                .await
+        })
+        .await
+    }
+
+    /// All objects under `prefix`; for prefixes that are known to hold few.
+    pub async fn list_all(&self, prefix: &str) -> Result<Vec<Entry>> {
+        self.list(prefix, None, usize::MAX).await
+    }
+
+    /// The bytes `range` of an object that is known to have them, as a stream of chunks.
+    ///
+    /// The stream ends with an error where the object turns out too short; it never ends early without one.
+    pub async fn read(&self, key: &str, range: Range<u64>) -> Result<ObjectStream> {
+        let left = range.end - range.start;
+        let (stream, first) = self
+            .observe("read", key, async {
+                let reader = self.inner.operator.reader_with(key).content_length_hint(range.end).await?;
+                let mut stream = reader.into_stream(range).await?;
+                // awaited here, so that what is missing is an error before an answer has begun
+                let first = if left == 0 { None } else { stream.try_next().await? };
+                Ok((stream, first))
+            })
+            .await?;
+        Ok(ObjectStream { stream, chunk: first.unwrap_or_default(), left, key: key.to_owned() })
+    }
+
+    /// A writer of an object that grows as its bytes come. `length` is their number where it is known.
+    #[must_use]
+    pub fn writer(&self, key: String, length: Option<u64>) -> ObjectWriter {
+        ObjectWriter::new(self.clone(), key, length)
+    }
+
+    async fn observe<T>(
+        &self,
+        operation: &'static str,
+        key: &str,
+        work: impl Future<Output = opendal::Result<T>>,
+    ) -> Result<T> {
+        let began = Instant::now();
+        let span = tracing::info_span!(target: crate::telemetry::SPAN_TARGET, "storage", operation, key);
+        let result = work.instrument(span).await.map_err(|error| StorageError::from_opendal(operation, key, error));
+        self.inner.metrics.record_storage(
+            operation,
+            began.elapsed(),
+            result.as_ref().err().map(|error| error.kind.as_str()),
+        );
+        result
+    }
+}
+
+/// Bytes of an object; see [`Store::read`].
+pub struct ObjectStream {
+    stream: BufferStream,
+    chunk: Buffer,
+    left: u64,
+    key: String,
+}
+
+impl Stream for ObjectStream {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if self.left == 0 {
+                return Poll::Ready(None);
+            }
+            if let Some(mut bytes) = Iterator::next(&mut self.chunk).filter(|bytes| !bytes.is_empty()) {
+                bytes.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
+                self.left -= bytes.len() as u64;
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+            match std::task::ready!(self.stream.poll_next_unpin(context)) {
+                Some(Ok(chunk)) => self.chunk = chunk,
+                Some(Err(error)) => {
+                    self.left = 0;
+                    return Poll::Ready(Some(Err(StorageError::from_opendal("read", &self.key, error))));
+                }
+                None => {
+                    self.left = 0;
+                    let error = StorageError::damaged("read", &self.key, "it is shorter than its fact says");
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for ObjectStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ObjectStream").field("key", &self.key).field("left", &self.left).finish_non_exhaustive()
+    }
+}

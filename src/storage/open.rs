@@ -1,0 +1,221 @@
+//! Opening a store: what it lies on, whether it can be used, and whether its layout is one that this version knows.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use opendal::{
+    ErrorKind, Operator,
+    layers::{RetryLayer, TimeoutLayer},
+    services::S3,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+
+use super::{Inner, Store, disk, layout};
+use crate::telemetry::Metrics;
+
+/// The layout that this version writes and reads.
+const LAYOUT: u32 = 1;
+/// How long one storage operation may take; one that streams, each of its steps.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Where a store lies.
+#[derive(Clone, Debug)]
+pub enum Location {
+    /// A directory.
+    Directory {
+        /// The directory; it is made where it is missing.
+        root: PathBuf,
+        /// Whether what is acknowledged is synced to the disk first.
+        durable: bool,
+        /// Bytes read at a time for a pull.
+        chunk: usize,
+    },
+    /// A bucket of an S3 server.
+    Bucket {
+        /// Base URL of the server.
+        endpoint: String,
+        /// The bucket, which must exist.
+        bucket: String,
+        /// Its region.
+        region: String,
+        /// What all keys begin with.
+        key_prefix: String,
+        /// Credentials.
+        access_key_id: String,
+        /// Credentials.
+        secret_key: SecretString,
+        /// Least bytes of a part of a multipart upload.
+        part_size: usize,
+    },
+}
+
+/// Why a store cannot be used; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It does not answer, or refuses.
+    #[error("the store at {place} cannot be used: {hint}: {cause}")]
+    Unusable {
+        /// Where.
+        place: String,
+        /// The likely reason and the next step.
+        hint: &'static str,
+        /// The backend's words.
+        cause: Box<opendal::Error>,
+    },
+    /// Its layout is another version's.
+    #[error(
+        "the store at {place} has layout {found}, and this version reads layout {LAYOUT}; use the version that wrote it"
+    )]
+    Layout {
+        /// Where.
+        place: String,
+        /// What its `format` object says.
+        found: String,
+    },
+    /// Something lies there that is no store.
+    #[error("{place} holds {found:?}, but no store of this registry; point the configuration at an empty place")]
+    Occupied {
+        /// Where.
+        place: String,
+        /// The first key found.
+        found: String,
+    },
+    /// The backend cannot write an object only where there is none.
+    #[error(
+        "the store at {place} overwrites an object that was to be written only if it is new (If-None-Match: *); \
+         two uploads could tear each other there, so it is refused; use an S3 server that honours conditional writes"
+    )]
+    NotExclusive {
+        /// Where.
+        place: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Format {
+    layout: u32,
+}
+
+impl Location {
+    /// How messages name it; never with credentials.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self {
+            Self::Directory { root, .. } => format!("directory {}", root.display()),
+            Self::Bucket { endpoint, bucket, key_prefix, .. } => {
+                format!("bucket {bucket} of {endpoint} under {:?}", format!("/{}", key_prefix.trim_matches('/')))
+            }
+        }
+    }
+
+    fn operator(&self) -> opendal::Result<Operator> {
+        match self {
+            Self::Directory { root, durable, chunk } => {
+                disk::operator(root, disk::DiskOptions { durable: *durable, chunk: *chunk })
+            }
+            Self::Bucket { endpoint, bucket, region, key_prefix, access_key_id, secret_key, .. } => {
+                let builder = S3::default()
+                    .endpoint(endpoint)
+                    .bucket(bucket)
+                    .region(region)
+                    .root(key_prefix)
+                    .access_key_id(access_key_id)
+                    .secret_access_key(secret_key.expose_secret())
+                    .checksum_algorithm("crc32c")
+                    // what is configured is what is used: nothing from the environment or the machine's metadata
+                    .disable_config_load()
+                    .disable_ec2_metadata();
+                opendal::install_default();
+                Operator::new(builder)
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store at `location`, makes it one of this layout where it is empty, and checks that it can be written.
+    ///
+    /// The work does not depend on how much is stored.
+    pub async fn open(location: &Location, metrics: Metrics) -> Result<Self, OpenError> {
+        let place = location.place();
+        let operator = location.operator().map_err(|error| unusable(&place, error))?;
+        let part_size = match location {
+            Location::Directory { .. } => None,
+            Location::Bucket { part_size, .. } => Some(*part_size),
+        };
+        let store = Self::over(operator, part_size, metrics);
+        store.check_format(&place).await?;
+        Ok(store)
+    }
+
+    /// A store over any operator, unchecked; `part_size` as in [`Location::Bucket`]. For tests and for [`Store::open`].
+    #[must_use]
+    pub fn over(operator: Operator, part_size: Option<usize>, metrics: Metrics) -> Self {
+        let retry = RetryLayer::new()
+            .with_min_delay(Duration::from_millis(50))
+            .with_max_delay(Duration::from_secs(2))
+            .with_max_times(3)
+            .with_jitter();
+        let timeout = TimeoutLayer::new().with_timeout(OPERATION_TIMEOUT).with_io_timeout(OPERATION_TIMEOUT);
+        let ordered_listings = part_size.is_some();
+        let operator = operator.layer(timeout).layer(retry);
+        Self { inner: Arc::new(Inner { operator, metrics, ordered_listings, part_size }) }
+    }
+
+    /// Whether the store answers just now.
+    pub async fn ready(&self) -> super::Result<()> {
+        match self.get(layout::FORMAT).await? {
+            Some(_) => Ok(()),
+            None => Err(super::StorageError::damaged("get", layout::FORMAT, "the store is not there any more")),
+        }
+    }
+
+    async fn check_format(&self, place: &str) -> Result<(), OpenError> {
+        let operator = &self.inner.operator;
+        let failed = |error| unusable(place, error);
+        let ours = serde_json::json!(Format { layout: LAYOUT }).to_string() + "\n";
+        let found = match operator.read(layout::FORMAT).await {
+            Ok(found) => found.to_vec(),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // a missing bucket says "not found" as well, and then this listing is what fails
+                let first = operator.list_with("").recursive(true).limit(1).await.map_err(failed)?;
+                if let Some(entry) = first.iter().find(|entry| entry.path() != layout::FORMAT && entry.path() != "/") {
+                    let found = entry.path().to_owned();
+                    return Err(OpenError::Occupied { place: place.to_owned(), found });
+                }
+                ours.clone().into_bytes()
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        if !matches!(serde_json::from_slice(&found), Ok(Format { layout: LAYOUT })) {
+            let found = String::from_utf8_lossy(&found[..found.len().min(60)]).trim().to_owned();
+            return Err(OpenError::Layout { place: place.to_owned(), found });
+        }
+        // twice, with the same content: the second must be refused, whether or not the first was
+        let mut written = 0;
+        for _ in 0..2 {
+            match operator.write_with(layout::FORMAT, found.clone()).if_not_exists(true).await {
+                Ok(_) => written += 1,
+                Err(error) if matches!(error.kind(), ErrorKind::ConditionNotMatch | ErrorKind::AlreadyExists) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        if written == 2 { Err(OpenError::NotExclusive { place: place.to_owned() }) } else { Ok(()) }
+    }
+}
+
+fn unusable(place: &str, error: opendal::Error) -> OpenError {
+    let text = error.to_string();
+    let hint = if text.contains("NoSuchBucket") {
+        "there is no such bucket; create it, or correct storage.s3.bucket"
+    } else if error.kind() == ErrorKind::PermissionDenied {
+        "access is refused; check the credentials, or the directory's owner and mode"
+    } else if text.contains("InvalidAccessKeyId") || text.contains("SignatureDoesNotMatch") {
+        "the credentials are refused; check storage.s3.access_key_id and secret_key"
+    } else if error.kind() == ErrorKind::ConfigInvalid {
+        "its configuration is not usable"
+    } else {
+        "it does not answer as it should; check that it is there and can be written"
+    };
+    OpenError::Unusable { place: place.to_owned(), hint, cause: Box::new(error) }
+}

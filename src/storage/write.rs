@@ -1,0 +1,130 @@
+//! Writing an object whose bytes come one after the other: constant memory, whatever its length.
+
+use bytes::Bytes;
+use opendal::{Buffer, Writer};
+use tokio::task::JoinHandle;
+
+use super::{Result, StorageError, Store};
+
+/// Bytes gathered before they go to a backend that takes a stream as it comes.
+const BLOCK: usize = 1024 * 1024;
+/// S3 takes at most 10,000 parts; a little less leaves room for what was rounded.
+const MAX_PARTS: u64 = 9_000;
+/// Parts after which the part size doubles where the length is not known.
+const PARTS_PER_DOUBLING: u32 = 1_500;
+
+/// Writes one object. One block is on its way while the next is gathered, so it holds two blocks at most.
+///
+/// Nothing is visible before [`ObjectWriter::close`]; what is dropped before is taken back in the background.
+pub struct ObjectWriter {
+    store: Store,
+    key: String,
+    gathered: Vec<Bytes>,
+    gathered_length: usize,
+    block: usize,
+    blocks: u32,
+    sending: Option<JoinHandle<(Box<Writer>, opendal::Result<()>)>>,
+}
+
+impl ObjectWriter {
+    pub(super) fn new(store: Store, key: String, length: Option<u64>) -> Self {
+        let block = match store.inner.part_size {
+            None => BLOCK,
+            Some(least) => least.max(usize::try_from(length.unwrap_or(0) / MAX_PARTS + 1).unwrap_or(usize::MAX)),
+        };
+        Self { store, key, gathered: Vec::new(), gathered_length: 0, block, blocks: 0, sending: None }
+    }
+
+    /// Takes the next bytes; waits while two blocks are full.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.gathered_length += bytes.len();
+        self.gathered.push(bytes);
+        if self.gathered_length >= self.block { self.send().await } else { Ok(()) }
+    }
+
+    /// Makes the object visible and durable.
+    pub async fn close(mut self) -> Result<()> {
+        if self.sending.is_none() {
+            // it all fits into one block: one operation
+            let content: Buffer = std::mem::take(&mut self.gathered).into();
+            return self.store.put_buffer(&self.key, content).await;
+        }
+        if self.gathered_length > 0 {
+            self.send().await?;
+        }
+        if let Some(mut writer) = self.sent().await? {
+            let store = self.store.clone();
+            let closed = store.observe("put", &self.key, async { writer.close().await.map(|_| ()) }).await;
+            if closed.is_err() {
+                abort(*writer).await;
+            }
+            return closed;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self) -> Result<()> {
+        let mut writer = match self.sent().await? {
+            Some(writer) => writer,
+            None => Box::new(self.store.inner.operator.writer(&self.key).await.map_err(|error| self.failed(error))?),
+        };
+        let content: Buffer = std::mem::take(&mut self.gathered).into();
+        self.gathered_length = 0;
+        self.blocks += 1;
+        if self.store.inner.part_size.is_some() && self.blocks.is_multiple_of(PARTS_PER_DOUBLING) {
+            self.block = self.block.saturating_mul(2);
+        }
+        self.sending = Some(tokio::spawn(async move {
+            let result = writer.write(content).await;
+            (writer, result)
+        }));
+        Ok(())
+    }
+
+    /// Waits for the block that is on its way; the writer, if there is one yet.
+    async fn sent(&mut self) -> Result<Option<Box<Writer>>> {
+        let Some(sending) = self.sending.as_mut() else { return Ok(None) };
+        let joined = sending.await;
+        self.sending = None;
+        let (writer, result) = joined
+            .map_err(|_| self.failed(opendal::Error::new(opendal::ErrorKind::Unexpected, "writing was broken off")))?;
+        match result {
+            Ok(()) => Ok(Some(writer)),
+            Err(error) => {
+                abort(*writer).await;
+                Err(self.failed(error))
+            }
+        }
+    }
+
+    fn failed(&self, error: opendal::Error) -> StorageError {
+        let error = StorageError::from_opendal("put", &self.key, error);
+        self.store.inner.metrics.record_storage("put", std::time::Duration::ZERO, Some(error.kind.as_str()));
+        error
+    }
+}
+
+impl std::fmt::Debug for ObjectWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ObjectWriter").field("key", &self.key).field("blocks", &self.blocks).finish_non_exhaustive()
+    }
+}
+
+impl Drop for ObjectWriter {
+    fn drop(&mut self) {
+        // a dropped opendal writer leaves its multipart upload behind
+        if let (Some(sending), Ok(runtime)) = (self.sending.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move {
+                if let Ok((writer, _)) = sending.await {
+                    abort(*writer).await;
+                }
+            });
+        }
+    }
+}
+
+async fn abort(mut writer: Writer) {
+    if let Err(error) = writer.abort().await {
+        tracing::debug!(%error, "what was written of an object could not be taken back; scrub will");
+    }
+}

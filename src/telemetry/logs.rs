@@ -1,0 +1,211 @@
+//! Structured logs: text for a person at a terminal, one JSON object a line for everything else.
+
+use std::env;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal as _, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use tracing::Metadata;
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, Targets, filter_fn};
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::{Layer, Registry};
+
+use super::TelemetryError;
+
+/// Where log lines go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LogOutput {
+    /// Standard error.
+    #[default]
+    Stderr,
+    /// Standard output.
+    Stdout,
+    /// This file, appended to and created when it is missing; its directory must exist.
+    File(PathBuf),
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// [`LogFormat::Text`] on a terminal, [`LogFormat::Json`] otherwise.
+    #[default]
+    Auto,
+    /// For people: time, level, target, message, fields; with colours on a terminal.
+    Text,
+    /// One JSON object a line: `timestamp` (RFC 3339, UTC), `level`, `target`, `message` and the fields beside them.
+    Json,
+}
+
+/// Logs as configured. What is logged never depends on the environment; `NO_COLOR` (<https://no-color.org>) takes the
+/// colours from text on a terminal.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// Where lines go.
+    pub output: LogOutput,
+    /// How they look.
+    pub format: LogFormat,
+    /// What is logged: a level (`off`, `error`, `warn`, `info`, `debug`, `trace`), or several parts separated by commas,
+    /// each a level or `target=level`, where the longest target that fits decides.
+    pub level: String,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { output: LogOutput::default(), format: LogFormat::default(), level: "info".to_owned() }
+    }
+}
+
+/// The layer that writes events as lines. Spans are none of its business, so it never switches one on.
+pub(super) fn layer(options: &LogOptions) -> Result<Box<dyn Layer<Registry> + Send + Sync>, TelemetryError> {
+    let filter = levels(&options.level)?.and(filter_fn(Metadata::is_event));
+    let file = open(&options.output)?;
+    let terminal = file.is_terminal();
+    let text = match options.format {
+        LogFormat::Auto => terminal,
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+    };
+    let lines = fmt::layer().with_writer(Lines { file }).log_internal_errors(false);
+    Ok(if text {
+        let colours = terminal && env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+        lines.with_ansi(colours).with_filter(filter).boxed()
+    } else {
+        let json = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+        json.with_filter(filter).boxed()
+    })
+}
+
+/// Parses [`LogOptions::level`].
+///
+/// Stricter than the parser it uses, which takes a misspelt level for the name of a target and then logs nothing.
+fn levels(level: &str) -> Result<Targets, TelemetryError> {
+    // The exporter's library speaks of every batch; its failures are told by `traces`, and seldom.
+    let mut targets = Targets::new()
+        .with_target("opentelemetry", LevelFilter::ERROR)
+        .with_target("opentelemetry_sdk", LevelFilter::WARN);
+    for part in level.split(',').map(str::trim) {
+        let refuse = || TelemetryError::LogLevel { level: level.to_owned(), part: part.to_owned() };
+        let (target, level) = match part.split_once('=') {
+            Some((target, level)) => (Some(target.trim()), level.trim()),
+            None => (None, part),
+        };
+        let level = named_level(level).ok_or_else(refuse)?;
+        targets = match target {
+            None => targets.with_default(level),
+            Some(target) if is_target(target) => targets.with_target(target, level),
+            Some(_) => return Err(refuse()),
+        };
+    }
+    Ok(targets)
+}
+
+fn named_level(name: &str) -> Option<LevelFilter> {
+    const LEVELS: [(&str, LevelFilter); 6] = [
+        ("off", LevelFilter::OFF),
+        ("error", LevelFilter::ERROR),
+        ("warn", LevelFilter::WARN),
+        ("info", LevelFilter::INFO),
+        ("debug", LevelFilter::DEBUG),
+        ("trace", LevelFilter::TRACE),
+    ];
+    LEVELS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, level)| *level)
+}
+
+fn is_target(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-:".contains(&byte))
+}
+
+fn open(output: &LogOutput) -> Result<File, TelemetryError> {
+    match output {
+        LogOutput::Stderr => duplicate(io::stderr(), "standard error"),
+        LogOutput::Stdout => duplicate(io::stdout(), "standard output"),
+        LogOutput::File(path) => append_to(path),
+    }
+}
+
+/// A descriptor of our own for a standard stream: `io::stdout` would buffer and could split a line in two writes.
+fn duplicate(stream: impl AsFd, name: &'static str) -> Result<File, TelemetryError> {
+    let duplicate = stream.as_fd().try_clone_to_owned();
+    duplicate.map(File::from).map_err(|source| TelemetryError::LogStream { stream: name, source })
+}
+
+fn append_to(path: &Path) -> Result<File, TelemetryError> {
+    let file = OpenOptions::new().append(true).create(true).open(path);
+    file.map_err(|source| TelemetryError::LogFile { path: path.to_owned(), source })
+}
+
+/// Writes each formatted event as one line with one `write(2)`, so that lines of several threads never mix.
+struct Lines {
+    file: File,
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = &'a Lines;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        self
+    }
+}
+
+impl Write for &Lines {
+    /// Takes one whole line. Never fails: a log that cannot be written (a closed pipe, a full disk) must not take the
+    /// request with it, and there is nowhere left to say so.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let escaped = escape_controls(line);
+        let _lost = (&self.file).write_all(escaped.as_deref().unwrap_or(line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Escapes line breaks and other control characters inside a line; `None` where there is none, as nearly always.
+///
+/// JSON has escaped its own already. Text has not: without this a value from a request could forge a line. Escape
+/// (0x1b) stays, since what is left of it by now are the colours.
+fn escape_controls(line: &[u8]) -> Option<Vec<u8>> {
+    const ESCAPE: u8 = 0x1b;
+    let body = line.strip_suffix(b"\n").unwrap_or(line);
+    let harmful = |byte: &u8| byte.is_ascii_control() && *byte != ESCAPE;
+    if !body.iter().any(harmful) {
+        return None;
+    }
+    let mut escaped = Vec::with_capacity(line.len() + 16);
+    for byte in body {
+        if harmful(byte) {
+            escaped.extend(byte.escape_ascii());
+        } else {
+            escaped.push(*byte);
+        }
+    }
+    escaped.extend(&line[body.len()..]);
+    Some(escaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::Level;
+
+    #[test]
+    fn a_level_is_a_level_or_a_target_with_one() {
+        let levels = levels("WARN, hyper=debug,simple_registry::http=off").unwrap();
+        assert!(levels.would_enable("anything", &Level::WARN));
+        assert!(!levels.would_enable("anything", &Level::INFO));
+        assert!(levels.would_enable("hyper::proto", &Level::DEBUG));
+        assert!(!levels.would_enable("simple_registry::http", &Level::ERROR));
+    }
+
+    #[test]
+    fn a_misspelt_level_is_refused_and_named() {
+        for (level, part) in
+            [("inof", "inof"), ("", ""), ("info,", ""), ("info,hyper=loud", "hyper=loud"), ("=info", "=info")]
+        {
+            let error = levels(level).expect_err(level).to_string();
+            assert!(error.contains(&format!("`{part}` is neither")), "{error}");
+        }
+    }
+}

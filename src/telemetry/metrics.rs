@@ -1,0 +1,185 @@
+//! Counters, gauges and histograms, for `/metrics`. `docs/reference/metrics.md` lists every family.
+//!
+//! Recording is on the path of every request: plain atomics, found by one hash of a static label; the text format is
+//! made only when somebody asks for it (`exposition`).
+
+mod by_label;
+mod exposition;
+mod histogram;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use by_label::ByLabel;
+use histogram::Histogram;
+
+/// The media type of [`Metrics::render`] (`OpenMetrics` 1.0, "Protocol Negotiation").
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the process counts. Clones share the same numbers, so every part holds its own.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// By action.
+    requests: ByLabel<Requests>,
+    /// By reason.
+    rejected: ByLabel<AtomicU64>,
+    /// By operation.
+    storage: ByLabel<Storage>,
+    requests_in_flight: AtomicI64,
+    transfers_in_flight: AtomicI64,
+    uploads_open: AtomicI64,
+    /// Seconds since 1970.
+    started: f64,
+}
+
+/// The requests for one action.
+#[derive(Debug, Default)]
+struct Requests {
+    statuses: Statuses,
+    duration: Histogram,
+    received: AtomicU64,
+    sent: AtomicU64,
+}
+
+/// What was asked of the storage by one operation.
+#[derive(Debug, Default)]
+struct Storage {
+    /// Its count is the number of operations, failed ones included.
+    duration: Histogram,
+    /// By kind.
+    errors: ByLabel<AtomicU64>,
+}
+
+/// A counter for each status of HTTP: 4 KiB an action, and no lookup.
+#[derive(Debug)]
+struct Statuses(Box<[AtomicU64]>);
+
+impl Statuses {
+    const FIRST: u16 = 100;
+    const LAST: u16 = 599;
+
+    /// The counter of `status`; a status that HTTP does not have counts as the nearest that it has.
+    fn of(&self, status: u16) -> &AtomicU64 {
+        &self.0[usize::from(status.clamp(Self::FIRST, Self::LAST) - Self::FIRST)]
+    }
+
+    /// The statuses that were answered, with how often.
+    fn seen(&self) -> impl Iterator<Item = (u16, u64)> {
+        (Self::FIRST..).zip(self.0.iter().map(|count| count.load(Ordering::Relaxed))).filter(|(_, count)| *count > 0)
+    }
+}
+
+impl Default for Statuses {
+    fn default() -> Self {
+        Self((Self::FIRST..=Self::LAST).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Starts counting at zero. One for the process, made at its start: its time is what `process_start_time` says.
+    #[must_use]
+    pub fn new() -> Self {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let inner = Inner {
+            requests: ByLabel::default(),
+            rejected: ByLabel::default(),
+            storage: ByLabel::default(),
+            requests_in_flight: AtomicI64::new(0),
+            transfers_in_flight: AtomicI64::new(0),
+            uploads_open: AtomicI64::new(0),
+            started,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Counts a request that has ended, its bodies included: the status it was answered with (100 to 599), how long it
+    /// took, and the bytes of body received and sent.
+    pub fn record_request(&self, action: &'static str, status: u16, duration: Duration, received: u64, sent: u64) {
+        self.inner.requests.with(action, |requests| {
+            requests.statuses.of(status).fetch_add(1, Ordering::Relaxed);
+            requests.duration.observe(duration);
+            requests.received.fetch_add(received, Ordering::Relaxed);
+            requests.sent.fetch_add(sent, Ordering::Relaxed);
+        });
+    }
+
+    /// Counts a request that was turned away before any work, under a short reason such as `overloaded`.
+    pub fn record_rejected(&self, reason: &'static str) {
+        self.inner.rejected.with(reason, |count| count.fetch_add(1, Ordering::Relaxed));
+    }
+
+    /// Counts an operation of the storage, how long it took, and the kind of its error if it failed.
+    pub fn record_storage(&self, operation: &'static str, duration: Duration, error: Option<&'static str>) {
+        self.inner.storage.with(operation, |storage| {
+            storage.duration.observe(duration);
+            if let Some(kind) = error {
+                storage.errors.with(kind, |count| count.fetch_add(1, Ordering::Relaxed));
+            }
+        });
+    }
+
+    /// A request is being answered, until the returned value is dropped.
+    pub fn request_started(&self) -> InFlight {
+        InFlight::new(&self.inner, |inner| &inner.requests_in_flight)
+    }
+
+    /// A body is being received or sent, until the returned value is dropped.
+    pub fn transfer_started(&self) -> InFlight {
+        InFlight::new(&self.inner, |inner| &inner.transfers_in_flight)
+    }
+
+    /// An upload session was opened by this process.
+    pub fn upload_opened(&self) {
+        self.inner.uploads_open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An upload session that this process opened is complete or cancelled.
+    ///
+    /// One that another process opened must not be reported here; if it is, the gauge stays at zero rather than
+    /// falling below.
+    pub fn upload_closed(&self) {
+        let one_less = |open: i64| Some((open - 1).max(0));
+        let _before = self.inner.uploads_open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+    }
+
+    /// Everything in the text format of `OpenMetrics` 1.0, to be sent as [`CONTENT_TYPE`].
+    ///
+    /// Reads `/proc/self`, which needs microseconds but no disk.
+    #[must_use]
+    pub fn render(&self) -> String {
+        exposition::render(&self.inner)
+    }
+}
+
+/// Holds a gauge one higher until it is dropped.
+#[derive(Debug)]
+#[must_use = "the gauge falls again when this is dropped"]
+pub struct InFlight {
+    inner: Arc<Inner>,
+    gauge: fn(&Inner) -> &AtomicI64,
+}
+
+impl InFlight {
+    fn new(inner: &Arc<Inner>, gauge: fn(&Inner) -> &AtomicI64) -> Self {
+        gauge(inner).fetch_add(1, Ordering::Relaxed);
+        Self { inner: Arc::clone(inner), gauge }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        (self.gauge)(&self.inner).fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,187 @@
+//! The text that `/metrics` answers.
+
+use std::fmt;
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::Inner;
+use super::histogram::{Histogram, Observed};
+
+/// Before the name of every family.
+const PREFIX: &str = "simple_registry";
+
+pub(super) fn render(inner: &Arc<Inner>) -> String {
+    let mut registry = Registry::with_prefix(PREFIX);
+    registry.register_collector(Box::new(Arc::clone(inner)));
+    let mut text = String::with_capacity(16 * 1024);
+    text::encode(&mut text, &registry).expect("writing to a string fails only when memory does");
+    text
+}
+
+// A counter's family is named without `_total`, and a family with a unit without it: the encoder adds both.
+impl Collector for Inner {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.encode_requests(&mut encoder)?;
+        self.encode_storage(&mut encoder)?;
+        self.encode_process(&mut encoder)
+    }
+}
+
+impl Inner {
+    fn encode_requests(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let by_action = self.requests.sorted();
+
+        let mut family = encoder.encode_descriptor(
+            "requests",
+            "Requests that have ended, their bodies included",
+            None,
+            MetricType::Counter,
+        )?;
+        for (action, requests) in &by_action {
+            for (status, count) in requests.statuses.seen() {
+                counter(&mut family, &[("action", action), ("status", &status.to_string())], count)?;
+            }
+        }
+
+        let mut family = encoder.encode_descriptor(
+            "request_duration",
+            "Time from a request's head to the end of its answer",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        for (action, requests) in &by_action {
+            histogram(&mut family, &[("action", action)], &requests.duration)?;
+        }
+
+        for (name, help, received) in [
+            ("request_body", "Bytes of request bodies received", true),
+            ("response_body", "Bytes of response bodies sent", false),
+        ] {
+            let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Bytes), MetricType::Counter)?;
+            for (action, requests) in &by_action {
+                let bytes = if received { &requests.received } else { &requests.sent };
+                counter(&mut family, &[("action", action)], bytes.load(Ordering::Relaxed))?;
+            }
+        }
+
+        let mut family = encoder.encode_descriptor(
+            "requests_rejected",
+            "Requests turned away before any work",
+            None,
+            MetricType::Counter,
+        )?;
+        for (reason, count) in self.rejected.sorted() {
+            counter(&mut family, &[("reason", reason)], count.load(Ordering::Relaxed))?;
+        }
+
+        gauge(encoder, "requests_in_flight", "Requests being answered now", &self.requests_in_flight)?;
+        gauge(encoder, "transfers_in_flight", "Bodies being received or sent now", &self.transfers_in_flight)?;
+        gauge(
+            encoder,
+            "uploads_open",
+            "Upload sessions that this process opened and that are neither complete nor cancelled",
+            &self.uploads_open,
+        )
+    }
+
+    fn encode_storage(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let by_operation = self.storage.sorted();
+        let durations: Vec<_> =
+            by_operation.iter().map(|(operation, storage)| (*operation, &storage.duration)).collect();
+
+        let mut family = encoder.encode_descriptor(
+            "storage_operations",
+            "Operations asked of the storage, failed ones included",
+            None,
+            MetricType::Counter,
+        )?;
+        for (operation, duration) in &durations {
+            counter(&mut family, &[("operation", operation)], duration.count())?;
+        }
+
+        let mut family = encoder.encode_descriptor(
+            "storage_errors",
+            "Operations of the storage that failed",
+            None,
+            MetricType::Counter,
+        )?;
+        for (operation, storage) in &by_operation {
+            for (kind, count) in storage.errors.sorted() {
+                counter(&mut family, &[("operation", operation), ("kind", kind)], count.load(Ordering::Relaxed))?;
+            }
+        }
+
+        let mut family = encoder.encode_descriptor(
+            "storage_operation_duration",
+            "Time that an operation of the storage took",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        for (operation, duration) in &durations {
+            histogram(&mut family, &[("operation", operation)], duration)?;
+        }
+        Ok(())
+    }
+
+    fn encode_process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        encoder
+            .encode_descriptor("build", "The version that runs", None, MetricType::Info)?
+            .encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
+        encoder
+            .encode_descriptor(
+                "process_start_time",
+                "When the process started, since 1970-01-01 UTC",
+                Some(&Unit::Seconds),
+                MetricType::Gauge,
+            )?
+            .encode_gauge(&self.started)?;
+        // Where the system does not tell, the family stays without a value: zero would be a lie.
+        let mut family = encoder.encode_descriptor(
+            "process_resident_memory",
+            "Memory of the process that is in RAM",
+            Some(&Unit::Bytes),
+            MetricType::Gauge,
+        )?;
+        if let Some(bytes) = resident_memory() {
+            family.encode_gauge(&bytes)?;
+        }
+        let mut family =
+            encoder.encode_descriptor("process_open_fds", "Open file descriptors", None, MetricType::Gauge)?;
+        if let Some(descriptors) = open_descriptors() {
+            family.encode_gauge(&descriptors)?;
+        }
+        Ok(())
+    }
+}
+
+fn counter<const N: usize>(family: &mut MetricEncoder<'_>, labels: &[(&str, &str); N], count: u64) -> fmt::Result {
+    family.encode_family(labels)?.encode_counter::<NoLabelSet, u64, f64>(&count, None)
+}
+
+fn histogram(family: &mut MetricEncoder<'_>, labels: &[(&str, &str); 1], histogram: &Histogram) -> fmt::Result {
+    let Observed { sum, count, buckets } = histogram.observed();
+    family.encode_family(labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: &AtomicI64) -> fmt::Result {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value.load(Ordering::Relaxed))
+}
+
+/// `VmRSS` of `/proc/self/status`, in bytes (proc(5)).
+fn resident_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?;
+    Some(kibibytes.parse::<u64>().ok()? * 1024)
+}
+
+/// The entries of `/proc/self/fd`, without the one that lists them.
+fn open_descriptors() -> Option<u64> {
+    let entries = fs::read_dir("/proc/self/fd").ok()?.count();
+    u64::try_from(entries.saturating_sub(1)).ok()
+}

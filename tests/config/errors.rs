@@ -1,0 +1,295 @@
+//! What is said about files that are wrong, word for word.
+
+use std::fs;
+
+use simple_registry::config::Config;
+
+use super::{read, told};
+
+#[test]
+fn an_unknown_key() {
+    let expected = r"
+error: `server.prot` is not a known key
+ --> config.toml:3:1
+  |
+3 | prot = 5001
+  | ^^^^
+help: did you mean `port`?";
+    assert_eq!(told("[server]\nbind_address = \"::\"\nprot = 5001\n"), expected.trim_start());
+}
+
+#[test]
+fn a_misspelt_key_that_is_like_no_other_does_not_pass() {
+    let expected = r"
+error: `server.client_ca_bundel` is not a known key
+ --> config.toml:2:1
+  |
+2 | client_ca_bundel = [hidden]
+  | ^^^^^^^^^^^^^^^^
+help: remove it; `[server]` knows bind_address, port, query_timeout, query_timeout_grace_period, streaming_chunk_size";
+    assert_eq!(told("[server]\nclient_ca_bundel = \"/etc/ca.pem\""), expected.trim_start());
+}
+
+#[test]
+fn a_key_in_the_wrong_table() {
+    let expected = r#"
+error: `storage.root_dir` is not a known key
+ --> config.toml:2:3
+  |
+2 |   root_dir = "/srv"
+  |   ^^^^^^^^
+help: `root_dir` belongs to `[storage.fs]`"#;
+    assert_eq!(told("[storage]\n\troot_dir = \"/srv\"\r\n".replace('\t', "  ").as_str()), expected.trim_start());
+}
+
+#[test]
+fn an_unknown_table() {
+    let expected = r"
+error: `observability.log` is not a known key
+ --> config.toml:1:16
+  |
+1 | [observability.log]
+  |                ^^^
+help: did you mean `logs`?";
+    assert_eq!(told("[observability.log]\nlevel = \"info\""), expected.trim_start());
+}
+
+#[test]
+fn a_wrong_type() {
+    let expected = r#"
+error: `server.port` must be an integer from 0 to 65535; this is text
+  --> config.toml:10:8
+   |
+10 | port = "5000" # the usual one
+   |        ^^^^^^
+help: remove the quotes"#;
+    assert_eq!(told(&format!("{}[server]\nport = \"5000\" # the usual one", "\n".repeat(8))), expected.trim_start());
+}
+
+#[test]
+fn a_value_where_a_table_should_be() {
+    let expected = r"
+error: `server` must be a table; this is an integer
+ --> config.toml:1:10
+  |
+1 | server = 5000
+  |          ^^^^
+help: write `[server]` on a line of its own, and its keys below it";
+    assert_eq!(told("server = 5000"), expected.trim_start());
+}
+
+#[test]
+fn an_impossible_value() {
+    let expected = r"
+error: `max_concurrent_requests` must be an integer from 1 to 1000000
+ --> config.toml:1:27
+  |
+1 | max_concurrent_requests = 0
+  |                           ^
+help: write for example `max_concurrent_requests = 50`";
+    assert_eq!(told("max_concurrent_requests = 0"), expected.trim_start());
+}
+
+#[test]
+fn rules_that_nothing_evaluates() {
+    let expected = r#"
+error: `repository."team/app".access_policy.rules` must be empty: rules are not evaluated by this version yet; refusing to start rather than to ignore them
+ --> config.toml:2:9
+  |
+2 | rules = ["identity.username == 'admin'"]
+  |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+help: take the rules out, and let `default_allow` say who may do what"#;
+    let text = "[repository.\"team/app\".access_policy]\nrules = [\"identity.username == 'admin'\"]";
+    assert_eq!(told(text), expected.trim_start());
+}
+
+#[test]
+fn a_namespace_that_is_none() {
+    let expected = r#"
+error: `repository."Team/app"` is not a namespace: it consists of lower-case letters, digits, `.`, `_`, `-` and `/`
+ --> config.toml:1:13
+  |
+1 | [repository."Team/app"]
+  |             ^^^^^^^^^^
+help: write `[repository."team/app"]`, or `[repository."*"]` for every repository that no other table covers"#;
+    assert_eq!(told("[repository.\"Team/app\"]"), expected.trim_start());
+}
+
+#[test]
+fn broken_syntax() {
+    let expected = r"
+error: not valid TOML, at `server.port`: the value is missing
+ --> config.toml:2:8
+  |
+2 | port =
+  |       ^
+help: a line is `key = value`, with text in quotes, or `[table]`";
+    assert_eq!(told("[server]\nport = \nquery_timeout = 1"), expected.trim_start());
+}
+
+#[test]
+fn a_line_that_is_no_toml_in_its_middle() {
+    let expected = r#"
+error: not valid TOML, at `max_blob_size`: unexpected key or value, expected newline, `#`
+ --> config.toml:1:26
+  |
+1 | max_blob_size = "100GiB" oops
+  |                          ^
+help: a line is `key = value`, with text in quotes, or `[table]`"#;
+    assert_eq!(told("max_blob_size = \"100GiB\" oops\n"), expected.trim_start());
+}
+
+#[test]
+fn a_key_given_twice() {
+    let expected = r"
+error: `server.port` is given twice in one file, first in line 2
+ --> config.toml:4:1
+  |
+4 | port = 2
+  | ^^^^
+help: keep one of the two
+
+error: `server` is given twice in one file, first in line 1
+ --> config.toml:5:2
+  |
+5 | [server]
+  |  ^^^^^^
+help: keep one of the two";
+    assert_eq!(told("[server]\nport = 1\n\nport = 2\n[server]\n"), expected.trim_start());
+}
+
+#[test]
+fn all_problems_of_all_files_are_told_at_once() {
+    let error =
+        read(&["cache_tll = 1\nserver.port = -1", "verify_pulls = \"most\"", "[server\n"]).expect_err("all are wrong");
+    let expected = r#"
+error: `cache_tll` is not a known key
+ --> config.toml:1:1
+  |
+1 | cache_tll = 1
+  | ^^^^^^^^^
+help: did you mean `cache_ttl`?
+
+error: `server.port` must be an integer from 0 to 65535
+ --> config.toml:2:15
+  |
+2 | server.port = -1
+  |               ^^
+help: write for example `port = 5000`
+
+error: `verify_pulls` must be "none", "all", or an integer from 1 to 4294967295
+ --> second.toml:1:16
+  |
+1 | verify_pulls = "most"
+  |                ^^^^^^
+help: write for example `verify_pulls = "none"`
+
+error: not valid TOML, at `server`: unclosed table, expected `]`
+ --> third.toml:1:8
+  |
+1 | [server
+  |        ^
+help: a line is `key = value`, with text in quotes, or `[table]`"#;
+    assert_eq!(error.to_string(), expected.trim_start());
+}
+
+#[test]
+fn what_is_wrong_is_told_though_a_later_file_replaces_it() {
+    let error = read(&["server.port = \"a\"", "server.port = 1"]).expect_err("the first is wrong");
+    assert!(error.to_string().contains("--> config.toml:1:15"), "{error}");
+}
+
+#[test]
+fn two_storages_in_two_files() {
+    let s3 = "[storage.s3]\naccess_key_id = \"a\"\nsecret_key = \"b\"\nendpoint = \"http://c\"\nbucket = \"d\"";
+    let error = read(&["\n[storage.fs]\n", s3]).expect_err("there are two storages");
+    let expected = r"
+error: `storage.s3` is given beside `storage.fs` (config.toml:2): there is one storage
+ --> second.toml:1:10
+  |
+1 | [storage.s3]
+  |          ^^
+help: remove one of the two tables";
+    assert_eq!(error.to_string(), expected.trim_start());
+}
+
+#[test]
+fn a_bucket_without_its_keys() {
+    let error = told("[storage.s3]\nregion = \"eu\"\nbucket = \"b\"");
+    let expected = r#"
+error: `storage.s3.access_key_id` is missing: `[storage.s3]` needs it
+ --> config.toml:1:10
+  |
+1 | [storage.s3]
+  |          ^^
+help: add `access_key_id = "<id>"` to `[storage.s3]`"#;
+    assert!(error.starts_with(expected.trim_start()), "{error}");
+    for key in ["secret_key", "endpoint"] {
+        assert!(error.contains(&format!("error: `storage.s3.{key}` is missing")), "{error}");
+    }
+    assert!(!error.contains("storage.s3.bucket"), "{error}");
+}
+
+#[test]
+fn an_address_taken_twice_is_told_where_it_was_set_last() {
+    let metrics = "[observability.metrics]\nlisten = \"127.0.0.1:8080\"";
+    let error = read(&["[server]\nport = 8080\nbind_address = \"0.0.0.0\"", metrics]).expect_err("one address, twice");
+    let expected = r#"
+error: `observability.metrics.listen` is the address that the registry itself is served at (`server.bind_address` 0.0.0.0, `server.port` 8080)
+ --> second.toml:2:10
+  |
+2 | listen = "127.0.0.1:8080"
+  |          ^^^^^^^^^^^^^^^^
+help: take another port, or write `listen = "main"`"#;
+    assert_eq!(error.to_string(), expected.trim_start());
+    assert!(read(&[metrics, "[observability.health]\nlisten = \"127.0.0.1:8080\""]).is_ok(), "those two may share one");
+}
+
+#[test]
+fn a_long_line_is_cut_around_the_caret() {
+    let error = told(&format!("max_blob_size = \"{}\"{}", "9".repeat(500), " # x".repeat(100)));
+    assert!(error.lines().all(|line| line.chars().count() < 220), "{error}");
+    let error = told(&format!("rules = [{} ä = 1", "1,".repeat(300)));
+    let lines: Vec<&str> = error.lines().collect();
+    let caret = lines[4].chars().position(|c| c == '^').expect("a caret");
+    assert_eq!(lines[3].chars().nth(caret), Some('='), "{error}");
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let [missing, bytes, good, bad] =
+        ["missing", "bytes", "good", "bad"].map(|name| dir.path().join(format!("{name}.toml")));
+    fs::write(&bytes, b"[server]\nport = 1 # \xff\n").expect("written");
+    fs::write(&good, "\u{feff}server.port = 1").expect("written");
+    fs::write(&bad, "\u{feff}port = 1").expect("written");
+
+    assert_eq!(Config::load(std::slice::from_ref(&good)).expect("valid").server.port, 1);
+    let error = Config::load(&[good, missing.clone(), bytes.clone(), bad.clone()]).expect_err("three are wrong");
+    let expected = format!(
+        r"
+error: {missing} cannot be read: No such file or directory (os error 2)
+help: name a file that exists with `-c`; `simple-registry server --data-dir ./data` needs none
+
+error: {bytes} is not UTF-8: byte 20 begins no character
+ --> {bytes}:2:12
+  |
+2 | port = 1 # {replacement}
+  |            ^
+help: save the file as UTF-8
+
+error: `port` is not a known key
+ --> {bad}:1:1
+  |
+1 | port = 1
+  | ^^^^
+help: `port` belongs to `[server]`",
+        missing = missing.display(),
+        bytes = bytes.display(),
+        bad = bad.display(),
+        replacement = char::REPLACEMENT_CHARACTER,
+    );
+    assert_eq!(error.to_string(), expected.trim_start());
+    let error = Config::load(&[dir.path().to_owned()]).expect_err("a directory is no file");
+    assert!(error.to_string().contains("cannot be read"), "{error}");
+}

@@ -1,0 +1,24 @@
+//! The configuration: what its files mean, what is said about wrong ones, and that its reference is true.
+
+mod errors;
+mod meaning;
+mod properties;
+mod reference;
+mod secrets;
+
+use simple_registry::config::{Config, ConfigError, Source};
+
+/// Reads texts as files called `config.toml`, `second.toml` and `third.toml`.
+fn read(texts: &[&str]) -> Result<Config, ConfigError> {
+    let names = ["config.toml", "second.toml", "third.toml"];
+    let source = |(text, name): (&&str, &str)| Source { name: name.to_owned(), text: (*text).to_owned() };
+    Config::from_sources(&texts.iter().zip(names).map(source).collect::<Vec<_>>())
+}
+
+/// What a user is told about a file that is wrong.
+fn told(text: &str) -> String {
+    match read(&[text]) {
+        Ok(_) => panic!("this is valid, and should not be:\n{text}"),
+        Err(error) => error.to_string(),
+    }
+}

@@ -1,0 +1,93 @@
+//! Secrets are never shown.
+
+use super::{read, told};
+
+const SECRET: &str = "hunter2";
+
+#[test]
+fn debug_does_not_show_them() {
+    let text =
+        "[storage.s3]\naccess_key_id = \"id\"\nsecret_key = \"hunter2\"\nendpoint = \"http://a\"\nbucket = \"b\"";
+    let shown = format!("{:?}", read(&[text]).expect("it is valid"));
+    assert!(shown.contains("secret_key") && !shown.contains(SECRET), "{shown}");
+}
+
+#[test]
+fn a_line_with_a_secret_is_shown_without_it() {
+    let expected = r#"
+error: not valid TOML, at `storage.s3.secret_key`: invalid basic string, expected `"`
+ --> config.toml:2:22
+  |
+2 | secret_key = [hidden]
+  |                      ^
+help: a line is `key = value`, with text in quotes, or `[table]`"#;
+    assert_eq!(told("[storage.s3]\nsecret_key = \"hunter2"), expected.trim_start());
+}
+
+/// Each of these is wrong in the line of the secret, or after it.
+#[test]
+fn no_error_shows_them() {
+    let wrong = [
+        "secret_key = hunter2",
+        "secret_key = 'hunter2",
+        "secret_key = \"hunter2\" \"x\"",
+        "secret_key \"hunter2\"",
+        "secret_key hunter2",
+        "secret_key: hunter2",
+        "secret_key:hunter2",
+        "secret_key == \"hunter2\"",
+        "secret_key => \"hunter2\"",
+        "secret_key = [\"hunter2\"]",
+        "secret_key = [\n\"hunter2\"\n]",
+        "secret_key = [\n1 2, \"hunter2\"\n]",
+        "secret_key = { a = \"hunter2\" }",
+        "secret_key = \"\"\"\nhunter2\n",
+        "secret_key = '''\nhunter2 ''' x",
+        "secret_key =\n\"hunter2\"",
+        "secret_key\n= \"hunter2\"",
+        "secret_key = \"a hunter2\"",
+        "secret_key = \"\\q hunter2\"",
+        "\"secret_key\" = hunter2",
+        "\"secret\\u005fkey\" = hunter2",
+        "secret_key = \"hunter2\"\nsecret_key = \"hunter2\"",
+        "secert_key = \"hunter2\"",
+        "Secret_Key = \"hunter2\"",
+        "secret-key = \"hunter2\"",
+        "secretkey = \"hunter2\"",
+        "aws_secret_access_key = \"hunter2\"",
+        "something_else = \"hunter2\"",
+        "region = 5 # secret_key = \"hunter2\"",
+        "region = 5 # the secret is hunter2",
+        "region = \"x\" secret_key = \"hunter2\"",
+        "s3 = { secret_key = \"hunter2\" }",
+        "endpoint = \"http://user:hunter2@127.0.0.1\"",
+        "endpoint = \"http://user:hunter2/x@127.0.0.1\"",
+        "endpoint = \"http://:hunter2@127.0.0.1\"",
+        "endpoint = http://user:hunter2@127.0.0.1",
+    ];
+    for line in wrong {
+        for text in
+            [format!("[storage.s3]\n{line}"), format!("storage.s3.{line}"), format!("storage.s3 = {{ {line} }}")]
+        {
+            let error = match read(&[&text]) {
+                Ok(_) => panic!("this is valid, and should not be:\n{text}"),
+                Err(error) => format!("{error}\n{error:?}"),
+            };
+            assert!(!error.contains(SECRET), "{text}\n{error}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_secret_is_shown() {
+    let error = told("[repository.\"token-service\"]\nx = 1");
+    assert!(error.contains("2 | x = 1"), "{error}");
+    let error = told("[repository.\"token-service_\"]");
+    assert!(error.contains("1 | [repository.\"token-service_\"]\n"), "{error}");
+    let error = told("[storage.s3]\nsecret_key = \"hunter2\"\n\nprot = 5\n# more\n[sevrer]\n[server]\nprot = 6");
+    for line in ["4 | prot = 5\n", "6 | [sevrer]\n", "8 | prot = 6\n"] {
+        assert!(error.contains(line), "{error}");
+    }
+    let error = told("storage.s3.endpoint = \"127.0.0.1:9000\"");
+    assert!(error.contains("1 | storage.s3.endpoint = \"127.0.0.1:9000\"\n"), "{error}");
+}
