@@ -33,21 +33,21 @@ fn fail_at(server: &Server, nth: usize, plan: Plan) -> Arc<AtomicBool> {
 
 /// This answer where it is a success, an error where it is the storage's fault, said as it should be; anything else fails the test.
 #[track_caller]
-fn succeeded(response: Response) -> Result<Response, Response> {
+fn succeeded(response: Response) -> Result<Response, Box<Response>> {
     match response.status {
         200..300 => Ok(response),
         503 => {
             assert!(response.header("retry-after").is_some(), "\n{response:?}");
-            Err(response)
+            Err(Box::new(response))
         }
-        500..600 => Err(response),
+        500..600 => Err(Box::new(response)),
         _ => panic!("a fault of the storage is told as something else\n{response:?}"),
     }
 }
 
 /// Pushes an image of two layers, each blob in another way; ends at the first failure.
-fn push(repo: &Repo, image: &Image) -> Result<(), Response> {
-    let start = || Ok(succeeded(repo.send(Request::post(repo.path("blobs/uploads/"))))?.location());
+fn push(repo: &Repo, image: &Image) -> Result<(), Box<Response>> {
+    let start = || succeeded(repo.send(Request::post(repo.path("blobs/uploads/")))).map(|begun| begun.location());
     let [config, first, second] = &image.blobs[..] else { panic!("an image of two layers") };
     succeeded(
         repo.send(Request::post(repo.path(&format!("blobs/uploads/?digest={}", sha256(config)))).body(config.clone())),
@@ -82,23 +82,28 @@ fn push_with_fault_at(server: &Server, nth: usize, plan: Plan) -> bool {
     hit.load(Ordering::Relaxed)
 }
 
-/// Goes through every operation of a push, some at once, each on a server of its own.
-fn every_operation_of_a_push(plan: Plan, settings: &str) {
+/// Tries operation after operation, several at once, each on a server of its own, until `try_at` says that there was none; fails where
+/// that was before the `least`th.
+fn every_operation(settings: &str, least: usize, try_at: impl Fn(&mut Server, usize) -> bool + Sync) {
     let (next, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        for _ in 0..6 {
+        for _ in 0..8 {
             scope.spawn(|| {
-                let server = Server::start_on_own_s3(settings);
+                let mut server = Server::start_on_own_s3(settings);
                 while !done.load(Ordering::Relaxed) {
                     let nth = next.fetch_add(1, Ordering::Relaxed);
-                    if !push_with_fault_at(&server, nth, plan) {
+                    if !try_at(&mut server, nth) {
+                        assert!(nth > least, "there were {nth} operations alone, so that most were never tried");
                         done.store(true, Ordering::Relaxed);
                     }
                 }
             });
         }
     });
-    assert!(next.load(Ordering::Relaxed) > 10, "a push is more than a few operations, so that most were never tried");
+}
+
+fn every_operation_of_a_push(plan: Plan, settings: &str) {
+    every_operation(settings, 10, |server, nth| push_with_fault_at(server, nth, plan));
 }
 
 #[test]
@@ -123,43 +128,39 @@ fn a_push_survives_a_lost_answer() {
 
 #[test]
 fn a_push_survives_a_storage_that_stalls() {
-    every_operation_of_a_push(Plan { fault: Fault::Stall, lasting: false }, "server.query_timeout = 3");
+    every_operation_of_a_push(Plan { fault: Fault::Stall, lasting: false }, "server.query_timeout = 2");
 }
 
-/// A fault while reading is 5xx or a transfer that breaks off, never 404 and never other bytes.
-fn every_operation_of_a_pull(plan: Plan) {
-    let mut server = Server::start_on_own_s3("");
+/// Pulls with the fault at the `nth` operation: 5xx or a transfer that breaks off, never 404 and never other bytes. Returns whether there
+/// was such an operation.
+fn pull_with_fault_at(server: &mut Server, nth: usize, plan: Plan) -> bool {
     let image = Image::new(&[30_000, 3_000_000]);
-    let digest = server.repo("faults/pull").push_image("v1", &image);
-    for nth in 0.. {
-        // nothing remembered, so that the storage is asked
-        server.restart();
-        let repo = server.repo("faults/pull");
-        let hit = fail_at(&server, nth, plan);
-        let requests = [
-            repo.manifest_path("v1"),
-            repo.manifest_path(&digest),
-            repo.path("tags/list"),
-            repo.path(&format!("referrers/{digest}")),
-        ];
-        for path in requests.into_iter().chain(image.blobs.iter().map(|blob| repo.blob_path(&sha256(blob)))) {
-            let Ok(response) = repo.client.try_send(Request::get(&path).header("accept", EVERY_TYPE)) else { continue };
-            let Ok(response) = succeeded(response) else { continue };
-            if let Some(said) =
-                path.rsplit('/').next().filter(|said| said.starts_with("sha256:") && !path.contains("referrers"))
-            {
-                assert_eq!(sha256(&response.body), said, "fault at {nth}");
-            } else if path.ends_with("tags/list") {
-                assert_eq!(response.json()["tags"][0], "v1", "a listing that was cut is no shorter list");
-            }
-        }
-        server.s3().heal();
-        assert_eq!(repo.pull_image("v1"), digest, "fault at {nth}");
-        if !hit.load(Ordering::Relaxed) {
-            assert!(nth > 2, "a pull is more than {nth} operations");
-            return;
+    let name = format!("faults/pull-{nth}");
+    let digest = server.repo(&name).push_image("v1", &image);
+    // nothing remembered, so that the storage is asked
+    server.restart();
+    let repo = server.repo(&name);
+    let hit = fail_at(server, nth, plan);
+    let listings = [repo.path("tags/list"), repo.path(&format!("referrers/{digest}"))];
+    let contents = [repo.manifest_path("v1"), repo.manifest_path(&digest)];
+    for path in contents.into_iter().chain(listings).chain(image.blobs.iter().map(|blob| repo.blob_path(&sha256(blob))))
+    {
+        let Ok(response) = repo.client.try_send(Request::get(&path).header("accept", EVERY_TYPE)) else { continue };
+        let Ok(response) = succeeded(response) else { continue };
+        if path.ends_with("tags/list") {
+            assert_eq!(response.json()["tags"][0], "v1", "a listing that was cut is no shorter list");
+        } else if !path.contains("/referrers/") {
+            let expected = path.rsplit('/').next().filter(|said| said.starts_with("sha256:")).unwrap_or(&digest);
+            assert_eq!(sha256(&response.body), expected, "fault at {nth}");
         }
     }
+    server.s3().heal();
+    assert_eq!(repo.pull_image("v1"), digest, "fault at {nth}");
+    hit.load(Ordering::Relaxed)
+}
+
+fn every_operation_of_a_pull(plan: Plan) {
+    every_operation("", 4, |server, nth| pull_with_fault_at(server, nth, plan));
 }
 
 #[test]

@@ -106,14 +106,14 @@ fn a_patch_without_length_or_range_is_streamed_as_docker_does_it(repo: &Repo) {
 
 /// The slow one began first and ends last: by then its offset is taken.
 fn of_two_patches_at_one_offset_the_later_to_end_is_416(repo: &Repo) {
-    let data = unique(40_000);
+    let (data, other) = (unique(40_000), unique(30_000));
     let location = repo.send(chunk(&repo.start_upload(), 0, &data[..10_000])).expect(202).location();
-    let slow = chunk(&location, 10_000, &[7; 30_000]);
+    let slow = chunk(&location, 10_000, &other);
     let mut connection = repo.client.connect().expect("connect");
     connection.write_head(&slow).expect("write");
-    connection.write(&[7; 15_000]).expect("write");
+    connection.write(&other[..15_000]).expect("write");
     repo.send(chunk(&location, 10_000, &data[10_000..])).expect(202);
-    let written = connection.write(&[7; 15_000]);
+    let written = connection.write(&other[15_000..]);
     let response =
         connection.read_response(&slow).unwrap_or_else(|error| panic!("no answer: {error}, {written:?}")).expect(416);
     assert_eq!(offset(&response), data.len());

@@ -268,7 +268,7 @@ fn referrers_follow_pushes_and_deletions(repo: &Repo) {
     repo.push_manifest("again", &referrer.manifest);
     assert_eq!(
         digests(&referrers(repo, &subject.manifest.digest(), "").0),
-        [digest.clone()],
+        std::slice::from_ref(&digest),
         "once, however often it was pushed"
     );
     repo.send(Request::delete(repo.manifest_path(&digest))).expect(202);

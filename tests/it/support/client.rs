@@ -70,20 +70,17 @@ impl Request {
 
     /// The request line and the header, to the empty line.
     fn head_bytes(&self, host: &str) -> Vec<u8> {
-        let mut head = format!("{} {} HTTP/1.1\r\nhost: {host}\r\n", self.method, self.target);
+        let mut head = vec![format!("{} {} HTTP/1.1", self.method, self.target), format!("host: {host}")];
         let said = |name: &str| self.headers.iter().any(|(said, _)| said.eq_ignore_ascii_case(name));
-        for (name, value) in &self.headers {
-            head += &format!("{name}: {value}\r\n");
-        }
+        head.extend(self.headers.iter().map(|(name, value)| format!("{name}: {value}")));
         if self.chunked {
-            head += "transfer-encoding: chunked\r\n";
+            head.push("transfer-encoding: chunked".to_owned());
         } else if let Some(body) = &self.body
             && !said("content-length")
         {
-            head += &format!("content-length: {}\r\n", body.len());
+            head.push(format!("content-length: {}", body.len()));
         }
-        head += "\r\n";
-        head.into_bytes()
+        (head.join("\r\n") + "\r\n\r\n").into_bytes()
     }
 }
 

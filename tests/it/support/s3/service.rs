@@ -81,15 +81,11 @@ fn count(entries: usize) -> i32 {
     i32::try_from(entries).expect("a page is short enough")
 }
 
-fn strong(etag: String) -> Option<ETag> {
-    Some(ETag::Strong(etag))
-}
-
 fn head(object: &Object) -> dto::HeadObjectOutput {
     dto::HeadObjectOutput {
         accept_ranges: Some("bytes".to_owned()),
         content_length: Some(length(object.data.len())),
-        e_tag: strong(object.etag.clone()),
+        e_tag: Some(ETag::Strong(object.etag.clone())),
         last_modified: Some(object.modified.into()),
         ..Default::default()
     }
@@ -100,7 +96,7 @@ impl S3 for Service {
     async fn create_bucket(&self, req: S3Request<dto::CreateBucketInput>) -> Answer<dto::CreateBucketOutput> {
         let location = format!("/{}", req.input.bucket);
         self.state().buckets.entry(req.input.bucket).or_default();
-        Ok(S3Response::new(dto::CreateBucketOutput { location: Some(location), ..Default::default() }))
+        Ok(S3Response::new(dto::CreateBucketOutput { location: Some(location) }))
     }
 
     async fn head_bucket(&self, req: S3Request<dto::HeadBucketInput>) -> Answer<dto::HeadBucketOutput> {
@@ -119,7 +115,7 @@ impl S3 for Service {
         state.bytes_written += data.len() as u64;
         let tag = etag(&data);
         let tag = state.put(&input.bucket, &input.key, data, tag, create)?;
-        Ok(S3Response::new(dto::PutObjectOutput { e_tag: strong(tag), ..Default::default() }))
+        Ok(S3Response::new(dto::PutObjectOutput { e_tag: Some(ETag::Strong(tag)), ..Default::default() }))
     }
 
     async fn get_object(&self, req: S3Request<dto::GetObjectInput>) -> Answer<dto::GetObjectOutput> {
@@ -143,7 +139,7 @@ impl S3 for Service {
             accept_ranges: Some("bytes".to_owned()),
             content_length: Some(length(data.len())),
             content_range,
-            e_tag: strong(object.etag),
+            e_tag: Some(ETag::Strong(object.etag)),
             last_modified: Some(object.modified.into()),
             body: Some(s3s::Body::from(data).into()),
             ..Default::default()
@@ -182,7 +178,7 @@ impl S3 for Service {
         let tag = etag(&data);
         let tag = self.state().put(&input.bucket, &input.key, data, tag, false)?;
         let result = dto::CopyObjectResult {
-            e_tag: strong(tag),
+            e_tag: Some(ETag::Strong(tag)),
             last_modified: Some(SystemTime::now().into()),
             ..Default::default()
         };
@@ -234,7 +230,7 @@ impl S3 for Service {
         let mut state = self.state();
         state.bytes_written += data.len() as u64;
         let tag = state.put_part(&input.bucket, &input.key, &input.upload_id, input.part_number, data)?;
-        Ok(S3Response::new(dto::UploadPartOutput { e_tag: strong(tag), ..Default::default() }))
+        Ok(S3Response::new(dto::UploadPartOutput { e_tag: Some(ETag::Strong(tag)), ..Default::default() }))
     }
 
     async fn upload_part_copy(&self, req: S3Request<dto::UploadPartCopyInput>) -> Answer<dto::UploadPartCopyOutput> {
@@ -242,7 +238,7 @@ impl S3 for Service {
         let data = self.source(&input.copy_source, input.copy_source_range.as_deref())?;
         let tag = self.state().put_part(&input.bucket, &input.key, &input.upload_id, input.part_number, data)?;
         let result = dto::CopyPartResult {
-            e_tag: strong(tag),
+            e_tag: Some(ETag::Strong(tag)),
             last_modified: Some(SystemTime::now().into()),
             ..Default::default()
         };
@@ -263,7 +259,7 @@ impl S3 for Service {
         Ok(S3Response::new(dto::CompleteMultipartUploadOutput {
             bucket: Some(input.bucket),
             key: Some(input.key),
-            e_tag: strong(tag),
+            e_tag: Some(ETag::Strong(tag)),
             ..Default::default()
         }))
     }
@@ -288,7 +284,7 @@ impl S3 for Service {
             .parts
             .range(after + 1..)
             .map(|(number, part)| dto::Part {
-                e_tag: strong(part.etag.clone()),
+                e_tag: Some(ETag::Strong(part.etag.clone())),
                 last_modified: Some(part.modified.into()),
                 part_number: Some(*number),
                 size: Some(length(part.data.len())),
@@ -347,7 +343,7 @@ fn listing(input: dto::ListObjectsV2Input, page: Page, limit: i32) -> dto::ListO
     let told = |key: String| if encoded { utf8_percent_encode(&key, UNRESERVED).to_string() } else { key };
     let (objects, prefixes) = (page.objects.len(), page.prefixes.len());
     let contents = page.objects.into_iter().map(|(key, object)| dto::Object {
-        e_tag: strong(object.etag),
+        e_tag: Some(ETag::Strong(object.etag)),
         key: Some(told(key)),
         last_modified: Some(object.modified.into()),
         size: Some(length(object.data.len())),

@@ -176,7 +176,7 @@ impl State {
                 page.next = Some(last).filter(|_| limit > 0);
                 break;
             }
-            last = common.unwrap_or(key).to_owned();
+            common.unwrap_or(key).clone_into(&mut last);
             match common {
                 Some(common) => page.prefixes.push(common.to_owned()),
                 None => page.objects.push((key.clone(), object.clone())),
