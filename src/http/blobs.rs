@@ -17,7 +17,7 @@ pub(super) async fn get(call: &Call<'_>, name: &Name, digest: &Digest, head: boo
     let registry = &call.service.registry;
     // a HEAD by one who may push decides whether a layer is pushed: its answer must hold
     let blob = if head && may_push(call, name) {
-        registry.blob_to_rely_on(name, digest, &call.by).await?
+        registry.blob_to_rely_on(name, digest, &call.by()).await?
     } else {
         registry.blob(name, digest).await?
     };

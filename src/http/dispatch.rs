@@ -10,7 +10,7 @@ use super::{
     limits::Slot,
     lists, manifests, uploads,
 };
-use crate::{action::Action, identity::Identity, policy::Permit, registry::By};
+use crate::{action::Action, identity::Identity, policy::Permit, registry::By, telemetry::RequestId};
 
 /// A request on its way to its handler.
 pub(super) struct Call<'a> {
@@ -19,13 +19,18 @@ pub(super) struct Call<'a> {
     pub(super) body: RequestBody,
     pub(super) clock: Clock,
     pub(super) identity: Identity,
-    pub(super) by: By,
+    pub(super) request_id: RequestId,
 }
 
 impl Call<'_> {
     /// A header's value, if there is one of visible characters.
     pub(super) fn header(&self, name: http::HeaderName) -> Option<&str> {
         self.parts.headers.get(name)?.to_str().ok()
+    }
+
+    /// Who asks, and in which request, for the facts that are written.
+    pub(super) fn by(&self) -> By {
+        By { identity: self.identity.to_string(), request: self.request_id.as_str().to_owned() }
     }
 }
 

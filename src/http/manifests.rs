@@ -68,7 +68,8 @@ pub(super) async fn put(
             return Err(Failure::new(StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid, message));
         }
     };
-    let Call { service, body, clock, by, .. } = call;
+    let by = call.by();
+    let Call { service, body, clock, .. } = call;
     let limit = service.options.max_manifest_size;
     let too_large = || Error::TooLarge { what: "manifest", limit };
     let bytes = body.collect(limit, too_large, &service.limits, slot, &clock).await?;
@@ -94,8 +95,8 @@ pub(super) async fn put(
 /// `DELETE` of a manifest by digest, or of a tag.
 pub(super) async fn delete(call: &Call<'_>, name: &Name, reference: &Reference) -> Result<Response<Body>, Failure> {
     match reference {
-        Reference::Digest(digest) => call.service.registry.delete_manifest(name, digest, &call.by).await?,
-        Reference::Tag(tag) => call.service.registry.delete_tag(name, tag, &call.by).await?,
+        Reference::Digest(digest) => call.service.registry.delete_manifest(name, digest, &call.by()).await?,
+        Reference::Tag(tag) => call.service.registry.delete_tag(name, tag, &call.by()).await?,
     }
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::ACCEPTED;

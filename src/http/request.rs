@@ -24,7 +24,6 @@ use crate::{
     action::Action,
     identity::Identity,
     oci::{ErrorCode, Name},
-    registry::By,
     telemetry::{RequestId, SPAN_TARGET, continue_trace},
 };
 
@@ -81,7 +80,7 @@ pub(super) async fn answer(
         body,
         clock: clock.clone(),
         identity: Identity::anonymous(client),
-        by: by(&request_id),
+        request_id: request_id.clone(),
     };
     let outcome = clock.limit(work(call, action, &mut record).instrument(span.clone())).await.unwrap_or_else(|| {
         let seconds = service.options.query_timeout.as_secs();
@@ -110,11 +109,9 @@ async fn work(
     record: &mut Record,
 ) -> Result<Response<Body>, Failure> {
     let permit = call.service.policy.authorize(&call.identity, action?)?;
-    record.reference = dispatch::reference(permit.action());
+    if record.logged {
+        record.reference = dispatch::reference(permit.action());
+    }
     let slot = call.service.limits.slot().await?;
     dispatch::dispatch(call, permit, slot).await
-}
-
-fn by(request_id: &RequestId) -> By {
-    By { identity: "anonymous".to_owned(), request: request_id.as_str().to_owned() }
 }

@@ -67,7 +67,7 @@ pub(super) fn has_body(call: &Call<'_>) -> bool {
 
 /// `POST` that begins an upload.
 pub(super) async fn start(call: &Call<'_>, name: &Name, algorithm: Algorithm) -> Result<Response<Body>, Failure> {
-    let status = call.service.registry.start_upload(name, algorithm, &call.by).await?;
+    let status = call.service.registry.start_upload(name, algorithm, &call.by()).await?;
     Ok(progress(StatusCode::ACCEPTED, name, &status))
 }
 
@@ -97,7 +97,7 @@ pub(super) async fn mount(
         let read = Action::GetBlob { name: from.clone(), digest: *digest, head: false };
         call.service.policy.authorize(&call.identity, read).is_ok()
     };
-    match registry.mount(name, digest, from, may_pull, &call.by).await? {
+    match registry.mount(name, digest, from, may_pull, &call.by()).await? {
         Some(_) => Ok(created(name, digest)),
         None => start(call, name, digest.algorithm()).await,
     }
@@ -158,6 +158,7 @@ fn chunk(call: Call<'_>, slot: &Slot) -> Result<(Chunk, By), Failure> {
     let length = call.body.length();
     // a final PUT of no bytes may still carry a range, of the chunk before it
     let range = if length == Some(0) { None } else { range };
+    let by = call.by();
     let body = call.body.into_stream(&call.service.limits, slot, &call.clock)?;
-    Ok((Chunk { range, length, body }, call.by))
+    Ok((Chunk { range, length, body }, by))
 }

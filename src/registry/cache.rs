@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn an_answer_read_before_a_write_is_never_given_after_it() {
-        let recent = Recent::new(10, Duration::from_secs(60));
+        let recent = Recent::new(10, Duration::from_mins(1));
         let ticket = recent.ticket(&"tag");
         recent.forget(&"tag"); // a writer comes between the question and its answer
         recent.remember("tag", ticket, 1);

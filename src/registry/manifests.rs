@@ -111,23 +111,45 @@ impl Registry {
         digest: &Digest,
         since: Ordinal,
     ) -> Result<Option<Arc<StoredManifest>>> {
+        let key = (name.clone(), *digest);
+        let ticket = self.standing.ticket(&key);
         let prefix = layout::manifest(name, digest);
+        let mut newest: Option<String> = None;
         let mut after: Option<String> = None;
         let mut limit = FIRST_LOOK;
         loop {
             let listed = self.store.list(&prefix, after.as_deref(), limit).await?;
-            for Entry { key, .. } in &listed {
-                match layout::version(key) {
+            let last = listed.len() < limit;
+            for Entry { key, .. } in listed {
+                match layout::version(&key) {
                     Some(version) if version.ordinal > since && !version.there => return Ok(None),
-                    Some(version) if version.ordinal > since => {}
-                    _ => return self.standing(name, digest).await,
+                    Some(version) if version.there => {
+                        newest.get_or_insert_with(|| key.clone());
+                        if version.ordinal <= since {
+                            after = None;
+                            break;
+                        }
+                        after = Some(key);
+                    }
+                    _ => {
+                        after = None;
+                        break;
+                    }
                 }
             }
-            if listed.len() < limit {
-                return self.standing(name, digest).await;
+            if last || after.is_none() {
+                break;
             }
-            after = listed.into_iter().next_back().map(|entry| entry.key);
             limit = 1000;
+        }
+        let Some(newest) = newest else { return Ok(None) };
+        match self.version(digest, &newest).await? {
+            Some(stored) => {
+                self.standing.remember(key, ticket, Arc::clone(&stored));
+                Ok(Some(stored))
+            }
+            // freed as superseded between being listed and being read: then there is a newer one
+            None => self.standing_afresh(name, digest).await,
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     action::Upload,
     oci::{Algorithm, Digest, Hasher, Name, range::ContentRange},
-    storage::layout,
+    storage::{ObjectWriter, layout},
 };
 
 /// A body and what the request said about it.
@@ -31,10 +31,24 @@ pub struct Chunk {
     pub body: Body,
 }
 
-/// What was received of a body.
+/// What was received of a body: bytes that are not visible yet.
 struct Received {
-    segment: Option<Segment>,
     hasher: Option<Hasher>,
+    bytes: Option<(Segment, ObjectWriter)>,
+}
+
+impl Received {
+    fn segment(&self) -> Option<Segment> {
+        self.bytes.as_ref().map(|(segment, _)| segment.clone())
+    }
+
+    /// Makes the bytes durable.
+    async fn close(self) -> Result<()> {
+        match self.bytes {
+            Some((_, writer)) => Ok(writer.close().await?),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Registry {
@@ -77,8 +91,10 @@ impl Registry {
         if session.state.end.is_some() {
             return Err(Error::UploadUnknown(upload.id.clone()));
         }
-        let Received { segment, hasher } = self.receive(&session, chunk).await?;
-        let Some(segment) = segment else { return Ok(session.status()) };
+        let mut received = self.receive(&session, chunk).await?;
+        let Some(segment) = received.segment() else { return Ok(session.status()) };
+        let hasher = received.hasher.take();
+        received.close().await?;
         let next = session.next(Some(segment.clone()), hasher, None);
         let status = next.status();
         if self.write_session(next).await? {
@@ -115,52 +131,74 @@ impl Registry {
             None => {}
             Some(End::Completed(known)) if known == *digest => {
                 drain(chunk.body).await?;
-                return self.commit(name, &session, session.written, digest, by).await;
+                return self.commit(name, &session, digest, by).await;
             }
             Some(_) => return Err(Error::UploadUnknown(upload.id.clone())),
         }
-        let Received { segment, hasher } = self.receive(&session, chunk).await?;
-        let ended = session.next(segment.clone(), hasher, Some(End::Completed(*digest)));
-        let computed = self.computed(&ended, digest.algorithm()).await?;
-        if computed != *digest {
+        let received = self.receive(&session, chunk).await?;
+        let segment = received.segment();
+        let ended = session.next(segment.clone(), received.hasher.clone(), Some(End::Completed(*digest)));
+        let received = self.check_digest(&ended, received, digest).await?;
+        let began = Instant::now();
+        // none of the three makes a blob; the fact that does comes when all of them are durable
+        let (closed, first, granted) =
+            tokio::join!(received.close(), self.write_session(ended.clone()), self.grant(name, digest, by));
+        if !first? {
             if let Some(segment) = &segment {
                 self.take_back(&session, segment).await;
             }
-            return Err(Error::DigestMismatch { expected: Box::new(*digest), computed: Box::new(computed) });
+            let newest = self.session_as_stored(name, &upload.id).await?;
+            return match newest.state.end {
+                Some(End::Completed(known)) if known == *digest => self.commit(name, &newest, digest, by).await,
+                Some(_) => Err(Error::UploadUnknown(upload.id.clone())),
+                None => Err(newest.out_of_order()),
+            };
         }
-        // what scrub can have given up is what this process has not seen alive for a while
-        let alive =
-            if segment.is_some() && session.state.segments.is_empty() { Some(Instant::now()) } else { session.written };
-        if self.write_session(ended.clone()).await? {
-            self.metrics.upload_closed();
-            return self.commit(name, &ended, alive, digest, by).await;
+        self.metrics.upload_closed();
+        closed?;
+        granted?;
+        // scrub can only have given up an upload that this process has not seen alive for a while
+        let alive = session.written.is_some_and(|written| written.elapsed() < self.options.lease / 4);
+        if !alive && self.look_at(&place_of(&ended)).await? != Bytes::Sound {
+            return Err(Error::UploadUnknown(upload.id.clone()));
         }
-        if let Some(segment) = &segment {
-            self.take_back(&session, segment).await;
-        }
-        let newest = self.session_as_stored(name, &upload.id).await?;
-        match newest.state.end {
-            Some(End::Completed(known)) if known == *digest => {
-                self.commit(name, &newest, newest.written, digest, by).await
-            }
-            Some(_) => Err(Error::UploadUnknown(upload.id.clone())),
-            None => Err(newest.out_of_order()),
-        }
+        self.say_place(name, &ended, digest, by, began).await
     }
 
     /// Takes a blob in one request, without a session that could be gone on with.
     pub async fn put_blob(&self, name: &Name, digest: &Digest, chunk: Chunk, by: &By) -> Result<Blob> {
         let session = Session::begin(name, digest.algorithm(), by);
-        let Received { segment, hasher } = self.receive(&session, chunk).await?;
-        let ended = session.next(segment.clone(), hasher, Some(End::Completed(*digest)));
-        let computed = self.computed(&ended, digest.algorithm()).await?;
-        if computed != *digest {
-            if let Some(segment) = &segment {
-                self.take_back(&session, segment).await;
+        let received = self.receive(&session, chunk).await?;
+        let ended = session.next(received.segment(), received.hasher.clone(), Some(End::Completed(*digest)));
+        let received = self.check_digest(&ended, received, digest).await?;
+        let began = Instant::now();
+        let (closed, granted) = tokio::join!(received.close(), self.grant(name, digest, by));
+        closed?;
+        granted?;
+        self.say_place(name, &ended, digest, by, began).await
+    }
+
+    /// Makes sure that the bytes of `session`, the last of them just received, are `digest`; otherwise nothing is kept
+    /// of what was received.
+    async fn check_digest(&self, session: &Session, mut received: Received, digest: &Digest) -> Result<Received> {
+        let hasher = received.hasher.take().filter(|hasher| hasher.algorithm() == digest.algorithm());
+        let computed = if let Some(hasher) = hasher {
+            hasher.finish()
+        } else {
+            // of another algorithm: what was received has to be read again with the rest
+            let segment = received.segment();
+            received.close().await?;
+            let computed = self.hash_again(session, digest.algorithm()).await?;
+            if let Some(segment) = segment.filter(|_| computed != *digest) {
+                self.take_back(session, &segment).await;
             }
-            return Err(Error::DigestMismatch { expected: Box::new(*digest), computed: Box::new(computed) });
+            received = Received { hasher: None, bytes: None };
+            computed
+        };
+        if computed == *digest {
+            return Ok(received);
         }
-        self.commit(name, &ended, Some(Instant::now()), digest, by).await
+        Err(Error::DigestMismatch { expected: Box::new(*digest), computed: Box::new(computed) })
     }
 
     /// The session to go on with, if a chunk of this range can be added to it now.
@@ -210,10 +248,9 @@ impl Registry {
             return Err(Error::SizeMismatch { announced, received: segment.size });
         }
         if segment.size == 0 {
-            return Ok(Received { segment: None, hasher });
+            return Ok(Received { hasher, bytes: None });
         }
-        writer.close().await?;
-        Ok(Received { segment: Some(segment), hasher })
+        Ok(Received { hasher, bytes: Some((segment, writer)) })
     }
 
     /// A body that streams for long renews its upload every quarter of a lease.
@@ -227,12 +264,8 @@ impl Registry {
         Ok(now)
     }
 
-    /// The digest of what the session's segments name: from the hash computed on their way, or by reading them again
-    /// where that is of another algorithm.
-    async fn computed(&self, session: &Session, algorithm: Algorithm) -> Result<Digest> {
-        if let Some(hasher) = session.hasher.clone().filter(|hasher| hasher.algorithm() == algorithm) {
-            return Ok(hasher.finish());
-        }
+    /// The digest of what the session's segments name, by reading them.
+    async fn hash_again(&self, session: &Session, algorithm: Algorithm) -> Result<Digest> {
         let mut hasher = Hasher::new(algorithm);
         for segment in &session.state.segments {
             let mut stream = self.store.read(&segment.key(&session.id), 0..segment.size).await?;
@@ -245,28 +278,31 @@ impl Registry {
         Ok(hasher.finish())
     }
 
-    /// Says what the bytes of an ended session are. `alive` is when this process last knew the upload to be alive.
-    async fn commit(
+    /// Says again what the bytes of an ended session are, for one whose answer was lost: whatever may have happened to
+    /// the first attempt, the bytes are looked at.
+    async fn commit(&self, name: &Name, session: &Session, digest: &Digest, by: &By) -> Result<Blob> {
+        let began = Instant::now();
+        self.grant(name, digest, by).await?;
+        if self.look_at(&place_of(session)).await? != Bytes::Sound {
+            return Err(Error::UploadUnknown(session.id.clone()));
+        }
+        self.say_place(name, session, digest, by, began).await
+    }
+
+    /// Writes the fact that makes the bytes of an ended session a blob. They are durable and granted since `began`.
+    async fn say_place(
         &self,
         name: &Name,
         session: &Session,
-        alive: Option<Instant>,
         digest: &Digest,
         by: &By,
+        began: Instant,
     ) -> Result<Blob> {
-        let place =
-            Place { id: session.id.clone(), size: session.state.offset, segments: session.state.segments.clone() };
-        let gone = || Error::UploadUnknown(session.id.clone());
-        let began = Instant::now();
-        let known_alive = alive.is_some_and(|alive| alive.elapsed() < self.options.lease / 4);
-        if !known_alive && self.look_at(&place).await? != Bytes::Sound {
-            return Err(gone());
-        }
-        self.grant(name, digest, by).await?;
+        let place = place_of(session);
         self.put_place(digest, &place, by).await?;
         // one that took long looks again; it takes nothing back, since another may rely on its fact by now
         if self.was_slow(began) && self.look_at(&place).await? != Bytes::Sound {
-            return Err(gone());
+            return Err(Error::UploadUnknown(session.id.clone()));
         }
         let key = (name.clone(), *digest);
         self.rights.forget(&key);
@@ -282,6 +318,11 @@ impl Registry {
             tracing::debug!(%error, "bytes that nothing names are left to scrub");
         }
     }
+}
+
+/// Where the bytes of a session are.
+fn place_of(session: &Session) -> Place {
+    Place { id: session.id.clone(), size: session.state.offset, segments: session.state.segments.clone() }
 }
 
 /// Reads a body that is not needed, so that the client can go on on this connection.

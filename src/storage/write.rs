@@ -6,8 +6,8 @@ use tokio::task::JoinHandle;
 
 use super::{Result, StorageError, Store};
 
-/// Bytes gathered before they go to a backend that takes a stream as it comes.
-const BLOCK: usize = 1024 * 1024;
+/// Bytes gathered before they go to a backend that takes a stream as it comes, and makes its own larger blocks of them.
+const BLOCK: usize = 256 * 1024;
 /// S3 takes at most 10,000 parts; a little less leaves room for what was rounded.
 const MAX_PARTS: u64 = 9_000;
 /// Parts after which the part size doubles where the length is not known.

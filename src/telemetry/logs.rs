@@ -1,14 +1,18 @@
 //! Structured logs: text for a person at a terminal, one JSON object a line for everything else.
 
 use std::env;
+use std::fmt::{self, Debug, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use tracing::Metadata;
+use tracing::field::Field;
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::{FilterExt as _, LevelFilter, Targets, filter_fn};
-use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::{Layer, Registry};
 
 use super::TelemetryError;
@@ -58,7 +62,7 @@ impl Default for LogOptions {
 
 /// The layer that writes events as lines. Spans are none of its business, so it never switches one on.
 pub(super) fn layer(options: &LogOptions) -> Result<Box<dyn Layer<Registry> + Send + Sync>, TelemetryError> {
-    let filter = levels(&options.level)?.and(filter_fn(Metadata::is_event));
+    let filter = levels(&options.level)?.and(filter_fn(is_wanted));
     let file = open(&options.output)?;
     let terminal = file.is_terminal();
     let text = match options.format {
@@ -66,14 +70,21 @@ pub(super) fn layer(options: &LogOptions) -> Result<Box<dyn Layer<Registry> + Se
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
-    let lines = fmt::layer().with_writer(Lines { file }).log_internal_errors(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(Lines { file, text }).log_internal_errors(false);
     Ok(if text {
         let colours = terminal && env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-        lines.with_ansi(colours).with_filter(filter).boxed()
+        let fields = debug_fn(write_text_field).delimited(" ");
+        lines.fmt_fields(fields).with_ansi(colours).with_filter(filter).boxed()
     } else {
         let json = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
         json.with_filter(filter).boxed()
     })
+}
+
+/// Events alone; and not the tracing library's error about a shutdown that took too long, which `Guard` tells as the
+/// warning that it is.
+fn is_wanted(metadata: &Metadata<'_>) -> bool {
+    metadata.is_event() && metadata.name() != "BatchSpanProcessor.Shutdown.Timeout"
 }
 
 /// Parses [`LogOptions::level`].
@@ -138,6 +149,8 @@ fn append_to(path: &Path) -> Result<File, TelemetryError> {
 /// Writes each formatted event as one line with one `write(2)`, so that lines of several threads never mix.
 struct Lines {
     file: File,
+    /// Text has been escaped field by field, JSON is here.
+    text: bool,
 }
 
 impl<'a> MakeWriter<'a> for Lines {
@@ -152,8 +165,8 @@ impl Write for &Lines {
     /// Takes one whole line. Never fails: a log that cannot be written (a closed pipe, a full disk) must not take the
     /// request with it, and there is nowhere left to say so.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let escaped = escape_controls(line);
-        let _lost = (&self.file).write_all(escaped.as_deref().unwrap_or(line));
+        let escaped = if self.text { None } else { escape_rest_of_controls(line) };
+        let _lost = (&self.file).write_all(escaped.as_deref().map_or(line, str::as_bytes));
         Ok(line.len())
     }
 
@@ -162,26 +175,53 @@ impl Write for &Lines {
     }
 }
 
-/// Escapes line breaks and other control characters inside a line; `None` where there is none, as nearly always.
+/// Writes `name=value`, or the bare value of the message, for people.
 ///
-/// JSON has escaped its own already. Text has not: without this a value from a request could forge a line. Escape
-/// (0x1b) stays, since what is left of it by now are the colours.
-fn escape_controls(line: &[u8]) -> Option<Vec<u8>> {
-    const ESCAPE: u8 = 0x1b;
-    let body = line.strip_suffix(b"\n").unwrap_or(line);
-    let harmful = |byte: &u8| byte.is_ascii_control() && *byte != ESCAPE;
-    if !body.iter().any(harmful) {
+/// Every control character is escaped here, before colours come: otherwise a value from a request could forge a line,
+/// or command the terminal of whoever reads it.
+fn write_text_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
+    if field.name() != "message" {
+        write!(writer, "{field}=")?;
+    }
+    write!(Escaping { writer }, "{value:?}")
+}
+
+struct Escaping<'a, 'w> {
+    writer: &'a mut Writer<'w>,
+}
+
+impl fmt::Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some(at) = rest.find(char::is_control) {
+            let (before, from) = rest.split_at(at);
+            let mut characters = from.chars();
+            let escaped = characters.next().map(char::escape_default);
+            write!(self.writer, "{before}{}", escaped.into_iter().flatten().collect::<String>())?;
+            rest = characters.as_str();
+        }
+        self.writer.write_str(rest)
+    }
+}
+
+/// Escapes the control characters that JSON may leave as they are, and a terminal may obey: DEL and U+0080 to U+009F.
+/// `None` where there is none, as nearly always.
+fn escape_rest_of_controls(line: &[u8]) -> Option<String> {
+    const DELETE: u8 = 0x7f;
+    /// How UTF-8 begins U+0080 to U+00BF.
+    const MAYBE_CONTROL: u8 = 0xc2;
+    if !line.iter().any(|byte| [DELETE, MAYBE_CONTROL].contains(byte)) {
         return None;
     }
-    let mut escaped = Vec::with_capacity(line.len() + 16);
-    for byte in body {
-        if harmful(byte) {
-            escaped.extend(byte.escape_ascii());
+    let mut escaped = String::with_capacity(line.len() + 16);
+    for character in str::from_utf8(line).ok()?.chars() {
+        if character.is_control() && character != '\n' {
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(character));
         } else {
-            escaped.push(*byte);
+            escaped.push(character);
         }
     }
-    escaped.extend(&line[body.len()..]);
     Some(escaped)
 }
 

@@ -5,7 +5,7 @@
 use std::io::Read as _;
 use std::process::{Command, Stdio};
 
-use simple_registry::telemetry::{self, LogOptions, SPAN_TARGET, TelemetryError, TraceOptions};
+use simple_registry::telemetry::{self, LogOptions, SPAN_TARGET, TelemetryError, TraceOptions, continue_trace};
 
 const CASE: &str = "TELEMETRY_TEST_CASE";
 const ENDPOINT: &str = "TELEMETRY_TEST_ENDPOINT";
@@ -33,6 +33,7 @@ fn run_the_case() {
     match std::env::var(CASE).expect("other tests say which case to run").as_str() {
         "lines" => write_lines(),
         "levels" => write_levels(),
+        "no-endpoint" => make_no_spans(),
         "collector-away" => send_to_a_collector_that_is_away(),
         case => panic!("there is no case {case}"),
     }
@@ -58,6 +59,16 @@ fn write_levels() {
     tracing::error!("at error");
     tracing::info!("at info");
     tracing::debug!("at debug");
+}
+
+/// In a process of its own, since a call site stays on as long as any subscriber of the process listens to it.
+fn make_no_spans() {
+    let logs = LogOptions { level: "trace".to_owned(), ..Default::default() };
+    let _guard = telemetry::init(&logs, &TraceOptions { endpoint: None, sampling_rate: 1.0 }).unwrap();
+    let span = tracing::info_span!(target: SPAN_TARGET, "request");
+    assert!(span.is_disabled());
+    continue_trace(&span, |name| panic!("{name} was looked up for a span that is not there"));
+    tracing::trace!("an event");
 }
 
 fn send_to_a_collector_that_is_away() {

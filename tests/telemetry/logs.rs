@@ -84,6 +84,7 @@ fn a_hostile_value_stays_within_its_line() {
     let json = logged(LogFormat::Json, "info", log);
     let lines = objects(&json);
     assert_eq!(lines.len(), 2, "{json}");
+    assert!(!json.lines().any(|line| line.contains(char::is_control)), "{json:?}");
     assert_eq!(lines[0]["plain"], HOSTILE);
     assert_eq!(lines[0]["display"], HOSTILE);
     assert_eq!(lines[0]["message"], format!("message {HOSTILE}"));
@@ -159,13 +160,17 @@ fn a_terminal_gets_text_with_colours() {
 
     let options = LogOptions { output: LogOutput::File(terminal), ..Default::default() };
     let (dispatch, _guard) = telemetry::subscriber(&options, &TraceOptions::default()).unwrap();
-    tracing::dispatcher::with_default(&dispatch, || tracing::info!(answer = 42, "for people"));
+    tracing::dispatcher::with_default(
+        &dispatch,
+        || tracing::info!(answer = 42, title = %"\u{1b}]0;mine\u{7}", "for people"),
+    );
 
     let mut line = [0; 1024];
     let length = File::from(master).read(&mut line).unwrap();
     let line = std::str::from_utf8(&line[..length]).unwrap();
-    assert!(line.contains("for people") && line.contains("42") && !line.contains('{'), "{line}");
-    assert!(line.contains('\u{1b}'), "{line}");
+    assert!(line.contains("for people answer=42") && !line.starts_with('{'), "{line}");
+    assert!(line.contains("\u{1b}["), "{line}");
+    assert!(!line.contains("\u{1b}]"), "a value commanded the terminal: {line:?}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use opendal::raw::Timestamp;
 use opendal::{Error, ErrorKind, Metadata, MetadataBuilder};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::DiskOptions;
 use super::names::NameCache;
@@ -74,7 +75,7 @@ impl Core {
         let root: OwnedFd = File::open(path)?.into();
         match rustix::fs::mkdirat(&root, temporary::DIRECTORY, Mode::from_raw_mode(0o777)) {
             // A store on a read-only file system can still be read.
-            Ok(()) | Err(rustix::io::Errno::EXIST | rustix::io::Errno::ROFS) => {}
+            Ok(()) | Err(Errno::EXIST | Errno::ROFS) => {}
             Err(errno) => return Err(errno.into()),
         }
         Ok(Self {
@@ -163,7 +164,6 @@ pub(super) fn failure(action: &str, key: &str, error: io::Error) -> Error {
 }
 
 fn too_many_files(error: &io::Error) -> bool {
-    use rustix::io::Errno;
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 

@@ -67,7 +67,8 @@ enum State {
     Over,
 }
 
-/// Writes one object, visible once [`close`](oio::Write::close) is done and not before. Dropped or aborted it leaves nothing.
+/// Writes one object, visible once [`close`](oio::Write::close) is done and not before it began. Dropped or aborted it leaves
+/// nothing. A `close` that fails while directories are synced, or is cancelled, may have made the object visible.
 #[derive(Debug)]
 pub(super) struct DiskWriter {
     core: Arc<Core>,
