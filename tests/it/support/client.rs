@@ -11,6 +11,25 @@ use serde_json::Value;
 /// How long a server may be silent before that is a failure; far above what a loaded machine needs.
 const SILENCE: Duration = Duration::from_mins(1);
 
+/// The codes that an error may have (distribution specification, "Error Codes"; the last is of its section on legacy Docker codes).
+const CODES: [&str; 15] = [
+    "BLOB_UNKNOWN",
+    "BLOB_UPLOAD_INVALID",
+    "BLOB_UPLOAD_UNKNOWN",
+    "DIGEST_INVALID",
+    "MANIFEST_BLOB_UNKNOWN",
+    "MANIFEST_INVALID",
+    "MANIFEST_UNKNOWN",
+    "NAME_INVALID",
+    "NAME_UNKNOWN",
+    "SIZE_INVALID",
+    "UNAUTHORIZED",
+    "DENIED",
+    "UNSUPPORTED",
+    "TOOMANYREQUESTS",
+    "TAG_INVALID",
+];
+
 /// A request, put together by the test.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
@@ -101,10 +120,18 @@ impl std::fmt::Debug for Response {
 }
 
 impl Response {
-    /// This response, or a failure that shows it where the status is another.
+    /// This response, or a failure that shows it where the status is another, or where it is a refusal in a code that clients do not know.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "\n{self:?}");
+        if (400..500).contains(&status) && !self.body.is_empty() {
+            let errors = self.json()["errors"].as_array().cloned().unwrap_or_default();
+            let known = |error: &Value| error["code"].as_str().is_some_and(|code| CODES.contains(&code));
+            assert!(
+                !errors.is_empty() && errors.iter().all(known),
+                "each error has a code of the specification's\n{self:?}"
+            );
+        }
         self
     }
 
