@@ -1,0 +1,16 @@
+//! The registry, seen from outside: every test starts the real binary, or shares one that is running, and speaks HTTP to it.
+//!
+//! Each test runs on a directory (`directory::...`) and on S3 (`s3::...`). Two variables change what is tested:
+//!
+//! - `SIMPLE_REGISTRY_TEST_S3`: the endpoint of an S3 server, with the keys `minioadmin`/`minioadmin`, in place of the one in this process
+//!   (tests that inject faults keep their own).
+//! - `SIMPLE_REGISTRY_TEST_URL`: the address (`host:port`) of a running registry, in place of the shared one that this suite starts; to see
+//!   what another registry makes of the same statements (tests that restart or configure their server keep their own).
+
+mod conformance;
+mod crash;
+mod errors;
+mod faults;
+mod s3_use;
+mod support;
+mod uploads;

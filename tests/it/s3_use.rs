@@ -1,0 +1,78 @@
+//! What the registry asks of S3: bytes written once, parts that S3 takes, nothing left behind.
+
+use std::time::{Duration, Instant};
+
+use crate::support::client::Request;
+use crate::support::content::{Image, sha256, unique};
+use crate::support::repo::finish;
+use crate::support::server::Server;
+
+/// Several parts, none but the last below S3's minimum, whatever the sizes in which the body arrives.
+#[test]
+fn a_large_body_is_written_once_in_parts() {
+    let server = Server::start_on_own_s3("");
+    let repo = server.repo("parts");
+    let data = unique(23 * 1024 * 1024 + 7);
+    let location = repo.send(Request::patch(repo.start_upload()).body(data.clone()).chunked()).expect(202).location();
+    repo.send(finish(&location, &sha256(&data))).expect(201);
+    assert_eq!(sha256(&repo.get_blob(&sha256(&data)).expect(200).body), sha256(&data));
+    let overhead = server.s3().bytes_written() - data.len() as u64;
+    assert!(overhead < 64 * 1024, "{overhead} bytes were written beside {}", data.len());
+    assert_eq!(server.s3().open_multiparts(), 0);
+    assert!(
+        server.s3().objects(server.bucket()).iter().all(|(key, _)| key.starts_with("registry/")),
+        "everything is under the key prefix"
+    );
+}
+
+/// The closing `PUT` writes facts, not the layer again.
+#[test]
+fn a_final_put_writes_little_whatever_the_layers_size() {
+    let server = Server::start_on_own_s3("");
+    let repo = server.repo("final");
+    for size in [100_000, 12_000_000] {
+        let data = unique(size);
+        let location = repo.send(Request::patch(repo.start_upload()).body(data.clone())).expect(202).location();
+        let before = server.s3().bytes_written();
+        repo.send(finish(&location, &sha256(&data))).expect(201);
+        let written = server.s3().bytes_written() - before;
+        assert!(written < 16 * 1024, "{written} bytes at the end of a push of {size}");
+    }
+}
+
+#[test]
+fn a_body_that_breaks_off_leaves_no_open_multipart_upload() {
+    let server = Server::start_on_own_s3("");
+    let repo = server.repo("torn");
+    let data = unique(12_000_000);
+    let request = Request::patch(repo.start_upload()).header("content-length", 20_000_000);
+    let mut connection = repo.client.connect().expect("connect");
+    connection.write_head(&request).expect("write");
+    connection.write(&data).expect("write");
+    drop(connection);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while server.s3().open_multiparts() > 0 || !server.s3().requests().contains_key("CreateMultipartUpload") {
+        assert!(
+            Instant::now() < deadline,
+            "{} open, after {:?}",
+            server.s3().open_multiparts(),
+            server.s3().requests()
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_push_and_a_pull_are_few_requests() {
+    let server = Server::start_on_own_s3("");
+    let repo = server.repo("few");
+    let total = || server.s3().requests().values().sum::<usize>();
+    let before = total();
+    let digest = repo.push_image("v1", &Image::new(&[10_000]));
+    let push = total() - before;
+    assert!(push <= 30, "a push of an image of two blobs takes {push} requests: {:?}", server.s3().requests());
+    let before = total();
+    repo.get_manifest(&digest).expect(200);
+    let pull = total() - before;
+    assert!(pull <= 1, "a manifest that was just pushed takes {pull} requests by its digest");
+}

@@ -1,0 +1,137 @@
+//! What goes wrong, and when: every request passes this gate, which counts it and lets a test spoil it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::{Frame, Incoming};
+use hyper::{Method, Response};
+use s3s::service::S3Service;
+
+type Decide = Box<dyn FnMut(&str, &str) -> Option<Fault> + Send>;
+pub(super) type Request = hyper::Request<Incoming>;
+pub(super) type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
+
+/// How a request to S3 fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing is done and this status is answered, with S3's error for it where it has one (500, 503).
+    Status(u16),
+    /// It is done, but the connection closes without an answer.
+    Lost,
+    /// It is done, but the connection closes in the middle of the answer's body (before the answer, where it has none).
+    Cut,
+    /// Nothing is done and nothing is ever answered.
+    Stall,
+}
+
+/// Counts requests and spoils those that a test chose.
+#[derive(Default)]
+pub(super) struct Gate {
+    decide: Mutex<Option<Decide>>,
+    requests: Mutex<BTreeMap<&'static str, usize>>,
+    served: AtomicUsize,
+}
+
+impl Gate {
+    pub(super) fn set(&self, decide: Option<Decide>) {
+        *self.decide.lock().expect("gate") = decide;
+    }
+
+    pub(super) fn requests(&self) -> BTreeMap<&'static str, usize> {
+        self.requests.lock().expect("gate").clone()
+    }
+
+    /// Answers `request` by `s3`, or fails it as the test decided. An error closes the connection.
+    pub(super) async fn pass(&self, s3: &S3Service, request: Request) -> io::Result<Answer> {
+        let (operation, key) = classify(&request);
+        *self.requests.lock().expect("gate").entry(operation).or_default() += 1;
+        let fault = self.decide.lock().expect("gate").as_mut().and_then(|decide| decide(operation, &key));
+        match fault {
+            Some(Fault::Status(status)) => return Ok(refusal(status, self.served.fetch_add(1, Ordering::Relaxed))),
+            Some(Fault::Stall) => std::future::pending().await,
+            Some(Fault::Lost | Fault::Cut) | None => {}
+        }
+        let answer =
+            s3.call(request.map(s3s::Body::from)).await.map_err(|error| io::Error::other(format!("{error:?}")))?;
+        match fault {
+            Some(Fault::Lost) => Err(io::Error::other("the answer is lost, as the test asked")),
+            Some(Fault::Cut) => cut(answer).await,
+            _ => Ok(answer.map(|body| body.map_err(io::Error::other).boxed_unsync())),
+        }
+    }
+}
+
+/// The answer with the first half of its body alone, after which the connection breaks.
+async fn cut(answer: s3s::HttpResponse) -> io::Result<Answer> {
+    let (mut head, body) = answer.into_parts();
+    let body = BodyExt::collect(body).await.map_err(io::Error::other)?.to_bytes();
+    if body.is_empty() {
+        return Err(io::Error::other("the answer is cut before it began, as the test asked"));
+    }
+    // with its length said, so that the client can tell a short body from a whole one
+    head.headers.insert(hyper::header::CONTENT_LENGTH, body.len().into());
+    let half = body.slice(..body.len() / 2);
+    let frames = futures::stream::iter([Ok(Frame::data(half)), Err(io::Error::other("cut, as the test asked"))]);
+    // the first half leaves before the error is seen, or it would be dropped with the connection
+    let frames = frames.then(|frame| async move {
+        if frame.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        frame
+    });
+    Ok(Response::from_parts(head, http_body_util::StreamBody::new(frames).boxed_unsync()))
+}
+
+fn refusal(status: u16, id: usize) -> Answer {
+    let code = match status {
+        503 => "SlowDown",
+        507 => "XMinioStorageFull",
+        403 => "AccessDenied",
+        _ => "InternalError",
+    };
+    let body = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>as the test asked</Message><RequestId>{id}</RequestId></Error>"
+    );
+    let body = http_body_util::Full::new(Bytes::from(body)).map_err(io::Error::other).boxed_unsync();
+    Response::builder()
+        .status(status)
+        .header("content-type", "application/xml")
+        .body(body)
+        .expect("a refusal is a valid answer")
+}
+
+/// The S3 operation's name, and the key (empty where it is about a bucket), by method, path and query alone.
+fn classify(request: &Request) -> (&'static str, String) {
+    let path = request.uri().path().trim_start_matches('/');
+    let key = path.split_once('/').map_or("", |(_, key)| key);
+    let key = percent_encoding::percent_decode_str(key).decode_utf8_lossy().into_owned();
+    let query = request.uri().query().unwrap_or_default();
+    let has = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
+    let copies = request.headers().contains_key("x-amz-copy-source");
+    let operation = match (request.method(), key.is_empty()) {
+        (&Method::GET, true) if has("uploads") => "ListMultipartUploads",
+        (&Method::GET, true) => "ListObjectsV2",
+        (&Method::HEAD, true) => "HeadBucket",
+        (&Method::PUT, true) => "CreateBucket",
+        (&Method::POST, true) => "DeleteObjects",
+        (&Method::GET, false) if has("uploadId") => "ListParts",
+        (&Method::GET, false) => "GetObject",
+        (&Method::HEAD, false) => "HeadObject",
+        (&Method::PUT, false) if has("partNumber") && copies => "UploadPartCopy",
+        (&Method::PUT, false) if has("partNumber") => "UploadPart",
+        (&Method::PUT, false) if copies => "CopyObject",
+        (&Method::PUT, false) => "PutObject",
+        (&Method::POST, false) if has("uploads") => "CreateMultipartUpload",
+        (&Method::POST, false) => "CompleteMultipartUpload",
+        (&Method::DELETE, false) if has("uploadId") => "AbortMultipartUpload",
+        (&Method::DELETE, false) => "DeleteObject",
+        _ => "Other",
+    };
+    (operation, key)
+}

@@ -1,0 +1,307 @@
+//! The registry's own process: started on a store, killed, started again on the same store.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use toml::{Table, toml};
+
+use super::client::Client;
+use super::repo::Repo;
+use super::s3::{self, S3};
+
+/// How long a start or an orderly end may take on a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where a server stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    Directory,
+    S3,
+}
+
+/// The S3 server that stands behind a registry.
+enum Bucket {
+    InProcess(Arc<S3>),
+    External(String),
+}
+
+enum Store {
+    Directory,
+    S3 { bucket: Bucket, name: String },
+}
+
+/// A registry's process with its store. The process is killed when this is dropped, and the store is gone.
+pub(crate) struct Server {
+    store: Store,
+    directory: TempDir,
+    settings: Table,
+    process: Option<Process>,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+struct Process {
+    child: Child,
+    /// Ends the child where this test process dies without dropping it, as the shared servers' does.
+    watchdog: Child,
+    address: String,
+}
+
+/// What all stores of one backend share in this process: one in-process S3 server, or the external one.
+static SHARED_S3: LazyLock<Arc<S3>> = LazyLock::new(|| Arc::new(S3::start()));
+
+impl Server {
+    /// Starts a registry on an empty store, everything allowed to everyone.
+    pub(crate) fn start(backend: Backend) -> Self {
+        Self::start_with(backend, "")
+    }
+
+    /// The same with `settings` (TOML) merged over the configuration.
+    pub(crate) fn start_with(backend: Backend, settings: &str) -> Self {
+        let bucket = match s3::external_endpoint() {
+            Some(endpoint) => Bucket::External(endpoint),
+            None => Bucket::InProcess(Arc::clone(&SHARED_S3)),
+        };
+        Self::start_on(backend, bucket, settings)
+    }
+
+    /// Starts a registry on an in-process S3 server of its own, whatever the environment says: to make that fail, or to count.
+    pub(crate) fn start_on_own_s3(settings: &str) -> Self {
+        Self::start_on(Backend::S3, Bucket::InProcess(Arc::new(S3::start())), settings)
+    }
+
+    fn start_on(backend: Backend, bucket: Bucket, settings: &str) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let store = match backend {
+            Backend::Directory => Store::Directory,
+            Backend::S3 => {
+                let name = format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+                s3::create_bucket(bucket.endpoint(), &name);
+                Store::S3 { bucket, name }
+            }
+        };
+        let settings = settings.parse().unwrap_or_else(|error| panic!("a test's settings are not TOML: {error}"));
+        let directory = tempfile::tempdir().expect("make a directory for a test");
+        let mut server = Self { store, directory, settings, process: None, log: Arc::default() };
+        server.restart();
+        server
+    }
+
+    /// Starts the process (again) on the same store; a running one is killed first.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        let config = self.directory.path().join("config.toml");
+        std::fs::write(&config, self.configuration().to_string()).expect("write the server's configuration");
+        self.process = Some(Process::start(&config, &self.log));
+    }
+
+    /// The whole configuration; the address and the store are set here, the rest is as a newcomer would have it.
+    fn configuration(&self) -> Table {
+        let mut config = toml! {
+            [server]
+            bind_address = "127.0.0.1"
+            port = 0
+
+            [access_policy]
+            default_allow = true
+
+            [repository."*".access_policy]
+            default_allow = true
+        };
+        let storage = match &self.store {
+            Store::Directory => {
+                let root = self.root().display().to_string();
+                toml! { fs = { root_dir = root } }
+            }
+            Store::S3 { bucket, name } => {
+                let mut s3 = toml! { key_prefix = "registry" };
+                let keys = [("access_key_id", s3::ACCESS_KEY), ("secret_key", s3::SECRET_KEY), ("region", s3::REGION)];
+                for (key, value) in keys.into_iter().chain([("endpoint", bucket.endpoint()), ("bucket", name)]) {
+                    s3.insert(key.to_owned(), value.into());
+                }
+                Table::from_iter([("s3".to_owned(), s3.into())])
+            }
+        };
+        config.insert("storage".to_owned(), storage.into());
+        merge(&mut config, &self.settings);
+        config
+    }
+
+    /// The directory that the store is in (where it is one); made by the server.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// The S3 server behind this registry, where it is in this process.
+    pub(crate) fn s3(&self) -> &S3 {
+        match &self.store {
+            Store::S3 { bucket: Bucket::InProcess(s3), .. } => s3,
+            _ => panic!("this registry is not on an in-process S3 server"),
+        }
+    }
+
+    /// The bucket of this registry.
+    pub(crate) fn bucket(&self) -> &str {
+        match &self.store {
+            Store::S3 { name, .. } => name,
+            Store::Directory => panic!("this registry is on a directory"),
+        }
+    }
+
+    /// Where it answers, `host:port`. Changes with a restart.
+    pub(crate) fn address(&self) -> &str {
+        &self.process.as_ref().expect("the server runs").address
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.address())
+    }
+
+    pub(crate) fn repo(&self, name: &str) -> Repo {
+        Repo::new(self.client(), name)
+    }
+
+    /// `kill -9`: what it was doing, it did not finish.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.end();
+        }
+    }
+
+    /// SIGTERM, and the exit status that follows.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("the server runs");
+        let pid = rustix::process::Pid::from_child(&process.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("send SIGTERM");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = process.child.try_wait().expect("wait for the server") {
+                process.end();
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the server did not end within {PATIENCE:?} of SIGTERM\n{}",
+                self.log_text()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Every line that it logged so far, earlier processes' too.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().expect("log").clone()
+    }
+
+    fn log_text(&self) -> String {
+        self.log().join("\n")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- the server's log\n{}\n---", self.log_text());
+        }
+    }
+}
+
+impl Bucket {
+    fn endpoint(&self) -> &str {
+        match self {
+            Self::InProcess(s3) => s3.endpoint(),
+            Self::External(endpoint) => endpoint,
+        }
+    }
+}
+
+impl Process {
+    fn start(config: &Path, log: &Arc<Mutex<Vec<String>>>) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_simple-registry"))
+            .arg("-c")
+            .arg(config)
+            .arg("server")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start the server");
+        // it reads until this process is gone, however that came, and then ends the server
+        let watchdog = Command::new("sh")
+            .args(["-c", "read -r _; kill -9 \"$1\"", "watchdog"])
+            .arg(child.id().to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start the watchdog");
+        let stderr = child.stderr.take().expect("its stderr is a pipe");
+        let (found, address) = mpsc::channel();
+        let lines = Arc::clone(log);
+        std::thread::spawn(move || follow(stderr, &lines, &found));
+        let mut process = Self { child, watchdog, address: String::new() };
+        process.address = process.wait_for(&address, log);
+        process
+    }
+
+    fn wait_for(&mut self, address: &Receiver<String>, log: &Mutex<Vec<String>>) -> String {
+        address.recv_timeout(PATIENCE).unwrap_or_else(|error| {
+            self.end();
+            let log = log.lock().map(|log| log.join("\n")).unwrap_or_default();
+            panic!("the server never said its address ({error}); its log:\n{log}")
+        })
+    }
+
+    fn end(&mut self) {
+        // the watchdog first, so that it never kills a process that came to have the same id
+        for child in [&mut self.watchdog, &mut self.child] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Keeps the log, and tells the address once a line has it, at its top level or under `fields`.
+fn follow(stderr: ChildStderr, log: &Mutex<Vec<String>>, found: &Sender<String>) {
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        let value: Value = serde_json::from_str(&line).unwrap_or_default();
+        let address = value["address"].as_str().or_else(|| value["fields"]["address"].as_str()).map(str::to_owned);
+        log.lock().expect("log").push(line);
+        if let Some(address) = address {
+            let _ = found.send(address);
+        }
+    }
+}
+
+/// Puts `other` over `table`: tables merge, other values are replaced.
+fn merge(table: &mut Table, other: &Table) {
+    for (key, value) in other {
+        match (table.get_mut(key), value) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(value)) => merge(inner, value),
+            _ => {
+                table.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// A repository for one test on the server that all tests of this backend share, or on the one that `SIMPLE_REGISTRY_TEST_URL` names.
+pub(crate) fn shared_repo(backend: Backend, test: &str) -> Repo {
+    static DIRECTORY: LazyLock<Server> = LazyLock::new(|| Server::start(Backend::Directory));
+    static S3: LazyLock<Server> = LazyLock::new(|| Server::start(Backend::S3));
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let client = match std::env::var("SIMPLE_REGISTRY_TEST_URL") {
+        Ok(address) if !address.is_empty() => Client::new(address.trim_start_matches("http://").trim_end_matches('/')),
+        _ if backend == Backend::Directory => DIRECTORY.client(),
+        _ => S3.client(),
+    };
+    // the process id keeps runs apart on a registry that outlives them
+    Repo::new(client, format!("test/{}/{test}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)))
+}
