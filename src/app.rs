@@ -151,18 +151,18 @@ fn announce(config: &Config, location: &Location, policy: &Policy, listeners: &L
             format!("anyone may pull, push and delete in {}", which.collect::<Vec<_>>().join(", "))
         }
     };
-    let beside = side.into_iter().fold(String::new(), |beside, side| beside + "; " + &side);
-    tracing::info!(
-        address = %address,
-        version = env!("CARGO_PKG_VERSION"),
-        "serving http://{address} from {}; {access}{beside}", location.place()
-    );
     if !open.is_empty() && !reachable_by_us_alone(config.server.bind_address) {
         tracing::warn!(
             "WARNING: anyone who can reach {address} may push to and delete from this registry, without TLS and without a \
              login. Set default_allow = false, or bind_address = \"127.0.0.1\"."
         );
     }
+    let beside = side.into_iter().fold(String::new(), |beside, side| beside + "; " + &side);
+    tracing::info!(
+        address = %address,
+        version = env!("CARGO_PKG_VERSION"),
+        "serving http://{address} from {}; {access}{beside}", location.place()
+    );
     Ok(())
 }
 

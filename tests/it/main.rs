@@ -11,6 +11,7 @@ mod conformance;
 mod crash;
 mod errors;
 mod faults;
+mod life;
 mod s3_use;
 mod support;
 mod uploads;

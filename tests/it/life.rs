@@ -1,0 +1,311 @@
+//! A server's life: what it refuses to start on, what it does when it is told to stop, what it does at its limits, and what it
+//! says meanwhile.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::client::Request;
+use crate::support::content::{Image, sha256, unique};
+use crate::support::repo::{chunk, finish};
+use crate::support::server::{Backend, Server};
+use crate::support::{on_each_backend, s3 as bucket_server};
+
+/// Runs the command in `directory` to its end.
+fn run(directory: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_simple-registry")).args(arguments).current_dir(directory).output().expect("run")
+}
+
+/// Runs it where it must fail; what it says.
+#[track_caller]
+fn refused(directory: &Path, arguments: &[&str], code: i32) -> String {
+    let output = run(directory, arguments);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    text
+}
+
+#[track_caller]
+fn says(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "{word:?} is not in:\n{text}");
+    }
+}
+
+#[test]
+fn wrong_use_exits_with_2_and_help_and_version_with_0() {
+    let directory = tempfile::tempdir().unwrap();
+    for wrong in
+        [&["no-such-command"][..], &["server", "--no-such-flag"], &[], &["-c", "x.toml", "server", "--data-dir", "d"]]
+    {
+        refused(directory.path(), wrong, 2);
+    }
+    let version = run(directory.path(), &["--version"]);
+    assert_eq!(version.status.code(), Some(0));
+    says(&String::from_utf8_lossy(&version.stdout), &["simple-registry", env!("CARGO_PKG_VERSION")]);
+    assert_eq!(run(directory.path(), &["--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn without_a_file_it_says_how_to_start_without_one() {
+    let directory = tempfile::tempdir().unwrap();
+    says(&refused(directory.path(), &["server"], 1), &["config.toml", "--data-dir"]);
+}
+
+#[test]
+fn a_mistake_in_the_configuration_is_shown_where_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("config.toml"), "[server]\nprot = 5000\n").unwrap();
+    says(&refused(directory.path(), &["server"], 1), &["config.toml:2", "server.prot", "port", "^"]);
+}
+
+/// A configuration on a directory, on any free port.
+fn on_directory(directory: &Path, root: &Path) -> String {
+    let path = directory.join("c.toml");
+    let text = format!("[server]\nport = 0\n[storage.fs]\nroot_dir = {:?}\n", root.display().to_string());
+    fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn a_directory_that_holds_something_else_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("other");
+    fs::create_dir_all(root.join("docker")).unwrap();
+    fs::write(root.join("docker/file"), "x").unwrap();
+    let config = on_directory(directory.path(), &root);
+    says(&refused(directory.path(), &["-c", &config, "server"], 1), &["docker/file", "no store of this registry"]);
+    assert!(!root.join("format").exists(), "what is refused is left as it was");
+}
+
+#[test]
+fn a_store_of_another_layout_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("data");
+    fs::create_dir_all(&root).unwrap();
+    for format in ["{\"layout\":2}\n", "gibberish", ""] {
+        fs::write(root.join("format"), format).unwrap();
+        let config = on_directory(directory.path(), &root);
+        says(&refused(directory.path(), &["-c", &config, "server"], 1), &["layout"]);
+        assert_eq!(fs::read_to_string(root.join("format")).unwrap(), format);
+    }
+}
+
+#[test]
+fn a_root_that_cannot_be_a_directory_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("file");
+    fs::write(&root, "x").unwrap();
+    let config = on_directory(directory.path(), &root);
+    says(&refused(directory.path(), &["-c", &config, "server"], 1), &["file", "cannot be used"]);
+}
+
+/// A configuration on the S3 server of these tests.
+fn on_bucket(directory: &Path, bucket: &str, secret: &str) -> String {
+    let path = directory.join("c.toml");
+    let server = Server::start(Backend::S3);
+    let endpoint = bucket_server::external_endpoint().unwrap_or_else(|| server.s3().endpoint().to_owned());
+    let text = format!(
+        "[server]\nport = 0\n[storage.s3]\naccess_key_id = {:?}\nsecret_key = {secret:?}\nendpoint = {endpoint:?}\nbucket = {bucket:?}\nregion = {:?}\n",
+        bucket_server::ACCESS_KEY,
+        bucket_server::REGION
+    );
+    fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn a_bucket_that_is_not_there_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = on_bucket(directory.path(), "no-such-bucket", bucket_server::SECRET_KEY);
+    says(&refused(directory.path(), &["-c", &config, "server"], 1), &["no-such-bucket", "create it"]);
+}
+
+#[test]
+fn a_wrong_secret_is_refused_and_not_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = on_bucket(directory.path(), "any", "very-wrong-secret");
+    let text = refused(directory.path(), &["-c", &config, "server"], 1);
+    says(&text, &["storage.s3.access_key_id"]);
+    assert!(!text.contains("very-wrong-secret"), "{text}");
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let server = Server::start(Backend::Directory);
+    let directory = tempfile::tempdir().unwrap();
+    let port = server.address().rsplit_once(':').unwrap().1;
+    let path = directory.path().join("c.toml");
+    fs::write(&path, format!("[server]\nport = {port}\n")).unwrap();
+    says(&refused(directory.path(), &["-c", "c.toml", "server"], 1), &[server.address(), "server.port"]);
+}
+
+/// The events of the log.
+fn events(server: &Server) -> Vec<Value> {
+    server
+        .log()
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
+}
+
+fn the_start_is_told_in_one_line_with_what_is_open(backend: Backend) {
+    let server = Server::start(backend);
+    let events = events(&server);
+    let starts: Vec<_> = events.iter().filter(|event| event["address"] == server.address()).collect();
+    assert_eq!(starts.len(), 1, "{events:?}");
+    says(starts[0]["message"].as_str().unwrap(), &["serving http://", "every repository"]);
+    assert!(events.iter().all(|event| event["level"] != "WARN"), "on loopback nobody is warned: {events:?}");
+}
+
+#[test]
+fn open_to_everyone_on_an_address_for_others_is_a_warning() {
+    let server = Server::start_with(Backend::Directory, "[server]\nbind_address = \"0.0.0.0\"");
+    assert!(
+        events(&server)
+            .iter()
+            .any(|event| event["level"] == "WARN" && event["message"].as_str().unwrap().contains("WARNING"))
+    );
+}
+
+fn a_stop_lets_a_running_upload_end(backend: Backend) {
+    let mut server = Server::start(backend);
+    let repo = server.repo("a/b");
+    let data = unique(200_000);
+    let location = repo.start_upload();
+    let request = finish(&location, &sha256(&data)).body(data.clone());
+    let mut connection = repo.client.connect().unwrap();
+    connection.write_head(&request).unwrap();
+    connection.write(&data[..100_000]).unwrap();
+    let (told, stopped) = mpsc::channel();
+    let ending = thread::scope(|scope| {
+        let server = &mut server;
+        let ending = scope.spawn(move || {
+            told.send(()).unwrap();
+            server.terminate()
+        });
+        stopped.recv().unwrap();
+        connection.write(&data[100_000..]).unwrap();
+        connection.read_response(&request).unwrap().expect(201);
+        ending.join().unwrap()
+    });
+    assert_eq!(ending.code(), Some(0));
+    server.restart();
+    assert_eq!(server.repo("a/b").get_blob(&sha256(&data)).expect(200).body, data);
+}
+
+fn a_stop_breaks_off_what_outlasts_its_grace_and_leaves_it_resumable(backend: Backend) {
+    let mut server = Server::start_with(backend, "[server]\nquery_timeout_grace_period = 1");
+    let repo = server.repo("a/b");
+    let data = unique(50_000);
+    let location = repo.send(chunk(&repo.start_upload(), 0, &data[..20_000])).expect(202).location();
+    let torn = chunk(&location, 20_000, &data[20_000..]);
+    let mut connection = repo.client.connect().unwrap();
+    connection.write_head(&torn).unwrap();
+    connection.write(&data[20_000..30_000]).unwrap();
+    assert_eq!(server.terminate().code(), Some(0));
+    server.restart();
+    let repo = server.repo("a/b");
+    let status = repo.send(Request::get(&location)).expect(204);
+    assert_eq!(status.required("range"), "0-19999");
+    let location = repo.send(chunk(&status.location(), 20_000, &data[20_000..])).expect(202).location();
+    repo.send(finish(&location, &sha256(&data))).expect(201);
+}
+
+/// Two slow bodies do not hold the one slot there is; a third transfer is turned away with a word on when to come again.
+fn slow_transfers_lock_nobody_out(backend: Backend) {
+    let server = Server::start_with(backend, "max_concurrent_requests = 1\nmax_concurrent_transfers = 2");
+    let repo = server.repo("a/b");
+    let image = Image::new(&[1000]);
+    repo.push_image("latest", &image);
+    let slow: Vec<_> = (0..2)
+        .map(|_| {
+            let request = chunk(&repo.start_upload(), 0, &unique(1000));
+            let mut connection = repo.client.connect().unwrap();
+            connection.write_head(&request).unwrap();
+            connection.write(b"x").unwrap();
+            connection
+        })
+        .collect();
+    // the server may not have read those heads yet
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let refused = repo.send(chunk(&repo.start_upload(), 0, &unique(10)));
+        if refused.status == 503 {
+            refused.required("retry-after");
+            refused.expect_error(503, "TOOMANYREQUESTS");
+            break;
+        }
+        assert!(Instant::now() < until, "a third transfer was never turned away");
+    }
+    repo.get_manifest("latest").expect(200);
+    drop(slow);
+}
+
+fn health_and_metrics_answer_where_they_are_put(backend: Backend) {
+    let server = Server::start(backend);
+    for path in ["/healthz", "/readyz"] {
+        server.client().send(Request::get(path)).expect(200);
+    }
+    server.repo("a/b").push_image("latest", &Image::new(&[10]));
+    let metrics = server.client().send(Request::get("/metrics")).expect(200);
+    assert!(metrics.required("content-type").starts_with("application/openmetrics-text"));
+    let text = String::from_utf8(metrics.body).unwrap();
+    says(
+        &text,
+        &[
+            "simple_registry_requests_total{",
+            "action=\"put-manifest\"",
+            "status=\"201\"",
+            "simple_registry_storage_operations_total{",
+        ],
+    );
+    assert!(text.ends_with("# EOF\n"));
+    let off = "[observability.metrics]\nlisten = \"off\"\n[observability.health]\nlisten = \"off\"";
+    let server = Server::start_with(backend, off);
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        server.client().send(Request::get(path)).expect(404);
+    }
+}
+
+fn a_request_leaves_one_line(backend: Backend) {
+    let mut server = Server::start(backend);
+    let repo = server.repo("a/b");
+    let id = "a-request-of-mine.1";
+    let request = Request::get(repo.manifest_path("nothing")).header("X-Request-Id", id);
+    let response = repo.send(request);
+    assert_eq!(response.required("x-request-id"), id);
+    response.expect_error(404, "MANIFEST_UNKNOWN");
+    server.terminate(); // all lines are there now
+    let lines: Vec<_> = events(&server).into_iter().filter(|event| event["request_id"] == id).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let line = &lines[0];
+    for (field, value) in [
+        ("message", "request"),
+        ("action", "get-manifest"),
+        ("repository", "a/b"),
+        ("reference", "nothing"),
+        ("identity", "anonymous"),
+        ("client", "127.0.0.1"),
+        ("error", "MANIFEST_UNKNOWN"),
+    ] {
+        assert_eq!(line[field], value, "{line}");
+    }
+    assert_eq!(line["status"], 404);
+    assert!(line["duration_ms"].as_f64().is_some() && line["bytes"].as_u64() > Some(0), "{line}");
+}
+
+on_each_backend! {
+    own:
+        the_start_is_told_in_one_line_with_what_is_open,
+        a_stop_lets_a_running_upload_end,
+        a_stop_breaks_off_what_outlasts_its_grace_and_leaves_it_resumable,
+        slow_transfers_lock_nobody_out,
+        health_and_metrics_answer_where_they_are_put,
+        a_request_leaves_one_line,
+}
