@@ -152,6 +152,18 @@ fn a_manifest_that_an_index_needs_is_not_deleted(repo: &Repo) {
     delete_manifest(repo, &child.manifest.digest()).expect(202);
 }
 
+/// What was refused needs nothing.
+fn a_refused_manifest_holds_neither_blobs_nor_children(repo: &Repo) {
+    let child = Image::new(&[50]);
+    repo.push_image("child", &child);
+    let absent = Image::new(&[50]);
+    repo.send(repo.put_manifest("parent", &index(&[&child.manifest, &absent.manifest]))).expect(404);
+    delete_manifest(repo, &child.manifest.digest()).expect(202);
+    repo.push_blob(&absent.blobs[0]);
+    repo.send(repo.put_manifest("image", &absent.manifest)).expect(404);
+    delete_blob(repo, &sha256(&absent.blobs[0])).expect(202);
+}
+
 crate::support::on_each_backend!(shared:
     a_deleted_tag_is_202_and_then_404,
     a_tag_can_come_again,
@@ -167,4 +179,5 @@ crate::support::on_each_backend!(shared:
     a_malformed_digest_cannot_be_deleted,
     a_blob_that_a_manifest_needs_is_not_deleted,
     a_manifest_that_an_index_needs_is_not_deleted,
+    a_refused_manifest_holds_neither_blobs_nor_children,
 );
