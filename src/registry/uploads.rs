@@ -115,36 +115,40 @@ impl Registry {
             None => {}
             Some(End::Completed(known)) if known == *digest => {
                 drain(chunk.body).await?;
-                return self.commit(name, &session, session.written, digest, by).await;
+                return self.commit_again(name, &session, digest, by).await;
             }
             Some(_) => return Err(Error::UploadUnknown(upload.id.clone())),
         }
         let Received { segment, hasher } = self.receive(&session, chunk).await?;
-        let ended = session.next(segment.clone(), hasher, Some(End::Completed(*digest)));
-        let computed = self.computed(&ended, digest.algorithm()).await?;
-        if computed != *digest {
+        let mut session = session;
+        let mut hasher = hasher;
+        loop {
+            let ended = session.next(segment.clone(), hasher, Some(End::Completed(*digest)));
+            let computed = self.computed(&ended, digest.algorithm()).await?;
+            if computed == *digest && self.write_session(ended.clone()).await? {
+                self.metrics.upload_closed();
+                return self.commit(name, &ended, ended.alive, digest, by).await;
+            }
             if let Some(segment) = &segment {
                 self.take_back(&session, segment).await;
             }
-            return Err(Error::DigestMismatch { expected: *digest, computed });
-        }
-        // what scrub can have given up is what this process has not seen alive for a while
-        let alive =
-            if segment.is_some() && session.state.segments.is_empty() { Some(Instant::now()) } else { session.written };
-        if self.write_session(ended.clone()).await? {
-            self.metrics.upload_closed();
-            return self.commit(name, &ended, alive, digest, by).await;
-        }
-        if let Some(segment) = &segment {
-            self.take_back(&session, segment).await;
-        }
-        let newest = self.session_as_stored(name, &upload.id).await?;
-        match newest.state.end {
-            Some(End::Completed(known)) if known == *digest => {
-                self.commit(name, &newest, newest.written, digest, by).await
+            // a state that is remembered may not be the newest, if another server took a chunk since
+            let newest = self.session_as_stored(name, &upload.id).await?;
+            match newest.state.end {
+                Some(End::Completed(known)) if known == *digest => {
+                    return self.commit_again(name, &newest, digest, by).await;
+                }
+                Some(_) => return Err(Error::UploadUnknown(upload.id.clone())),
+                None if newest.sequence == session.sequence => {
+                    return Err(Error::DigestMismatch { expected: *digest, computed });
+                }
+                None if segment.is_some() => return Err(newest.out_of_order()),
+                // there is nothing to put in order
+                None => {
+                    hasher = newest.hasher.clone();
+                    session = newest;
+                }
             }
-            Some(_) => Err(Error::UploadUnknown(upload.id.clone())),
-            None => Err(newest.out_of_order()),
         }
     }
 
@@ -258,8 +262,7 @@ impl Registry {
             Place { id: session.id.clone(), size: session.state.offset, segments: session.state.segments.clone() };
         let gone = || Error::UploadUnknown(session.id.clone());
         let began = Instant::now();
-        let known_alive = alive.is_some_and(|alive| alive.elapsed() < self.options.lease / 4);
-        if !known_alive && self.look_at(&place).await? != Bytes::Sound {
+        if !self.known_alive(alive) && self.look_at(&place).await? != Bytes::Sound {
             return Err(gone());
         }
         self.grant(name, digest, by).await?;
@@ -274,6 +277,15 @@ impl Registry {
         let blob = Blob { digest: *digest, size: place.size };
         self.places.insert(*digest, Arc::new(place));
         Ok(blob)
+    }
+
+    /// As [`Registry::commit`], of an upload that has ended before: a sign of life goes before the look, as the ended
+    /// state does where this call has written it.
+    async fn commit_again(&self, name: &Name, session: &Session, digest: &Digest, by: &By) -> Result<Blob> {
+        if !self.known_alive(session.alive) {
+            self.store.put(&layout::upload_alive(&session.id, &layout::attempt()), Vec::new()).await?;
+        }
+        self.commit(name, session, session.alive, digest, by).await
     }
 
     /// Removes bytes of this attempt that nothing names. Left to scrub where that fails.
