@@ -9,7 +9,7 @@ use super::{By, Registry, Result, json, now_ms};
 use crate::{
     action::UploadId,
     oci::Digest,
-    storage::{Entry, StorageError, layout},
+    storage::{Entry, FaultKind, StorageError, layout},
 };
 
 /// One object of an upload's bytes.
@@ -145,10 +145,17 @@ impl Registry {
         }
         let mut writer = self.store.writer(segment.key(&id), Some(place.size));
         for from in &place.segments {
-            let Ok(mut stream) = self.store.read(&from.key(&place.id), 0..from.size).await else { return Ok(None) };
+            // gone is an answer; a store that cannot say is an error
+            let gone = |error: StorageError| if error.kind == FaultKind::Damaged { Ok(None) } else { Err(error.into()) };
+            let mut stream = match self.store.read(&from.key(&place.id), 0..from.size).await {
+                Ok(stream) => stream,
+                Err(error) => return gone(error),
+            };
             while let Some(chunk) = stream.next().await {
-                let Ok(chunk) = chunk else { return Ok(None) };
-                writer.write(chunk).await?;
+                match chunk {
+                    Ok(chunk) => writer.write(chunk).await?,
+                    Err(error) => return gone(error),
+                }
             }
         }
         writer.close().await?;
