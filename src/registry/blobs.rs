@@ -1,11 +1,17 @@
 //! Blobs: who has them, reading, mounting, deleting.
 
-use std::{collections::BTreeSet, ops::Range, pin::Pin, sync::Arc, sync::atomic::Ordering};
+use std::{
+    collections::{BTreeSet, HashSet},
+    ops::Range,
+    pin::Pin,
+    sync::Arc,
+    sync::atomic::Ordering,
+};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
-use super::{By, Error, Registry, Result, VerifyPulls, places::Place};
+use super::{By, Error, Registry, Result, VerifyPulls, cache::Ticket, places::Place};
 use crate::{
     oci::{Digest, Hasher, Name},
     storage::{FaultKind, StorageError, layout, layout::Right},
@@ -20,37 +26,59 @@ pub struct Blob {
     pub size: u64,
 }
 
+/// What gave a repository a digest when that was last looked at.
+#[derive(Clone, Copy)]
+pub(super) enum RightHit {
+    /// A grant.
+    Grant,
+    /// A pin of a manifest that stood; the ticket goes stale when this process changes that manifest.
+    Pin(Digest, Ticket),
+}
+
 /// The bytes of a blob; an error in it means that the transfer must be broken off, not ended.
 pub type BlobStream = Pin<Box<dyn Stream<Item = std::result::Result<Bytes, StorageError>> + Send>>;
 
 impl Registry {
     /// Whether the repository has the digest: by a grant, or by a pin of a manifest that stands there.
     pub(super) async fn has(&self, name: &Name, digest: &Digest) -> Result<bool> {
+        // not from `held`: that says that bytes are there, while another server may have taken the right away since
         let key = (name.clone(), *digest);
-        if self.held.contains_key(&key) || self.rights.get(&key).is_some() {
-            return Ok(true);
-        }
-        let ticket = self.rights.ticket(&key);
-        let mut manifests = BTreeSet::new();
-        for entry in self.store.list_all(&layout::rights(digest, name)).await? {
-            match layout::right(&entry.key) {
-                Some(Right::Grant) => {
-                    self.rights.remember(key, ticket, ());
-                    return Ok(true);
-                }
-                Some(Right::Pin(manifest)) => {
-                    manifests.insert(manifest);
-                }
-                None => {}
-            }
-        }
-        for manifest in manifests {
-            if self.standing(name, &manifest).await?.is_some() {
-                self.rights.remember(key, ticket, ());
+        match self.rights.get(&key) {
+            Some(RightHit::Grant) => return Ok(true),
+            Some(RightHit::Pin(manifest, ticket)) if self.standing.ticket(&(name.clone(), manifest)) == ticket => {
                 return Ok(true);
             }
+            _ => {}
         }
-        Ok(false)
+        let ticket = self.rights.ticket(&key);
+        let mut asked = HashSet::new();
+        let mut after = None;
+        // grants come first, and one is enough; pins may be many
+        let mut limit = 4;
+        loop {
+            let listed = self.store.list(&layout::rights(digest, name), after.as_deref(), limit).await?;
+            for entry in &listed {
+                match layout::right(&entry.key) {
+                    Some(Right::Grant) => {
+                        self.rights.remember(key, ticket, RightHit::Grant);
+                        return Ok(true);
+                    }
+                    Some(Right::Pin(manifest)) if asked.insert(manifest) => {
+                        let of_manifest = self.standing.ticket(&(name.clone(), manifest));
+                        if self.standing(name, &manifest).await?.is_some() {
+                            self.rights.remember(key, ticket, RightHit::Pin(manifest, of_manifest));
+                            return Ok(true);
+                        }
+                    }
+                    Some(Right::Pin(_)) | None => {}
+                }
+            }
+            if listed.len() < limit {
+                return Ok(false);
+            }
+            after = listed.into_iter().next_back().map(|entry| entry.key);
+            limit = 1000;
+        }
     }
 
     /// The blob, for one who reads: nothing is written.
@@ -65,12 +93,11 @@ impl Registry {
     /// The blob, for one who may push and will rely on the answer: it holds for a lease. Marked bytes count as absent,
     /// so that they are pushed again.
     pub async fn blob_to_rely_on(&self, name: &Name, digest: &Digest, by: &By) -> Result<Blob> {
-        let key = (name.clone(), *digest);
-        if let Some(size) = self.held.get(&key) {
-            return Ok(Blob { digest: *digest, size });
-        }
         if !self.has(name, digest).await? {
             return Err(unknown(name, digest));
+        }
+        if let Some(size) = self.held.get(&(name.clone(), *digest)) {
+            return Ok(Blob { digest: *digest, size });
         }
         let size = self.grant_and_look(name, digest, by).await?.ok_or_else(|| unknown(name, digest))?;
         Ok(Blob { digest: *digest, size })

@@ -29,6 +29,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use moka::sync::Cache;
 
+use self::{blobs::RightHit, cache::Recent, manifests::TagHit, places::Place, session::Session};
 pub use self::{
     blobs::{Blob, BlobStream},
     error::{Error, Result},
@@ -38,7 +39,6 @@ pub use self::{
     session::UploadStatus,
     uploads::Chunk,
 };
-use self::{cache::Recent, manifests::TagHit, places::Place, session::Session};
 use crate::{
     action::UploadId,
     oci::{Descriptor, Digest, Name, Tag},
@@ -115,7 +115,7 @@ pub struct Registry {
     /// Where a digest's bytes were found; looked up afresh when they turn out to be gone.
     places: Cache<Digest, Arc<Place>>,
     /// That a repository has a digest.
-    rights: Recent<(Name, Digest), ()>,
+    rights: Recent<(Name, Digest), RightHit>,
     /// Versions of manifests by key; they never change.
     versions: Cache<String, Arc<StoredManifest>>,
     /// The newest version of a manifest that stands.

@@ -148,7 +148,8 @@ impl Registry {
         let mut writer = self.store.writer(segment.key(&id), Some(place.size));
         for from in &place.segments {
             // gone is an answer; a store that cannot say is an error
-            let gone = |error: StorageError| if error.kind == FaultKind::Damaged { Ok(None) } else { Err(error.into()) };
+            let gone =
+                |error: StorageError| if error.kind == FaultKind::Damaged { Ok(None) } else { Err(error.into()) };
             let mut stream = match self.store.read(&from.key(&place.id), 0..from.size).await {
                 Ok(stream) => stream,
                 Err(error) => return gone(error),
