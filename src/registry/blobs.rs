@@ -169,6 +169,13 @@ impl Registry {
             VerifyPulls::None => false,
             VerifyPulls::OneIn(n) => self.pulls.fetch_add(1, Ordering::Relaxed).is_multiple_of(n.max(1)),
         };
+        let (places, digest) = (self.places.clone(), blob.digest);
+        let stream: BlobStream = Box::pin(stream.inspect_err(move |error| {
+            // the next pull looks which copy is whole, instead of failing at the same place
+            if error.kind == FaultKind::Damaged {
+                places.invalidate(&digest);
+            }
+        }));
         Ok(if whole && selected { self.verified(stream, place, blob.digest) } else { stream })
     }
 
