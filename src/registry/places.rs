@@ -37,6 +37,16 @@ pub(super) struct Place {
     pub(super) segments: Vec<Segment>,
 }
 
+/// About how much memory a segment takes.
+pub(super) const SEGMENT_WEIGHT: usize = 80;
+
+impl Place {
+    /// About how much memory it takes.
+    pub(super) fn weight(&self) -> usize {
+        200 + self.segments.len() * SEGMENT_WEIGHT
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct PlaceFact {
     size: u64,
