@@ -157,17 +157,15 @@ impl RequestBody {
         slot.release();
         clock.stop();
         let stream = futures::stream::unfold(Some((self.timed(), slot, clock, transfer)), async |state| {
-            let (mut frames, slot, clock, transfer) = state?;
+            let (mut frames, slot, clock, transfer): (TimedFrames, Slot, Clock, Transfer) = state?;
             if let Some(frame) = frames.next().await {
                 return Some((frame, Some((frames, slot, clock, transfer))));
             }
-            drop(transfer);
             clock.start();
-            // what follows the body is work again
-            match slot.retake().await {
-                Ok(()) => None,
-                Err(failure) => Some((Err(BodyError(failure.to_string())), None)),
-            }
+            // what follows the body is work again; a body that was gathered is memory, so until then it stays a transfer
+            slot.retake().await;
+            drop(transfer);
+            None
         });
         Ok(Box::pin(stream))
     }
