@@ -215,7 +215,8 @@ impl RequestBody {
     }
 
     fn timed(self) -> TimedFrames {
-        TimedFrames { sleep: Box::pin(tokio::time::sleep(self.silence)), armed: true, body: self }
+        // armed when the client is first waited for: what the store took before is not the client's silence
+        TimedFrames { sleep: Box::pin(tokio::time::sleep(self.silence)), armed: false, body: self }
     }
 }
 
