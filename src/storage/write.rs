@@ -53,12 +53,16 @@ impl ObjectWriter {
             self.send().await?;
         }
         if let Some(mut writer) = self.sent().await? {
-            let store = self.store.clone();
-            let closed = store.observe("put", &self.key, async { writer.close().await.map(|_| ()) }).await;
-            if closed.is_err() {
-                abort(*writer).await;
-            }
-            return closed;
+            let (store, key) = (self.store.clone(), self.key.clone());
+            // on its own: a request that is dropped here must not leave a multipart upload behind
+            let closing = tokio::spawn(async move {
+                let closed = store.observe("put", &key, async { writer.close().await.map(|_| ()) }).await;
+                if closed.is_err() {
+                    abort(*writer).await;
+                }
+                closed
+            });
+            return closing.await.unwrap_or_else(|_| Err(self.broken_off()));
         }
         Ok(())
     }
@@ -86,8 +90,7 @@ impl ObjectWriter {
         let Some(sending) = self.sending.as_mut() else { return Ok(None) };
         let joined = sending.await;
         self.sending = None;
-        let (writer, result) = joined
-            .map_err(|_| self.failed(opendal::Error::new(opendal::ErrorKind::Unexpected, "writing was broken off")))?;
+        let (writer, result) = joined.map_err(|_| self.broken_off())?;
         match result {
             Ok(()) => Ok(Some(writer)),
             Err(error) => {
@@ -95,6 +98,10 @@ impl ObjectWriter {
                 Err(self.failed(error))
             }
         }
+    }
+
+    fn broken_off(&self) -> StorageError {
+        self.failed(opendal::Error::new(opendal::ErrorKind::Unexpected, "writing was broken off"))
     }
 
     fn failed(&self, error: opendal::Error) -> StorageError {
