@@ -34,13 +34,18 @@ impl World {
 
     /// A server, as another process would be one.
     fn server(&self, cache_ttl: Duration) -> Registry {
-        let options = Options {
+        self.server_with(|options| options.cache_ttl = cache_ttl)
+    }
+
+    fn server_with(&self, change: impl FnOnce(&mut Options)) -> Registry {
+        let mut options = Options {
             lease: Duration::from_secs(86_400),
-            cache_ttl,
+            cache_ttl: Duration::ZERO,
             max_blob_size: 1 << 30,
             allow_missing_references: false,
             verify_pulls: VerifyPulls::None,
         };
+        change(&mut options);
         Registry::new(Store::over(self.operator(), None, Metrics::new()), options, Metrics::new())
     }
 
@@ -166,6 +171,32 @@ async fn bytes_that_are_lost_in_the_middle_are_looked_up_afresh_the_next_time() 
     let first = read().await;
     assert!(first.is_err(), "what is short is broken off: {first:?}");
     assert_eq!(read().await.unwrap().concat(), b"first second");
+}
+
+fn index(child: &Digest, size: usize) -> Bytes {
+    let child = format!(r#"{{"mediaType":"{}","size":{size},"digest":"{child}"}}"#, MediaType::OCI_MANIFEST);
+    format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{child}]}}"#, MediaType::OCI_INDEX).into()
+}
+
+#[tokio::test]
+async fn an_index_keeps_its_children_and_brings_none_back() {
+    let world = World::new();
+    let server = world.server(Duration::ZERO);
+    let config = push(&server, b"{}").await;
+    let bytes = image(&config, 2, "");
+    let child = put(&server, &bytes).await.unwrap();
+    let parent = put(&server, &index(&child, bytes.len())).await.unwrap();
+    let by = By::default();
+    let delete = server.delete_manifest(&name(), &child, &by).await;
+    assert!(matches!(delete, Err(Error::Needed { .. })), "{delete:?}");
+    server.delete_manifest(&name(), &parent, &by).await.unwrap();
+    server.delete_manifest(&name(), &child, &by).await.unwrap();
+    let again = put(&server, &index(&child, bytes.len())).await;
+    assert!(matches!(again, Err(Error::Missing { .. })), "{again:?}");
+    let lenient = world.server_with(|options| options.allow_missing_references = true);
+    put(&lenient, &index(&child, bytes.len())).await.unwrap();
+    let gone = server.manifest(&name(), &Reference::Digest(child)).await;
+    assert!(matches!(gone, Err(Error::ManifestUnknown { .. })), "{gone:?}");
 }
 
 #[tokio::test]
