@@ -19,7 +19,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::Sleep};
 
 use super::{
     clock::Clock,
-    failure::{Busy, Failure},
+    failure::Failure,
     limits::{Limits, Slot},
     record::Record,
 };
@@ -159,14 +159,15 @@ impl RequestBody {
         slot.release();
         clock.stop();
         let stream = futures::stream::unfold(Some((self.timed(), slot, clock, transfer)), async |state| {
-            let (mut frames, slot, clock, transfer) = state?;
+            let (mut frames, slot, clock, transfer): (TimedFrames, Slot, Clock, Transfer) = state?;
             if let Some(frame) = frames.next().await {
                 return Some((frame, Some((frames, slot, clock, transfer))));
             }
-            drop(transfer);
             clock.start();
-            // what follows the body is work again
-            if slot.retake().await.is_ok() { None } else { Some((Err(BodyError::Busy), None)) }
+            // what follows the body is work again; a body that was gathered is memory, so until then it stays a transfer
+            slot.retake().await;
+            drop(transfer);
+            None
         });
         Ok(Box::pin(stream))
     }
@@ -186,12 +187,9 @@ impl RequestBody {
         let mut chunks = self.into_stream(limits, slot, clock)?;
         let mut whole = bytes::BytesMut::new();
         while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|error| match error {
-                BodyError::Busy => Failure::from(Busy),
-                BodyError::Broken(_) => {
-                    let message = format!("the manifest did not come to its end: {error}");
-                    Failure::new(StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid, message)
-                }
+            let chunk = chunk.map_err(|error| {
+                let message = format!("the manifest did not come to its end: {error}");
+                Failure::new(StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid, message)
             })?;
             if (whole.len() + chunk.len()) as u64 > limit {
                 return Err(too_large().into());
@@ -222,7 +220,8 @@ impl RequestBody {
     }
 
     fn timed(self) -> TimedFrames {
-        TimedFrames { sleep: Box::pin(tokio::time::sleep(self.silence)), armed: true, body: self }
+        // armed when the client is first waited for: what the store took before is not the client's silence
+        TimedFrames { sleep: Box::pin(tokio::time::sleep(self.silence)), armed: false, body: self }
     }
 }
 
@@ -250,7 +249,7 @@ impl Stream for TimedFrames {
                     self.body.received.fetch_add(data.len() as u64, Ordering::Relaxed);
                     return Poll::Ready(Some(Ok(data)));
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(BodyError::Broken(error.to_string())))),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(BodyError(error.to_string())))),
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {}
             }
@@ -261,7 +260,7 @@ impl Stream for TimedFrames {
             }
             ready!(self.sleep.as_mut().poll(context));
             let seconds = self.body.silence.as_secs();
-            return Poll::Ready(Some(Err(BodyError::Broken(format!("nothing came for {seconds} seconds")))));
+            return Poll::Ready(Some(Err(BodyError(format!("nothing came for {seconds} seconds")))));
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     action::ActionError,
     oci::{ErrorCode, Name, error_code::ErrorCode as Code},
     policy::Refusal,
-    registry::{BodyError, Error},
+    registry::Error,
     storage::FaultKind,
 };
 
@@ -158,7 +158,7 @@ impl From<Error> for Failure {
             Error::SizeMismatch { .. } => (StatusCode::BAD_REQUEST, Code::SizeInvalid),
             Error::TooLarge { what: "manifest", .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::ManifestInvalid),
             Error::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
-            Error::Body(BodyError::Broken(_)) => (StatusCode::BAD_REQUEST, Code::BlobUploadInvalid),
+            Error::Body(_) => (StatusCode::BAD_REQUEST, Code::BlobUploadInvalid),
             Error::ManifestInvalid(_) | Error::DescriptorSize { .. } => {
                 (StatusCode::BAD_REQUEST, Code::ManifestInvalid)
             }
@@ -166,7 +166,6 @@ impl From<Error> for Failure {
             Error::Needed { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
             Error::TooSlow => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
             Error::Storage(error) => return storage(error),
-            Error::Body(BodyError::Busy) => return Busy.into(),
         };
         let failure = Self::new(status, code, error.to_string());
         match error {

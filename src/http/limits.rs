@@ -100,10 +100,11 @@ impl Slot {
         self.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Takes a slot again, to go on.
-    pub(super) async fn retake(&self) -> Result<(), Failure> {
-        let permit = self.limits.permit().await?;
-        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
-        Ok(())
+    /// Takes a slot again, to go on. It is not turned away any more: its bytes are here, its number is bounded by the
+    /// transfers, and its clock runs, which answers 503 in the end.
+    pub(super) async fn retake(&self) {
+        // never closed; without a permit it would go on uncounted
+        let permit = Arc::clone(&self.limits.slots).acquire_owned().await.ok();
+        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = permit;
     }
 }

@@ -1,11 +1,18 @@
 //! Blobs: who has them, reading, mounting, deleting.
 
-use std::{collections::BTreeSet, ops::Range, pin::Pin, sync::Arc, sync::atomic::Ordering};
+use std::{
+    collections::{BTreeSet, HashSet},
+    ops::Range,
+    pin::Pin,
+    sync::Arc,
+    sync::atomic::Ordering,
+    time::Instant,
+};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
-use super::{By, Error, Registry, Result, VerifyPulls, places::Place};
+use super::{By, Error, Registry, Result, VerifyPulls, cache::Ticket, places::Place};
 use crate::{
     oci::{Digest, Hasher, Name},
     storage::{self, FaultKind, StorageError, layout, layout::Right},
@@ -20,37 +27,59 @@ pub struct Blob {
     pub size: u64,
 }
 
+/// What gave a repository a digest when that was last looked at.
+#[derive(Clone, Copy)]
+pub(super) enum RightHit {
+    /// A grant.
+    Grant,
+    /// A pin of a manifest that stood; the ticket goes stale when this process changes that manifest.
+    Pin(Digest, Ticket),
+}
+
 /// The bytes of a blob; an error in it means that the transfer must be broken off, not ended.
 pub type BlobStream = Pin<Box<dyn Stream<Item = std::result::Result<Bytes, StorageError>> + Send>>;
 
 impl Registry {
     /// Whether the repository has the digest: by a grant, or by a pin of a manifest that stands there.
     pub(super) async fn has(&self, name: &Name, digest: &Digest) -> Result<bool> {
+        // not from `held`: that says that bytes are there, while another server may have taken the right away since
         let key = (name.clone(), *digest);
-        if self.rights.get(&key).is_some() {
-            return Ok(true);
-        }
-        let ticket = self.rights.ticket(&key);
-        let mut manifests = BTreeSet::new();
-        for entry in self.store.list_all(&layout::rights(digest, name)).await? {
-            match layout::right(&entry.key) {
-                Some(Right::Grant) => {
-                    self.rights.remember(key, ticket, ());
-                    return Ok(true);
-                }
-                Some(Right::Pin(manifest)) => {
-                    manifests.insert(manifest);
-                }
-                None => {}
-            }
-        }
-        for manifest in manifests {
-            if self.standing(name, &manifest).await?.is_some() {
-                self.rights.remember(key, ticket, ());
+        match self.rights.get(&key) {
+            Some(RightHit::Grant) => return Ok(true),
+            Some(RightHit::Pin(manifest, ticket)) if self.standing.ticket(&(name.clone(), manifest)) == ticket => {
                 return Ok(true);
             }
+            _ => {}
         }
-        Ok(false)
+        let ticket = self.rights.ticket(&key);
+        let mut asked = HashSet::new();
+        let mut after = None;
+        // grants come first, and one is enough; pins may be many
+        let mut limit = 4;
+        loop {
+            let listed = self.store.list(&layout::rights(digest, name), after.as_deref(), limit).await?;
+            for entry in &listed {
+                match layout::right(&entry.key) {
+                    Some(Right::Grant) => {
+                        self.rights.remember(key, ticket, RightHit::Grant);
+                        return Ok(true);
+                    }
+                    Some(Right::Pin(manifest)) if asked.insert(manifest) => {
+                        let of_manifest = self.standing.ticket(&(name.clone(), manifest));
+                        if self.standing(name, &manifest).await?.is_some() {
+                            self.rights.remember(key, ticket, RightHit::Pin(manifest, of_manifest));
+                            return Ok(true);
+                        }
+                    }
+                    Some(Right::Pin(_)) | None => {}
+                }
+            }
+            if listed.len() < limit {
+                return Ok(false);
+            }
+            after = listed.into_iter().next_back().map(|entry| entry.key);
+            limit = 1000;
+        }
     }
 
     /// The blob, for one who reads: nothing is written.
@@ -77,10 +106,17 @@ impl Registry {
 
     /// Gives `name` the digest if its bytes can be relied on; its size then.
     async fn grant_and_look(&self, name: &Name, digest: &Digest, by: &By) -> Result<Option<u64>> {
-        self.grant(name, digest, by).await?;
-        let Some(place) = self.look(digest).await?.sound else { return Ok(None) };
-        self.held.insert((name.clone(), *digest), place.size);
-        Ok(Some(place.size))
+        // one that took long is made again: its grant may be gone by now
+        for _ in 0..2 {
+            let began = Instant::now();
+            self.grant(name, digest, by).await?;
+            let Some(place) = self.look(digest).await?.sound else { return Ok(None) };
+            if !self.was_slow(began) {
+                self.held.insert((name.clone(), *digest), place.size);
+                return Ok(Some(place.size));
+            }
+        }
+        Err(Error::TooSlow)
     }
 
     /// Gives `name` a blob that another repository has: `from`, or any for which `may_pull` says yes. Nothing where
@@ -141,6 +177,13 @@ impl Registry {
             VerifyPulls::None => false,
             VerifyPulls::OneIn(n) => self.pulls.fetch_add(1, Ordering::Relaxed).is_multiple_of(n.max(1)),
         };
+        let (places, digest) = (self.places.clone(), blob.digest);
+        let stream: BlobStream = Box::pin(stream.inspect_err(move |error| {
+            // the next pull looks which copy is whole, instead of failing at the same place
+            if error.kind == FaultKind::Damaged {
+                places.invalidate(&digest);
+            }
+        }));
         Ok(if whole && selected { self.verified(stream, place, blob.digest) } else { stream })
     }
 

@@ -28,11 +28,13 @@ pub(super) struct Recent<K, V> {
 pub(super) struct Ticket(u64);
 
 impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Recent<K, V> {
-    pub(super) fn new(capacity: u64, time_to_live: Duration) -> Self {
+    /// A memory of answers that together weigh at most `capacity`.
+    pub(super) fn new(capacity: u64, time_to_live: Duration, weigh: fn(&V) -> u32) -> Self {
         let hasher = foldhash::fast::RandomState::default();
         Self {
             cache: Cache::builder()
                 .max_capacity(capacity)
+                .weigher(move |_, (_, value): &(u64, V)| weigh(value))
                 .time_to_live(time_to_live.max(Duration::from_millis(1)))
                 .build_with_hasher(hasher.clone()),
             generations: (0..GENERATIONS).map(|_| AtomicU64::new(0)).collect(),
@@ -77,7 +79,7 @@ mod tests {
 
     #[test]
     fn an_answer_read_before_a_write_is_never_given_after_it() {
-        let recent = Recent::new(10, Duration::from_mins(1));
+        let recent = Recent::new(10, Duration::from_mins(1), |_| 1);
         let ticket = recent.ticket(&"tag");
         recent.forget(&"tag"); // a writer comes between the question and its answer
         recent.remember("tag", ticket, 1);
@@ -89,7 +91,7 @@ mod tests {
 
     #[test]
     fn no_time_to_live_means_no_memory() {
-        let recent = Recent::new(10, Duration::ZERO);
+        let recent = Recent::new(10, Duration::ZERO, |_| 1);
         let ticket = recent.ticket(&1);
         recent.remember(1, ticket, 1);
         assert_eq!(recent.get(&1), None);

@@ -37,8 +37,11 @@ impl Registry {
         let wanted = page.n.unwrap_or(MAX_PAGE).min(MAX_PAGE);
         let mut names: Vec<Name> = Vec::new();
         let mut after = page.last.as_ref().map(layout::after_catalog);
+        // where many are not visible, ever more at once
+        let mut least = 0;
         while wanted > 0 && names.len() <= wanted {
-            let limit = (wanted + 1 - names.len()).min(KEYS);
+            let limit = (wanted + 1 - names.len()).max(least).min(KEYS);
+            least = 4 * limit;
             let listed = self.store.list(layout::CATALOG, after.as_deref(), limit).await?;
             let full = listed.len() == limit;
             after = listed.last().map(|entry| entry.key.clone());

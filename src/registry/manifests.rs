@@ -28,7 +28,7 @@ pub struct StoredManifest {
 /// What a tag was found to mean, and the ticket that goes stale when this process changes that manifest.
 #[derive(Clone)]
 pub(super) struct TagHit {
-    manifest: Arc<StoredManifest>,
+    pub(super) manifest: Arc<StoredManifest>,
     ticket: Ticket,
 }
 

@@ -29,6 +29,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use moka::sync::Cache;
 
+use self::{blobs::RightHit, cache::Recent, manifests::TagHit, places::Place, session::Session};
 pub use self::{
     blobs::{Blob, BlobStream},
     error::{Error, Result},
@@ -38,7 +39,6 @@ pub use self::{
     session::UploadStatus,
     uploads::Chunk,
 };
-use self::{cache::Recent, manifests::TagHit, places::Place, session::Session};
 use crate::{
     action::UploadId,
     oci::{Descriptor, Digest, Name, Tag},
@@ -87,14 +87,8 @@ pub type Body = Pin<Box<dyn Stream<Item = std::result::Result<Bytes, BodyError>>
 
 /// A body that did not come to its end.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum BodyError {
-    /// The client broke off, or fell silent.
-    #[error("{0}")]
-    Broken(String),
-    /// It came, but there is no room now to go on with it.
-    #[error("the registry has more requests than it answers at once")]
-    Busy,
-}
+#[error("{0}")]
+pub struct BodyError(pub String);
 
 /// A page of names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +115,7 @@ pub struct Registry {
     /// Where a digest's bytes were found; looked up afresh when they turn out to be gone.
     places: Cache<Digest, Arc<Place>>,
     /// That a repository has a digest.
-    rights: Recent<(Name, Digest), ()>,
+    rights: Recent<(Name, Digest), RightHit>,
     /// Versions of manifests by key; they never change.
     versions: Cache<String, Arc<StoredManifest>>,
     /// The newest version of a manifest that stands.
@@ -141,6 +135,16 @@ pub struct Registry {
 
 /// Bytes of manifests, and so about of memory, that are remembered.
 const MANIFEST_CACHE: u64 = 32 * 1024 * 1024;
+/// About as many bytes of memory for descriptors of referrers, each of which may be as large as a manifest.
+const DESCRIPTOR_CACHE: u64 = 16 * 1024 * 1024;
+/// As much for where bytes are, which grows with the chunks of an upload.
+const PLACE_CACHE: u64 = 32 * 1024 * 1024;
+/// As much for uploads under way.
+const SESSION_CACHE: u64 = 32 * 1024 * 1024;
+
+fn weigh(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
 
 impl Registry {
     /// A registry over `store`.
@@ -152,20 +156,31 @@ impl Registry {
             store,
             metrics,
             held: Cache::builder().max_capacity(100_000).time_to_live(half).build(),
-            place_facts: Cache::new(50_000),
-            places: Cache::new(50_000),
-            rights: Recent::new(100_000, ttl),
+            place_facts: Cache::builder()
+                .max_capacity(PLACE_CACHE)
+                .weigher(|key: &String, place: &Arc<Place>| weigh(key.len() + place.weight()))
+                .build(),
+            places: Cache::builder()
+                .max_capacity(PLACE_CACHE)
+                .weigher(|_, place: &Arc<Place>| weigh(place.weight()))
+                .build(),
+            rights: Recent::new(100_000, ttl, |_| 1),
             versions: Cache::builder()
                 .max_capacity(MANIFEST_CACHE)
-                .weigher(|key: &String, stored: &Arc<StoredManifest>| {
-                    u32::try_from(key.len() + stored.bytes.len() + 200).unwrap_or(u32::MAX)
-                })
+                .weigher(|key: &String, stored: &Arc<StoredManifest>| weigh(key.len() + stored.bytes.len() + 200))
                 .build(),
-            standing: Recent::new(20_000, ttl),
-            tags: Recent::new(20_000, ttl),
-            descriptors: Cache::new(10_000),
+            standing: Recent::new(MANIFEST_CACHE, ttl, |stored: &Arc<StoredManifest>| weigh(stored.bytes.len() + 400)),
+            tags: Recent::new(MANIFEST_CACHE, ttl, |hit: &TagHit| weigh(hit.manifest.bytes.len() + 400)),
+            descriptors: Cache::builder()
+                .max_capacity(DESCRIPTOR_CACHE)
+                .weigher(|key: &String, descriptor: &Arc<Descriptor>| weigh(key.len() + referrers::weight(descriptor)))
+                .build(),
             catalogued: Cache::builder().max_capacity(100_000).time_to_live(half).build(),
-            sessions: Cache::builder().max_capacity(10_000).time_to_live(half).build(),
+            sessions: Cache::builder()
+                .max_capacity(SESSION_CACHE)
+                .weigher(|_, session: &Arc<Session>| weigh(600 + session.state.segments.len() * places::SEGMENT_WEIGHT))
+                .time_to_live(half)
+                .build(),
             rotten: Cache::new(100_000),
             pulls: 0.into(),
             options,

@@ -9,7 +9,7 @@ use super::{By, Registry, Result, json, now_ms};
 use crate::{
     action::UploadId,
     oci::Digest,
-    storage::{Entry, StorageError, layout},
+    storage::{Entry, FaultKind, StorageError, layout},
 };
 
 /// One object of an upload's bytes.
@@ -35,6 +35,16 @@ pub(super) struct Place {
     pub(super) id: UploadId,
     pub(super) size: u64,
     pub(super) segments: Vec<Segment>,
+}
+
+/// About how much memory a segment takes.
+pub(super) const SEGMENT_WEIGHT: usize = 80;
+
+impl Place {
+    /// About how much memory it takes.
+    pub(super) fn weight(&self) -> usize {
+        200 + self.segments.len() * SEGMENT_WEIGHT
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -107,9 +117,11 @@ impl Registry {
         let marked = seen.iter().any(|entry| layout::is_mark(&place.id, &entry.key));
         // a directory is not read at one moment: the bytes must be seen after the marks were
         let seen = if self.store.ordered_listings() || marked { seen } else { self.store.list_all(&prefix).await? };
+        // a listing is in the order of its keys; an upload of 10,000 chunks must not cost their square
         let whole = place.segments.iter().all(|segment| {
             let key = segment.key(&place.id);
-            seen.iter().any(|entry| entry.key == key && entry.size == segment.size)
+            let found = seen.binary_search_by(|entry| entry.key.as_str().cmp(&key));
+            found.is_ok_and(|at| seen[at].size == segment.size)
         });
         Ok(if !whole {
             Bytes::Missing
@@ -145,10 +157,18 @@ impl Registry {
         }
         let mut writer = self.store.writer(segment.key(&id), Some(place.size));
         for from in &place.segments {
-            let Ok(mut stream) = self.store.read(&from.key(&place.id), 0..from.size).await else { return Ok(None) };
+            // gone is an answer; a store that cannot say is an error
+            let gone =
+                |error: StorageError| if error.kind == FaultKind::Damaged { Ok(None) } else { Err(error.into()) };
+            let mut stream = match self.store.read(&from.key(&place.id), 0..from.size).await {
+                Ok(stream) => stream,
+                Err(error) => return gone(error),
+            };
             while let Some(chunk) = stream.next().await {
-                let Ok(chunk) = chunk else { return Ok(None) };
-                writer.write(chunk).await?;
+                match chunk {
+                    Ok(chunk) => writer.write(chunk).await?,
+                    Err(error) => return gone(error),
+                }
             }
         }
         writer.close().await?;

@@ -2,7 +2,10 @@
 //!
 //! A crash anywhere leaves garbage for scrub, never a tag that cannot be pulled.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
 
 use bytes::Bytes;
 
@@ -73,25 +76,22 @@ impl Registry {
     ) -> Result<()> {
         let attempt = layout::attempt();
         let mut missing = self.pin_blobs(name, manifest, &digest, &attempt, by).await?;
-        let children = manifest.children.iter().map(|child| self.renew_child(name, child, &digest, &attempt, by));
-        missing.extend(several(children.collect()).await?.into_iter().flatten());
-        if !missing.is_empty() && !self.options.allow_missing_references {
-            // in the order in which the manifest names them
-            let order: HashMap<Digest, usize> =
-                manifest.blobs.iter().chain(&manifest.children).enumerate().map(|(at, it)| (it.digest, at)).collect();
-            missing.sort_by_key(|digest| order.get(digest).copied());
-            return Err(Error::Missing { name: name.clone(), missing });
-        }
+        let children = manifest.children.iter().map(|child| self.need_child(name, child, &digest, &attempt, by));
+        let absent: HashSet<Digest> = several(children.collect()).await?.into_iter().flatten().collect();
+        missing.extend(&absent);
+        self.refuse_missing(name, manifest, missing)?;
         self.catalogue(name, by).await?;
         let newest = self.newest_version(name, &digest).await?;
         let ordinal = Ordinal::after(newest.map(|(_, version)| version.ordinal), now_ms());
         let size = bytes.len() as u64;
         let stored = StoredManifest::new(digest, manifest.media_type.clone(), bytes, ordinal);
         self.put_version(name, manifest, stored, &attempt, by).await?;
-        if let Some(subject) = &manifest.subject {
-            let key = layout::referrer_version(name, subject, &digest, ordinal, true, &attempt);
-            self.store.put(&key, json(&manifest.as_referrer(digest, size))).await?;
-        }
+        self.put_referrer(name, manifest, digest, size, ordinal, &attempt).await?;
+        // after the index stands: a delete of a child that did not see it standing meets a version that it did not see
+        let here = manifest.children.iter().filter(|child| !absent.contains(&child.digest));
+        let children = here.map(|child| self.renew_child(name, child, &attempt, by));
+        let missing = several(children.collect()).await?.into_iter().flatten().collect();
+        self.refuse_missing(name, manifest, missing)?;
         several(tags.iter().map(|tag| self.put_tag(name, tag, digest, ordinal, by)).collect()).await?;
         Ok(())
     }
@@ -148,9 +148,34 @@ impl Registry {
         }
     }
 
-    /// Says that index `parent` needs a manifest, then writes a new version of that, so that a scrub about to retire
-    /// it loses; returns its digest where it does not stand.
-    async fn renew_child(
+    /// An error where anything is missing, unless that is allowed; in the order in which the manifest names it.
+    fn refuse_missing(&self, name: &Name, manifest: &Manifest, mut missing: Vec<Digest>) -> Result<()> {
+        if missing.is_empty() || self.options.allow_missing_references {
+            return Ok(());
+        }
+        let order: HashMap<Digest, usize> =
+            manifest.blobs.iter().chain(&manifest.children).enumerate().map(|(at, it)| (it.digest, at)).collect();
+        missing.sort_by_key(|digest| order.get(digest).copied());
+        Err(Error::Missing { name: name.clone(), missing })
+    }
+
+    /// Lists a version of a manifest among the referrers of its subject, if it has one.
+    async fn put_referrer(
+        &self,
+        name: &Name,
+        manifest: &Manifest,
+        digest: Digest,
+        size: u64,
+        ordinal: Ordinal,
+        attempt: &str,
+    ) -> Result<()> {
+        let Some(subject) = &manifest.subject else { return Ok(()) };
+        let key = layout::referrer_version(name, subject, &digest, ordinal, true, attempt);
+        Ok(self.store.put(&key, json(&manifest.as_referrer(digest, size))).await?)
+    }
+
+    /// Says that index `parent` needs a manifest, then looks whether it stands; returns its digest where it does not.
+    async fn need_child(
         &self,
         name: &Name,
         child: &Descriptor,
@@ -159,19 +184,31 @@ impl Registry {
         by: &By,
     ) -> Result<Option<Digest>> {
         self.store.put(&layout::kid(name, &child.digest, parent, attempt), super::fact(by)).await?;
-        let Some((key, version)) = self.newest_version(name, &child.digest).await?.filter(|(_, version)| version.there)
-        else {
-            return Ok(Some(child.digest));
-        };
-        let Some(stored) = self.version(&child.digest, &key).await? else { return Ok(Some(child.digest)) };
+        let Some(stored) = self.standing_afresh(name, &child.digest).await? else { return Ok(Some(child.digest)) };
         let size = stored.bytes.len() as u64;
         if size != child.size {
             return Err(Error::DescriptorSize { digest: child.digest, said: child.size, found: size });
         }
-        let manifest = Manifest::parse(Some(&stored.media_type), &stored.bytes)?;
-        let ordinal = Ordinal::after(Some(version.ordinal), 0);
-        let renewed = StoredManifest::new(child.digest, stored.media_type.clone(), stored.bytes.clone(), ordinal);
-        self.put_version(name, &manifest, renewed, attempt, by).await?;
         Ok(None)
+    }
+
+    /// Writes a new version of an index's child, so that a scrub about to retire it, or a delete that did not see the
+    /// index, loses; returns its digest where there is nothing left to write.
+    async fn renew_child(&self, name: &Name, child: &Descriptor, attempt: &str, by: &By) -> Result<Option<Digest>> {
+        // a few: the newest may say that it is gone, since a moment ago
+        const LOOK: usize = 8;
+        let listed = self.store.list(&layout::manifest(name, &child.digest), None, LOOK).await?;
+        let newest = listed.first().and_then(|entry| layout::version(&entry.key)).map(|version| version.ordinal);
+        for entry in listed.iter().filter(|entry| layout::version(&entry.key).is_some_and(|version| version.there)) {
+            let Some(stored) = self.version(&child.digest, &entry.key).await? else { continue };
+            let manifest = Manifest::parse(Some(&stored.media_type), &stored.bytes)?;
+            let ordinal = Ordinal::after(newest, now_ms());
+            let size = stored.bytes.len() as u64;
+            let renewed = StoredManifest::new(child.digest, stored.media_type.clone(), stored.bytes.clone(), ordinal);
+            self.put_version(name, &manifest, renewed, attempt, by).await?;
+            self.put_referrer(name, &manifest, child.digest, size, ordinal, attempt).await?;
+            return Ok(None);
+        }
+        Ok(Some(child.digest))
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Registry, Result, several};
+use futures::{StreamExt as _, stream};
+
+use super::{AT_A_TIME, Registry, Result};
 use crate::{
     action::Page,
     oci::{Descriptor, Digest, Name},
@@ -53,8 +55,11 @@ impl Registry {
                     newest.push(entry.key);
                 }
             }
-            let descriptors = several(newest.iter().map(|key| self.descriptor(key)).collect()).await?;
-            for (descriptor, size) in descriptors.into_iter().flatten() {
+            // no more at a time than a few: each may be as large as a manifest
+            let asked: Vec<_> = newest.iter().map(|key| self.descriptor(key)).collect();
+            let mut descriptors = stream::iter(asked).buffered(AT_A_TIME);
+            while let Some(next) = descriptors.next().await {
+                let Some((descriptor, size)) = next? else { continue };
                 if artifact_type.is_some_and(|wanted| descriptor.artifact_type.as_deref() != Some(wanted)) {
                     continue;
                 }
@@ -74,10 +79,6 @@ impl Registry {
 
     /// A referrer's descriptor and about how many bytes it takes; nothing where its fact was freed meanwhile.
     async fn descriptor(&self, key: &str) -> Result<Option<(Arc<Descriptor>, usize)>> {
-        let weight = |descriptor: &Descriptor| {
-            let annotations = descriptor.annotations.iter().flatten();
-            400 + annotations.map(|(name, value)| name.len() + value.len() + 8).sum::<usize>()
-        };
         if let Some(descriptor) = self.descriptors.get(key) {
             let weight = weight(&descriptor);
             return Ok(Some((descriptor, weight)));
@@ -89,4 +90,11 @@ impl Registry {
         self.descriptors.insert(key.to_owned(), Arc::clone(&descriptor));
         Ok(Some((descriptor, weight)))
     }
+}
+
+/// About how many bytes a descriptor takes, in memory as in an answer.
+pub(super) fn weight(descriptor: &Descriptor) -> usize {
+    let annotations = descriptor.annotations.iter().flatten();
+    let kind = descriptor.artifact_type.as_ref().map_or(0, String::len);
+    400 + kind + annotations.map(|(name, value)| name.len() + value.len() + 8).sum::<usize>()
 }

@@ -59,8 +59,9 @@ pub(super) struct Session {
     pub(super) state: State,
     /// Nothing where a saved hash is of a form that this version does not read.
     pub(super) hasher: Option<Hasher>,
-    /// When this process wrote the state, if it did.
-    pub(super) written: Option<Instant>,
+    /// When this process last knew that scrub had not given the upload up: since then all that its state names is
+    /// there. Nothing where it does not know; what it wrote itself says nothing of the segments before.
+    pub(super) alive: Option<Instant>,
 }
 
 impl Session {
@@ -77,7 +78,7 @@ impl Session {
             end: None,
         };
         let hasher = Some(Hasher::new(algorithm));
-        Self { id: UploadId::random(), sequence: 0, state, hasher, written: None }
+        Self { id: UploadId::random(), sequence: 0, state, hasher, alive: None }
     }
 
     /// The state after this one: with a segment more, or ended, or both.
@@ -88,6 +89,10 @@ impl Session {
         next.state.segments.extend(segment);
         next.state.end = end;
         next.hasher = hasher;
+        if self.state.segments.is_empty() {
+            // all the bytes that it names are this attempt's own, and young
+            next.alive = Some(Instant::now());
+        }
         next
     }
 
@@ -105,14 +110,20 @@ impl Registry {
     pub(super) async fn write_session(&self, mut session: Session) -> Result<bool> {
         session.state.attempt = layout::attempt();
         session.state.hash = session.hasher.as_ref().map_or_else(String::new, |hasher| BASE64.encode(hasher.save()));
-        let began = Instant::now();
+        // a state renews what was alive a moment ago; it does not bring back what scrub has freed
+        let none_before = session.state.segments.is_empty();
+        session.alive = (none_before || self.known_alive(session.alive)).then(Instant::now);
         let key = layout::upload_state(&session.id, session.sequence);
         let first = self.store.create_new(&key, json(&session.state)).await?;
         if first {
-            session.written = Some(began);
             self.sessions.insert(session.id.clone(), Arc::new(session));
         }
         Ok(first)
+    }
+
+    /// Whether an upload that was alive then needs no look at its bytes now.
+    pub(super) fn known_alive(&self, alive: Option<Instant>) -> bool {
+        alive.is_some_and(|alive| alive.elapsed() < self.options.lease / 4)
     }
 
     /// The upload's session: as this process remembers it if the client speaks of that very state, otherwise as stored.
@@ -145,6 +156,6 @@ impl Registry {
         let sequence = layout::upload_sequence(id, &newest.key)
             .ok_or_else(|| StorageError::damaged("list", &newest.key, "its name is not one of the layout"))?;
         let hasher = BASE64.decode(&state.hash).ok().and_then(|saved| Hasher::restore(state.algorithm, &saved));
-        Ok(Arc::new(Session { id: id.clone(), sequence, state, hasher, written: None }))
+        Ok(Arc::new(Session { id: id.clone(), sequence, state, hasher, alive: None }))
     }
 }

@@ -80,9 +80,12 @@ impl Registry {
             return Ok(listed);
         }
         let mut after = page.last.as_ref().map(|last| layout::after_tag(name, last));
-        // one more than wanted tells whether there is a next page
+        // one more than wanted tells whether there is a next page; where there are many that are gone, ever more at once
+        let mut least = 0;
         while listed.entries.len() <= wanted {
-            let (page, end) = self.page_of_tags(name, after.as_deref(), wanted + 1 - listed.entries.len()).await?;
+            let left = wanted + 1 - listed.entries.len();
+            let (page, end) = self.page_of_tags(name, after.as_deref(), left.max(least)).await?;
+            least = KEYS.min(4 * left.max(least));
             let there = page.into_iter().filter(|(_, version)| version.target.is_some());
             listed.entries.extend(there.map(|(tag, _)| tag));
             match end {

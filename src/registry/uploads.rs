@@ -135,33 +135,61 @@ impl Registry {
             }
             Some(_) => return Err(Error::UploadUnknown(upload.id.clone())),
         }
-        let received = self.receive(&session, chunk).await?;
+        let mut received = self.receive(&session, chunk).await?;
         let segment = received.segment();
-        let ended = session.next(segment.clone(), received.hasher.clone(), Some(End::Completed(*digest)));
-        let received = self.check_digest(&ended, received, digest).await?;
+        let mut session = session;
+        loop {
+            let ended = session.next(segment.clone(), received.hasher.clone(), Some(End::Completed(*digest)));
+            match self.end(name, ended, received, digest, by).await? {
+                Ended::Blob(blob) => return Ok(blob),
+                Ended::NotFirst => {}
+                // a state that is remembered may not be the newest, if another server took a chunk since
+                Ended::Mismatch(computed) => {
+                    let newest = self.session_as_stored(name, &upload.id).await?;
+                    if newest.sequence == session.sequence {
+                        return Err(mismatch(digest, computed));
+                    }
+                }
+            }
+            if let Some(segment) = &segment {
+                self.take_back(&session, segment).await;
+            }
+            let newest = self.session_as_stored(name, &upload.id).await?;
+            match newest.state.end {
+                Some(End::Completed(known)) if known == *digest => {
+                    return self.commit(name, &newest, digest, by).await;
+                }
+                Some(_) => return Err(Error::UploadUnknown(upload.id.clone())),
+                None if segment.is_some() => return Err(newest.out_of_order()),
+                // there are no bytes to put in order
+                None => {
+                    received = Received { hasher: newest.hasher.clone(), bytes: None };
+                    session = newest;
+                }
+            }
+        }
+    }
+
+    /// Ends a session, if its bytes are `digest` and nobody else wrote its next state.
+    async fn end(&self, name: &Name, ended: Session, received: Received, digest: &Digest, by: &By) -> Result<Ended> {
+        let received = match self.check_digest(&ended, received, digest).await? {
+            Ok(received) => received,
+            Err(computed) => return Ok(Ended::Mismatch(computed)),
+        };
         let began = Instant::now();
         let (closed, granted) = tokio::join!(received.close(), self.grant(name, digest, by));
         closed?;
         granted?;
         // the session ends when its bytes are durable: until then the client can go on with it
         if !self.write_session(ended.clone()).await? {
-            if let Some(segment) = &segment {
-                self.take_back(&session, segment).await;
-            }
-            let newest = self.session_as_stored(name, &upload.id).await?;
-            return match newest.state.end {
-                Some(End::Completed(known)) if known == *digest => self.commit(name, &newest, digest, by).await,
-                Some(_) => Err(Error::UploadUnknown(upload.id.clone())),
-                None => Err(newest.out_of_order()),
-            };
+            return Ok(Ended::NotFirst);
         }
         self.metrics.upload_closed();
         // scrub can only have given up an upload that this process has not seen alive for a while
-        let alive = session.written.is_some_and(|written| written.elapsed() < self.options.lease / 4);
-        if !alive && self.look_at(&place_of(&ended)).await? != Bytes::Sound {
-            return Err(Error::UploadUnknown(upload.id.clone()));
+        if !self.known_alive(ended.alive) && self.look_at(&place_of(&ended)).await? != Bytes::Sound {
+            return Err(Error::UploadUnknown(ended.id));
         }
-        self.say_place(name, &ended, digest, by, began).await
+        self.say_place(name, &ended, digest, by, began).await.map(Ended::Blob)
     }
 
     /// Takes a blob in one request, without a session that could be gone on with.
@@ -169,7 +197,8 @@ impl Registry {
         let session = Session::begin(name, digest.algorithm(), by);
         let received = self.receive(&session, chunk).await?;
         let ended = session.next(received.segment(), received.hasher.clone(), Some(End::Completed(*digest)));
-        let received = self.check_digest(&ended, received, digest).await?;
+        let received =
+            self.check_digest(&ended, received, digest).await?.map_err(|computed| mismatch(digest, computed))?;
         let began = Instant::now();
         let (closed, granted) = tokio::join!(received.close(), self.grant(name, digest, by));
         closed?;
@@ -177,9 +206,14 @@ impl Registry {
         self.say_place(name, &ended, digest, by, began).await
     }
 
-    /// Makes sure that the bytes of `session`, the last of them just received, are `digest`; otherwise nothing is kept
-    /// of what was received.
-    async fn check_digest(&self, session: &Session, mut received: Received, digest: &Digest) -> Result<Received> {
+    /// Whether the bytes of `session`, the last of them just received, are `digest`; otherwise the digest that they have,
+    /// and nothing is kept of what was received.
+    async fn check_digest(
+        &self,
+        session: &Session,
+        mut received: Received,
+        digest: &Digest,
+    ) -> Result<std::result::Result<Received, Digest>> {
         let hasher = received.hasher.take().filter(|hasher| hasher.algorithm() == digest.algorithm());
         let computed = if let Some(hasher) = hasher {
             hasher.finish()
@@ -194,10 +228,7 @@ impl Registry {
             received = Received { hasher: None, bytes: None };
             computed
         };
-        if computed == *digest {
-            return Ok(received);
-        }
-        Err(Error::DigestMismatch { expected: Box::new(*digest), computed: Box::new(computed) })
+        Ok(if computed == *digest { Ok(received) } else { Err(computed) })
     }
 
     /// The session to go on with, if a chunk of this range can be added to it now.
@@ -278,9 +309,10 @@ impl Registry {
     }
 
     /// Says again what the bytes of an ended session are, for one whose answer was lost: whatever may have happened to
-    /// the first attempt, the bytes are looked at.
+    /// the first attempt, the bytes are looked at, after a sign of life.
     async fn commit(&self, name: &Name, session: &Session, digest: &Digest, by: &By) -> Result<Blob> {
         let began = Instant::now();
+        self.store.put(&layout::upload_alive(&session.id, &layout::attempt()), Vec::new()).await?;
         self.grant(name, digest, by).await?;
         if self.look_at(&place_of(session)).await? != Bytes::Sound {
             return Err(Error::UploadUnknown(session.id.clone()));
@@ -317,6 +349,20 @@ impl Registry {
             tracing::debug!(%error, "bytes that nothing names are left to scrub");
         }
     }
+}
+
+/// What came of ending a session.
+enum Ended {
+    /// Its bytes are a blob.
+    Blob(Blob),
+    /// Another request wrote its next state.
+    NotFirst,
+    /// Its bytes have this digest instead.
+    Mismatch(Digest),
+}
+
+fn mismatch(expected: &Digest, computed: Digest) -> Error {
+    Error::DigestMismatch { expected: Box::new(*expected), computed: Box::new(computed) }
 }
 
 /// Where the bytes of a session are.

@@ -1,6 +1,6 @@
 //! Writing an object whose bytes come one after the other: constant memory, whatever its length.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use opendal::{Buffer, Writer};
 use tokio::task::JoinHandle;
 
@@ -8,6 +8,8 @@ use super::{Result, StorageError, Store};
 
 /// Bytes gathered before they go to a backend that takes a stream as it comes, and makes its own larger blocks of them.
 const BLOCK: usize = 256 * 1024;
+/// Pieces below this are copied together: each that is kept costs its handle and the network buffer that it is part of.
+const SMALL: usize = 4096;
 /// S3 takes at most 10,000 parts; a little less leaves room for what was rounded.
 const MAX_PARTS: u64 = 9_000;
 /// Parts after which the part size doubles where the length is not known.
@@ -20,6 +22,8 @@ pub struct ObjectWriter {
     store: Store,
     key: String,
     gathered: Vec<Bytes>,
+    /// Pieces too small to be kept as they came, copied together; they belong behind `gathered`.
+    small: BytesMut,
     gathered_length: usize,
     block: usize,
     blocks: u32,
@@ -32,13 +36,27 @@ impl ObjectWriter {
             None => BLOCK,
             Some(least) => least.max(usize::try_from(length.unwrap_or(0) / MAX_PARTS + 1).unwrap_or(usize::MAX)),
         };
-        Self { store, key, gathered: Vec::new(), gathered_length: 0, block, blocks: 0, sending: None }
+        Self {
+            store,
+            key,
+            gathered: Vec::new(),
+            small: BytesMut::new(),
+            gathered_length: 0,
+            block,
+            blocks: 0,
+            sending: None,
+        }
     }
 
     /// Takes the next bytes; waits while two blocks are full.
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         self.gathered_length += bytes.len();
-        self.gathered.push(bytes);
+        if bytes.len() < SMALL {
+            self.small.extend_from_slice(&bytes);
+        } else {
+            self.flush_small();
+            self.gathered.push(bytes);
+        }
         if self.gathered_length >= self.block { self.send().await } else { Ok(()) }
     }
 
@@ -46,21 +64,37 @@ impl ObjectWriter {
     pub async fn close(mut self) -> Result<()> {
         if self.sending.is_none() {
             // it all fits into one block: one operation
-            let content: Buffer = std::mem::take(&mut self.gathered).into();
+            let content = self.take();
             return self.store.put_buffer(&self.key, content).await;
         }
         if self.gathered_length > 0 {
             self.send().await?;
         }
         if let Some(mut writer) = self.sent().await? {
-            let store = self.store.clone();
-            let closed = store.observe("put", &self.key, async { writer.close().await.map(|_| ()) }).await;
-            if closed.is_err() {
-                abort(*writer).await;
-            }
-            return closed;
+            let (store, key) = (self.store.clone(), self.key.clone());
+            // on its own: a request that is dropped here must not leave a multipart upload behind
+            let closing = tokio::spawn(async move {
+                let closed = store.observe("put", &key, async { writer.close().await.map(|_| ()) }).await;
+                if closed.is_err() {
+                    abort(*writer).await;
+                }
+                closed
+            });
+            return closing.await.unwrap_or_else(|_| Err(self.broken_off()));
         }
         Ok(())
+    }
+
+    fn flush_small(&mut self) {
+        if !self.small.is_empty() {
+            self.gathered.push(self.small.split().freeze());
+        }
+    }
+
+    fn take(&mut self) -> Buffer {
+        self.flush_small();
+        self.gathered_length = 0;
+        std::mem::take(&mut self.gathered).into()
     }
 
     async fn send(&mut self) -> Result<()> {
@@ -68,8 +102,7 @@ impl ObjectWriter {
             Some(writer) => writer,
             None => Box::new(self.store.inner.operator.writer(&self.key).await.map_err(|error| self.failed(error))?),
         };
-        let content: Buffer = std::mem::take(&mut self.gathered).into();
-        self.gathered_length = 0;
+        let content = self.take();
         self.blocks += 1;
         if self.store.inner.part_size.is_some() && self.blocks.is_multiple_of(PARTS_PER_DOUBLING) {
             self.block = self.block.saturating_mul(2);
@@ -86,8 +119,7 @@ impl ObjectWriter {
         let Some(sending) = self.sending.as_mut() else { return Ok(None) };
         let joined = sending.await;
         self.sending = None;
-        let (writer, result) = joined
-            .map_err(|_| self.failed(opendal::Error::new(opendal::ErrorKind::Unexpected, "writing was broken off")))?;
+        let (writer, result) = joined.map_err(|_| self.broken_off())?;
         match result {
             Ok(()) => Ok(Some(writer)),
             Err(error) => {
@@ -95,6 +127,10 @@ impl ObjectWriter {
                 Err(self.failed(error))
             }
         }
+    }
+
+    fn broken_off(&self) -> StorageError {
+        self.failed(opendal::Error::new(opendal::ErrorKind::Unexpected, "writing was broken off"))
     }
 
     fn failed(&self, error: opendal::Error) -> StorageError {

@@ -1,0 +1,241 @@
+//! Races between several servers on one store, and what a stranger may make one hold in memory.
+
+#![allow(missing_docs, clippy::pedantic)]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use opendal::Operator;
+use simple_registry::{
+    action::{Page, Upload},
+    oci::{Algorithm, Digest, MediaType, Name, Reference},
+    registry::{By, Chunk, Error, Options, PutManifest, Registry, VerifyPulls},
+    storage::{
+        Store,
+        disk::{self, DiskOptions},
+    },
+    telemetry::Metrics,
+};
+
+/// One store and what the tests do to it behind the servers' backs.
+struct World {
+    directory: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn operator(&self) -> Operator {
+        disk::operator(self.directory.path(), DiskOptions { durable: false, ..DiskOptions::default() }).unwrap()
+    }
+
+    /// A server, as another process would be one.
+    fn server(&self, cache_ttl: Duration) -> Registry {
+        self.server_with(|options| options.cache_ttl = cache_ttl)
+    }
+
+    fn server_with(&self, change: impl FnOnce(&mut Options)) -> Registry {
+        let mut options = Options {
+            lease: Duration::from_secs(86_400),
+            cache_ttl: Duration::ZERO,
+            max_blob_size: 1 << 30,
+            allow_missing_references: false,
+            verify_pulls: VerifyPulls::None,
+        };
+        change(&mut options);
+        Registry::new(Store::over(self.operator(), None, Metrics::new()), options, Metrics::new())
+    }
+
+    async fn keys(&self, prefix: &str) -> Vec<String> {
+        let listed = self.operator().list_with(prefix).recursive(true).await.unwrap();
+        listed.into_iter().filter(|entry| entry.metadata().is_file()).map(|entry| entry.path().to_owned()).collect()
+    }
+}
+
+fn name() -> Name {
+    "a/b".parse().unwrap()
+}
+
+fn chunk(bytes: &[u8]) -> Chunk {
+    let body = stream::iter([Ok(Bytes::copy_from_slice(bytes))]).boxed();
+    Chunk { range: None, length: Some(bytes.len() as u64), body }
+}
+
+fn sha256(bytes: &[u8]) -> Digest {
+    Digest::of(Algorithm::Sha256, bytes)
+}
+
+async fn push(server: &Registry, bytes: &[u8]) -> Digest {
+    let digest = sha256(bytes);
+    server.put_blob(&name(), &digest, chunk(bytes), &By::default()).await.unwrap();
+    digest
+}
+
+fn image(config: &Digest, size: usize, more: &str) -> Bytes {
+    let config =
+        format!(r#"{{"mediaType":"application/vnd.oci.image.config.v1+json","size":{size},"digest":"{config}"}}"#);
+    format!(r#"{{"schemaVersion":2,"mediaType":"{}","config":{config},"layers":[]{more}}}"#, MediaType::OCI_MANIFEST)
+        .into()
+}
+
+async fn put(server: &Registry, bytes: &Bytes) -> Result<Digest, Error> {
+    let digest = sha256(bytes);
+    let put =
+        PutManifest { reference: Reference::Digest(digest), tags: vec![], media_type: None, bytes: bytes.clone() };
+    server.put_manifest(&name(), &put, &By::default()).await.map(|put| put.digest)
+}
+
+#[tokio::test]
+async fn a_server_that_takes_up_another_ones_upload_looks_at_the_bytes_that_it_did_not_see_alive() {
+    let world = World::new();
+    let (one, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
+    let begun = one.start_upload(&name(), Algorithm::Sha256, &By::default()).await.unwrap();
+    let upload = |state| Upload { id: begun.id.clone(), state: Some(state) };
+    let status = one.append(&name(), &upload(begun.state), chunk(b"first ")).await.unwrap();
+    // the client was silent for longer than a lease, and scrub is freeing the upload while it comes back
+    for key in world.keys("data/").await {
+        world.operator().delete(&key).await.unwrap();
+    }
+    let outcome = match other.append(&name(), &upload(status.state), chunk(b"second")).await {
+        Ok(status) => {
+            let digest = sha256(b"first second");
+            other.complete_upload(&name(), &upload(status.state), &digest, chunk(b""), &By::default()).await.map(drop)
+        }
+        Err(error) => Err(error),
+    };
+    assert!(matches!(outcome, Err(Error::UploadUnknown(_))), "bytes that are gone were answered 201: {outcome:?}");
+}
+
+#[tokio::test]
+async fn an_old_location_at_a_server_that_remembers_it_does_not_fail_the_upload() {
+    let world = World::new();
+    let (one, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
+    let begun = one.start_upload(&name(), Algorithm::Sha256, &By::default()).await.unwrap();
+    let upload = Upload { id: begun.id, state: Some(begun.state) };
+    other.append(&name(), &upload, chunk(b"content")).await.unwrap();
+    let done = one.complete_upload(&name(), &upload, &sha256(b"content"), chunk(b""), &By::default()).await;
+    assert_eq!(done.unwrap().size, 7);
+}
+
+#[tokio::test]
+async fn a_blob_deleted_by_another_server_is_gone_here_too() {
+    let world = World::new();
+    let (one, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
+    let digest = push(&one, b"content").await;
+    other.delete_blob(&name(), &digest).await.unwrap();
+    assert!(matches!(one.blob(&name(), &digest).await, Err(Error::BlobUnknown { .. })), "read");
+    let head = one.blob_to_rely_on(&name(), &digest, &By::default()).await;
+    assert!(matches!(head, Err(Error::BlobUnknown { .. })), "told a pusher that it need not be pushed: {head:?}");
+    let manifest = put(&one, &image(&digest, 7, "")).await;
+    assert!(matches!(manifest, Err(Error::Missing { .. })), "named in a manifest: {manifest:?}");
+}
+
+#[tokio::test]
+async fn what_a_deleted_manifest_alone_gave_a_right_to_is_gone_at_once() {
+    let world = World::new();
+    let server = world.server(Duration::from_secs(60));
+    let digest = push(&server, b"content").await;
+    let manifest = put(&server, &image(&digest, 7, "")).await.unwrap();
+    // scrub has freed the grant long since, and another process serves
+    for key in world.keys("blobs/").await.iter().filter(|key| key.contains("/grant.")) {
+        world.operator().delete(key).await.unwrap();
+    }
+    let server = world.server(Duration::from_secs(60));
+    server.blob(&name(), &digest).await.unwrap();
+    server.delete_manifest(&name(), &manifest, &By::default()).await.unwrap();
+    let read = server.blob(&name(), &digest).await;
+    assert!(matches!(read, Err(Error::BlobUnknown { .. })), "read from a memory older than the deletion: {read:?}");
+}
+
+#[tokio::test]
+async fn bytes_that_are_lost_in_the_middle_are_looked_up_afresh_the_next_time() {
+    let world = World::new();
+    let server = world.server(Duration::ZERO);
+    let begun = server.start_upload(&name(), Algorithm::Sha256, &By::default()).await.unwrap();
+    let upload = |state| Upload { id: begun.id.clone(), state: Some(state) };
+    let status = server.append(&name(), &upload(begun.state), chunk(b"first ")).await.unwrap();
+    let digest = sha256(b"first second");
+    let upload = upload(status.state);
+    let done = server.complete_upload(&name(), &upload, &digest, chunk(b"second"), &By::default()).await;
+    let blob = done.unwrap();
+    let damaged = world.keys("data/").await;
+    push(&world.server(Duration::ZERO), b"first second").await; // a sound copy, by another server
+    world.operator().delete(damaged.last().unwrap()).await.unwrap();
+    let read = async || -> Result<Vec<Bytes>, String> {
+        let stream = server.read_blob(&name(), &blob, None).await.map_err(|error| error.to_string())?;
+        stream.try_collect().await.map_err(|error| error.to_string())
+    };
+    let first = read().await;
+    assert!(first.is_err(), "what is short is broken off: {first:?}");
+    assert_eq!(read().await.unwrap().concat(), b"first second");
+}
+
+fn index(child: &Digest, size: usize) -> Bytes {
+    let child = format!(r#"{{"mediaType":"{}","size":{size},"digest":"{child}"}}"#, MediaType::OCI_MANIFEST);
+    format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{child}]}}"#, MediaType::OCI_INDEX).into()
+}
+
+#[tokio::test]
+async fn an_index_keeps_its_children_and_brings_none_back() {
+    let world = World::new();
+    let server = world.server(Duration::ZERO);
+    let config = push(&server, b"{}").await;
+    let bytes = image(&config, 2, "");
+    let child = put(&server, &bytes).await.unwrap();
+    let parent = put(&server, &index(&child, bytes.len())).await.unwrap();
+    let by = By::default();
+    let delete = server.delete_manifest(&name(), &child, &by).await;
+    assert!(matches!(delete, Err(Error::Needed { .. })), "{delete:?}");
+    server.delete_manifest(&name(), &parent, &by).await.unwrap();
+    server.delete_manifest(&name(), &child, &by).await.unwrap();
+    let again = put(&server, &index(&child, bytes.len())).await;
+    assert!(matches!(again, Err(Error::Missing { .. })), "{again:?}");
+    let lenient = world.server_with(|options| options.allow_missing_references = true);
+    put(&lenient, &index(&child, bytes.len())).await.unwrap();
+    let gone = server.manifest(&name(), &Reference::Digest(child)).await;
+    assert!(matches!(gone, Err(Error::ManifestUnknown { .. })), "{gone:?}");
+}
+
+#[tokio::test]
+async fn a_page_of_referrers_is_bounded_by_bytes_and_every_page_moves_on() {
+    let world = World::new();
+    let server = world.server(Duration::ZERO);
+    let config = push(&server, b"{}").await;
+    let subject = sha256(b"subject");
+    let mut all = std::collections::BTreeSet::new();
+    for number in 0..40 {
+        let text = format!("{number}{}", "x".repeat(200_000));
+        let more = format!(
+            r#","subject":{{"mediaType":"{}","size":7,"digest":"{subject}"}},"annotations":{{"a":"{text}"}}"#,
+            MediaType::OCI_MANIFEST
+        );
+        all.insert(put(&server, &image(&config, 2, &more)).await.unwrap());
+    }
+    let mut page = Page { n: None, last: None };
+    let mut seen = Vec::new();
+    loop {
+        let found = server.referrers(&name(), &subject, None, &page).await.unwrap();
+        assert!(found.descriptors.len() <= 16);
+        seen.extend(found.descriptors.iter().map(|descriptor| descriptor.digest));
+        match found.next {
+            Some(next) => page.last = Some(next),
+            None => break,
+        }
+    }
+    assert!(seen.is_sorted() && seen.len() == all.len() && seen.iter().all(|digest| all.contains(digest)));
+    // one at a time comes to the same
+    let mut page = Page { n: Some(1), last: None };
+    let mut count = 0;
+    loop {
+        let found = server.referrers(&name(), &subject, None, &page).await.unwrap();
+        count += found.descriptors.len();
+        match found.next {
+            Some(next) => page.last = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(count, all.len());
+}
