@@ -107,7 +107,7 @@ impl Registry {
         attempt: &str,
         by: &By,
     ) -> Result<Vec<Digest>> {
-        let rights = several(manifest.blobs.iter().map(|blob| self.has_or_holds(name, &blob.digest)).collect()).await?;
+        let rights = several(manifest.blobs.iter().map(|blob| self.has(name, &blob.digest)).collect()).await?;
         let (here, missing): (Vec<_>, Vec<_>) = manifest.blobs.iter().zip(rights).partition(|(_, has)| *has);
         let mut missing: Vec<Digest> = missing.into_iter().map(|(blob, _)| blob.digest).collect();
         if !missing.is_empty() && !self.options.allow_missing_references {
@@ -116,11 +116,6 @@ impl Registry {
         let pins = here.into_iter().map(|(blob, _)| self.pin(name, blob, digest, attempt, by));
         missing.extend(several(pins.collect()).await?.into_iter().flatten());
         Ok(missing)
-    }
-
-    /// Whether the repository has a blob; what this process gave it under half a lease ago needs no look.
-    async fn has_or_holds(&self, name: &Name, digest: &Digest) -> Result<bool> {
-        Ok(self.held.contains_key(&(name.clone(), *digest)) || self.has(name, digest).await?)
     }
 
     /// Pins one blob and makes sure of its bytes; returns its digest where they are gone.

@@ -12,6 +12,7 @@ use futures::StreamExt;
 
 use super::{
     Blob, Body, By, Error, Registry, Result, UploadStatus,
+    blobs::RightHit,
     places::{Bytes, Place, Segment},
     session::{End, Session},
 };
@@ -336,7 +337,9 @@ impl Registry {
             return Err(Error::UploadUnknown(session.id.clone()));
         }
         let key = (name.clone(), *digest);
+        // the grant is this process's own, and as fresh as an answer of the store
         self.rights.forget(&key);
+        self.rights.remember(key.clone(), self.rights.ticket(&key), RightHit::Grant);
         self.held.insert(key, place.size);
         let blob = Blob { digest: *digest, size: place.size };
         self.places.insert(*digest, Arc::new(place));

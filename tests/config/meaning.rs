@@ -43,7 +43,7 @@ fn the_defaults_are_those_that_were_promised() {
     assert_eq!(config.server.port, 5000);
     assert_eq!(config.server.query_timeout, Duration::from_mins(1));
     assert_eq!(config.server.query_timeout_grace_period, Duration::from_secs(30));
-    assert_eq!(config.server.streaming_chunk_size, 1 << 20);
+    assert_eq!(config.server.streaming_chunk_size, 512 << 10);
     assert_eq!(config.storage, Storage::Fs(FsStorage { root_dir: "./data".into(), durable: true }));
     assert_eq!(config.access_policy.default_allow, None);
     assert!(config.repository.is_empty());
