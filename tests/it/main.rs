@@ -13,5 +13,6 @@ mod errors;
 mod faults;
 mod life;
 mod s3_use;
+mod stores;
 mod support;
 mod uploads;
