@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::collector::{Collector, text};
 use crate::support::client::Request;
 use crate::support::content::{Image, sha256, unique};
 use crate::support::repo::{chunk, finish};
@@ -273,6 +274,29 @@ fn health_and_metrics_answer_where_they_are_put(backend: Backend) {
     }
 }
 
+/// One span a request, its storage operations under it, at a real receiver; none where the sampling rate is 0.
+fn traces_arrive_with_storage_under_their_request(backend: Backend) {
+    let collector = Collector::start();
+    let settings =
+        |rate: &str| format!("[observability.tracing]\nendpoint = {:?}\nsampling_rate = {rate}", collector.url());
+    let mut silent = Server::start_with(backend, &settings("0.0"));
+    silent.repo("a/b").push_image("latest", &Image::new(&[10]));
+    silent.terminate();
+    assert_eq!(collector.spans().len(), 0, "nothing is sampled at a rate of 0");
+    let mut server = Server::start_with(backend, &settings("1.0"));
+    let image = Image::new(&[10]);
+    server.repo("a/b").push_image("latest", &image);
+    server.terminate(); // which sends what is left
+    let spans = collector.spans();
+    let requests: Vec<_> = spans.iter().filter(|span| span.name == "request").collect();
+    let put = requests.iter().find(|span| text(&span.attributes, "action").as_deref() == Some("put-manifest")).unwrap();
+    assert_eq!(text(&put.attributes, "repository").as_deref(), Some("a/b"));
+    let below: Vec<_> = spans.iter().filter(|span| span.parent_span_id == put.span_id).collect();
+    let operations: Vec<_> = below.iter().filter_map(|span| text(&span.attributes, "operation")).collect();
+    assert!(operations.iter().any(|operation| operation == "put"), "{operations:?}");
+    assert!(below.iter().all(|span| span.name == "storage" && span.trace_id == put.trace_id));
+}
+
 fn a_request_leaves_one_line(backend: Backend) {
     let mut server = Server::start(backend);
     let repo = server.repo("a/b");
@@ -308,4 +332,5 @@ on_each_backend! {
         slow_transfers_lock_nobody_out,
         health_and_metrics_answer_where_they_are_put,
         a_request_leaves_one_line,
+        traces_arrive_with_storage_under_their_request,
 }

@@ -7,6 +7,9 @@
 //! - `SIMPLE_REGISTRY_TEST_URL`: the address (`host:port`) of a running registry, in place of the shared one that this suite starts; to see
 //!   what another registry makes of the same statements (tests that restart or configure their server keep their own).
 
+#[path = "../telemetry/collector.rs"]
+#[allow(dead_code, reason = "shared with the tests of telemetry, which ask it for more")]
+mod collector;
 mod conformance;
 mod crash;
 mod errors;
