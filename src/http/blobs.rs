@@ -78,7 +78,7 @@ fn may_push(call: &Call<'_>, name: &Name) -> bool {
 
 /// `DELETE` of a blob.
 pub(super) async fn delete(call: &Call<'_>, name: &Name, digest: &Digest) -> Result<Response<Body>, Failure> {
-    call.service.registry.delete_blob(name, digest).await?;
+    call.service.registry.delete_blob(name, digest, &call.by()).await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::ACCEPTED;
     Ok(response)

@@ -71,7 +71,7 @@ impl Registry {
                             return Ok(true);
                         }
                     }
-                    Some(Right::Pin(_)) | None => {}
+                    Some(Right::Pin(_) | Right::Left) | None => {}
                 }
             }
             if listed.len() < limit {
@@ -250,7 +250,7 @@ impl Registry {
     }
 
     /// Takes a blob from a repository; refused while a manifest that stands there needs it.
-    pub async fn delete_blob(&self, name: &Name, digest: &Digest) -> Result<()> {
+    pub async fn delete_blob(&self, name: &Name, digest: &Digest, by: &By) -> Result<()> {
         let mut grants = Vec::new();
         let mut manifests = BTreeSet::new();
         for entry in self.store.list_all(&layout::rights(digest, name)).await? {
@@ -259,7 +259,7 @@ impl Registry {
                 Some(Right::Pin(manifest)) => {
                     manifests.insert(manifest);
                 }
-                None => {}
+                Some(Right::Left) | None => {}
             }
         }
         let mut needed_by = Vec::new();
@@ -276,6 +276,9 @@ impl Registry {
         }
         let key = (name.clone(), *digest);
         self.held.invalidate(&key);
+        // first, so that the bytes are never without a reason to stay while a server still relies on them
+        let left = layout::left(digest, name, &layout::attempt());
+        self.store.put(&left, super::fact(by)).await?;
         for grant in grants {
             self.store.delete(&grant).await?;
         }

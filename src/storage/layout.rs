@@ -6,6 +6,7 @@
 //! data/<hh>/<id>/<offset>-<attempt>                 bytes of an upload, one object per PATCH
 //! blobs/<alg>/<hh>/<hex>/at.<id>                    fact: these bytes are this digest
 //! blobs/<alg>/<hh>/<hex>/in/<name>!/grant.<attempt>                fact: this repository was told that it has this digest
+//! blobs/<alg>/<hh>/<hex>/in/<name>!/left.<attempt>                 fact: it was taken from this repository; no right, but keeps the bytes for a lease
 //! blobs/<alg>/<hh>/<hex>/in/<name>!/pin.<alg>.<hex>.<attempt>      fact: that manifest needs it
 //! repos/<name>!/manifests/<alg>/<hex>/<newest-first>.put.<attempt> fact: a version of a manifest; or `.rm.`, gone from here on
 //! repos/<name>!/manifests/<alg>/<hex>/kid.<alg>.<hex>.<attempt>    fact: that index needs it
@@ -134,6 +135,13 @@ pub fn grant(digest: &Digest, name: &Name, attempt: &str) -> String {
     format!("{}grant.{attempt}", rights(digest, name))
 }
 
+/// The fact that a digest was taken from a repository. It gives no right, but keeps the bytes for a lease: a server that
+/// made sure of them a moment before the deletion relies on them without another look.
+#[must_use]
+pub fn left(digest: &Digest, name: &Name, attempt: &str) -> String {
+    format!("{}left.{attempt}", rights(digest, name))
+}
+
 /// The fact that a manifest of the repository needs a digest.
 #[must_use]
 pub fn pin(digest: &Digest, name: &Name, manifest: &Digest, attempt: &str) -> String {
@@ -145,6 +153,8 @@ pub fn pin(digest: &Digest, name: &Name, manifest: &Digest, attempt: &str) -> St
 pub enum Right {
     /// The repository was told that it has the digest.
     Grant,
+    /// None any more, but the bytes stay for a lease.
+    Left,
     /// A manifest needs it.
     Pin(Digest),
 }
@@ -155,6 +165,9 @@ pub fn right(key: &str) -> Option<Right> {
     let (_, last) = key.rsplit_once('/')?;
     if last.starts_with("grant.") {
         return Some(Right::Grant);
+    }
+    if last.starts_with("left.") {
+        return Some(Right::Left);
     }
     let (manifest, _) = last.strip_prefix("pin.")?.rsplit_once('.')?;
     Some(Right::Pin(parse_dotted(manifest)?))

@@ -125,7 +125,7 @@ async fn a_blob_deleted_by_another_server_is_gone_here_too() {
     let world = World::new();
     let (one, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
     let digest = push(&one, b"content").await;
-    other.delete_blob(&name(), &digest).await.unwrap();
+    other.delete_blob(&name(), &digest, &By::default()).await.unwrap();
     assert!(matches!(one.blob(&name(), &digest).await, Err(Error::BlobUnknown { .. })), "read");
     let head = one.blob_to_rely_on(&name(), &digest, &By::default()).await;
     assert!(matches!(head, Err(Error::BlobUnknown { .. })), "told a pusher that it need not be pushed: {head:?}");
