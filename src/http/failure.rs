@@ -157,7 +157,7 @@ impl From<Error> for Failure {
             Error::DigestMismatch { .. } => (StatusCode::BAD_REQUEST, Code::DigestInvalid),
             Error::SizeMismatch { .. } => (StatusCode::BAD_REQUEST, Code::SizeInvalid),
             Error::TooLarge { what: "manifest", .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::ManifestInvalid),
-            Error::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
+            Error::TooLarge { .. } | Error::TooManyChunks { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
             Error::Body(_) => (StatusCode::BAD_REQUEST, Code::BlobUploadInvalid),
             Error::ManifestInvalid(_) | Error::DescriptorSize { .. } => {
                 (StatusCode::BAD_REQUEST, Code::ManifestInvalid)

@@ -65,6 +65,12 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
+    /// An upload in too many pieces.
+    #[error("an upload has at most {limit} chunks; begin a new one and send larger chunks")]
+    TooManyChunks {
+        /// The limit.
+        limit: usize,
+    },
     /// The client broke off, or fell silent.
     #[error("the request's body could not be taken: {0}")]
     Body(#[from] super::BodyError),

@@ -32,6 +32,9 @@ pub struct Chunk {
     pub body: Body,
 }
 
+/// Most chunks of an upload. Each state names them all, and so does the fact that it becomes.
+const MOST_CHUNKS: usize = 10_000;
+
 /// What was received of a body: bytes that are not visible yet.
 struct Received {
     hasher: Option<Hasher>,
@@ -251,6 +254,9 @@ impl Registry {
             && range.length() != length
         {
             return Err(Error::SizeMismatch { announced: range.length(), received: length });
+        }
+        if session.state.segments.len() >= MOST_CHUNKS && chunk.length != Some(0) {
+            return Err(Error::TooManyChunks { limit: MOST_CHUNKS });
         }
         let too_large = Error::TooLarge { what: "blob", limit };
         if session.state.offset.saturating_add(announced.unwrap_or(0)) > limit {
