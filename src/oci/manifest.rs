@@ -50,6 +50,9 @@ pub enum ManifestError {
     /// `schemaVersion` is something else.
     #[error("schemaVersion is {0}; this registry takes 2")]
     SchemaVersion(u64),
+    /// More descriptors than anyone needs.
+    #[error("the manifest has {0} descriptors; this registry takes {max}", max = Manifest::MAX_DESCRIPTORS)]
+    TooMany(usize),
     /// A field that makes no sense in this type, which could mean two things to two clients.
     #[error("a manifest of type {0} has no field {1:?}")]
     Ambiguous(MediaType, &'static str),
@@ -70,6 +73,9 @@ struct Document {
 }
 
 impl Manifest {
+    /// Most descriptors of one manifest: each costs the registry work.
+    pub const MAX_DESCRIPTORS: usize = 10_000;
+
     /// Reads `bytes`, sent with `content_type` where the client said one.
     ///
     /// The caller bounds the length of `bytes`; what it does not know is skipped without recursion.
@@ -88,7 +94,7 @@ impl Manifest {
         let unexpected = |field: &'static str, there: bool| {
             if there { Err(ManifestError::Ambiguous(media_type.clone(), field)) } else { Ok(()) }
         };
-        let (blobs, children) = match media_type.as_str() {
+        let (blobs, children): (Vec<_>, Vec<_>) = match media_type.as_str() {
             MediaType::OCI_MANIFEST | MediaType::DOCKER_MANIFEST => {
                 unexpected("manifests", document.manifests.is_some())?;
                 let config = document.config.clone().into_iter();
@@ -105,6 +111,9 @@ impl Manifest {
             }
             _ => return Err(ManifestError::MediaTypeUnknown(media_type)),
         };
+        if blobs.len() + children.len() > Self::MAX_DESCRIPTORS {
+            return Err(ManifestError::TooMany(blobs.len() + children.len()));
+        }
         let config_type = document.config.filter(|_| children.is_empty()).map(|config| config.media_type.to_string());
         Ok(Self {
             blobs: each_once(blobs),

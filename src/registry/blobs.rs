@@ -112,7 +112,7 @@ impl Registry {
             self.grant(name, digest, by).await?;
             let Some(place) = self.look(digest).await?.sound else { return Ok(None) };
             if !self.was_slow(began) {
-                self.held.insert((name.clone(), *digest), place.size);
+                self.hold((name.clone(), *digest), place.size, began);
                 return Ok(Some(place.size));
             }
         }
@@ -229,7 +229,7 @@ impl Registry {
 
     /// Breaks the stream off before its last chunk if the bytes are not `digest`, and remembers that they are rotten.
     fn verified(&self, stream: BlobStream, place: Arc<Place>, digest: Digest) -> BlobStream {
-        let (rotten, places) = (self.rotten.clone(), self.places.clone());
+        let (rotten, places, held) = (self.rotten.clone(), self.places.clone(), self.held.clone());
         let mut hasher = Some(Hasher::new(digest.algorithm()));
         let mut left = place.size;
         Box::pin(stream.map(move |chunk| {
@@ -241,6 +241,8 @@ impl Registry {
             if left == 0 && hasher.take().is_some_and(|hasher| hasher.finish() != digest) {
                 rotten.insert(place.id.clone(), ());
                 places.invalidate(&digest);
+                // whoever is told now that the blob is here relies on bytes that are not
+                held.invalidate_all();
                 let key = layout::data(&place.id);
                 tracing::error!(%digest, key, "stored bytes are rotten: they are not the digest that they were; push the blob again");
                 return Err(StorageError::damaged("read", &key, "the bytes are not the digest that they were"));
@@ -266,6 +268,9 @@ impl Registry {
         for manifest in manifests {
             if self.standing_afresh(name, &manifest).await?.is_some() {
                 needed_by.push(manifest);
+                if needed_by.len() == NAMED {
+                    break;
+                }
             }
         }
         if !needed_by.is_empty() {
@@ -287,6 +292,9 @@ impl Registry {
         Ok(())
     }
 }
+
+/// Manifests that a refused delete names; there may be thousands.
+const NAMED: usize = 5;
 
 pub(super) fn unknown(name: &Name, digest: &Digest) -> Error {
     Error::BlobUnknown { name: name.clone(), digest: *digest }

@@ -107,8 +107,8 @@ pub struct Registry {
     store: Store,
     options: Options,
     metrics: Metrics,
-    /// Digests that this process made sure of for a repository, with their sizes: under half a lease ago by its own
-    /// clock, so that they need no new look.
+    /// Digests that this process made sure of for a repository, with their sizes, so short a time ago that they need no
+    /// new look: see [`Registry::hold`].
     held: Cache<(Name, Digest), u64>,
     /// Facts about where bytes are, by key; such a fact never changes.
     place_facts: Cache<String, Arc<Place>>,
@@ -155,7 +155,7 @@ impl Registry {
         Self {
             store,
             metrics,
-            held: Cache::builder().max_capacity(100_000).time_to_live(half).build(),
+            held: Cache::builder().max_capacity(100_000).time_to_live(options.lease / 4).build(),
             place_facts: Cache::builder()
                 .max_capacity(PLACE_CACHE)
                 .weigher(|key: &String, place: &Arc<Place>| weigh(key.len() + place.weight()))
@@ -190,6 +190,15 @@ impl Registry {
     /// Whether the store answers just now.
     pub async fn ready(&self) -> Result<()> {
         Ok(self.store.ready().await?)
+    }
+
+    /// Remembers that a repository's grant, written after `began`, and the bytes were seen. It is remembered for a quarter
+    /// of a lease, after at most a quarter, and an attempt that relies on it takes at most half of one: so no attempt
+    /// outlasts the grant.
+    fn hold(&self, key: (Name, Digest), size: u64, began: std::time::Instant) {
+        if began.elapsed() < self.options.lease / 4 {
+            self.held.insert(key, size);
+        }
     }
 
     /// Whether an attempt that began then took too long to rely on what it saw.

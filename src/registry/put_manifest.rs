@@ -76,10 +76,14 @@ impl Registry {
     ) -> Result<()> {
         let attempt = layout::attempt();
         let mut missing = self.pin_blobs(name, manifest, &digest, &attempt, by).await?;
-        let children = manifest.children.iter().map(|child| self.need_child(name, child, &digest, &attempt, by));
-        let absent: HashSet<Digest> = several(children.collect()).await?.into_iter().flatten().collect();
-        missing.extend(&absent);
+        // looked at before anything is written, as blobs are; what goes away after this is seen below
+        let stand = several(manifest.children.iter().map(|child| self.stands(name, &child.digest)).collect()).await?;
+        let (here, absent): (Vec<_>, Vec<_>) = manifest.children.iter().zip(stand).partition(|(_, stands)| *stands);
+        missing.extend(absent.into_iter().map(|(child, _)| child.digest));
         self.refuse_missing(name, manifest, missing)?;
+        let children = here.iter().map(|(child, _)| self.need_child(name, child, &digest, &attempt, by));
+        let gone: HashSet<Digest> = several(children.collect()).await?.into_iter().flatten().collect();
+        self.refuse_missing(name, manifest, gone.iter().copied().collect())?;
         self.catalogue(name, by).await?;
         let newest = self.newest_version(name, &digest).await?;
         let ordinal = Ordinal::after(newest.map(|(_, version)| version.ordinal), now_ms());
@@ -88,8 +92,8 @@ impl Registry {
         self.put_version(name, manifest, stored, &attempt, by).await?;
         self.put_referrer(name, manifest, digest, size, ordinal, &attempt).await?;
         // after the index stands: a delete of a child that did not see it standing meets a version that it did not see
-        let here = manifest.children.iter().filter(|child| !absent.contains(&child.digest));
-        let children = here.map(|child| self.renew_child(name, child, &attempt, by));
+        let children = here.iter().filter(|(child, _)| !gone.contains(&child.digest));
+        let children = children.map(|(child, _)| self.renew_child(name, child, &attempt, by));
         let missing = several(children.collect()).await?.into_iter().flatten().collect();
         self.refuse_missing(name, manifest, missing)?;
         several(tags.iter().map(|tag| self.put_tag(name, tag, digest, ordinal, by)).collect()).await?;
@@ -152,6 +156,10 @@ impl Registry {
             manifest.blobs.iter().chain(&manifest.children).enumerate().map(|(at, it)| (it.digest, at)).collect();
         missing.sort_by_key(|digest| order.get(digest).copied());
         Err(Error::Missing { name: name.clone(), missing })
+    }
+
+    async fn stands(&self, name: &Name, digest: &Digest) -> Result<bool> {
+        Ok(self.standing(name, digest).await?.is_some())
     }
 
     /// Lists a version of a manifest among the referrers of its subject, if it has one.

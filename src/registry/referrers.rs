@@ -39,42 +39,39 @@ impl Registry {
         let wanted = page.n.unwrap_or(MOST).min(MOST);
         let mut found = Referrers { descriptors: Vec::new(), next: None };
         let mut bytes = 0;
-        let mut after = page.last.as_ref().map(|last| layout::after_referrer(name, subject, last));
+        let after = page.last.as_ref().map(|last| layout::after_referrer(name, subject, last));
         if wanted == 0 {
             return Ok(found);
         }
-        loop {
-            let listed = self.store.list(&layout::referrers(name, subject), after.as_deref(), KEYS).await?;
-            let full = listed.len() == KEYS;
-            let mut newest: Vec<String> = Vec::new();
-            let mut last = None;
-            for entry in listed {
-                let Some(manifest) = layout::referrer_manifest(&entry.key) else { continue };
-                let first = last.replace(manifest) != Some(manifest);
-                if first && layout::version(&entry.key).is_some_and(|version| version.there) {
-                    newest.push(entry.key);
-                }
-            }
-            // no more at a time than a few: each may be as large as a manifest
-            let asked: Vec<_> = newest.iter().map(|key| self.descriptor(key)).collect();
-            let mut descriptors = stream::iter(asked).buffered(AT_A_TIME);
-            while let Some(next) = descriptors.next().await {
-                let Some((descriptor, size)) = next? else { continue };
-                if artifact_type.is_some_and(|wanted| descriptor.artifact_type.as_deref() != Some(wanted)) {
-                    continue;
-                }
-                if found.descriptors.len() == wanted || (bytes + size > MOST_BYTES && !found.descriptors.is_empty()) {
-                    found.next = found.descriptors.last().map(|descriptor| descriptor.digest);
-                    return Ok(found);
-                }
-                bytes += size;
-                found.descriptors.push(descriptor);
-            }
-            match last.filter(|_| full) {
-                Some(last) => after = Some(layout::after_referrer(name, subject, &last)),
-                None => return Ok(found),
+        let listed = self.store.list(&layout::referrers(name, subject), after.as_deref(), KEYS).await?;
+        let full = listed.len() == KEYS;
+        let mut newest: Vec<String> = Vec::new();
+        let mut last = None;
+        for entry in listed {
+            let Some(manifest) = layout::referrer_manifest(&entry.key) else { continue };
+            let first = last.replace(manifest) != Some(manifest);
+            if first && layout::version(&entry.key).is_some_and(|version| version.there) {
+                newest.push(entry.key);
             }
         }
+        // no more at a time than a few: each may be as large as a manifest
+        let asked: Vec<_> = newest.iter().map(|key| self.descriptor(key)).collect();
+        let mut descriptors = stream::iter(asked).buffered(AT_A_TIME);
+        while let Some(next) = descriptors.next().await {
+            let Some((descriptor, size)) = next? else { continue };
+            if artifact_type.is_some_and(|wanted| descriptor.artifact_type.as_deref() != Some(wanted)) {
+                continue;
+            }
+            if found.descriptors.len() == wanted || (bytes + size > MOST_BYTES && !found.descriptors.is_empty()) {
+                found.next = found.descriptors.last().map(|descriptor| descriptor.digest);
+                return Ok(found);
+            }
+            bytes += size;
+            found.descriptors.push(descriptor);
+        }
+        // where few are of the type asked for, a page may hold fewer than wanted, or none, and lead on
+        found.next = last.filter(|_| full);
+        Ok(found)
     }
 
     /// A referrer's descriptor and about how many bytes it takes; nothing where its fact was freed meanwhile.

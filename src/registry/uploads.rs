@@ -82,10 +82,7 @@ impl Registry {
             return Err(session.out_of_order());
         }
         self.metrics.upload_closed();
-        // no state after this one can name them, so nobody will
-        for segment in &session.state.segments {
-            self.take_back(&session, segment).await;
-        }
+        // its bytes are left to scrub: a session is not synced, and may have been a blob before a power cut
         Ok(())
     }
 
@@ -304,9 +301,9 @@ impl Registry {
     /// The digest of what the session's segments name, by reading them.
     async fn hash_again(&self, session: &Session, algorithm: Algorithm) -> Result<Digest> {
         let mut hasher = Hasher::new(algorithm);
+        let mut renewed = Instant::now();
         for segment in &session.state.segments {
             let mut stream = self.store.read(&segment.key(&session.id), 0..segment.size).await?;
-            let mut renewed = Instant::now();
             while let Some(bytes) = stream.next().await {
                 hasher.update(&bytes?);
                 renewed = self.keep_alive(session, renewed).await?;
@@ -346,7 +343,7 @@ impl Registry {
         // the grant is this process's own, and as fresh as an answer of the store
         self.rights.forget(&key);
         self.rights.remember(key.clone(), self.rights.ticket(&key), RightHit::Grant);
-        self.held.insert(key, place.size);
+        self.hold(key, place.size, began);
         let blob = Blob { digest: *digest, size: place.size };
         self.places.insert(*digest, Arc::new(place));
         Ok(blob)
