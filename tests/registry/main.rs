@@ -1,7 +1,5 @@
 //! Races between several servers on one store, and what a stranger may make one hold in memory.
 
-#![allow(missing_docs, clippy::pedantic)]
-
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,7 +37,7 @@ impl World {
 
     fn server_with(&self, change: impl FnOnce(&mut Options)) -> Registry {
         let mut options = Options {
-            lease: Duration::from_secs(86_400),
+            lease: Duration::from_hours(24),
             cache_ttl: Duration::ZERO,
             max_blob_size: 1 << 30,
             allow_missing_references: false,
@@ -136,14 +134,14 @@ async fn a_blob_deleted_by_another_server_is_gone_here_too() {
 #[tokio::test]
 async fn what_a_deleted_manifest_alone_gave_a_right_to_is_gone_at_once() {
     let world = World::new();
-    let server = world.server(Duration::from_secs(60));
+    let server = world.server(Duration::from_mins(1));
     let digest = push(&server, b"content").await;
     let manifest = put(&server, &image(&digest, 7, "")).await.unwrap();
     // scrub has freed the grant long since, and another process serves
     for key in world.keys("blobs/").await.iter().filter(|key| key.contains("/grant.")) {
         world.operator().delete(key).await.unwrap();
     }
-    let server = world.server(Duration::from_secs(60));
+    let server = world.server(Duration::from_mins(1));
     server.blob(&name(), &digest).await.unwrap();
     server.delete_manifest(&name(), &manifest, &By::default()).await.unwrap();
     let read = server.blob(&name(), &digest).await;
