@@ -34,6 +34,7 @@ impl Clock {
         self.from.store(STOPPED, Ordering::Relaxed);
     }
 
+    /// Counts from now on.
     pub(super) fn start(&self) {
         self.from.store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(STOPPED - 1), Ordering::Relaxed);
     }

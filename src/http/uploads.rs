@@ -1,5 +1,7 @@
 //! Uploads: end-4, end-5, end-6, end-11, end-13 and end-14 of the specification's table.
 
+use std::sync::Arc;
+
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::{
@@ -160,5 +162,7 @@ fn chunk(call: Call<'_>, slot: &Slot) -> Result<(Chunk, By), Failure> {
     let range = if length == Some(0) { None } else { range };
     let by = call.by();
     let body = call.body.into_stream(&call.service.limits, slot, &call.clock)?;
-    Ok((Chunk { range, length, body }, by))
+    let clock = call.clock;
+    let progress = Arc::new(move || clock.start());
+    Ok((Chunk { range, length, body, progress }, by))
 }

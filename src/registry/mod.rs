@@ -37,7 +37,7 @@ pub use self::{
     put_manifest::{Put, PutManifest},
     referrers::Referrers,
     session::UploadStatus,
-    uploads::Chunk,
+    uploads::{Chunk, Progress},
 };
 use crate::{
     action::UploadId,

@@ -30,7 +30,13 @@ pub struct Chunk {
     pub length: Option<u64>,
     /// The bytes.
     pub body: Body,
+    /// Called while bytes are read again after the body has come, which may take long, so that whoever bounds the time
+    /// knows that they move.
+    pub progress: Progress,
 }
+
+/// See [`Chunk::progress`].
+pub type Progress = Arc<dyn Fn() + Send + Sync>;
 
 /// Most chunks of an upload. Each state names them all, and so does the fact that it becomes.
 const MOST_CHUNKS: usize = 10_000;
@@ -38,6 +44,7 @@ const MOST_CHUNKS: usize = 10_000;
 /// What was received of a body: bytes that are not visible yet.
 struct Received {
     hasher: Option<Hasher>,
+    progress: Progress,
     bytes: Option<(Segment, ObjectWriter)>,
 }
 
@@ -137,7 +144,7 @@ impl Registry {
             Some(_) => return Err(Error::UploadUnknown(upload.id.clone())),
         }
         let mut received = self.receive(&session, chunk).await?;
-        let segment = received.segment();
+        let (segment, progress) = (received.segment(), Arc::clone(&received.progress));
         let mut session = session;
         loop {
             let ended = session.next(segment.clone(), received.hasher.clone(), Some(End::Completed(*digest)));
@@ -164,7 +171,7 @@ impl Registry {
                 None if segment.is_some() => return Err(newest.out_of_order()),
                 // there are no bytes to put in order
                 None => {
-                    received = Received { hasher: newest.hasher.clone(), bytes: None };
+                    received = Received { hasher: newest.hasher.clone(), progress: Arc::clone(&progress), bytes: None };
                     session = newest;
                 }
             }
@@ -220,13 +227,13 @@ impl Registry {
             hasher.finish()
         } else {
             // of another algorithm: what was received has to be read again with the rest
-            let segment = received.segment();
+            let (segment, progress) = (received.segment(), Arc::clone(&received.progress));
             received.close().await?;
-            let computed = self.hash_again(session, digest.algorithm()).await?;
+            let computed = self.hash_again(session, digest.algorithm(), &progress).await?;
             if let Some(segment) = segment.filter(|_| computed != *digest) {
                 self.take_back(session, &segment).await;
             }
-            received = Received { hasher: None, bytes: None };
+            received = Received { hasher: None, progress, bytes: None };
             computed
         };
         Ok(if computed == *digest { Ok(received) } else { Err(computed) })
@@ -282,9 +289,9 @@ impl Registry {
             return Err(Error::SizeMismatch { announced, received: segment.size });
         }
         if segment.size == 0 {
-            return Ok(Received { hasher, bytes: None });
+            return Ok(Received { hasher, progress: chunk.progress, bytes: None });
         }
-        Ok(Received { hasher, bytes: Some((segment, writer)) })
+        Ok(Received { hasher, progress: chunk.progress, bytes: Some((segment, writer)) })
     }
 
     /// A body that streams for long renews its upload every quarter of a lease.
@@ -299,13 +306,14 @@ impl Registry {
     }
 
     /// The digest of what the session's segments name, by reading them.
-    async fn hash_again(&self, session: &Session, algorithm: Algorithm) -> Result<Digest> {
+    async fn hash_again(&self, session: &Session, algorithm: Algorithm, progress: &Progress) -> Result<Digest> {
         let mut hasher = Hasher::new(algorithm);
         let mut renewed = Instant::now();
         for segment in &session.state.segments {
             let mut stream = self.store.read(&segment.key(&session.id), 0..segment.size).await?;
             while let Some(bytes) = stream.next().await {
                 hasher.update(&bytes?);
+                progress();
                 renewed = self.keep_alive(session, renewed).await?;
             }
         }

@@ -7,9 +7,17 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+/// Manifests that the tags of a long list are spread over, as they would be: tags by the hundred lie on one image, not by
+/// the hundred thousand.
+const MANIFESTS: u64 = 1000;
+
 /// The smallest thing that a tag can point to: an image index of nothing, which needs no blob.
-const EMPTY_INDEX: &[u8] =
-    br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+fn index(number: u64) -> String {
+    format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{{"number":"{number}"}}}}"#
+    )
+}
+
 const INDEX_TYPE: &str = "Content-Type: application/vnd.oci.image.index.v1+json\r\n";
 const BLOB_SIZE: u64 = 64;
 
@@ -64,12 +72,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn make(connection: &mut Connection, what: What, repo: &str, number: u64, seed: u64) -> Result<(), Failure> {
-    let target = match what {
-        What::Tags => format!("/v2/{repo}/manifests/t{number:06}"),
-        What::Repos => format!("/v2/{repo}/r{number:06}/manifests/latest"),
+    let (target, index) = match what {
+        What::Tags => (format!("/v2/{repo}/manifests/t{number:06}"), index(number % MANIFESTS)),
+        What::Repos => (format!("/v2/{repo}/r{number:06}/manifests/latest"), index(0)),
         What::Blobs => return make_blob(connection, repo, seed + number),
     };
-    connection.send("PUT", &target, INDEX_TYPE, EMPTY_INDEX)?.expect(&target, &[201])?;
+    connection.send("PUT", &target, INDEX_TYPE, index.as_bytes())?.expect(&target, &[201])?;
     Ok(())
 }
 
