@@ -54,8 +54,7 @@ pub(super) async fn catalog(call: &Call<'_>, page: &Page<Name>) -> Result<Respon
 /// `GET /v2/<name>/tags/list`.
 pub(super) async fn tags(call: &Call<'_>, name: &Name, page: &Page<Tag>) -> Result<Response<Body>, Failure> {
     let listed = call.service.registry.tags(name, page).await?;
-    let tags: Vec<&str> = listed.entries.iter().map(Tag::as_str).collect();
-    let mut response = document("application/json", json!({ "name": name, "tags": tags }).to_string());
+    let mut response = document("application/json", json!({ "name": name, "tags": listed.entries }).to_string());
     if let Some(last) = listed.entries.last().filter(|_| listed.more) {
         link(&mut response, &format!("/v2/{name}/tags/list"), page.n, last, "");
     }

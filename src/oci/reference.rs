@@ -39,17 +39,7 @@ impl FromStr for Tag {
     }
 }
 
-impl fmt::Display for Tag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Tag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+super::text_traits!(Tag);
 
 /// What a manifest is asked for by: a tag or a digest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
