@@ -14,6 +14,9 @@ use crate::{
     telemetry::{InFlight, Metrics, RequestId},
 };
 
+/// What is recorded, and never sent, where the client left before there was an answer; as other servers have it.
+const CLIENT_GONE: u16 = 499;
+
 /// What is known of a request; written when its answer has been sent or was broken off.
 pub(super) struct Record {
     pub(super) request_id: RequestId,
@@ -42,6 +45,10 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if self.status == 0 {
+            self.status = CLIENT_GONE;
+            self.failure = Some(("", "the client went away before its answer".to_owned()));
+        }
         let duration = self.began.elapsed();
         let received = self.received.load(Ordering::Relaxed);
         drop(self.in_flight.take());

@@ -324,6 +324,28 @@ fn a_request_leaves_one_line(backend: Backend) {
     assert!(line["duration_ms"].as_f64().is_some() && line["bytes"].as_u64() > Some(0), "{line}");
 }
 
+fn a_client_that_goes_away_is_recorded(backend: Backend) {
+    let mut server = Server::start(backend);
+    let repo = server.repo("a/b");
+    let request = chunk(&repo.start_upload(), 0, &unique(1000)).header("X-Request-Id", "gone");
+    let mut connection = repo.client.connect().unwrap();
+    connection.write_head(&request).unwrap();
+    connection.write(b"x").unwrap();
+    drop(connection);
+    // a body that breaks off may be noticed as such, or as a client that is gone: both are said
+    let until = Instant::now() + Duration::from_secs(20);
+    let line = loop {
+        if let Some(line) = events(&server).into_iter().find(|event| event["request_id"] == "gone") {
+            break line;
+        }
+        assert!(Instant::now() < until, "a client that went away left no line");
+        thread::yield_now();
+    };
+    assert!([400, 499].contains(&line["status"].as_u64().unwrap()), "{line}");
+    assert!(line["cause"].is_string(), "{line}");
+    server.terminate();
+}
+
 on_each_backend! {
     own:
         the_start_is_told_in_one_line_with_what_is_open,
@@ -333,4 +355,5 @@ on_each_backend! {
         health_and_metrics_answer_where_they_are_put,
         a_request_leaves_one_line,
         traces_arrive_with_storage_under_their_request,
+        a_client_that_goes_away_is_recorded,
 }
