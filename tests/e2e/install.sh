@@ -71,7 +71,8 @@ tools() {
 
 cargo-deny() {
   local began=$SECONDS
-  if command -v cargo-deny >/dev/null; then return; fi
+  # not `command -v`, which would find this function
+  if type -P cargo-deny >/dev/null; then return; fi
   # Unoptimised and without debugging information: its optimised build takes many times as long, and this one is quick enough.
   CARGO_PROFILE_DEV_DEBUG=0 cargo install cargo-deny --version 0.20.2 --locked --debug \
     --root "$E2E_TOOLS" --target-dir "$TARGET/cargo-deny" >&2
