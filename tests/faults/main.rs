@@ -3,8 +3,10 @@
 //!
 //! `tests/it/faults.rs` does this on S3, through HTTP. Here it is done in process, by a layer between the store and the directory.
 
+mod delete;
 mod full;
 mod layer;
 mod pull;
 mod push;
+mod retag;
 mod world;
