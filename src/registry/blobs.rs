@@ -276,11 +276,11 @@ impl Registry {
         }
         let key = (name.clone(), *digest);
         self.held.invalidate(&key);
+        let _forgetting = self.rights.forget_afterwards(key.clone());
         for grant in grants {
             self.store.delete(&grant).await?;
         }
         self.held.invalidate(&key);
-        self.rights.forget(&key);
         Ok(())
     }
 }

@@ -192,8 +192,9 @@ impl Registry {
         content.push(b'\n');
         content.extend_from_slice(&stored.bytes);
         let key = layout::manifest_version(name, &stored.digest, stored.ordinal, true, attempt);
+        let forgetting = self.standing.forget_afterwards((name.clone(), stored.digest));
         self.store.put(&key, content).await?;
-        self.standing.forget(&(name.clone(), stored.digest));
+        drop(forgetting);
         self.versions.insert(key, Arc::new(stored));
         Ok(())
     }
@@ -239,8 +240,9 @@ impl Registry {
             self.store.put(&key, fact(by)).await?;
         }
         let key = layout::manifest_version(name, digest, ordinal, false, &attempt);
+        let forgetting = self.standing.forget_afterwards((name.clone(), *digest));
         self.store.put(&key, fact(by)).await?;
-        self.standing.forget(&(name.clone(), *digest));
+        drop(forgetting);
         self.say_tags_gone(name, digest, newest.ordinal, by).await?;
         Ok(())
     }
