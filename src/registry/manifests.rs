@@ -239,12 +239,11 @@ impl Registry {
             let key = layout::referrer_version(name, &subject, digest, ordinal, false, &attempt);
             self.store.put(&key, fact(by)).await?;
         }
-        let key = layout::manifest_version(name, digest, ordinal, false, &attempt);
-        let forgetting = self.standing.forget_afterwards((name.clone(), *digest));
-        self.store.put(&key, fact(by)).await?;
-        drop(forgetting);
+        // before the manifest: what is broken off between the two leaves no tag that is listed and does not answer
         self.say_tags_gone(name, digest, newest.ordinal, by).await?;
-        Ok(())
+        let key = layout::manifest_version(name, digest, ordinal, false, &attempt);
+        let _forgetting = self.standing.forget_afterwards((name.clone(), *digest));
+        Ok(self.store.put(&key, fact(by)).await?)
     }
 }
 
