@@ -284,11 +284,11 @@ impl Registry {
         // first, so that the bytes are never without a reason to stay while a server still relies on them
         let left = layout::left(digest, name, &layout::attempt());
         self.store.put(&left, super::fact(by)).await?;
+        let _forgetting = self.rights.forget_afterwards(key.clone());
         for grant in grants {
             self.store.delete(&grant).await?;
         }
         self.held.invalidate(&key);
-        self.rights.forget(&key);
         Ok(())
     }
 }

@@ -71,6 +71,33 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Rec
         self.generation(key).fetch_add(1, Ordering::SeqCst);
         self.cache.invalidate(key);
     }
+
+    /// Forgets the key when what is returned goes: to be held over a write, which may have been done though it says that it
+    /// failed, or though nobody waits for it any more.
+    #[must_use]
+    pub(super) fn forget_afterwards(&self, key: K) -> Forgetting<'_, K, V> {
+        Forgetting { recent: self, key }
+    }
+}
+
+/// See [`Recent::forget_afterwards`].
+pub(super) struct Forgetting<'a, K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    recent: &'a Recent<K, V>,
+    key: K,
+}
+
+impl<K, V> Drop for Forgetting<'_, K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        self.recent.forget(&self.key);
+    }
 }
 
 #[cfg(test)]

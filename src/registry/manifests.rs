@@ -192,8 +192,9 @@ impl Registry {
         content.push(b'\n');
         content.extend_from_slice(&stored.bytes);
         let key = layout::manifest_version(name, &stored.digest, stored.ordinal, true, attempt);
+        let forgetting = self.standing.forget_afterwards((name.clone(), stored.digest));
         self.store.put(&key, content).await?;
-        self.standing.forget(&(name.clone(), stored.digest));
+        drop(forgetting);
         self.versions.insert(key, Arc::new(stored));
         Ok(())
     }
@@ -238,11 +239,11 @@ impl Registry {
             let key = layout::referrer_version(name, &subject, digest, ordinal, false, &attempt);
             self.store.put(&key, fact(by)).await?;
         }
-        let key = layout::manifest_version(name, digest, ordinal, false, &attempt);
-        self.store.put(&key, fact(by)).await?;
-        self.standing.forget(&(name.clone(), *digest));
+        // before the manifest: what is broken off between the two leaves no tag that is listed and does not answer
         self.say_tags_gone(name, digest, newest.ordinal, by).await?;
-        Ok(())
+        let key = layout::manifest_version(name, digest, ordinal, false, &attempt);
+        let _forgetting = self.standing.forget_afterwards((name.clone(), *digest));
+        Ok(self.store.put(&key, fact(by)).await?)
     }
 }
 

@@ -29,9 +29,8 @@ impl Registry {
     async fn write_tag(&self, name: &Name, tag: &Tag, target: Option<(Digest, Ordinal)>, by: &By) -> Result<()> {
         let newest = self.newest_meaning(name, tag).await?.map(|version| version.ordinal);
         let version = TagVersion { ordinal: Ordinal::after(newest, now_ms()), target };
-        self.store.put(&layout::tag_version(name, tag, version), fact(by)).await?;
-        self.tags.forget(&(name.clone(), tag.clone()));
-        Ok(())
+        let _forgetting = self.tags.forget_afterwards((name.clone(), tag.clone()));
+        Ok(self.store.put(&layout::tag_version(name, tag, version), fact(by)).await?)
     }
 
     async fn newest_meaning(&self, name: &Name, tag: &Tag) -> Result<Option<TagVersion>> {
@@ -58,8 +57,9 @@ impl Registry {
             for (tag, version) in page {
                 if version.target.is_some_and(|(meant, ordinal)| meant == *digest && ordinal <= until) {
                     let gone = TagVersion { ordinal: Ordinal::after(Some(version.ordinal), 0), target: None };
-                    self.store.put(&layout::tag_version(name, &tag, gone), fact(by)).await?;
-                    self.tags.forget(&(name.clone(), tag));
+                    let key = layout::tag_version(name, &tag, gone);
+                    let _forgetting = self.tags.forget_afterwards((name.clone(), tag));
+                    self.store.put(&key, fact(by)).await?;
                 }
             }
             match end {

@@ -148,7 +148,7 @@ impl Registry {
         let mut session = session;
         loop {
             let ended = session.next(segment.clone(), received.hasher.clone(), Some(End::Completed(*digest)));
-            match self.end(name, ended, received, digest, by).await? {
+            match Box::pin(self.end(name, ended, received, digest, by)).await? {
                 Ended::Blob(blob) => return Ok(blob),
                 Ended::NotFirst => {}
                 // a state that is remembered may not be the newest, if another server took a chunk since

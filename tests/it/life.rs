@@ -174,6 +174,19 @@ fn open_to_everyone_on_an_address_for_others_is_a_warning() {
     );
 }
 
+/// Waits until the server says that a body is on its way: one that it has not seen yet it may turn away.
+#[track_caller]
+fn begun(server: &Server) {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let metrics = server.client().send(Request::get("/metrics")).expect(200);
+        if String::from_utf8_lossy(&metrics.body).contains("\nsimple_registry_transfers_in_flight 1\n") {
+            return;
+        }
+        assert!(Instant::now() < until, "the server never saw the body");
+    }
+}
+
 fn a_stop_lets_a_running_upload_end(backend: Backend) {
     let mut server = Server::start(backend);
     let repo = server.repo("a/b");
@@ -183,6 +196,7 @@ fn a_stop_lets_a_running_upload_end(backend: Backend) {
     let mut connection = repo.client.connect().unwrap();
     connection.write_head(&request).unwrap();
     connection.write(&data[..100_000]).unwrap();
+    begun(&server);
     let (told, stopped) = mpsc::channel();
     let ending = thread::scope(|scope| {
         let server = &mut server;
@@ -209,6 +223,7 @@ fn a_stop_breaks_off_what_outlasts_its_grace_and_leaves_it_resumable(backend: Ba
     let mut connection = repo.client.connect().unwrap();
     connection.write_head(&torn).unwrap();
     connection.write(&data[20_000..30_000]).unwrap();
+    begun(&server);
     assert_eq!(server.terminate().code(), Some(0));
     server.restart();
     let repo = server.repo("a/b");
