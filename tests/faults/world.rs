@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::future::LocalBoxFuture;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use simple_registry::action::Page;
 use simple_registry::oci::{Algorithm, Digest, MediaType, Name, Reference, Tag};
@@ -101,13 +102,18 @@ impl Client {
         &self.servers[self.turn.fetch_add(1, Ordering::Relaxed) % self.servers.len()]
     }
 
-    /// The outcome of a request by a client that goes away when there is no answer.
-    pub(crate) async fn request<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
-        tokio::select! {
-            biased;
-            done = work => done.map_err(Failure::Error),
-            () = self.faults.stalled() => Err(Failure::Silence),
-        }
+    /// The outcome of a request by a client that goes away when there is no answer. In a box, since requests are large.
+    pub(crate) fn request<'a, T>(
+        &'a self,
+        work: impl Future<Output = Result<T, Error>> + 'a,
+    ) -> LocalBoxFuture<'a, Result<T, Failure>> {
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                done = work => done.map_err(Failure::Error),
+                () = self.faults.stalled() => Err(Failure::Silence),
+            }
+        })
     }
 }
 
@@ -257,7 +263,7 @@ pub(crate) fn expect_outcome<T>(plan: Plan, hits: &[String], outcome: &Result<T,
 /// Tries operation after operation, several at a time, until `try_at` says that there was none; fails where that was before the
 /// `least`th.
 pub(crate) fn every_operation<F: Future<Output = bool>>(least: usize, try_at: impl Fn(usize) -> F) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(4).enable_all().build().unwrap();
     let tried = runtime.block_on(async {
         let all = stream::iter(0..).map(try_at).buffered(6).take_while(|hit| std::future::ready(*hit));
         all.count().await
