@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::future::LocalBoxFuture;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use simple_registry::action::Page;
 use simple_registry::oci::{Algorithm, Digest, MediaType, Name, Reference, Tag};
@@ -101,13 +102,18 @@ impl Client {
         &self.servers[self.turn.fetch_add(1, Ordering::Relaxed) % self.servers.len()]
     }
 
-    /// The outcome of a request by a client that goes away when there is no answer.
-    pub(crate) async fn request<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
-        tokio::select! {
-            biased;
-            done = work => done.map_err(Failure::Error),
-            () = self.faults.stalled() => Err(Failure::Silence),
-        }
+    /// The outcome of a request by a client that goes away when there is no answer. In a box, since requests are large.
+    pub(crate) fn request<'a, T>(
+        &'a self,
+        work: impl Future<Output = Result<T, Error>> + 'a,
+    ) -> LocalBoxFuture<'a, Result<T, Failure>> {
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                done = work => done.map_err(Failure::Error),
+                () = self.faults.stalled() => Err(Failure::Silence),
+            }
+        })
     }
 }
 
