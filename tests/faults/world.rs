@@ -49,7 +49,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), faults: Faults::default() }
+        Self { directory: in_memory().unwrap(), faults: Faults::default() }
     }
 
     /// A server that remembers nothing, as after a restart.
@@ -275,4 +275,10 @@ pub(crate) fn every_operation<F: Future<Output = bool>>(least: usize, try_at: im
     });
     runtime.shutdown_background();
     assert!(tried >= least, "there were {tried} operations alone, so that most were never tried");
+}
+
+/// A directory that goes away, in memory where that is to be had: what is tried here is not the disk.
+fn in_memory() -> std::io::Result<tempfile::TempDir> {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }
 }
