@@ -7,7 +7,7 @@ use crate::{
     storage::{layout, layout::attempt},
 };
 
-/// Keys that one listing asks for.
+/// Keys that one listing asks for at most to skip what is not visible.
 const KEYS: usize = 1000;
 
 impl Registry {
@@ -40,8 +40,8 @@ impl Registry {
         // where many are not visible, ever more at once
         let mut least = 0;
         while wanted > 0 && names.len() <= wanted {
-            let limit = (wanted + 1 - names.len()).max(least).min(KEYS);
-            least = 4 * limit;
+            let limit = (wanted + 1 - names.len()).max(least);
+            let before = names.len();
             let listed = self.store.list(layout::CATALOG, after.as_deref(), limit).await?;
             let full = listed.len() == limit;
             after = listed.last().map(|entry| entry.key.clone());
@@ -56,6 +56,9 @@ impl Registry {
             }
             if !full {
                 break;
+            }
+            if names.len() - before < limit / 2 {
+                least = KEYS.min(4 * limit);
             }
         }
         let more = names.len() > wanted;

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// Keys that one listing asks for.
+/// Keys that one listing asks for at most to skip what is gone.
 const KEYS: usize = 1000;
 
 impl Registry {
@@ -83,11 +83,14 @@ impl Registry {
         // one more than wanted tells whether there is a next page; where there are many that are gone, ever more at once
         let mut least = 0;
         while listed.entries.len() <= wanted {
-            let left = wanted + 1 - listed.entries.len();
-            let (page, end) = self.page_of_tags(name, after.as_deref(), left.max(least)).await?;
-            least = KEYS.min(4 * left.max(least));
+            let asked = (wanted + 1 - listed.entries.len()).max(least);
+            let before = listed.entries.len();
+            let (page, end) = self.page_of_tags(name, after.as_deref(), asked).await?;
             let there = page.into_iter().filter(|(_, version)| version.target.is_some());
             listed.entries.extend(there.map(|(tag, _)| tag));
+            if listed.entries.len() - before < asked / 2 {
+                least = KEYS.min(4 * asked);
+            }
             match end {
                 Some(end) => after = Some(end),
                 None => break,
@@ -107,7 +110,7 @@ impl Registry {
         wanted: usize,
     ) -> Result<(Vec<(Tag, TagVersion)>, Option<String>)> {
         // a few more keys than tags, for the versions before
-        let limit = (wanted + wanted / 8 + 1).min(KEYS);
+        let limit = (wanted + wanted / 8 + 1).min(MAX_PAGE);
         let listed = self.store.list(&layout::tags(name), after, limit).await?;
         let mut tags: Vec<(Tag, TagVersion)> = Vec::new();
         let full = listed.len() == limit;
