@@ -110,7 +110,7 @@ impl Registry {
         wanted: usize,
     ) -> Result<(Vec<(Tag, TagVersion)>, Option<String>)> {
         // a few more keys than tags, for the versions before
-        let limit = (wanted + wanted / 8 + 1).min(MAX_PAGE);
+        let limit = (wanted + wanted / 16 + 1).min(MAX_PAGE);
         let listed = self.store.list(&layout::tags(name), after, limit).await?;
         let mut tags: Vec<(Tag, TagVersion)> = Vec::new();
         let full = listed.len() == limit;

@@ -129,7 +129,9 @@ impl Store {
     /// At most `limit` objects under `prefix`, in the order of their keys, after the key `after`.
     pub async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Entry>> {
         self.observe("list", prefix, async {
-            let mut listing = self.inner.operator.lister_with(prefix).recursive(true).limit(limit.min(1000));
+            // a bucket gives 1,000 keys a request; a directory reads ahead in steps of what it is told
+            let step = if self.inner.ordered_listings { 1000 } else { 10_000 };
+            let mut listing = self.inner.operator.lister_with(prefix).recursive(true).limit(limit.min(step));
             if let Some(after) = after {
                 listing = listing.start_after(after);
             }
