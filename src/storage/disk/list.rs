@@ -17,8 +17,8 @@ use super::names::{self, Names};
 const FIRST_BATCH: usize = 16;
 const GROWTH: usize = 4;
 const LARGEST_BATCH: usize = 256;
-/// The largest first batch for a caller that says it wants so many.
-const LARGEST_LIMIT: usize = 1024;
+/// The largest first batch for a caller that says it wants so many: a page of 1,000 and a little.
+const LARGEST_LIMIT: usize = 1280;
 /// How many directories one trip reads at most: those that hold nothing would otherwise make it last for ever.
 const DIRECTORIES: usize = 4096;
 
