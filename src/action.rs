@@ -57,7 +57,7 @@ impl<T> Default for Page<T> {
 
 /// One operation of the API, with its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // the specification's names say it
+#[allow(missing_docs, reason = "the specification's names say it")]
 pub enum Action {
     GetApiVersion,
     ListCatalog { page: Page<Name> },

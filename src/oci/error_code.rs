@@ -2,7 +2,7 @@
 
 /// A code of the specification's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // the specification's names say it
+#[allow(missing_docs, reason = "the specification's names say it")]
 pub enum ErrorCode {
     BlobUnknown,
     BlobUploadInvalid,

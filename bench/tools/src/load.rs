@@ -34,7 +34,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     })?;
     let took = started.elapsed().as_secs_f64();
     let requests = latencies.len();
-    #[allow(clippy::cast_precision_loss)]
+    #[allow(clippy::cast_precision_loss, reason = "figures to three digits")]
     let rate = requests as f64 / took;
     println!(
         "{{\"seconds\":{took:.6},\"requests\":{requests},\"requests_per_second\":{rate:.3},\"p50_ms\":{:.4},\"p99_ms\":{:.4}}}",

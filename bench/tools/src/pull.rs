@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     let requests = requests.into_inner();
     let bytes = requests * size;
-    #[allow(clippy::cast_precision_loss)]
+    #[allow(clippy::cast_precision_loss, reason = "figures to three digits")]
     let rate = bytes as f64 / took;
     println!("{{\"seconds\":{took:.6},\"requests\":{requests},\"bytes\":{bytes},\"bytes_per_second\":{rate:.0}}}");
     Ok(())

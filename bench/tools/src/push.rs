@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         return Err(failure);
     }
     let bytes = size * clients * count;
-    #[allow(clippy::cast_precision_loss)]
+    #[allow(clippy::cast_precision_loss, reason = "figures to three digits")]
     let rate = bytes as f64 / seconds;
     println!(
         "{{\"seconds\":{seconds:.6},\"bytes\":{bytes},\"bytes_per_second\":{rate:.0},\"push_ms\":{:.3},\"final_put_ms\":{:.3},\"digests\":{:?}}}",
