@@ -1,25 +1,109 @@
-//! Who asks.
+//! Who asks: several facts at once, each proved by something of its own.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
 
 /// The facts that are known of a request's sender.
+///
+/// Nothing in here is a secret, and nothing in here was merely claimed: a user is one whose password or token was
+/// verified, a certificate one that the certificate authority in force vouches for.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The address that the connection comes from.
+    /// The address that the request comes from.
     pub client_ip: IpAddr,
+    /// The configured identity whose password or token came with the request.
+    pub user: Option<Arc<User>>,
+    /// The client's certificate, of the connection or of the token.
+    pub certificate: Option<Arc<Certificate>>,
+}
+
+/// A configured identity, `[identity.<id>]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The key of its table.
+    pub id: String,
+    /// The name it logs in with.
+    pub username: String,
+    /// Its groups, as the configuration lists them.
+    pub groups: Vec<String>,
+}
+
+/// What policies see of a client certificate (RFC 5280). What it does not say is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Certificate {
+    /// The subject's common names (CN).
+    pub common_names: Vec<String>,
+    /// Its organizations (O).
+    pub organizations: Vec<String>,
+    /// Its organizational units (OU).
+    pub organizational_units: Vec<String>,
+    /// DNS names of the subject alternative name.
+    pub dns_names: Vec<String>,
+    /// URIs of the subject alternative name; a SPIFFE id is one.
+    pub uris: Vec<String>,
+    /// The serial number in lower-case hex, without separators.
+    pub serial: String,
+    /// The SHA-256 of the whole certificate (DER) in lower-case hex.
+    pub fingerprint: String,
+    /// From when it is valid, as RFC 3339 writes it.
+    pub not_before: String,
+    /// Until when it is valid, as RFC 3339 writes it.
+    pub not_after: String,
+}
+
+/// An identity as records, policy tests and `policy explain --as` write it: what CEL knows as `identity`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Facts {
+    /// `identity.id`
+    pub id: String,
+    /// `identity.username`
+    pub username: String,
+    /// `identity.groups`
+    pub groups: Vec<String>,
+    /// `identity.client_ip`
+    pub client_ip: String,
+    /// `identity.certificate`
+    pub certificate: Certificate,
 }
 
 impl Identity {
     /// Somebody of whom nothing but the address is known.
     #[must_use]
     pub const fn anonymous(client_ip: IpAddr) -> Self {
-        Self { client_ip }
+        Self { client_ip, user: None, certificate: None }
+    }
+
+    /// Whether nothing but the address is known.
+    #[must_use]
+    pub const fn is_anonymous(&self) -> bool {
+        self.user.is_none() && self.certificate.is_none()
+    }
+
+    /// All that is known, as policies see it.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        let (id, username, groups) = match &self.user {
+            Some(user) => (user.id.clone(), user.username.clone(), user.groups.clone()),
+            None => Default::default(),
+        };
+        let certificate = self.certificate.as_deref().cloned().unwrap_or_default();
+        Facts { id, username, groups, client_ip: self.client_ip.to_string(), certificate }
     }
 }
 
 impl fmt::Display for Identity {
-    /// The name under which records and logs know this identity.
+    /// The name under which records and logs know this identity: its user, or else its certificate.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("anonymous")
+        match (&self.user, &self.certificate) {
+            (Some(user), _) => f.write_str(&user.username),
+            (None, Some(certificate)) => {
+                let name = certificate.common_names.first().or_else(|| certificate.uris.first());
+                write!(f, "certificate:{}", name.unwrap_or(&certificate.fingerprint))
+            }
+            (None, None) => f.write_str("anonymous"),
+        }
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use secrecy::SecretString;
 
 use super::document::{self, Entries};
 use super::model::{
-    AccessPolicy, FsStorage, Health, Listen, LogFormat, LogOutput, Logs, Metrics, Observability, Repository, S3Storage,
-    Scrub, Server, Storage, Tracing, VerifyPulls,
+    AccessPolicy, Audit, AuditFile, FsStorage, Health, Listen, LogFormat, LogOutput, Logs, Metrics, Observability,
+    OnAuditError, Repository, S3Storage, Scrub, Server, Storage, Token, Tracing, VerifyPulls,
 };
 use super::section::{Place, Reading, Section};
 use super::{Config, KeyFacts, Source, rule};
@@ -27,8 +28,18 @@ pub(super) fn config(reading: &Reading<'_>, entries: &Entries) -> Config {
         verify_pulls: root.key("verify_pulls", "\"none\"", &verify_pulls()),
         server: server(&mut root),
         storage: storage(reading, &mut root),
+        policy_dir: "policies".into(),
         access_policy: access_policy(&mut root),
         repository: repositories(reading, &mut root),
+        identity: BTreeMap::new(),
+        token: Token { realm: None, signing_key: "token.key".into(), ttl: Duration::from_mins(5) },
+        audit: Audit {
+            file: AuditFile::Off,
+            max_size: 100 << 20,
+            max_age: Duration::ZERO,
+            keep: 0,
+            on_error: OnAuditError::Deny,
+        },
         observability: observability(&mut root),
         scrub: scrub(&mut root),
     };
@@ -57,6 +68,8 @@ fn server(root: &mut Section<'_>) -> Server {
         query_timeout: table.key("query_timeout", "60", &rule::time("1s", "1d")),
         query_timeout_grace_period: table.key("query_timeout_grace_period", "30", &rule::time("0s", "1d")),
         streaming_chunk_size: table.key("streaming_chunk_size", "\"512KiB\"", &rule::size("4KiB", "64MiB")),
+        trusted_proxies: Vec::new(),
+        tls: None,
     };
     table.finish();
     server

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
 /// The whole configuration, valid. `Default` is what an empty file means.
@@ -31,11 +32,19 @@ pub struct Config {
     pub server: Server,
     /// `[storage.fs]` or `[storage.s3]`
     pub storage: Storage,
-    /// `[access_policy]`: for requests about no repository.
+    /// Where policy files are: those of this directory itself that end in `.toml`, in the order of their names.
+    pub policy_dir: PathBuf,
+    /// `[access_policy]`: rules for all requests, and a default for those about no repository.
     pub access_policy: AccessPolicy,
     /// `[repository."<namespace>"]`, by namespace, which is `"*"` or a valid repository name. One covers that name and all
     /// below it; the longest wins; `"*"` covers the rest.
     pub repository: BTreeMap<String, Repository>,
+    /// `[identity.<id>]`: who can log in with a password, by id. No two have one username.
+    pub identity: BTreeMap<String, Identity>,
+    /// `[token]`
+    pub token: Token,
+    /// `[audit]`
+    pub audit: Audit,
     /// `[observability]`
     pub observability: Observability,
     /// `[scrub]`
@@ -67,6 +76,101 @@ pub struct Server {
     pub query_timeout_grace_period: Duration,
     /// How many bytes of a body are read at a time, 4 KiB to 64 MiB.
     pub streaming_chunk_size: u64,
+    /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count, as addresses or networks.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `[server.tls]`. None: plain HTTP.
+    pub tls: Option<Tls>,
+}
+
+/// `[server.tls]`: HTTPS, and client certificates.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The server's certificate and those between it and its authority, PEM.
+    pub server_certificate_bundle: PathBuf,
+    /// Its private key, PEM: PKCS#8, PKCS#1 or SEC1.
+    pub server_private_key: PathBuf,
+    /// The authorities whose client certificates are accepted, PEM. None: no client certificate is asked for.
+    pub client_ca_bundle: Option<PathBuf>,
+    /// Whether a connection without a client certificate is accepted.
+    pub client_auth: ClientAuth,
+    /// Revocation lists of those authorities, PEM.
+    pub client_crl: Option<PathBuf>,
+}
+
+/// Whether a connection without a client certificate is accepted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// It is, and is anonymous until it logs in.
+    #[default]
+    Optional,
+    /// It is refused in the handshake.
+    Required,
+}
+
+/// `[identity.<id>]`: somebody who can log in with a password.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The name to log in with: not empty, without a colon.
+    pub username: String,
+    /// A hash of the password: an argon2 PHC string, or bcrypt. `Debug` leaves it out.
+    pub password: SecretString,
+    /// The groups, for policies.
+    pub groups: Vec<String>,
+}
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { username, password, groups } = self;
+        *username == other.username
+            && password.expose_secret() == other.password.expose_secret()
+            && *groups == other.groups
+    }
+}
+
+/// `[token]`: bearer tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Where clients get one: a URL. None: `/token` at the scheme and host of the request.
+    pub realm: Option<String>,
+    /// The file of the key that tokens are signed with; made where it is absent and somebody can log in.
+    pub signing_key: PathBuf,
+    /// How long a token is valid, 60 seconds to a day.
+    pub ttl: Duration,
+}
+
+/// `[audit]`: the record of decisions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// Where lines go.
+    pub file: AuditFile,
+    /// The size at which a file is put aside, in bytes.
+    pub max_size: u64,
+    /// The age at which a file is put aside. Zero: never for its age.
+    pub max_age: Duration,
+    /// How many files that were put aside are kept; older ones are deleted. 0: all.
+    pub keep: u32,
+    /// What happens to requests while no line can be written.
+    pub on_error: OnAuditError,
+}
+
+/// Where the record of decisions goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditFile {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// The end of this file.
+    File(PathBuf),
+}
+
+/// What happens to requests while the record of decisions cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnAuditError {
+    /// They are refused with 503.
+    Deny,
+    /// They go on, unrecorded.
+    Continue,
 }
 
 /// Where everything is stored.
@@ -124,13 +228,26 @@ impl PartialEq for S3Storage {
     }
 }
 
-/// `[access_policy]`: what is allowed where nothing else decides.
+/// `[access_policy]`, `[repository."<namespace>".access_policy]`: what is allowed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccessPolicy {
-    /// Whether everyone may do everything. Where no policy that covers a request says so, it is denied.
+    /// What holds where no rule decides. `true`: rules deny. `false` or not set: rules allow.
     pub default_allow: Option<bool>,
-    /// Always empty: nothing evaluates rules yet, so that a configuration that has some is refused.
-    pub rules: Vec<String>,
+    /// Rules in CEL, as they are written; `policy` checks them.
+    pub rules: Vec<Expression>,
+}
+
+/// A CEL expression of a configuration file, with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expression {
+    /// The expression.
+    pub text: String,
+    /// The file that it is in, as it was named.
+    pub file: String,
+    /// The line, from 1, on which the text of the value begins (behind its opening quote).
+    pub line: usize,
+    /// The column there, from 1, in characters.
+    pub column: usize,
 }
 
 /// `[repository."<namespace>"]`: what holds for the repositories it covers.

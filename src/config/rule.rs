@@ -240,7 +240,7 @@ pub(super) fn url(example: &str) -> Rule<String> {
 }
 
 /// The rules of a policy, of which there must be none, since nothing here evaluates them.
-pub(super) fn no_rules() -> Rule<Vec<String>> {
+pub(super) fn no_rules() -> Rule<Vec<super::model::Expression>> {
     Rule {
         expects: "an empty list".to_owned(),
         read: Box::new(|value| {
