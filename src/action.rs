@@ -60,20 +60,71 @@ impl<T> Default for Page<T> {
 #[allow(missing_docs, reason = "the specification's names say it")]
 pub enum Action {
     GetApiVersion,
-    ListCatalog { page: Page<Name> },
-    ListTags { name: Name, page: Page<Tag> },
-    GetManifest { name: Name, reference: Reference, head: bool },
-    PutManifest { name: Name, reference: Reference, tags: Vec<Tag> },
-    DeleteManifest { name: Name, reference: Reference },
-    GetReferrers { name: Name, digest: Digest, artifact_type: Option<String>, page: Page<Digest> },
-    GetBlob { name: Name, digest: Digest, head: bool },
-    DeleteBlob { name: Name, digest: Digest },
-    StartUpload { name: Name, digest: Option<Digest>, algorithm: Algorithm },
-    MountBlob { name: Name, digest: Digest, from: Option<Name> },
-    GetUpload { name: Name, upload: Upload },
-    UpdateUpload { name: Name, upload: Upload },
-    CompleteUpload { name: Name, upload: Upload, digest: Digest },
-    CancelUpload { name: Name, upload: Upload },
+    /// `/metrics`, where the address that it came to answers it.
+    GetMetrics,
+    ListCatalog {
+        page: Page<Name>,
+    },
+    ListTags {
+        name: Name,
+        page: Page<Tag>,
+    },
+    GetManifest {
+        name: Name,
+        reference: Reference,
+        head: bool,
+    },
+    PutManifest {
+        name: Name,
+        reference: Reference,
+        tags: Vec<Tag>,
+    },
+    DeleteManifest {
+        name: Name,
+        reference: Reference,
+    },
+    GetReferrers {
+        name: Name,
+        digest: Digest,
+        artifact_type: Option<String>,
+        page: Page<Digest>,
+    },
+    GetBlob {
+        name: Name,
+        digest: Digest,
+        head: bool,
+    },
+    DeleteBlob {
+        name: Name,
+        digest: Digest,
+    },
+    StartUpload {
+        name: Name,
+        digest: Option<Digest>,
+        algorithm: Algorithm,
+    },
+    MountBlob {
+        name: Name,
+        digest: Digest,
+        from: Option<Name>,
+    },
+    GetUpload {
+        name: Name,
+        upload: Upload,
+    },
+    UpdateUpload {
+        name: Name,
+        upload: Upload,
+    },
+    CompleteUpload {
+        name: Name,
+        upload: Upload,
+        digest: Digest,
+    },
+    CancelUpload {
+        name: Name,
+        upload: Upload,
+    },
 }
 
 /// Which upload, and which of its states the client has last been told of.
@@ -96,6 +147,8 @@ pub enum Access {
     Delete,
     /// Reads names of things.
     List,
+    /// Looks at the registry itself.
+    Admin,
 }
 
 /// Why a request is not an action of the API.
@@ -152,6 +205,7 @@ impl Action {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::GetApiVersion => "get-api-version",
+            Self::GetMetrics => "get-metrics",
             Self::ListCatalog { .. } => "list-catalog",
             Self::ListTags { .. } => "list-tags",
             Self::GetManifest { .. } => "get-manifest",
@@ -177,6 +231,7 @@ impl Action {
                 Access::Pull
             }
             Self::ListCatalog { .. } | Self::ListTags { .. } => Access::List,
+            Self::GetMetrics => Access::Admin,
             Self::DeleteManifest { .. } | Self::DeleteBlob { .. } => Access::Delete,
             Self::PutManifest { .. }
             | Self::StartUpload { .. }
@@ -192,7 +247,7 @@ impl Action {
     #[must_use]
     pub const fn name(&self) -> Option<&Name> {
         match self {
-            Self::GetApiVersion | Self::ListCatalog { .. } => None,
+            Self::GetApiVersion | Self::GetMetrics | Self::ListCatalog { .. } => None,
             Self::ListTags { name, .. }
             | Self::GetManifest { name, .. }
             | Self::PutManifest { name, .. }

@@ -8,10 +8,12 @@ use std::{
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
+    audit::{Audit, AuditError},
     config::{self, Config},
     http::{self, Listeners, Purpose, Service},
-    policy::Policy,
     registry::{self, Registry},
+    reload,
+    snapshot::{Live, Snapshot, SnapshotError, Sources},
     storage::{Location, OpenError, Store, disk},
     telemetry::{self, LogOptions, Metrics, TraceOptions},
 };
@@ -22,6 +24,12 @@ pub enum AppError {
     /// Logs or traces.
     #[error(transparent)]
     Telemetry(#[from] telemetry::TelemetryError),
+    /// The configuration, a policy, a certificate, or a key.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The record of decisions.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The store.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -43,16 +51,23 @@ pub enum AppError {
 }
 
 /// Runs the server until SIGTERM or SIGINT.
-pub fn serve(config: &Config) -> Result<(), AppError> {
+///
+/// # Errors
+/// Whatever keeps it from starting. A configuration, policy or certificate that is wrong does; none is left out.
+pub fn serve(sources: Sources) -> Result<(), AppError> {
+    let live = Arc::new(Live::start(sources)?);
+    let snapshot = live.current();
+    let config = snapshot.config();
     let telemetry = telemetry::init(&log_options(config), &trace_options(config))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(run(config));
+    let outcome = runtime.block_on(run(live, &snapshot));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     telemetry.shutdown();
     outcome
 }
 
-async fn run(config: &Config) -> Result<(), AppError> {
+async fn run(live: Arc<Live>, snapshot: &Snapshot) -> Result<(), AppError> {
+    let config = snapshot.config();
     // before anything is announced: a signal in between must not be lost
     let mut stop = Stop::new()?;
     let metrics = Metrics::new();
@@ -60,16 +75,17 @@ async fn run(config: &Config) -> Result<(), AppError> {
     let store = Store::open(&location, metrics.clone()).await?;
     warn_of_case(&location);
     let registry = Registry::new(store, registry_options(config), metrics.clone());
-    let policy = policy(config);
+    let audit = Audit::open(&config.audit)?;
     let listeners = listeners(config).await?;
-    announce(config, &location, &policy, &listeners)?;
-    let service = Arc::new(Service::new(registry, policy, http_options(config), metrics));
+    announce(snapshot, &location, &listeners)?;
+    let service = Arc::new(Service::new(registry, Arc::clone(&live), audit, http_options(config), metrics.clone()));
     let (stopping, stopped) = watch::channel(false);
+    let reloading = tokio::spawn(reload::run(live, metrics, stopped.clone()));
     let serving = tokio::spawn(http::serve(service, listeners, stopped));
     let signal = stop.wait().await;
     tracing::info!(signal, "stopping: no new connections; running requests get their grace period");
     let _ = stopping.send(true);
-    let _ = serving.await;
+    let _ = tokio::join!(serving, reloading);
     tracing::info!("stopped");
     Ok(())
 }
@@ -121,7 +137,9 @@ async fn listeners(config: &Config) -> Result<Listeners, AppError> {
 }
 
 /// What is served, where, and what is open to whom, in one line.
-fn announce(config: &Config, location: &Location, policy: &Policy, listeners: &Listeners) -> Result<(), AppError> {
+fn announce(snapshot: &Snapshot, location: &Location, listeners: &Listeners) -> Result<(), AppError> {
+    let config = snapshot.config();
+    let scheme = if snapshot.tls().is_some() { "https" } else { "http" };
     let mut side = Vec::new();
     let mut main = None;
     for (listener, purpose) in listeners {
@@ -141,9 +159,9 @@ fn announce(config: &Config, location: &Location, policy: &Policy, listeners: &L
         }
     }
     let Some(address) = main else { return Ok(()) };
-    let open: Vec<&str> = policy.open_to_everyone().collect();
+    let open: Vec<&str> = snapshot.policy().open_to_everyone().collect();
     let access = match open.as_slice() {
-        [] => "no repository is open to anyone".to_owned(),
+        [] => "policy decides who may do what".to_owned(),
         open => {
             let which = open
                 .iter()
@@ -151,17 +169,31 @@ fn announce(config: &Config, location: &Location, policy: &Policy, listeners: &L
             format!("anyone may pull, push and delete in {}", which.collect::<Vec<_>>().join(", "))
         }
     };
-    if !open.is_empty() && !reachable_by_us_alone(config.server.bind_address) {
-        tracing::warn!(
-            "WARNING: anyone who can reach {address} may push to and delete from this registry, without TLS and without a \
-             login. Set default_allow = false, or bind_address = \"127.0.0.1\"."
-        );
+    for warning in snapshot.warnings() {
+        tracing::warn!("{warning}");
+    }
+    if !reachable_by_us_alone(config.server.bind_address) {
+        if !open.is_empty() {
+            let without = if snapshot.tls().is_some() { "" } else { "without TLS and " };
+            tracing::warn!(
+                "WARNING: anyone who can reach {address} may push to and delete from this registry, {without}without a \
+                 login. Set default_allow = false, or bind_address = \"127.0.0.1\"."
+            );
+        } else if snapshot.tls().is_none()
+            && !snapshot.accounts().is_empty()
+            && config.server.trusted_proxies.is_empty()
+        {
+            tracing::warn!(
+                "WARNING: passwords and tokens travel to {address} in plain text. Set [server.tls], or \
+                 server.trusted_proxies to the proxy that speaks TLS, or bind_address = \"127.0.0.1\"."
+            );
+        }
     }
     let beside = side.into_iter().fold(String::new(), |beside, side| beside + "; " + &side);
     tracing::info!(
         address = %address,
         version = env!("CARGO_PKG_VERSION"),
-        "serving http://{address} from {}; {access}{beside}", location.place()
+        "serving {scheme}://{address} from {}; {access}{beside}", location.place()
     );
     Ok(())
 }
@@ -203,12 +235,6 @@ fn location(config: &Config) -> Location {
     }
 }
 
-fn policy(config: &Config) -> Policy {
-    let repositories =
-        config.repository.iter().map(|(prefix, table)| (prefix.clone(), table.access_policy.default_allow));
-    Policy::new(config.access_policy.default_allow, repositories)
-}
-
 fn registry_options(config: &Config) -> registry::Options {
     registry::Options {
         lease: config.scrub.upload_expiry,
@@ -227,9 +253,7 @@ fn http_options(config: &Config) -> http::Options {
     http::Options {
         max_concurrent_requests: config.max_concurrent_requests,
         max_concurrent_transfers: config.max_concurrent_transfers,
-        query_timeout: config.server.query_timeout,
         grace: config.server.query_timeout_grace_period,
-        max_manifest_size: config.max_manifest_size,
         log_requests: config.observability.logs.requests,
         health_on_main: config.observability.health.listen == config::Listen::Main,
         metrics_on_main: config.observability.metrics.listen == config::Listen::Main,

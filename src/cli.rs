@@ -5,8 +5,9 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    app,
-    config::{Config, ConfigError},
+    app::{self, AppError},
+    config::Config,
+    snapshot::Sources,
 };
 
 /// The configuration file that is read where none is named.
@@ -52,29 +53,24 @@ pub fn run() -> ExitCode {
         );
         return ExitCode::from(2);
     }
-    let config = match load(&cli.config, data_dir.as_ref()) {
-        Ok(config) => config,
-        Err(error) => {
+    let sources = match data_dir {
+        Some(dir) => Sources::Fixed(Box::new(Config::for_data_dir(dir))),
+        None if cli.config.is_empty() => Sources::Files(vec![DEFAULT_CONFIG.into()]),
+        None => Sources::Files(cli.config.clone()),
+    };
+    match app::serve(sources) {
+        Ok(()) => ExitCode::SUCCESS,
+        // it has places and carets of its own
+        Err(AppError::Snapshot(error)) => {
             eprintln!("{}", error.to_string().trim_end());
-            if cli.config.is_empty() && !PathBuf::from(DEFAULT_CONFIG).exists() {
+            if data_dir.is_none() && cli.config.is_empty() && !PathBuf::from(DEFAULT_CONFIG).exists() {
                 eprintln!("\nTo start without any file: simple-registry server --data-dir ./data");
             }
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-    };
-    match app::serve(&config) {
-        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
-    }
-}
-
-fn load(files: &[PathBuf], data_dir: Option<&PathBuf>) -> Result<Config, ConfigError> {
-    match data_dir {
-        Some(dir) => Ok(Config::for_data_dir(dir)),
-        None if files.is_empty() => Config::load(&[DEFAULT_CONFIG.into()]),
-        None => Config::load(files),
     }
 }

@@ -4,12 +4,17 @@
 
 pub mod action;
 pub mod app;
+pub mod audit;
 pub mod cli;
 pub mod config;
+pub mod credentials;
 pub mod http;
 pub mod identity;
 pub mod oci;
 pub mod policy;
 pub mod registry;
+pub mod reload;
+pub mod snapshot;
 pub mod storage;
 pub mod telemetry;
+pub mod tls;

@@ -28,7 +28,7 @@ pub(super) fn config(reading: &Reading<'_>, entries: &Entries) -> Config {
         verify_pulls: root.key("verify_pulls", "\"none\"", &verify_pulls()),
         server: server(&mut root),
         storage: storage(reading, &mut root),
-        policy_dir: "policies".into(),
+        policy_dir: None,
         access_policy: access_policy(&mut root),
         repository: repositories(reading, &mut root),
         identity: BTreeMap::new(),

@@ -107,6 +107,11 @@ impl Config {
         }
     }
 
+    #[allow(missing_docs)]
+    pub fn changes_needing_restart(&self, _new: &Config) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Every key that there is, in the order of the reference.
     #[must_use]
     pub fn keys() -> &'static [KeyFacts] {

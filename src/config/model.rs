@@ -32,8 +32,9 @@ pub struct Config {
     pub server: Server,
     /// `[storage.fs]` or `[storage.s3]`
     pub storage: Storage,
-    /// Where policy files are: those of this directory itself that end in `.toml`, in the order of their names.
-    pub policy_dir: PathBuf,
+    /// Where policy files are: those of this directory itself that end in `.toml`, in the order of their names. None:
+    /// there are none.
+    pub policy_dir: Option<PathBuf>,
     /// `[access_policy]`: rules for all requests, and a default for those about no repository.
     pub access_policy: AccessPolicy,
     /// `[repository."<namespace>"]`, by namespace, which is `"*"` or a valid repository name. One covers that name and all

@@ -92,7 +92,12 @@ impl hyper::body::Body for Body {
         };
         if let Some(record) = self.record.as_mut() {
             match &chunk {
-                Some(Ok(bytes)) => record.sent += bytes.remaining() as u64,
+                Some(Ok(bytes)) => {
+                    record.sent += bytes.remaining() as u64;
+                    if let Some(progress) = &record.progress {
+                        progress.moved();
+                    }
+                }
                 Some(Err(error)) => record.broke_off(error.to_string()),
                 None => {}
             }

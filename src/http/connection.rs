@@ -1,37 +1,40 @@
-//! Connections: accepting them, their time limits, and their end at shutdown.
+//! Connections: accepting them, TLS, their time limits, and their end.
 
-use std::{
-    future::Future,
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-};
+use hyper::{server::conn::http1, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
-    time::Sleep,
 };
+use tokio_rustls::TlsAcceptor;
 
-use super::{Service, request};
+use super::{Service, peer::Peer, request, stream::NoStall};
 
 /// Connections that are open at once on one address; more wait to be accepted.
-const MOST_CONNECTIONS: usize = 20_000;
+const MOST_CONNECTIONS: u32 = 20_000;
+/// How long a TLS handshake may take.
+const LONGEST_HANDSHAKE: Duration = Duration::from_secs(10);
+/// Handshakes at once: they compute, and what is connected goes on beside them.
+const MOST_HANDSHAKES: usize = 256;
+/// Requests at once on one connection of HTTP/2.
+const MOST_STREAMS: u32 = 128;
+/// What a client may send ahead on one stream of HTTP/2, and on all of one connection, in bytes.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Most bytes of a request's header on HTTP/2; hyper has a limit of its own on HTTP/1.1.
+const LARGEST_HEADER: u32 = 64 << 10;
+/// The name by which TLS agrees on HTTP/2 (RFC 9113 section 3.1).
+const ALPN_H2: &[u8] = b"h2";
 
 /// What an address is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// The registry.
     Main,
-    /// Health or metrics alone.
+    /// Health or metrics alone, over plain HTTP.
     Side {
         /// It answers `/healthz` and `/readyz`.
         health: bool,
@@ -52,8 +55,8 @@ pub async fn serve(service: Arc<Service>, listeners: Listeners, stop: watch::Rec
 }
 
 async fn accept(service: Arc<Service>, listener: TcpListener, purpose: Purpose, mut stop: watch::Receiver<bool>) {
-    let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS as usize));
+    let handshakes = Arc::new(Semaphore::new(MOST_HANDSHAKES));
     loop {
         let accepted = tokio::select! {
             // a closed channel is a stop as well
@@ -74,8 +77,8 @@ async fn accept(service: Arc<Service>, listener: TcpListener, purpose: Purpose, 
             (_, Err(_)) => break,
         };
         let _ = stream.set_nodelay(true);
-        let connection = connection(Arc::clone(&service), purpose, stream, client);
-        let connection = graceful.watch(connection);
+        let connection =
+            connection(Arc::clone(&service), purpose, stream, client, Arc::clone(&handshakes), stop.clone());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%client, %error, "a connection ended with an error");
@@ -84,99 +87,129 @@ async fn accept(service: Arc<Service>, listener: TcpListener, purpose: Purpose, 
         });
     }
     drop(listener);
-    if tokio::time::timeout(service.options.grace, graceful.shutdown()).await.is_err() {
+    // every place is free again when the last connection has ended
+    if tokio::time::timeout(service.options.grace, places.acquire_many(MOST_CONNECTIONS)).await.is_err() {
         tracing::warn!("requests were still running at the end of the grace period and are broken off");
     }
 }
 
-fn connection(
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+async fn connection(
     service: Arc<Service>,
     purpose: Purpose,
     stream: TcpStream,
     client: SocketAddr,
-) -> http1::Connection<
-    TokioIo<NoStall>,
-    impl hyper::service::HttpService<
-        hyper::body::Incoming,
-        ResBody = super::body::Body,
-        Error = std::convert::Infallible,
-        Future: Send,
-    >,
-> {
-    let silence = service.options.query_timeout;
-    let ip = client.ip().to_canonical();
-    let answer = service_fn(move |http_request| request::answer(Arc::clone(&service), purpose, ip, http_request));
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        // also how long a connection may be idle
-        .header_read_timeout(silence)
-        .half_close(false)
-        .serve_connection(TokioIo::new(NoStall::new(stream, silence)), answer)
+    handshakes: Arc<Semaphore>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), BoxError> {
+    let snapshot = service.live.current();
+    let silence = snapshot.config().server.query_timeout;
+    let address = client.ip().to_canonical();
+    let stream = NoStall::new(stream, silence);
+    let Some(tls) = snapshot.tls().filter(|_| purpose == Purpose::Main) else {
+        drop(snapshot);
+        return http1(service, Peer::plain(purpose, address), stream, silence, stop).await;
+    };
+    let acceptor = TlsAcceptor::from(tls.server_config());
+    drop(snapshot);
+    let handshake = async {
+        let _place = handshakes.acquire().await.map_err(io::Error::other)?;
+        acceptor.accept(stream).await
+    };
+    let stream = tokio::time::timeout(LONGEST_HANDSHAKE, handshake).await??;
+    let (_, session) = stream.get_ref();
+    let chain = session.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
+    if session.alpn_protocol() == Some(ALPN_H2) {
+        http2(service, Peer::secure(purpose, address, chain, true), stream, silence, stop).await
+    } else {
+        http1(service, Peer::secure(purpose, address, chain, false), stream, silence, stop).await
+    }
 }
 
-/// A stream whose reader may not stall for ever: a write that makes no progress for that long is an error.
-///
-/// Reading needs no such guard here: a head has its time limit in hyper, a body in `RequestBody`.
-struct NoStall {
-    stream: TcpStream,
+async fn http1<S>(
+    service: Arc<Service>,
+    peer: Peer,
+    stream: S,
     silence: Duration,
-    stalled: Option<Pin<Box<Sleep>>>,
-}
-
-impl NoStall {
-    const fn new(stream: TcpStream, silence: Duration) -> Self {
-        Self { stream, silence, stalled: None }
-    }
-
-    fn watch<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if polled.is_ready() {
-            self.stalled = None;
-            return polled;
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), BoxError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let peer = Arc::new(peer);
+    let asked = Arc::clone(&peer);
+    let answer = service_fn(move |request| request::answer(Arc::clone(&service), Arc::clone(&asked), request));
+    let mut serving = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            // also how long a connection may be idle
+            .header_read_timeout(silence)
+            .half_close(false)
+            .serve_connection(TokioIo::new(stream), answer)
+    );
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            ended = serving.as_mut() => return Ok(ended?),
+            () = end(&mut stop, &peer), if !ending => {
+                ending = true;
+                serving.as_mut().graceful_shutdown();
+            }
         }
-        let silence = self.silence;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
-        stalled
-            .as_mut()
-            .poll(context)
-            .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing")))
     }
 }
 
-impl tokio::io::AsyncRead for NoStall {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+async fn http2<S>(
+    service: Arc<Service>,
+    peer: Peer,
+    stream: S,
+    silence: Duration,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), BoxError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let peer = Arc::new(peer);
+    let asked = Arc::clone(&peer);
+    let answer = service_fn(move |request| request::answer(Arc::clone(&service), Arc::clone(&asked), request));
+    let mut serving = pin!(
+        http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MOST_STREAMS)
+            .max_header_list_size(LARGEST_HEADER)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .keep_alive_interval(silence)
+            .keep_alive_timeout(silence)
+            .serve_connection(TokioIo::new(stream), answer)
+    );
+    let mut ending = false;
+    let mut look = tokio::time::interval(silence / 2);
+    loop {
+        tokio::select! {
+            ended = serving.as_mut() => return Ok(ended?),
+            () = end(&mut stop, &peer), if !ending => {
+                ending = true;
+                serving.as_mut().graceful_shutdown();
+            }
+            _ = look.tick() => {
+                if peer.is_stalled(silence) {
+                    return Err("the client reads nothing of an answer".into());
+                }
+                if peer.is_idle(silence) && !ending {
+                    ending = true;
+                    serving.as_mut().graceful_shutdown();
+                }
+            }
+        }
     }
 }
 
-impl tokio::io::AsyncWrite for NoStall {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.watch(context, polled)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.watch(context, polled)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_flush(context);
-        self.watch(context, polled)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+/// Returns when the connection is to end once its requests have: the server stops, or the client is no longer trusted.
+async fn end(stop: &mut watch::Receiver<bool>, peer: &Peer) {
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => {}
+        () = peer.closing() => {}
     }
 }

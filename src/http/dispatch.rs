@@ -3,22 +3,31 @@
 use http::{Response, request::Parts};
 
 use super::{
-    Service, blobs,
+    Service,
+    auth::Caller,
+    blobs,
     body::{Body, RequestBody},
     clock::Clock,
+    decision::Decisions,
     failure::Failure,
+    health,
     limits::Slot,
-    lists, manifests, uploads,
+    lists, manifests,
+    peer::Peer,
+    uploads,
 };
-use crate::{action::Action, identity::Identity, policy::Permit, registry::By, telemetry::RequestId};
+use crate::{action::Action, policy::Permit, registry::By, snapshot::Snapshot, telemetry::RequestId};
 
 /// A request on its way to its handler.
 pub(super) struct Call<'a> {
     pub(super) service: &'a Service,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) peer: &'a Peer,
     pub(super) parts: Parts,
     pub(super) body: RequestBody,
     pub(super) clock: Clock,
-    pub(super) identity: Identity,
+    pub(super) caller: Caller,
+    pub(super) decisions: Decisions,
     pub(super) request_id: RequestId,
 }
 
@@ -30,7 +39,7 @@ impl Call<'_> {
 
     /// Who asks, and in which request, for the facts that are written.
     pub(super) fn by(&self) -> By {
-        By { identity: self.identity.to_string(), request: self.request_id.as_str().to_owned() }
+        By { identity: self.caller.identity.to_string(), request: self.request_id.as_str().to_owned() }
     }
 }
 
@@ -40,10 +49,11 @@ impl Call<'_> {
 pub(super) async fn dispatch(call: Call<'_>, permit: Permit, slot: Slot) -> Result<Response<Body>, Failure> {
     match permit.into_action() {
         Action::GetApiVersion => Ok(lists::api_version()),
-        Action::ListCatalog { page } => lists::catalog(&call, &page).await,
-        Action::ListTags { name, page } => lists::tags(&call, &name, &page).await,
+        Action::GetMetrics => Ok(health::metrics(&call)),
+        Action::ListCatalog { page } => Box::pin(lists::catalog(&call, &page)).await,
+        Action::ListTags { name, page } => Box::pin(lists::tags(&call, &name, &page)).await,
         Action::GetReferrers { name, digest, artifact_type, page } => {
-            lists::referrers(&call, &name, &digest, artifact_type.as_deref(), &page).await
+            Box::pin(lists::referrers(&call, &name, &digest, artifact_type.as_deref(), &page)).await
         }
         Action::GetManifest { name, reference, head } => manifests::get(&call, &name, &reference, head).await,
         Action::PutManifest { name, reference, tags } => {
@@ -51,20 +61,20 @@ pub(super) async fn dispatch(call: Call<'_>, permit: Permit, slot: Slot) -> Resu
         }
         Action::DeleteManifest { name, reference } => Box::pin(manifests::delete(&call, &name, &reference)).await,
         Action::GetBlob { name, digest, head } => blobs::get(&call, &name, &digest, head).await,
-        Action::DeleteBlob { name, digest } => blobs::delete(&call, &name, &digest).await,
+        Action::DeleteBlob { name, digest } => Box::pin(blobs::delete(&call, &name, &digest)).await,
         Action::MountBlob { name, digest, from } => {
             Box::pin(uploads::mount(&call, &name, &digest, from.as_ref())).await
         }
         Action::StartUpload { name, digest: Some(digest), .. } if uploads::has_body(&call) => {
             Box::pin(uploads::put_at_once(call, &slot, &name, &digest)).await
         }
-        Action::StartUpload { name, algorithm, .. } => uploads::start(&call, &name, algorithm).await,
-        Action::GetUpload { name, upload } => uploads::status(&call, &name, &upload).await,
+        Action::StartUpload { name, algorithm, .. } => Box::pin(uploads::start(&call, &name, algorithm)).await,
+        Action::GetUpload { name, upload } => Box::pin(uploads::status(&call, &name, &upload)).await,
         Action::UpdateUpload { name, upload } => Box::pin(uploads::update(call, &slot, &name, &upload)).await,
         Action::CompleteUpload { name, upload, digest } => {
             Box::pin(uploads::complete(call, &slot, &name, &upload, &digest)).await
         }
-        Action::CancelUpload { name, upload } => uploads::cancel(&call, &name, &upload).await,
+        Action::CancelUpload { name, upload } => Box::pin(uploads::cancel(&call, &name, &upload)).await,
     }
 }
 

@@ -7,7 +7,6 @@ use super::{body::Body, uploads};
 use crate::{
     action::ActionError,
     oci::{ErrorCode, Name, error_code::ErrorCode as Code},
-    policy::Refusal,
     registry::Error,
     storage::FaultKind,
 };
@@ -54,6 +53,16 @@ impl Failure {
 
     pub(super) fn retry_later(self) -> Self {
         self.header(header::RETRY_AFTER, RETRY_AFTER)
+    }
+
+    /// Adds what the log is to say, and the client is not.
+    pub(super) fn caused_by(mut self, cause: String) -> Self {
+        self.cause = Some(cause);
+        self
+    }
+
+    pub(super) const fn status(&self) -> StatusCode {
+        self.status
     }
 
     pub(super) const fn code(&self) -> &'static str {
@@ -111,16 +120,6 @@ impl From<ActionError> for Failure {
             ActionError::Method { allow, .. } => failure.header(header::ALLOW, HeaderValue::from_static(allow)),
             _ => failure,
         }
-    }
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        let (status, code) = match refusal {
-            Refusal::NotCovered(_) => (StatusCode::NOT_FOUND, Code::NameUnknown),
-            Refusal::Denied { .. } => (StatusCode::FORBIDDEN, Code::Denied),
-        };
-        Self::new(status, code, refusal.to_string())
     }
 }
 

@@ -1,31 +1,60 @@
-//! Whether the server is alive and ready, and its metrics. Not counted among the requests being answered, so that a
-//! server under load still says that it lives.
+//! Whether the server is alive and ready, and its metrics. Health is not counted among the requests being answered, so
+//! that a server under load still says that it lives; and nobody is asked who he is.
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
-use super::{Service, body::Body, connection::Purpose};
+use super::{Service, body::Body, connection::Purpose, dispatch::Call};
 use crate::telemetry;
 
-/// The answer to `/healthz`, `/readyz` and `/metrics` where this address gives one.
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The answer to `/healthz` and `/readyz` where this address gives one; and to everything that a side address has not.
 pub(super) async fn answer(service: &Service, purpose: Purpose, method: &Method, path: &str) -> Option<Response<Body>> {
-    let (health, metrics) = match purpose {
-        Purpose::Main => (service.options.health_on_main, service.options.metrics_on_main),
-        Purpose::Side { health, metrics } => (health, metrics),
+    let health = match purpose {
+        Purpose::Main => service.options.health_on_main,
+        Purpose::Side { health, .. } => health,
     };
-    let (status, content_type, text) = match path {
-        "/healthz" if health => (StatusCode::OK, "text/plain; charset=utf-8", "ok\n".to_owned()),
-        "/readyz" if health => match service.registry.ready().await {
-            Ok(()) => (StatusCode::OK, "text/plain; charset=utf-8", "ready\n".to_owned()),
-            Err(error) => {
-                tracing::warn!(%error, "not ready: the store does not answer");
-                let text = "not ready: the store does not answer; the log has the cause\n".to_owned();
-                (StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", text)
-            }
-        },
-        "/metrics" if metrics => (StatusCode::OK, telemetry::CONTENT_TYPE, service.metrics.render()),
+    let (status, text) = match path {
+        "/healthz" if health => (StatusCode::OK, "ok\n".to_owned()),
+        "/readyz" if health => ready(service).await,
+        "/metrics" if has_metrics(service, purpose) => return None,
         _ if purpose == Purpose::Main => return None,
-        _ => (StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "this address answers no such path\n".to_owned()),
+        _ => (StatusCode::NOT_FOUND, "this address answers no such path\n".to_owned()),
     };
+    Some(document(method, status, TEXT, text))
+}
+
+/// Ready is who can store; what else is wrong is a warning, since what was in force still is.
+async fn ready(service: &Service) -> (StatusCode, String) {
+    if let Err(error) = service.registry.ready().await {
+        tracing::warn!(%error, "not ready: the store does not answer");
+        let text = "not ready: the store does not answer; the log has the cause\n".to_owned();
+        return (StatusCode::SERVICE_UNAVAILABLE, text);
+    }
+    let mut text = "ready\n".to_owned();
+    if service.live.refused().is_some() {
+        text += "warning: the last edit was refused, and what was in force before still is; the log has the cause\n";
+    }
+    if service.audit.failing().is_some() {
+        text += "warning: the record of decisions cannot be written; the log has the cause\n";
+    }
+    (StatusCode::OK, text)
+}
+
+/// Whether an address answers `/metrics`.
+pub(super) const fn has_metrics(service: &Service, purpose: Purpose) -> bool {
+    match purpose {
+        Purpose::Main => service.options.metrics_on_main,
+        Purpose::Side { metrics, .. } => metrics,
+    }
+}
+
+/// `/metrics`.
+pub(super) fn metrics(call: &Call<'_>) -> Response<Body> {
+    document(&call.parts.method, StatusCode::OK, telemetry::CONTENT_TYPE, call.service.metrics.render())
+}
+
+fn document(method: &Method, status: StatusCode, content_type: &'static str, text: String) -> Response<Body> {
     let allowed = matches!(*method, Method::GET | Method::HEAD);
     let mut response = Response::new(if *method == Method::GET { Body::whole(text) } else { Body::empty() });
     *response.status_mut() = if allowed { status } else { StatusCode::METHOD_NOT_ALLOWED };
@@ -33,5 +62,5 @@ pub(super) async fn answer(service: &Service, purpose: Purpose, method: &Method,
     if !allowed {
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
-    Some(response)
+    response
 }

@@ -69,8 +69,8 @@ pub(super) async fn put(
         }
     };
     let by = call.by();
-    let Call { service, body, clock, .. } = call;
-    let limit = service.options.max_manifest_size;
+    let Call { service, snapshot, body, clock, .. } = call;
+    let limit = snapshot.config().max_manifest_size;
     let too_large = || Error::TooLarge { what: "manifest", limit };
     let bytes = body.collect(limit, too_large, &service.limits, slot, &clock).await?;
     let request = PutManifest { reference, tags, media_type, bytes };

@@ -1,28 +1,33 @@
 //! HTTP: connections, requests, and the answers of the distribution API.
 //!
-//! A request's way: `connection` -> [`request`] (id, clock, record) -> `Action::parse` -> `Policy::authorize` ->
-//! `dispatch` -> one handler of the files beside this one. Handlers turn values into headers and back; what happens is
+//! A request's way: `connection` -> [`request`] (id, clock, record) -> `Action::parse` -> `auth` (who asks) ->
+//! `decision` (`Policy::authorize`) -> `dispatch` -> one handler of the files beside this one. Handlers turn values into headers and back; what happens is
 //! decided in `registry`, and what an error looks like in `failure`.
 
+mod auth;
 mod blobs;
 mod body;
 mod clock;
 mod connection;
+mod decision;
 mod dispatch;
 mod failure;
 mod health;
 mod limits;
 mod lists;
 mod manifests;
+mod peer;
 mod record;
 mod request;
+mod stream;
+mod token;
 mod uploads;
 
 use std::{sync::Arc, time::Duration};
 
 pub use self::connection::{Listeners, Purpose, serve};
 use self::limits::Limits;
-use crate::{policy::Policy, registry::Registry, telemetry::Metrics};
+use crate::{audit::Audit, credentials::Logins, registry::Registry, snapshot::Live, telemetry::Metrics};
 
 /// How requests are answered.
 #[derive(Clone, Debug)]
@@ -31,12 +36,8 @@ pub struct Options {
     pub max_concurrent_requests: usize,
     /// Transfers at once.
     pub max_concurrent_transfers: usize,
-    /// How long an answer may take to begin, and a body may stay silent.
-    pub query_timeout: Duration,
     /// How long running requests get at shutdown.
     pub grace: Duration,
-    /// Most bytes of a manifest.
-    pub max_manifest_size: u64,
     /// Whether each request is logged.
     pub log_requests: bool,
     /// Whether the main address answers `/healthz` and `/readyz`.
@@ -48,18 +49,20 @@ pub struct Options {
 /// What every request needs.
 pub struct Service {
     registry: Registry,
-    policy: Policy,
+    live: Arc<Live>,
+    logins: Logins,
+    audit: Audit,
     options: Options,
     limits: Arc<Limits>,
     metrics: Metrics,
 }
 
 impl Service {
-    /// A service over a registry, under a policy.
+    /// A service over a registry, under the snapshot in force, each decision recorded.
     #[must_use]
-    pub fn new(registry: Registry, policy: Policy, options: Options, metrics: Metrics) -> Self {
+    pub fn new(registry: Registry, live: Arc<Live>, audit: Audit, options: Options, metrics: Metrics) -> Self {
         let limits = Limits::new(options.max_concurrent_requests, options.max_concurrent_transfers, metrics.clone());
-        Self { registry, policy, options, limits, metrics }
+        Self { registry, live, logins: Logins::new(), audit, options, limits, metrics }
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
     time::Instant,
 };
 
+use super::{decision::Decisions, peer::Progress};
 use crate::{
     oci::Name,
     telemetry::{InFlight, Metrics, RequestId},
@@ -23,7 +24,8 @@ pub(super) struct Record {
     pub(super) action: &'static str,
     pub(super) repository: Option<Name>,
     pub(super) reference: Option<String>,
-    pub(super) identity: &'static str,
+    /// The name that the log knows the sender by.
+    pub(super) identity: Option<String>,
     pub(super) client: IpAddr,
     pub(super) status: u16,
     pub(super) sent: u64,
@@ -34,6 +36,9 @@ pub(super) struct Record {
     pub(super) metrics: Metrics,
     pub(super) logged: bool,
     pub(super) in_flight: Option<InFlight>,
+    /// Decisions that are not yet in their record.
+    pub(super) decisions: Decisions,
+    pub(super) progress: Option<Arc<Progress>>,
 }
 
 impl Record {
@@ -48,6 +53,8 @@ impl Drop for Record {
         if self.status == 0 {
             self.status = CLIENT_GONE;
             self.failure = Some(("", "the client went away before its answer".to_owned()));
+            // what was decided was decided; where that cannot be written, nobody is here to be told
+            let _ = self.decisions.write(self.status);
         }
         let duration = self.began.elapsed();
         let received = self.received.load(Ordering::Relaxed);
@@ -68,7 +75,7 @@ impl Drop for Record {
                     action = self.action,
                     repository,
                     reference = self.reference.as_deref(),
-                    identity = self.identity,
+                    identity = self.identity.as_deref().unwrap_or("anonymous"),
                     client = %self.client,
                     status = self.status,
                     bytes = self.sent,

@@ -2,11 +2,10 @@
 
 use std::{
     convert::Infallible,
-    net::IpAddr,
     sync::{Arc, atomic::AtomicU64},
 };
 
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 use tracing::Instrument as _;
 
@@ -15,44 +14,86 @@ use super::{
     body::{Body, RequestBody},
     clock::Clock,
     connection::Purpose,
+    decision::{self, Decisions},
     dispatch::{self, Call},
     failure::Failure,
     health,
+    peer::Peer,
     record::Record,
+    token,
 };
 use crate::{
-    action::Action,
-    identity::Identity,
+    action::{Action, ActionError},
     oci::{ErrorCode, Name},
+    snapshot::Snapshot,
     telemetry::{RequestId, SPAN_TARGET, continue_trace},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static(RequestId::HEADER);
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
-/// Answers a request that came to an address of this purpose.
+/// What a request asks for.
+enum Asked {
+    /// An action, which policy decides about.
+    Action(Action),
+    /// A token, which anybody may ask for.
+    Token,
+}
+
+impl Asked {
+    fn parse(service: &Service, snapshot: &Snapshot, purpose: Purpose, parts: &Parts) -> Result<Self, ActionError> {
+        let method = parts.method.as_str();
+        match parts.uri.path() {
+            "/metrics" if health::has_metrics(service, purpose) => match method {
+                "GET" | "HEAD" => Ok(Self::Action(Action::GetMetrics)),
+                _ => Err(ActionError::Method { method: method.chars().take(20).collect(), allow: "GET, HEAD" }),
+            },
+            "/token" if snapshot.signer().is_some() => Ok(Self::Token),
+            path => Action::parse(method, path, parts.uri.query()).map(Self::Action),
+        }
+    }
+
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Action(action) => action.as_str(),
+            Self::Token => token::ACTION,
+        }
+    }
+
+    const fn name(&self) -> Option<&Name> {
+        match self {
+            Self::Action(action) => action.name(),
+            Self::Token => None,
+        }
+    }
+}
+
+/// Answers a request of this peer.
 pub(super) async fn answer(
     service: Arc<Service>,
-    purpose: Purpose,
-    client: IpAddr,
+    peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    if let Some(response) = health::answer(&service, purpose, request.method(), request.uri().path()).await {
+    if let Some(response) = health::answer(&service, peer.purpose, request.method(), request.uri().path()).await {
         return Ok(response);
     }
-    let clock = Clock::new(service.options.query_timeout);
+    // one for the whole request, whatever is edited meanwhile
+    let snapshot = service.live.current();
+    let limit = snapshot.config().server.query_timeout;
+    let clock = Clock::new(limit);
     let received = Arc::new(AtomicU64::new(0));
-    let (parts, body) = RequestBody::new(request, service.options.query_timeout, Arc::clone(&received));
+    let (parts, body) = RequestBody::new(request, limit, Arc::clone(&received));
     let request_id = RequestId::from_header(parts.headers.get(&REQUEST_ID));
     let head = parts.method == Method::HEAD;
-    let action = Action::parse(parts.method.as_str(), parts.uri.path(), parts.uri.query());
+    let asked = Asked::parse(&service, &snapshot, peer.purpose, &parts);
+    let decisions = Decisions::new(&service.audit, &request_id);
     let mut record = Box::new(Record {
         request_id: request_id.clone(),
-        action: action.as_ref().map_or("unknown", Action::as_str),
-        repository: action.as_ref().ok().and_then(|action| action.name().cloned()),
+        action: asked.as_ref().map_or("unknown", Asked::as_str),
+        repository: asked.as_ref().ok().and_then(|asked| asked.name().cloned()),
         reference: None,
-        identity: "anonymous",
-        client,
+        identity: None,
+        client: peer.address,
         status: 0,
         sent: 0,
         received,
@@ -61,6 +102,8 @@ pub(super) async fn answer(
         metrics: service.metrics.clone(),
         logged: service.options.log_requests,
         in_flight: Some(service.metrics.request_started()),
+        decisions: decisions.clone(),
+        progress: peer.progress(),
     });
     let span = tracing::info_span!(
         target: SPAN_TARGET,
@@ -74,19 +117,15 @@ pub(super) async fn answer(
         continue_trace(&span, |name| parts.headers.get(name)?.to_str().ok().map(str::to_owned));
     }
     let left = body.clone();
-    let call = Call {
-        service: &service,
-        parts,
-        body,
-        clock: clock.clone(),
-        identity: Identity::anonymous(client),
-        request_id: request_id.clone(),
-    };
-    let outcome = clock.limit(work(call, action, &mut record).instrument(span.clone())).await.unwrap_or_else(|| {
-        let seconds = service.options.query_timeout.as_secs();
+    let came =
+        Came { service: &service, snapshot: &snapshot, peer: &peer, parts, body, clock: clock.clone(), request_id };
+    let id = came.request_id.to_header();
+    let outcome = clock.limit(work(came, asked, &mut record).instrument(span.clone())).await.unwrap_or_else(|| {
+        let seconds = limit.as_secs();
         let message = format!("the answer took longer than {seconds} seconds to begin; try again");
         Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message).retry_later())
     });
+    let outcome = recorded(outcome, &decisions);
     let mut response = match outcome {
         Ok(response) => response,
         Err(failure) => {
@@ -97,22 +136,64 @@ pub(super) async fn answer(
     };
     record.status = response.status().as_u16();
     span.record("status", record.status);
+    if let Some(progress) = &record.progress {
+        progress.moved();
+    }
     let headers = response.headers_mut();
-    headers.insert(REQUEST_ID, request_id.to_header());
+    headers.insert(REQUEST_ID, id);
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     Ok(response.map(|body| body.recorded(record)))
 }
 
+/// What came of a request, once its decisions are recorded: where they cannot be, and must be, it is refused.
+fn recorded(outcome: Result<Response<Body>, Failure>, decisions: &Decisions) -> Result<Response<Body>, Failure> {
+    let status = outcome.as_ref().map_or_else(Failure::status, Response::status);
+    match decisions.write(status.as_u16()) {
+        Ok(()) => outcome,
+        Err(error) => Err(decision::not_recording(&error)),
+    }
+}
+
+/// A request as it came: of nobody in particular yet.
+struct Came<'a> {
+    service: &'a Service,
+    snapshot: &'a Snapshot,
+    peer: &'a Peer,
+    parts: Parts,
+    body: RequestBody,
+    clock: Clock,
+    request_id: RequestId,
+}
+
 async fn work(
-    call: Call<'_>,
-    action: Result<Action, crate::action::ActionError>,
+    came: Came<'_>,
+    asked: Result<Asked, ActionError>,
     record: &mut Record,
 ) -> Result<Response<Body>, Failure> {
-    let action = action?;
-    if record.logged {
-        record.reference = dispatch::reference(&action);
+    let asked = asked?;
+    let Came { service, snapshot, peer, parts, body, clock, request_id } = came;
+    if record.logged
+        && let Asked::Action(action) = &asked
+    {
+        record.reference = dispatch::reference(action);
     }
-    let permit = call.service.policy.authorize(&call.identity, action)?;
-    let slot = call.service.limits.slot().await?;
-    dispatch::dispatch(call, permit, slot).await
+    service.audit.ready().map_err(|error| decision::not_recording(&error))?;
+    let decisions = record.decisions.clone();
+    let caller = decision::caller(service, snapshot, peer, &parts, &decisions, asked.as_str()).await?;
+    record.client = caller.identity.client_ip;
+    if record.logged && !caller.identity.is_anonymous() {
+        record.identity = Some(caller.identity.to_string());
+    }
+    let call = Call { service, snapshot, peer, parts, body, clock, caller, decisions, request_id };
+    match asked {
+        Asked::Token => {
+            let slot = service.limits.slot().await?;
+            Box::pin(token::answer(call, &slot)).await
+        }
+        Asked::Action(action) => {
+            let permit = decision::authorize(&call, action)?;
+            let slot = service.limits.slot().await?;
+            dispatch::dispatch(call, permit, slot).await
+        }
+    }
 }

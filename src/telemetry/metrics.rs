@@ -8,7 +8,7 @@ mod exposition;
 mod histogram;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use by_label::ByLabel;
@@ -31,6 +31,11 @@ struct Inner {
     rejected: ByLabel<AtomicU64>,
     /// By operation.
     storage: ByLabel<Storage>,
+    /// By outcome.
+    reloads: ByLabel<AtomicU64>,
+    /// By outcome.
+    logins: ByLabel<AtomicU64>,
+    reload_refused: AtomicBool,
     requests_in_flight: AtomicI64,
     transfers_in_flight: AtomicI64,
     uploads_open: AtomicI64,
@@ -96,6 +101,9 @@ impl Metrics {
             requests: ByLabel::default(),
             rejected: ByLabel::default(),
             storage: ByLabel::default(),
+            reloads: ByLabel::default(),
+            logins: ByLabel::default(),
+            reload_refused: AtomicBool::new(false),
             requests_in_flight: AtomicI64::new(0),
             transfers_in_flight: AtomicI64::new(0),
             uploads_open: AtomicI64::new(0),
@@ -128,6 +136,19 @@ impl Metrics {
                 storage.errors.with(kind, |count| count.fetch_add(1, Ordering::Relaxed));
             }
         });
+    }
+
+    /// Counts a reading of edited files: whether what they say came into force.
+    pub fn record_reload(&self, in_force: bool) {
+        let outcome = if in_force { "in-force" } else { "refused" };
+        self.inner.reloads.with(outcome, |count| count.fetch_add(1, Ordering::Relaxed));
+        self.inner.reload_refused.store(!in_force, Ordering::Relaxed);
+    }
+
+    /// Counts a login: a token that was given to somebody, or credentials that were not accepted.
+    pub fn record_login(&self, accepted: bool) {
+        let outcome = if accepted { "accepted" } else { "refused" };
+        self.inner.logins.with(outcome, |count| count.fetch_add(1, Ordering::Relaxed));
     }
 
     /// A request is being answered, until the returned value is dropped.

@@ -1,12 +1,15 @@
 //! The registry, seen from outside: every test starts the real binary, or shares one that is running, and speaks HTTP to it.
 //!
-//! Each test runs on a directory (`directory::...`) and on S3 (`s3::...`). Two variables change what is tested:
+//! Each test runs on a directory (`directory::...`) and on S3 (`s3::...`). Three variables change what is tested:
 //!
 //! - `SIMPLE_REGISTRY_TEST_S3`: the endpoint of an S3 server, with the keys `minioadmin`/`minioadmin`, in place of the one in this process
 //!   (tests that inject faults keep their own).
 //! - `SIMPLE_REGISTRY_TEST_URL`: the address (`host:port`) of a running registry, in place of the shared one that this suite starts; to see
 //!   what another registry makes of the same statements (tests that restart or configure their server keep their own).
+//! - `SIMPLE_REGISTRY_TEST_ACCESS`: `password` or `certificate`: the same tests over TLS, let in by that; those of `access` and `live` have
+//!   their own ways in.
 
+mod access;
 #[path = "../telemetry/collector.rs"]
 #[allow(dead_code, reason = "shared with the tests of telemetry, which ask it for more")]
 mod collector;
@@ -14,7 +17,9 @@ mod conformance;
 mod crash;
 mod errors;
 mod faults;
+mod http2;
 mod life;
+mod live;
 mod s3_use;
 mod stores;
 mod support;

@@ -29,6 +29,7 @@ impl Collector for Inner {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_requests(&mut encoder)?;
         self.encode_storage(&mut encoder)?;
+        self.encode_rules(&mut encoder)?;
         self.encode_process(&mut encoder)
     }
 }
@@ -127,6 +128,27 @@ impl Inner {
             histogram(&mut family, &[("operation", operation)], duration)?;
         }
         Ok(())
+    }
+
+    fn encode_rules(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, counts) in [
+            ("logins", "Tokens given to somebody, and credentials that were not accepted", &self.logins),
+            ("reloads", "Readings of edited configuration, policies and certificates", &self.reloads),
+        ] {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (outcome, count) in counts.sorted() {
+                counter(&mut family, &[("outcome", outcome)], count.load(Ordering::Relaxed))?;
+            }
+        }
+        let refused = i64::from(self.reload_refused.load(Ordering::Relaxed));
+        encoder
+            .encode_descriptor(
+                "reload_refused",
+                "1 while the files say something that was refused, and what was in force before still is",
+                None,
+                MetricType::Gauge,
+            )?
+            .encode_gauge(&refused)
     }
 
     fn encode_process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -3,9 +3,14 @@
 use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 
 /// How long a server may be silent before that is a failure; far above what a loaded machine needs.
@@ -88,10 +93,13 @@ impl Request {
     }
 
     /// The request line and the header, to the empty line.
-    fn head_bytes(&self, host: &str) -> Vec<u8> {
+    fn head_bytes(&self, host: &str, authorization: Option<&str>) -> Vec<u8> {
         let mut head = vec![format!("{} {} HTTP/1.1", self.method, self.target), format!("host: {host}")];
         let said = |name: &str| self.headers.iter().any(|(said, _)| said.eq_ignore_ascii_case(name));
         head.extend(self.headers.iter().map(|(name, value)| format!("{name}: {value}")));
+        if let Some(authorization) = authorization.filter(|_| !said("authorization")) {
+            head.push(format!("authorization: {authorization}"));
+        }
         if self.chunked {
             head.push("transfer-encoding: chunked".to_owned());
         } else if let Some(body) = &self.body
@@ -182,12 +190,36 @@ impl Response {
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     address: String,
+    tls: Option<Arc<ClientConfig>>,
+    /// Sent with every request that has none of its own.
+    authorization: Option<String>,
 }
 
 impl Client {
     /// `address` is `host:port`.
     pub(crate) fn new(address: impl Into<String>) -> Self {
-        Self { address: address.into() }
+        Self { address: address.into(), tls: None, authorization: None }
+    }
+
+    /// The same over TLS.
+    pub(crate) fn with_tls(self, tls: Arc<ClientConfig>) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// The same with a password.
+    pub(crate) fn with_password(self, username: &str, password: &str) -> Self {
+        let credentials = BASE64.encode(format!("{username}:{password}"));
+        Self { authorization: Some(format!("Basic {credentials}")), ..self }
+    }
+
+    /// The same with a token.
+    pub(crate) fn with_token(self, token: &str) -> Self {
+        Self { authorization: Some(format!("Bearer {token}")), ..self }
+    }
+
+    /// The same, anonymous but for its certificate.
+    pub(crate) fn without_authorization(self) -> Self {
+        Self { authorization: None, ..self }
     }
 
     /// Sends `request` on a connection of its own and reads the whole answer. A failure to get one is a test's failure.
@@ -212,25 +244,68 @@ impl Client {
         stream.set_read_timeout(Some(SILENCE))?;
         stream.set_write_timeout(Some(SILENCE))?;
         stream.set_nodelay(true)?;
-        Ok(Connection { host: self.address.clone(), stream: BufReader::new(stream) })
+        let stream = match &self.tls {
+            None => Stream::Plain(stream),
+            Some(tls) => {
+                let name = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);
+                let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+                let session = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
+                Stream::Secure(Box::new(StreamOwned::new(session, stream)))
+            }
+        };
+        let (host, authorization) = (self.address.clone(), self.authorization.clone());
+        Ok(Connection { host, authorization, stream: BufReader::new(stream) })
     }
 }
 
 /// One connection, written and read by hand.
 pub(crate) struct Connection {
     host: String,
-    stream: BufReader<TcpStream>,
+    authorization: Option<String>,
+    stream: BufReader<Stream>,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Secure(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Secure(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Secure(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Secure(stream) => stream.flush(),
+        }
+    }
 }
 
 impl Connection {
     /// Writes the request's line and header alone.
     pub(crate) fn write_head(&mut self, request: &Request) -> io::Result<()> {
-        self.stream.get_mut().write_all(&request.head_bytes(&self.host))
+        let head = request.head_bytes(&self.host, self.authorization.as_deref());
+        self.write(&head)
     }
 
     /// Writes bytes as they are.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.get_mut().write_all(bytes)
+        self.stream.get_mut().write_all(bytes)?;
+        self.stream.get_mut().flush()
     }
 
     /// Writes the whole request.
@@ -250,7 +325,13 @@ impl Connection {
 
     /// Closes the connection for writing; the answer can still be read.
     pub(crate) fn finish_writing(&mut self) -> io::Result<()> {
-        self.stream.get_mut().shutdown(Shutdown::Write)
+        match self.stream.get_mut() {
+            Stream::Plain(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Secure(stream) => {
+                stream.conn.send_close_notify();
+                stream.flush()
+            }
+        }
     }
 
     /// Reads one answer to `request`, past `100 Continue`; a body that ends early is an error.

@@ -1,7 +1,9 @@
 //! What the tests stand on: a server of their own, a client that can misbehave, an S3 server that can fail, and images to push.
 
+pub(crate) mod access;
 pub(crate) mod client;
 pub(crate) mod content;
+pub(crate) mod pki;
 pub(crate) mod repo;
 pub(crate) mod s3;
 pub(crate) mod server;

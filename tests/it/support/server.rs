@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use toml::{Table, toml};
 
+use super::access::Access;
 use super::client::Client;
 use super::repo::Repo;
 use super::s3::{self, S3};
@@ -42,6 +43,7 @@ pub(crate) struct Server {
     store: Store,
     directory: TempDir,
     settings: Table,
+    access: Access,
     process: Option<Process>,
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -68,15 +70,21 @@ impl Server {
             Some(endpoint) => Bucket::External(endpoint),
             None => Bucket::InProcess(Arc::clone(&SHARED_S3)),
         };
-        Self::start_on(backend, bucket, settings)
+        Self::start_on(backend, bucket, settings, Access::chosen())
+    }
+
+    /// Starts a registry over plain HTTP whatever the environment says, open to everyone but for what `settings` say.
+    pub(crate) fn start_plain(backend: Backend, settings: &str) -> Self {
+        let bucket = Bucket::InProcess(Arc::clone(&SHARED_S3));
+        Self::start_on(backend, bucket, settings, Access::Open)
     }
 
     /// Starts a registry on an in-process S3 server of its own, whatever the environment says: to make that fail, or to count.
     pub(crate) fn start_on_own_s3(settings: &str) -> Self {
-        Self::start_on(Backend::S3, Bucket::InProcess(Arc::new(S3::start())), settings)
+        Self::start_on(Backend::S3, Bucket::InProcess(Arc::new(S3::start())), settings, Access::chosen())
     }
 
-    fn start_on(backend: Backend, bucket: Bucket, settings: &str) -> Self {
+    fn start_on(backend: Backend, bucket: Bucket, settings: &str, access: Access) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let store = match backend {
             Backend::Directory => Store::Directory,
@@ -88,7 +96,7 @@ impl Server {
         };
         let settings = settings.parse().unwrap_or_else(|error| panic!("a test's settings are not TOML: {error}"));
         let directory = tempfile::tempdir().expect("make a directory for a test");
-        let mut server = Self { store, directory, settings, process: None, log: Arc::default() };
+        let mut server = Self { store, directory, settings, access, process: None, log: Arc::default() };
         server.restart();
         server
     }
@@ -96,9 +104,53 @@ impl Server {
     /// Starts the process (again) on the same store; a running one is killed first.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        let config = self.directory.path().join("config.toml");
-        std::fs::write(&config, self.configuration().to_string()).expect("write the server's configuration");
+        let config = self.write_configuration();
         self.process = Some(Process::start(&config, &self.log));
+    }
+
+    /// Edits the configuration of the running server, as an editor does that writes beside and renames.
+    pub(crate) fn edit(&mut self, settings: &str) {
+        self.settings = settings.parse().unwrap_or_else(|error| panic!("a test's settings are not TOML: {error}"));
+        self.write_configuration();
+    }
+
+    fn write_configuration(&self) -> PathBuf {
+        let (config, beside) = (self.configuration_file(), self.directory.path().join("config.toml.new"));
+        std::fs::write(&beside, self.configuration().to_string()).expect("write the server's configuration");
+        std::fs::rename(&beside, &config).expect("put the server's configuration in place");
+        config
+    }
+
+    /// The file that the server reads.
+    pub(crate) fn configuration_file(&self) -> PathBuf {
+        self.directory.path().join("config.toml")
+    }
+
+    /// Where a test may put files of this server; not where it stores.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Waits until the server logs a line that has all of `words`, behind its first `after` lines; how many there are then.
+    #[track_caller]
+    pub(crate) fn wait_for_line(&self, after: usize, words: &[&str]) -> usize {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let log = self.log();
+            let found = log.iter().skip(after).position(|line| words.iter().all(|word| line.contains(word)));
+            if let Some(found) = found {
+                return after + found + 1;
+            }
+            assert!(Instant::now() < deadline, "no line with {words:?} after {after} lines of\n{}", self.log_text());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends the running process a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let process = self.process.as_ref().expect("the server runs");
+        let pid = rustix::process::Pid::from_child(&process.child);
+        rustix::process::kill_process(pid, signal).expect("send a signal");
     }
 
     /// The whole configuration; the address and the store are set here, the rest is as a newcomer would have it.
@@ -107,13 +159,8 @@ impl Server {
             [server]
             bind_address = "127.0.0.1"
             port = 0
-
-            [access_policy]
-            default_allow = true
-
-            [repository."*".access_policy]
-            default_allow = true
         };
+        merge(&mut config, &self.access.configuration(self.directory.path()));
         let storage = match &self.store {
             Store::Directory => {
                 let root = self.root().display().to_string();
@@ -160,7 +207,7 @@ impl Server {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::new(self.address())
+        self.access.client(self.address())
     }
 
     pub(crate) fn repo(&self, name: &str) -> Repo {

@@ -1,0 +1,251 @@
+//! Who asks: what a request proves, by its connection and by its `Authorization`; and what it is told when that is not
+//! enough.
+
+use std::{net::IpAddr, sync::Arc};
+
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts, uri::Authority};
+use secrecy::ExposeSecret as _;
+
+use super::{Service, failure::Failure, peer::Peer};
+use crate::{
+    action::Action,
+    config::Config,
+    credentials::{self, Authorization, Claims, LoginError},
+    identity::{Identity, User},
+    oci::ErrorCode,
+    snapshot::Snapshot,
+};
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+
+/// Who asks, as far as it is proved.
+#[derive(Debug)]
+pub(super) struct Caller {
+    /// All facts together.
+    pub(super) identity: Identity,
+    /// What the connection alone proves: all that counts outside a token's scope.
+    without_token: Option<Identity>,
+    /// The token that came along.
+    token: Option<Arc<Claims>>,
+}
+
+/// Why a request's credentials are not accepted.
+#[derive(Debug)]
+pub(super) enum Rejected {
+    /// The password is wrong, or there is no such user.
+    Login {
+        /// The name that was claimed.
+        username: String,
+    },
+    /// Too many passwords are being verified.
+    Busy,
+    /// The token is not valid, or not any more; in words.
+    Token(String),
+    /// The header is not understood.
+    Malformed(String),
+    /// The connection's certificate is not trusted any more, or one is needed; in words.
+    Certificate(String),
+}
+
+impl Caller {
+    /// Verifies what a request brings along.
+    pub(super) async fn of(
+        service: &Service,
+        snapshot: &Snapshot,
+        peer: &Peer,
+        parts: &Parts,
+    ) -> Result<Self, Rejected> {
+        let client_ip = client_ip(snapshot.config(), peer.address, &parts.headers);
+        let certificate = peer.certificate(snapshot).map_err(|why| {
+            peer.close();
+            Rejected::Certificate(why.0)
+        })?;
+        let mut caller =
+            Self { identity: Identity { client_ip, user: None, certificate }, without_token: None, token: None };
+        let Some(value) = parts.headers.get(header::AUTHORIZATION) else { return Ok(caller) };
+        // where nobody can log in, what somebody's other registry taught his client means nothing
+        let Some(signer) = snapshot.signer() else { return Ok(caller) };
+        match credentials::parse_authorization(value).map_err(|error| Rejected::Malformed(error.to_string()))? {
+            Authorization::Basic { .. } if snapshot.accounts().is_empty() => {}
+            Authorization::Basic { username, password } => {
+                // boxed: a password is rare beside what carries a token or nothing
+                let user = Box::pin(verify(service, snapshot, &username, password.expose_secret())).await?;
+                caller.identity.user = Some(user);
+            }
+            Authorization::Bearer(token) => {
+                let claims = signer.verify(&token).map_err(|error| Rejected::Token(error.to_string()))?;
+                caller.without_token = Some(caller.identity.clone());
+                caller.add(snapshot, &claims)?;
+                caller.token = Some(claims);
+            }
+        }
+        Ok(caller)
+    }
+
+    /// Adds what a token says, as far as it still holds.
+    fn add(&mut self, snapshot: &Snapshot, claims: &Claims) -> Result<(), Rejected> {
+        if let Some((id, version)) = &claims.account {
+            let account = snapshot.accounts().user(id).filter(|account| account.version() == version);
+            let account = account.ok_or_else(|| {
+                Rejected::Token("its identity was removed or has another password now; log in again".to_owned())
+            })?;
+            self.identity.user = Some(Arc::clone(&account.user));
+        }
+        if !claims.certificates.is_empty() {
+            let certificate = snapshot.certificate_of_token(&claims.certificates);
+            let certificate =
+                certificate.map_err(|error| Rejected::Token(format!("the certificate it was given for: {error}")))?;
+            self.identity.certificate.get_or_insert(certificate);
+        }
+        Ok(())
+    }
+
+    /// Who asks for `action`, and whether that lies in the scope of the token. Outside of it the token counts for
+    /// nothing, so that one is never worse off with it than without.
+    pub(super) fn facing(&self, action: &Action) -> (&Identity, bool) {
+        match (&self.token, &self.without_token) {
+            (Some(token), Some(without)) if !token.scopes.covers(action) => (without, false),
+            _ => (&self.identity, true),
+        }
+    }
+
+    /// Whether nothing was brought along: no certificate, no password, no token.
+    pub(super) const fn brings_nothing(&self) -> bool {
+        self.identity.is_anonymous() && self.token.is_none()
+    }
+
+    /// The certificates that a token for this caller is to carry: those of the connection.
+    pub(super) fn certificates(&self, peer: &Peer) -> Vec<Vec<u8>> {
+        match self.identity.certificate {
+            Some(_) => peer.chain().iter().map(|certificate| certificate.as_ref().to_vec()).collect(),
+            None => Vec::new(),
+        }
+    }
+}
+
+/// Verifies a password.
+pub(super) async fn verify(
+    service: &Service,
+    snapshot: &Snapshot,
+    username: &str,
+    password: &str,
+) -> Result<Arc<User>, Rejected> {
+    service.logins.verify(snapshot.accounts(), username, password).await.map_err(|error| match error {
+        LoginError::Wrong => {
+            // enough to recognise a name by, too little for a log to be flooded with
+            Rejected::Login { username: username.chars().take(64).collect() }
+        }
+        LoginError::Busy => Rejected::Busy,
+    })
+}
+
+/// The address that a request comes from: what trusted proxies say, or else the connection's other end.
+///
+/// Each proxy adds the address that it saw on the right, so reading goes from there, as long as those who say it are
+/// trusted. What is no address ends it: nothing further left can be trusted either.
+fn client_ip(config: &Config, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    let trusted = |address: IpAddr| config.server.trusted_proxies.iter().any(|network| network.contains(&address));
+    if !trusted(peer) {
+        return peer;
+    }
+    let mut client = peer;
+    let values = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+    let said: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
+    for said in said.into_iter().rev() {
+        let Ok(address) = said.parse::<IpAddr>() else { break };
+        client = address.to_canonical();
+        if !trusted(client) {
+            break;
+        }
+    }
+    client
+}
+
+/// Where tokens are to be had, for this request: the configured realm, or `/token` at the scheme and host by which the
+/// client came.
+fn realm(snapshot: &Snapshot, peer: &Peer, parts: &Parts) -> (String, String) {
+    let config = snapshot.config();
+    let trusted = config.server.trusted_proxies.iter().any(|network| network.contains(&peer.address));
+    let forwarded = parts.headers.get(FORWARDED_PROTO).filter(|_| trusted);
+    let https = peer.is_secure || forwarded.is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
+    let said = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let said = parts.uri.authority().map(Authority::as_str).or(said);
+    // it goes into a quoted string: nothing but what a host and a port are written with
+    let plain = |host: &&str| {
+        !host.is_empty()
+            && host.len() <= 300
+            && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-' | '_' | '[' | ']'))
+    };
+    let host = said
+        .filter(plain)
+        .map_or_else(|| format!("{}:{}", config.server.bind_address, config.server.port), str::to_owned);
+    let realm = config.token.realm.clone();
+    let realm = realm.unwrap_or_else(|| format!("{}://{host}/token", if https { "https" } else { "http" }));
+    (realm, host)
+}
+
+/// The challenge of RFC 6750 section 3, as the field's token servers are asked for (Docker's token authentication).
+pub(super) fn challenge(
+    snapshot: &Snapshot,
+    peer: &Peer,
+    parts: &Parts,
+    scope: Option<&str>,
+    error: Option<&'static str>,
+) -> HeaderValue {
+    let (realm, service) = realm(snapshot, peer, parts);
+    let mut challenge = format!("Bearer realm=\"{realm}\",service=\"{service}\"");
+    for (name, value) in [("scope", scope), ("error", error)] {
+        if let Some(value) = value {
+            challenge.extend([",", name, "=\"", value, "\""]);
+        }
+    }
+    HeaderValue::from_str(&challenge).unwrap_or(HeaderValue::from_static("Bearer"))
+}
+
+/// A 401 with a challenge.
+pub(super) fn unauthorized(message: impl Into<String>, challenge: HeaderValue) -> Failure {
+    Failure::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message).header(header::WWW_AUTHENTICATE, challenge)
+}
+
+impl Rejected {
+    /// What the client is told.
+    pub(super) fn failure(self, snapshot: &Snapshot, peer: &Peer, parts: &Parts) -> Failure {
+        let challenge = |error| challenge(snapshot, peer, parts, None, error);
+        match self {
+            Self::Login { .. } => unauthorized("the username or the password is wrong; log in again", challenge(None)),
+            Self::Busy => Failure::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                ErrorCode::TooManyRequests,
+                "more passwords are being verified than the registry takes at once; try again in a moment",
+            )
+            .retry_later(),
+            Self::Token(why) => {
+                unauthorized(format!("the token is not valid: {why}"), challenge(Some("invalid_token")))
+            }
+            Self::Malformed(why) => {
+                unauthorized(format!("the Authorization header is not understood: {why}"), challenge(None))
+            }
+            Self::Certificate(why) => {
+                let message = format!("the client certificate is not accepted: {why}; connect again with one that is");
+                let failure = unauthorized(message, challenge(None));
+                if peer.has_one_request_at_a_time() {
+                    failure.header(header::CONNECTION, HeaderValue::from_static("close"))
+                } else {
+                    failure
+                }
+            }
+        }
+    }
+
+    /// What the record of decisions says.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Login { username } => format!("wrong password for {username:?}, or no such user"),
+            Self::Busy => "too many passwords are being verified".to_owned(),
+            Self::Token(why) => format!("invalid token: {why}"),
+            Self::Malformed(why) => format!("malformed Authorization: {why}"),
+            Self::Certificate(why) => format!("client certificate: {why}"),
+        }
+    }
+}

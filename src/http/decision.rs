@@ -1,0 +1,235 @@
+//! A request's decisions: by the token's scope and by policy, each with its line in the record of decisions.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::StatusCode;
+
+use super::{
+    auth::{self, Caller},
+    connection::Purpose,
+    dispatch::Call,
+    failure::Failure,
+};
+use crate::{
+    action::Action,
+    audit::{Audit, Line, NotRecording},
+    credentials,
+    identity::{self, Identity},
+    oci::{ErrorCode, Name},
+    policy::{self, Decision, Effect, Permit, Verdict},
+    telemetry::RequestId,
+};
+
+/// The decisions of one request, until the status is known that they led to. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Decisions {
+    audit: Audit,
+    request_id: RequestId,
+    /// Nothing where nothing is recorded.
+    lines: Option<Arc<Mutex<Vec<Decided>>>>,
+}
+
+struct Decided {
+    event: &'static str,
+    identity: identity::Facts,
+    request: policy::Request,
+    decision: &'static str,
+    by: Option<Decision>,
+    message: Option<String>,
+}
+
+impl Decisions {
+    pub(super) fn new(audit: &Audit, request_id: &RequestId) -> Self {
+        let lines = audit.is_on().then(Arc::default);
+        Self { audit: audit.clone(), request_id: request_id.clone(), lines }
+    }
+
+    fn add(&self, decided: impl FnOnce() -> Decided) {
+        if let Some(lines) = &self.lines {
+            lines.lock().unwrap_or_else(PoisonError::into_inner).push(decided());
+        }
+    }
+
+    /// What policy said.
+    fn policy(&self, identity: &Identity, action: &Action, listener: &'static str, decision: &Decision) {
+        self.add(|| Decided {
+            event: "decision",
+            identity: identity.facts(),
+            request: policy::Request::of(action, listener),
+            decision: word(decision.effect),
+            by: Some(decision.clone()),
+            message: decision.message.as_deref().map(str::to_owned),
+        });
+    }
+
+    /// What was refused before policy was asked.
+    fn refused(&self, identity: &Identity, action: &Action, listener: &'static str, why: &str) {
+        self.add(|| Decided {
+            event: "decision",
+            identity: identity.facts(),
+            request: policy::Request::of(action, listener),
+            decision: "deny",
+            by: None,
+            message: Some(why.to_owned()),
+        });
+    }
+
+    /// A login: one that succeeded, at `/token`, or that failed, anywhere.
+    pub(super) fn login(&self, identity: &Identity, action: &'static str, failed: Option<String>) {
+        self.add(|| Decided {
+            event: "login",
+            identity: identity.facts(),
+            request: policy::Request { action: action.to_owned(), ..policy::Request::default() },
+            decision: if failed.is_some() { "deny" } else { "allow" },
+            by: None,
+            message: failed,
+        });
+    }
+
+    /// Writes them, with the status that is about to be sent. The error is for where nothing may go unrecorded.
+    pub(super) fn write(&self, status: u16) -> Result<(), NotRecording> {
+        let Some(lines) = &self.lines else { return Ok(()) };
+        let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
+        for line in lines {
+            let by = line.by.as_ref();
+            let origin = by.and_then(|decision| decision.by.as_deref());
+            self.audit.record(&Line {
+                event: line.event,
+                request_id: self.request_id.as_str(),
+                identity: &line.identity,
+                request: &line.request,
+                decision: line.decision,
+                policy: origin.map(|origin| origin.policy.as_str()),
+                rule: by.and_then(|decision| decision.rule.as_deref()),
+                policy_sha256: origin.map(|origin| origin.sha256.as_str()),
+                message: line.message.as_deref(),
+                status,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+const fn word(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Allow => "allow",
+        Effect::Deny => "deny",
+        Effect::WouldDeny => "would_deny",
+        Effect::NotCovered => "not_covered",
+    }
+}
+
+/// How policies know the address that a request came to.
+const fn listener(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Main => "main",
+        Purpose::Side { .. } => "side",
+    }
+}
+
+/// Decides about the action that a request asks for.
+pub(super) fn authorize(call: &Call<'_>, action: Action) -> Result<Permit, Failure> {
+    let listener = listener(call.peer.purpose);
+    let may_log_in = !call.snapshot.accounts().is_empty();
+    if matches!(action, Action::GetApiVersion) && may_log_in && call.caller.brings_nothing() {
+        // clients learn here, and only here, that there is something to log in to
+        let message = "log in: this registry asks for a password or a token";
+        call.decisions.refused(&call.caller.identity, &action, listener, "nobody has logged in");
+        return Err(auth::unauthorized(message, call.challenge(None, None)));
+    }
+    let (identity, in_scope) = call.caller.facing(&action);
+    let Verdict { decision, outcome } = call.snapshot.policy().authorize(identity, action, listener);
+    let action = match &outcome {
+        Ok(permit) => permit.action(),
+        Err(action) => action,
+    };
+    call.decisions.policy(identity, action, listener, &decision);
+    let action = match outcome {
+        Ok(permit) => return Ok(permit),
+        Err(action) => action,
+    };
+    let reason = decision.reason(action.as_str());
+    let scope = credentials::scope_needed(&action);
+    Err(match decision.effect {
+        Effect::NotCovered => {
+            let name = action.name().map(Name::to_string).unwrap_or_default();
+            let message = format!(
+                "there is no repository {name}: no [repository.\"...\"] of the configuration and no policy covers it"
+            );
+            Failure::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, message)
+        }
+        _ if !in_scope => {
+            let message = format!(
+                "the token was not given for this: it needs the scope {}",
+                scope.as_deref().unwrap_or_default()
+            );
+            auth::unauthorized(message, call.challenge(scope.as_deref(), Some("insufficient_scope")))
+        }
+        _ if may_log_in && identity.is_anonymous() => auth::unauthorized(
+            format!("{reason}; log in, perhaps that is enough"),
+            call.challenge(scope.as_deref(), None),
+        ),
+        _ => Failure::new(StatusCode::FORBIDDEN, ErrorCode::Denied, reason),
+    })
+}
+
+impl Call<'_> {
+    /// Whether the one who asks may do something else, on whose answer depends what this request does. Recorded.
+    pub(super) fn authorize_other(&self, action: Action) -> bool {
+        let listener = listener(self.peer.purpose);
+        let (identity, _) = self.caller.facing(&action);
+        let Verdict { decision, outcome } = self.snapshot.policy().authorize(identity, action, listener);
+        let action = match &outcome {
+            Ok(permit) => permit.action(),
+            Err(action) => action,
+        };
+        self.decisions.policy(identity, action, listener, &decision);
+        outcome.is_ok()
+    }
+
+    /// Whether the one who asks could do something. Nothing is done by it, and nothing is recorded.
+    pub(super) fn could(&self, action: Action) -> bool {
+        let (identity, _) = self.caller.facing(&action);
+        self.policy_allows(identity, action)
+    }
+
+    /// Likewise, for entries of a list, which its own scope is for.
+    pub(super) fn could_in_any_scope(&self, action: Action) -> bool {
+        self.policy_allows(&self.caller.identity, action)
+    }
+
+    fn policy_allows(&self, identity: &Identity, action: Action) -> bool {
+        self.snapshot.policy().authorize(identity, action, listener(self.peer.purpose)).outcome.is_ok()
+    }
+
+    fn challenge(&self, scope: Option<&str>, error: Option<&'static str>) -> http::HeaderValue {
+        auth::challenge(self.snapshot, self.peer, &self.parts, scope, error)
+    }
+}
+
+/// Nothing may go unrecorded, and the record cannot be written.
+pub(super) fn not_recording(error: &NotRecording) -> Failure {
+    let message = "the registry cannot record its decisions, and makes none unrecorded; try again when the operator has mended that";
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
+        .caused_by(error.to_string())
+        .retry_later()
+}
+
+/// Who asks, or the failure to prove it, with its line in the record.
+pub(super) async fn caller(
+    service: &super::Service,
+    snapshot: &crate::snapshot::Snapshot,
+    peer: &super::peer::Peer,
+    parts: &http::request::Parts,
+    decisions: &Decisions,
+    action: &'static str,
+) -> Result<Caller, Failure> {
+    match Caller::of(service, snapshot, peer, parts).await {
+        Ok(caller) => Ok(caller),
+        Err(rejected) => {
+            service.metrics.record_login(false);
+            decisions.login(&Identity::anonymous(peer.address), action, Some(rejected.reason()));
+            Err(rejected.failure(snapshot, peer, parts))
+        }
+    }
+}

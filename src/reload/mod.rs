@@ -1,0 +1,104 @@
+//! Edits: files are watched, and what they say comes into force while the server runs.
+//!
+//! *Directories* are watched, not files: editors write beside and rename, and a mounted volume swaps a link. What
+//! happened is not asked; after anything that may concern a watched file, all is read again, and `snapshot` says whether
+//! that is anything new. SIGHUP does the same.
+
+mod watch;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, watch as channel};
+
+use self::watch::Watch;
+use crate::{
+    snapshot::{Live, Reload},
+    telemetry::Metrics,
+};
+
+/// How long the files have to be quiet before they are read: an edit of several files is one edit.
+const QUIET: Duration = Duration::from_millis(100);
+/// How long an edit that does not end is waited for.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// Watches until `stop` turns true.
+pub async fn run(live: Arc<Live>, metrics: Metrics, mut stop: channel::Receiver<bool>) {
+    let (touched, mut events) = mpsc::channel(1);
+    let mut watch = Watch::new(touched);
+    watch.set(live.watched());
+    let mut hangup = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+        Ok(hangup) => hangup,
+        Err(error) => {
+            tracing::error!(%error, "SIGHUP cannot be received; edits are still watched");
+            return;
+        }
+    };
+    // what was edited between the first reading and the first watching
+    once(&live, &metrics, false).await;
+    loop {
+        let asked = tokio::select! {
+            () = stopped(&mut stop) => return,
+            _ = hangup.recv() => true,
+            touch = events.recv() => {
+                if touch.is_none() {
+                    return;
+                }
+                settle(&mut events).await;
+                false
+            }
+        };
+        once(&live, &metrics, asked).await;
+        watch.set(live.watched());
+    }
+}
+
+/// Returns once the server stops; a closed channel is a stop as well.
+async fn stopped(stop: &mut channel::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Waits until nothing was touched for a moment.
+async fn settle(events: &mut mpsc::Receiver<()>) {
+    let _ = tokio::time::timeout(LONGEST, async {
+        while let Ok(Some(())) = tokio::time::timeout(QUIET, events.recv()).await {}
+    })
+    .await;
+}
+
+async fn once(live: &Arc<Live>, metrics: &Metrics, asked: bool) {
+    let before = live.refused();
+    let reading = Arc::clone(live);
+    let Ok(reload) = tokio::task::spawn_blocking(move || reading.reload()).await else {
+        tracing::error!("reading the configuration again did not come to its end; what was in force still is");
+        return;
+    };
+    match reload {
+        Reload::Changed { snapshot, restart } => {
+            metrics.record_reload(true);
+            for warning in snapshot.warnings() {
+                tracing::warn!("{warning}");
+            }
+            if !restart.is_empty() {
+                tracing::warn!(keys = restart.join(", "), "changed, and takes effect after a restart");
+            }
+            tracing::info!(
+                snapshot = snapshot.number(),
+                "reloaded: configuration, policies and certificates are in force"
+            );
+        }
+        Reload::Unchanged => {
+            if before.is_some() {
+                metrics.record_reload(true);
+                tracing::info!("reloaded: the files say again what is in force");
+            } else if asked {
+                tracing::info!("reloaded: nothing has changed");
+            }
+        }
+        // said once for one fault, however often its file is touched; each time that somebody asks
+        Reload::Refused(error) if asked || before.as_ref() != Some(&error) => {
+            metrics.record_reload(false);
+            tracing::error!(%error, "not reloaded: what was in force before stays in force");
+        }
+        Reload::Refused(_) => {}
+    }
+}

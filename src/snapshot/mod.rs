@@ -1,0 +1,174 @@
+//! One immutable, validated view of configuration, policies, accounts and certificates.
+//!
+//! A [`Snapshot`] is built whole and checked, or not at all; requests hold the one they began under. [`Live`] is the one
+//! in force. What cannot change while the server runs is carried over from the snapshot before.
+
+mod live;
+mod sources;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use moka::sync::Cache;
+use rustls_pki_types::CertificateDer;
+use sha2::{Digest as _, Sha256};
+
+pub use self::{
+    live::{Live, Reload},
+    sources::Sources,
+};
+use crate::{
+    config::{ClientAuth, Config, ConfigError},
+    credentials::{Accounts, AccountsError, KeyError, Signer},
+    identity::Certificate,
+    policy::{Policy, PolicyErrors},
+    tls::{Client, ClientError, Tls, TlsError},
+};
+
+/// Most certificates of tokens that one snapshot remembers as verified.
+const REMEMBERED_CHAINS: u64 = 10_000;
+/// How long they are remembered.
+const REMEMBERED_FOR: Duration = Duration::from_mins(5);
+
+/// Everything that requests are decided by.
+pub struct Snapshot {
+    number: u64,
+    config: Config,
+    policy: Policy,
+    accounts: Arc<Accounts>,
+    tls: Option<Arc<Tls>>,
+    /// What the certificates of `tls` were read from, to keep it where nothing changed.
+    tls_inputs: [u8; 32],
+    signer: Option<Arc<Signer>>,
+    /// Chains of tokens that were verified under this snapshot, by their hash.
+    chains: Cache<[u8; 32], Client>,
+    /// A hash of all that this was made of.
+    inputs: [u8; 32],
+}
+
+/// Why there is no snapshot of what is in the files.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// A configuration file.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A policy, in a file or in the configuration.
+    #[error(transparent)]
+    Policy(#[from] PolicyErrors),
+    /// A certificate, a key, an authority, a revocation list.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A password's hash.
+    #[error(transparent)]
+    Accounts(#[from] AccountsError),
+    /// The key that tokens are signed with.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+impl Snapshot {
+    /// Builds what `config` and the policy files say; `previous` is the one in force, if there is one.
+    fn build(config: Config, inputs: [u8; 32], previous: Option<&Self>) -> Result<Self, SnapshotError> {
+        let files = sources::policy_files(&config)?;
+        let policy = Policy::build(&config, &files)?;
+        let accounts = Arc::new(Accounts::new(&config.identity)?);
+        let (tls, tls_inputs) = Self::load_tls(&config, previous)?;
+        let wants_tokens = !accounts.is_empty() || tls.as_ref().is_some_and(|tls| tls.asks_for_certificates());
+        // one key for the life of the process: another file takes a restart
+        let signer = match previous.and_then(|previous| previous.signer.clone()) {
+            Some(signer) => Some(signer),
+            None if wants_tokens => Some(Arc::new(Signer::load_or_create(&config.token.signing_key)?)),
+            None => None,
+        };
+        let chains = Cache::builder().max_capacity(REMEMBERED_CHAINS).time_to_live(REMEMBERED_FOR).build();
+        let number = previous.map_or(1, |previous| previous.number + 1);
+        Ok(Self { number, config, policy, accounts, tls, tls_inputs, signer, chains, inputs })
+    }
+
+    /// The certificates: those before where their files are the same, so that sessions can still be resumed; and whether
+    /// there is TLS at all stays as it was at the start.
+    fn load_tls(config: &Config, previous: Option<&Self>) -> Result<(Option<Arc<Tls>>, [u8; 32]), SnapshotError> {
+        let inputs = sources::tls_inputs(config);
+        match (previous, &config.server.tls) {
+            (Some(previous), Some(_)) if previous.tls.is_none() => Ok((None, inputs)),
+            (Some(previous), None) => Ok((previous.tls.clone(), previous.tls_inputs)),
+            (Some(previous), Some(_)) if previous.tls_inputs == inputs => Ok((previous.tls.clone(), inputs)),
+            (_, Some(options)) => Ok((Some(Arc::new(Tls::load(options)?)), inputs)),
+            (None, None) => Ok((None, inputs)),
+        }
+    }
+
+    /// Which one it is: 1 at the start, one more with each reload.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The configuration. Of keys that take a restart it has what the files say now, not what the process began with.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The rules.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Who can log in.
+    #[must_use]
+    pub const fn accounts(&self) -> &Arc<Accounts> {
+        &self.accounts
+    }
+
+    /// The certificates. None: plain HTTP.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_deref()
+    }
+
+    /// The maker of tokens; none where nobody can log in.
+    #[must_use]
+    pub fn signer(&self) -> Option<&Signer> {
+        self.signer.as_deref()
+    }
+
+    /// Whether a connection needs a client certificate.
+    #[must_use]
+    pub fn requires_certificate(&self) -> bool {
+        self.tls.is_some() && self.config.server.tls.as_ref().is_some_and(|tls| tls.client_auth == ClientAuth::Required)
+    }
+
+    /// What is worth a warning though it is valid.
+    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+        let tls = self.tls.iter().flat_map(|tls| tls.warnings());
+        self.policy.warnings().iter().chain(tls).map(String::as_str)
+    }
+
+    /// Verifies the client certificate of a token by the authorities, lists and clock in force. Remembered for minutes.
+    pub fn certificate_of_token(&self, chain: &[Vec<u8>]) -> Result<Arc<Certificate>, ClientError> {
+        let Some(tls) = self.tls.as_deref() else { return Err(ClientError::UnknownIssuer) };
+        let mut hash = Sha256::new();
+        for certificate in chain {
+            hash.update((certificate.len() as u64).to_le_bytes());
+            hash.update(certificate);
+        }
+        let key = hash.finalize().into();
+        if let Some(client) = self.chains.get(&key).filter(|client| client.valid_until > SystemTime::now()) {
+            return Ok(client.certificate);
+        }
+        let chain: Vec<_> = chain.iter().map(|certificate| CertificateDer::from(certificate.as_slice())).collect();
+        let client = tls.client(&chain)?;
+        self.chains.insert(key, client.clone());
+        Ok(client.certificate)
+    }
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot").field("number", &self.number).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,104 @@
+//! What a snapshot is made of: files, and a hash of them that tells whether anything changed.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest as _, Sha256};
+
+use super::SnapshotError;
+use crate::{
+    config::Config,
+    policy::{self, File},
+    tls::Tls,
+};
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug)]
+pub enum Sources {
+    /// Files, a later one over those before it.
+    Files(Vec<PathBuf>),
+    /// The command line: nothing is read again.
+    Fixed(Box<Config>),
+}
+
+impl Sources {
+    pub(super) fn config(&self) -> Result<Config, SnapshotError> {
+        match self {
+            Self::Files(files) => Ok(Config::load(files)?),
+            Self::Fixed(config) => Ok((**config).clone()),
+        }
+    }
+
+    /// The files themselves.
+    pub(super) fn files(&self) -> &[PathBuf] {
+        match self {
+            Self::Files(files) => files,
+            Self::Fixed(_) => &[],
+        }
+    }
+}
+
+/// The policy files that a configuration names; an absent default directory has none.
+pub(super) fn policy_files(config: &Config) -> Result<Vec<File>, SnapshotError> {
+    match config.policy_dir.as_deref() {
+        None => Ok(Vec::new()),
+        Some(dir) => Ok(policy::read_dir(dir)?),
+    }
+}
+
+/// Every file and directory that a configuration names and that may be edited while the server runs.
+pub(super) fn named(config: &Config) -> BTreeSet<PathBuf> {
+    let mut paths: BTreeSet<PathBuf> = config.server.tls.iter().flat_map(Tls::files).collect();
+    paths.extend(config.policy_dir.clone());
+    paths
+}
+
+/// A hash of the configuration files and of all that a configuration names.
+pub(super) fn inputs(files: &[PathBuf], config: Option<&Config>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for file in files {
+        add(&mut hash, file);
+    }
+    if let Some(config) = config {
+        for path in named(config) {
+            if path.is_dir() {
+                let mut inside: Vec<PathBuf> =
+                    std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+                inside.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+                inside.sort();
+                for file in inside {
+                    add(&mut hash, &file);
+                }
+            } else {
+                add(&mut hash, &path);
+            }
+        }
+    }
+    hash.finalize().into()
+}
+
+/// A hash of `[server.tls]` and its files.
+pub(super) fn tls_inputs(config: &Config) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    if let Some(options) = &config.server.tls {
+        hash.update(format!("{:?}", options.client_auth));
+        for file in Tls::files(options) {
+            add(&mut hash, &file);
+        }
+    }
+    hash.finalize().into()
+}
+
+/// A file's name and content; one that cannot be read is another content.
+fn add(hash: &mut Sha256, path: &Path) {
+    hash.update(path.as_os_str().as_encoded_bytes());
+    match std::fs::read(path) {
+        Ok(content) => {
+            hash.update((content.len() as u64).to_le_bytes());
+            hash.update(&content);
+        }
+        Err(error) => hash.update(format!("\0{:?}", error.kind())),
+    }
+}

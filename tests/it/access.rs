@@ -1,0 +1,378 @@
+//! Who may do what: every kind of sender, every action, every kind of rule; and what those who are refused are told.
+
+use std::sync::LazyLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use simple_registry::credentials::{Claims, Scopes, Signer, hash_password};
+
+use crate::support::client::{Client, Request, Response};
+use crate::support::content::{Image, unique};
+use crate::support::pki::{Authority, Issued};
+use crate::support::repo::Repo;
+use crate::support::server::{Backend, Server};
+
+const PASSWORD: &str = "a password of ana";
+
+/// A server with one user, one authority, and repositories for each kind of rule.
+struct World {
+    server: Server,
+    authority: Authority,
+    ci: Issued,
+    revoked: Issued,
+    expired: Issued,
+    foreign: Authority,
+    foreign_ci: Issued,
+}
+
+const POLICIES: &str = r#"
+access_policy.default_allow = false
+access_policy.rules = ["request.access in ['admin', 'list'] && request.namespace == '' && identity.username == 'ana'"]
+repository."*".access_policy.default_allow = false
+repository.everyone.access_policy.default_allow = true
+repository.nobody.access_policy.default_allow = false
+repository.people.access_policy.default_allow = false
+repository.people.access_policy.rules = ["identity.username == 'ana' && identity.groups.contains('staff')"]
+repository.ci.access_policy.default_allow = false
+repository.ci.access_policy.rules = ["identity.certificate.organizations.contains('ci')"]
+repository.both.access_policy.default_allow = false
+repository.both.access_policy.rules = ["identity.username == 'ana' && identity.certificate.organizations.contains('ci')"]
+repository.not-ci.access_policy.default_allow = true
+repository.not-ci.access_policy.rules = ["identity.certificate.organizations.contains('ci')"]
+"#;
+
+static WORLD: LazyLock<World> = LazyLock::new(World::new);
+
+impl World {
+    fn new() -> Self {
+        let (authority, foreign) = (Authority::new("ours"), Authority::new("another's"));
+        let (ci, revoked) = (authority.client("build-7", &["ci"]), authority.client("build-6", &["ci"]));
+        let expired = authority.expired_client("build-5");
+        let foreign_ci = foreign.client("build-7", &["ci"]);
+        let directory = tempfile::tempdir().expect("a directory").keep();
+        let (certificate, key) = authority.server().write(&directory, "server");
+        let (bundle, list) = (directory.join("authority.pem"), directory.join("revoked.pem"));
+        std::fs::write(&bundle, authority.pem()).expect("write");
+        std::fs::write(&list, authority.revocation_list(&[&revoked])).expect("write");
+        let settings = format!(
+            "{POLICIES}\n[server.tls]\nserver_certificate_bundle = {certificate:?}\nserver_private_key = {key:?}\nclient_ca_bundle = {bundle:?}\n\
+             client_crl = {list:?}\n[identity.ana]\nusername = \"ana\"\npassword = {:?}\ngroups = [\"staff\"]\n[token]\nsigning_key = {:?}\n\
+             [audit]\nfile = {:?}\n",
+            hash_password(PASSWORD).expect("a hash"),
+            directory.join("token.key"),
+            directory.join("audit.jsonl"),
+        );
+        let server = Server::start_plain(Backend::Directory, &settings);
+        Self { server, authority, ci, revoked, expired, foreign, foreign_ci }
+    }
+
+    fn anonymous(&self) -> Client {
+        self.server.client().with_tls(self.authority.client_config(None))
+    }
+
+    fn with(&self, certificate: &Issued) -> Client {
+        self.server.client().with_tls(self.authority.client_config(Some(certificate)))
+    }
+
+    fn setting(&self, table: &str, key: &str) -> String {
+        let config: toml::Table = std::fs::read_to_string(self.server.configuration_file()).unwrap().parse().unwrap();
+        config[table][key].as_str().unwrap().to_owned()
+    }
+
+    /// A token of ana for everything that a test asks, which expired an hour ago: signed with the server's own key.
+    fn expired_token(&self) -> String {
+        // the key is there since the server started
+        let signer = Signer::load_or_create(self.setting("token", "signing_key").as_ref()).expect("the server's key");
+        let valid = self.anonymous().with_password("ana", PASSWORD).send(Request::get("/token")).expect(200);
+        let claims = signer.verify(valid.json()["token"].as_str().unwrap()).expect("a token of this server");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let scopes = Scopes::parse(SCOPES.iter().copied()).expect("scopes");
+        signer.issue(&Claims {
+            account: claims.account.clone(),
+            certificates: Vec::new(),
+            scopes,
+            issued: now - 7200,
+            expires: now - 3600,
+        })
+    }
+}
+
+const SCOPES: [&str; 8] = [
+    "repository:everyone/app:*",
+    "repository:nobody/app:*",
+    "repository:people/app:*",
+    "repository:ci/app:*",
+    "repository:both/app:*",
+    "repository:not-ci/app:*",
+    "registry:catalog:*",
+    "registry:metrics:*",
+];
+
+fn token(client: &Client) -> String {
+    let scopes: Vec<String> = SCOPES.iter().map(|scope| format!("scope={scope}")).collect();
+    let answer = client.send(Request::get(format!("/token?service=x&{}", scopes.join("&")))).expect(200).json();
+    assert_eq!(answer["token"], answer["access_token"]);
+    assert!(answer["expires_in"].as_u64().unwrap() >= 60);
+    answer["token"].as_str().unwrap().to_owned()
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Anonymous,
+    AnonymousToken,
+    WrongPassword,
+    Password,
+    Token,
+    ExpiredToken,
+    ForgedToken,
+    Certificate,
+    CertificateToken,
+    ForeignCertificate,
+    ExpiredCertificate,
+    RevokedCertificate,
+    Both,
+}
+
+const EVERYBODY: [Who; 13] = [
+    Who::Anonymous,
+    Who::AnonymousToken,
+    Who::WrongPassword,
+    Who::Password,
+    Who::Token,
+    Who::ExpiredToken,
+    Who::ForgedToken,
+    Who::Certificate,
+    Who::CertificateToken,
+    Who::ForeignCertificate,
+    Who::ExpiredCertificate,
+    Who::RevokedCertificate,
+    Who::Both,
+];
+
+impl Who {
+    fn client(self) -> Client {
+        let world = &*WORLD;
+        let anonymous = world.anonymous();
+        match self {
+            Self::Anonymous => anonymous,
+            Self::AnonymousToken => anonymous.clone().with_token(&token(&anonymous)),
+            Self::WrongPassword => anonymous.with_password("ana", "not her password"),
+            Self::Password => anonymous.with_password("ana", PASSWORD),
+            Self::Token => {
+                let token = token(&anonymous.clone().with_password("ana", PASSWORD));
+                anonymous.with_token(&token)
+            }
+            Self::ExpiredToken => anonymous.with_token(&world.expired_token()),
+            Self::ForgedToken => {
+                let valid = token(&anonymous.clone().with_password("ana", PASSWORD));
+                let (signed, _) = valid.rsplit_once('.').unwrap();
+                anonymous.with_token(&format!("{signed}.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"))
+            }
+            Self::Certificate => world.with(&world.ci),
+            // what a token says of a certificate holds on a connection without one
+            Self::CertificateToken => anonymous.with_token(&token(&world.with(&world.ci))),
+            Self::ForeignCertificate => {
+                // it trusts our server, and shows what another authority gave it
+                assert!(!world.foreign.pem().is_empty());
+                world.with(&world.foreign_ci)
+            }
+            Self::ExpiredCertificate => world.with(&world.expired),
+            Self::RevokedCertificate => world.with(&world.revoked),
+            Self::Both => world.with(&world.ci).with_password("ana", PASSWORD),
+        }
+    }
+
+    const fn is_refused_in_the_handshake(self) -> bool {
+        matches!(self, Self::ForeignCertificate | Self::ExpiredCertificate | Self::RevokedCertificate)
+    }
+
+    const fn has_bad_credentials(self) -> bool {
+        matches!(self, Self::WrongPassword | Self::ExpiredToken | Self::ForgedToken)
+    }
+
+    const fn is_ana(self) -> bool {
+        matches!(self, Self::Password | Self::Token | Self::Both)
+    }
+
+    const fn is_ci(self) -> bool {
+        matches!(self, Self::Certificate | Self::CertificateToken | Self::Both)
+    }
+
+    /// Whether the rules of a namespace let it in.
+    fn may(self, namespace: &str) -> bool {
+        match namespace {
+            "everyone" => true,
+            "people" | "" => self.is_ana(),
+            "ci" => self.is_ci(),
+            "both" => self.is_ana() && self.is_ci(),
+            "not-ci" => !self.is_ci(),
+            _ => false,
+        }
+    }
+}
+
+/// Every action on repositories, as a request of its own; none changes anything, since what it names is not there.
+fn actions(namespace: &str) -> Vec<(&'static str, Request)> {
+    let (repository, digest) = (format!("/v2/{namespace}/app"), format!("sha256:{}", "0".repeat(64)));
+    let upload = format!("{repository}/blobs/uploads/2f1b1f3e-6a0f-4d6c-9f43-0a6a5a4b7c11");
+    let manifest = format!("{repository}/manifests/{digest}");
+    vec![
+        ("list-tags", Request::get(format!("{repository}/tags/list"))),
+        ("get-manifest", Request::get(&manifest)),
+        ("get-manifest", Request::head(&manifest)),
+        ("put-manifest", Request::put(&manifest).body("{}")),
+        ("delete-manifest", Request::delete(&manifest)),
+        ("get-referrers", Request::get(format!("{repository}/referrers/{digest}"))),
+        ("get-blob", Request::get(format!("{repository}/blobs/{digest}"))),
+        ("delete-blob", Request::delete(format!("{repository}/blobs/{digest}"))),
+        ("start-upload", Request::post(format!("{repository}/blobs/uploads/"))),
+        ("mount-blob", Request::post(format!("{repository}/blobs/uploads/?mount={digest}&from={namespace}/other"))),
+        ("get-upload", Request::get(&upload)),
+        ("update-upload", Request::patch(&upload).body("x")),
+        ("complete-upload", Request::put(format!("{upload}?digest={digest}")).body("x")),
+        ("cancel-upload", Request::delete(&upload)),
+    ]
+}
+
+#[track_caller]
+fn check(who: Who, namespace: &str, action: &str, answer: &Response) {
+    let context = format!("{who:?} {action} {namespace}\n{answer:?}");
+    let challenge = answer.header("www-authenticate").unwrap_or_default().to_owned();
+    if who.has_bad_credentials() {
+        assert_eq!(answer.status, 401, "{context}");
+        assert!(challenge.starts_with("Bearer realm=\"https://"), "{context}");
+    } else if who.may(namespace) {
+        assert!(!matches!(answer.status, 401 | 403 | 500..), "{context}");
+    } else if matches!(who, Who::Anonymous | Who::AnonymousToken) {
+        assert_eq!(answer.status, 401, "{context}");
+        assert!(challenge.contains("/token\",service=\""), "{context}");
+        assert!(challenge.contains("scope=\""), "{context}");
+    } else {
+        assert_eq!(answer.status, 403, "{context}");
+        if !answer.body.is_empty() {
+            assert_eq!(answer.json()["errors"][0]["code"], "DENIED", "{context}");
+        }
+    }
+}
+
+#[test]
+fn every_sender_every_action_every_rule() {
+    for who in EVERYBODY {
+        let client = who.client();
+        if who.is_refused_in_the_handshake() {
+            assert!(client.try_send(Request::get("/v2/")).is_err(), "{who:?} was let in");
+            continue;
+        }
+        for namespace in ["everyone", "nobody", "people", "ci", "both", "not-ci"] {
+            for (action, request) in actions(namespace) {
+                check(who, namespace, action, &client.send(request));
+            }
+        }
+        for (action, path) in [("list-catalog", "/v2/_catalog"), ("get-metrics", "/metrics")] {
+            check(who, "", action, &client.send(Request::get(path)));
+        }
+        // the ping asks who nobody has asked yet, and no one else
+        let expected = if who.has_bad_credentials() || who == Who::Anonymous { 401 } else { 200 };
+        assert_eq!(client.send(Request::get("/v2/")).status, expected, "{who:?}");
+        let health = client.send(Request::get("/healthz"));
+        assert_eq!(health.status, 200, "health asks nobody: {who:?}");
+    }
+}
+
+#[test]
+fn a_token_is_no_wider_than_its_scope() {
+    let ana = WORLD.anonymous().with_password("ana", PASSWORD);
+    let pull = ana.send(Request::get("/token?scope=repository:people/app:pull")).expect(200).json();
+    let token = pull["token"].as_str().unwrap();
+    let client = WORLD.anonymous().with_token(token);
+    client.send(Request::get("/v2/people/app/tags/list")).expect(404);
+    for (request, scope) in [
+        (Request::post("/v2/people/app/blobs/uploads/"), "repository:people/app:pull,push"),
+        (Request::get("/v2/people/other/tags/list"), "repository:people/other:pull"),
+        (Request::get("/v2/_catalog"), "registry:catalog:*"),
+    ] {
+        let refused = client.send(request).expect(401);
+        let challenge = refused.required("www-authenticate");
+        assert!(challenge.contains(&format!("scope=\"{scope}\"")), "{refused:?}");
+        assert!(challenge.contains("error=\"insufficient_scope\""), "{refused:?}");
+    }
+    // what everyone may do, one may do with any token
+    client.send(Request::post("/v2/everyone/app/blobs/uploads/")).expect(202);
+}
+
+#[test]
+fn a_form_gets_a_token_as_oauth_has_it() {
+    let client = WORLD.anonymous();
+    let form = |body: &str| {
+        let request = Request::post("/token").header("content-type", "application/x-www-form-urlencoded");
+        client.send(request.body(body))
+    };
+    let password = PASSWORD.replace(' ', "+");
+    let scope = "scope=repository%3Apeople%2Fapp%3Apull+repository%3Apeople%2Fother%3Apull";
+    let answer =
+        form(&format!("grant_type=password&service=x&client_id=test&username=ana&password={password}&{scope}"));
+    let answer = answer.expect(200);
+    assert_eq!(answer.required("cache-control"), "no-store");
+    let token = answer.json()["access_token"].as_str().unwrap().to_owned();
+    for repository in ["app", "other"] {
+        let list = Request::get(format!("/v2/people/{repository}/tags/list"));
+        WORLD.anonymous().with_token(&token).send(list).expect(404);
+    }
+    form("grant_type=password&username=ana&password=wrong").expect(401);
+    form("grant_type=refresh_token&refresh_token=x").expect(400);
+    form("").expect(400);
+    form(&"a=b&".repeat(1000)).expect(400);
+    form(&format!("grant_type=password&x={}", "y".repeat(100_000))).expect(413);
+    client.send(Request::get("/token?scope=nonsense")).expect(400);
+    client.send(Request::delete("/token")).expect(405);
+}
+
+#[test]
+fn lists_show_what_the_caller_may_see() {
+    let everything = WORLD.with(&WORLD.ci).with_password("ana", PASSWORD);
+    for namespace in ["people", "both", "everyone"] {
+        Repo::new(everything.clone(), format!("{namespace}/listed")).push_image("v1", &Image::new(&[10]));
+    }
+    let listed = |client: &Client| client.send(Request::get("/v2/_catalog?n=1000")).expect(200).json().to_string();
+    let ana = listed(&WORLD.anonymous().with_password("ana", PASSWORD));
+    assert!(ana.contains("people/listed") && ana.contains("everyone/listed"), "{ana}");
+    assert!(!ana.contains("both/listed"), "{ana}");
+    assert!(listed(&everything).contains("both/listed"));
+}
+
+#[test]
+fn a_mount_takes_nothing_from_where_the_caller_may_not_pull() {
+    let ana = WORLD.anonymous().with_password("ana", PASSWORD);
+    let both = WORLD.with(&WORLD.ci).with_password("ana", PASSWORD);
+    let layer = Repo::new(both.clone(), "both/source").push_blob(&unique(100));
+    for from in ["&from=both/source", ""] {
+        ana.send(Request::post(format!("/v2/people/target/blobs/uploads/?mount={layer}{from}"))).expect(202);
+    }
+    both.send(Request::post(format!("/v2/people/target/blobs/uploads/?mount={layer}&from=both/source"))).expect(201);
+}
+
+#[test]
+fn wrong_credentials_are_refused_in_one_way() {
+    let encode = |text: &str| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text));
+    let long = encode(&format!("ana:{}", "x".repeat(20_000)));
+    for value in [
+        "Basic",
+        "Basic !!!",
+        "Bearer",
+        "Bearer x",
+        "Bearer a.b.c",
+        "Negotiate abc",
+        "",
+        &encode("ana"),
+        &encode(":"),
+        &encode("nobody:x"),
+        &encode("ana:"),
+        &long,
+    ] {
+        let answer = WORLD.anonymous().send(Request::get("/v2/everyone/app/tags/list").header("authorization", value));
+        assert_eq!(answer.status, 401, "{value:?}: {answer:?}");
+        let errors = answer.expect_error(401, "UNAUTHORIZED");
+        assert!(!errors[0].to_string().contains("xxxx"), "nothing of it comes back");
+    }
+}

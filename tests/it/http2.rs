@@ -1,0 +1,143 @@
+//! HTTP/2, which TLS agrees on: many requests on one connection, and the limits that one connection has.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::ServerName;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+
+use crate::support::client::Client;
+use crate::support::content::{sha256, unique};
+use crate::support::pki::Authority;
+use crate::support::repo::Repo;
+use crate::support::server::{Backend, Server};
+
+struct World {
+    server: Server,
+    authority: Authority,
+}
+
+struct Connection {
+    requests: SendRequest<Full<Bytes>>,
+    ended: JoinHandle<()>,
+}
+
+impl World {
+    fn new(settings: &str) -> Self {
+        let authority = Authority::new("ours");
+        let directory = tempfile::tempdir().expect("a directory").keep();
+        let (certificate, key) = authority.server().write(&directory, "server");
+        fs::write(directory.join("authority.pem"), authority.pem()).expect("write");
+        let tls = format!("[server.tls]\nserver_certificate_bundle = {certificate:?}\nserver_private_key = {key:?}\n");
+        Self { server: Server::start_plain(Backend::Directory, &(settings.to_owned() + "\n" + &tls)), authority }
+    }
+
+    fn http1(&self) -> Client {
+        self.server.client().with_tls(self.authority.client_config(None))
+    }
+
+    async fn connect(&self, window: u32) -> Connection {
+        let mut config = (*self.authority.client_config(None)).clone();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let stream = tokio::net::TcpStream::connect(self.server.address()).await.expect("connect");
+        let name = ServerName::try_from("127.0.0.1").expect("a name");
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a handshake");
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let (requests, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(window)
+            .handshake(TokioIo::new(stream))
+            .await
+            .expect("HTTP/2");
+        Connection { requests, ended: tokio::spawn(async move { drop(connection.await) }) }
+    }
+
+    fn uri(&self, path: &str) -> String {
+        format!("https://{}{path}", self.server.address())
+    }
+}
+
+impl Connection {
+    async fn send(&self, request: Request<Full<Bytes>>) -> (u16, http::HeaderMap, Bytes) {
+        let answer = self.requests.clone().send_request(request).await.expect("an answer");
+        let (parts, body) = answer.into_parts();
+        (parts.status.as_u16(), parts.headers, body.collect().await.expect("a whole answer").to_bytes())
+    }
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(work)
+}
+
+fn request(method: &str, uri: String, body: &[u8]) -> Request<Full<Bytes>> {
+    Request::builder().method(method).uri(uri).body(Full::new(Bytes::copy_from_slice(body))).expect("a request")
+}
+
+#[test]
+fn a_blob_is_pushed_in_chunks_and_pulled_by_many_requests_at_once() {
+    let world = World::new("");
+    let (one, two) = (unique(300_000), unique(200_000));
+    let whole = [one.clone(), two.clone()].concat();
+    let digest = sha256(&whole);
+    run(async {
+        let connection = world.connect(1 << 20).await;
+        let (status, headers, _) = connection.send(request("POST", world.uri("/v2/a/blobs/uploads/"), b"")).await;
+        assert_eq!(status, 202);
+        let at = |headers: &http::HeaderMap| world.uri(headers["location"].to_str().unwrap());
+        let (status, headers, _) = connection.send(request("PATCH", at(&headers), &one)).await;
+        assert_eq!((status, headers["range"].to_str().unwrap()), (202, "0-299999"));
+        let location = format!("{}&digest={digest}", at(&headers));
+        let (status, _, body) = connection.send(request("PUT", location, &two)).await;
+        assert_eq!(status, 201, "{body:?}");
+        let pulls = (0..100).map(|_| connection.send(request("GET", world.uri(&format!("/v2/a/blobs/{digest}")), b"")));
+        for (status, _, body) in futures::future::join_all(pulls).await {
+            assert_eq!(status, 200);
+            assert!(body == whole, "other bytes came");
+        }
+    });
+}
+
+#[test]
+fn a_reader_that_stalls_and_one_that_asks_nothing_lose_their_connection() {
+    let world = World::new("[server]\nquery_timeout = \"1s\"\n");
+    let digest = Repo::new(world.http1(), "a").push_blob(&unique(4_000_000));
+    run(async {
+        let stalls = world.connect(1000).await;
+        let blob = request("GET", world.uri(&format!("/v2/a/blobs/{digest}")), b"");
+        let answer = stalls.requests.clone().send_request(blob).await.expect("the head of an answer");
+        let idle = world.connect(1000).await;
+        let began = Instant::now();
+        // both ends are known by the connection ending, so there is nothing to be early for
+        let patience = Duration::from_secs(20);
+        tokio::time::timeout(patience, stalls.ended).await.expect("the stalled connection ends").unwrap();
+        tokio::time::timeout(patience, idle.ended).await.expect("the idle connection ends").unwrap();
+        assert!(began.elapsed() >= Duration::from_millis(900), "it was not given its time");
+        drop(answer);
+    });
+}
+
+#[test]
+fn a_stop_lets_a_request_end_and_an_open_connection_does_not_hold_it_up() {
+    let mut world = World::new("");
+    let connection = run(async {
+        let connection = world.connect(1 << 20).await;
+        let (status, _, _) = connection.send(request("GET", world.uri("/v2/"), b"")).await;
+        assert_eq!(status, 200);
+        connection
+    });
+    let began = Instant::now();
+    assert!(world.server.terminate().success());
+    assert!(began.elapsed() < Duration::from_secs(20), "it waited for an idle connection: {:?}", began.elapsed());
+    drop(connection);
+}
