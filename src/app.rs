@@ -10,7 +10,7 @@ use tokio::{net::TcpListener, sync::watch};
 use crate::{
     config::{self, Config},
     http::{self, Listeners, Purpose, Service},
-    policy::Policy,
+    policy::{self, Policy, PolicyErrors},
     registry::{self, Registry},
     storage::{Location, OpenError, Store, disk},
     telemetry::{self, LogOptions, Metrics, TraceOptions},
@@ -25,6 +25,9 @@ pub enum AppError {
     /// The store.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// Policies.
+    #[error("the policies are not valid\n\n{0}")]
+    Policy(#[from] PolicyErrors),
     /// An address.
     #[error(
         "cannot listen on {address} ({key}): {source}; is another program listening there, or the address not this machine's?"
@@ -60,7 +63,7 @@ async fn run(config: &Config) -> Result<(), AppError> {
     let store = Store::open(&location, metrics.clone()).await?;
     warn_of_case(&location);
     let registry = Registry::new(store, registry_options(config), metrics.clone());
-    let policy = policy(config);
+    let policy = Policy::build(config, &policy::read_dir(&config.policy_dir)?)?;
     let listeners = listeners(config).await?;
     announce(config, &location, &policy, &listeners)?;
     let service = Arc::new(Service::new(registry, policy, http_options(config), metrics));
@@ -201,12 +204,6 @@ fn location(config: &Config) -> Location {
             part_size: size(s3.multipart_min_part_size),
         },
     }
-}
-
-fn policy(config: &Config) -> Policy {
-    let repositories =
-        config.repository.iter().map(|(prefix, table)| (prefix.clone(), table.access_policy.default_allow));
-    Policy::new(config.access_policy.default_allow, repositories)
 }
 
 fn registry_options(config: &Config) -> registry::Options {

@@ -73,7 +73,7 @@ fn requested_range(call: &Call<'_>, blob: &Blob, etag: &HeaderValue) -> Result<O
 /// Whether the one who asks may push to a repository.
 fn may_push(call: &Call<'_>, name: &Name) -> bool {
     let push = Action::StartUpload { name: name.clone(), digest: None, algorithm: crate::oci::Algorithm::Sha256 };
-    call.service.policy.authorize(&call.identity, push).is_ok()
+    call.service.policy.authorize(&call.identity, push, "main").decision.allows()
 }
 
 /// `DELETE` of a blob.

@@ -7,7 +7,7 @@ use super::{body::Body, uploads};
 use crate::{
     action::ActionError,
     oci::{ErrorCode, Name, error_code::ErrorCode as Code},
-    policy::Refusal,
+    policy::{Decision, Effect},
     registry::Error,
     storage::FaultKind,
 };
@@ -114,13 +114,14 @@ impl From<ActionError> for Failure {
     }
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        let (status, code) = match refusal {
-            Refusal::NotCovered(_) => (StatusCode::NOT_FOUND, Code::NameUnknown),
-            Refusal::Denied { .. } => (StatusCode::FORBIDDEN, Code::Denied),
+impl Failure {
+    /// Policy did not allow an action.
+    pub(super) fn refused(decision: &Decision, action: &str) -> Self {
+        let (status, code) = match decision.effect {
+            Effect::NotCovered => (StatusCode::NOT_FOUND, Code::NameUnknown),
+            _ => (StatusCode::FORBIDDEN, Code::Denied),
         };
-        Self::new(status, code, refusal.to_string())
+        Self::new(status, code, decision.reason(action))
     }
 }
 

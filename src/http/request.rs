@@ -112,7 +112,9 @@ async fn work(
     if record.logged {
         record.reference = dispatch::reference(&action);
     }
-    let permit = call.service.policy.authorize(&call.identity, action)?;
+    let name = action.as_str();
+    let verdict = call.service.policy.authorize(&call.identity, action, "main");
+    let permit = verdict.outcome.map_err(|_| Failure::refused(&verdict.decision, name))?;
     let slot = call.service.limits.slot().await?;
     dispatch::dispatch(call, permit, slot).await
 }

@@ -97,7 +97,7 @@ pub(super) async fn mount(
     // reading from the other repository needs a permit of its own
     let may_pull = |from: &Name| {
         let read = Action::GetBlob { name: from.clone(), digest: *digest, head: false };
-        call.service.policy.authorize(&call.identity, read).is_ok()
+        call.service.policy.authorize(&call.identity, read, "main").decision.allows()
     };
     match registry.mount(name, digest, from, may_pull, &call.by()).await? {
         Some(_) => Ok(created(name, digest)),
