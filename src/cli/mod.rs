@@ -1,5 +1,7 @@
 //! The command line.
 
+mod policy;
+
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
@@ -20,7 +22,7 @@ const DEFAULT_CONFIG: &str = "config.toml";
     version,
     about = "An OCI container registry in one binary",
     after_help = "Without any file: simple-registry server --data-dir ./data\n\
-                  Exit codes: 0 well, 1 failed, 2 wrong use"
+                  Exit codes: 0 well, 1 failed, 2 wrong use, 3 policy replay found a change"
 )]
 struct Cli {
     /// Configuration file; repeatable, a later one wins [default: config.toml]
@@ -40,13 +42,19 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
+    /// Check, test, explain and replay policies
+    #[command(subcommand)]
+    Policy(policy::Command),
 }
 
 /// Does what the command line says; its exit code.
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse(); // exits with 2 on wrong use
-    let Command::Server { data_dir } = &cli.command;
+    let data_dir = match &cli.command {
+        Command::Policy(command) => return policy::run(command, &cli.config),
+        Command::Server { data_dir } => data_dir,
+    };
     if data_dir.is_some() && !cli.config.is_empty() {
         eprintln!(
             "error: --data-dir reads no configuration file; leave out -c, or set storage.fs.root_dir in the file"

@@ -1,0 +1,298 @@
+//! `simple-registry policy`: look at policies before they are in force.
+
+mod replay;
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+
+use super::load;
+use crate::{
+    config::Config,
+    identity::{Certificate, Facts},
+    policy::{self, File, Policy, PolicyErrors, Problem, Request},
+};
+
+/// What to do with policies.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Check policies: syntax, names, kinds of values, unreachable rules, limits, tests
+    Check {
+        /// Policy files, checked alone; without any: those of the configuration and of its `policy_dir`
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Run the tests in policy files, each against its own file alone
+    Test {
+        /// Policy files; without any: those of the configuration's `policy_dir`
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Decide one request, and show what each rule says about it
+    Explain(Explain),
+    /// Decide recorded requests again, and show what would change
+    Replay {
+        /// The record of decisions, one JSON object a line; `-` for standard input
+        #[arg(long, value_name = "FILE")]
+        log: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// How the outcome is written.
+#[derive(Debug, Args)]
+pub(super) struct Output {
+    /// How to write the outcome
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// The request to explain.
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// Who asks: `anonymous`, the username of an `[identity]`, a certificate (PEM file), or an identity as JSON
+    #[arg(long = "as", value_name = "WHO", default_value = "anonymous")]
+    who: String,
+    /// What is asked, such as `get-manifest`
+    #[arg(long)]
+    action: String,
+    /// The repository
+    #[arg(long, default_value = "")]
+    namespace: String,
+    /// The tag or digest
+    #[arg(long, default_value = "")]
+    reference: String,
+    /// The digest of a blob
+    #[arg(long, default_value = "")]
+    digest: String,
+    /// The repository that a blob is to be mounted from
+    #[arg(long, default_value = "")]
+    from: String,
+    /// The address of the client
+    #[arg(long, value_name = "ADDRESS")]
+    client_ip: Option<IpAddr>,
+    /// Where the request comes in
+    #[arg(long, default_value = "main")]
+    listener: String,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// The facts in a certificate file (PEM).
+///
+/// The one place where this command needs to read certificates; until they can be read, it says so.
+fn certificate(_path: &Path) -> Result<Certificate, String> {
+    Err("certificate files cannot be read yet; give the facts as JSON instead: --as '{\"certificate\": {\"organizations\": [\"ci\"]}}'".to_owned())
+}
+
+/// Does what the command says; its exit code.
+pub(super) fn run(command: &Command, configs: &[PathBuf]) -> ExitCode {
+    let outcome = match command {
+        Command::Check { files, output } => check(files, configs, output.format),
+        Command::Test { files, output } => test(files, configs, output.format),
+        Command::Explain(explain) => self::explain(explain, configs),
+        Command::Replay { log, output } => policies(configs).and_then(|(_, policy)| {
+            let replay = replay::Replay::read(log, &policy).map_err(Wrong::Sentence)?;
+            match output.format {
+                Format::Text => print!("{replay}"),
+                Format::Json => println!("{}", json!(replay)),
+            }
+            Ok(ExitCode::from(if replay.changes_nothing() { 0 } else { 3 }))
+        }),
+    };
+    outcome.unwrap_or_else(|wrong| {
+        wrong.tell(command.format());
+        ExitCode::FAILURE
+    })
+}
+
+impl Command {
+    const fn format(&self) -> Format {
+        match self {
+            Self::Check { output, .. } | Self::Test { output, .. } | Self::Replay { output, .. } => output.format,
+            Self::Explain(explain) => explain.output.format,
+        }
+    }
+}
+
+/// Why a command could not do its work.
+enum Wrong {
+    Policies(Vec<Problem>),
+    Sentence(String),
+}
+
+impl From<PolicyErrors> for Wrong {
+    fn from(errors: PolicyErrors) -> Self {
+        Self::Policies(errors.problems().cloned().collect())
+    }
+}
+
+impl Wrong {
+    fn tell(&self, format: Format) {
+        let problems = match self {
+            Self::Sentence(sentence) => {
+                eprintln!("{}", sentence.trim_end());
+                return;
+            }
+            Self::Policies(problems) => problems,
+        };
+        if format == Format::Json {
+            return println!(
+                "{}",
+                json!({ "valid": false, "problems": problems.iter().map(as_json).collect::<Vec<_>>() })
+            );
+        }
+        for problem in problems {
+            eprintln!("{problem}\n");
+        }
+        eprintln!("{}", counted(problems.len(), "problem"));
+    }
+}
+
+fn as_json(problem: &Problem) -> serde_json::Value {
+    let place = problem.place.as_ref();
+    json!({
+        "file": place.map(|place| &place.file),
+        "line": place.map(|place| place.line),
+        "column": place.map(|place| place.column),
+        "error": problem.says,
+        "help": problem.help,
+    })
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// Named files, or those of the directory of policies.
+fn files(paths: &[PathBuf], config: &Config) -> Result<Vec<File>, Wrong> {
+    if paths.is_empty() {
+        return Ok(policy::read_dir(&config.policy_dir)?);
+    }
+    let (mut files, mut problems) = (Vec::new(), Vec::new());
+    for path in paths {
+        match policy::read_file(path) {
+            Ok(file) => files.push(file),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(files) } else { Err(Wrong::Policies(problems)) }
+}
+
+fn configuration(configs: &[PathBuf]) -> Result<Config, Wrong> {
+    load(configs, None).map_err(|error| Wrong::Sentence(error.to_string()))
+}
+
+/// The policies that a server with this configuration would start with.
+fn policies(configs: &[PathBuf]) -> Result<(Config, Policy), Wrong> {
+    let config = configuration(configs)?;
+    let policy = Policy::build(&config, &files(&[], &config)?)?;
+    Ok((config, policy))
+}
+
+fn check(paths: &[PathBuf], configs: &[PathBuf], format: Format) -> Result<ExitCode, Wrong> {
+    let config = if paths.is_empty() { configuration(configs)? } else { Config::default() };
+    let files = files(paths, &config)?;
+    let policy = Policy::build(&config, &files)?;
+    match format {
+        Format::Json => println!(
+            "{}",
+            json!({ "valid": true, "problems": [], "files": files.len(), "warnings": policy.warnings() })
+        ),
+        Format::Text => {
+            for warning in policy.warnings() {
+                eprintln!("warning: {warning}");
+            }
+            let beside = if paths.is_empty() { " and the tables of the configuration" } else { "" };
+            println!("{}{beside}: all is well", counted(files.len(), "policy file"));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn test(paths: &[PathBuf], configs: &[PathBuf], format: Format) -> Result<ExitCode, Wrong> {
+    let config = if paths.is_empty() { configuration(configs)? } else { Config::default() };
+    let outcomes = policy::run_tests(&files(paths, &config)?)?;
+    let failed: Vec<&Problem> = outcomes.iter().filter_map(|test| test.failure.as_ref()).collect();
+    match format {
+        Format::Json => {
+            let tests = outcomes.iter().map(|test| {
+                json!({ "file": test.file, "test": test.name, "passed": test.failure.is_none(), "problem": test.failure.as_ref().map(as_json) })
+            });
+            let tests: Vec<_> = tests.collect();
+            println!("{}", json!({ "passed": outcomes.len() - failed.len(), "failed": failed.len(), "tests": tests }));
+        }
+        Format::Text => {
+            for problem in &failed {
+                eprintln!("{problem}\n");
+            }
+            println!("{} passed, {} failed", counted(outcomes.len() - failed.len(), "test"), failed.len());
+        }
+    }
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn explain(asked: &Explain, configs: &[PathBuf]) -> Result<ExitCode, Wrong> {
+    let (config, policy) = policies(configs)?;
+    let request = Request {
+        action: asked.action.clone(),
+        namespace: asked.namespace.clone(),
+        reference: asked.reference.clone(),
+        digest: asked.digest.clone(),
+        from: asked.from.clone(),
+        listener: asked.listener.clone(),
+        ..Request::default()
+    };
+    let request = request.completed();
+    if let Some((says, help)) = policy::faults(&request).into_iter().next() {
+        return Err(Wrong::Sentence(format!("error: {says}\nhelp: {help}")));
+    }
+    let mut facts =
+        who(&asked.who, &config).map_err(|why| Wrong::Sentence(format!("error: --as {}: {why}", asked.who)))?;
+    if let Some(address) = asked.client_ip {
+        facts.client_ip = address.to_string();
+    }
+    let explanation = policy.explain(&facts, &request);
+    match asked.output.format {
+        Format::Text => print!("{explanation}"),
+        Format::Json => println!("{}", json!(explanation)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The facts that `--as` stands for.
+fn who(who: &str, config: &Config) -> Result<Facts, String> {
+    if who == "anonymous" {
+        return Ok(Facts::default());
+    }
+    if who.trim_start().starts_with('{') {
+        return serde_json::from_str(who).map_err(|error| format!("this is no identity as JSON: {error}"));
+    }
+    if let Some((id, identity)) = config.identity.iter().find(|(_, identity)| identity.username == who) {
+        let (id, username, groups) = (id.clone(), identity.username.clone(), identity.groups.clone());
+        return Ok(Facts { id, username, groups, ..Facts::default() });
+    }
+    let path = Path::new(who);
+    if path.is_file() {
+        return Ok(Facts { certificate: certificate(path)?, ..Facts::default() });
+    }
+    Err("no [identity] of the configuration has this username, and there is no such certificate file; write `anonymous`, a \
+         username, a file, or JSON such as '{\"username\": \"ana\", \"groups\": [\"staff\"]}'"
+        .to_owned())
+}

@@ -1,0 +1,164 @@
+//! Recorded requests, decided again.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::File,
+    io::{self, BufRead, BufReader},
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    identity::Facts,
+    policy::{Decision, Effect, Policy, Request},
+};
+
+/// What of a line of the record is needed here; it has more.
+#[derive(Deserialize)]
+struct Line {
+    event: String,
+    #[serde(default)]
+    identity: Option<Facts>,
+    #[serde(default)]
+    request: Option<Request>,
+    #[serde(default)]
+    decision: Option<Effect>,
+    #[serde(default)]
+    policy: Option<String>,
+    #[serde(default)]
+    rule: Option<String>,
+}
+
+/// What would change.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Replay {
+    /// Decisions that were made again.
+    decided: usize,
+    /// Of those, how many come out otherwise.
+    changed: usize,
+    /// Lines that are no decisions, such as logins.
+    skipped: usize,
+    /// Requests that change in the same way, the most frequent first.
+    changes: Vec<Change>,
+}
+
+/// Requests that change in the same way.
+#[derive(Debug, Serialize)]
+struct Change {
+    was: Effect,
+    was_by: String,
+    becomes: Effect,
+    becomes_by: String,
+    count: usize,
+    /// The first of them: who, what, where.
+    example: String,
+    line: usize,
+}
+
+impl Replay {
+    /// Reads a record, `-` for standard input, and decides each request in it under `policy`.
+    pub(super) fn read(path: &Path, policy: &Policy) -> Result<Self, String> {
+        if path == Path::new("-") {
+            return Self::decide(io::stdin().lock(), "standard input", policy);
+        }
+        let name = path.display().to_string();
+        let file = File::open(path)
+            .map_err(|error| format!("error: {name} cannot be read: {error}\nhelp: name the file of `[audit]`"))?;
+        Self::decide(BufReader::new(file), &name, policy)
+    }
+
+    fn decide(lines: impl BufRead, name: &str, policy: &Policy) -> Result<Self, String> {
+        let mut replay = Self::default();
+        let mut changes: BTreeMap<(usize, String, usize, String), Change> = BTreeMap::new();
+        for (index, line) in lines.lines().enumerate() {
+            let number = index + 1;
+            let line = line.map_err(|error| format!("error: {name}:{number}: the line cannot be read: {error}"))?;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let wrong = |why: &str| {
+                format!(
+                    "error: {name}:{number}: no line of the record of decisions: {why}\nhelp: replay a file that `[audit]` wrote"
+                )
+            };
+            let line: Line = serde_json::from_str(&line).map_err(|error| wrong(&error.to_string()))?;
+            if line.event != "decision" {
+                replay.skipped += 1;
+                continue;
+            }
+            let (Some(identity), Some(request), Some(was)) = (line.identity, line.request, line.decision) else {
+                return Err(wrong("a decision has `identity`, `request` and `decision`"));
+            };
+            replay.decided += 1;
+            let now = policy.decide(&identity, &request);
+            if now.effect == was {
+                continue;
+            }
+            replay.changed += 1;
+            let (was_by, becomes_by) = (by(line.policy.as_deref(), line.rule.as_deref()), by_of(&now));
+            let key = (was as usize, was_by.clone(), now.effect as usize, becomes_by.clone());
+            let change = changes.entry(key).or_insert_with(|| Change {
+                was,
+                was_by,
+                becomes: now.effect,
+                becomes_by,
+                count: 0,
+                example: example(&identity, &request),
+                line: number,
+            });
+            change.count += 1;
+        }
+        replay.changes = changes.into_values().collect();
+        replay.changes.sort_by_key(|change| std::cmp::Reverse(change.count));
+        Ok(replay)
+    }
+
+    /// Whether everything comes out as it was recorded.
+    pub(super) const fn changes_nothing(&self) -> bool {
+        self.changed == 0
+    }
+}
+
+fn by(policy: Option<&str>, rule: Option<&str>) -> String {
+    match (policy, rule) {
+        (Some(policy), Some(rule)) => format!("rule {rule} of {policy}"),
+        (Some(policy), None) => format!("default of {policy}"),
+        (None, _) => "no policy".to_owned(),
+    }
+}
+
+fn by_of(decision: &Decision) -> String {
+    by(decision.by.as_ref().map(|by| by.policy.as_str()), decision.rule.as_deref())
+}
+
+/// Who wants what, in a few words.
+fn example(identity: &Facts, request: &Request) -> String {
+    let certificate = &identity.certificate;
+    let who = [identity.username.as_str()]
+        .into_iter()
+        .chain(certificate.common_names.iter().chain(&certificate.uris).map(String::as_str))
+        .chain([certificate.fingerprint.as_str()])
+        .find(|name| !name.is_empty())
+        .unwrap_or("anonymous");
+    let what = if request.reference.is_empty() { &request.digest } else { &request.reference };
+    let separator = if what.contains(':') { "@" } else { ":" };
+    let what = if what.is_empty() { String::new() } else { format!("{separator}{what}") };
+    format!("{who}: {} {}{what}", request.action, request.namespace).trim_end().to_owned()
+}
+
+impl fmt::Display for Replay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for change in &self.changes {
+            let Change { was, was_by, becomes, becomes_by, count, example, line } = change;
+            writeln!(f, "{count:>6}  {} ({was_by}) -> {} ({becomes_by})", was.as_str(), becomes.as_str())?;
+            writeln!(f, "        line {line}: {example}")?;
+        }
+        if !self.changes.is_empty() {
+            writeln!(f)?;
+        }
+        let skipped = if self.skipped > 0 { format!("; {} other lines skipped", self.skipped) } else { String::new() };
+        writeln!(f, "{} of {} decisions would change{skipped}", self.changed, self.decided)
+    }
+}

@@ -1,0 +1,165 @@
+//! A decision, rule by rule, with the values that were used.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use super::{
+    decision::{Decision, Effect},
+    expression::Values,
+    input::{Input, LISTS, TEXTS},
+    pool::{Pools, Rule, Unit},
+};
+
+/// Why a request is decided as it is.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// What is decided.
+    pub decision: Effect,
+    /// The policy that decided.
+    pub policy: Option<String>,
+    /// Its rule; none: a default decided.
+    pub rule: Option<String>,
+    /// The rule's message.
+    pub message: Option<String>,
+    /// Every rule of every policy that covers the request.
+    pub rules: Vec<RuleExplanation>,
+    /// The default of every such policy that states one.
+    pub defaults: Vec<DefaultExplanation>,
+}
+
+/// What one rule says about a request.
+#[derive(Clone, Debug, Serialize)]
+pub struct RuleExplanation {
+    /// Its policy.
+    pub policy: String,
+    /// Its name.
+    pub rule: String,
+    /// `allow` or `deny`.
+    pub effect: &'static str,
+    /// Whether its policy is enforced.
+    pub enforced: bool,
+    /// Whether it is true; none: it failed.
+    pub holds: Option<bool>,
+    /// Why it failed.
+    pub failure: Option<&'static str>,
+    /// The condition, as it is written.
+    pub when: String,
+    /// The value of each variable in it.
+    pub values: BTreeMap<&'static str, serde_json::Value>,
+    /// Whether it is the rule that decided.
+    pub decided: bool,
+}
+
+/// A default that a policy states.
+#[derive(Clone, Debug, Serialize)]
+pub struct DefaultExplanation {
+    /// The policy.
+    pub policy: String,
+    /// `allow` or `deny`.
+    pub effect: &'static str,
+    /// The length of the prefix with which the policy covers the name. The longest counts.
+    pub length: usize,
+    /// Whether its policy is enforced.
+    pub enforced: bool,
+    /// Whether it is the default that decided.
+    pub decided: bool,
+}
+
+impl Explanation {
+    pub(super) fn new(decision: &Decision, pools: Option<&Pools>, values: &Values<'_>) -> Self {
+        let units = || pools.into_iter().flat_map(|pools| &pools.units);
+        let is_by = |unit: &Unit| decision.by.as_ref().is_some_and(|by| **by == *unit.origin);
+        let rules = units().flat_map(|unit| unit.rules.iter().map(move |rule| (unit, rule))).map(|(unit, rule)| {
+            let decided = is_by(unit) && decision.rule.as_deref() == Some(&*rule.name);
+            explain(rule, values, decided)
+        });
+        let name = values.input().namespace();
+        let defaults = units().filter_map(|unit| {
+            let length = if name.is_empty() { Some(0) } else { unit.length(name) };
+            Some(DefaultExplanation {
+                policy: unit.origin.policy.clone(),
+                effect: if unit.default? { "allow" } else { "deny" },
+                length: length?,
+                enforced: unit.enforced,
+                decided: decision.default && is_by(unit),
+            })
+        });
+        Self {
+            decision: decision.effect,
+            policy: decision.by.as_ref().map(|by| by.policy.clone()),
+            rule: decision.rule.as_deref().map(str::to_owned),
+            message: decision.message.as_deref().map(str::to_owned),
+            rules: rules.collect(),
+            defaults: defaults.collect(),
+        }
+    }
+}
+
+fn explain(rule: &Rule, values: &Values<'_>, decided: bool) -> RuleExplanation {
+    let held = rule.condition.holds(values);
+    RuleExplanation {
+        policy: rule.origin.policy.clone(),
+        rule: rule.name.to_string(),
+        effect: if rule.denies { "deny" } else { "allow" },
+        enforced: rule.enforced,
+        holds: held.ok(),
+        failure: held.err(),
+        when: rule.text.clone(),
+        values: rule.condition.uses().iter().map(|path| (*path, value(values.input(), path))).collect(),
+        decided,
+    }
+}
+
+fn value(input: &Input<'_>, path: &str) -> serde_json::Value {
+    let text = TEXTS.iter().position(|known| *known == path).map(|index| input.texts[index].into());
+    let list = || LISTS.iter().position(|known| *known == path).map(|index| input.lists[index].into());
+    text.or_else(list).unwrap_or_default()
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.decision.as_str())?;
+        match (&self.policy, &self.rule) {
+            (Some(policy), Some(rule)) => writeln!(f, ", by the rule {rule} of {policy}")?,
+            (Some(policy), None) => writeln!(f, ", by the default of {policy}: no rule decided")?,
+            (None, _) if self.decision == Effect::NotCovered => {
+                writeln!(
+                    f,
+                    ": no [repository.\"...\"] and no policy file covers the repository, so it does not exist"
+                )?;
+            }
+            (None, _) if self.decision.allows() => {
+                writeln!(f, ": no rule decided, and this is allowed unless one denies it")?
+            }
+            (None, _) => writeln!(f, ": no rule decided, and no default is stated")?,
+        }
+        if let Some(message) = &self.message {
+            writeln!(f, "  message: {message}")?;
+        }
+        for rule in &self.rules {
+            let holds = match (rule.holds, rule.failure) {
+                (Some(holds), _) => holds.to_string(),
+                (None, failure) => format!("failed ({}), which denies", failure.unwrap_or_default()),
+            };
+            let mark = if rule.decided { "->" } else { "  " };
+            let enforced = if rule.enforced { "" } else { ", not enforced" };
+            writeln!(f, "\n{mark} {} {}, rule {}{enforced}: {holds}", rule.effect, rule.policy, rule.rule)?;
+            for line in rule.when.lines() {
+                writeln!(f, "     when {}", line.trim())?;
+            }
+            for (path, value) in &rule.values {
+                writeln!(f, "          {path} = {value}")?;
+            }
+        }
+        if !self.defaults.is_empty() {
+            writeln!(f)?;
+        }
+        for default in &self.defaults {
+            let mark = if default.decided { "->" } else { "  " };
+            let enforced = if default.enforced { "" } else { ", not enforced" };
+            writeln!(f, "{mark} default of {}{enforced}: {}", default.policy, default.effect)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,425 @@
+//! Whether an expression means something: every name exists, every operator and function gets what it works on.
+//!
+//! On the way the tree becomes what evaluation wants: a variable is one name instead of a chain of fields,
+//! `list.contains(x)` is `x in list`, and a pattern is compiled.
+
+use std::ops::Range;
+
+use cel::{
+    IdedExpr,
+    common::ast::{CallExpr, ComprehensionExpr, Expr, ListExpr, LiteralValue, SourceInfo, operators},
+};
+
+use super::{
+    evaluate::{self, Pattern},
+    tokens::{Fault, Kind, Token, clip},
+    types::{Scope, Type},
+    words,
+};
+use crate::policy::problem::{listed, nearest};
+
+/// Names that no variable of `exists` and its like may have.
+const ROOTS: [&str; 5] = ["identity", "request", "image", "last_pushed", "last_pulled"];
+
+/// The walk over one expression.
+pub(super) struct Checker<'a> {
+    pub(super) scope: Scope,
+    pub(super) tokens: &'a [Token<'a>],
+    pub(super) places: &'a SourceInfo,
+    pub(super) locals: Vec<(String, Type)>,
+    pub(super) faults: Vec<Fault>,
+    pub(super) patterns: Vec<Pattern>,
+    /// The paths of the variables that are used.
+    pub(super) uses: Vec<&'static str>,
+    /// Whether evaluation can fail.
+    pub(super) fallible: bool,
+    /// Whether this is inside of the condition of `exists` or its like.
+    pub(super) looping: bool,
+}
+
+impl<'a> Checker<'a> {
+    pub(super) fn new(scope: Scope, tokens: &'a [Token<'a>], places: &'a SourceInfo) -> Self {
+        Self {
+            scope,
+            tokens,
+            places,
+            locals: Vec::new(),
+            faults: Vec::new(),
+            patterns: Vec::new(),
+            uses: Vec::new(),
+            fallible: false,
+            looping: false,
+        }
+    }
+
+    /// The word at which an expression was written, in bytes.
+    pub(super) fn place(&self, id: u64) -> Range<usize> {
+        let (start, stop) = self.places.offset_for(id).unwrap_or((0, 0));
+        start as usize..stop as usize + 1
+    }
+
+    /// Where a name is written, near an expression.
+    fn place_of(&self, name: &str, id: u64) -> Range<usize> {
+        let near = self.place(id);
+        let named = self.tokens.iter().filter(|token| token.kind == Kind::Name && token.text == name);
+        named.min_by_key(|token| token.at.abs_diff(near.start)).map_or(near, Token::span)
+    }
+
+    pub(super) fn fault(&mut self, at: Range<usize>, says: impl Into<String>, help: impl Into<String>) -> Type {
+        self.faults.push(Fault::new(at, says, help));
+        Type::Any
+    }
+
+    /// What an expression's value is.
+    pub(super) fn check(&mut self, expression: &mut IdedExpr) -> Type {
+        let id = expression.id;
+        match &mut expression.expr {
+            Expr::Literal(literal) => self.literal(id, literal),
+            Expr::Ident(_) | Expr::Select(_) => self.name(expression),
+            Expr::List(list) => self.list(id, list),
+            Expr::Comprehension(comprehension) => self.comprehension(id, comprehension),
+            Expr::Call(_) => self.call(expression),
+            Expr::Map(_) | Expr::Struct(_) => {
+                self.fault(self.place(id), "policies know no maps", "write a list, `[...]`, or several conditions")
+            }
+            Expr::Unspecified => self.fault(self.place(id), "something is missing here", "complete the expression"),
+        }
+    }
+
+    fn literal(&mut self, id: u64, literal: &LiteralValue) -> Type {
+        match literal {
+            LiteralValue::Boolean(_) => Type::Bool,
+            LiteralValue::Int(_) => Type::Int,
+            LiteralValue::String(_) => Type::Text,
+            LiteralValue::Null => self.fault(
+                self.place(id),
+                "nothing is null in a policy",
+                "what is missing is an empty text or list: compare with `\"\"`, or write `size(...) == 0`",
+            ),
+            _ => self.fault(self.place(id), "policies know no such value", "use texts, whole numbers, true and false"),
+        }
+    }
+
+    fn name(&mut self, expression: &mut IdedExpr) -> Type {
+        let id = expression.id;
+        if let Expr::Select(select) = &mut expression.expr {
+            if select.test {
+                let says = "`has` is never needed: every variable is there, and empty where nothing is known";
+                return self.fault(self.place_of("has", id), says, "compare with `\"\"`, or write `size(...) > 0`");
+            }
+            if path_of(&select.operand).is_none_or(|path| self.is_local(root_of(&path))) {
+                let kind = self.check(&mut select.operand);
+                let says = format!("{kind} has no field `{}`", clip(&select.field));
+                let at = self.place_of(&select.field, id);
+                return if kind == Type::Any { kind } else { self.fault(at, says, "compare it as it is") };
+            }
+        }
+        let Some(path) = path_of(expression) else { return Type::Any };
+        if let Some((_, kind)) = self.locals.iter().rev().find(|(name, _)| *name == path) {
+            return kind.clone();
+        }
+        if let Some((kind, name)) = self.scope.variable(&path) {
+            let known = self.scope.variables().into_iter().find(|known| *known == path);
+            self.uses.extend(known.filter(|known| !self.uses.contains(known)));
+            expression.expr = Expr::Ident(name);
+            return kind;
+        }
+        self.unknown(id, &path)
+    }
+
+    fn is_local(&self, name: &str) -> bool {
+        self.locals.iter().any(|(local, _)| local == name)
+    }
+
+    /// Says that a name is not known, and what it may be meant as.
+    fn unknown(&mut self, id: u64, path: &str) -> Type {
+        // the longest beginning that is known, and the first part that is not
+        let mut group = String::new();
+        let mut parts = path.split('.').peekable();
+        let mut wrong = "";
+        while let Some(part) = parts.next() {
+            wrong = part;
+            let longer = if group.is_empty() { part.to_owned() } else { format!("{group}.{part}") };
+            if !self.scope.is_group(&longer) {
+                break;
+            }
+            group = longer;
+            if parts.peek().is_none() {
+                let members = self.scope.members(&group);
+                let says = format!("`{group}` is not a value but several");
+                let help = format!("name one of them: {}", listed(members, '`'));
+                return self.fault(self.place_of(wrong, id), says, help);
+            }
+        }
+        let at = self.place_of(wrong, id);
+        let longer = if group.is_empty() { wrong.to_owned() } else { format!("{group}.{wrong}") };
+        if self.scope.variable(&longer).is_some() {
+            let says = format!("`{}` has no fields", clip(&longer));
+            return self.fault(at, says, "leave out what follows it");
+        }
+        let members = self.scope.members(&group);
+        let says = match group.as_str() {
+            "" => format!("there is no `{}`", clip(wrong)),
+            group => format!("`{group}` has no `{}`", clip(wrong)),
+        };
+        let elsewhere = || {
+            let all = self.scope.variables().into_iter();
+            all.filter(|known| known.rsplit('.').next() == Some(wrong)).min_by_key(|known| known.len())
+        };
+        let help = match nearest(wrong, members.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => match elsewhere() {
+                Some(path) => format!("did you mean `{path}`?"),
+                None if group.is_empty() => format!("there is {}; texts are in quotes", listed(members, '`')),
+                None => format!("there is {}", listed(members, '`')),
+            },
+        };
+        self.fault(at, says, help)
+    }
+
+    fn list(&mut self, id: u64, list: &mut ListExpr) -> Type {
+        let mut kind = Type::Any;
+        for element in &mut list.elements {
+            let this = self.check(element);
+            match kind.unify(&this) {
+                Some(both) => kind = both,
+                None => {
+                    let says = format!("a list of {kind} and {this}: its entries must be of one kind");
+                    let at = self.place(if element.id == 0 { id } else { element.id });
+                    self.fault(at, says, "make two lists");
+                }
+            }
+        }
+        Type::list(kind)
+    }
+
+    fn comprehension(&mut self, id: u64, comprehension: &mut ComprehensionExpr) -> Type {
+        let at = self.place(id);
+        if self.looping {
+            let says =
+                "a loop inside of a loop: `all`, `exists`, `exists_one`, `filter` and `map` cannot hold one another";
+            return self.fault(at, says, "split the rule, or filter one list first: `a.filter(...).exists(...)`");
+        }
+        let over = match self.check(&mut comprehension.iter_range) {
+            Type::List(of) => *of,
+            Type::Any => Type::Any,
+            other => {
+                return self.fault(
+                    at,
+                    format!("this goes over lists, and stands behind {other}"),
+                    "name a list before the dot",
+                );
+            }
+        };
+        let variable = comprehension.iter_var.clone();
+        if ROOTS.contains(&variable.as_str()) || self.is_local(&variable) {
+            let says = format!("`{variable}` has a meaning already");
+            return self.fault(at, says, "take another name, such as `x`");
+        }
+        let start = self.check(&mut comprehension.accu_init);
+        self.looping = true;
+        self.locals.push((variable, over));
+        self.locals.push((comprehension.accu_var.clone(), start.clone()));
+        self.check(&mut comprehension.loop_cond);
+        let step = self.check(&mut comprehension.loop_step);
+        if let (Some(local), Some(both)) = (self.locals.last_mut(), start.unify(&step)) {
+            local.1 = both;
+        }
+        let result = self.check(&mut comprehension.result);
+        self.locals.truncate(self.locals.len() - 2);
+        self.looping = false;
+        result
+    }
+
+    fn call(&mut self, expression: &mut IdedExpr) -> Type {
+        let at = self.place(expression.id);
+        let id = expression.id;
+        let Expr::Call(call) = &mut expression.expr else { return Type::Any };
+        let operator = call.target.is_none()
+            && call.func_name.contains(['_', '@'])
+            && !call.func_name.starts_with(char::is_alphabetic);
+        if operator && call.func_name == operators::IN {
+            return self.contained(at, call, None);
+        }
+        if operator {
+            return self.operator(at, call);
+        }
+        let name = call.func_name.clone();
+        let at = self.place_of(&name, id);
+        if !self.scope.functions().any(|function| function.name == name) {
+            return self.unknown_function(at, &name);
+        }
+        let on_target = call.target.is_some();
+        match (name.as_str(), on_target, call.args.len()) {
+            ("contains", true, 1) => self.contains(at, call),
+            ("startsWith" | "endsWith", true, 1) => {
+                self.expect_target(&at, call, &name);
+                self.expect_argument(&at, call, &name, &Type::Text);
+                Type::Bool
+            }
+            ("matches", true, 1) => self.matches(at, call),
+            ("size", true, 0) | ("size", false, 1) => {
+                let of = call.target.as_deref_mut().or(call.args.first_mut()).map(|of| self.check(of));
+                match of {
+                    Some(Type::Text | Type::List(_) | Type::Map | Type::Any) | None => Type::Int,
+                    Some(other) => self.fault(
+                        at,
+                        format!("`size` is of a text or a list, not of {other}"),
+                        "name a text or a list",
+                    ),
+                }
+            }
+            ("now", false, 0) => Type::Time,
+            ("days" | "hours" | "minutes", false, 1) => {
+                self.expect_argument(&at, call, &name, &Type::Int);
+                Type::Span
+            }
+            ("top", false, 3) => self.top(at, call),
+            _ => {
+                let usage =
+                    self.scope.functions().find(|function| function.name == name).map_or("", |function| function.usage);
+                self.fault(at, format!("`{name}` is not used like this"), format!("write {usage}"))
+            }
+        }
+    }
+
+    fn unknown_function(&mut self, at: Range<usize>, name: &str) -> Type {
+        let known: Vec<&str> = self.scope.functions().map(|function| function.name).collect();
+        let says = match name {
+            "now" | "days" | "hours" | "minutes" | "top" => {
+                format!("`{name}` is a function of retention policies alone")
+            }
+            _ => format!("there is no function `{}`", clip(name)),
+        };
+        let help = match nearest(name, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("there is {}", listed(known, '`')),
+        };
+        self.fault(at, says, help)
+    }
+
+    fn expect_target(&mut self, at: &Range<usize>, call: &mut CallExpr, name: &str) {
+        let kind = call.target.as_deref_mut().map_or(Type::Any, |target| self.check(target));
+        if !kind.is(&Type::Text) {
+            let help = match kind {
+                Type::List(_) => format!("ask each entry: `list.exists(x, x.{name}(...))`"),
+                _ => "name a text before the dot".to_owned(),
+            };
+            self.fault(at.clone(), format!("`{name}` stands behind a text, and this is {kind}"), help);
+        }
+    }
+
+    fn expect_argument(&mut self, at: &Range<usize>, call: &mut CallExpr, name: &str, wanted: &Type) {
+        let kind = call.args.first_mut().map_or(Type::Any, |argument| self.check(argument));
+        if !kind.is(wanted) {
+            self.fault(at.clone(), format!("`{name}` wants {wanted}, and gets {kind}"), format!("give it {wanted}"));
+        }
+    }
+
+    /// `text.contains(part)`, or `list.contains(entry)`, which is `entry in list`.
+    fn contains(&mut self, at: Range<usize>, call: &mut CallExpr) -> Type {
+        let Some(target) = &mut call.target else { return Type::Any };
+        match self.check(target) {
+            Type::Text | Type::Any => {
+                self.expect_argument(&at, call, "contains", &Type::Text);
+                Type::Bool
+            }
+            many @ (Type::List(_) | Type::Map) => {
+                let list = call.target.take().map(|list| *list).unwrap_or_default();
+                operators::IN.clone_into(&mut call.func_name);
+                call.args.push(list);
+                self.contained(at, call, Some(many))
+            }
+            other => self.fault(
+                at,
+                format!("`contains` stands behind a text or a list, and this is {other}"),
+                "name a text or a list before the dot",
+            ),
+        }
+    }
+
+    /// `entry in list`; `many` is what the list is, where it has been checked already.
+    fn contained(&mut self, at: Range<usize>, call: &mut CallExpr, many: Option<Type>) -> Type {
+        let [entry, list] = &mut call.args[..] else { return Type::Any };
+        let one = self.check(entry);
+        let many = many.unwrap_or_else(|| self.check(list));
+        match &many {
+            Type::List(of) if !of.is(&one) => {
+                let help = if matches!(one, Type::List(_)) {
+                    "ask for one entry: `one.exists(x, x in other)`"
+                } else {
+                    "compare what is of one kind"
+                };
+                return self.fault(at, format!("{one} is never in {many}"), help);
+            }
+            Type::Map if !one.is(&Type::Text) => {
+                return self.fault(at, format!("{one} is never in {many}"), "ask for a key, which is a text");
+            }
+            Type::List(_) | Type::Map | Type::Any => {}
+            other => {
+                return self.fault(
+                    at,
+                    format!("`in` looks in lists, and this is {other}"),
+                    "write `text.contains(\"part\")` for texts",
+                );
+            }
+        }
+        words::check(self, entry, list);
+        Type::Bool
+    }
+
+    /// `text.matches(pattern)` with the pattern compiled, once.
+    fn matches(&mut self, at: Range<usize>, call: &mut CallExpr) -> Type {
+        self.expect_target(&at, call, "matches");
+        let [pattern] = &mut call.args[..] else { return Type::Any };
+        let Expr::Literal(LiteralValue::String(text)) = &pattern.expr else {
+            return self.fault(
+                at,
+                "the pattern of `matches` must be written out",
+                "write text.matches(r'^pattern$'), or use startsWith and `==`",
+            );
+        };
+        match evaluate::pattern(text.inner()) {
+            Ok(compiled) => {
+                let name = format!("$p{}", self.patterns.len());
+                self.patterns.push(compiled);
+                let place = pattern.id;
+                let target = call.target.take().map(|target| *target).unwrap_or_default();
+                evaluate::MATCHES.clone_into(&mut call.func_name);
+                call.args = vec![target, IdedExpr { id: place, expr: Expr::Ident(name) }];
+                Type::Bool
+            }
+            Err(why) => {
+                let at = self.place(pattern.id);
+                self.fault(at, format!("the pattern {why}"), "see docs.rs/regex, \"Syntax\", for what a pattern may be")
+            }
+        }
+    }
+
+    /// `top(value, list, count)`
+    fn top(&mut self, at: Range<usize>, call: &mut CallExpr) -> Type {
+        let kinds: Vec<Type> = call.args.iter_mut().map(|argument| self.check(argument)).collect();
+        let fits = matches!(&kinds[..], [one, Type::List(of), count] if of.is(one) && count.is(&Type::Int));
+        if !fits && !kinds.contains(&Type::Any) {
+            return self.fault(
+                at,
+                "`top` wants a text, a list of texts and a number",
+                "write top(image.tag, last_pushed, 10)",
+            );
+        }
+        Type::Bool
+    }
+}
+
+/// The dotted name that an expression is, if it is one.
+fn path_of(expression: &IdedExpr) -> Option<String> {
+    match &expression.expr {
+        Expr::Ident(name) => Some(name.clone()),
+        Expr::Select(select) if !select.test => path_of(&select.operand).map(|path| format!("{path}.{}", select.field)),
+        _ => None,
+    }
+}
+
+fn root_of(path: &str) -> &str {
+    path.split('.').next().unwrap_or_default()
+}

@@ -1,0 +1,152 @@
+//! Evaluation of a checked expression over the values of a request.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, LazyLock, OnceLock},
+};
+
+use cel::{
+    Context, Env, ExecutionError, IdedExpr, Value,
+    common::{
+        types::{CelBool, CelList, CelString, STRING_TYPE, Type},
+        value::{CowVal, StaticVal, Val},
+    },
+    context::VariableResolver,
+};
+use regex::{Regex, RegexBuilder};
+
+use crate::policy::input::{Input, LISTS, TEXTS};
+
+/// The function that `matches` becomes once its pattern is compiled.
+pub(super) const MATCHES: &str = "$matches";
+
+/// Most memory that a compiled pattern may take, in bytes: what a pattern that repeats repetitions runs into.
+const PATTERN_SIZE: usize = 256 * 1024;
+
+/// A compiled pattern, as a value that only `$matches` can use.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern(Arc<Regex>);
+
+static PATTERN_TYPE: Type = Type::new_unspecified_type("pattern");
+
+impl Val for Pattern {
+    fn get_type(&self) -> &Type {
+        &PATTERN_TYPE
+    }
+
+    fn cel_type() -> &'static Type {
+        &PATTERN_TYPE
+    }
+
+    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
+        Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+}
+
+impl StaticVal for Pattern {}
+
+/// Compiles a pattern; the error says what the pattern does wrong.
+pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
+    let mut builder = RegexBuilder::new(text);
+    let built = builder.size_limit(PATTERN_SIZE).dfa_size_limit(PATTERN_SIZE).nest_limit(20).build();
+    built.map(|regex| Pattern(Arc::new(regex))).map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => "repeats too much: it would take too much memory".to_owned(),
+        error => {
+            let message = error.to_string();
+            let last = message.lines().last().unwrap_or_default().trim();
+            format!("is not valid: {}", last.strip_prefix("error: ").unwrap_or(last))
+        }
+    })
+}
+
+fn matches<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let found = match arguments.as_slice() {
+        [text, pattern] => text
+            .downcast_ref::<CelString>()
+            .zip(pattern.downcast_ref::<Pattern>())
+            .map(|(text, pattern)| pattern.0.is_match(text.inner())),
+        _ => None,
+    };
+    found.map(|found| CowVal::owned(CelBool::from(found))).ok_or(ExecutionError::MissingArgumentOrTarget)
+}
+
+/// What all expressions have in common. Building it takes long; a context over it does not.
+static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
+    let mut environment = Env::default().with_optional_support(false).with_stdlib();
+    let declared = environment.add_overload(MATCHES, MATCHES, vec![STRING_TYPE, PATTERN_TYPE.to_owned()], matches);
+    declared.expect("no other function has a name that begins with a dollar sign");
+    Arc::new(environment)
+});
+
+/// The values of all variables, as evaluation wants them; lists only once one is asked for.
+pub(in crate::policy) struct Values<'a> {
+    input: Input<'a>,
+    texts: [CelString<'a>; TEXTS.len()],
+    lists: [OnceLock<CelList<'a>>; LISTS.len()],
+}
+
+impl<'a> Values<'a> {
+    pub(in crate::policy) fn new(input: Input<'a>) -> Self {
+        Self { input, texts: input.texts.map(CelString::from), lists: Default::default() }
+    }
+
+    /// The values themselves.
+    pub(in crate::policy) const fn input(&self) -> &Input<'a> {
+        &self.input
+    }
+
+    fn list<'b>(&'b self, index: usize) -> Option<&'b CelList<'a>> {
+        let list = self.lists.get(index)?;
+        let texts = self.input.lists[index];
+        Some(list.get_or_init(|| {
+            let boxed = |text: &'a String| Box::new(CelString::from(text.as_str())) as Box<dyn Val + 'a>;
+            CelList::from(texts.iter().map(boxed).collect::<Vec<_>>())
+        }))
+    }
+}
+
+/// The variables of one expression.
+struct Variables<'r, 'a> {
+    values: &'r Values<'a>,
+    patterns: &'r [Pattern],
+}
+
+impl VariableResolver for Variables<'_, '_> {
+    fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
+        let (kind, index) = variable.split_at_checked(2)?;
+        let index: usize = index.parse().ok()?;
+        match kind {
+            "$t" => self.values.texts.get(index).map(|text| CowVal::Borrowed(text)),
+            "$l" => self.values.list(index).map(|list| CowVal::Borrowed(list)),
+            "$p" => self.patterns.get(index).map(|pattern| CowVal::Borrowed(pattern)),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a checked expression holds. The error says shortly why that cannot be known.
+pub(super) fn holds(expression: &IdedExpr, patterns: &[Pattern], values: &Values<'_>) -> Result<bool, &'static str> {
+    let evaluate = || {
+        let variables = Variables { values, patterns };
+        let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
+        context.set_variable_resolver(&variables);
+        let value = Value::resolve_val(expression, &context).map_err(|error| reason(&error))?;
+        value.downcast_ref::<CelBool>().map(|value| *value.inner()).ok_or("it yields no boolean")
+    };
+    // what is not foreseen must deny, and not take the connection along
+    catch_unwind(AssertUnwindSafe(evaluate)).unwrap_or(Err("it cannot be evaluated"))
+}
+
+fn reason(error: &ExecutionError) -> &'static str {
+    match error {
+        ExecutionError::IndexOutOfBounds(_) => "a list has no such entry",
+        ExecutionError::Overflow(..) => "a number is out of range",
+        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "a division by zero",
+        _ => "it cannot be evaluated",
+    }
+}

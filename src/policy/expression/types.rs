@@ -1,0 +1,168 @@
+//! What values are, and which variables and functions there are.
+
+use std::fmt;
+
+use crate::policy::input::{LISTS, TEXTS};
+
+/// What a value is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Type {
+    Bool,
+    Int,
+    Text,
+    /// A point in time.
+    Time,
+    /// A length of time.
+    Span,
+    List(Box<Type>),
+    /// Texts by text.
+    Map,
+    /// What is not known, or does not matter, since something is wrong with it already: fits everything.
+    Any,
+}
+
+impl Type {
+    pub(super) fn list(of: Self) -> Self {
+        Self::List(Box::new(of))
+    }
+
+    /// What is both.
+    pub(super) fn unify(&self, other: &Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Any, known) | (known, Self::Any) => Some(known.clone()),
+            (Self::List(one), Self::List(two)) => one.unify(two).map(Self::list),
+            (one, two) if one == two => Some(one.clone()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.unify(other).is_some()
+    }
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bool => "a boolean",
+            Self::Int => "a number",
+            Self::Text => "a text",
+            Self::Time => "a time",
+            Self::Span => "a duration",
+            Self::List(of) => match **of {
+                Self::Text => "a list of texts",
+                Self::Bool => "a list of booleans",
+                Self::Int => "a list of numbers",
+                Self::List(_) => "a list of lists",
+                _ => "a list",
+            },
+            Self::Map => "a map of texts",
+            Self::Any => "a value",
+        })
+    }
+}
+
+/// What a policy is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::policy) enum Scope {
+    /// Requests.
+    Access,
+    /// Images that are kept.
+    Retention,
+}
+
+/// The variables of retention rules.
+const IMAGES: [(&str, Type); 9] = [
+    ("image.tag", Type::Text),
+    ("image.digest", Type::Text),
+    ("image.media_type", Type::Text),
+    ("image.size", Type::Int),
+    ("image.pushed_at", Type::Time),
+    ("image.last_pulled_at", Type::Time),
+    ("image.annotations", Type::Map),
+    ("last_pushed", Type::Any),
+    ("last_pulled", Type::Any),
+];
+
+impl Scope {
+    /// The paths of all variables.
+    pub(in crate::policy) fn variables(self) -> Vec<&'static str> {
+        match self {
+            Self::Access => TEXTS.into_iter().chain(LISTS).collect(),
+            Self::Retention => IMAGES.iter().map(|(path, _)| *path).collect(),
+        }
+    }
+
+    /// What a variable is, and the name by which evaluation knows it.
+    pub(super) fn variable(self, path: &str) -> Option<(Type, String)> {
+        if self == Self::Retention {
+            let (path, kind) = IMAGES.iter().find(|(known, _)| *known == path)?;
+            let kind = if *kind == Type::Any { Type::list(Type::Text) } else { kind.clone() };
+            return Some((kind, (*path).to_owned()));
+        }
+        let text = TEXTS.iter().position(|known| *known == path).map(|index| (Type::Text, format!("$t{index}")));
+        let list = || {
+            LISTS.iter().position(|known| *known == path).map(|index| (Type::list(Type::Text), format!("$l{index}")))
+        };
+        text.or_else(list)
+    }
+
+    /// Whether variables begin with this path and a dot.
+    pub(super) fn is_group(self, path: &str) -> bool {
+        self.variables().iter().any(|known| known.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+    }
+
+    /// The names right below a group of variables.
+    pub(super) fn members(self, group: &str) -> Vec<&'static str> {
+        let below = self.variables().into_iter().filter_map(|known| {
+            let rest = if group.is_empty() { known } else { known.strip_prefix(group)?.strip_prefix('.')? };
+            rest.split('.').next()
+        });
+        let mut names: Vec<&str> = below.collect();
+        names.dedup();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// The functions that there are.
+    pub(in crate::policy) fn functions(self) -> impl Iterator<Item = &'static Function> {
+        FUNCTIONS.iter().filter(move |function| self == Self::Retention || !function.retention)
+    }
+}
+
+/// A function, as it is written.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::policy) struct Function {
+    pub(in crate::policy) name: &'static str,
+    pub(in crate::policy) usage: &'static str,
+    /// Whether only retention rules have it.
+    pub(in crate::policy) retention: bool,
+}
+
+const fn function(name: &'static str, usage: &'static str) -> Function {
+    Function { name, usage, retention: false }
+}
+
+const fn keeping(name: &'static str, usage: &'static str) -> Function {
+    Function { name, usage, retention: true }
+}
+
+/// All functions and macros.
+const FUNCTIONS: [Function; 15] = [
+    function("contains", "text.contains(\"part\") or list.contains(\"entry\")"),
+    function("startsWith", "text.startsWith(\"begin\")"),
+    function("endsWith", "text.endsWith(\"end\")"),
+    function("matches", "text.matches(r'^pattern$')"),
+    function("size", "size(text) or size(list)"),
+    function("all", "list.all(x, condition)"),
+    function("exists", "list.exists(x, condition)"),
+    function("exists_one", "list.exists_one(x, condition)"),
+    function("filter", "list.filter(x, condition)"),
+    function("map", "list.map(x, value)"),
+    keeping("now", "now()"),
+    keeping("days", "days(7)"),
+    keeping("hours", "hours(12)"),
+    keeping("minutes", "minutes(30)"),
+    keeping("top", "top(image.tag, last_pushed, 10)"),
+];

@@ -1,0 +1,67 @@
+//! Texts that a variable is compared with and can never have.
+
+use cel::{
+    IdedExpr,
+    common::ast::{Expr, LiteralValue},
+};
+
+use super::{check::Checker, tokens::clip};
+use crate::{
+    oci::Name,
+    policy::{
+        input::{ACCESSES, ACTIONS, LISTENERS, text_index},
+        problem::{listed, nearest},
+    },
+};
+
+/// The path of the text variable that a checked expression is.
+pub(super) fn variable(expression: &IdedExpr) -> Option<&'static str> {
+    let Expr::Ident(name) = &expression.expr else { return None };
+    let index: usize = name.strip_prefix("$t")?.parse().ok()?;
+    crate::policy::input::TEXTS.get(index).copied()
+}
+
+/// Checks what `one` is compared with: the literal `other`, or those in the list `other`.
+pub(super) fn check(checker: &mut Checker<'_>, one: &IdedExpr, other: &IdedExpr) {
+    let Some(path) = variable(one) else { return };
+    debug_assert!(text_index(path).is_some());
+    let literals: Vec<&IdedExpr> = match &other.expr {
+        Expr::List(list) => list.elements.iter().collect(),
+        _ => vec![other],
+    };
+    for literal in literals {
+        let Expr::Literal(LiteralValue::String(text)) = &literal.expr else { continue };
+        let at = checker.place(literal.id);
+        let text = text.inner();
+        match path {
+            "request.action" => one_of(checker, at, text, "action", ACTIONS.map(|word| word.action).as_slice()),
+            "request.access" => one_of(checker, at, text, "access", &ACCESSES),
+            "request.listener" => one_of(checker, at, text, "listener", &LISTENERS),
+            "request.namespace" | "request.from" if !text.is_empty() => {
+                if let Err(why) = text.parse::<Name>() {
+                    let says = format!("no repository is called \"{}\": {why}", clip(text));
+                    let help = "write `request.namespace.startsWith(\"team/\")` for all below `team`";
+                    checker.fault(at, says, help);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn one_of(checker: &mut Checker<'_>, at: std::ops::Range<usize>, text: &str, what: &str, words: &[&str]) {
+    if words.contains(&text) {
+        return;
+    }
+    let says = format!("there is no {what} \"{}\"", clip(text));
+    let other = if what == "action" { ("access", &ACCESSES[..]) } else { ("action", &[][..]) };
+    let help = match nearest(text, words.iter().copied()) {
+        _ if other.1.contains(&text) => format!("\"{text}\" is an access: write `request.{} == \"{text}\"`", other.0),
+        _ if what == "access" && ACTIONS.iter().any(|word| word.action == text) => {
+            format!("\"{text}\" is an action: write `request.action == \"{text}\"`")
+        }
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!("there is {}", listed(words.iter().copied(), '"')),
+    };
+    checker.fault(at, says, help);
+}

@@ -1,0 +1,212 @@
+//! `[[test]]`: what a policy is to decide, written beside it.
+
+use std::ops::Range;
+
+use toml::de::DeValue;
+
+use super::{
+    among,
+    table::{Reading, Table, shaped, unknown},
+};
+use crate::{
+    identity::Facts,
+    oci::Name,
+    policy::{
+        decision::Effect,
+        expression::Scope,
+        input::{ACCESSES, ACTIONS, LISTENERS, Request},
+        problem::{listed, nearest},
+    },
+};
+
+/// A test of an access policy.
+#[derive(Debug)]
+pub(in crate::policy) struct Test {
+    pub(in crate::policy) name: String,
+    /// Where what is expected is written.
+    pub(in crate::policy) span: Range<usize>,
+    /// What is to be asked and answered; a test of retention is not run.
+    pub(in crate::policy) case: Option<(Facts, Request, Expectation)>,
+}
+
+/// What a test expects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::policy) struct Expectation {
+    pub(in crate::policy) effect: Effect,
+    pub(in crate::policy) rule: Option<String>,
+}
+
+pub(super) fn read(reading: &Reading<'_>, root: &mut Table<'_>, scope: Scope, rules: &[&str]) -> Vec<Test> {
+    let mut tests: Vec<Test> = Vec::new();
+    let tables = root.tables("test");
+    if let Some(over) = tables.get(super::MAX_RULES) {
+        reading.refuse(
+            &over.span,
+            format!("more than {} tests in one policy", super::MAX_RULES),
+            "split it into several policies",
+        );
+        return tests;
+    }
+    for mut table in tables {
+        let name = table.required("name", "\"a laptop cannot push\"");
+        if let Some(name) = &name
+            && tests.iter().any(|test| test.name == name.text)
+        {
+            let says = format!("two tests are called \"{}\"", name.text);
+            reading.refuse(&name.span, says, "give one of them another name");
+        }
+        let name = name.map(|name| name.text).unwrap_or_default();
+        let test = match scope {
+            Scope::Access => access(reading, &mut table, name, rules),
+            Scope::Retention => retention(reading, &mut table, name),
+        };
+        table.finish();
+        tests.push(test);
+    }
+    tests
+}
+
+fn access(reading: &Reading<'_>, table: &mut Table<'_>, name: String, rules: &[&str]) -> Test {
+    let facts = table.value("identity").map(|value| {
+        let sample = serde_json::to_value(Facts::default()).unwrap_or_default();
+        serde_json::from_value(shaped(reading, value, &sample, "identity")).unwrap_or_default()
+    });
+    let mut request = Request::default();
+    match table.value("request") {
+        Some(value) => {
+            let sample = serde_json::to_value(&request).unwrap_or_default();
+            request = serde_json::from_value(shaped(reading, value, &sample, "request")).unwrap_or_default();
+            request = request.completed();
+            for (says, help) in faults(&request) {
+                reading.refuse(&value.span(), says, help);
+            }
+        }
+        None => table.missing("request", "{ action = \"put-manifest\", namespace = \"prod/app\", reference = \"v1\" }"),
+    }
+    let mut span = table.span.clone();
+    let mut expectation = Expectation { effect: Effect::Deny, rule: None };
+    match table.table("expect", "{ decision = \"deny\" }") {
+        Some(mut expect) => {
+            const EFFECTS: [(&str, Effect); 3] =
+                [("allow", Effect::Allow), ("deny", Effect::Deny), ("not_covered", Effect::NotCovered)];
+            span = expect.span.clone();
+            match expect.word("decision", &EFFECTS) {
+                Some(effect) => expectation.effect = effect,
+                None if expect.value("decision").is_none() => expect.missing("decision", "\"deny\""),
+                None => {}
+            }
+            expectation.rule = expect.text("rule", "\"ci-pushes\"").map(|rule| {
+                if !rules.contains(&rule.text.as_str()) {
+                    let says = format!("the policy has no rule \"{}\"", rule.text);
+                    reading.refuse(&rule.span, says, among(&rule.text, rules));
+                }
+                rule.text
+            });
+            expect.finish();
+        }
+        None => table.missing("expect", "{ decision = \"deny\" }"),
+    }
+    Test { name, span, case: Some((facts.unwrap_or_default(), request, expectation)) }
+}
+
+/// What no request can be: what is wrong, and the next step.
+pub(in crate::policy) fn faults(request: &Request) -> Vec<(String, String)> {
+    let mut faults = Vec::new();
+    let Some(word) = ACTIONS.iter().find(|word| word.action == request.action) else {
+        let all = || ACTIONS.iter().map(|word| word.action);
+        let help = match nearest(&request.action, all()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("there is {}", listed(all(), '"')),
+        };
+        let says = match request.action.as_str() {
+            "" => "`request` needs an `action`".to_owned(),
+            action => format!("there is no action \"{action}\""),
+        };
+        return vec![(says, help)];
+    };
+    if request.access != word.access {
+        let says = format!("the access of {} is \"{}\", not \"{}\"", word.action, word.access, request.access);
+        faults.push((says, format!("leave `access` out, or write one of {}", ACCESSES.join(", "))));
+    }
+    if !LISTENERS.contains(&request.listener.as_str()) {
+        let says = format!("there is no listener \"{}\"", request.listener);
+        faults.push((says, format!("write {}", listed(LISTENERS, '"'))));
+    }
+    if request.namespace.is_empty() && word.named {
+        faults.push((format!("{} is about a repository", word.action), "add `namespace = \"team/app\"`".to_owned()));
+    }
+    if !request.namespace.is_empty() && !word.named {
+        faults.push((format!("{} is about no repository", word.action), "leave `namespace` out".to_owned()));
+    }
+    for name in [&request.namespace, &request.from].into_iter().filter(|name| !name.is_empty()) {
+        if let Err(rule) = name.parse::<Name>() {
+            faults.push((
+                format!("no repository is called \"{name}\": {rule}"),
+                "write a name such as \"team/app\"".to_owned(),
+            ));
+        }
+    }
+    faults
+}
+
+/// What a test of retention may say of an image.
+const IMAGE: [&str; 7] = ["tag", "digest", "media_type", "size", "pushed_at", "last_pulled_at", "annotations"];
+
+fn retention(reading: &Reading<'_>, table: &mut Table<'_>, name: String) -> Test {
+    let span = table.span.clone();
+    table.value("now");
+    let mut tags = Vec::new();
+    let images = table.tables("images");
+    if images.is_empty() {
+        table.missing("images", "[{ tag = \"v1\", pushed_at = 2026-01-31T12:00:00Z }]");
+    }
+    for mut image in images {
+        tags.extend(image.text("tag", "\"v1\"").map(|tag| tag.text));
+        for key in IMAGE.into_iter().skip(1) {
+            let Some(value) = image.value(key) else { continue };
+            let fits = match key {
+                "digest" | "media_type" => matches!(value.get_ref(), DeValue::String(_)),
+                "size" => matches!(value.get_ref(), DeValue::Integer(_)),
+                "pushed_at" | "last_pulled_at" => matches!(value.get_ref(), DeValue::Datetime(_)),
+                _ => {
+                    matches!(value.get_ref(), DeValue::Table(texts) if texts.iter().all(|(_, text)| matches!(text.get_ref(), DeValue::String(_))))
+                }
+            };
+            if !fits {
+                let wanted = match key {
+                    "size" => "a number of bytes",
+                    "pushed_at" | "last_pulled_at" => "a date and time without quotes, such as 2026-01-31T12:00:00Z",
+                    "annotations" => "a table of texts",
+                    _ => "a text",
+                };
+                reading.refuse(
+                    &value.span(),
+                    format!("`{key}` of an image must be {wanted}"),
+                    "see the reference of policies",
+                );
+            }
+        }
+        image.finish();
+    }
+    match table.table("expect", "{ keep = [\"v1\"] }") {
+        Some(mut expect) => {
+            let known: Vec<&str> = tags.iter().map(String::as_str).collect();
+            match expect.texts("keep", "[\"v1\"]") {
+                Some(kept) => {
+                    for tag in kept.iter().filter(|tag| !known.contains(&tag.text.as_str())) {
+                        reading.refuse(
+                            &tag.span,
+                            format!("no image of the test has the tag \"{}\"", tag.text),
+                            unknown(&tag.text, known.iter().copied()),
+                        );
+                    }
+                }
+                None if expect.value("keep").is_none() => expect.missing("keep", "[\"v1\"]"),
+                None => {}
+            }
+            expect.finish();
+        }
+        None => table.missing("expect", "{ keep = [\"v1\"] }"),
+    }
+    Test { name, span, case: None }
+}

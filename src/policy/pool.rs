@@ -1,0 +1,255 @@
+//! How policies come together.
+//!
+//! The rules of everything that covers a request are one pool: a deny rule that is true denies, otherwise an allow rule
+//! that is true allows, otherwise the default stated for the longest prefix decides. Which policies cover a name follows
+//! from the longest prefix that any of them states, so the pool of each prefix is put together once.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    decision::{Decision, Effect, Origin},
+    expression::{Condition, Values, covers},
+};
+
+/// A rule, ready to be asked.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) origin: Arc<Origin>,
+    pub(super) name: Arc<str>,
+    pub(super) message: Option<Arc<str>>,
+    pub(super) denies: bool,
+    pub(super) enforced: bool,
+    pub(super) text: String,
+    pub(super) condition: Condition,
+}
+
+/// What a policy is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum About {
+    /// All requests; its default is for those about no repository.
+    Everything,
+    /// A table of the configuration: names below this prefix that no table with a longer one covers.
+    Table(String),
+    /// A file: names below any of these prefixes.
+    Names(Vec<String>),
+}
+
+/// A policy, ready to be asked.
+#[derive(Debug)]
+pub(super) struct Unit {
+    pub(super) origin: Arc<Origin>,
+    pub(super) about: About,
+    pub(super) enforced: bool,
+    pub(super) default: Option<bool>,
+    pub(super) rules: Vec<Arc<Rule>>,
+}
+
+impl Unit {
+    /// The length of the longest prefix with which it covers a name; `*` has length 0.
+    pub(super) fn length(&self, name: &str) -> Option<usize> {
+        let length = |prefix: &String| covers(prefix, name).then(|| if prefix == "*" { 0 } else { prefix.len() });
+        match &self.about {
+            About::Everything => None,
+            About::Table(prefix) => length(prefix),
+            About::Names(prefixes) => prefixes.iter().filter_map(length).max(),
+        }
+    }
+}
+
+/// Rules, and what holds where none of them decides.
+#[derive(Debug)]
+struct Pool {
+    deny: Vec<Arc<Rule>>,
+    allow: Vec<Arc<Rule>>,
+    default: Decision,
+}
+
+/// What decides about the requests of one kind.
+#[derive(Debug)]
+pub(super) struct Pools {
+    /// Of the policies that are enforced.
+    enforced: Pool,
+    /// Of all, where some are not.
+    whole: Option<Pool>,
+    /// What is decided whatever the request is, where there are only defaults.
+    constant: Option<Decision>,
+    /// What covers the requests, for explanations.
+    pub(super) units: Vec<Arc<Unit>>,
+}
+
+impl Pool {
+    /// Of policies that cover a name, or of those about everything where there is no name.
+    fn new(units: &[Arc<Unit>], name: Option<&str>) -> Self {
+        let rules = || units.iter().flat_map(|unit| &unit.rules).cloned();
+        Self {
+            deny: rules().filter(|rule| rule.denies).collect(),
+            allow: rules().filter(|rule| !rule.denies).collect(),
+            default: default_of(units, name),
+        }
+    }
+
+    /// Decides. Every allow rule that can fail is asked, since one that fails denies wherever it stands.
+    fn decide(&self, values: &Values<'_>, otherwise: bool) -> Decision {
+        let by = |rule: &Rule, effect, message| Decision {
+            effect,
+            by: Some(Arc::clone(&rule.origin)),
+            rule: Some(Arc::clone(&rule.name)),
+            message,
+            default: false,
+        };
+        let failed = |rule: &Rule, why: &str| {
+            by(rule, Effect::Deny, Some(format!("the rule {} failed, and what fails denies: {why}", rule.name).into()))
+        };
+        for rule in &self.deny {
+            match rule.condition.holds(values) {
+                Ok(false) => {}
+                Ok(true) => return by(rule, Effect::Deny, rule.message.clone()),
+                Err(why) => return failed(rule, why),
+            }
+        }
+        let mut allowing: Option<&Arc<Rule>> = None;
+        for rule in &self.allow {
+            if allowing.is_some() && !rule.condition.is_fallible() {
+                continue;
+            }
+            match rule.condition.holds(values) {
+                Ok(holds) => allowing = allowing.or(holds.then_some(rule)),
+                Err(why) => return failed(rule, why),
+            }
+        }
+        match allowing {
+            Some(rule) => by(rule, Effect::Allow, rule.message.clone()),
+            None if otherwise => Decision::by_default(true, None),
+            None => self.default.clone(),
+        }
+    }
+
+    fn has_rules(&self) -> bool {
+        !self.deny.is_empty() || !self.allow.is_empty()
+    }
+}
+
+/// The default stated for the longest prefix; deny where two of one length disagree, or none is stated.
+fn default_of(units: &[Arc<Unit>], name: Option<&str>) -> Decision {
+    let stated = units.iter().filter_map(|unit| {
+        let length = match name {
+            None => 0,
+            Some(name) => unit.length(name)?,
+        };
+        unit.default.map(|allow| (length, allow, &unit.origin))
+    });
+    let stated: Vec<_> = stated.collect();
+    let longest = stated.iter().map(|(length, ..)| *length).max();
+    let mut of_longest = stated.iter().filter(|(length, ..)| Some(*length) == longest);
+    // of those that disagree, the one that denies
+    let denying = of_longest.clone().find(|(_, allow, _)| !allow);
+    match denying.or_else(|| of_longest.next()) {
+        Some((_, allow, origin)) => Decision::by_default(*allow, Some(Arc::clone(origin))),
+        None => Decision::by_default(false, None),
+    }
+}
+
+impl Pools {
+    fn new(units: Vec<Arc<Unit>>, name: Option<&str>) -> Self {
+        let enforced: Vec<Arc<Unit>> = units.iter().filter(|unit| unit.enforced).cloned().collect();
+        let whole = (enforced.len() < units.len()).then(|| Pool::new(&units, name));
+        let enforced = Pool::new(&enforced, name);
+        let has_rules = enforced.has_rules() || whole.as_ref().is_some_and(Pool::has_rules);
+        let constant =
+            (!has_rules).then(|| both(enforced.default.clone(), || whole.as_ref().map(|whole| whole.default.clone())));
+        Self { enforced, whole, constant, units }
+    }
+
+    /// What is decided whatever the request is; `otherwise` is whether what nothing decides is allowed.
+    pub(super) fn constant(&self, otherwise: bool) -> Option<Decision> {
+        let constant = self.constant.as_ref()?;
+        Some(if otherwise { Decision::by_default(true, None) } else { constant.clone() })
+    }
+
+    pub(super) fn decide(&self, values: &Values<'_>, otherwise: bool) -> Decision {
+        let real = self.enforced.decide(values, otherwise);
+        both(real, || self.whole.as_ref().map(|whole| whole.decide(values, otherwise)))
+    }
+}
+
+/// The real decision, and what the policies that are not enforced would have made of it.
+fn both(real: Decision, whole: impl FnOnce() -> Option<Decision>) -> Decision {
+    if !real.allows() {
+        return real;
+    }
+    match whole() {
+        Some(would) if !would.allows() => Decision { effect: Effect::WouldDeny, ..would },
+        _ => real,
+    }
+}
+
+/// The pools of all kinds of requests.
+#[derive(Debug)]
+pub(super) struct Cover {
+    /// By the longest prefix of the name that any policy states.
+    names: HashMap<String, Pools, foldhash::fast::RandomState>,
+    /// For requests about no repository.
+    unnamed: Pools,
+}
+
+impl Cover {
+    pub(super) fn new(units: &[Arc<Unit>]) -> Self {
+        let general: Vec<Arc<Unit>> = units.iter().filter(|unit| unit.about == About::Everything).cloned().collect();
+        let mut names = HashMap::default();
+        for prefix in units.iter().flat_map(|unit| unit.prefixes()) {
+            // every name whose longest stated prefix this is, is covered by the same policies as the prefix itself
+            let tables = units.iter().filter(|unit| matches!(unit.about, About::Table(_)));
+            let table = tables
+                .filter_map(|unit| unit.length(prefix).map(|length| (length, unit)))
+                .max_by_key(|(length, _)| *length);
+            let files =
+                units.iter().filter(|unit| matches!(unit.about, About::Names(_)) && unit.length(prefix).is_some());
+            let covering = general.iter().chain(table.map(|(_, unit)| unit)).chain(files).cloned().collect();
+            names.entry(prefix.clone()).or_insert_with(|| Pools::new(covering, Some(prefix)));
+        }
+        Self { names, unnamed: Pools::new(general, None) }
+    }
+
+    /// Of one policy alone, for its tests: enforced, and where it is about everything, every repository exists.
+    pub(super) fn alone(unit: &Arc<Unit>) -> Self {
+        let mut cover = Self::new(std::slice::from_ref(unit));
+        if unit.about == About::Everything {
+            cover.names.insert("*".to_owned(), Pools::new(vec![Arc::clone(unit)], Some("*")));
+        }
+        cover
+    }
+
+    /// What decides about requests with this name, which may be empty; none: the repository does not exist.
+    pub(super) fn of(&self, name: &str) -> Option<&Pools> {
+        if name.is_empty() {
+            return Some(&self.unnamed);
+        }
+        let mut prefix = name;
+        loop {
+            if let Some(pools) = self.names.get(prefix) {
+                return Some(pools);
+            }
+            match prefix.rsplit_once('/') {
+                Some((shorter, _)) => prefix = shorter,
+                None => return self.names.get("*"),
+            }
+        }
+    }
+
+    /// The prefixes of all names that exist, in their order.
+    pub(super) fn prefixes(&self) -> Vec<&str> {
+        let mut prefixes: Vec<&str> = self.names.keys().map(String::as_str).collect();
+        prefixes.sort_unstable();
+        prefixes
+    }
+}
+
+impl Unit {
+    fn prefixes(&self) -> &[String] {
+        match &self.about {
+            About::Everything => &[],
+            About::Table(prefix) => std::slice::from_ref(prefix),
+            About::Names(prefixes) => prefixes,
+        }
+    }
+}
