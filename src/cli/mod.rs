@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     app::{self, AppError},
-    config::Config,
+    config::{Config, ConfigError},
     snapshot::Sources,
 };
 
@@ -81,4 +81,9 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The configuration that the options name.
+fn load(files: &[PathBuf]) -> Result<Config, ConfigError> {
+    if files.is_empty() { Config::load(&[DEFAULT_CONFIG.into()]) } else { Config::load(files) }
 }

@@ -16,6 +16,7 @@ use crate::{
     config::Config,
     identity::{Certificate, Facts},
     policy::{self, File, Policy, PolicyErrors, Problem, Request},
+    snapshot::policy_files,
 };
 
 /// What to do with policies.
@@ -183,7 +184,7 @@ fn counted(count: usize, noun: &str) -> String {
 /// Named files, or those of the directory of policies.
 fn files(paths: &[PathBuf], config: &Config) -> Result<Vec<File>, Wrong> {
     if paths.is_empty() {
-        return Ok(policy::read_dir(&config.policy_dir)?);
+        return Ok(policy_files(config)?);
     }
     let (mut files, mut problems) = (Vec::new(), Vec::new());
     for path in paths {
@@ -196,7 +197,7 @@ fn files(paths: &[PathBuf], config: &Config) -> Result<Vec<File>, Wrong> {
 }
 
 fn configuration(configs: &[PathBuf]) -> Result<Config, Wrong> {
-    load(configs, None).map_err(|error| Wrong::Sentence(error.to_string()))
+    load(configs).map_err(|error| Wrong::Sentence(error.to_string()))
 }
 
 /// The policies that a server with this configuration would start with.

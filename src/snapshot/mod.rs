@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use self::{
     live::{Live, Reload},
-    sources::Sources,
+    sources::{Sources, policy_files},
 };
 use crate::{
     config::{ClientAuth, Config, ConfigError},
@@ -71,7 +71,7 @@ pub enum SnapshotError {
 impl Snapshot {
     /// Builds what `config` and the policy files say; `previous` is the one in force, if there is one.
     fn build(config: Config, inputs: [u8; 32], previous: Option<&Self>) -> Result<Self, SnapshotError> {
-        let files = sources::policy_files(&config)?;
+        let files = policy_files(&config)?;
         let policy = Policy::build(&config, &files)?;
         let accounts = Arc::new(Accounts::new(&config.identity)?);
         let (tls, tls_inputs) = Self::load_tls(&config, previous)?;

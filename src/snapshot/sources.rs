@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::SnapshotError;
 use crate::{
     config::Config,
-    policy::{self, File},
+    policy::{self, File, PolicyErrors},
     tls::Tls,
 };
 
@@ -41,10 +41,13 @@ impl Sources {
 }
 
 /// The policy files that a configuration names; an absent default directory has none.
-pub(super) fn policy_files(config: &Config) -> Result<Vec<File>, SnapshotError> {
+///
+/// # Errors
+/// A file or directory that cannot be read.
+pub fn policy_files(config: &Config) -> Result<Vec<File>, PolicyErrors> {
     match config.policy_dir.as_deref() {
         None => Ok(Vec::new()),
-        Some(dir) => Ok(policy::read_dir(dir)?),
+        Some(dir) => policy::read_dir(dir),
     }
 }
 
