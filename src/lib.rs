@@ -6,6 +6,7 @@ pub mod action;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod credentials;
 pub mod http;
 pub mod identity;
 pub mod oci;
