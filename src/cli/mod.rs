@@ -1,14 +1,15 @@
 //! The command line.
 
+mod hash_password;
 mod policy;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::{
     app::{self, AppError},
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, Login},
     snapshot::Sources,
 };
 
@@ -36,42 +37,60 @@ struct Cli {
 enum Command {
     /// Serve the registry until SIGTERM or SIGINT
     #[command(alias = "serve")]
-    Server {
-        /// Keep everything in this directory and read no configuration file: plain HTTP on 127.0.0.1:5000, open to
-        /// everyone on this machine
-        #[arg(long, value_name = "DIR")]
-        data_dir: Option<PathBuf>,
-    },
+    Server(Server),
+    /// Print the hash of a password, for `[identity.<id>] password`: asks for it on a terminal, reads standard input
+    /// otherwise
+    HashPassword,
     /// Check, test, explain and replay policies
     #[command(subcommand)]
     Policy(policy::Command),
+}
+
+#[derive(Debug, Args)]
+struct Server {
+    /// Keep everything in this directory and read no configuration file: plain HTTP on 127.0.0.1:5000, open to
+    /// everyone on this machine
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The user `admin` has the password in this file and may do everything; anyone may pull
+    #[arg(long, value_name = "FILE", requires = "data_dir")]
+    admin_password_file: Option<PathBuf>,
+    /// Nobody but `admin` may do anything
+    #[arg(long, requires = "admin_password_file")]
+    private: bool,
 }
 
 /// Does what the command line says; its exit code.
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse(); // exits with 2 on wrong use
-    let data_dir = match &cli.command {
-        Command::Policy(command) => return policy::run(command, &cli.config),
-        Command::Server { data_dir } => data_dir,
-    };
-    if data_dir.is_some() && !cli.config.is_empty() {
+    match &cli.command {
+        Command::Server(server) => serve(&cli, server),
+        Command::HashPassword => hash_password::run(),
+        Command::Policy(command) => policy::run(command, &cli.config),
+    }
+}
+
+fn serve(cli: &Cli, server: &Server) -> ExitCode {
+    if server.data_dir.is_some() && !cli.config.is_empty() {
         eprintln!(
             "error: --data-dir reads no configuration file; leave out -c, or set storage.fs.root_dir in the file"
         );
         return ExitCode::from(2);
     }
-    let sources = match data_dir {
-        Some(dir) => Sources::Fixed(Box::new(Config::for_data_dir(dir))),
-        None if cli.config.is_empty() => Sources::Files(vec![DEFAULT_CONFIG.into()]),
-        None => Sources::Files(cli.config.clone()),
+    let sources = match sources(&cli.config, server) {
+        Ok(sources) => sources,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
     };
     match app::serve(sources) {
         Ok(()) => ExitCode::SUCCESS,
         // it has places and carets of its own
         Err(AppError::Snapshot(error)) => {
             eprintln!("{}", error.to_string().trim_end());
-            if data_dir.is_none() && cli.config.is_empty() && !PathBuf::from(DEFAULT_CONFIG).exists() {
+            if server.data_dir.is_none() && cli.config.is_empty() && !PathBuf::from(DEFAULT_CONFIG).exists() {
                 eprintln!("\nTo start without any file: simple-registry server --data-dir ./data");
             }
             ExitCode::FAILURE
@@ -83,7 +102,21 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Where the server's configuration comes from; the error is about the file of the administrator's password.
+fn sources(files: &[PathBuf], server: &Server) -> Result<Sources, String> {
+    let Some(dir) = &server.data_dir else { return Ok(Sources::Files(named(files))) };
+    let login = match &server.admin_password_file {
+        None => Login::None,
+        Some(file) => Login::Admin { hash: hash_password::hash_of_file(file)?.into(), private: server.private },
+    };
+    Ok(Sources::Fixed(Box::new(Config::for_data_dir(dir, login))))
+}
+
 /// The configuration that the options name.
 fn load(files: &[PathBuf]) -> Result<Config, ConfigError> {
-    if files.is_empty() { Config::load(&[DEFAULT_CONFIG.into()]) } else { Config::load(files) }
+    Config::load(&named(files))
+}
+
+fn named(files: &[PathBuf]) -> Vec<PathBuf> {
+    if files.is_empty() { vec![DEFAULT_CONFIG.into()] } else { files.to_vec() }
 }

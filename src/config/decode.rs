@@ -1,19 +1,18 @@
 //! Every table and key of the configuration: its name, its default and its limits, each written once, here.
 
-use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::LazyLock;
-use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 
 use super::document::{self, Entries};
 use super::model::{
-    AccessPolicy, Audit, AuditFile, FsStorage, Health, Listen, LogFormat, LogOutput, Logs, Metrics, Observability,
-    OnAuditError, Repository, S3Storage, Scrub, Server, Storage, Token, Tracing, VerifyPulls,
+    ClientAuth, FsStorage, Health, Listen, LogFormat, LogOutput, Logs, Metrics, Observability, PolicyDir, S3Storage,
+    Scrub, Server, Storage, Tls, Tracing, VerifyPulls,
 };
 use super::section::{Place, Reading, Section};
-use super::{Config, KeyFacts, Source, rule};
+use super::{Config, access, rule};
 
 /// Reads the whole tree.
 pub(super) fn config(reading: &Reading<'_>, entries: &Entries) -> Config {
@@ -26,20 +25,14 @@ pub(super) fn config(reading: &Reading<'_>, entries: &Entries) -> Config {
         allow_missing_references: root.key("allow_missing_references", "false", &rule::flag()),
         cache_ttl: root.key("cache_ttl", "\"2s\"", &rule::time("0s", "1h")),
         verify_pulls: root.key("verify_pulls", "\"none\"", &verify_pulls()),
-        server: server(&mut root),
+        server: server(reading, &mut root),
         storage: storage(reading, &mut root),
-        policy_dir: None,
-        access_policy: access_policy(&mut root),
-        repository: repositories(reading, &mut root),
-        identity: BTreeMap::new(),
-        token: Token { realm: None, signing_key: "token.key".into(), ttl: Duration::from_mins(5) },
-        audit: Audit {
-            file: AuditFile::Off,
-            max_size: 100 << 20,
-            max_age: Duration::ZERO,
-            keep: 0,
-            on_error: OnAuditError::Deny,
-        },
+        policy_dir: Some(policy_dir(&mut root)),
+        access_policy: access::access_policy(reading, &mut root),
+        repository: access::repositories(reading, &mut root),
+        identity: access::identities(reading, &mut root),
+        token: access::token(&mut root),
+        audit: access::audit(&mut root),
         observability: observability(&mut root),
         scrub: scrub(&mut root),
     };
@@ -59,7 +52,12 @@ fn verify_pulls() -> rule::Rule<VerifyPulls> {
     )
 }
 
-fn server(root: &mut Section<'_>) -> Server {
+fn policy_dir(root: &mut Section<'_>) -> PolicyDir {
+    let path = root.key("policy_dir", "\"policies\"", &rule::text("the path of a directory", path));
+    PolicyDir { path, must_exist: root.entry("policy_dir").is_some() }
+}
+
+fn server(reading: &Reading<'_>, root: &mut Section<'_>) -> Server {
     let mut table = root.table("server");
     let address = rule::parsed("an IP address such as \"127.0.0.1\" or \"::\"");
     let server = Server {
@@ -68,11 +66,60 @@ fn server(root: &mut Section<'_>) -> Server {
         query_timeout: table.key("query_timeout", "60", &rule::time("1s", "1d")),
         query_timeout_grace_period: table.key("query_timeout_grace_period", "30", &rule::time("0s", "1d")),
         streaming_chunk_size: table.key("streaming_chunk_size", "\"512KiB\"", &rule::size("4KiB", "64MiB")),
-        trusted_proxies: Vec::new(),
-        tls: None,
+        trusted_proxies: table.key("trusted_proxies", "[]", &proxies()),
+        tls: tls(reading, &mut table),
     };
     table.finish();
     server
+}
+
+fn proxies() -> rule::Rule<Vec<IpNet>> {
+    let one = rule::checked_text("an address or network such as \"10.1.2.3\" or \"10.0.0.0/8\"", |text| {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(address.into());
+        }
+        let net: IpNet = text.parse().map_err(|_| {
+            let says = "must be an address or network such as \"10.1.2.3\" or \"10.0.0.0/8\"".to_owned();
+            (says, "write addresses, not names".to_owned())
+        })?;
+        let whole = net.trunc();
+        if net == whole {
+            return Ok(net);
+        }
+        let says = format!("is an address inside of the network {whole}");
+        Err((says, format!("write \"{}\" for the one, \"{whole}\" for the whole", net.addr())))
+    });
+    rule::list("a list of up to 1000 addresses and networks such as \"10.0.0.0/8\"", 1000, one)
+}
+
+fn tls(reading: &Reading<'_>, server: &mut Section<'_>) -> Option<Tls> {
+    const CLIENT_AUTH: &[(&str, ClientAuth)] =
+        &[("optional", ClientAuth::Optional), ("required", ClientAuth::Required)];
+    let mut table = server.table("tls");
+    let file = || rule::text("the path of a file", path);
+    let tls = Tls {
+        server_certificate_bundle: table.required("server_certificate_bundle", "\"server.crt\"", &file()),
+        server_private_key: table.required("server_private_key", "\"server.key\"", &file()),
+        client_ca_bundle: table.optional("client_ca_bundle", "\"client-ca.crt\"", &file()),
+        client_auth: table.key("client_auth", "\"optional\"", &rule::word(CLIENT_AUTH)),
+        client_crl: table.optional("client_crl", "\"client-ca.crl\"", &file()),
+    };
+    // Certificates that nobody is asked for protect nothing, whatever these two say about them.
+    let needs_authorities = [("client_auth", tls.client_auth == ClientAuth::Required), ("client_crl", true)];
+    for (key, needs) in needs_authorities {
+        if let (Some(node), true, None, true) =
+            (table.entry(key), needs, table.entry("client_ca_bundle"), reading.whole)
+        {
+            let says = format!(
+                "`server.tls.{key}` is given without `server.tls.client_ca_bundle`: no certificate would be asked for"
+            );
+            let help = "add `client_ca_bundle`, the authorities whose client certificates are accepted".to_owned();
+            reading.refuse(node, Place::Value, says, help);
+        }
+    }
+    let is_given = table.node().is_some();
+    table.finish();
+    is_given.then_some(tls)
 }
 
 fn storage(reading: &Reading<'_>, root: &mut Section<'_>) -> Storage {
@@ -95,7 +142,7 @@ fn storage(reading: &Reading<'_>, root: &mut Section<'_>) -> Storage {
 
 fn fs_storage(storage: &mut Section<'_>) -> FsStorage {
     let mut table = storage.table("fs");
-    let path = rule::text("the path of a directory", directory);
+    let path = rule::text("the path of a directory", path);
     let fs = FsStorage {
         root_dir: table.key("root_dir", "\"./data\"", &path),
         durable: table.key("durable", "true", &rule::flag()),
@@ -124,32 +171,6 @@ fn s3_storage(storage: &mut Section<'_>) -> S3Storage {
     };
     table.finish();
     s3
-}
-
-fn access_policy(parent: &mut Section<'_>) -> AccessPolicy {
-    let mut table = parent.table("access_policy");
-    let policy = AccessPolicy {
-        default_allow: table.optional("default_allow", "true", &rule::flag()),
-        rules: table.key("rules", "[]", &rule::no_rules()),
-    };
-    table.finish();
-    policy
-}
-
-fn repositories(reading: &Reading<'_>, root: &mut Section<'_>) -> BTreeMap<String, Repository> {
-    let all = root.table("repository");
-    let mut repositories = BTreeMap::new();
-    for (name, mut table) in all.tables() {
-        if let (Some(node), Err(rule)) = (table.node(), repository_name(name)) {
-            let says = format!("`{}` is not a namespace: {rule}", join(["repository", name.as_str()]));
-            let help = "write `[repository.\"team/app\"]`, or `[repository.\"*\"]` for every repository that no other table covers";
-            reading.refuse(node, Place::Key, says, help.to_owned());
-        }
-        let access_policy = access_policy(&mut table);
-        table.finish();
-        repositories.insert(name.clone(), Repository { access_policy });
-    }
-    repositories
 }
 
 fn observability(root: &mut Section<'_>) -> Observability {
@@ -181,7 +202,7 @@ fn logs(observability: &mut Section<'_>) -> Logs {
     let output = rule::text("\"stderr\", \"stdout\", or the path of a file", |text| match text {
         "stderr" => Some(LogOutput::Stderr),
         "stdout" => Some(LogOutput::Stdout),
-        path => directory(path).map(LogOutput::File),
+        text => path(text).map(LogOutput::File),
     });
     let level =
         "a level (off, error, warn, info, debug, trace), alone or after `target=`, or several with commas between";
@@ -240,7 +261,7 @@ fn check_addresses(reading: &Reading<'_>, config: &Config, entries: &Entries) {
 }
 
 /// A path that is one: not empty, and without the one character that no path has.
-fn directory(text: &str) -> Option<PathBuf> {
+pub(super) fn path(text: &str) -> Option<PathBuf> {
     (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text))
 }
 
@@ -268,98 +289,4 @@ fn levels(text: &str) -> Option<String> {
         Some((target, level)) => LEVELS.contains(&level) && !target.is_empty() && target.chars().all(is_target),
     });
     valid.then(|| text.to_owned())
-}
-
-/// Checks the key of a `[repository."..."]` table; the error is the rule that it breaks.
-///
-/// Names are as in the OCI Distribution Specification, "Pulling manifests": parts of lower-case letters and digits, with
-/// `.`, `_`, `__` or any number of `-` between, and slashes between the parts.
-fn repository_name(name: &str) -> Result<(), &'static str> {
-    if name == "*" {
-        return Ok(());
-    }
-    if name.is_empty() || name.len() > 255 {
-        return Err("it has 1 to 255 characters");
-    }
-    if name.split('/').any(str::is_empty) {
-        return Err("no slash begins or ends it, and no two stand together");
-    }
-    if !name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-' | '/')) {
-        return Err("it consists of lower-case letters, digits, `.`, `_`, `-` and `/`");
-    }
-    let is_separator = |c: char| matches!(c, '.' | '_' | '-');
-    for part in name.split('/') {
-        if part.starts_with(is_separator) || part.ends_with(is_separator) {
-            return Err("each of its parts begins and ends with a letter or digit");
-        }
-        let separators = part.split(|c| !is_separator(c)).filter(|run| !run.is_empty());
-        for run in separators {
-            if !matches!(run, "." | "_" | "__") && run.chars().any(|c| c != '-') {
-                return Err("between letters and digits stand `.`, `_`, `__` or any number of `-`");
-            }
-        }
-    }
-    Ok(())
-}
-
-/// All keys, found by reading a configuration that has each table.
-pub(super) static KEYS: LazyLock<Vec<KeyFacts>> = LazyLock::new(|| {
-    let text = "storage.s3 = {}\nrepository.namespace = {}".to_owned();
-    let sources = [Source { name: String::new(), text }];
-    let entries = document::parse(0, &sources[0]).unwrap_or_default();
-    let reading = Reading::new(&[], false);
-    config(&reading, &entries);
-    let keys = reading.finish().unwrap_or_default().into_iter();
-    keys.map(|key| KeyFacts { path: key.path.replace("repository.namespace", ANY_REPOSITORY), ..key }).collect()
-});
-
-/// How the free key of `[repository."..."]` is written in the path of a key.
-const ANY_REPOSITORY: &str = "repository.\"<namespace>\"";
-
-/// The parts of all paths. A namespace is no key.
-fn paths() -> impl Iterator<Item = Vec<&'static str>> {
-    KEYS.iter().map(|key| key.path.split('.').collect())
-}
-
-/// Whether some table has a key, or is a table, of this name.
-pub(super) fn is_key(name: &str) -> bool {
-    paths().any(|path| path.contains(&name))
-}
-
-/// Whether there is such a key or table.
-pub(super) fn is_path(path: &str) -> bool {
-    KEYS.iter().any(|key| key.path == path || key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
-}
-
-/// The names of the keys and tables in a table.
-pub(super) fn children(table: &[String]) -> Vec<String> {
-    let matches = |part: &str, name: &str| part == name || part.starts_with('"');
-    let mut names: Vec<String> = paths()
-        .filter(|path| path.len() > table.len() && path.iter().zip(table).all(|(part, name)| matches(part, name)))
-        .map(|path| path[table.len()].to_owned())
-        .collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
-/// The tables, as they are shown, that have a key of this name.
-pub(super) fn tables_with(key: &str) -> Vec<String> {
-    let owners = paths().filter(|path| path.last() == Some(&key));
-    owners
-        .map(|path| match &path[..path.len() - 1] {
-            [] => "the top of the file, before the first table".to_owned(),
-            table => format!("`[{}]`", table.join(".")),
-        })
-        .collect()
-}
-
-/// A path as it is written in a file: parts that are no bare keys are quoted.
-pub(super) fn join<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
-    let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    let quote = |part: &str| match part {
-        bare if !bare.is_empty() && bare.chars().all(is_bare) => bare.to_owned(),
-        part => format!("{part:?}"),
-    };
-    parts.into_iter().map(quote).collect::<Vec<_>>().join(".")
 }

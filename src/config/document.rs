@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Problem, Snippet};
-use super::{Source, decode};
+use super::{Source, keys};
 
 /// The keys of a table.
 pub(super) type Entries = BTreeMap<String, Node>;
@@ -78,7 +78,7 @@ pub(super) fn parse(index: usize, source: &Source) -> Result<Entries, ConfigErro
 
 /// What to say about an error of the TOML parser at a key.
 fn explain(message: &str, path: &[String], entries: &Entries, source: &Source) -> (String, String) {
-    let shown = decode::join(path.iter().map(String::as_str));
+    let shown = keys::join(path.iter().map(String::as_str));
     if message == "duplicate key" {
         // Of two headers the tree has the later one, so look for the first in the text.
         let by_header =
@@ -92,7 +92,7 @@ fn explain(message: &str, path: &[String], entries: &Entries, source: &Source) -
         return (says, "keep one of the two".to_owned());
     }
     // What stands where a key should be may be anything, a secret too: only what is known is named.
-    let place = if !path.is_empty() && decode::is_path(&shown) { format!(", at `{shown}`") } else { String::new() };
+    let place = if !path.is_empty() && keys::is_path(&shown) { format!(", at `{shown}`") } else { String::new() };
     let says = format!("not valid TOML{place}: {message}");
     let help = "a line is `key = value`, with text in quotes, or `[table]`".to_owned();
     (says, help)
@@ -150,6 +150,22 @@ pub(super) fn line_of(text: &str, at: usize) -> usize {
     text[..text.floor_char_boundary(at)].matches('\n').count() + 1
 }
 
+/// The line and column, both counted from 1 and in characters, at which the text of a quoted value begins that stands in
+/// `span`, quotes included.
+pub(super) fn start_of_text(source: &str, span: &Range<usize>) -> (usize, usize) {
+    let start = source.floor_char_boundary(span.start);
+    let value = &source[start..];
+    let mut quotes = 1;
+    if value.starts_with("\"\"\"") || value.starts_with("'''") {
+        // A line break right behind the quotes is no part of the text.
+        let inside = &value[3..];
+        quotes = 3 + if inside.starts_with("\r\n") { 2 } else { usize::from(inside.starts_with('\n')) };
+    }
+    let at = source.ceil_char_boundary(start + quotes);
+    let line_start = source[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    (line_of(source, at), source[line_start..at].chars().count() + 1)
+}
+
 /// The path of the key in the line at `at`, read off the text, for files that are no trees. Empty where it is not clear.
 fn path_at(text: &str, at: usize) -> Vec<String> {
     let at = text.floor_char_boundary(at);
@@ -161,17 +177,17 @@ fn path_at(text: &str, at: usize) -> Vec<String> {
     let table = text[..start].lines().rev().map(str::trim).find(|line| line.starts_with('['));
     let mut path = table.map(header).unwrap_or_default();
     let key = line.split(['=', ':']).next().unwrap_or_default();
-    path.extend(keys(key));
+    path.extend(parts(key));
     path
 }
 
 fn header(line: &str) -> Vec<String> {
     let end = line.find(']').unwrap_or(line.len());
-    keys(line[..end].trim_start_matches('['))
+    parts(line[..end].trim_start_matches('['))
 }
 
 /// The parts of a dotted key.
-fn keys(dotted: &str) -> Vec<String> {
+fn parts(dotted: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut quote = None;
     for c in dotted.chars() {

@@ -7,8 +7,8 @@
 
 use std::ops::Range;
 
-use super::decode;
 use super::error::distance;
+use super::keys;
 
 /// The ranges of `text`, in bytes, that must not be shown.
 pub(super) fn hidden(text: &str) -> Vec<Range<usize>> {
@@ -18,9 +18,9 @@ pub(super) fn hidden(text: &str) -> Vec<Range<usize>> {
         at = word.end;
         let name = &text[word.clone()];
         let begin = value_start(text, word.end);
-        let hide = match (&begin, is_secret(name)) {
+        let hide = match (&begin, is_secret(name) && !is_token_table(text, &word) || holds_a_login(name, text, begin)) {
             (begin, true) => begin.is_some() || !is_header(text, word.start),
-            (Some(start), false) => !decode::is_key(name) && !is_harmless(&text[*start..]),
+            (Some(start), false) => !keys::is_key(name) && !is_harmless(&text[*start..]),
             (None, false) => false,
         };
         if hide {
@@ -88,14 +88,27 @@ fn sets_a_key(line: &str, known: bool) -> bool {
     let Some(word) = next_word(line, 0) else { return false };
     let before = &line[..word.start];
     let assigned = before.is_empty() && value_start(line, word.end).is_some();
-    (assigned || before == "[") && (!known || decode::is_key(&line[word]))
+    (assigned || before == "[") && (!known || keys::is_key(&line[word]))
 }
 
 /// Whether a word is, or is close to, the name of something secret.
 fn is_secret(word: &str) -> bool {
     let word = word.to_lowercase();
     let tells = ["secret", "passw", "token", "credential"].iter().any(|part| word.contains(part));
-    tells || !decode::is_key(&word) && (distance(&word, "secret_key") <= 3 || distance(&word, "password") <= 2)
+    tells || !keys::is_key(&word) && (distance(&word, "secret_key") <= 3 || distance(&word, "password") <= 2)
+}
+
+/// Whether a word is the table `token` before one of its keys, in which nothing is secret.
+fn is_token_table(text: &str, word: &Range<usize>) -> bool {
+    let key =
+        text[word.end..].strip_prefix('.').map(|rest| &rest[..skip(rest, 0, |c| c.is_alphanumeric() || c == '_')]);
+    &text[word.clone()] == "token" && key.is_some_and(|key| keys::is_path(&format!("token.{key}")))
+}
+
+/// Whether a value is not only a user's name but, as a line of an htpasswd file, what is behind a colon too.
+fn holds_a_login(name: &str, text: &str, begin: Option<usize>) -> bool {
+    let line = begin.and_then(|start| text[start..].lines().next()).unwrap_or_default();
+    name == "username" && line.contains(':')
 }
 
 /// Whether a value is a plain number or boolean.

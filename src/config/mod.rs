@@ -7,20 +7,30 @@
 //! | file | what is in it |
 //! | --- | --- |
 //! | `model` | the types |
-//! | `decode` | every key with its default and limits |
+//! | `decode`, `access` | every key with its default and limits |
+//! | `keys` | which keys there are |
 //! | `rule` | what a value may be: sizes, durations, words ... |
+//! | `password` | what is accepted as the hash of a password |
 //! | `section` | a table read key by key, and unknown keys |
 //! | `document` | TOML with places; merging |
+//! | `data_dir` | the configuration without a file |
+//! | `changes` | which differences take effect after a restart |
 //! | `error`, `mask` | what a person is shown, and what must not be |
 //!
-//! To add a key: a field in `model`, a line in `decode`, a row in `docs/reference/configuration.md` and a line in
-//! `config.toml`. The tests hold the four together.
+//! To add a key: a field in `model`, a line in `decode` or `access`, a row in `docs/reference/configuration.md` and a line
+//! in `config.toml`; one in `changes` if it cannot change while the server runs; and another value for it in the test of
+//! `changes`. The tests hold them together.
 
+mod access;
+mod changes;
+mod data_dir;
 mod decode;
 mod document;
 mod error;
+mod keys;
 mod mask;
 mod model;
+mod password;
 mod rule;
 mod section;
 
@@ -31,8 +41,10 @@ use document::Entries;
 use error::{Problem, Snippet};
 use section::Reading;
 
+pub use data_dir::Login;
 pub use error::ConfigError;
 pub use model::*;
+pub use password::check_password_hash;
 
 /// One configuration file.
 #[derive(Clone, PartialEq, Eq)]
@@ -94,28 +106,10 @@ impl Config {
         reading.finish().map(|_| config)
     }
 
-    /// What `server --data-dir <dir>` means without a file: what the `config.toml` of the project says, open to everyone
-    /// who can reach 127.0.0.1, but stored in `dir`.
-    #[must_use]
-    pub fn for_data_dir(dir: &Path) -> Self {
-        let open = AccessPolicy { default_allow: Some(true), rules: Vec::new() };
-        Self {
-            storage: Storage::Fs(FsStorage { root_dir: dir.to_owned(), ..FsStorage::default() }),
-            access_policy: open.clone(),
-            repository: [("*".to_owned(), Repository { access_policy: open })].into(),
-            ..Self::default()
-        }
-    }
-
-    #[allow(missing_docs)]
-    pub fn changes_needing_restart(&self, _new: &Config) -> Vec<String> {
-        Vec::new()
-    }
-
     /// Every key that there is, in the order of the reference.
     #[must_use]
     pub fn keys() -> &'static [KeyFacts] {
-        &decode::KEYS
+        &keys::KEYS
     }
 }
 

@@ -32,9 +32,8 @@ pub struct Config {
     pub server: Server,
     /// `[storage.fs]` or `[storage.s3]`
     pub storage: Storage,
-    /// Where policy files are: those of this directory itself that end in `.toml`, in the order of their names. None:
-    /// there are none.
-    pub policy_dir: Option<PathBuf>,
+    /// Where policy files are. None: there are none, as without a configuration file.
+    pub policy_dir: Option<PolicyDir>,
     /// `[access_policy]`: rules for all requests, and a default for those about no repository.
     pub access_policy: AccessPolicy,
     /// `[repository."<namespace>"]`, by namespace, which is `"*"` or a valid repository name. One covers that name and all
@@ -50,6 +49,15 @@ pub struct Config {
     pub observability: Observability,
     /// `[scrub]`
     pub scrub: Scrub,
+}
+
+/// Where policy files are: those of this directory itself that end in `.toml`, in the order of their names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyDir {
+    /// The directory.
+    pub path: PathBuf,
+    /// Whether a file names it, so that it is an error if it is absent. Otherwise it is the default, and may be.
+    pub must_exist: bool,
 }
 
 /// How many of the pulls of layers are hashed on their way out.

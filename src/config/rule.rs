@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::document::Value;
+use super::document::{Node, Value};
 use super::error::nearest;
 
 /// What a value may be.
@@ -24,11 +24,17 @@ pub(super) struct Refusal {
     /// Instead of "must be" and what the rule expects.
     pub(super) says: Option<String>,
     pub(super) help: Option<String>,
+    /// The item of a list that is meant, and what it must be, in words that follow "must be".
+    pub(super) item: Option<(usize, String)>,
 }
 
 impl Refusal {
     fn help(help: impl Into<String>) -> Self {
-        Self { says: None, help: Some(help.into()) }
+        Self { help: Some(help.into()), ..Self::default() }
+    }
+
+    fn says(says: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { says: Some(says.into()), help: Some(help.into()), item: None }
     }
 }
 
@@ -239,22 +245,31 @@ pub(super) fn url(example: &str) -> Rule<String> {
     rule
 }
 
-/// The rules of a policy, of which there must be none, since nothing here evaluates them.
-pub(super) fn no_rules() -> Rule<Vec<super::model::Expression>> {
-    Rule {
-        expects: "an empty list".to_owned(),
-        read: Box::new(|value| {
-            match value {
-            Value::Array(rules) if rules.is_empty() => Ok(Vec::new()),
-            Value::Array(_) => Err(Refusal {
-                says: Some(
-                    "must be empty: rules are not evaluated by this version yet; refusing to start rather than to ignore them"
-                        .to_owned(),
-                ),
-                help: Some("take the rules out, and let `default_allow` say who may do what".to_owned()),
-            }),
-            _ => Err(Refusal::default()),
+/// Text that `read` accepts, or says why not: what is wrong, and the next step.
+pub(super) fn checked_text<T: 'static>(
+    expects: &str,
+    read: impl Fn(&str) -> Result<T, (String, String)> + 'static,
+) -> Rule<T> {
+    let read = move |value: &Value| match value {
+        Value::Text(text) => read(text).map_err(|(says, help)| Refusal::says(says, help)),
+        _ => Err(Refusal::default()),
+    };
+    Rule { expects: expects.to_owned(), read: Box::new(read) }
+}
+
+/// A list of up to `most` values, each by a rule of its own. What is wrong with one is told at that one.
+pub(super) fn list<T: 'static>(expects: &str, most: usize, item: Rule<T>) -> Rule<Vec<T>> {
+    let read = move |value: &Value| {
+        let Value::Array(values) = value else { return Err(Refusal::default()) };
+        if values.len() > most {
+            let says = format!("has {} entries, and may have {most}", values.len());
+            return Err(Refusal::says(says, "leave some of them out"));
         }
-        }),
-    }
+        let read_item = |(index, value): (usize, &Node)| {
+            let at = |refusal: Refusal| Refusal { item: Some((index, item.expects.clone())), ..refusal };
+            (item.read)(&value.value).map_err(at)
+        };
+        values.iter().enumerate().map(read_item).collect()
+    };
+    Rule { expects: expects.to_owned(), read: Box::new(read) }
 }

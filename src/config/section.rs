@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::document::{self, Entries, Node, Value};
 use super::error::{ConfigError, Problem, Snippet, nearest};
 use super::rule::Rule;
-use super::{KeyFacts, Source, decode};
+use super::{KeyFacts, Source, keys};
 
 /// What all sections of one reading share.
 pub(super) struct Reading<'a> {
@@ -37,6 +37,14 @@ impl<'a> Reading<'a> {
     pub(super) fn whereabouts(&self, at: &Node) -> String {
         self.sources.get(at.source).map_or_else(String::new, |source| {
             format!("{}:{}", source.name, document::line_of(&source.text, at.key.start))
+        })
+    }
+
+    /// Where the text of a quoted value begins: its file, and its line and column, both counted from 1.
+    pub(super) fn start_of_text(&self, at: &Node) -> (String, usize, usize) {
+        self.sources.get(at.source).map_or_else(Default::default, |source| {
+            let (line, column) = document::start_of_text(&source.text, &at.span);
+            (source.name.clone(), line, column)
         })
     }
 
@@ -97,7 +105,7 @@ impl<'a> Section<'a> {
             None => None,
             Some(Node { value: Value::Table(entries), .. }) => Some(entries),
             Some(node) => {
-                let shown = decode::join(path.iter().map(String::as_str));
+                let shown = keys::join(path.iter().map(String::as_str));
                 let says = format!("`{shown}` must be a table; this is {}", node.value.kind());
                 let help = format!("write `[{shown}]` on a line of its own, and its keys below it");
                 self.reading.refuse(node, Place::Value, says, help);
@@ -126,7 +134,7 @@ impl<'a> Section<'a> {
     pub(super) fn required<T: Default>(&mut self, key: &'static str, example: &'static str, rule: &Rule<T>) -> T {
         let value = self.optional(key, example, rule);
         if let (Some(node), None, true) = (self.node, self.entry(key), self.reading.whole) {
-            let table = decode::join(self.path.iter().map(String::as_str));
+            let table = keys::join(self.path.iter().map(String::as_str));
             let says = format!("`{}` is missing: `[{table}]` needs it", self.full(key));
             self.reading.refuse(node, Place::Key, says, format!("add {} to `[{table}]`", line(key, example)));
         }
@@ -134,17 +142,30 @@ impl<'a> Section<'a> {
     }
 
     fn read<T>(&self, key: &str, example: &str, rule: &Rule<T>) -> Option<T> {
-        let node = self.entry(key)?;
+        let mut node = self.entry(key)?;
         let refusal = match (rule.read)(&node.value) {
             Ok(value) => return Some(value),
             Err(refusal) => refusal,
         };
-        let path = self.full(key);
-        let says = match (refusal.says, &node.value) {
-            (Some(says), _) => format!("`{path}` {says}"),
-            (None, Value::Text(_)) if example.starts_with('"') => format!("`{path}` must be {}", rule.expects),
-            (None, Value::Integer(_)) if !example.starts_with('"') => format!("`{path}` must be {}", rule.expects),
-            (None, value) => format!("`{path}` must be {}; this is {}", rule.expects, value.kind()),
+        let mut path = self.full(key);
+        let mut expects = &rule.expects;
+        let mut example_of = example;
+        if let (Some((index, of_item)), Value::Array(items)) = (&refusal.item, &node.value) {
+            path = format!("{path}[{index}]");
+            node = &items[*index];
+            expects = of_item;
+            example_of = "\"\"";
+        }
+        // A value of the right kind need not be told what kind it is.
+        let is_usual = match &node.value {
+            Value::Text(_) => example_of.starts_with('"'),
+            Value::Integer(_) => !example_of.starts_with(['"', '[']),
+            _ => false,
+        };
+        let says = match refusal.says {
+            Some(says) => format!("`{path}` {says}"),
+            None if is_usual => format!("`{path}` must be {expects}"),
+            None => format!("`{path}` must be {expects}; this is {}", node.value.kind()),
         };
         let help = refusal.help.unwrap_or_else(|| format!("write for example {}", line(key, example)));
         self.reading.refuse(node, Place::Value, says, help);
@@ -158,7 +179,7 @@ impl<'a> Section<'a> {
     }
 
     fn full(&self, key: &str) -> String {
-        decode::join(self.path.iter().map(String::as_str).chain([key]))
+        keys::join(self.path.iter().map(String::as_str).chain([key]))
     }
 
     /// Ends the reading of this table: every key that was not read is unknown.
@@ -173,17 +194,20 @@ impl<'a> Section<'a> {
 
     /// What an unknown key may have been meant as.
     fn suggest(&self, key: &str) -> String {
-        let inside: Vec<String> = decode::children(&self.path);
+        let inside: Vec<String> = keys::children(&self.path);
         if let Some(near) = nearest(key, inside.iter().map(String::as_str)) {
             return format!("did you mean `{near}`?");
         }
-        let elsewhere = decode::tables_with(key);
+        let elsewhere = keys::tables_with(key);
         if !elsewhere.is_empty() {
             return format!("`{key}` belongs to {}", elsewhere.join(" or "));
         }
+        if let Some(near) = nearest(key, keys::all()) {
+            return format!("did you mean `{near}`, which belongs to {}?", keys::tables_with(near).join(" or "));
+        }
         let table = match self.path.as_slice() {
             [] => "the top level".to_owned(),
-            path => format!("`[{}]`", decode::join(path.iter().map(String::as_str))),
+            path => format!("`[{}]`", keys::join(path.iter().map(String::as_str))),
         };
         format!("remove it; {table} knows {}", inside.join(", "))
     }

@@ -70,7 +70,7 @@ impl Caller {
             Authorization::Basic { .. } if snapshot.accounts().is_empty() => {}
             Authorization::Basic { username, password } => {
                 // boxed: a password is rare beside what carries a token or nothing
-                let user = Box::pin(verify(service, snapshot, &username, password.expose_secret())).await?;
+                let user = Box::pin(verify(service, snapshot, client_ip, &username, password.expose_secret())).await?;
                 caller.identity.user = Some(user);
             }
             Authorization::Bearer(token) => {
@@ -128,10 +128,11 @@ impl Caller {
 pub(super) async fn verify(
     service: &Service,
     snapshot: &Snapshot,
+    client: IpAddr,
     username: &str,
     password: &str,
 ) -> Result<Arc<User>, Rejected> {
-    service.logins.verify(snapshot.accounts(), username, password).await.map_err(|error| match error {
+    service.logins.verify(snapshot.accounts(), client, username, password).await.map_err(|error| match error {
         LoginError::Wrong => {
             // enough to recognise a name by, too little for a log to be flooded with
             Rejected::Login { username: username.chars().take(64).collect() }

@@ -99,7 +99,8 @@ async fn granted(call: &Call<'_>, form: &Parameters) -> Result<Option<Arc<User>>
             if call.snapshot.accounts().is_empty() {
                 return Ok(None);
             }
-            let verified = auth::verify(call.service, call.snapshot, username, password).await;
+            let verified =
+                auth::verify(call.service, call.snapshot, call.caller.identity.client_ip, username, password).await;
             verified.map(Some).map_err(|rejected| {
                 call.service.metrics.record_login(false);
                 call.decisions.login(&call.caller.identity, ACTION, Some(rejected.reason()));

@@ -42,7 +42,7 @@ pub enum Reload {
         /// The one.
         snapshot: Arc<Snapshot>,
         /// Keys that changed and take effect after a restart.
-        restart: Vec<String>,
+        restart: Vec<&'static str>,
     },
     /// The files are wrong, and what was in force still is.
     Refused(String),

@@ -45,16 +45,16 @@ impl Sources {
 /// # Errors
 /// A file or directory that cannot be read.
 pub fn policy_files(config: &Config) -> Result<Vec<File>, PolicyErrors> {
-    match config.policy_dir.as_deref() {
-        None => Ok(Vec::new()),
-        Some(dir) => policy::read_dir(dir),
+    match &config.policy_dir {
+        Some(dir) if dir.must_exist || dir.path.exists() => policy::read_dir(&dir.path),
+        _ => Ok(Vec::new()),
     }
 }
 
 /// Every file and directory that a configuration names and that may be edited while the server runs.
 pub(super) fn named(config: &Config) -> BTreeSet<PathBuf> {
     let mut paths: BTreeSet<PathBuf> = config.server.tls.iter().flat_map(Tls::files).collect();
-    paths.extend(config.policy_dir.clone());
+    paths.extend(config.policy_dir.iter().map(|dir| dir.path.clone()));
     paths
 }
 

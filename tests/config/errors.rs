@@ -4,7 +4,7 @@ use std::fs;
 
 use simple_registry::config::Config;
 
-use super::{read, told};
+use super::{HASH, read, told};
 
 #[test]
 fn an_unknown_key() {
@@ -26,8 +26,16 @@ error: `server.client_ca_bundel` is not a known key
   |
 2 | client_ca_bundel = [hidden]
   | ^^^^^^^^^^^^^^^^
-help: remove it; `[server]` knows bind_address, port, query_timeout, query_timeout_grace_period, streaming_chunk_size";
+help: did you mean `client_ca_bundle`, which belongs to `[server.tls]`?";
     assert_eq!(told("[server]\nclient_ca_bundel = \"/etc/ca.pem\""), expected.trim_start());
+    let expected = r"
+error: `server.certificates` is not a known key
+ --> config.toml:2:1
+  |
+2 | certificates = [hidden]
+  | ^^^^^^^^^^^^
+help: remove it; `[server]` knows bind_address, port, query_timeout, query_timeout_grace_period, streaming_chunk_size, tls, trusted_proxies";
+    assert_eq!(told("[server]\ncertificates = \"/etc/ca.pem\""), expected.trim_start());
 }
 
 #[test]
@@ -91,16 +99,96 @@ help: write for example `max_concurrent_requests = 50`";
 }
 
 #[test]
-fn rules_that_nothing_evaluates() {
+fn a_rule_that_is_no_text() {
     let expected = r#"
-error: `repository."team/app".access_policy.rules` must be empty: rules are not evaluated by this version yet; refusing to start rather than to ignore them
- --> config.toml:2:9
+error: `repository."team/app".access_policy.rules[1]` must be a rule in CEL; this is a boolean
+ --> config.toml:2:18
   |
-2 | rules = ["identity.username == 'admin'"]
-  |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-help: take the rules out, and let `default_allow` say who may do what"#;
-    let text = "[repository.\"team/app\".access_policy]\nrules = [\"identity.username == 'admin'\"]";
+2 | rules = ["true", true]
+  |                  ^^^^
+help: write for example `rules = []`"#;
+    let text = "[repository.\"team/app\".access_policy]\nrules = [\"true\", true]";
     assert_eq!(told(text), expected.trim_start());
+    let error = told("access_policy.rules = \"true\"");
+    let expected = "`access_policy.rules` must be a list of up to 1000 rules in CEL of up to 4 KiB each; this is text";
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test]
+fn rules_without_measure() {
+    let longest = "1".repeat(4096);
+    assert!(read(&[&format!("access_policy.rules = ['{longest}']")]).is_ok());
+    let error = told(&format!("access_policy.rules = ['1', '{longest}1']"));
+    assert!(error.contains("`access_policy.rules[1]` is a rule of 4097 bytes, and may have 4096"), "{error}");
+    let rules = |count: usize| format!("access_policy.rules = [{}]", "'true',".repeat(count));
+    assert_eq!(read(&[&rules(1000)]).expect("it is valid").access_policy.rules.len(), 1000);
+    assert!(told(&rules(1001)).contains("has 1001 entries, and may have 1000"));
+}
+
+#[test]
+fn a_password_that_is_not_a_hash() {
+    let expected = r"
+error: `identity.ana.password` is not a hash of a password: an argon2 PHC string, or bcrypt
+ --> config.toml:3:12
+  |
+3 | password = [hidden]
+  |            ^^^^^^^^
+help: make one with `simple-registry hash-password`, and write it between quotes";
+    let text = "[identity.ana]\nusername = \"ana\"\npassword = \"correct horse\"";
+    assert_eq!(told(text), expected.trim_start());
+}
+
+#[test]
+fn two_identities_of_one_username() {
+    let one = format!("[identity.ana]\nusername = \"ana\"\npassword = '{HASH}'");
+    let two = format!("[identity.a-second]\npassword = '{HASH}'\nusername = \"ana\"");
+    let expected = r#"
+error: `identity.a-second.username` is "ana", as is `identity.ana.username` (config.toml:2): no two identities have one username
+ --> second.toml:3:12
+  |
+3 | username = "ana"
+  |            ^^^^^
+help: give one of the two another username"#;
+    let error = read(&[&one, &two]).expect_err("two of one name").to_string();
+    assert_eq!(error, expected.trim_start());
+    assert!(read(&[&one, &two, "identity.ana.username = \"Ana\""]).is_ok(), "a later file made them two");
+}
+
+#[test]
+fn half_of_tls() {
+    let error = told("[server.tls]\nclient_auth = \"required\"\nclient_crl = \"a.crl\"");
+    for key in ["server_certificate_bundle", "server_private_key"] {
+        assert!(error.contains(&format!("error: `server.tls.{key}` is missing: `[server.tls]` needs it")), "{error}");
+    }
+    let expected = r#"
+error: `server.tls.client_auth` is given without `server.tls.client_ca_bundle`: no certificate would be asked for
+ --> config.toml:2:15
+  |
+2 | client_auth = "required"
+  |               ^^^^^^^^^^
+help: add `client_ca_bundle`, the authorities whose client certificates are accepted"#;
+    assert!(error.contains(expected.trim_start()), "{error}");
+    assert!(error.contains("error: `server.tls.client_crl` is given without"), "{error}");
+    let whole = "[server.tls]\nserver_certificate_bundle = \"a\"\nserver_private_key = \"b\"\nclient_auth = ";
+    assert!(read(&[&format!("{whole}\"optional\"")]).is_ok());
+    assert!(read(&[&format!("{whole}\"required\"")]).is_err());
+    assert!(read(&[&format!("{whole}\"required\""), "server.tls.client_ca_bundle = \"c\""]).is_ok());
+    assert!(told("server.tls = true").contains("`server.tls` must be a table"));
+}
+
+#[test]
+fn a_proxy_that_is_no_address() {
+    let expected = r#"
+error: `server.trusted_proxies[1]` is an address inside of the network 10.0.0.0/8
+ --> config.toml:1:39
+  |
+1 | server.trusted_proxies = ["10.1.2.3", "10.1.2.3/8"]
+  |                                       ^^^^^^^^^^^^
+help: write "10.1.2.3" for the one, "10.0.0.0/8" for the whole"#;
+    let error = told("server.trusted_proxies = [\"10.1.2.3\", \"10.1.2.3/8\"]");
+    assert_eq!(error, expected.trim_start());
+    let error = told("server.trusted_proxies = [\"proxy.example.com\"]");
+    assert!(error.contains("help: write addresses, not names"), "{error}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The configuration: what its files mean, what is said about wrong ones, and that its reference is true.
 
+mod access;
+mod changes;
 mod errors;
 mod meaning;
 mod properties;
@@ -7,6 +9,10 @@ mod reference;
 mod secrets;
 
 use simple_registry::config::{Config, ConfigError, Source};
+
+/// Hashes of the right form. No password is known to have them.
+const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHRzYWx0$AAECAwQFBgcICQoLDA0ODxAREhM";
+const BCRYPT: &str = "$2y$04$abcdefghijklmnopqrstuuBg5HxTkSPEUbfTuYbCYdkJ5pP9O3Lfu";
 
 /// Reads texts as files called `config.toml`, `second.toml` and `third.toml`.
 fn read(texts: &[&str]) -> Result<Config, ConfigError> {

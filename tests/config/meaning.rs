@@ -4,7 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use simple_registry::config::{Config, FsStorage, Listen, LogOutput, S3Storage, Storage, VerifyPulls};
+use simple_registry::config::{
+    Audit, AuditFile, Config, FsStorage, Listen, LogOutput, Login, OnAuditError, PolicyDir, S3Storage, Storage,
+    VerifyPulls,
+};
 
 use super::read;
 
@@ -45,6 +48,20 @@ fn the_defaults_are_those_that_were_promised() {
     assert_eq!(config.server.query_timeout_grace_period, Duration::from_secs(30));
     assert_eq!(config.server.streaming_chunk_size, 512 << 10);
     assert_eq!(config.storage, Storage::Fs(FsStorage { root_dir: "./data".into(), durable: true }));
+    assert_eq!(config.policy_dir, Some(PolicyDir { path: "policies".into(), must_exist: false }));
+    assert_eq!(config.server.trusted_proxies, []);
+    assert_eq!(config.server.tls, None);
+    assert!(config.identity.is_empty());
+    assert_eq!((config.token.realm, config.token.signing_key), (None, "token.key".into()));
+    assert_eq!(config.token.ttl, Duration::from_mins(5));
+    let audit = Audit {
+        file: AuditFile::Off,
+        max_size: 100 << 20,
+        max_age: Duration::from_hours(24),
+        keep: 30,
+        on_error: OnAuditError::Deny,
+    };
+    assert_eq!(config.audit, audit);
     assert_eq!(config.access_policy.default_allow, None);
     assert!(config.repository.is_empty());
     assert_eq!(config.observability.tracing.endpoint, None);
@@ -60,7 +77,9 @@ fn a_data_dir_means_the_projects_own_file_with_that_directory() {
     let file = include_str!("../../config.toml");
     let mut config = read(&[file]).expect("the project's own file is valid");
     config.storage = Storage::Fs(FsStorage { root_dir: "/srv/registry".into(), durable: true });
-    assert_eq!(Config::for_data_dir(Path::new("/srv/registry")), config);
+    config.token.signing_key = "/srv/registry/token.key".into();
+    config.policy_dir = None;
+    assert_eq!(Config::for_data_dir(Path::new("/srv/registry"), Login::None), config);
 }
 
 #[test]
@@ -132,6 +151,10 @@ fn limits_hold_on_both_sides() {
         "scrub.upload_expiry = \"2 days\"",
         "server.streaming_chunk_size = \"4 kib\"",
         "observability.tracing.endpoint = \"https://[::1]:4318/otlp\"",
+        "token.ttl = 60",
+        "token.ttl = \"1d\"",
+        "audit.file = \"stdout\"",
+        "server.trusted_proxies = [\"0.0.0.0/0\"]",
     ];
     let bad = [
         "max_manifest_size = 1023",
@@ -165,6 +188,17 @@ fn limits_hold_on_both_sides() {
         "storage.s3.key_prefix = \"a/../b\"",
         "storage.s3.key_prefix = \"/\"",
         "storage.s3.multipart_min_part_size = \"4MB\"",
+        "policy_dir = \"\"",
+        "token.ttl = 59",
+        "token.ttl = 86401",
+        "token.realm = \"registry.example.com\"",
+        "token.signing_key = \"\"",
+        "audit.max_size = 1",
+        "audit.on_error = \"ignore\"",
+        "audit.keep = -1",
+        "server.trusted_proxies = [\"\"]",
+        "server.trusted_proxies = [\"10.0.0.0/33\"]",
+        "server.trusted_proxies = \"10.0.0.0/8\"",
     ];
     for text in good {
         assert!(read(&[text]).is_ok(), "{text} was refused");

@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 
 use simple_registry::config::{AccessPolicy, Config, Repository};
 
-use super::{read, told};
+use super::{HASH, read, told};
 
 /// A row of the reference: what a key may be, and its default.
-struct Row {
+pub(crate) struct Row {
     expects: String,
     default: String,
+    /// Whether it can change while the server runs.
+    pub(crate) is_live: bool,
 }
 
 /// The rows of the reference's tables by key.
-fn rows() -> BTreeMap<String, Row> {
+pub(crate) fn rows() -> BTreeMap<String, Row> {
     let mut rows = BTreeMap::new();
     let mut section = String::new();
     for line in include_str!("../../docs/reference/configuration.md").lines() {
@@ -22,12 +24,17 @@ fn rows() -> BTreeMap<String, Row> {
         }
         let Some(row) = line.strip_prefix("| `") else { continue };
         let cells: Vec<&str> = row.trim_end_matches(" |").split(" | ").collect();
-        let [key, expects, default, meaning] = cells[..] else { panic!("not four columns: {line}") };
+        let [key, expects, default, change, meaning] = cells[..] else { panic!("not five columns: {line}") };
         let key = key.trim_end_matches('`');
         assert!(meaning.len() > 10 && meaning.ends_with('.'), "`{key}` has no meaning");
         let table = if section == "Top level" { "" } else { &section };
         assert!(key.starts_with(table), "`{key}` stands under [{section}]");
-        let row = Row { expects: expects.to_owned(), default: default.trim_matches('`').to_owned() };
+        let is_live = match change {
+            "live" => true,
+            "restart" => false,
+            other => panic!("`{key}` takes effect {other}"),
+        };
+        let row = Row { expects: expects.to_owned(), default: default.trim_matches('`').to_owned(), is_live };
         assert!(rows.insert(key.to_owned(), row).is_none(), "`{key}` stands there twice");
     }
     rows
@@ -56,7 +63,7 @@ fn the_reference_has_the_limits_and_defaults_of_the_code() {
 
 #[test]
 fn what_is_said_to_be_required_is() {
-    let error = told("[storage.s3]");
+    let error = told("[storage.s3]\n[server.tls]\n[identity.ana]").replace("identity.ana", "identity.<id>");
     for (key, row) in rows() {
         assert_eq!(row.default == "required", error.contains(&format!("error: `{key}` is missing")), "{key}");
     }
@@ -65,13 +72,14 @@ fn what_is_said_to_be_required_is() {
 /// Every key is read by the code: with its default nothing changes, with anything else of another type it is an error.
 #[test]
 fn every_key_takes_its_default_and_no_nonsense() {
-    let s3 = "[storage.s3]\naccess_key_id = \"a\"\nsecret_key = \"b\"\nendpoint = \"http://c\"\nbucket = \"d\"\n";
     for key in Config::keys() {
-        let path = key.path.replace("<namespace>", "*");
-        let below = if path.starts_with("storage.s3") { s3 } else { "" };
+        let path = key.path.replace("<namespace>", "*").replace("<id>", "ana");
+        let below = needed_by(&path);
+        let below = below.as_str();
         if let Some(default) = key.default {
             let mut config = read(&[below, &format!("{path} = {default}")]).unwrap_or_else(|error| panic!("{error}"));
             config.repository.clear();
+            config.policy_dir.as_mut().expect("a directory").must_exist = false;
             assert_eq!(config, read(&[below]).expect("it is valid"), "{path}");
         }
         let error = told(&format!("{path} = 1979-05-27"));
@@ -79,11 +87,25 @@ fn every_key_takes_its_default_and_no_nonsense() {
     }
 }
 
+/// The required keys of the table that a key is in.
+pub(crate) fn needed_by(path: &str) -> String {
+    if path.starts_with("storage.s3.") {
+        "[storage.s3]\naccess_key_id = \"a\"\nsecret_key = \"b\"\nendpoint = \"http://c\"\nbucket = \"d\"".to_owned()
+    } else if path.starts_with("server.tls.") {
+        "[server.tls]\nserver_certificate_bundle = \"a\"\nserver_private_key = \"b\"\nclient_ca_bundle = \"c\""
+            .to_owned()
+    } else if path.starts_with("identity.ana.") {
+        format!("[identity.ana]\nusername = \"ana\"\npassword = '{HASH}'")
+    } else {
+        String::new()
+    }
+}
+
 #[test]
 fn the_examples_of_the_reference_are_valid() {
     let text = include_str!("../../docs/reference/configuration.md");
     let examples: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(examples.len(), 2);
+    assert_eq!(examples.len(), 3);
     let config = read(&examples).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((config.server.bind_address.to_string().as_str(), config.server.port), ("0.0.0.0", 8080));
 }
@@ -105,6 +127,7 @@ fn the_projects_own_file_has_every_key() {
         let line = line.trim_start_matches("# ");
         if line.starts_with('[') && line.ends_with(']') {
             table = format!("{}.", line.trim_matches(['[', ']']).replace("\"*\"", "\"<namespace>\""));
+            table = table.replace("identity.ana", "identity.<id>");
         } else if let Some((key, value)) = line.split_once(" = ") {
             found.insert(format!("{table}{key}"), value);
         }

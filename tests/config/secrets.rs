@@ -1,6 +1,6 @@
 //! Secrets are never shown.
 
-use super::{read, told};
+use super::{HASH, read, told};
 
 const SECRET: &str = "hunter2";
 
@@ -76,6 +76,65 @@ fn no_error_shows_them() {
             assert!(!error.contains(SECRET), "{text}\n{error}");
         }
     }
+}
+
+#[test]
+fn debug_does_not_show_hashes() {
+    let text = format!("[identity.ana]\nusername = \"ana\"\npassword = '{HASH}'");
+    let shown = format!("{:?}", read(&[&text]).expect("it is valid"));
+    assert!(shown.contains("username: \"ana\"") && !shown.contains("argon2"), "{shown}");
+}
+
+/// A password in the place of a hash, spelt and placed in many ways.
+#[test]
+fn no_error_shows_a_password() {
+    let wrong = [
+        "password = \"hunter2\"",
+        "password = 'hunter2'",
+        "password = '''hunter2'''",
+        "password = hunter2",
+        "password: hunter2",
+        "password \"hunter2\"",
+        "password = [\"hunter2\"]",
+        "password = { plain = \"hunter2\" }",
+        "password = \"$argon2id$hunter2\"",
+        "password = \"$2y$10$hunter2\"",
+        "\"password\" = \"hunter2\"",
+        "Password = \"hunter2\"",
+        "passwd = \"hunter2\"",
+        "pass = \"hunter2\"",
+        "pw = \"hunter2\"",
+        "password_hash = \"hunter2\"",
+        "username = \"ana:hunter2\"",
+        "username = 'ana:hunter2",
+        "groups = 5 # password hunter2",
+    ];
+    for line in wrong {
+        for text in [
+            format!("[identity.ana]\n{line}"),
+            format!("identity.ana.{line}"),
+            format!("identity.ana = {{ {line} }}"),
+            format!("identity = {{ ana = {{ {line} }} }}"),
+            format!("[identity]\nana.{line}"),
+        ] {
+            let error = match read(&[&text]) {
+                Ok(_) => panic!("this is valid, and should not be:\n{text}"),
+                Err(error) => format!("{error}\n{error:?}"),
+            };
+            assert!(!error.contains(SECRET), "{text}\n{error}");
+        }
+    }
+    let error = told("identity.ana = \"hunter2\"");
+    assert!(!error.contains(SECRET), "{error}");
+}
+
+#[test]
+fn the_table_of_tokens_is_no_secret() {
+    let error = told("token.ttl = 5\n[audit]\nkeep = -1");
+    assert!(error.contains("1 | token.ttl = 5\n"), "{error}");
+    assert!(told("[token]\nttl = 5").contains("2 | ttl = 5\n"));
+    assert!(!told("token.hunter2").contains(SECRET));
+    assert!(!told("token = \"hunter2\"").contains(SECRET));
 }
 
 #[test]

@@ -1,0 +1,196 @@
+//! The tables that say who may do what: policies, identities, tokens, and the record of decisions.
+
+use std::collections::BTreeMap;
+
+use secrecy::SecretString;
+
+use super::decode::path;
+use super::document::{Node, Value};
+use super::keys::join;
+use super::model::{AccessPolicy, Audit, AuditFile, Expression, Identity, OnAuditError, Repository, Token};
+use super::section::{Place, Reading, Section};
+use super::{password, rule};
+
+/// Bytes of a rule.
+const LONGEST_RULE: usize = 4096;
+/// Rules of one table.
+const MOST_RULES: usize = 1000;
+/// Groups of one identity.
+const MOST_GROUPS: usize = 1000;
+/// Characters of a username, a group or an id.
+const LONGEST_NAME: usize = 255;
+
+pub(super) fn access_policy(reading: &Reading<'_>, parent: &mut Section<'_>) -> AccessPolicy {
+    let mut table = parent.table("access_policy");
+    let default_allow = table.optional("default_allow", "true", &rule::flag());
+    let texts = table.key("rules", "[]", &rules());
+    let nodes: &[Node] = match table.entry("rules") {
+        Some(Node { value: Value::Array(nodes), .. }) => nodes,
+        _ => &[],
+    };
+    let with_place = |(text, node): (String, &Node)| {
+        let (file, line, column) = reading.start_of_text(node);
+        Expression { text, file, line, column }
+    };
+    let rules = texts.into_iter().zip(nodes).map(with_place).collect();
+    table.finish();
+    AccessPolicy { default_allow, rules }
+}
+
+fn rules() -> rule::Rule<Vec<String>> {
+    let one = rule::checked_text("a rule in CEL", |text| {
+        if text.len() <= LONGEST_RULE {
+            return Ok(text.to_owned());
+        }
+        let says = format!("is a rule of {} bytes, and may have {LONGEST_RULE}", text.len());
+        Err((says, "make several rules of it".to_owned()))
+    });
+    rule::list("a list of up to 1000 rules in CEL of up to 4 KiB each", MOST_RULES, one)
+}
+
+pub(super) fn repositories(reading: &Reading<'_>, root: &mut Section<'_>) -> BTreeMap<String, Repository> {
+    let all = root.table("repository");
+    let mut repositories = BTreeMap::new();
+    for (name, mut table) in all.tables() {
+        if let (Some(node), Err(rule)) = (table.node(), repository_name(name)) {
+            let says = format!("`{}` is not a namespace: {rule}", join(["repository", name.as_str()]));
+            let help = "write `[repository.\"team/app\"]`, or `[repository.\"*\"]` for every repository that no other table covers";
+            reading.refuse(node, Place::Key, says, help.to_owned());
+        }
+        let access_policy = access_policy(reading, &mut table);
+        table.finish();
+        repositories.insert(name.clone(), Repository { access_policy });
+    }
+    repositories
+}
+
+pub(super) fn identities(reading: &Reading<'_>, root: &mut Section<'_>) -> BTreeMap<String, Identity> {
+    let all = root.table("identity");
+    let mut identities = BTreeMap::new();
+    // by username: the place, in the files, of the key that says it, and the id
+    let mut taken: BTreeMap<String, (&Node, &String)> = BTreeMap::new();
+    for (id, mut table) in all.tables() {
+        if let (Some(node), true) = (table.node(), id.is_empty() || plain(id).is_none()) {
+            let says = format!("`{}` has no valid id", join(["identity", id.as_str()]));
+            let help = format!("an id has 1 to {LONGEST_NAME} characters, and no control characters");
+            reading.refuse(node, Place::Key, says, help);
+        }
+        let identity = identity(&mut table);
+        if let Some(node) = table.entry("username") {
+            let place = |node: &Node| (node.source, node.key.start);
+            match taken.get(&identity.username) {
+                _ if identity.username.is_empty() => {}
+                None => {
+                    taken.insert(identity.username.clone(), (node, id));
+                }
+                Some((other, other_id)) if place(other) > place(node) => {
+                    refuse_twin(reading, &identity.username, (other, other_id), (node, id));
+                }
+                Some(other) => refuse_twin(reading, &identity.username, (node, id), *other),
+            }
+        }
+        table.finish();
+        identities.insert(id.clone(), identity);
+    }
+    identities
+}
+
+fn identity(table: &mut Section<'_>) -> Identity {
+    let username = rule::text("a name of 1 to 255 characters, without a colon or control characters", |text| {
+        plain(text).filter(|text| !text.is_empty() && !text.contains(':'))
+    });
+    let hash = rule::checked_text("a hash of a password: an argon2 PHC string, or bcrypt", |text| {
+        let next = "make one with `simple-registry hash-password`, and write it between quotes";
+        password::check_password_hash(text).map_err(|says| (says.to_owned(), next.to_owned()))?;
+        Ok(SecretString::from(text))
+    });
+    let group = rule::text("a name of 1 to 255 characters, without control characters", |text| {
+        plain(text).filter(|text| !text.is_empty())
+    });
+    let groups = rule::list("a list of up to 1000 names of 1 to 255 characters each", MOST_GROUPS, group);
+    Identity {
+        username: table.required("username", "\"ana\"", &username),
+        password: table.required("password", "\"<hash>\"", &hash),
+        groups: table.key("groups", "[]", &groups),
+    }
+}
+
+/// Two identities have one username; the later of them is to blame.
+fn refuse_twin(reading: &Reading<'_>, username: &str, later: (&Node, &String), earlier: (&Node, &String)) {
+    if !reading.whole {
+        return;
+    }
+    let key = |id: &str| join(["identity", id, "username"]);
+    let (this, other, place) = (key(later.1), key(earlier.1), reading.whereabouts(earlier.0));
+    let says = format!("`{this}` is {username:?}, as is `{other}` ({place}): no two identities have one username");
+    reading.refuse(later.0, Place::Value, says, "give one of the two another username".to_owned());
+}
+
+/// A name that can be shown in one line.
+fn plain(text: &str) -> Option<String> {
+    let fits = text.chars().count() <= LONGEST_NAME && !text.contains(char::is_control);
+    fits.then(|| text.to_owned())
+}
+
+pub(super) fn token(root: &mut Section<'_>) -> Token {
+    let mut table = root.table("token");
+    let example = "https://registry.example.com/token";
+    let token = Token {
+        realm: table.optional("realm", "\"https://registry.example.com/token\"", &rule::url(example)),
+        signing_key: table.key("signing_key", "\"token.key\"", &rule::text("the path of a file", path)),
+        ttl: table.key("ttl", "\"5m\"", &rule::time("60s", "1d")),
+    };
+    table.finish();
+    token
+}
+
+pub(super) fn audit(root: &mut Section<'_>) -> Audit {
+    const ON_ERROR: &[(&str, OnAuditError)] = &[("deny", OnAuditError::Deny), ("continue", OnAuditError::Continue)];
+    let mut table = root.table("audit");
+    let file = rule::text("\"off\", \"stdout\", or the path of a file", |text| match text {
+        "off" => Some(AuditFile::Off),
+        "stdout" => Some(AuditFile::Stdout),
+        text => path(text).map(AuditFile::File),
+    });
+    let audit = Audit {
+        file: table.key("file", "\"off\"", &file),
+        max_size: table.key("max_size", "\"100MiB\"", &rule::size("64KiB", "1TiB")),
+        max_age: table.key("max_age", "\"1 day\"", &rule::time("0s", "3650d")),
+        keep: table.key("keep", "30", &rule::integer(0..=1_000_000)),
+        on_error: table.key("on_error", "\"deny\"", &rule::word(ON_ERROR)),
+    };
+    table.finish();
+    audit
+}
+
+/// Checks the key of a `[repository."..."]` table; the error is the rule that it breaks.
+///
+/// Names are as in the OCI Distribution Specification, "Pulling manifests": parts of lower-case letters and digits, with
+/// `.`, `_`, `__` or any number of `-` between, and slashes between the parts.
+fn repository_name(name: &str) -> Result<(), &'static str> {
+    if name == "*" {
+        return Ok(());
+    }
+    if name.is_empty() || name.len() > 255 {
+        return Err("it has 1 to 255 characters");
+    }
+    if name.split('/').any(str::is_empty) {
+        return Err("no slash begins or ends it, and no two stand together");
+    }
+    if !name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-' | '/')) {
+        return Err("it consists of lower-case letters, digits, `.`, `_`, `-` and `/`");
+    }
+    let is_separator = |c: char| matches!(c, '.' | '_' | '-');
+    for part in name.split('/') {
+        if part.starts_with(is_separator) || part.ends_with(is_separator) {
+            return Err("each of its parts begins and ends with a letter or digit");
+        }
+        let separators = part.split(|c| !is_separator(c)).filter(|run| !run.is_empty());
+        for run in separators {
+            if !matches!(run, "." | "_" | "__") && run.chars().any(|c| c != '-') {
+                return Err("between letters and digits stand `.`, `_`, `__` or any number of `-`");
+            }
+        }
+    }
+    Ok(())
+}

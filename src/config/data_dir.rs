@@ -1,0 +1,65 @@
+//! The configuration without a file.
+
+use std::path::Path;
+
+use secrecy::SecretString;
+
+use super::{AccessPolicy, Config, Expression, FsStorage, Identity, Repository, Storage};
+
+/// The id, username and group of the one identity.
+const ADMIN: &str = "admin";
+
+/// Who can log in where there is no configuration file.
+#[derive(Debug, Clone)]
+pub enum Login {
+    /// Nobody, and everyone may do everything.
+    None,
+    /// `admin` alone, who may do everything.
+    Admin {
+        /// A hash of the password, as `[identity.<id>] password` has it.
+        hash: SecretString,
+        /// Whether nobody else may do anything. Otherwise anyone may pull, and list the tags of a repository.
+        private: bool,
+    },
+}
+
+impl Config {
+    /// What `server --data-dir <dir>` means: plain HTTP on 127.0.0.1:5000, everything stored in `dir`, the key of tokens
+    /// too, and no policy file read. Without a login it is what the `config.toml` of the project says; with one, its
+    /// policies say who may do what.
+    #[must_use]
+    pub fn for_data_dir(dir: &Path, login: Login) -> Self {
+        let defaults = Self::default();
+        let token = super::Token { signing_key: dir.join("token.key"), ..defaults.token };
+        let storage = Storage::Fs(FsStorage { root_dir: dir.to_owned(), ..FsStorage::default() });
+        let mut config = Self { storage, token, policy_dir: None, ..defaults };
+        let (all, repositories) = match login {
+            Login::None => (open(), open()),
+            Login::Admin { hash, private } => {
+                let admin = Identity { username: ADMIN.to_owned(), password: hash, groups: vec![ADMIN.to_owned()] };
+                config.identity.insert(ADMIN.to_owned(), admin);
+                let anyone: &[&str] =
+                    if private { &[] } else { &["request.access == 'pull'", "request.action == 'list-tags'"] };
+                (rules(&["identity.id == 'admin'"]), rules(anyone))
+            }
+        };
+        config.access_policy = all;
+        config.repository = [("*".to_owned(), Repository { access_policy: repositories })].into();
+        config
+    }
+}
+
+fn open() -> AccessPolicy {
+    AccessPolicy { default_allow: Some(true), rules: Vec::new() }
+}
+
+/// What any of these rules allows, and nothing else.
+fn rules(texts: &[&str]) -> AccessPolicy {
+    let place = |text: &&str| Expression {
+        text: (*text).to_owned(),
+        file: "--admin-password-file".to_owned(),
+        line: 1,
+        column: 1,
+    };
+    AccessPolicy { default_allow: Some(false), rules: texts.iter().map(place).collect() }
+}

@@ -1,0 +1,133 @@
+//! Who can log in.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use secrecy::ExposeSecret as _;
+use sha2::{Digest as _, Sha256};
+
+use super::hash::{Cost, Hash};
+use crate::config;
+use crate::identity::User;
+
+/// Everybody who can log in with a password, as one configuration says. Immutable, and cheap to share behind an `Arc`.
+#[derive(Default)]
+pub struct Accounts {
+    by_id: BTreeMap<String, Arc<Account>>,
+    by_username: HashMap<String, Arc<Account>>,
+    /// What the password of an unknown user is compared with. None: there is no user at all.
+    dummy: Option<Arc<Hash>>,
+}
+
+/// Somebody who can log in with a password.
+pub struct Account {
+    /// Who that is, as policies see it.
+    pub user: Arc<User>,
+    version: String,
+    pub(super) hash: Arc<Hash>,
+}
+
+/// Why there are no accounts of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccountsError {
+    /// A password is not a hash.
+    #[error("`identity.{id}.password` {rule}; make one with `simple-registry hash-password`")]
+    Hash {
+        /// The identity.
+        id: String,
+        /// What is wrong, in words that follow the key.
+        rule: &'static str,
+    },
+    /// Two identities have one username.
+    #[error("`identity.{id}.username` is {username:?}, as is `identity.{other}.username`; give one another username")]
+    Twins {
+        /// One of them.
+        id: String,
+        /// The other.
+        other: String,
+        /// Their username.
+        username: String,
+    },
+}
+
+impl Accounts {
+    /// The accounts of a configuration, by id.
+    pub fn new(identities: &BTreeMap<String, config::Identity>) -> Result<Self, AccountsError> {
+        let mut accounts = Self::default();
+        for (id, identity) in identities {
+            let account = Arc::new(Account::new(id, identity)?);
+            let twin = accounts.by_username.insert(identity.username.clone(), Arc::clone(&account));
+            if let Some(twin) = twin {
+                let (other, username) = (twin.user.id.clone(), identity.username.clone());
+                return Err(AccountsError::Twins { id: id.clone(), other, username });
+            }
+            accounts.by_id.insert(id.clone(), account);
+        }
+        accounts.dummy = accounts.usual_hash().map(|hash| Arc::new(hash.dummy()));
+        Ok(accounts)
+    }
+
+    /// Whether nobody can log in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// The account of `[identity.<id>]`.
+    #[must_use]
+    pub fn user(&self, id: &str) -> Option<&Account> {
+        self.by_id.get(id).map(Arc::as_ref)
+    }
+
+    pub(super) fn named(&self, username: &str) -> Option<&Arc<Account>> {
+        self.by_username.get(username)
+    }
+
+    pub(super) fn dummy(&self) -> Option<&Arc<Hash>> {
+        self.dummy.as_ref()
+    }
+
+    /// A hash of the cost that most accounts have.
+    fn usual_hash(&self) -> Option<&Hash> {
+        let mut costs: BTreeMap<Cost, (usize, &Hash)> = BTreeMap::new();
+        for account in self.by_id.values() {
+            costs.entry(account.hash.cost()).or_insert((0, &account.hash)).0 += 1;
+        }
+        costs.into_values().max_by_key(|(count, _)| *count).map(|(_, hash)| hash)
+    }
+}
+
+impl std::fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.by_id.values()).finish()
+    }
+}
+
+impl Account {
+    fn new(id: &str, identity: &config::Identity) -> Result<Self, AccountsError> {
+        let config::Identity { username, password, groups } = identity;
+        let text = password.expose_secret();
+        let hash = Hash::parse(text).map_err(|rule| AccountsError::Hash { id: id.to_owned(), rule })?;
+        let mut digest = Sha256::new();
+        for part in [username.as_str(), text] {
+            digest.update(part.len().to_be_bytes());
+            digest.update(part);
+        }
+        let version = digest.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let user = User { id: id.to_owned(), username: username.clone(), groups: groups.clone() };
+        Ok(Self { user: Arc::new(user), version, hash: Arc::new(hash) })
+    }
+
+    /// What changes with its username or password: 16 hex digits of a SHA-256 over both. Tokens carry it, so that one that
+    /// was given for another password is worth nothing.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Account").field("user", &self.user).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,142 @@
+//! Hashes of passwords.
+
+use argon2::password_hash::phc::{Output, PasswordHash, Salt};
+use argon2::{Argon2, PasswordHasher as _, PasswordVerifier as _};
+use bcrypt::{HashParts, Version};
+use rand::RngCore as _;
+use subtle::ConstantTimeEq as _;
+
+use crate::config::check_password_hash;
+
+/// The longest password, in bytes.
+pub const LONGEST_PASSWORD: usize = 1024;
+/// What bcrypt reads of a password, in bytes.
+const BCRYPT_READS: usize = 72;
+
+/// Why a password cannot be hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HashError {
+    /// It is empty.
+    #[error("the password is empty")]
+    Empty,
+    /// It is longer than [`LONGEST_PASSWORD`].
+    #[error("the password is longer than {LONGEST_PASSWORD} bytes")]
+    TooLong,
+    /// It could not be sent, since HTTP's Basic scheme has no way to (RFC 7617, section 2).
+    #[error("the password has a control character in it, such as a line break or a tab, which no client can send")]
+    Control,
+    /// There is no memory for it.
+    #[error("the password cannot be hashed: {0}")]
+    Argon2(argon2::password_hash::Error),
+}
+
+/// Hashes a password, with a salt of its own, as an argon2id PHC string with 19 MiB and two passes, which the OWASP
+/// Password Storage Cheat Sheet recommends. Takes some 20 milliseconds.
+pub fn hash_password(password: &str) -> Result<String, HashError> {
+    if password.is_empty() {
+        return Err(HashError::Empty);
+    }
+    if password.len() > LONGEST_PASSWORD {
+        return Err(HashError::TooLong);
+    }
+    if password.contains(char::is_control) {
+        return Err(HashError::Control);
+    }
+    let hash = Argon2::default().hash_password(password.as_bytes()).map_err(HashError::Argon2)?;
+    Ok(hash.to_string())
+}
+
+/// The hash of somebody's password, ready to be compared with. Not secret as a password is, but not to be shown either.
+#[derive(Clone)]
+pub(super) enum Hash {
+    Argon2(Box<PasswordHash>),
+    /// `text` is the whole hash in one spelling of its version, which says nothing about how it is made.
+    Bcrypt {
+        cost: u32,
+        salt: [u8; 16],
+        text: String,
+    },
+}
+
+/// What verifying takes: two hashes of one cost take the same time, whatever the password.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cost {
+    Argon2 { algorithm: String, version: Option<u32>, params: String, salt: usize, output: usize },
+    Bcrypt(u32),
+}
+
+/// The verification itself failed, for want of memory most likely.
+#[derive(Debug)]
+pub(super) struct CannotVerify;
+
+impl Hash {
+    /// Reads what `[identity.<id>] password` has.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words that follow its name.
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        const BROKEN: &str = "is not a hash of a password";
+        check_password_hash(text)?;
+        if text.starts_with("$argon2") {
+            return PasswordHash::new(text).map(|hash| Self::Argon2(Box::new(hash))).map_err(|_| BROKEN);
+        }
+        let parts: HashParts = text.parse().map_err(|_| BROKEN)?;
+        Ok(Self::Bcrypt { cost: parts.get_cost(), salt: parts.get_salt_raw(), text: spelt(&parts) })
+    }
+
+    pub(super) fn cost(&self) -> Cost {
+        match self {
+            Self::Argon2(hash) => Cost::Argon2 {
+                algorithm: hash.algorithm.to_string(),
+                version: hash.version,
+                params: hash.params.to_string(),
+                salt: hash.salt.as_ref().map_or(0, |salt| salt.len()),
+                output: hash.hash.as_ref().map_or(0, Output::len),
+            },
+            Self::Bcrypt { cost, .. } => Cost::Bcrypt(*cost),
+        }
+    }
+
+    /// A hash of the same cost that no password has.
+    pub(super) fn dummy(&self) -> Self {
+        let mut random = [0; 64];
+        rand::rng().fill_bytes(&mut random);
+        match self {
+            Self::Argon2(hash) => {
+                let mut hash = hash.clone();
+                let like = |length: Option<usize>| &random[..length.unwrap_or_default().min(random.len())];
+                hash.salt = Salt::new(like(hash.salt.as_ref().map(|salt| salt.len()))).ok();
+                hash.hash = Output::new(like(hash.hash.as_ref().map(Output::len))).ok();
+                Self::Argon2(hash)
+            }
+            Self::Bcrypt { cost, text, .. } => {
+                let mut salt = [0; 16];
+                salt.copy_from_slice(&random[..16]);
+                // as long as a hash, and not one
+                Self::Bcrypt { cost: *cost, salt, text: "-".repeat(text.len()) }
+            }
+        }
+    }
+
+    /// Whether this is the hash of a password. Takes the time that [`Hash::cost`] stands for, and blocks for it.
+    pub(super) fn verify(&self, password: &[u8]) -> Result<bool, CannotVerify> {
+        match self {
+            Self::Argon2(hash) => match Argon2::default().verify_password(password, hash.as_ref()) {
+                Ok(()) => Ok(true),
+                Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
+                Err(_) => Err(CannotVerify),
+            },
+            Self::Bcrypt { cost, salt, text } => {
+                // bcrypt would not see what is behind its 72 bytes: any two passwords that begin alike would be one.
+                let whole = password.len() <= BCRYPT_READS;
+                let read = &password[..password.len().min(BCRYPT_READS)];
+                let parts = bcrypt::hash_with_salt(read, *cost, *salt).map_err(|_| CannotVerify)?;
+                Ok(bool::from(spelt(&parts).as_bytes().ct_eq(text.as_bytes())) && whole)
+            }
+        }
+    }
+}
+
+fn spelt(parts: &HashParts) -> String {
+    parts.format_for_version(Version::TwoB)
+}

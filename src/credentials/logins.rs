@@ -1,0 +1,312 @@
+//! Passwords, verified.
+//!
+//! A hash is made to be slow: some 20 ms of a core and 19 MiB. So each credential is verified once and then remembered for
+//! five minutes, under a keyed hash of it; the password is not kept. Verification runs on threads of its own, on half of
+//! the cores and below the priority of everything else: a flood of wrong passwords takes what is left over. Those who are
+//! remembered never wait for it. Who is not waits their turn (see `queue`), for a few seconds at most.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use moka::sync::Cache;
+use rand::RngCore as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use sha2::Sha256;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::accounts::{Account, Accounts};
+use super::hash::{Hash, LONGEST_PASSWORD};
+use super::queue::{Client, Pushed, Queue};
+use crate::identity::User;
+
+/// How long a credential that was right is remembered.
+const REMEMBERED: Duration = Duration::from_mins(5);
+/// How long one that was wrong is: for the retries of a client that has only this one.
+const WRONG_REMEMBERED: Duration = Duration::from_secs(2);
+/// Most credentials that are remembered.
+const MOST_REMEMBERED: u64 = 10_000;
+/// How long anybody waits to be verified.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// The longest username, in bytes: 255 characters.
+const LONGEST_USERNAME: usize = 1020;
+/// How long a thread waits for the next password before it ends.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Verifies passwords, and remembers which were right. One for a process: it outlives configurations.
+pub struct Logins {
+    shared: Arc<Shared>,
+}
+
+/// Why nobody is logged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginError {
+    /// There is no such user, or the password is another.
+    #[error("the username or the password is wrong")]
+    Wrong,
+    /// Too many passwords wait to be verified; try again in a few seconds.
+    #[error("too many passwords wait to be verified; try again in a few seconds")]
+    Busy,
+}
+
+/// A credential of one version of an account, under a key that only this process knows.
+type Key = [u8; 32];
+
+struct Shared {
+    secret: Zeroizing<[u8; 32]>,
+    right: Cache<Key, ()>,
+    wrong: Cache<Key, ()>,
+    verified: AtomicU64,
+    state: Mutex<State>,
+    work_came: Condvar,
+    most_workers: usize,
+}
+
+struct State {
+    queue: Queue<Job>,
+    /// Who waits for what is queued or being verified; several may wait for one credential.
+    waiting: HashMap<Key, Vec<oneshot::Sender<bool>>>,
+    workers: usize,
+    idle: usize,
+    closed: bool,
+}
+
+struct Job {
+    key: Key,
+    hash: Arc<Hash>,
+    password: SecretString,
+}
+
+impl Default for Logins {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Logins {
+    /// Nobody is remembered. Threads begin with the first password.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut secret = Zeroizing::new([0; 32]);
+        rand::rng().fill_bytes(secret.as_mut());
+        let cache = |time| Cache::builder().max_capacity(MOST_REMEMBERED).time_to_live(time).build();
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let state = State { queue: Queue::new(), waiting: HashMap::new(), workers: 0, idle: 0, closed: false };
+        let shared = Shared {
+            secret,
+            right: cache(REMEMBERED),
+            wrong: cache(WRONG_REMEMBERED),
+            verified: AtomicU64::new(0),
+            state: Mutex::new(state),
+            work_came: Condvar::new(),
+            most_workers: (cores / 2).max(1),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The user of a username and password, for a request of a client at `client`, whose address decides about turns alone.
+    ///
+    /// What is remembered takes a microsecond. Otherwise it waits for its turn, at most 10 seconds, and for the hash. A user
+    /// that does not exist takes as long as a wrong password of most others.
+    ///
+    /// # Errors
+    /// [`LoginError::Busy`] where too many wait, or one waited for too long. A password of over 1 KiB is wrong.
+    pub async fn verify(
+        &self,
+        accounts: &Arc<Accounts>,
+        client: IpAddr,
+        username: &str,
+        password: &str,
+    ) -> Result<Arc<User>, LoginError> {
+        if password.len() > LONGEST_PASSWORD || username.len() > LONGEST_USERNAME {
+            return Err(LoginError::Wrong);
+        }
+        let account = accounts.named(username);
+        let hash = account.map(|account| &account.hash).or(accounts.dummy()).ok_or(LoginError::Wrong)?;
+        let key = self.shared.key(account.map(Arc::as_ref), username, password);
+        let is_right = if self.shared.right.get(&key).is_some() {
+            true
+        } else if self.shared.wrong.get(&key).is_some() {
+            false
+        } else {
+            let job = Job { key, hash: Arc::clone(hash), password: password.into() };
+            let answer = Shared::submit(&self.shared, client.into(), username, job)?;
+            // a dropped sender is one that was put aside for another, or a verification that failed
+            timeout(LONGEST_WAIT, answer).await.ok().and_then(Result::ok).ok_or(LoginError::Busy)?
+        };
+        match account {
+            Some(account) if is_right => Ok(Arc::clone(&account.user)),
+            _ => Err(LoginError::Wrong),
+        }
+    }
+
+    /// How many hashes were computed so far.
+    #[must_use]
+    pub fn verifications(&self) -> u64 {
+        self.shared.verified.load(Ordering::Relaxed)
+    }
+}
+
+impl std::fmt::Debug for Logins {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Logins").field("verifications", &self.verifications()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Logins {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.work_came.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics between two changes that belong together, so what a panicking thread left is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn key(&self, account: Option<&Account>, username: &str, password: &str) -> Key {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.as_ref()).expect("HMAC takes keys of every length");
+        let (id, version) = account.map_or(("", ""), |account| (&account.user.id, account.version()));
+        for part in [id, version, username, password] {
+            mac.update(&part.len().to_be_bytes());
+            mac.update(part.as_bytes());
+        }
+        mac.finalize().into_bytes().into()
+    }
+
+    /// Lets a job wait, or whoever asks wait for the same job of somebody else.
+    fn submit(
+        shared: &Arc<Self>,
+        client: Client,
+        username: &str,
+        job: Job,
+    ) -> Result<oneshot::Receiver<bool>, LoginError> {
+        let (sender, receiver) = oneshot::channel();
+        let key = job.key;
+        let mut state = shared.lock();
+        if let Some(waiting) = state.waiting.get_mut(&key) {
+            waiting.push(sender);
+            return Ok(receiver);
+        }
+        match state.queue.push(client, username, job) {
+            Pushed::Waits => {}
+            Pushed::Instead(other) => drop(state.waiting.remove(&other.key)),
+            Pushed::Full => return Err(LoginError::Busy),
+        }
+        state.waiting.insert(key, vec![sender]);
+        if state.queue.len() > state.idle && state.workers < shared.most_workers {
+            state.workers += 1;
+            let mut worker = Worker { shared: Arc::clone(shared), is_counted: true };
+            drop(state);
+            // where no thread can be had, the worker is dropped and what waits is left to others, or to time
+            if let Err(error) = thread::Builder::new().name("passwords".to_owned()).spawn(move || worker.run()) {
+                tracing::error!(%error, "no thread to verify passwords with");
+            }
+        } else {
+            shared.work_came.notify_one();
+        }
+        Ok(receiver)
+    }
+}
+
+/// One thread that verifies.
+struct Worker {
+    shared: Arc<Shared>,
+    is_counted: bool,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if self.is_counted {
+            self.shared.lock().workers -= 1;
+        }
+    }
+}
+
+impl Worker {
+    fn run(&mut self) {
+        yield_to_others();
+        while let Some(job) = self.next() {
+            let answer = Answer { shared: &self.shared, key: job.key, is_given: false };
+            let verified = job.hash.verify(job.password.expose_secret().as_bytes());
+            self.shared.verified.fetch_add(1, Ordering::Relaxed);
+            match verified {
+                Ok(is_right) => answer.give(is_right),
+                Err(error) => tracing::error!(?error, "a password cannot be verified, perhaps for want of memory"),
+            }
+        }
+    }
+
+    /// The next job that somebody still waits for. None: there was none for a while, and this worker counts no more.
+    fn next(&mut self) -> Option<Job> {
+        let mut state = self.shared.lock();
+        let mut has_waited = false;
+        loop {
+            if state.closed || has_waited && state.queue.len() == 0 {
+                // under the lock, so that who comes next does not count on a worker that leaves
+                state.workers -= 1;
+                self.is_counted = false;
+                return None;
+            }
+            if let Some(job) = state.queue.pop() {
+                let is_wanted = |waiting: &Vec<oneshot::Sender<bool>>| waiting.iter().any(|one| !one.is_closed());
+                if state.waiting.get(&job.key).is_some_and(is_wanted) {
+                    return Some(job);
+                }
+                state.waiting.remove(&job.key);
+                continue;
+            }
+            state.idle += 1;
+            let (woken, waited) =
+                self.shared.work_came.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.idle -= 1;
+            has_waited = waited.timed_out();
+        }
+    }
+}
+
+/// Those who wait for a job being done: answered, or, whatever happens, let go.
+struct Answer<'a> {
+    shared: &'a Shared,
+    key: Key,
+    is_given: bool,
+}
+
+impl Answer<'_> {
+    fn give(mut self, is_right: bool) {
+        // remembered first, so that whoever comes after the answer finds it
+        let cache = if is_right { &self.shared.right } else { &self.shared.wrong };
+        cache.insert(self.key, ());
+        for one in self.shared.lock().waiting.remove(&self.key).unwrap_or_default() {
+            let _ = one.send(is_right); // who asked may have gone
+        }
+        self.is_given = true;
+    }
+}
+
+impl Drop for Answer<'_> {
+    fn drop(&mut self) {
+        // by now somebody else may wait for the same credential anew
+        if !self.is_given {
+            self.shared.lock().waiting.remove(&self.key);
+        }
+    }
+}
+
+/// Lowers this thread's priority: hashing takes the time that serving leaves over.
+fn yield_to_others() {
+    // On Linux a "process" is a thread here (setpriority(2), "C library/kernel differences"); elsewhere it is not.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, 10) {
+        tracing::debug!(%error, "passwords are verified at the usual priority");
+    }
+}

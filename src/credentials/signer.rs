@@ -1,0 +1,188 @@
+//! Tokens: JSON Web Tokens (RFC 7519), signed with HMAC-SHA256 (RFC 7515, RFC 7518 section 3.2). Clients see text.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use moka::Expiry;
+use moka::sync::Cache;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::key_file::{self, KeyError};
+use super::scopes::Scopes;
+
+/// Who makes tokens, and whom they are for: this registry, and only this kind of token of it.
+const ISSUER: &str = "simple-registry";
+const AUDIENCE: &str = "simple-registry:v2";
+/// The longest token, in bytes. A chain of certificates takes some KiB.
+const LONGEST: usize = 64 * 1024;
+/// Bytes of tokens that are remembered, about.
+const MOST_REMEMBERED: u64 = 16 * 1024 * 1024;
+
+/// Makes tokens, and knows its own.
+pub struct Signer {
+    sign: EncodingKey,
+    check: DecodingKey,
+    validation: Validation,
+    warning: Option<String>,
+    /// Tokens that were found good, by their SHA-256, until they expire.
+    good: Cache<[u8; 32], Arc<Claims>>,
+}
+
+/// What a token says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Whose password it was given for: the id of the account, and its version at that time.
+    pub account: Option<(String, String)>,
+    /// The chain of certificates that it was given for, DER, the client's first; to be verified anew at each use.
+    pub certificates: Vec<Vec<u8>>,
+    /// What it may be used for, at most.
+    pub scopes: Scopes,
+    /// When it was given, in seconds since 1970.
+    pub issued: u64,
+    /// From when it is not valid any more, in seconds since 1970.
+    pub expires: u64,
+}
+
+/// Why a token is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// It is none, or one of somebody else.
+    #[error("it is not a token of this registry")]
+    Malformed,
+    /// It was signed with another key, or changed since.
+    #[error("its signature is wrong")]
+    Signature,
+    /// It is too old.
+    #[error("it has expired")]
+    Expired,
+}
+
+/// The claims as they are written.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    iss: String,
+    aud: String,
+    iat: u64,
+    exp: u64,
+    /// The id and the version of the account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    account: Option<(String, String)>,
+    /// Base64 of the DER, as in the header of that name (RFC 7515, section 4.1.6).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    x5c: Vec<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    scope: String,
+}
+
+impl Signer {
+    /// A signer with the key of a file, which is made where there is none.
+    pub fn load_or_create(path: &Path) -> Result<Self, KeyError> {
+        let (key, warning) = key_file::load_or_create(path)?;
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        validation.validate_exp = false; // done here, to the second, for remembered tokens too
+        let weigh = |_: &[u8; 32], claims: &Arc<Claims>| {
+            let bytes = claims.certificates.iter().map(|der| der.len() + 24).sum::<usize>() + claims.scopes.weight();
+            u32::try_from(bytes + 256).unwrap_or(u32::MAX)
+        };
+        Ok(Self {
+            sign: EncodingKey::from_secret(key.as_slice()),
+            check: DecodingKey::from_secret(key.as_slice()),
+            validation,
+            warning,
+            good: Cache::builder().max_capacity(MOST_REMEMBERED).weigher(weigh).expire_after(UntilExpired).build(),
+        })
+    }
+
+    /// What is wrong with the key's file, though it can be used.
+    #[must_use]
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
+    }
+
+    /// A token that says this.
+    ///
+    /// # Panics
+    /// It does not: claims can always be written and signed.
+    #[must_use]
+    pub fn issue(&self, claims: &Claims) -> String {
+        let written = Written {
+            iss: ISSUER.to_owned(),
+            aud: AUDIENCE.to_owned(),
+            iat: claims.issued,
+            exp: claims.expires,
+            account: claims.account.clone(),
+            x5c: claims.certificates.iter().map(|der| STANDARD.encode(der)).collect(),
+            scope: claims.scopes.to_string(),
+        };
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &written, &self.sign)
+            .expect("claims of text and numbers can be written as JSON, and HMAC signs everything")
+    }
+
+    /// What a token says, if it is one of this signer's and not expired.
+    pub fn verify(&self, token: &str) -> Result<Arc<Claims>, TokenError> {
+        if token.len() > LONGEST {
+            return Err(TokenError::Malformed);
+        }
+        let key: [u8; 32] = Sha256::digest(token).into();
+        let remembered = self.good.get(&key);
+        let is_new = remembered.is_none();
+        let claims = match remembered {
+            Some(claims) => claims,
+            None => Arc::new(self.read(token)?),
+        };
+        if now() >= claims.expires {
+            return Err(TokenError::Expired);
+        }
+        if is_new {
+            self.good.insert(key, Arc::clone(&claims));
+        }
+        Ok(claims)
+    }
+
+    fn read(&self, token: &str) -> Result<Claims, TokenError> {
+        let data =
+            jsonwebtoken::decode::<Written>(token, &self.check, &self.validation).map_err(|error| {
+                match error.kind() {
+                    ErrorKind::InvalidSignature => TokenError::Signature,
+                    _ => TokenError::Malformed,
+                }
+            })?;
+        let Written { iat, exp, account, x5c, scope, .. } = data.claims;
+        let certificates = x5c.iter().map(|text| STANDARD.decode(text)).collect::<Result<_, _>>();
+        Ok(Claims {
+            account,
+            certificates: certificates.map_err(|_| TokenError::Malformed)?,
+            scopes: Scopes::parse(std::iter::once(scope.as_str())).map_err(|_| TokenError::Malformed)?,
+            issued: iat,
+            expires: exp,
+        })
+    }
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signer").field("warning", &self.warning).finish_non_exhaustive()
+    }
+}
+
+/// Seconds since 1970; 0 before.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+struct UntilExpired;
+
+impl Expiry<[u8; 32], Arc<Claims>> for UntilExpired {
+    fn expire_after_create(&self, _: &[u8; 32], claims: &Arc<Claims>, _: Instant) -> Option<Duration> {
+        Some(Duration::from_secs(claims.expires.saturating_sub(now())))
+    }
+}

@@ -1,0 +1,205 @@
+//! What the tables mean that say who may do what.
+
+use std::path::Path;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use simple_registry::config::{AuditFile, ClientAuth, Config, Expression, Login, OnAuditError, PolicyDir, Tls};
+
+use super::{BCRYPT, HASH, read};
+
+fn texts(rules: &[Expression]) -> Vec<&str> {
+    rules.iter().map(|rule| rule.text.as_str()).collect()
+}
+
+#[test]
+fn a_data_dir_with_a_login_is_the_admins() {
+    let of = |private| Config::for_data_dir(Path::new("/srv"), Login::Admin { hash: HASH.into(), private });
+    let config = of(false);
+    let admin = &config.identity["admin"];
+    assert_eq!((admin.username.as_str(), admin.password.expose_secret()), ("admin", HASH));
+    assert_eq!(admin.groups, ["admin"]);
+    assert_eq!(config.token.signing_key, Path::new("/srv/token.key"));
+    assert_eq!(config.access_policy.default_allow, Some(false));
+    assert_eq!(texts(&config.access_policy.rules), ["identity.id == 'admin'"]);
+    let everywhere = &config.repository["*"].access_policy;
+    assert_eq!(everywhere.default_allow, Some(false));
+    assert_eq!(texts(&everywhere.rules), ["request.access == 'pull'", "request.action == 'list-tags'"]);
+    let private = of(true);
+    let everywhere = &private.repository["*"].access_policy;
+    assert_eq!((everywhere.default_allow, texts(&everywhere.rules)), (Some(false), vec![]));
+    assert_eq!(private.access_policy, config.access_policy);
+}
+
+/// As they are written in the field.
+#[test]
+fn policies_of_the_field_are_read() {
+    let text = r#"
+[repository."my-registry".access_policy]
+default_allow = true
+rules = ["identity.username == 'admin'", "identity.certificate.organizations.contains('admin')"]
+"#;
+    for (text, default) in [(text.to_owned(), true), (text.replace("true", "false"), false)] {
+        let config = read(&[&text]).expect("it is valid");
+        let policy = &config.repository["my-registry"].access_policy;
+        assert_eq!(policy.default_allow, Some(default));
+        let rules = ["identity.username == 'admin'", "identity.certificate.organizations.contains('admin')"];
+        assert_eq!(texts(&policy.rules), rules);
+    }
+}
+
+/// The text of each rule and its file, line and column.
+fn places(texts: &[&str]) -> Vec<(String, String, usize, usize)> {
+    let rules = read(texts).expect("it is valid").access_policy.rules;
+    rules.into_iter().map(|rule| (rule.text, rule.file, rule.line, rule.column)).collect()
+}
+
+#[test]
+fn a_rule_knows_where_its_text_begins() {
+    let lines = [
+        "[access_policy]",
+        "rules = ['a',",
+        "  \"b\", '''",
+        "  c",
+        "''', '''d''', \"\"\"\r",
+        "e\"\"\", # ä",
+        "'ä', 'f', '']",
+    ];
+    let at = |text: &str, line, column| (text.to_owned(), "config.toml".to_owned(), line, column);
+    let expected = [
+        at("a", 2, 11),
+        at("b", 3, 4),
+        at("  c\n", 4, 1),
+        at("d", 5, 9),
+        at("e", 6, 1),
+        at("ä", 7, 2),
+        at("f", 7, 7),
+        at("", 7, 12),
+    ];
+    assert_eq!(places(&[&lines.join("\n")]), expected);
+}
+
+#[test]
+fn a_rule_knows_its_file_after_merging() {
+    let base = "[access_policy]\nrules = ['of the base']\n[repository.a.access_policy]\nrules = ['kept']";
+    let over = "\n\naccess_policy = { rules = ['of the second'] }";
+    let expected = ("of the second".to_owned(), "second.toml".to_owned(), 3, 29);
+    assert_eq!(places(&[base, over]), [expected]);
+    let config = read(&[base, over]).expect("it is valid");
+    let kept = &config.repository["a"].access_policy.rules[0];
+    assert_eq!((kept.file.as_str(), kept.line, kept.column), ("config.toml", 4, 11));
+}
+
+#[test]
+fn identities_are_read() {
+    let text = format!(
+        "[identity.ana]\nusername = \"Ana é\"\npassword = '{HASH}'\ngroups = [\"staff\", \"ops\"]\n\
+         [identity.\"a.b c\"]\nusername = \"b\"\npassword = '{BCRYPT}'"
+    );
+    let config = read(&[&text]).unwrap_or_else(|error| panic!("{error}"));
+    let ana = &config.identity["ana"];
+    assert_eq!((ana.username.as_str(), ana.password.expose_secret()), ("Ana é", HASH));
+    assert_eq!(ana.groups, ["staff", "ops"]);
+    assert_eq!(config.identity["a.b c"].password.expose_secret(), BCRYPT);
+    assert!(config.identity["a.b c"].groups.is_empty());
+    let split = ["[identity.ana]\nusername = \"ana\"".to_owned(), format!("identity.ana.password = '{HASH}'")];
+    assert!(read(&[&split[0], &split[1]]).is_ok(), "a hash may be in a file of its own");
+}
+
+/// Whether an identity with this username, as TOML, and this password is accepted.
+fn accepts(username: &str, password: &str) -> bool {
+    read(&[&format!("[identity.ana]\nusername = {username}\npassword = '{password}'")]).is_ok()
+}
+
+#[test]
+fn an_identity_needs_a_name() {
+    assert!(accepts("\"ana\"", HASH));
+    assert!(accepts(&format!("{:?}", "a".repeat(255)), HASH));
+    for username in ["\"\"", "\"a:b\"", "\"a\\nb\"", "5", &format!("{:?}", "a".repeat(256))] {
+        assert!(!accepts(username, HASH), "{username} was accepted");
+    }
+    let error = read(&["[identity.ana]"]).expect_err("nothing is given").to_string();
+    assert!(
+        error.contains("`identity.ana.username` is missing") && error.contains("`identity.ana.password` is missing")
+    );
+    assert!(read(&[&format!("[identity.\"\"]\nusername = \"a\"\npassword = '{HASH}'")]).is_err(), "an empty id");
+}
+
+#[test]
+fn an_identity_needs_a_hash() {
+    let mut good: Vec<String> = ["$2a$", "$2b$", "$2y$"].map(|prefix| BCRYPT.replace("$2y$", prefix)).into();
+    good.extend(["argon2i$", "argon2d$", "argon2id$"].map(|kind| HASH.replace("argon2id$", kind)));
+    good.push(HASH.replace("v=19", "v=16"));
+    for hash in good {
+        assert!(accepts("\"ana\"", &hash), "{hash} was refused");
+    }
+    let bad = [
+        String::new(),
+        "hunter2".to_owned(),
+        "$argon2id$".to_owned(),
+        HASH[..HASH.rfind('$').expect("a part")].to_owned(),
+        HASH.replace("$v=19", ""),
+        HASH.replace("v=19", "v=20"),
+        HASH.replace("m=8,", ""),
+        HASH.replace("m=8", "m=7"),
+        HASH.replace("m=8", "m=1048577"),
+        HASH.replace("t=1", "t=4294967295"),
+        HASH.replace("p=1", "p=0"),
+        HASH.replace("argon2id", "argon2x"),
+        format!("{HASH}$more"),
+        BCRYPT[..59].to_owned(),
+        format!("{BCRYPT}a"),
+        BCRYPT.replace("$04$", "$03$"),
+        BCRYPT.replace("$04$", "$18$"),
+        BCRYPT.replace("$04$", "$xx$"),
+        BCRYPT.replace("$2y$", "$2x$"),
+        "$apr1$salt$hash".to_owned(),
+        "{SHA}fEqNCco3Yq9h5ZUglD3CZJT4lBs=".to_owned(),
+        format!("ana:{BCRYPT}"),
+    ];
+    for hash in bad {
+        assert!(!accepts("\"ana\"", &hash), "{hash} was accepted");
+    }
+}
+
+#[test]
+fn tls_tokens_proxies_and_records_are_read() {
+    let config = read(&[r#"
+        policy_dir = "/etc/policies"
+        [server]
+        trusted_proxies = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32", "::1"]
+        [server.tls]
+        server_certificate_bundle = "a"
+        server_private_key = "b"
+        client_ca_bundle = "c"
+        client_auth = "required"
+        client_crl = "d"
+        [token]
+        realm = "https://registry.example.com/token"
+        signing_key = "/etc/token.key"
+        ttl = "1h"
+        [audit]
+        file = "/var/log/decisions.jsonl"
+        max_size = "1GiB"
+        max_age = 0
+        keep = 0
+        on_error = "continue"
+    "#])
+    .unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.policy_dir, Some(PolicyDir { path: "/etc/policies".into(), must_exist: true }));
+    let proxies: Vec<String> = config.server.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32", "::1/128"]);
+    let tls = Tls {
+        server_certificate_bundle: "a".into(),
+        server_private_key: "b".into(),
+        client_ca_bundle: Some("c".into()),
+        client_auth: ClientAuth::Required,
+        client_crl: Some("d".into()),
+    };
+    assert_eq!(config.server.tls, Some(tls));
+    assert_eq!(config.token.realm.as_deref(), Some("https://registry.example.com/token"));
+    assert_eq!(config.token.ttl, Duration::from_hours(1));
+    assert_eq!(config.audit.file, AuditFile::File("/var/log/decisions.jsonl".into()));
+    assert_eq!((config.audit.max_size, config.audit.max_age), (1 << 30, Duration::ZERO));
+    assert_eq!((config.audit.keep, config.audit.on_error), (0, OnAuditError::Continue));
+}

@@ -1,0 +1,95 @@
+//! What can change while a server runs, and what takes a restart: by the code, and by the reference.
+
+use simple_registry::config::Config;
+
+use super::reference::{needed_by, rows};
+use super::{BCRYPT, HASH, read};
+
+/// Each key with another value than its default, or than `needed_by` gives it.
+const OTHERS: &[(&str, &str)] = &[
+    ("max_concurrent_requests", "7"),
+    ("max_concurrent_transfers", "7"),
+    ("max_manifest_size", "4096"),
+    ("max_blob_size", "4096"),
+    ("allow_missing_references", "true"),
+    ("cache_ttl", "7"),
+    ("verify_pulls", "7"),
+    ("policy_dir", "'other'"),
+    ("server.bind_address", "'::1'"),
+    ("server.port", "7"),
+    ("server.query_timeout", "7"),
+    ("server.query_timeout_grace_period", "7"),
+    ("server.streaming_chunk_size", "4096"),
+    ("server.trusted_proxies", "['::1']"),
+    ("server.tls.server_certificate_bundle", "'other'"),
+    ("server.tls.server_private_key", "'other'"),
+    ("server.tls.client_ca_bundle", "'other'"),
+    ("server.tls.client_auth", "'required'"),
+    ("server.tls.client_crl", "'other'"),
+    ("storage.fs.root_dir", "'other'"),
+    ("storage.fs.durable", "false"),
+    ("storage.s3.access_key_id", "'other'"),
+    ("storage.s3.secret_key", "'other'"),
+    ("storage.s3.endpoint", "'http://other'"),
+    ("storage.s3.bucket", "'other'"),
+    ("storage.s3.region", "'other'"),
+    ("storage.s3.key_prefix", "'other'"),
+    ("storage.s3.multipart_min_part_size", "'7MiB'"),
+    ("access_policy.default_allow", "true"),
+    ("access_policy.rules", "['true']"),
+    ("repository.\"<namespace>\".access_policy.default_allow", "true"),
+    ("repository.\"<namespace>\".access_policy.rules", "['true']"),
+    ("identity.<id>.username", "'other'"),
+    ("identity.<id>.password", "'<bcrypt>'"),
+    ("identity.<id>.groups", "['staff']"),
+    ("token.realm", "'http://other'"),
+    ("token.signing_key", "'other'"),
+    ("token.ttl", "77"),
+    ("audit.file", "'stdout'"),
+    ("audit.max_size", "'7MiB'"),
+    ("audit.max_age", "7"),
+    ("audit.keep", "7"),
+    ("audit.on_error", "'continue'"),
+    ("observability.tracing.endpoint", "'http://other'"),
+    ("observability.tracing.sampling_rate", "0.5"),
+    ("observability.logs.output", "'stdout'"),
+    ("observability.logs.format", "'json'"),
+    ("observability.logs.level", "'debug'"),
+    ("observability.logs.requests", "false"),
+    ("observability.metrics.listen", "'off'"),
+    ("observability.health.listen", "'off'"),
+    ("scrub.upload_expiry", "7"),
+];
+
+fn valid(texts: &[&str]) -> Config {
+    read(texts).unwrap_or_else(|error| panic!("{texts:?}: {error}"))
+}
+
+#[test]
+fn each_key_is_live_or_takes_a_restart_as_the_reference_says() {
+    let mut rows = rows();
+    for (key, other) in OTHERS {
+        let path = key.replace("<namespace>", "*").replace("<id>", "ana");
+        let before = needed_by(&path);
+        let change = format!("{path} = {other}").replace("<bcrypt>", BCRYPT);
+        let (old, new) = (valid(&[&before]), valid(&[&before, &change]));
+        assert_ne!(old, new, "{key} is not changed by this test");
+        let row = rows.remove(*key).unwrap_or_else(|| panic!("{key} is not in the reference"));
+        let expected: &[&str] = if row.is_live { &[] } else { &[key] };
+        assert_eq!(old.changes_needing_restart(&new), expected, "{key}");
+        assert_eq!(new.changes_needing_restart(&old), expected, "{key}, back");
+        assert!(new.changes_needing_restart(&new.clone()).is_empty(), "{key}");
+    }
+    assert!(rows.is_empty(), "keys without another value here: {:?}", rows.keys());
+}
+
+#[test]
+fn tables_that_come_or_go_are_named_once() {
+    let tls = needed_by("server.tls.");
+    assert_eq!(valid(&[]).changes_needing_restart(&valid(&[&tls])), ["server.tls"]);
+    assert_eq!(valid(&[&tls]).changes_needing_restart(&valid(&[])), ["server.tls"]);
+    let s3 = needed_by("storage.s3.");
+    assert_eq!(valid(&[]).changes_needing_restart(&valid(&[&s3])), ["storage"]);
+    let identity = format!("[identity.ana]\nusername = \"ana\"\npassword = '{HASH}'\n[repository.team]");
+    assert!(valid(&[]).changes_needing_restart(&valid(&[&identity])).is_empty());
+}

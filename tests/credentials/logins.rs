@@ -1,0 +1,228 @@
+//! Passwords, verified: right, wrong, once, in turn, and under a flood.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use simple_registry::config::Identity;
+use simple_registry::credentials::{Accounts, LoginError, Logins, hash_password};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{accounts, identity, quick_hash};
+
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+/// These tests measure, so each has the machine for itself.
+async fn alone() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+    ONE_AT_A_TIME.lock().await
+}
+
+/// Verifies as a client at 127.0.0.1; the username, or why not.
+async fn try_login(
+    logins: &Logins,
+    accounts: &Arc<Accounts>,
+    username: &str,
+    password: &str,
+) -> Result<String, LoginError> {
+    logins.verify(accounts, HERE, username, password).await.map(|user| user.username.clone())
+}
+
+#[tokio::test]
+async fn the_right_password_is_the_users() {
+    let _alone = alone().await;
+    let logins = Logins::new();
+    let accounts = accounts(&[("ana", &quick_hash("correct horse")), ("bob", &quick_hash("staple"))]);
+    assert_eq!(try_login(&logins, &accounts, "ana", "correct horse").await, Ok("ana".to_owned()));
+    assert_eq!(try_login(&logins, &accounts, "bob", "staple").await, Ok("bob".to_owned()));
+    let wrong =
+        [("ana", "staple"), ("ana", ""), ("ana", "correct horse "), ("Ana", "correct horse"), ("", ""), ("eve", "x")];
+    for (username, password) in wrong {
+        assert_eq!(try_login(&logins, &accounts, username, password).await, Err(LoginError::Wrong), "{username}");
+    }
+    // what is remembered of one is not of another
+    assert_eq!(try_login(&logins, &accounts, "bob", "correct horse").await, Err(LoginError::Wrong));
+    assert_eq!(try_login(&logins, &super::accounts(&[]), "ana", "correct horse").await, Err(LoginError::Wrong));
+}
+
+/// Hashes by other implementations: the argon2 of its authors, and crypt_blowfish.
+#[tokio::test]
+async fn hashes_made_elsewhere_are_verified() {
+    let _alone = alone().await;
+    let accounts = accounts(&[
+        ("argon2", "$argon2i$v=19$m=65536,t=2,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b7dWRWJTmaaJObG"),
+        ("2a", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"),
+        ("2y", "$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"),
+        ("own", &hash_password("password").unwrap()),
+    ]);
+    let logins = Logins::new();
+    for (username, password) in [("argon2", "password"), ("2a", "U*U"), ("2y", "U*U"), ("own", "password")] {
+        assert_eq!(try_login(&logins, &accounts, username, password).await, Ok(username.to_owned()));
+        assert_eq!(try_login(&logins, &accounts, username, "other").await, Err(LoginError::Wrong), "{username}");
+    }
+}
+
+#[tokio::test]
+async fn bcrypt_sees_no_more_than_72_bytes_so_longer_is_wrong() {
+    let _alone = alone().await;
+    let longest = "a".repeat(72);
+    let accounts = accounts(&[("ana", &bcrypt::hash(&longest, 4).unwrap())]);
+    let logins = Logins::new();
+    assert!(try_login(&logins, &accounts, "ana", &longest).await.is_ok());
+    assert_eq!(try_login(&logins, &accounts, "ana", &format!("{longest}b")).await, Err(LoginError::Wrong));
+}
+
+#[tokio::test]
+async fn a_password_of_megabytes_costs_nothing() {
+    let _alone = alone().await;
+    let accounts = accounts(&[("ana", &quick_hash("a"))]);
+    let logins = Logins::new();
+    let huge = "a".repeat(1 << 20);
+    assert_eq!(try_login(&logins, &accounts, "ana", &huge).await, Err(LoginError::Wrong));
+    assert_eq!(try_login(&logins, &accounts, &huge, "a").await, Err(LoginError::Wrong));
+    assert_eq!(logins.verifications(), 0);
+}
+
+#[tokio::test]
+async fn a_credential_is_verified_once() {
+    let _alone = alone().await;
+    let accounts = accounts(&[("ana", &hash_password("a").unwrap())]);
+    let logins = Logins::new();
+    let at_once = join_all((0..100).map(|_| try_login(&logins, &accounts, "ana", "a"))).await;
+    assert!(at_once.iter().all(Result::is_ok), "{at_once:?}");
+    for _ in 0..1000 {
+        try_login(&logins, &accounts, "ana", "a").await.unwrap();
+    }
+    assert_eq!(logins.verifications(), 1);
+    let at_once = join_all((0..100).map(|_| try_login(&logins, &accounts, "ana", "b"))).await;
+    assert!(at_once.iter().all(|one| *one == Err(LoginError::Wrong)), "{at_once:?}");
+    assert_eq!(logins.verifications(), 2, "the retries of a client with an old password are one");
+}
+
+#[tokio::test]
+async fn a_change_of_the_identity_is_seen_at_once() {
+    let _alone = alone().await;
+    let logins = Logins::new();
+    let (old, new) = (quick_hash("old"), quick_hash("new"));
+    let with = |identity: Identity| Arc::new(Accounts::new(&[("ana".to_owned(), identity)].into()).unwrap());
+    let before = with(identity("ana", &old, &[]));
+    assert!(logins.verify(&before, HERE, "ana", "old").await.unwrap().groups.is_empty());
+    let in_a_group = with(identity("ana", &old, &["staff"]));
+    assert_eq!(logins.verify(&in_a_group, HERE, "ana", "old").await.unwrap().groups, ["staff"]);
+    assert_eq!(logins.verifications(), 1, "groups are no part of a password");
+    let after = with(identity("ana", &new, &[]));
+    assert_eq!(try_login(&logins, &after, "ana", "old").await, Err(LoginError::Wrong));
+    assert!(try_login(&logins, &after, "ana", "new").await.is_ok());
+    let renamed = with(identity("anna", &new, &[]));
+    assert_eq!(try_login(&logins, &renamed, "ana", "new").await, Err(LoginError::Wrong));
+    assert!(try_login(&logins, &renamed, "anna", "new").await.is_ok());
+    assert_eq!(try_login(&logins, &super::accounts(&[]), "ana", "old").await, Err(LoginError::Wrong));
+}
+
+/// A user that is not there takes as long as one that is: as one of the cost that most have.
+#[tokio::test]
+async fn an_unknown_user_costs_what_a_wrong_password_does() {
+    let _alone = alone().await;
+    for slow in [bcrypt::hash("a", 9).unwrap(), hash_password("a").unwrap()] {
+        let accounts = accounts(&[("ana", &slow), ("bob", &slow), ("odd", &quick_hash("a"))]);
+        let logins = Logins::new();
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
+        for n in 0..15 {
+            for (username, times) in [("ana", &mut known), ("eve", &mut unknown)] {
+                let began = Instant::now();
+                assert_eq!(try_login(&logins, &accounts, username, &n.to_string()).await, Err(LoginError::Wrong));
+                times.push(began.elapsed());
+            }
+        }
+        assert_eq!(logins.verifications(), 30);
+        known.sort();
+        unknown.sort();
+        let ratio = known[7].as_secs_f64() / unknown[7].as_secs_f64();
+        assert!((0.5..2.0).contains(&ratio), "known {known:?} unknown {unknown:?}");
+    }
+}
+
+/// Threads of this process that verify passwords, by how nice they are.
+fn workers() -> Vec<i64> {
+    let mut found = Vec::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        // a thread may end while it is looked at
+        let Ok(stat) = std::fs::read_to_string(task.unwrap().path().join("stat")) else { continue };
+        let (name, rest) = stat.split_once('(').unwrap().1.rsplit_once(") ").unwrap();
+        if name == "passwords" {
+            found.push(rest.split(' ').nth(16).unwrap().parse().unwrap());
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_wrong_passwords_keeps_nobody_out() {
+    let _alone = alone().await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !workers().is_empty() {
+        assert!(Instant::now() < deadline, "threads of another test are still there");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let slow = hash_password("right").unwrap();
+    let accounts = accounts(&[("ana", &slow), ("bob", &slow)]);
+    let logins = Arc::new(Logins::new());
+    try_login(&logins, &accounts, "ana", "right").await.unwrap();
+    let flood: Vec<_> = (0..300)
+        .map(|n| {
+            let (logins, accounts) = (Arc::clone(&logins), Arc::clone(&accounts));
+            // the users that are there, and some that are not
+            let username = ["ana", "bob", "eve", &n.to_string()][n % 4].to_owned();
+            tokio::spawn(async move { logins.verify(&accounts, THERE, &username, &n.to_string()).await.err() })
+        })
+        .collect();
+    let mut refused = 0;
+    while refused < 100 {
+        assert!(Instant::now() < deadline, "nobody is told that too many wait");
+        refused = flood.iter().filter(|one| one.is_finished()).count();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    let before = logins.verifications();
+    let began = Instant::now();
+    for _ in 0..1000 {
+        try_login(&logins, &accounts, "ana", "right").await.unwrap();
+    }
+    let remembered = began.elapsed() / 1000;
+    assert!(remembered < Duration::from_millis(1), "who is remembered waits {remembered:?}");
+    try_login(&logins, &accounts, "bob", "right").await.unwrap();
+    let turns = logins.verifications() - before;
+    assert!(turns < 128, "somebody elsewhere had to wait for {turns} others");
+
+    let threads = workers();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert!(!threads.is_empty() && threads.len() <= (cores / 2).max(1), "{threads:?} on {cores} cores");
+    assert!(threads.iter().all(|nice| *nice >= 10), "{threads:?}");
+
+    let mut answers = join_all(flood).await.into_iter().map(Result::unwrap);
+    assert!(answers.all(|answer| matches!(answer, Some(LoginError::Wrong | LoginError::Busy))));
+}
+
+#[tokio::test]
+async fn who_goes_away_is_not_verified() {
+    let _alone = alone().await;
+    let accounts = accounts(&[("ana", &hash_password("right").unwrap())]);
+    let logins = Arc::new(Logins::new());
+    let gone: Vec<_> = (0..100)
+        .map(|n| {
+            let (logins, accounts) = (Arc::clone(&logins), Arc::clone(&accounts));
+            tokio::spawn(async move { logins.verify(&accounts, HERE, "ana", &n.to_string()).await.err() })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    for one in &gone {
+        one.abort();
+    }
+    for one in gone {
+        let _ = one.await; // aborted, or answered before that
+    }
+    try_login(&logins, &accounts, "ana", "right").await.unwrap();
+    assert!(logins.verifications() < 20, "{} of those who went were verified", logins.verifications());
+}
