@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     action::Action,
-    audit::{Audit, Line, NotRecording},
+    audit::{Audit, Event, Line, NotRecording},
     credentials,
     identity::{self, Identity},
     oci::{ErrorCode, Name},
@@ -30,7 +30,7 @@ pub(super) struct Decisions {
 }
 
 struct Decided {
-    event: &'static str,
+    event: Event,
     identity: identity::Facts,
     request: policy::Request,
     decision: &'static str,
@@ -53,7 +53,7 @@ impl Decisions {
     /// What policy said.
     fn policy(&self, identity: &Identity, action: &Action, listener: &'static str, decision: &Decision) {
         self.add(|| Decided {
-            event: "decision",
+            event: Event::Decision,
             identity: identity.facts(),
             request: policy::Request::of(action, listener),
             decision: word(decision.effect),
@@ -65,7 +65,7 @@ impl Decisions {
     /// What was refused before policy was asked.
     fn refused(&self, identity: &Identity, action: &Action, listener: &'static str, why: &str) {
         self.add(|| Decided {
-            event: "decision",
+            event: Event::Decision,
             identity: identity.facts(),
             request: policy::Request::of(action, listener),
             decision: "deny",
@@ -77,7 +77,7 @@ impl Decisions {
     /// A login: one that succeeded, at `/token`, or that failed, anywhere.
     pub(super) fn login(&self, identity: &Identity, action: &'static str, failed: Option<String>) {
         self.add(|| Decided {
-            event: "login",
+            event: Event::Login,
             identity: identity.facts(),
             request: policy::Request { action: action.to_owned(), ..policy::Request::default() },
             decision: if failed.is_some() { "deny" } else { "allow" },
