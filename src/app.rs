@@ -12,7 +12,7 @@ use crate::{
     config::{self, Config},
     http::{self, Listeners, Purpose, Service},
     registry::{self, Registry},
-    reload,
+    reload::{self, Hangup},
     snapshot::{Live, Snapshot, SnapshotError, Sources},
     storage::{Location, OpenError, Store, disk},
     telemetry::{self, LogOptions, Metrics, TraceOptions},
@@ -70,6 +70,7 @@ async fn run(live: Arc<Live>, snapshot: &Snapshot) -> Result<(), AppError> {
     let config = snapshot.config();
     // before anything is announced: a signal in between must not be lost
     let mut stop = Stop::new()?;
+    let hangup = Hangup::new()?;
     let metrics = Metrics::new();
     let location = location(config);
     let store = Store::open(&location, metrics.clone()).await?;
@@ -80,7 +81,7 @@ async fn run(live: Arc<Live>, snapshot: &Snapshot) -> Result<(), AppError> {
     announce(snapshot, &location, &listeners)?;
     let service = Arc::new(Service::new(registry, Arc::clone(&live), audit, http_options(config), metrics.clone()));
     let (stopping, stopped) = watch::channel(false);
-    let reloading = tokio::spawn(reload::run(live, metrics, stopped.clone()));
+    let reloading = tokio::spawn(reload::run(live, hangup, metrics, stopped.clone()));
     let serving = tokio::spawn(http::serve(service, listeners, stopped));
     let signal = stop.wait().await;
     tracing::info!(signal, "stopping: no new connections; running requests get their grace period");

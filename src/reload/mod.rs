@@ -8,7 +8,10 @@ mod watch;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, watch as channel};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, watch as channel},
+};
 
 use self::watch::Watch;
 use crate::{
@@ -21,24 +24,31 @@ const QUIET: Duration = Duration::from_millis(100);
 /// How long an edit that does not end is waited for.
 const LONGEST: Duration = Duration::from_secs(2);
 
+/// SIGHUP. Received from when this is made: before that it would end the process.
+#[derive(Debug)]
+pub struct Hangup(Signal);
+
+impl Hangup {
+    /// Begins to receive it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+}
+
 /// Watches until `stop` turns true.
-pub async fn run(live: Arc<Live>, metrics: Metrics, mut stop: channel::Receiver<bool>) {
+pub async fn run(live: Arc<Live>, mut hangup: Hangup, metrics: Metrics, mut stop: channel::Receiver<bool>) {
     let (touched, mut events) = mpsc::channel(1);
     let mut watch = Watch::new(touched);
     watch.set(live.watched());
-    let mut hangup = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
-        Ok(hangup) => hangup,
-        Err(error) => {
-            tracing::error!(%error, "SIGHUP cannot be received; edits are still watched");
-            return;
-        }
-    };
     // what was edited between the first reading and the first watching
     once(&live, &metrics, false).await;
     loop {
         let asked = tokio::select! {
             () = stopped(&mut stop) => return,
-            _ = hangup.recv() => true,
+            _ = hangup.0.recv() => true,
             touch = events.recv() => {
                 if touch.is_none() {
                     return;

@@ -330,7 +330,7 @@ fn edits_under_load_fail_no_request_but_by_the_policy_in_force() {
                     } else {
                         assert!(matches!(status, 403 | 404), "{status}");
                     }
-                    if turn % 20 == 0 {
+                    if turn % 100 == 0 {
                         let digest = repo.push_image("latest", &Image::new(&[1000]));
                         assert_eq!(repo.pull_image("latest"), digest);
                     }

@@ -217,11 +217,6 @@ impl Client {
         Self { authorization: Some(format!("Bearer {token}")), ..self }
     }
 
-    /// The same, anonymous but for its certificate.
-    pub(crate) fn without_authorization(self) -> Self {
-        Self { authorization: None, ..self }
-    }
-
     /// Sends `request` on a connection of its own and reads the whole answer. A failure to get one is a test's failure.
     #[track_caller]
     pub(crate) fn send(&self, request: Request) -> Response {

@@ -126,11 +126,6 @@ impl Server {
         self.directory.path().join("config.toml")
     }
 
-    /// Where a test may put files of this server; not where it stores.
-    pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-
     /// Waits until the server logs a line that has all of `words`, behind its first `after` lines; how many there are then.
     #[track_caller]
     pub(crate) fn wait_for_line(&self, after: usize, words: &[&str]) -> usize {
