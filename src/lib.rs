@@ -13,3 +13,4 @@ pub mod policy;
 pub mod registry;
 pub mod storage;
 pub mod telemetry;
+pub mod tls;

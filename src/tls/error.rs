@@ -1,0 +1,80 @@
+//! What is wrong with the files of `[server.tls]`, as a person is told.
+
+use std::fmt;
+use std::path::Path;
+
+/// Everything that is wrong with the files that `[server.tls]` names.
+///
+/// `Display` says for each problem the configuration's key, the file, the rule that is broken and the next step. Nothing
+/// of a private key is in it, so it may be logged.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TlsError {
+    problems: Vec<Problem>,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    /// The key of the configuration, the file and the rule.
+    says: String,
+    /// The next step.
+    help: String,
+}
+
+impl Problem {
+    /// `says` goes on where the name of the file ends: `holds no certificate`.
+    pub(super) fn of_file(key: &str, file: &Path, says: impl fmt::Display, help: impl Into<String>) -> Self {
+        Self { says: format!("server.tls.{key}: {} {says}", file.display()), help: help.into() }
+    }
+
+    /// A problem of the keys, whatever is in the files.
+    pub(super) fn of_key(key: &str, says: impl fmt::Display, help: impl Into<String>) -> Self {
+        Self { says: format!("server.tls.{key}: {says}"), help: help.into() }
+    }
+}
+
+impl TlsError {
+    pub(super) fn new(problems: Vec<Problem>) -> Self {
+        Self { problems }
+    }
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Problem { says, help }) in self.problems.iter().enumerate() {
+            if index > 0 {
+                write!(f, "\n\n")?;
+            }
+            write!(f, "error: {says}\nhelp: {help}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+/// Why a client's certificate is not accepted. `Display` is for logs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// The certificate, or one that it hangs on, is no longer valid.
+    #[error("the client certificate, or one between it and its authority, has expired")]
+    Expired,
+    /// It is not valid yet.
+    #[error("the client certificate, or one between it and its authority, is not valid yet")]
+    NotYetValid,
+    /// A revocation list names it.
+    #[error("the client certificate, or one between it and its authority, is revoked")]
+    Revoked,
+    /// No authority of `client_ca_bundle` vouches for it, or no client certificate is accepted at all.
+    #[error("no authority of server.tls.client_ca_bundle has signed the client certificate")]
+    UnknownIssuer,
+    /// Anything else, in words.
+    #[error("the client certificate is not acceptable: {0}")]
+    Invalid(String),
+}

@@ -1,0 +1,123 @@
+//! What a certificate says (RFC 5280), bounded.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls_pki_types::CertificateDer;
+use sha2::{Digest as _, Sha256};
+use x509_parser::{
+    asn1_rs::{Any, FromDer as _, Oid, Tag},
+    certificate::X509Certificate,
+    extensions::GeneralName,
+    oid_registry::{OID_X509_COMMON_NAME, OID_X509_ORGANIZATION_NAME, OID_X509_ORGANIZATIONAL_UNIT},
+    time::ASN1Time,
+};
+
+use crate::identity::Certificate;
+
+/// The most names of one kind that a client's certificate may have.
+const MOST_NAMES: usize = 64;
+/// The most bytes that each of them may have.
+const LONGEST_NAME: usize = 1024;
+
+/// Reads a certificate that stands alone: nothing may follow it.
+pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
+    match X509Certificate::from_der(der) {
+        Ok(([], certificate)) => Ok(certificate),
+        Ok(_) => Err("bytes follow its end".to_owned()),
+        Err(_) => Err("it is not an X.509 certificate".to_owned()),
+    }
+}
+
+/// What policies see of a client's certificate. The error says, in words, what is too large or cannot be read: a name
+/// that cannot be read is not left out, since a rule that denies it would not see it.
+pub(super) fn of(der: &CertificateDer<'_>) -> Result<Certificate, String> {
+    let parsed = parse(der)?;
+    let mut facts = Certificate {
+        common_names: subject(&parsed, &OID_X509_COMMON_NAME, "common name")?,
+        organizations: subject(&parsed, &OID_X509_ORGANIZATION_NAME, "organization")?,
+        organizational_units: subject(&parsed, &OID_X509_ORGANIZATIONAL_UNIT, "organizational unit")?,
+        serial: hex(significant(parsed.raw_serial())),
+        fingerprint: hex(&Sha256::digest(der)),
+        not_before: rfc3339(parsed.validity().not_before),
+        not_after: rfc3339(parsed.validity().not_after),
+        ..Certificate::default()
+    };
+    let names = parsed.subject_alternative_name().map_err(|_| "its subjectAltName cannot be read".to_owned())?;
+    for name in names.iter().flat_map(|names| &names.value.general_names) {
+        match name {
+            GeneralName::DNSName(name) => add(&mut facts.dns_names, (*name).to_owned(), "DNS name")?,
+            GeneralName::URI(name) => add(&mut facts.uris, (*name).to_owned(), "URI")?,
+            GeneralName::Invalid(..) => return Err("a name of its subjectAltName cannot be read".to_owned()),
+            _ => {}
+        }
+    }
+    Ok(facts)
+}
+
+/// The values of one attribute of the subject, of all its relative distinguished names.
+fn subject(certificate: &X509Certificate<'_>, oid: &Oid<'_>, kind: &str) -> Result<Vec<String>, String> {
+    let mut names = Vec::new();
+    for attribute in certificate.subject().iter_attributes().filter(|attribute| attribute.attr_type() == oid) {
+        let name = text(attribute.attr_value()).ok_or_else(|| format!("a {kind} of it cannot be read"))?;
+        add(&mut names, name, kind)?;
+    }
+    Ok(names)
+}
+
+fn add(names: &mut Vec<String>, name: String, kind: &str) -> Result<(), String> {
+    if name.len() > LONGEST_NAME {
+        return Err(format!("a {kind} of it has more than {LONGEST_NAME} bytes"));
+    }
+    if names.len() == MOST_NAMES {
+        return Err(format!("it has more than {MOST_NAMES} values of {kind}"));
+    }
+    names.push(name);
+    Ok(())
+}
+
+/// A `DirectoryString` (RFC 5280, section 4.1.2.4), or an `IA5String` or `NumericString` in its place.
+fn text(value: &Any<'_>) -> Option<String> {
+    let bytes = value.data;
+    match value.tag() {
+        Tag::Utf8String | Tag::PrintableString | Tag::Ia5String | Tag::NumericString => {
+            str::from_utf8(bytes).ok().map(str::to_owned)
+        }
+        // T.61 has several readings; they agree on ASCII.
+        Tag::TeletexString => bytes.is_ascii().then(|| String::from_utf8_lossy(bytes).into_owned()),
+        Tag::BmpString => {
+            let (units, rest) = bytes.as_chunks::<2>();
+            rest.is_empty().then(|| {
+                char::decode_utf16(units.iter().map(|unit| u16::from_be_bytes(*unit))).collect::<Result<_, _>>().ok()
+            })?
+        }
+        Tag::UniversalString => {
+            let (units, rest) = bytes.as_chunks::<4>();
+            rest.is_empty().then(|| units.iter().map(|unit| char::from_u32(u32::from_be_bytes(*unit))).collect())?
+        }
+        _ => None,
+    }
+}
+
+/// An INTEGER without the zero bytes that say no more than that it is not negative.
+pub(super) fn significant(integer: &[u8]) -> &[u8] {
+    let zeros = integer.iter().take_while(|byte| **byte == 0).count();
+    &integer[zeros.min(integer.len().saturating_sub(1))..]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
+}
+
+/// In UTC, to the second. Written by hand since RFC 5280 has a year, 9999, whose last hours libraries may not have.
+pub(super) fn rfc3339(time: ASN1Time) -> String {
+    let t = time.to_datetime();
+    let (year, month, day) = (t.year(), u8::from(t.month()), t.day());
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", t.hour(), t.minute(), t.second())
+}
+
+/// The moment; one before 1970 is 1970.
+pub(super) fn moment(time: ASN1Time) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
+}
