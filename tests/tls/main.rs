@@ -4,3 +4,4 @@ mod authority;
 mod files;
 mod handshake;
 mod judge;
+mod script;
