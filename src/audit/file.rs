@@ -1,0 +1,282 @@
+//! The file of the record: appended to, put aside in time, opened anew when it was moved away.
+
+use std::{
+    fs::{self, File, Metadata, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::config;
+
+/// How often the path is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a rotation that failed waits for the next try, and its warning for the next one.
+const ROTATE_AGAIN: Duration = Duration::from_secs(60);
+
+/// An open file and what has to be known of it.
+pub(super) struct Log {
+    path: PathBuf,
+    limits: Limits,
+    open: Open,
+    /// When the path was looked at last.
+    looked: Instant,
+    /// When a rotation failed last.
+    rotation_failed: Option<Instant>,
+    /// The time in the name of the file that was put aside last; the next one's is later.
+    put_aside: Timestamp,
+}
+
+struct Limits {
+    max_size: u64,
+    max_age: Duration,
+    keep: u32,
+}
+
+struct Open {
+    file: File,
+    /// Device and inode.
+    id: (u64, u64),
+    /// Not a device or a pipe, which cannot be rotated or cut off.
+    regular: bool,
+    len: u64,
+    /// The time of the first line; none in an empty file.
+    since: Option<Timestamp>,
+    /// Whether the file ends in the middle of a line, so that the next one has to begin with a line break.
+    torn: bool,
+}
+
+impl Log {
+    /// Opens the file for appending, and creates it, for its owner alone, where there is none.
+    pub(super) fn open(path: &Path, options: &config::Audit) -> io::Result<Self> {
+        let limits = Limits { max_size: options.max_size, max_age: options.max_age, keep: options.keep };
+        let open = Open::at(path)?;
+        let now = Instant::now();
+        let put_aside = Timestamp::UNIX_EPOCH;
+        Ok(Self { path: path.to_owned(), limits, open, looked: now, rotation_failed: None, put_aside })
+    }
+
+    /// Appends a line: when this returns, either all of it is in the file or nothing.
+    pub(super) fn append(&mut self, line: &[u8], now: Timestamp) -> io::Result<()> {
+        if self.looked.elapsed() >= LOOK {
+            self.look()?;
+        }
+        if self.is_due(line.len(), now) {
+            self.rotate(now);
+        }
+        self.open.append(line)?;
+        self.open.since.get_or_insert(now);
+        Ok(())
+    }
+
+    /// Sees whether the path still means the open file.
+    fn look(&mut self) -> io::Result<()> {
+        self.looked = Instant::now();
+        match fs::metadata(&self.path) {
+            Ok(found) if id(&found) == self.open.id => {
+                // Whoever copies a log and truncates it does so without a word.
+                if found.len() != self.open.len {
+                    self.open = Open::at(&self.path)?;
+                }
+                Ok(())
+            }
+            _ => self.reopen(),
+        }
+    }
+
+    /// Opens the path anew. Where that fails, a file that still has a name somewhere goes on; one that was deleted cannot.
+    fn reopen(&mut self) -> io::Result<()> {
+        match Open::at(&self.path) {
+            Ok(open) => self.open = open,
+            Err(error) if self.open.file.metadata().is_ok_and(|metadata| metadata.nlink() > 0) => {
+                self.warn_of_rotation("opened anew", &error);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn is_due(&self, more: usize, now: Timestamp) -> bool {
+        let Limits { max_size, max_age, .. } = self.limits;
+        let Some(since) = self.open.since.filter(|_| self.open.regular) else { return false };
+        let too_large = self.open.len.saturating_add(more as u64) > max_size;
+        let max_age = SignedDuration::try_from(max_age).unwrap_or(SignedDuration::MAX);
+        let too_old = !max_age.is_zero() && now.duration_since(since) >= max_age;
+        let just_failed = self.rotation_failed.is_some_and(|failed| failed.elapsed() < ROTATE_AGAIN);
+        (too_large || too_old) && !just_failed
+    }
+
+    /// Puts the file aside and begins another one. What fails is told and tried again later: the record goes on in the
+    /// file that is open.
+    fn rotate(&mut self, now: Timestamp) {
+        let outcome = self.put_aside(now).and_then(|()| Open::at(&self.path));
+        match outcome {
+            Ok(open) => {
+                self.open = open;
+                self.rotation_failed = None;
+                if let Err(error) = self.prune() {
+                    tracing::warn!(file = %self.path.display(), %error, "old files of the audit record could not be deleted");
+                }
+            }
+            Err(error) => self.warn_of_rotation("put aside", &error),
+        }
+    }
+
+    fn warn_of_rotation(&mut self, what: &str, error: &io::Error) {
+        if self.rotation_failed.is_none_or(|failed| failed.elapsed() >= ROTATE_AGAIN) {
+            self.rotation_failed = Some(Instant::now());
+            tracing::warn!(
+                file = %self.path.display(), %error,
+                "the audit file could not be {what}; lines go on to the one that is open, and it is tried again"
+            );
+        }
+    }
+
+    /// Gives the file a name of its own that nothing has.
+    fn put_aside(&mut self, now: Timestamp) -> io::Result<()> {
+        let millisecond = SignedDuration::from_millis(1);
+        let mut time = now.max(self.put_aside.saturating_add(millisecond).unwrap_or(now));
+        loop {
+            let mut name = self.path.clone().into_os_string();
+            name.push(time.strftime(".%Y%m%dT%H%M%S%.3fZ").to_string());
+            match rename_to_new(&self.path, Path::new(&name)) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    time = time.saturating_add(millisecond).map_err(io::Error::other)?;
+                }
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    self.put_aside = time;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Deletes the oldest of the files that were put aside, but for `keep` of them; nothing that has another name.
+    fn prune(&self) -> io::Result<()> {
+        if self.limits.keep == 0 {
+            return Ok(());
+        }
+        let (Some(name), Some(dir)) = (self.path.file_name(), self.path.parent()) else { return Ok(()) };
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        let mut aside = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?.file_name();
+            let time = entry.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
+            if time.and_then(|time| time.strip_prefix(b".")).is_some_and(is_time) {
+                aside.push(entry);
+            }
+        }
+        aside.sort();
+        let surplus = aside.len().saturating_sub(self.limits.keep as usize);
+        aside[..surplus].iter().try_for_each(|name| fs::remove_file(dir.join(name)))
+    }
+}
+
+impl Open {
+    fn at(path: &Path) -> io::Result<Self> {
+        // Reading is for the file's first line and its last byte.
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        let metadata = file.metadata()?;
+        let regular = metadata.is_file();
+        let mut open = Self { file, id: id(&metadata), regular, len: metadata.len(), since: None, torn: false };
+        if regular && open.len > 0 {
+            open.since = Some(first_time(&open.file).or_else(|| begun(&metadata)).unwrap_or_else(Timestamp::now));
+            let mut last = [0];
+            open.file.seek(SeekFrom::End(-1))?;
+            open.file.read_exact(&mut last)?;
+            open.torn = last != *b"\n";
+        }
+        Ok(open)
+    }
+
+    /// One write, unless the system takes less at a time; what was taken of a line that fails is cut off again.
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        let whole;
+        let bytes = if self.torn {
+            whole = [b"\n", line].concat();
+            &whole
+        } else {
+            line
+        };
+        match write_all(&self.file, bytes) {
+            Ok(()) => {
+                self.torn = false;
+                self.len += bytes.len() as u64;
+                Ok(())
+            }
+            Err((written, error)) => {
+                let cut = written == 0 || self.cut_off(written as u64).is_ok();
+                // Something that cannot be cut off, such as a pipe, keeps the half line, and the next one begins afresh.
+                self.torn |= !cut;
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the last bytes off the file. By what its length is now, which somebody else may have changed.
+    fn cut_off(&self, bytes: u64) -> io::Result<()> {
+        let len = self.file.metadata()?.len();
+        match len.checked_sub(bytes) {
+            Some(len) if self.regular => self.file.set_len(len),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
+
+/// Writes everything, or says how much was written before an error.
+pub(super) fn write_all(mut file: &File, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match file.write(&bytes[written..]) {
+            Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
+            Ok(more) => written += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err((written, error)),
+        }
+    }
+    Ok(())
+}
+
+fn id(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// The time that the first line says.
+fn first_time(mut file: &File) -> Option<Timestamp> {
+    const BEFORE: &[u8] = br#"{"time":""#;
+    let mut beginning = [0; BEFORE.len() + "0000-00-00T00:00:00.000Z".len()];
+    file.seek(SeekFrom::Start(0)).ok()?;
+    file.read_exact(&mut beginning).ok()?;
+    str::from_utf8(beginning.strip_prefix(BEFORE)?).ok()?.parse().ok()
+}
+
+/// When a file that is none of ours was made, or else changed.
+fn begun(metadata: &Metadata) -> Option<Timestamp> {
+    metadata.created().or_else(|_| metadata.modified()).ok()?.try_into().ok()
+}
+
+/// Renames without ever replacing anything.
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system that cannot promise it. No other process puts this file aside, so to look first does as well.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
+            if to.symlink_metadata().is_ok() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            fs::rename(from, to)
+        }
+        outcome => outcome.map_err(io::Error::from),
+    }
+}
+
+/// Whether this is the end of a name that [`Log::put_aside`] gives: `20260131T093000.123Z`.
+fn is_time(name: &[u8]) -> bool {
+    const LIKE: &[u8] = b"00000000T000000.000Z";
+    let fits = |(byte, like): (&u8, &u8)| if *like == b'0' { byte.is_ascii_digit() } else { byte == like };
+    name.len() == LIKE.len() && name.iter().zip(LIKE).all(fits)
+}

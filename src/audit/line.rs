@@ -1,0 +1,94 @@
+//! A line of the record: one JSON object.
+
+use std::io::{self, Write};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
+
+use crate::identity::Facts;
+
+/// One decision. Its fields are written in this order, after `time`; one that is `None` is `null`.
+///
+/// `R` is a request as policies see it, such as policy tests and `policy replay` read it.
+#[derive(Debug, Serialize)]
+pub struct Line<'a, R> {
+    /// What was decided.
+    pub event: Event,
+    /// The id that the answer and the log carry.
+    pub request_id: &'a str,
+    /// Every fact that is known of who asked.
+    pub identity: &'a Facts,
+    /// What was asked for.
+    pub request: &'a R,
+    /// `allow`, `deny`, `would_deny` or `not_covered`.
+    pub decision: &'a str,
+    /// The policy that decided: a file's name, or a table of the configuration.
+    pub policy: Option<&'a str>,
+    /// The rule in it; `None` where its default decided.
+    pub rule: Option<&'a str>,
+    /// The SHA-256 of that policy's text in lower-case hex.
+    pub policy_sha256: Option<&'a str>,
+    /// What the client was told, or why a login failed.
+    pub message: Option<&'a str>,
+    /// The HTTP status of the answer.
+    pub status: u16,
+}
+
+/// What a line is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A request that was decided by policy.
+    Decision,
+    /// A password, token or certificate that was not accepted, or a token that was given for one.
+    Login,
+}
+
+/// What stands in the record where lines are missing.
+#[derive(Debug, Serialize)]
+pub(super) struct Gap<'a> {
+    pub(super) event: &'static str,
+    /// When the first line was lost, as lines write it.
+    pub(super) since: &'a str,
+    /// How many were.
+    pub(super) lost: u64,
+    /// What the system said last.
+    pub(super) cause: &'a str,
+}
+
+/// What a line begins with. The time has a fixed width, so that it can be filled in at the last moment.
+const BEGINNING: &[u8] = br#"{"time":"0000-00-00T00:00:00.000Z""#;
+const TIME: std::ops::Range<usize> = 9..33;
+
+/// Writes a line with its end into `buffer`, in place of what was in it, but not the time.
+pub(super) fn format(buffer: &mut Vec<u8>, fields: &impl Serialize) -> io::Result<()> {
+    buffer.clear();
+    buffer.extend_from_slice(BEGINNING);
+    fields.serialize(&mut Serializer::with_formatter(&mut *buffer, Visible))?;
+    // The brace that the fields begin with.
+    buffer[BEGINNING.len()] = b',';
+    buffer.push(b'\n');
+    Ok(())
+}
+
+/// Fills in the time.
+pub(super) fn stamp(line: &mut [u8], now: Timestamp) {
+    // A slice takes what fits; years have four digits until 9999, and jiff ends there.
+    let _ = write!(&mut line[TIME], "{now:.3}");
+}
+
+/// Compact JSON without a control character in it: those that JSON leaves as they are (DEL, and U+0080 to U+009F) could
+/// command the terminal of whoever reads the record.
+struct Visible;
+
+impl Formatter for Visible {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, control)) = rest.char_indices().find(|(_, character)| character.is_control()) {
+            write!(writer, "{}\\u{:04x}", &rest[..at], u32::from(control))?;
+            rest = &rest[at + control.len_utf8()..];
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}

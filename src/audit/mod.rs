@@ -1,0 +1,296 @@
+//! The record of decisions: one JSON line for each, in the file before the answer is sent.
+//!
+//! A line that is recorded has been handed to the system whole, by one `write`; lines of several threads never mix. While
+//! no line can be written, requests are refused or go on, as configured, and the record says afterwards how many lines are
+//! missing. `docs/reference/audit.md` describes the lines.
+//!
+//! | file | what is in it |
+//! | --- | --- |
+//! | `line` | the JSON |
+//! | `file` | appending, rotation, files that are moved away |
+
+mod file;
+mod line;
+
+use std::{
+    cell::RefCell,
+    fs::File,
+    io,
+    os::fd::AsFd as _,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::config::{self, AuditFile, OnAuditError};
+use line::Gap;
+
+pub use line::{Event, Line};
+
+/// How long a record that failed waits for the next try.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// How often the log says that it still fails.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+/// What a thread keeps of the memory for its lines.
+const BUFFER: usize = 16 << 10;
+
+thread_local! {
+    static LINE: RefCell<Vec<u8>> = RefCell::default();
+}
+
+/// The record of decisions. Clones are the same record; one a process, since no other process may write to its file.
+#[derive(Clone)]
+pub struct Audit {
+    inner: Option<Arc<Inner>>,
+}
+
+struct Inner {
+    on_error: OnAuditError,
+    /// Whether `state` has a failure in it, for those who only want to know that.
+    failing: AtomicBool,
+    state: Mutex<State>,
+}
+
+struct State {
+    sink: Sink,
+    failure: Option<Failure>,
+}
+
+enum Sink {
+    Stdout { file: File, torn: bool },
+    File(Box<file::Log>),
+}
+
+/// Since the last line that could be written.
+struct Failure {
+    since: Timestamp,
+    lost: u64,
+    cause: String,
+    tried: Instant,
+    /// When the log said so.
+    said: Option<Instant>,
+}
+
+/// Why the record cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("audit.file: {} cannot be opened: {source}; name a file in a directory that this user may write", path.display())]
+pub struct AuditError {
+    /// The file as it was named, or `stdout`.
+    path: PathBuf,
+    /// The system's words.
+    source: io::Error,
+}
+
+/// `audit.on_error` is `"deny"` and the record cannot be written. `Display` is for logs: it names the file's trouble.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "decisions cannot be recorded: {cause}; requests are refused until they can be, as audit.on_error = \"deny\" asks"
+)]
+pub struct NotRecording {
+    cause: String,
+}
+
+impl Audit {
+    /// Opens the record. A file is created, readable by its owner alone, where there is none; its directory must exist.
+    ///
+    /// # Errors
+    /// [`AuditError`], where the file cannot be opened for appending, or standard output is closed; whatever `on_error` says.
+    pub fn open(options: &config::Audit) -> Result<Self, AuditError> {
+        let sink = match &options.file {
+            AuditFile::Off => return Ok(Self { inner: None }),
+            AuditFile::Stdout => {
+                // A descriptor of our own: `io::stdout` would buffer.
+                let file = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+                file.map(|file| Sink::Stdout { file, torn: false }).map_err(|source| (PathBuf::from("stdout"), source))
+            }
+            AuditFile::File(path) => file::Log::open(path, options)
+                .map(|log| Sink::File(Box::new(log)))
+                .map_err(|source| (path.clone(), source)),
+        };
+        let sink = sink.map_err(|(path, source)| AuditError { path, source })?;
+        let state = Mutex::new(State { sink, failure: None });
+        let inner = Inner { on_error: options.on_error, failing: AtomicBool::new(false), state };
+        Ok(Self { inner: Some(Arc::new(inner)) })
+    }
+
+    /// Whether there is a record at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.inner.is_some()
+    }
+
+    /// Whether a request may be begun: false alone with `on_error = "deny"`, while the record fails. Tries the record
+    /// again, at most once a second. Costs next to nothing otherwise.
+    ///
+    /// # Errors
+    /// [`NotRecording`]: refuse the request before any work.
+    pub fn ready(&self) -> Result<(), NotRecording> {
+        let Some(inner) = self.inner.as_deref() else { return Ok(()) };
+        if inner.on_error == OnAuditError::Continue || !inner.failing.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        inner.recover(&mut inner.lock())
+    }
+
+    /// Writes a line, stamped with the time of now.
+    ///
+    /// Blocks for one `write`. Lines are in the file in the order of their times.
+    ///
+    /// # Errors
+    /// [`NotRecording`], only with `on_error = "deny"`: answer 503 in place of what was decided.
+    pub fn record<R: Serialize>(&self, line: &Line<'_, R>) -> Result<(), NotRecording> {
+        let Some(inner) = self.inner.as_deref() else { return Ok(()) };
+        LINE.with_borrow_mut(|buffer| {
+            let outcome = match line::format(buffer, line) {
+                Ok(()) => inner.write(buffer),
+                Err(error) => inner.fail(&mut inner.lock(), &error),
+            };
+            if buffer.capacity() > BUFFER {
+                *buffer = Vec::new();
+            }
+            match inner.on_error {
+                OnAuditError::Deny => outcome,
+                OnAuditError::Continue => Ok(()),
+            }
+        })
+    }
+
+    /// Why lines cannot be written at present, for `/readyz`. None while they can, and until the first one cannot. Tries
+    /// the record again, as [`Audit::ready`] does: a server that gets no requests since it is not ready must become so.
+    #[must_use]
+    pub fn failing(&self) -> Option<String> {
+        let inner = self.inner.as_deref().filter(|inner| inner.failing.load(Ordering::Relaxed))?;
+        inner.recover(&mut inner.lock()).err().map(|refused| refused.cause)
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A thread that panicked here left a line whole, or a failure behind.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, line: &mut [u8]) -> Result<(), NotRecording> {
+        let mut state = self.lock();
+        if let Err(refused) = self.recover(&mut state) {
+            if let Some(failure) = &mut state.failure {
+                failure.lost += 1;
+            }
+            return Err(refused);
+        }
+        let now = Timestamp::now();
+        line::stamp(line, now);
+        match state.sink.append(line, now) {
+            Ok(()) => Ok(()),
+            Err(error) => self.fail(&mut state, &error),
+        }
+    }
+
+    /// Notes a line that is lost.
+    fn fail(&self, state: &mut State, error: &io::Error) -> Result<(), NotRecording> {
+        let cause = error.to_string();
+        let now = Instant::now();
+        let failure = state.failure.get_or_insert_with(|| Failure {
+            since: Timestamp::now(),
+            lost: 0,
+            cause: String::new(),
+            tried: now,
+            said: None,
+        });
+        failure.cause.clone_from(&cause);
+        failure.lost += 1;
+        failure.tried = now;
+        self.failing.store(true, Ordering::Relaxed);
+        failure.say(self.on_error);
+        Err(NotRecording { cause })
+    }
+
+    /// Where the record failed, and not just now: says in the record itself that lines are missing, and if that can be
+    /// written, all is well again.
+    fn recover(&self, state: &mut State) -> Result<(), NotRecording> {
+        let Some(failure) = &mut state.failure else { return Ok(()) };
+        if failure.tried.elapsed() < TRY_AGAIN {
+            failure.say(self.on_error);
+            return Err(NotRecording { cause: failure.cause.clone() });
+        }
+        failure.tried = Instant::now();
+        let since = format!("{:.3}", failure.since);
+        let gap = Gap { event: "gap", since: &since, lost: failure.lost, cause: &failure.cause };
+        let now = Timestamp::now();
+        let mut line = Vec::new();
+        let written = line::format(&mut line, &gap).and_then(|()| {
+            line::stamp(&mut line, now);
+            state.sink.append(&line, now)
+        });
+        match written {
+            Ok(()) => {
+                let lost = failure.lost;
+                state.failure = None;
+                self.failing.store(false, Ordering::Relaxed);
+                tracing::info!(lost, "decisions are recorded again");
+                Ok(())
+            }
+            Err(error) => {
+                failure.cause = error.to_string();
+                failure.say(self.on_error);
+                Err(NotRecording { cause: failure.cause.clone() })
+            }
+        }
+    }
+}
+
+impl Failure {
+    /// Tells the log, at once and then once a minute.
+    fn say(&mut self, on_error: OnAuditError) {
+        if self.said.is_some_and(|said| said.elapsed() < SAY_AGAIN) {
+            return;
+        }
+        self.said = Some(Instant::now());
+        let Self { lost, cause, .. } = self;
+        match on_error {
+            OnAuditError::Deny => tracing::error!(
+                lost,
+                cause,
+                "decisions cannot be recorded; requests are refused until they can be, as audit.on_error asks"
+            ),
+            OnAuditError::Continue => tracing::error!(
+                lost,
+                cause,
+                "decisions cannot be recorded; requests go on without, as audit.on_error asks"
+            ),
+        }
+    }
+}
+
+impl Sink {
+    fn append(&mut self, line: &[u8], now: Timestamp) -> io::Result<()> {
+        match self {
+            Self::File(log) => log.append(line, now),
+            Self::Stdout { file, torn } => {
+                // What is already down the pipe cannot be taken back.
+                let whole;
+                let bytes = if *torn {
+                    whole = [b"\n", line].concat();
+                    &whole
+                } else {
+                    line
+                };
+                let outcome = file::write_all(file, bytes);
+                *torn = outcome.as_ref().map_or_else(|(written, _)| *written > 0 || *torn, |()| false);
+                outcome.map_err(|(_, error)| error)
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Audit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Audit").field("is_on", &self.is_on()).finish_non_exhaustive()
+    }
+}
