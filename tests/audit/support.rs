@@ -1,0 +1,76 @@
+//! Lines to record, files to record them in, and what is in there afterwards.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use simple_registry::audit::{Audit, Event, Line, NotRecording};
+use simple_registry::config::{self, AuditFile, OnAuditError};
+use simple_registry::identity::Facts;
+
+/// As the configuration has them without a key, but to a file.
+pub(crate) fn options(file: &Path) -> config::Audit {
+    config::Audit {
+        file: AuditFile::File(file.to_owned()),
+        max_size: 100 << 20,
+        max_age: Duration::ZERO,
+        keep: 0,
+        on_error: OnAuditError::Deny,
+    }
+}
+
+/// Records a line that says `message`.
+pub(crate) fn record(audit: &Audit, message: &str) -> Result<(), NotRecording> {
+    let request = json!({"action": "get-manifest", "namespace": "prod/app", "reference": "v1"});
+    audit.record(&Line {
+        event: Event::Decision,
+        request_id: "id",
+        identity: &Facts::default(),
+        request: &request,
+        decision: "allow",
+        policy: None,
+        rule: None,
+        policy_sha256: None,
+        message: Some(message),
+        status: 200,
+    })
+}
+
+/// The lines of a file, each of them whole.
+#[track_caller]
+pub(crate) fn lines(file: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    assert!(text.is_empty() || text.ends_with('\n'), "{} ends in the middle of a line", file.display());
+    let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    text.lines().map(parse).collect()
+}
+
+/// What the lines of a file say: their messages, or their events where they have none.
+#[track_caller]
+pub(crate) fn messages(file: &Path) -> Vec<String> {
+    let said = |line: &Value| line["message"].as_str().or(line["event"].as_str()).unwrap().to_owned();
+    lines(file).iter().map(said).collect()
+}
+
+/// The files beside `file` that were put aside, oldest first.
+pub(crate) fn aside(file: &Path) -> Vec<PathBuf> {
+    let prefix = format!("{}.", file.file_name().unwrap().to_str().unwrap());
+    let entries = fs::read_dir(file.parent().unwrap()).unwrap();
+    let mut found: Vec<PathBuf> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&prefix))
+        .collect();
+    found.sort();
+    found
+}
+
+/// Tries until it is so; the record looks at its file once a second.
+#[track_caller]
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}: not within 20 s");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
