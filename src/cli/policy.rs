@@ -14,9 +14,10 @@ use serde_json::json;
 use super::load;
 use crate::{
     config::Config,
-    identity::{Certificate, Facts},
+    identity::Facts,
     policy::{self, File, Policy, PolicyErrors, Problem, Request},
     snapshot::policy_files,
+    tls::read_certificate,
 };
 
 /// What to do with policies.
@@ -93,13 +94,6 @@ pub(super) struct Explain {
     listener: String,
     #[command(flatten)]
     output: Output,
-}
-
-/// The facts in a certificate file (PEM).
-///
-/// The one place where this command needs to read certificates; until they can be read, it says so.
-fn certificate(_path: &Path) -> Result<Certificate, String> {
-    Err("certificate files cannot be read yet; give the facts as JSON instead: --as '{\"certificate\": {\"organizations\": [\"ci\"]}}'".to_owned())
 }
 
 /// Does what the command says; its exit code.
@@ -291,7 +285,7 @@ fn who(who: &str, config: &Config) -> Result<Facts, String> {
     }
     let path = Path::new(who);
     if path.is_file() {
-        return Ok(Facts { certificate: certificate(path)?, ..Facts::default() });
+        return Ok(Facts { certificate: read_certificate(path)?, ..Facts::default() });
     }
     Err("no [identity] of the configuration has this username, and there is no such certificate file; write `anonymous`, a \
          username, a file, or JSON such as '{\"username\": \"ana\", \"groups\": [\"staff\"]}'"

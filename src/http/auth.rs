@@ -54,9 +54,9 @@ impl Caller {
         service: &Service,
         snapshot: &Snapshot,
         peer: &Peer,
+        client_ip: IpAddr,
         parts: &Parts,
     ) -> Result<Self, Rejected> {
-        let client_ip = client_ip(snapshot.config(), peer.address, &parts.headers);
         let certificate = peer.certificate(snapshot).map_err(|why| {
             peer.close();
             Rejected::Certificate(why.0)
@@ -145,7 +145,7 @@ pub(super) async fn verify(
 ///
 /// Each proxy adds the address that it saw on the right, so reading goes from there, as long as those who say it are
 /// trusted. What is no address ends it: nothing further left can be trusted either.
-fn client_ip(config: &Config, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+pub(super) fn client_ip(config: &Config, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     let trusted = |address: IpAddr| config.server.trusted_proxies.iter().any(|network| network.contains(&address));
     if !trusted(peer) {
         return peer;

@@ -1,6 +1,6 @@
 //! Connections: accepting them, TLS, their time limits, and their end.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http1, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -17,8 +17,6 @@ use super::{Service, peer::Peer, request, stream::NoStall};
 const MOST_CONNECTIONS: u32 = 20_000;
 /// How long a TLS handshake may take.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(10);
-/// Handshakes at once: they compute, and what is connected goes on beside them.
-const MOST_HANDSHAKES: usize = 256;
 /// Requests at once on one connection of HTTP/2.
 const MOST_STREAMS: u32 = 128;
 /// What a client may send ahead on one stream of HTTP/2, and on all of one connection, in bytes.
@@ -56,7 +54,6 @@ pub async fn serve(service: Arc<Service>, listeners: Listeners, stop: watch::Rec
 
 async fn accept(service: Arc<Service>, listener: TcpListener, purpose: Purpose, mut stop: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS as usize));
-    let handshakes = Arc::new(Semaphore::new(MOST_HANDSHAKES));
     loop {
         let accepted = tokio::select! {
             // a closed channel is a stop as well
@@ -77,8 +74,7 @@ async fn accept(service: Arc<Service>, listener: TcpListener, purpose: Purpose, 
             (_, Err(_)) => break,
         };
         let _ = stream.set_nodelay(true);
-        let connection =
-            connection(Arc::clone(&service), purpose, stream, client, Arc::clone(&handshakes), stop.clone());
+        let connection = connection(Arc::clone(&service), purpose, stream, client, stop.clone());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%client, %error, "a connection ended with an error");
@@ -100,7 +96,6 @@ async fn connection(
     purpose: Purpose,
     stream: TcpStream,
     client: SocketAddr,
-    handshakes: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), BoxError> {
     let snapshot = service.live.current();
@@ -113,11 +108,8 @@ async fn connection(
     };
     let acceptor = TlsAcceptor::from(tls.server_config());
     drop(snapshot);
-    let handshake = async {
-        let _place = handshakes.acquire().await.map_err(io::Error::other)?;
-        acceptor.accept(stream).await
-    };
-    let stream = tokio::time::timeout(LONGEST_HANDSHAKE, handshake).await??;
+    // no limit to how many at once: who is silent in one must not keep others from theirs
+    let stream = tokio::time::timeout(LONGEST_HANDSHAKE, acceptor.accept(stream)).await??;
     let (_, session) = stream.get_ref();
     let chain = session.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
     if session.alpn_protocol() == Some(ALPN_H2) {

@@ -1,14 +1,19 @@
 //! A request's decisions: by the token's scope and by policy, each with its line in the record of decisions.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use http::StatusCode;
+use http::{StatusCode, request::Parts};
 
 use super::{
+    Service,
     auth::{self, Caller},
     connection::Purpose,
     dispatch::Call,
     failure::Failure,
+    peer::Peer,
 };
 use crate::{
     action::Action,
@@ -17,6 +22,7 @@ use crate::{
     identity::{self, Identity},
     oci::{ErrorCode, Name},
     policy::{self, Decision, Effect, Permit, Verdict},
+    snapshot::Snapshot,
     telemetry::RequestId,
 };
 
@@ -217,18 +223,19 @@ pub(super) fn not_recording(error: &NotRecording) -> Failure {
 
 /// Who asks, or the failure to prove it, with its line in the record.
 pub(super) async fn caller(
-    service: &super::Service,
-    snapshot: &crate::snapshot::Snapshot,
-    peer: &super::peer::Peer,
-    parts: &http::request::Parts,
+    service: &Service,
+    snapshot: &Snapshot,
+    peer: &Peer,
+    client: IpAddr,
+    parts: &Parts,
     decisions: &Decisions,
     action: &'static str,
 ) -> Result<Caller, Failure> {
-    match Caller::of(service, snapshot, peer, parts).await {
+    match Caller::of(service, snapshot, peer, client, parts).await {
         Ok(caller) => Ok(caller),
         Err(rejected) => {
             service.metrics.record_login(false);
-            decisions.login(&Identity::anonymous(peer.address), action, Some(rejected.reason()));
+            decisions.login(&Identity::anonymous(client), action, Some(rejected.reason()));
             Err(rejected.failure(snapshot, peer, parts))
         }
     }

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use tracing::Instrument as _;
 
 use super::{
-    Service,
+    Service, auth,
     body::{Body, RequestBody},
     clock::Clock,
     connection::Purpose,
@@ -93,7 +93,7 @@ pub(super) async fn answer(
         repository: asked.as_ref().ok().and_then(|asked| asked.name().cloned()),
         reference: None,
         identity: None,
-        client: peer.address,
+        client: auth::client_ip(snapshot.config(), peer.address, &parts.headers),
         status: 0,
         sent: 0,
         received,
@@ -179,8 +179,7 @@ async fn work(
     }
     service.audit.ready().map_err(|error| decision::not_recording(&error))?;
     let decisions = record.decisions.clone();
-    let caller = decision::caller(service, snapshot, peer, &parts, &decisions, asked.as_str()).await?;
-    record.client = caller.identity.client_ip;
+    let caller = decision::caller(service, snapshot, peer, record.client, &parts, &decisions, asked.as_str()).await?;
     if record.logged && !caller.identity.is_anonymous() {
         record.identity = Some(caller.identity.to_string());
     }

@@ -20,12 +20,16 @@ mod load;
 mod pem;
 mod revoked;
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::ServerConfig;
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject as _};
 
-use crate::config;
+use crate::{config, identity};
 
 pub use clients::Client;
 pub use error::{ClientError, TlsError};
@@ -92,6 +96,17 @@ impl Tls {
         files.extend(client_ca_bundle.iter().chain(client_crl).cloned());
         files
     }
+}
+
+/// What the first certificate of a PEM file says, whoever issued it and however long ago: for a person to look at. It
+/// proves nothing.
+///
+/// # Errors
+/// A file that cannot be read or begins with no certificate; a certificate that no client could show. In words.
+pub fn read_certificate(file: &Path) -> Result<identity::Certificate, String> {
+    let der =
+        CertificateDer::from_pem_file(file).map_err(|error| format!("no certificate can be read from it: {error}"))?;
+    facts::of(&der)
 }
 
 impl fmt::Debug for Tls {
