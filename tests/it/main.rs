@@ -12,9 +12,11 @@
 mod collector;
 mod conformance;
 mod crash;
+mod disk_full;
 mod errors;
 mod faults;
 mod life;
+mod queue;
 mod s3_use;
 mod stores;
 mod support;
