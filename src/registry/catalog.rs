@@ -1,11 +1,7 @@
 //! The catalog: which repositories exist.
 
 use super::{By, Listed, MAX_PAGE, Registry, Result, fact};
-use crate::{
-    action::Page,
-    oci::Name,
-    storage::{layout, layout::attempt},
-};
+use crate::{action::Page, oci::Name, storage::layout};
 
 /// Keys that one listing asks for at most to skip what is not visible.
 const KEYS: usize = 1000;
@@ -16,9 +12,10 @@ impl Registry {
         if self.catalogued.contains_key(name) {
             return Ok(());
         }
-        let prefix = layout::catalog(name);
-        if self.store.list(&prefix, None, 1).await?.is_empty() {
-            self.store.put(&(prefix + &attempt()), fact(by)).await?;
+        let key = layout::catalog(name);
+        // by its name and not by a listing: in a directory that would read the names of all the repositories beside it
+        if self.store.size(&key).await?.is_none() {
+            self.store.create_new(&key, fact(by)).await?; // whoever came first, it is there
         }
         self.catalogued.insert(name.clone(), ());
         Ok(())
@@ -26,10 +23,11 @@ impl Registry {
 
     /// Whether a repository exists: something was pushed to it, whether or not it is empty now.
     pub(super) async fn exists(&self, name: &Name) -> Result<bool> {
-        if self.catalogued.contains_key(name) {
+        if self.catalogued.contains_key(name) || self.store.size(&layout::catalog(name)).await?.is_some() {
             return Ok(true);
         }
-        Ok(!self.store.list(&layout::catalog(name), None, 1).await?.is_empty())
+        // one of an older store has another key in the catalog, and something of its own
+        Ok(!self.store.list(&layout::repository(name), None, 1).await?.is_empty())
     }
 
     /// The repositories that `visible` says yes to, in byte order.

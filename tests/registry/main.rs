@@ -36,6 +36,10 @@ impl World {
     }
 
     fn server_with(&self, change: impl FnOnce(&mut Options)) -> Registry {
+        Self::server_over(self.operator(), change)
+    }
+
+    fn server_over(operator: Operator, change: impl FnOnce(&mut Options)) -> Registry {
         let mut options = Options {
             lease: Duration::from_hours(24),
             cache_ttl: Duration::ZERO,
@@ -44,7 +48,7 @@ impl World {
             verify_pulls: VerifyPulls::None,
         };
         change(&mut options);
-        Registry::new(Store::over(self.operator(), None, Metrics::new()), options, Metrics::new())
+        Registry::new(Store::over(operator, None, Metrics::new()), options, Metrics::new())
     }
 
     async fn keys(&self, prefix: &str) -> Vec<String> {
@@ -236,4 +240,41 @@ async fn a_page_of_referrers_is_bounded_by_bytes_and_every_page_moves_on() {
         }
     }
     assert_eq!(count, all.len());
+}
+
+#[tokio::test]
+async fn what_a_push_costs_does_not_depend_on_the_repositories_beside_it() {
+    let world = World::new();
+    let empty: Bytes = format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#, MediaType::OCI_INDEX).into();
+    let put = PutManifest {
+        reference: Reference::Tag("latest".parse().unwrap()),
+        tags: vec![],
+        media_type: None,
+        bytes: empty,
+    };
+    let push = async |server: &Registry, repository: &str| {
+        server.put_manifest(&repository.parse().unwrap(), &put, &By::default()).await.unwrap();
+    };
+    for repository in 0..20 {
+        push(&world.server(Duration::ZERO), &format!("flat/r{repository}")).await;
+    }
+    let options = DiskOptions { durable: false, ..DiskOptions::default() };
+    let (operator, stats) = disk::operator_with_stats(world.directory.path(), options).unwrap();
+    let server = World::server_over(operator, |_| {});
+    push(&server, "flat/new").await;
+    assert_eq!(
+        stats.directories_read(),
+        0,
+        "a new repository has no directory to read, and others' are none of its business"
+    );
+    // nor does it where this server knows nothing of the repository yet
+    let page = Page { n: None, last: None };
+    assert_eq!(server.tags(&"flat/r7".parse().unwrap(), &page).await.unwrap().entries.len(), 1);
+    assert_eq!(stats.directories_read(), 2, "the repository's tags, and the one of them");
+    let unknown = server.tags(&"flat/unknown".parse().unwrap(), &page).await;
+    assert!(matches!(unknown, Err(Error::NameUnknown(_))), "{unknown:?}");
+    assert_eq!(stats.directories_read(), 2);
+    // and each is listed once
+    let all = server.catalog(&Page { n: None, last: None }, |_| true).await.unwrap();
+    assert_eq!(all.entries.len(), 21);
 }
