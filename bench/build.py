@@ -11,7 +11,7 @@ GO_TOOLS = {
     "registry": "github.com/distribution/distribution/v3/cmd/registry@v3.1.2",
     "minio": "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c",
 }
-DEBIAN = {"wrk": "wrk", "nginx": "nginx-light", "go": "golang", "cargo": "rustup"}
+DEBIAN = {"wrk": "wrk", "nginx": "nginx-light", "openssl": "openssl", "go": "golang", "cargo": "rustup"}
 
 
 def need(program):

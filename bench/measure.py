@@ -23,7 +23,7 @@ class OutOfTime(Exception):
 
 @dataclass
 class Run:
-    """What every group of rows gets: settings, paths, and the clock."""
+    """What every group of rows gets: settings, paths, and the clock. `binary` is None where distribution takes both places."""
 
     quick: bool
     rounds: int
@@ -33,6 +33,7 @@ class Run:
     tools: str
     wrk: str
     nginx: str
+    binary: str | None
     make_distribution: object
     make_candidate: object
     minio: object

@@ -14,6 +14,7 @@ sys.dont_write_bytecode = True
 
 import build
 import report
+import rows_access
 import rows_bytes
 import rows_manifest
 import rows_many
@@ -27,6 +28,7 @@ GROUPS = {
     "manifest": rows_manifest.measure,
     "blob": rows_bytes.measure_pulls,
     "push": rows_bytes.measure_pushes,
+    "access": rows_access.measure,
     "lists": rows_many.measure_lists,
     "start": rows_many.measure_start,
     "memory": rows_memory.measure,
@@ -82,6 +84,7 @@ def prepare(given, work, many):
         tools=build.load_tools(),
         wrk=build.need("wrk"),
         nginx=build.need("nginx"),
+        binary=binary,
         make_distribution=distribution,
         make_candidate=candidate,
         minio=lambda: minio,

@@ -33,6 +33,7 @@ class Server:
         self.port = free_port()
         self.addr = f"127.0.0.1:{self.port}"
         self.process = None
+        self.context = None  # of the `ssl` module, where the server speaks TLS
 
     def command(self):
         """The command line; called at each start, so it may write configuration files first."""
@@ -58,7 +59,7 @@ class Server:
         """Asks for `path` until the answer is 200; the seconds since `begun`."""
         while True:
             try:
-                client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_LIMIT)
+                client = self.connect()
                 client.request("GET", path, headers={"Accept": ACCEPT})
                 status = client.getresponse().status
                 client.close()
@@ -70,6 +71,12 @@ class Server:
             if problem.startswith("status 4") or self.process.poll() is not None or time.perf_counter() - begun > START_LIMIT:
                 raise RuntimeError(f"{self.name} does not answer on {path}: {problem}; its log ends: {self.log_end()}")
             time.sleep(0.0005)
+
+    def connect(self):
+        """A connection to it, over TLS where it speaks that."""
+        if self.context:
+            return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=START_LIMIT, context=self.context)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_LIMIT)
 
     def log_end(self):
         """The last of what the process wrote."""
@@ -106,6 +113,11 @@ class Server:
             if line.startswith(field + ":"):
                 return int(line.split()[1]) * 1024
         raise RuntimeError(f"{self.name}: no {field} in its status")
+
+    def processor_seconds(self):
+        """The processor time that the process has used, of its own and the kernel's on its behalf."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Distribution(Server):
@@ -146,18 +158,20 @@ class Candidate(Server):
     def __init__(self, binary, folder, s3=None, name="simple-registry"):
         super().__init__(name, folder, health="/healthz")
         self.binary, self.s3 = binary, s3
+        self.store = self.dir / "store"
+        # Who may do what, in the configuration's words; keys of the root come first.
+        self.access = '[access_policy]\ndefault_allow = true\n\n[repository."*".access_policy]\ndefault_allow = true\n\n'
 
     def command(self):
-        (self.dir / "store").mkdir(exist_ok=True)
-        storage = f'[storage.fs]\nroot_dir = "{self.dir}/store"\n'
+        self.store.mkdir(exist_ok=True)
+        storage = f'[storage.fs]\nroot_dir = "{self.store}"\n'
         if self.s3:
             storage = (
                 f'[storage.s3]\naccess_key_id = "{BUCKET_USER}"\nsecret_key = "{BUCKET_SECRET}"\nregion = "{REGION}"\n'
                 f'endpoint = "http://{self.s3.addr}"\nbucket = "{self.s3.bucket}"\nkey_prefix = "bench"\n'
             )
         text = (
-            f'[server]\nbind_address = "127.0.0.1"\nport = {self.port}\n\n{storage}\n'
-            '[access_policy]\ndefault_allow = true\n\n[repository."*".access_policy]\ndefault_allow = true\n\n'
+            f'{self.access}[server]\nbind_address = "127.0.0.1"\nport = {self.port}\n\n{storage}\n'
             '[observability.logs]\nlevel = "error"\nrequests = false\n'
         )
         (self.dir / "config.toml").write_text(text)
@@ -165,11 +179,24 @@ class Candidate(Server):
 
 
 class Nginx(Server):
-    """nginx as a plain file server, as fast as its manual makes it."""
+    """nginx as a plain file server, as fast as its manual makes it; over TLS where it gets certificates.
 
-    def __init__(self, binary, folder, root):
+    Over TLS `sendfile` would change nothing where the kernel does not encrypt: nginx then reads, encrypts and writes.
+    """
+
+    def __init__(self, binary, folder, root, certificates=None):
         super().__init__("nginx", folder, health="/alive")
-        self.binary, self.root = binary, root
+        self.binary, self.root, self.certificates = binary, root, certificates
+        self.context = certificates.context if certificates else None
+
+    def tls(self):
+        """The lines that make it speak TLS 1.3 and ask for client certificates, as the registry beside it does."""
+        if not self.certificates:
+            return ""
+        return (
+            f"ssl_certificate {self.certificates.cert}; ssl_certificate_key {self.certificates.key}; ssl_protocols TLSv1.3;\n"
+            f"  ssl_client_certificate {self.certificates.ca}; ssl_verify_client optional; ssl_conf_command Options KTLS; output_buffers 2 128k;\n"
+        )
 
     def command(self):
         user = "user root;" if os.geteuid() == 0 else ""
@@ -179,7 +206,7 @@ class Nginx(Server):
             "http { access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000;\n"
             f"  client_body_temp_path {self.dir}/a; proxy_temp_path {self.dir}/b; fastcgi_temp_path {self.dir}/c;\n"
             f"  uwsgi_temp_path {self.dir}/d; scgi_temp_path {self.dir}/e;\n"
-            f"  server {{ listen {self.addr}; location = /alive {{ return 200; }} location / {{ root {self.root}; }} }} }}\n"
+            f"  {self.tls()} server {{ listen {self.addr}{' ssl' * bool(self.certificates)}; location = /alive {{ return 200; }} location / {{ root {self.root}; }} }} }}\n"
         )
         return [self.binary, "-c", str(self.dir / "nginx.conf"), "-p", str(self.dir)]
 

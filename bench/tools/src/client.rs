@@ -1,18 +1,15 @@
 //! A small blocking HTTP/1.1 client over one kept connection.
 
 use crate::args::Failure;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
-
-/// A minute of silence is a server that hangs, not a slow one.
-const SILENCE: Duration = Duration::from_secs(120);
-const DISCARD: usize = 256 << 10;
+use crate::stream::Stream;
+use rustls::ClientConfig;
+use std::io::{BufRead, Read, Write};
+use std::sync::Arc;
 
 pub struct Connection {
     addr: String,
-    stream: Option<BufReader<TcpStream>>,
-    discard: Vec<u8>,
+    tls: Option<Arc<ClientConfig>>,
+    stream: Option<Stream>,
 }
 
 /// An answer with its body read, where it was asked to be kept.
@@ -39,7 +36,12 @@ impl Answer {
 
 impl Connection {
     pub fn new(addr: &str) -> Self {
-        Self { addr: addr.to_owned(), stream: None, discard: vec![0; DISCARD] }
+        Self::over(addr, None)
+    }
+
+    /// A connection over TLS where there is a configuration for it.
+    pub fn over(addr: &str, tls: Option<Arc<ClientConfig>>) -> Self {
+        Self { addr: addr.to_owned(), tls, stream: None }
     }
 
     /// Sends a request without a body or with a small one, and keeps the answer's.
@@ -59,10 +61,10 @@ impl Connection {
         method: &str,
         target: &str,
         headers: &str,
-        write: &mut dyn FnMut(&mut TcpStream) -> std::io::Result<()>,
+        write: &mut dyn FnMut(&mut Stream) -> std::io::Result<()>,
     ) -> Result<Answer, Failure> {
         let head = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n", self.addr);
-        let mut both = |stream: &mut TcpStream| {
+        let mut both = |stream: &mut Stream| {
             stream.write_all(head.as_bytes())?;
             write(stream)
         };
@@ -78,71 +80,59 @@ impl Connection {
     fn exchange(
         &mut self,
         method: &str,
-        write: &mut dyn FnMut(&mut TcpStream) -> std::io::Result<()>,
+        write: &mut dyn FnMut(&mut Stream) -> std::io::Result<()>,
         keep: bool,
     ) -> Result<Answer, Failure> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => {
-                let stream = TcpStream::connect(&self.addr).map_err(|e| format!("connect to {}: {e}", self.addr))?;
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(SILENCE))?;
-                stream.set_write_timeout(Some(SILENCE))?;
-                BufReader::with_capacity(16 << 10, stream)
-            }
+            None => Stream::connect(&self.addr, self.tls.as_ref())?,
         };
-        write(stream.get_mut()).map_err(|e| format!("{method}: sending: {e}"))?;
+        write(&mut stream).map_err(|e| format!("{method}: sending: {e}"))?;
         let mut answer = read_head(&mut stream)?;
         while answer.status == 100 {
             answer = read_head(&mut stream)?;
         }
         let bodiless = method == "HEAD" || answer.status == 204 || answer.status == 304;
         if !bodiless {
-            self.read_body(&mut stream, &mut answer, keep)?;
+            read_body(&mut stream, &mut answer, keep)?;
         }
         if !answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
             self.stream = Some(stream);
         }
         Ok(answer)
     }
+}
 
-    fn read_body(&mut self, stream: &mut BufReader<TcpStream>, answer: &mut Answer, keep: bool) -> Result<(), Failure> {
-        if answer.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
-            loop {
-                let size = read_chunk_size(stream)?;
-                self.read_exactly(stream, size, answer, keep)?;
-                read_line(stream)?;
-                if size == 0 {
-                    return Ok(());
-                }
+fn read_body(stream: &mut Stream, answer: &mut Answer, keep: bool) -> Result<(), Failure> {
+    if answer.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
+        loop {
+            let size = read_chunk_size(stream)?;
+            read_exactly(stream, size, answer, keep)?;
+            read_line(stream)?;
+            if size == 0 {
+                return Ok(());
             }
         }
-        let length = answer.header("content-length").ok_or("an answer without a length")?.parse()?;
-        self.read_exactly(stream, length, answer, keep)
     }
+    let length = answer.header("content-length").ok_or("an answer without a length")?.parse()?;
+    read_exactly(stream, length, answer, keep)
+}
 
-    fn read_exactly(
-        &mut self,
-        stream: &mut BufReader<TcpStream>,
-        length: u64,
-        answer: &mut Answer,
-        keep: bool,
-    ) -> Result<(), Failure> {
-        let mut left = length;
-        while left > 0 {
-            let most = usize::try_from(left).unwrap_or(usize::MAX).min(DISCARD);
-            let got = stream.read(&mut self.discard[..most])?;
-            if got == 0 {
-                return Err(format!("the connection ended {left} bytes before the end of a body of {length}").into());
-            }
-            if keep {
-                answer.body.extend_from_slice(&self.discard[..got]);
-            }
-            left -= got as u64;
+fn read_exactly(stream: &mut Stream, length: u64, answer: &mut Answer, keep: bool) -> Result<(), Failure> {
+    let mut left = length;
+    while left > 0 {
+        let got = if keep {
+            std::io::copy(&mut Read::by_ref(stream).take(left), &mut answer.body)?
+        } else {
+            stream.skip(left)? as u64
+        };
+        if got == 0 {
+            return Err(format!("the connection ended {left} bytes before the end of a body of {length}").into());
         }
-        answer.length += length;
-        Ok(())
+        left -= got;
     }
+    answer.length += length;
+    Ok(())
 }
 
 /// Reads one line without its end; at the end of the stream, an error.

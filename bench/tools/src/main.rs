@@ -8,21 +8,27 @@ mod content;
 mod count;
 mod disk;
 mod fill;
+mod guess;
 mod load;
 mod pull;
 mod push;
 mod respond;
+mod stream;
+mod tls;
 
 use args::{Args, Failure};
 
 const USAGE: &str = "usage: bench-tools <command> [--key value]...
   respond --listen ADDR --body FILE [--header 'K: V']...             bare hyper responder: one fixed answer
   push    --addr ADDR --repo NAME --size BYTES --mode mono|stream [--clients N] [--count N] [--seed N]
-  pull    --addr ADDR --path PATH --size BYTES [--clients N] [--seconds S] [--min-requests N]
+  pull    --addr ADDR --path PATH --size BYTES [--clients N] [--seconds S] [--min-requests N] [TLS]
   load    --addr ADDR --path PATH [--method GET|HEAD] [--header 'K: V']... [--connections N] [--seconds S] [--min-requests N]
+          [--pause-ms MS] [--reconnect full|resumed] [TLS]
+  guess   --addr ADDR --path PATH --username NAME [--clients N] [--seconds S]    wrong passwords
   fill    --addr ADDR --what tags|repos|blobs --repo NAME --count N [--clients N] [--limit-seconds S]
   disk    --dir DIR --size BYTES [--clients N] [--count N]            synced writes, the disk's own speed
-  count   --listen ADDR --to ADDR --control ADDR                      counting proxy in front of an S3 server";
+  count   --listen ADDR --to ADDR --control ADDR                      counting proxy in front of an S3 server
+TLS: --tls CA.pem [--cert CERT.pem --key KEY.pem]";
 
 fn main() {
     let mut words = std::env::args().skip(1);
@@ -41,6 +47,7 @@ fn run(command: &str, args: &Args) -> Result<(), Failure> {
         "pull" => pull::run(args),
         "load" => load::run(args),
         "fill" => fill::run(args),
+        "guess" => guess::run(args),
         "disk" => disk::run(args),
         "count" => count::run(args),
         _ => Err(USAGE.into()),

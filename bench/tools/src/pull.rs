@@ -2,6 +2,7 @@
 
 use crate::args::{Args, Failure};
 use crate::client::Connection;
+use crate::tls;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,13 +13,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let clients: u64 = args.number("clients", 1)?;
     let seconds = Duration::from_secs_f64(args.number("seconds", 0.0)?);
     let min_requests: u64 = args.number("min-requests", 1)?;
+    let tls = tls::config(args, false)?;
     let requests = AtomicU64::new(0);
     let failure: Mutex<Option<Failure>> = Mutex::new(None);
     let started = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..clients {
             scope.spawn(|| {
-                let mut connection = Connection::new(addr);
+                let mut connection = Connection::over(addr, tls.clone());
                 // Each client pulls its share of the least number, and goes on until the time is over.
                 let mut own = 0;
                 while own < min_requests.div_ceil(clients) || started.elapsed() < seconds {
