@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `tokens` | its words are read and its size is bounded, before the parser sees it |
 //! | here | it is parsed, on a stack of its own |
-//! | `check`, `operator`, `words`, `types` | names and kinds of values are checked |
+//! | `check`, `operator`, `function`, `words`, `types` | names and kinds of values are checked |
 //! | `fold` | what is known of it without a request |
 //! | `evaluate` | it is evaluated over a request |
 //!
@@ -14,6 +14,7 @@
 mod check;
 mod evaluate;
 mod fold;
+mod function;
 mod operator;
 mod tokens;
 mod types;

@@ -75,6 +75,7 @@ fn what_cannot_be_known_is_said_shortly() {
 
 #[test]
 fn what_is_wrong_is_named_with_the_next_step() {
+    let mut wrong = Vec::new();
     // the condition, what is under the caret, a part of what is said, a part of the help
     for (text, shown, says, help) in [
         ("identity.usrname == 'a'", "usrname", "`identity` has no `usrname`", "did you mean `username`?"),
@@ -88,7 +89,8 @@ fn what_is_wrong_is_named_with_the_next_step() {
         ),
         ("identity.certificate == 'a'", "certificate", "is not a value but several", "`common_names`"),
         ("identity == 'a'", "identity", "is not a value but several", "`username`"),
-        ("identity.username.first == 'a'", "first", "a text has no field", "as it is"),
+        ("identity.username.first == 'a'", "first", "has no fields", "leave out"),
+        ("identity.groups.filter(g, g.name == '') == []", "name", "a text has no field `name`", "as it is"),
         ("request.namespace.startWith('a')", "startWith", "no function `startWith`", "did you mean `startsWith`?"),
         ("contains(identity.groups, 'a')", "contains", "not used like this", "list.contains"),
         ("now() == now()", "now", "retention policies alone", "there is"),
@@ -129,10 +131,18 @@ fn what_is_wrong_is_named_with_the_next_step() {
         ("  // nothing\n", " ", "is empty", "condition"),
     ] {
         let all = said(text);
-        let Some((found, what, next)) = all.first() else { panic!("{text} is accepted") };
-        assert!(what.contains(says) && next.contains(help), "{text}: {what} / {next}");
-        assert!(shown == "?" || found == shown, "{text}: the caret is under {found}, and not under {shown}");
+        let Some((found, what, next)) = all.first() else {
+            wrong.push(format!("{text} is accepted"));
+            continue;
+        };
+        if !what.contains(says) || !next.contains(help) {
+            wrong.push(format!("{text}: {what} / {next}"));
+        }
+        if shown != "?" && found != shown {
+            wrong.push(format!("{text}: the caret is under {found}, and not under {shown}"));
+        }
     }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
 #[test]

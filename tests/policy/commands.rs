@@ -1,0 +1,210 @@
+//! `simple-registry policy`, by running it.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use tempfile::TempDir;
+
+const CONFIG: &str = "[repository.\"open\".access_policy]\ndefault_allow = true\n";
+
+const POLICY: &str = r#"
+repositories = ["prod"]
+default = "deny"
+
+[[rule]]
+name = "ci-pushes"
+effect = "allow"
+when = 'request.access == "push" && identity.certificate.organizations.contains("ci")'
+
+[[rule]]
+name = "frozen"
+effect = "deny"
+when = 'request.namespace == "prod/frozen"'
+message = "it is frozen"
+
+[[test]]
+name = "a laptop cannot push"
+identity = { username = "ana" }
+request = { action = "put-manifest", namespace = "prod/app", reference = "v1" }
+expect = { decision = "deny" }
+"#;
+
+/// A directory with a configuration and one policy.
+fn world() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("config.toml"), CONFIG).unwrap();
+    fs::create_dir(dir.path().join("policies")).unwrap();
+    fs::write(dir.path().join("policies/prod.toml"), POLICY).unwrap();
+    dir
+}
+
+/// The exit code, standard output and standard error of `simple-registry policy ...`.
+fn run(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_simple-registry"));
+    let Output { status, stdout, stderr } = command.current_dir(dir).arg("policy").args(arguments).output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn check_tells_ci_whether_all_is_well() {
+    let dir = world();
+    let (code, out, err) = run(dir.path(), &["check"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(out.contains("1 policy file and the tables of the configuration: all is well"), "{out}");
+
+    fs::write(dir.path().join("policies/bad.toml"), POLICY.replace("organizations", "organisations")).unwrap();
+    let (code, out, err) = run(dir.path(), &["check"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(
+        err.contains("--> policies/bad.toml:8:")
+            && err.contains("did you mean `organizations`?")
+            && err.contains("1 problem"),
+        "{err}"
+    );
+
+    let (code, out, _) = run(dir.path(), &["check", "--format", "json"]);
+    let problem = &json(&out)["problems"][0];
+    assert_eq!((code, &problem["file"], &problem["line"]), (1, &"policies/bad.toml".into(), &8.into()));
+
+    // named files are checked alone
+    assert_eq!(run(dir.path(), &["check", "policies/prod.toml"]).0, 0);
+    let (code, _, err) = run(dir.path(), &["check", "absent.toml"]);
+    assert!(code == 1 && err.contains("absent.toml cannot be read"), "{err}");
+}
+
+#[test]
+fn test_says_which_rule_decided_instead() {
+    let dir = world();
+    let (code, out, _) = run(dir.path(), &["test"]);
+    assert_eq!((code, out.as_str()), (0, "1 test passed, 0 failed\n"));
+
+    let wrong = POLICY
+        .replace("identity = { username = \"ana\" }", "identity = { certificate = { organizations = [\"ci\"] } }");
+    fs::write(dir.path().join("wrong.toml"), wrong).unwrap();
+    let (code, out, err) = run(dir.path(), &["test", "wrong.toml", "policies/prod.toml"]);
+    assert_eq!((code, out.as_str()), (1, "1 test passed, 1 failed\n"));
+    assert!(
+        err.contains(
+            "the test \"a laptop cannot push\" failed: expected deny, and got allow by the rule \"ci-pushes\""
+        ),
+        "{err}"
+    );
+    assert!(err.contains("--> wrong.toml:"), "{err}");
+    let (_, out, _) = run(dir.path(), &["test", "wrong.toml", "--format", "json"]);
+    let report = json(&out);
+    assert_eq!((&report["failed"], &report["tests"][0]["passed"]), (&1.into(), &false.into()));
+    // what `check` says of it is the same
+    assert_eq!(run(dir.path(), &["check", "wrong.toml"]).0, 1);
+}
+
+#[test]
+fn explain_shows_each_rule_with_its_values() {
+    let dir = world();
+    let push = ["--action", "put-manifest", "--namespace", "prod/app", "--reference", "v1"];
+    let explain = |who: &str, rest: &[&str]| run(dir.path(), &[&["explain", "--as", who][..], rest].concat());
+    let (code, out, err) = explain(r#"{"certificate": {"organizations": ["ci"]}}"#, &push);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("allow, by the rule ci-pushes of prod.toml\n"), "{out}");
+    assert!(
+        out.contains("identity.certificate.organizations = [\"ci\"]") && out.contains("request.access = \"push\""),
+        "{out}"
+    );
+    assert!(
+        out.contains("-> allow prod.toml, rule ci-pushes: true")
+            && out.contains("   deny prod.toml, rule frozen: false"),
+        "{out}"
+    );
+
+    let (_, out, _) = explain("anonymous", &push);
+    assert!(out.starts_with("deny, by the default of prod.toml"), "{out}");
+    let (_, out, _) =
+        explain("anonymous", &["--action", "get-manifest", "--namespace", "prod/frozen", "--reference", "v1"]);
+    assert!(out.starts_with("deny, by the rule frozen of prod.toml\n  message: it is frozen\n"), "{out}");
+    let (_, out, _) =
+        explain("anonymous", &["--action", "get-manifest", "--namespace", "nowhere", "--reference", "v1"]);
+    assert!(out.starts_with("not_covered"), "{out}");
+    let (_, out, _) = explain(
+        "anonymous",
+        &["--action", "get-manifest", "--namespace", "open/x", "--reference", "v1", "--format", "json"],
+    );
+    let explained = json(&out);
+    assert_eq!(explained["decision"], "allow");
+    assert_eq!(explained["defaults"][0]["policy"], "[repository.\"open\".access_policy]");
+
+    for (arguments, says) in [
+        (&["--action", "put-manifst", "--namespace", "a"][..], "did you mean \"put-manifest\"?"),
+        (&["--action", "put-manifest"], "is about a repository"),
+        (&["--action", "list-catalog", "--as", "nobody-of-this-name"], "no [identity]"),
+        (&["--action", "list-catalog", "--as", "{\"usrname\": \"a\"}"], "no identity as JSON"),
+        (&["--action", "list-catalog", "--listener", "back"], "no listener"),
+    ] {
+        let (code, _, err) = run(dir.path(), &[&["explain"][..], arguments].concat());
+        assert!(code == 1 && err.contains(says), "{arguments:?}: {err}");
+    }
+}
+
+fn line(username: &str, access: &str, namespace: &str, decision: &str) -> String {
+    let action = if access == "push" { "put-manifest" } else { "get-manifest" };
+    serde_json::json!({
+        "time": "2026-01-01T00:00:00.000Z", "event": "decision", "request_id": "1",
+        "identity": { "username": username, "client_ip": "10.0.0.1" },
+        "request": { "action": action, "access": access, "namespace": namespace, "reference": "v1", "listener": "main" },
+        "decision": decision, "policy": "prod.toml", "rule": "old-rule", "policy_sha256": "00", "status": 200,
+    })
+    .to_string()
+}
+
+#[test]
+fn replay_shows_what_an_edit_would_change() {
+    let dir = world();
+    let log = |lines: &[String]| fs::write(dir.path().join("decisions.jsonl"), lines.join("\n") + "\n").unwrap();
+    let login = r#"{"time": "x", "event": "login", "identity": {}, "decision": "deny"}"#.to_owned();
+    log(&[line("ana", "push", "prod/app", "deny"), login.clone(), line("ana", "pull", "open/x", "allow")]);
+    let (code, out, _) = run(dir.path(), &["replay", "--log", "decisions.jsonl"]);
+    assert_eq!((code, out.as_str()), (0, "0 of 2 decisions would change; 1 other lines skipped\n"));
+
+    log(&[
+        line("ana", "push", "prod/app", "allow"),
+        line("ben", "push", "prod/app", "allow"),
+        line("ana", "pull", "open/x", "allow"),
+        line("ana", "pull", "prod/frozen", "allow"),
+    ]);
+    let (code, out, _) = run(dir.path(), &["replay", "--log", "decisions.jsonl"]);
+    assert_eq!(code, 3, "{out}");
+    assert!(out.contains("     2  allow (rule old-rule of prod.toml) -> deny (default of prod.toml)\n        line 1: ana: put-manifest prod/app:v1"), "{out}");
+    assert!(
+        out.contains("-> deny (rule frozen of prod.toml)") && out.ends_with("3 of 4 decisions would change\n"),
+        "{out}"
+    );
+    let (code, out, _) = run(dir.path(), &["replay", "--log", "decisions.jsonl", "--format", "json"]);
+    assert_eq!((code, &json(&out)["changed"]), (3, &3.into()));
+
+    for bad in [
+        "{",
+        "{\"event\": \"decision\"}",
+        "{\"event\": \"decision\", \"identity\": {\"admin\": true}, \"request\": {}, \"decision\": \"allow\"}",
+    ] {
+        log(&[line("ana", "pull", "open/x", "allow"), bad.to_owned()]);
+        let (code, _, err) = run(dir.path(), &["replay", "--log", "decisions.jsonl"]);
+        assert!(code == 1 && err.contains("decisions.jsonl:2: "), "{bad}: {err}");
+    }
+    assert_eq!(run(dir.path(), &["replay", "--log", "absent"]).0, 1);
+}
+
+#[test]
+fn a_server_with_a_wrong_policy_does_not_start() {
+    let dir = world();
+    fs::write(dir.path().join("policies/bad.toml"), "default = 1").unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_simple-registry")).current_dir(dir.path()).arg("server").output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err.contains("policies/bad.toml:1:11"), "{err}");
+}

@@ -1,0 +1,24 @@
+//! Policies from outside: what they decide, what is said about wrong ones, and the commands that look at them.
+
+mod commands;
+mod files;
+mod properties;
+mod reference;
+mod semantics;
+
+use simple_registry::{
+    config::Config,
+    policy::{File, Policy},
+};
+
+fn file(name: &str, text: &str) -> File {
+    File { name: format!("policies/{name}"), text: text.to_owned() }
+}
+
+/// What a user is told about a policy file that is wrong.
+fn told(text: &str) -> String {
+    match Policy::build(&Config::default(), &[file("p.toml", text)]) {
+        Ok(_) => panic!("this is valid, and should not be:\n{text}"),
+        Err(errors) => errors.to_string(),
+    }
+}
