@@ -113,7 +113,9 @@ impl Account {
             digest.update(part.len().to_be_bytes());
             digest.update(part);
         }
-        let version = digest.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest: [u8; 32] = digest.finalize().into();
+        let version = digest.iter().take(8).fold(0, |version, byte| version << 8 | u64::from(*byte));
+        let version = format!("{version:016x}");
         let user = User { id: id.to_owned(), username: username.clone(), groups: groups.clone() };
         Ok(Self { user: Arc::new(user), version, hash: Arc::new(hash) })
     }

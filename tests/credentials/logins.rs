@@ -47,12 +47,12 @@ async fn the_right_password_is_the_users() {
     assert_eq!(try_login(&logins, &super::accounts(&[]), "ana", "correct horse").await, Err(LoginError::Wrong));
 }
 
-/// Hashes by other implementations: the argon2 of its authors, and crypt_blowfish.
+/// Hashes by other implementations: the argon2 of its authors, and `crypt_blowfish`.
 #[tokio::test]
 async fn hashes_made_elsewhere_are_verified() {
     let _alone = alone().await;
     let accounts = accounts(&[
-        ("argon2", "$argon2i$v=19$m=65536,t=2,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b7dWRWJTmaaJObG"),
+        ("argon2", "$argon2i$v=19$m=65536,t=2,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b+dWRWJTmaaJObG"),
         ("2a", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"),
         ("2y", "$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"),
         ("own", &hash_password("password").unwrap()),
@@ -185,16 +185,16 @@ async fn a_flood_of_wrong_passwords_keeps_nobody_out() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 
-    let before = logins.verifications();
     let began = Instant::now();
     for _ in 0..1000 {
         try_login(&logins, &accounts, "ana", "right").await.unwrap();
     }
     let remembered = began.elapsed() / 1000;
     assert!(remembered < Duration::from_millis(1), "who is remembered waits {remembered:?}");
+    let before = logins.verifications();
     try_login(&logins, &accounts, "bob", "right").await.unwrap();
     let turns = logins.verifications() - before;
-    assert!(turns < 128, "somebody elsewhere had to wait for {turns} others");
+    assert!(turns <= 5, "somebody elsewhere had to wait for {turns} others");
 
     let threads = workers();
     let cores = std::thread::available_parallelism().unwrap().get();
