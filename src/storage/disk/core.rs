@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,9 +91,7 @@ impl Core {
 
     /// Opens the directory at `path`, which is relative to the root and empty for the root itself.
     pub(super) fn open_directory(&self, path: &str) -> io::Result<OwnedFd> {
-        let path = if path.is_empty() { "." } else { path };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat(&self.root, path, flags, Mode::empty())?)
+        open_directory_in(&self.root, path)
     }
 
     /// The error for a key that is not there. A root that was deleted is a fault of the store and says nothing about the key.
@@ -119,6 +117,13 @@ impl Core {
     pub(super) fn lookup_failure(&self, action: &str, key: &str, error: io::Error) -> Error {
         if is_absent(&error) { self.missing(action, key) } else { failure(action, key, error) }
     }
+}
+
+/// Opens the directory at `path`, which is relative to `above` and empty for that itself.
+pub(super) fn open_directory_in(above: impl AsFd, path: &str) -> io::Result<OwnedFd> {
+    let path = if path.is_empty() { "." } else { path };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(above, path, flags, Mode::empty())?)
 }
 
 /// Whether the error says that there is no such file; a component of its path that is a file says the same.

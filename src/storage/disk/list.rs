@@ -1,6 +1,7 @@
 //! Listing keys in byte order, read no further than the listing is pulled.
 
 use std::collections::VecDeque;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use opendal::raw::{OpList, oio};
@@ -25,6 +26,9 @@ const DIRECTORIES: usize = 4096;
 /// One directory on the way down.
 #[derive(Debug)]
 struct Level {
+    /// What is in it is looked up from here, and not from the root again for each name. Should it be removed meanwhile, it was
+    /// empty, and what is put under the same name then came after the listing began.
+    directory: OwnedFd,
     names: Arc<Names>,
     next: usize,
     end: usize,
@@ -59,7 +63,7 @@ impl Walk {
         }
         let mut read = 0;
         while entries.len() < wanted && read < DIRECTORIES {
-            let Some(level) = self.levels.last_mut() else { return Ok(true) };
+            let Some(level) = self.levels.last() else { return Ok(true) };
             self.path.truncate(level.depth);
             if level.next == level.end {
                 self.levels.pop();
@@ -69,7 +73,7 @@ impl Walk {
             self.path.push_str(name);
             let mut below = None;
             if !name.ends_with('/') {
-                entries.extend(self.file()?);
+                entries.extend(self.file(level)?);
             } else if self.recursive {
                 below = self.enter("")?;
                 read += 1;
@@ -95,9 +99,13 @@ impl Walk {
             },
             _ => None,
         };
-        let directory = self.path.strip_suffix('/').unwrap_or("");
-        let names = names::read(&self.core, directory).map_err(|error| failure("list", &self.path, error))?;
-        let Some(names) = names else { return Ok(None) };
+        let above = self.levels.last();
+        let path = &self.path[above.map_or(0, |above| above.depth)..];
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let read = names::read(&self.core, above.map(|above| above.directory.as_fd()), path);
+        let Some((directory, names)) = read.map_err(|error| failure("list", &self.path, error))? else {
+            return Ok(None);
+        };
         let range = names.beginning_with(beginning);
         let mut next = range.start;
         if let Some(after) = after {
@@ -109,12 +117,12 @@ impl Walk {
             };
             next = next.max(behind - usize::from(within)).min(range.end);
         }
-        Ok(Some(Level { names, next, end: range.end, depth }))
+        Ok(Some(Level { directory, names, next, end: range.end, depth }))
     }
 
-    /// The entry for the file at `path`. `None` where it has vanished since its directory was read.
-    fn file(&self) -> Result<Option<oio::Entry>> {
-        match rustix::fs::statat(&self.core.root, &*self.path, AtFlags::empty()) {
+    /// The entry for the file at `path`, which lies in `level`. `None` where it has vanished since its directory was read.
+    fn file(&self, level: &Level) -> Result<Option<oio::Entry>> {
+        match rustix::fs::statat(&level.directory, &self.path[level.depth..], AtFlags::empty()) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_file() => {
                 Ok(Some(oio::Entry::new(&self.path, stat_metadata(&stat))))
             }

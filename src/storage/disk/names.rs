@@ -2,16 +2,18 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, Dir, FileType, Stat};
+use rustix::fs::{AtFlags, FileType, RawDir, SeekFrom, Stat};
 use rustix::io::Errno;
 
-use super::core::{Core, is_absent};
+use super::core::{Core, is_absent, open_directory_in};
 
-/// Lists shorter than this are read each time.
+/// The bytes of names and what comes with them that one system call gives: some 200 of the longest, 1,000 of the shortest.
+const AT_ONCE: usize = 32 * 1024;
+/// Lists shorter than this are read each time, and those that come at once too.
 const CACHED_FROM: usize = 512;
 /// How many lists the cache holds, and how many bytes they take together.
 const CACHED_LISTS: usize = 8;
@@ -137,48 +139,78 @@ impl NameCache {
     }
 }
 
-/// The names in the directory `path` (relative to the root, empty for the root). `None` where there is no such directory.
-pub(super) fn read(core: &Core, path: &str) -> io::Result<Option<Arc<Names>>> {
-    let directory = match core.open_directory(path) {
+/// The directory `path`, which is relative to `above` or else to the root, empty for that itself; and the names in it. `None`
+/// where there is no such directory.
+pub(super) fn read(
+    core: &Core,
+    above: Option<BorrowedFd<'_>>,
+    path: &str,
+) -> io::Result<Option<(OwnedFd, Arc<Names>)>> {
+    let directory = match open_directory_in(above.unwrap_or(core.root.as_fd()), path) {
         Ok(directory) => directory,
         Err(error) if is_absent(&error) => return core.check_root().map(|()| None),
         Err(error) => return Err(error),
     };
+    // Most directories are small: those are read at once, and cost no more than that.
+    if let Some(names) = read_sorted(&directory, Extent::Small)? {
+        core.stats.count_directory_read();
+        return Ok(Some((directory, Arc::new(names))));
+    }
+    // Taken before what is remembered under it is read.
     let version = Version::of(&rustix::fs::fstat(&directory)?);
     if let Some(names) = core.names.get(version) {
-        return Ok(Some(names));
+        return Ok(Some((directory, names)));
     }
     let began = SystemTime::now();
     core.stats.count_directory_read();
-    let names = Arc::new(read_sorted(directory)?);
+    rustix::fs::seek(&directory, SeekFrom::Start(0))?;
+    let Some(names) = read_sorted(&directory, Extent::Any)? else { return Ok(None) };
+    let names = Arc::new(names);
     if names.spans.len() >= CACHED_FROM && version.settled(began) {
         core.names.insert(version, names.clone());
     }
-    Ok(Some(names))
+    Ok(Some((directory, names)))
 }
 
-fn read_sorted(directory: OwnedFd) -> io::Result<Names> {
+/// How much of a directory is wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// All of it, if the system gives it at once.
+    Small,
+    /// All of it.
+    Any,
+}
+
+/// The directory's names; `None` where it is not as small as is wanted.
+fn read_sorted(directory: &OwnedFd, extent: Extent) -> io::Result<Option<Names>> {
     let mut names = Names::default();
-    let mut entries = Dir::new(directory)?;
-    while let Some(entry) = entries.read() {
+    let mut buffer = Vec::with_capacity(AT_ONCE);
+    let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
+    let mut calls = 0;
+    loop {
+        calls += usize::from(entries.is_buffer_empty());
+        let Some(entry) = entries.next() else { break };
         let entry = entry?;
+        if calls > 1 && extent == Extent::Small {
+            return Ok(None);
+        }
         // What is not UTF-8 cannot be a key, and what begins with a dot is none by our own rule.
         let Ok(name) = entry.file_name().to_str() else { continue };
         if name.starts_with('.') {
             continue;
         }
-        let directory = match entry.file_type() {
+        let is_directory = match entry.file_type() {
             FileType::Directory => true,
             FileType::RegularFile => false,
-            _ => match resolve(entries.fd()?, name)? {
-                Some(directory) => directory,
+            _ => match resolve(directory, name)? {
+                Some(is_directory) => is_directory,
                 None => continue,
             },
         };
-        names.push(name, directory)?;
+        names.push(name, is_directory)?;
     }
     names.sort();
-    Ok(names)
+    Ok(Some(names))
 }
 
 /// Whether `name` is a directory, where reading its parent did not say: behind a symbolic link, and on some file systems always.
