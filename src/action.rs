@@ -3,10 +3,12 @@
 //! The path is split by hand, from the right: a repository name has slashes in it and may contain the very words
 //! that follow it (`a/blobs/uploads/blobs/sha256:...` is a blob of the repository `a/blobs/uploads`).
 
+mod query;
+
 use std::{borrow::Cow, str::FromStr};
 
-use percent_encoding::percent_decode_str;
-
+pub use self::query::MAX_TAGS;
+use self::query::{Query, decode};
 use crate::oci::{
     Algorithm, Digest, Name, Reference, Tag, digest::DigestError, name::NameError, reference::ReferenceError,
     reference::TagError,
@@ -361,61 +363,6 @@ impl Action {
         };
         Ok(Self::StartUpload { name, digest, algorithm })
     }
-}
-
-/// Most tags that one manifest `PUT` may set.
-pub const MAX_TAGS: usize = 100;
-
-struct Query<'a>(&'a str);
-
-impl<'a> Query<'a> {
-    fn pairs(&self, wanted: &str) -> impl Iterator<Item = Result<Cow<'a, str>, ActionError>> {
-        self.0.split('&').filter_map(move |pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (name == wanted).then(|| decode(value))
-        })
-    }
-
-    fn get(&self, name: &'static str) -> Result<Option<Cow<'a, str>>, ActionError> {
-        let mut values = self.pairs(name);
-        let value = values.next().transpose()?;
-        // two values of one parameter could mean one thing to a policy and another to the registry
-        if values.next().is_some() {
-            return Err(ActionError::Query { name, rule: "it is given twice" });
-        }
-        Ok(value)
-    }
-
-    fn page<T>(&self, parse: impl FnOnce(&str) -> Result<T, ActionError>) -> Result<Page<T>, ActionError> {
-        let rule = "it is a number of entries, written in decimal digits";
-        let n = match self.get("n")? {
-            None => None,
-            Some(n) if n.bytes().all(|byte| byte.is_ascii_digit()) && !n.is_empty() => {
-                Some(n.parse().unwrap_or(usize::MAX)) // more than can be counted is all of them
-            }
-            Some(_) => return Err(ActionError::Query { name: "n", rule }),
-        };
-        let last = self.get("last")?.filter(|last| !last.is_empty()).map(|last| parse(&last)).transpose()?;
-        Ok(Page { n, last })
-    }
-
-    fn tags(&self) -> Result<Vec<Tag>, ActionError> {
-        let mut tags: Vec<Tag> = Vec::new();
-        for tag in self.pairs("tag") {
-            let tag = tag?.parse()?;
-            if !tags.contains(&tag) {
-                tags.push(tag);
-            }
-            if tags.len() > MAX_TAGS {
-                return Err(ActionError::Query { name: "tag", rule: "at most 100 tags in one request" });
-            }
-        }
-        Ok(tags)
-    }
-}
-
-fn decode(text: &str) -> Result<Cow<'_, str>, ActionError> {
-    percent_decode_str(text).decode_utf8().map_err(|_| ActionError::Encoding)
 }
 
 #[cfg(test)]
