@@ -16,7 +16,7 @@ use crate::config;
 /// How often the path is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a rotation that failed waits for the next try, and its warning for the next one.
-const ROTATE_AGAIN: Duration = Duration::from_secs(60);
+const ROTATE_AGAIN: Duration = Duration::from_mins(1);
 
 /// An open file and what has to be known of it.
 pub(super) struct Log {

@@ -36,7 +36,7 @@ pub use line::{Event, Line};
 /// How long a record that failed waits for the next try.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How often the log says that it still fails.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
+const SAY_AGAIN: Duration = Duration::from_mins(1);
 /// What a thread keeps of the memory for its lines.
 const BUFFER: usize = 16 << 10;
 

@@ -97,13 +97,13 @@ fn parse<'a>(der: &'a CertificateRevocationListDer<'static>) -> Result<Certifica
 /// Has `webpki` read the list, which it does only for a verifier; the authority in that verifier plays no part.
 fn strictly(der: &CertificateRevocationListDer<'static>) -> Result<(), String> {
     let mut anchors = RootCertStore::empty();
-    let name = load::provider();
+    let provider = load::provider();
     anchors.roots.push(rustls_pki_types::TrustAnchor {
         subject: Vec::new().into(),
         subject_public_key_info: Vec::new().into(),
         name_constraints: None,
     });
-    let builder = WebPkiClientVerifier::builder_with_provider(anchors.into(), name).with_crls([der.clone()]);
+    let builder = WebPkiClientVerifier::builder_with_provider(anchors.into(), provider).with_crls([der.clone()]);
     match builder.build() {
         Ok(_) => Ok(()),
         Err(VerifierBuilderError::InvalidCrl(error)) => Err(format!("is refused: {error:?}")),

@@ -102,7 +102,7 @@ fn many_threads_write_whole_lines_in_the_order_of_their_times() {
             // Long and short ones, beyond what a pipe would take at once.
             let filler = "x".repeat(thread * 3000);
             threads.spawn(move || {
-                (0..LINES).for_each(|line| record(&audit, &format!("{thread} {line} {filler}")).unwrap())
+                (0..LINES).for_each(|line| record(&audit, &format!("{thread} {line} {filler}")).unwrap());
             });
         }
     });

@@ -11,7 +11,7 @@ use simple_registry::config;
 
 use crate::support::{aside, lines, messages, options, record, until};
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+const DAY: Duration = Duration::from_hours(24);
 
 /// The length of a line of [`record`]'s with a message of one character.
 fn line_length() -> u64 {

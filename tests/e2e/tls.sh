@@ -355,7 +355,7 @@ INDEX=$(make_layout "$LAYOUT" v1)
 start_tls optional
 # The daemon reads no other place, and what is put there must go again.
 DOCKER_CERTS="/etc/docker/certs.d/$REGISTRY"
-trap 'status=$?; rm -rf "$DOCKER_CERTS"; rmdir /etc/docker/certs.d /etc/docker 2>/dev/null || true; (exit "$status"); finish' EXIT
+trap 'status=$?; set +e; rm -rf "$DOCKER_CERTS"; rmdir /etc/docker/certs.d /etc/docker 2>/dev/null; (exit "$status"); finish' EXIT
 say "clients over TLS against $REGISTRY"
 
 checks=("$@" versions revocation record required)

@@ -176,7 +176,7 @@ fn what_client_refuses_the_handshake_refuses() {
             "more than 1024 bytes",
         ),
     ] {
-        assert_eq!(tls.client(&[leaf.der.clone()]).unwrap_err(), why);
+        assert_eq!(tls.client(std::slice::from_ref(&leaf.der)).unwrap_err(), why);
         for versions in [[&TLS12], [&TLS13]] {
             let refused = connect(&tls, Client::of(&ca, Some(identity(&leaf, &[])), &versions)).unwrap_err();
             assert!(refused.contains(word), "{refused}");

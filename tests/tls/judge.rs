@@ -1,5 +1,7 @@
 //! `Tls::client`: who is let in, and what is known of them.
 
+use std::fmt::Write as _;
+use std::slice;
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,7 +22,7 @@ const ORGANIZATION: [u64; 4] = [2, 5, 4, 10];
 const SUBJECT_ALT_NAME: [u64; 4] = [2, 5, 29, 17];
 
 fn verdict(tls: &Tls, leaf: &Leaf) -> Result<Certificate, ClientError> {
-    tls.client(&[leaf.der.clone()]).map(|client| (*client.certificate).clone())
+    tls.client(slice::from_ref(&leaf.der)).map(|client| (*client.certificate).clone())
 }
 
 fn uri(name: &str) -> SanType {
@@ -29,6 +31,13 @@ fn uri(name: &str) -> SanType {
 
 fn dns(name: &str) -> SanType {
     SanType::DnsName(name.try_into().unwrap())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }
 
 fn at(year: i32, month: u8, day: u8) -> SystemTime {
@@ -66,7 +75,7 @@ fn a_certificate_is_known_by_all_that_it_says() {
         params.not_after = date_time_ymd(2099, 12, 31);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     });
-    let client = tls.client(&[leaf.der.clone()]).unwrap();
+    let client = tls.client(slice::from_ref(&leaf.der)).unwrap();
     let expected = Certificate {
         common_names: vec!["ci-17".to_owned()],
         organizations: vec!["ci".to_owned(), "Ünïcode & Söhne".to_owned()],
@@ -74,7 +83,7 @@ fn a_certificate_is_known_by_all_that_it_says() {
         dns_names: vec!["runner.example.org".to_owned(), "*.example.org".to_owned()],
         uris: vec!["spiffe://example.org/ns/ci/sa/builder".to_owned()],
         serial: "c0ffee00".to_owned(),
-        fingerprint: Sha256::digest(&leaf.der).iter().map(|byte| format!("{byte:02x}")).collect(),
+        fingerprint: hex(&Sha256::digest(&leaf.der)),
         not_before: "2020-02-29T00:00:00Z".to_owned(),
         not_after: "2099-12-31T00:00:00Z".to_owned(),
     };
