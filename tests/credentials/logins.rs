@@ -201,7 +201,11 @@ async fn a_flood_of_wrong_passwords_keeps_nobody_out() {
     assert!(!threads.is_empty() && threads.len() <= (cores / 2).max(1), "{threads:?} on {cores} cores");
     assert!(threads.iter().all(|nice| *nice >= 10), "{threads:?}");
 
-    let mut answers = join_all(flood).await.into_iter().map(Result::unwrap);
+    for one in &flood {
+        one.abort();
+    }
+    // those that were answered before that
+    let mut answers = join_all(flood).await.into_iter().filter_map(Result::ok);
     assert!(answers.all(|answer| matches!(answer, Some(LoginError::Wrong | LoginError::Busy))));
 }
 

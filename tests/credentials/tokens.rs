@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -206,19 +207,20 @@ fn debug_does_not_show_the_key() {
     assert!(!shown.contains(key.trim()) && shown.len() < 100, "{shown}");
 }
 
+/// One for all cases, since a key is written to the disk.
+static SHARED: LazyLock<Signer> = LazyLock::new(|| signer(tempfile::tempdir().unwrap().path()));
+
 proptest! {
     #[test]
     fn no_text_makes_it_panic(text in any::<String>(), parts in prop::collection::vec("[A-Za-z0-9_-]{0,40}", 0..5)) {
-        let dir = tempfile::tempdir().unwrap();
-        let signer = signer(dir.path());
+        let signer = &*SHARED;
         prop_assert!(signer.verify(&text).is_err());
         prop_assert!(signer.verify(&parts.join(".")).is_err());
     }
 
     #[test]
     fn a_changed_token_is_refused(at in any::<prop::sample::Index>(), byte in 0x20_u8..0x7f) {
-        let dir = tempfile::tempdir().unwrap();
-        let signer = signer(dir.path());
+        let signer = &*SHARED;
         let token = signer.issue(&claims());
         let mut bytes = token.clone().into_bytes();
         let at = at.index(bytes.len());
