@@ -83,9 +83,11 @@ class Bench:
         self.running = []
 
     def load(self, server, headers=(), path=MANIFEST, **options):
-        """Requests on kept connections."""
+        """Requests on kept connections, with the processor time that the server spent meanwhile for each of them."""
         settings = {"connections": CONNECTIONS, "seconds": self.seconds, **options}
-        return self.run.tool("load", addr=server.addr, path=path, header=[f"Accept: {ACCEPT}", *headers], **settings)
+        before = server.processor_seconds()
+        result = self.run.tool("load", addr=server.addr, path=path, header=[f"Accept: {ACCEPT}", *headers], **settings)
+        return {**result, "cpu_us": (server.processor_seconds() - before) / result["requests"] * 1e6}
 
     def callers(self, server):
         """Turns of plain HTTP: anonymous, with a password, with a token. A token is asked for before each turn, since it expires."""
@@ -95,12 +97,17 @@ class Bench:
             "with a token": lambda **options: self.load(server, [f"Authorization: Bearer {server.token(REPO)}"], **options),
         }
 
-    def row(self, name, results, one, label, other, reach=None):
-        """Requests per second of one contestant beside another's, and its p99."""
-        figures = [median(results[who], "requests_per_second") for who in (one, other)]
+    def row(self, name, results, one, label, other, reach=None, processor=True):
+        """Requests per second of one contestant beside another's, its p99, and the server's own time per request."""
+        def both(key):
+            return [median(results[who], key) for who in (one, other)]
+
+        figures, times = both("requests_per_second"), both("p99_ms")
         self.table.compare(name, figures[0], None, rate, limit=(label, figures[1]), limit_reach=reach)
-        times = [median(results[who], "p99_ms") for who in (one, other)]
         self.table.compare("… p99", times[0], None, milliseconds, less=True, limit=(label, times[1]))
+        if processor:
+            used = both("cpu_us")
+            self.table.compare("… processor time of the server per request", used[0], None, microseconds, less=True, limit=(label, used[1]))
 
     def logged_in(self):
         plain, secure = self.server("access-plain"), self.server("access-tls", certificates=self.certificates)
@@ -125,7 +132,7 @@ class Bench:
         })
         for who in callers:
             name = f"{who}, HTTP, while {FLOOD_CLIENTS} clients try wrong passwords"
-            self.row(name, results, ("flood", who), "without them", who, OF_CALM)
+            self.row(name, results, ("flood", who), "without them", who, OF_CALM, processor=False)
         health = [
             ("meanwhile", median([turn for who in callers for turn in results["flood", who]], "health_ms")),
             ("while only they are there", median(results["health"], "health_ms")),
@@ -150,7 +157,7 @@ class Bench:
     def rules(self):
         without, with_rules = (self.server(f"access-{count}-rules", policy=many_rules(count)) for count in (0, RULES))
         contestants = {
-            (who, count): lambda turn=turn, server=server: self.timed(server, turn)
+            (who, count): turn
             for count, server in ((0, without), (RULES, with_rules))
             for who, turn in self.callers(server).items()
             if who != "with a token"
@@ -164,14 +171,8 @@ class Bench:
             goal = at_most(decision, DECISION_US, f"under {DECISION_US} µs")
             self.table.compare("… a decision", decision, None, microseconds, goals=[goal])
             used = [median(results[who, count], "cpu_us") for count in (RULES, 0)]
-            self.table.compare("… by the server's own processor time", used[0] - used[1], None, microseconds)
+            self.table.compare("… a decision, by the server's own processor time", used[0] - used[1], None, microseconds)
         self.table.notes.append("A decision: the difference in time per request, times the number of cores.")
-
-    def timed(self, server, turn):
-        """A turn, and the processor time that the server spent on each of its requests."""
-        before = server.processor_seconds()
-        result = turn()
-        return {**result, "cpu_us": (server.processor_seconds() - before) / result["requests"] * 1e6}
 
     def record(self):
         off = self.server("access-record-off")
@@ -219,7 +220,7 @@ class Bench:
             (who, kind): connect(server, options) for who, server in (("ours", secure), ("nginx", nginx)) for kind, options in kinds.items()
         })
         for kind in kinds:
-            self.row(f"connections with one small `GET` each, handshake {kind}, 8 at once", results, ("ours", kind), "nginx", ("nginx", kind))
+            self.row(f"connections with one small `GET` each, handshake {kind}, 8 at once", results, ("ours", kind), "nginx", ("nginx", kind), processor=False)
 
 
 class Aside:
