@@ -12,10 +12,9 @@ impl Registry {
         if self.catalogued.contains_key(name) {
             return Ok(());
         }
-        let key = layout::catalog(name);
-        // by its name and not by a listing: in a directory that would read the names of all the repositories beside it
-        if self.store.size(&key).await?.is_none() {
-            self.store.create_new(&key, fact(by)).await?; // whoever came first, it is there
+        let prefix = layout::catalog(name);
+        if self.store.list(&prefix, None, 1).await?.is_empty() {
+            self.store.put(&(prefix + &layout::attempt()), fact(by)).await?;
         }
         self.catalogued.insert(name.clone(), ());
         Ok(())
@@ -23,7 +22,7 @@ impl Registry {
 
     /// Whether a repository exists: something was pushed to it, whether or not it is empty now.
     pub(super) async fn exists(&self, name: &Name) -> Result<bool> {
-        if self.catalogued.contains_key(name) || self.store.size(&layout::catalog(name)).await?.is_some() {
+        if self.catalogued.contains_key(name) || !self.store.list(&layout::catalog(name), None, 1).await?.is_empty() {
             return Ok(true);
         }
         // one of an older store has another key in the catalog, and something of its own

@@ -145,7 +145,8 @@ impl Snapshot {
     /// What is worth a warning though it is valid.
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
         let tls = self.tls.iter().flat_map(|tls| tls.warnings());
-        self.policy.warnings().iter().chain(tls).map(String::as_str)
+        let key = self.signer.iter().filter_map(|signer| signer.warning());
+        self.policy.warnings().iter().chain(tls).map(String::as_str).chain(key)
     }
 
     /// Verifies the client certificate of a token by the authorities, lists and clock in force. Remembered for minutes.

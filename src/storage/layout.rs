@@ -12,7 +12,7 @@
 //! repos/<name>!/manifests/<alg>/<hex>/kid.<alg>.<hex>.<attempt>    fact: that index needs it
 //! repos/<name>!/tags/<tag>!/<newest-first>.is.<alg>.<hex>.<version> fact: from here on the tag means that version; or `.not`
 //! repos/<name>!/referrers/<alg>/<hex>/<alg>.<hex>!/<newest-first>.is.<attempt> fact: that manifest refers to this one; or `.not.`
-//! catalog/<name>!0000000000000000                   fact: the repository exists
+//! catalog/<name>!/<attempt>                         fact: the repository exists
 //! uploads/<id>/<newest-first>                       an upload's state
 //! uploads/<id>/~<attempt>                           fact: the upload is alive
 //! ```
@@ -325,13 +325,11 @@ pub fn after_referrer(name: &Name, subject: &Digest, manifest: &Digest) -> Strin
 /// Prefix of the catalog.
 pub const CATALOG: &str = "catalog/";
 
-/// The fact that a repository exists: one key for all attempts, since nothing ever removes it. So it can be asked for by
-/// name, which costs the same however many repositories there are.
-///
-/// Stores written before had a random suffix instead of the zeros; [`catalog_name`] reads both.
+/// Prefix of the facts that a repository exists: a directory of its own, which costs the same to read however many
+/// repositories there are. (Older stores have the attempt right behind the `!`; [`catalog_name`] reads both.)
 #[must_use]
 pub fn catalog(name: &Name) -> String {
-    format!("{CATALOG}{name}!{:016x}", 0)
+    format!("{CATALOG}{name}!/")
 }
 
 /// Where the catalog's facts about `name` end, to list on from.
