@@ -7,7 +7,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # nginx-light, wrk and apache2-utils are what bench/ measures with.
-PACKAGES=(docker.io containerd podman runc buildah skopeo nginx-light wrk apache2-utils jq curl ca-certificates)
+PACKAGES=(docker.io containerd podman runc buildah skopeo openssl nginx-light wrk apache2-utils jq curl ca-certificates)
 
 # One a line: the name of the program, its module's path and version.
 GO_TOOLS=(

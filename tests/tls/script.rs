@@ -1,4 +1,5 @@
-//! `certs/make.sh`: what it makes is what the server takes. Needs openssl, and fails where there is none.
+//! `certs/make.sh`: what it makes is what the server takes. Needs openssl, so these are run by their own
+//! command (`cargo test --test tls -- --ignored`), and fail where there is none.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -43,6 +44,7 @@ fn chain(dir: &Path, name: &str) -> Vec<CertificateDer<'static>> {
 }
 
 #[test]
+#[ignore = "needs openssl: cargo test --test tls -- --ignored"]
 fn it_makes_what_the_server_takes() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("a place with spaces");
@@ -70,6 +72,7 @@ fn it_makes_what_the_server_takes() {
 }
 
 #[test]
+#[ignore = "needs openssl: cargo test --test tls -- --ignored"]
 fn it_changes_nothing_when_repeated() {
     let place = tempfile::tempdir().unwrap();
     let read = || {
@@ -90,6 +93,7 @@ fn it_changes_nothing_when_repeated() {
 }
 
 #[test]
+#[ignore = "needs openssl: cargo test --test tls -- --ignored"]
 fn its_server_has_the_names_that_were_asked_for() {
     let place = tempfile::tempdir().unwrap();
     made(place.path(), &[]);
@@ -114,6 +118,7 @@ fn its_server_has_the_names_that_were_asked_for() {
 }
 
 #[test]
+#[ignore = "needs openssl: cargo test --test tls -- --ignored"]
 fn its_keys_are_the_owners_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let place = tempfile::tempdir().unwrap();
@@ -125,6 +130,7 @@ fn its_keys_are_the_owners_alone() {
 }
 
 #[test]
+#[ignore = "needs openssl: cargo test --test tls -- --ignored"]
 fn it_says_what_it_cannot_do() {
     let place = tempfile::tempdir().unwrap();
     for (arguments, words) in [
