@@ -184,7 +184,7 @@ fn files(paths: &[PathBuf], config: &Config) -> Result<Vec<File>, Wrong> {
     for path in paths {
         match policy::read_file(path) {
             Ok(file) => files.push(file),
-            Err(problem) => problems.push(problem),
+            Err(errors) => problems.extend(errors.problems().cloned()),
         }
     }
     if problems.is_empty() { Ok(files) } else { Err(Wrong::Policies(problems)) }

@@ -215,7 +215,7 @@ fn unreachable(sources: &[Source<'_>], conditions: &[Condition], scope: Scope, c
 /// Runs a test against its policy alone.
 fn run(cover: &Cover, file: &File, test: &Test) -> TestOutcome {
     let failure = test.case.as_ref().and_then(|(facts, request, expected)| {
-        let decided = super::decide(cover, &Values::new(Input::written(facts, request)), request);
+        let decided = super::decide(cover, &Values::new(&Input::written(facts, request)), request);
         let rule = decided.rule.as_deref();
         let as_expected =
             decided.effect == expected.effect && expected.rule.as_deref().is_none_or(|wanted| rule == Some(wanted));

@@ -130,7 +130,7 @@ impl fmt::Display for Explanation {
                 )?;
             }
             (None, _) if self.decision.allows() => {
-                writeln!(f, ": no rule decided, and this is allowed unless one denies it")?
+                writeln!(f, ": no rule decided, and this is allowed unless one denies it")?;
             }
             (None, _) => writeln!(f, ": no rule decided, and no default is stated")?,
         }

@@ -123,7 +123,7 @@ impl Request {
         };
         match action {
             Action::GetManifest { reference, .. } | Action::DeleteManifest { reference, .. } => {
-                request.refer(reference)
+                request.refer(reference);
             }
             Action::PutManifest { reference, tags, .. } => {
                 request.refer(reference);

@@ -30,7 +30,7 @@ use crate::{
 pub use build::TestOutcome;
 pub use decision::{Decision, Effect, Origin};
 pub use explain::{DefaultExplanation, Explanation, RuleExplanation};
-pub use expression::{MAX_DEPTH, MAX_LENGTH, MAX_WORDS};
+pub use expression::{MAX_DEPTH, MAX_JOINS, MAX_LENGTH, MAX_WORDS};
 pub use file::{MAX_FILE, MAX_RULES, read_dir, read_file};
 pub use input::{ACCESSES, ACTIONS, LISTENERS, Request, Word};
 pub use problem::{File, Place, PolicyErrors, Problem};
@@ -109,7 +109,7 @@ impl Policy {
             Some(pools) => pools.constant(otherwise).unwrap_or_else(|| {
                 let request = Request::of(&action, listener);
                 let client_ip = identity.client_ip.to_string();
-                pools.decide(&Values::new(Input::of(identity, &client_ip, &request)), otherwise)
+                pools.decide(&Values::new(&Input::of(identity, &client_ip, &request)), otherwise)
             }),
         };
         let outcome = if decision.allows() { Ok(Permit { action }) } else { Err(action) };
@@ -119,13 +119,13 @@ impl Policy {
     /// Decides about a request as records and tests write it, as [`Policy::authorize`] does.
     #[must_use]
     pub fn decide(&self, identity: &Facts, request: &Request) -> Decision {
-        decide(&self.cover, &Values::new(Input::written(identity, request)), request)
+        decide(&self.cover, &Values::new(&Input::written(identity, request)), request)
     }
 
     /// Why a request is decided as it is.
     #[must_use]
     pub fn explain(&self, identity: &Facts, request: &Request) -> Explanation {
-        let values = Values::new(Input::written(identity, request));
+        let values = Values::new(&Input::written(identity, request));
         let decision = decide(&self.cover, &values, request);
         Explanation::new(&decision, self.cover.of(&request.namespace), &values)
     }
@@ -203,7 +203,7 @@ fn open_to_everyone(cover: &Cover) -> Vec<String> {
             ..Request::default()
         };
         let request = request.completed();
-        let values = Values::new(Input::written(&facts, &request));
+        let values = Values::new(&Input::written(&facts, &request));
         let pools = cover.of(prefix);
         pools.is_some_and(|pools| pools.constant(false).unwrap_or_else(|| pools.decide(&values, false)).allows())
     });

@@ -9,6 +9,7 @@ use simple_registry::{
 
 use super::{file, told};
 
+const A: &str = "identity.username == \"a\"";
 const RULE: &str = "[[rule]]\nname = \"r\"\neffect = \"allow\"\nwhen = 'request.access == \"pull\"'\n";
 
 #[test]
@@ -95,7 +96,6 @@ fn rules_that_never_decide_are_refused() {
         });
         format!("repositories = [\"prod\"]\n{}", rules.collect::<String>())
     };
-    const A: &str = "identity.username == \"a\"";
     for (rules, says) in [
         (&[("allow", "false")][..], "the rule r0 is never true"),
         (&[("deny", "request.access == \"pull\" && request.action == \"put-manifest\"")], "never true"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use simple_registry::policy::{
-    ACCESSES, ACTIONS, LISTENERS, MAX_DEPTH, MAX_FILE, MAX_LENGTH, MAX_RULES, MAX_WORDS, vocabularies,
+    ACCESSES, ACTIONS, LISTENERS, MAX_DEPTH, MAX_FILE, MAX_JOINS, MAX_LENGTH, MAX_RULES, MAX_WORDS, vocabularies,
 };
 
 const REFERENCE: &str = include_str!("../../docs/reference/policy.md");
@@ -57,6 +57,7 @@ fn the_reference_has_the_limits_of_the_code() {
         ("bytes", MAX_LENGTH.to_string()),
         ("words", MAX_WORDS.to_string()),
         ("levels", MAX_DEPTH.to_string()),
+        ("joins", MAX_JOINS.to_string()),
         ("rules", MAX_RULES.to_string()),
         ("KiB", (MAX_FILE / 1024).to_string()),
     ] {

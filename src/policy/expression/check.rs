@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use cel::{
     IdedExpr,
-    common::ast::{ComprehensionExpr, Expr, ListExpr, LiteralValue, SourceInfo},
+    common::ast::{ComprehensionExpr, Expr, ListExpr, LiteralValue, SourceInfo, operators},
 };
 
 use super::{
@@ -34,6 +34,10 @@ pub(super) struct Checker<'a> {
     pub(super) fallible: bool,
     /// Whether this is inside of the condition of `exists` or its like.
     pub(super) looping: bool,
+    /// How many `map` were seen.
+    pub(super) maps: usize,
+    /// How many texts were joined.
+    pub(super) joins: usize,
 }
 
 impl<'a> Checker<'a> {
@@ -48,6 +52,8 @@ impl<'a> Checker<'a> {
             uses: Vec::new(),
             fallible: false,
             looping: false,
+            maps: 0,
+            joins: 0,
         }
     }
 
@@ -187,13 +193,12 @@ impl<'a> Checker<'a> {
         let mut kind = Type::Any;
         for element in &mut list.elements {
             let this = self.check(element);
-            match kind.unify(&this) {
-                Some(both) => kind = both,
-                None => {
-                    let says = format!("a list of {kind} and {this}: its entries must be of one kind");
-                    let at = self.place(if element.id == 0 { id } else { element.id });
-                    self.fault(at, says, "make two lists");
-                }
+            if let Some(both) = kind.unify(&this) {
+                kind = both;
+            } else {
+                let says = format!("a list of {kind} and {this}: its entries must be of one kind");
+                let at = self.place(if element.id == 0 { id } else { element.id });
+                self.fault(at, says, "make two lists");
             }
         }
         Type::list(kind)
@@ -206,6 +211,7 @@ impl<'a> Checker<'a> {
                 "a loop inside of a loop: `all`, `exists`, `exists_one`, `filter` and `map` cannot hold one another";
             return self.fault(at, says, "split the rule, or filter one list first: `a.filter(...).exists(...)`");
         }
+        let maps = self.maps;
         let over = match self.check(&mut comprehension.iter_range) {
             Type::List(of) => *of,
             Type::Any => Type::Any,
@@ -217,6 +223,14 @@ impl<'a> Checker<'a> {
                 );
             }
         };
+        if is_map(comprehension) {
+            // each could make what it is given many times as large
+            if self.maps > maps {
+                let says = "a `map` of what another `map` made";
+                return self.fault(at, says, "write one `map` that does both");
+            }
+            self.maps += 1;
+        }
         let variable = comprehension.iter_var.clone();
         if ROOTS.contains(&variable.as_str()) || self.is_local(&variable) {
             let says = format!("`{variable}` has a meaning already");
@@ -235,6 +249,24 @@ impl<'a> Checker<'a> {
         self.locals.truncate(self.locals.len() - 2);
         self.looping = false;
         result
+    }
+}
+
+/// Whether a loop is a `map`: it adds something else than its entries to a list.
+fn is_map(comprehension: &ComprehensionExpr) -> bool {
+    let added = |expression: &IdedExpr| match &expression.expr {
+        Expr::Call(call) if call.func_name == operators::ADD => match call.args.last().map(|list| &list.expr) {
+            Some(Expr::List(list)) => !matches!(
+                list.elements.first().map(|element| &element.expr),
+                Some(Expr::Ident(name)) if *name == comprehension.iter_var
+            ),
+            _ => false,
+        },
+        _ => false,
+    };
+    match &comprehension.loop_step.expr {
+        Expr::Call(call) if call.func_name == operators::CONDITIONAL => call.args.get(1).is_some_and(added),
+        _ => added(&comprehension.loop_step),
     }
 }
 

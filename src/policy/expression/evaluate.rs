@@ -64,6 +64,8 @@ pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
     })
 }
 
+// what functions of the environment look like
+#[allow(clippy::needless_pass_by_value, reason = "the interpreter gives its arguments away")]
 fn matches<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let found = match arguments.as_slice() {
         [text, pattern] => text
@@ -91,8 +93,8 @@ pub(in crate::policy) struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    pub(in crate::policy) fn new(input: Input<'a>) -> Self {
-        Self { input, texts: input.texts.map(CelString::from), lists: Default::default() }
+    pub(in crate::policy) fn new(input: &Input<'a>) -> Self {
+        Self { input: *input, texts: input.texts.map(CelString::from), lists: Default::default() }
     }
 
     /// The values themselves.

@@ -95,7 +95,7 @@ impl Folding<'_> {
                 let Known::Text(begin) = self.fold(begin)? else { return None };
                 match self.fold(target) {
                     Some(Known::Text(text)) => known(text.starts_with(&begin)),
-                    _ if self.is_name(target) && !self.may_begin_with(&begin) => known(false),
+                    _ if is_name(target) && !self.may_begin_with(&begin) => known(false),
                     _ => None,
                 }
             }
@@ -119,8 +119,8 @@ impl Folding<'_> {
     fn equal(&self, left: &IdedExpr, right: &IdedExpr) -> Option<bool> {
         match (self.fold(left), self.fold(right)) {
             (Some(one), Some(two)) => Some(one == two),
-            (None, Some(Known::Text(name))) if self.is_name(left) && !self.may_be(&name) => Some(false),
-            (Some(Known::Text(name)), None) if self.is_name(right) && !self.may_be(&name) => Some(false),
+            (None, Some(Known::Text(name))) if is_name(left) && !self.may_be(&name) => Some(false),
+            (Some(Known::Text(name)), None) if is_name(right) && !self.may_be(&name) => Some(false),
             _ => None,
         }
     }
@@ -130,16 +130,12 @@ impl Folding<'_> {
         match self.fold(one) {
             Some(one) => Some(many.contains(&one)),
             None if many.is_empty() => Some(false),
-            None if self.is_name(one) => {
+            None if is_name(one) => {
                 let none = many.iter().all(|name| matches!(name, Known::Text(name) if !self.may_be(name)));
                 none.then_some(false)
             }
             None => None,
         }
-    }
-
-    fn is_name(&self, expression: &IdedExpr) -> bool {
-        words::variable(expression) == Some("request.namespace")
     }
 
     /// Whether the repository can be this one.
@@ -159,6 +155,10 @@ impl Folding<'_> {
                 .any(|prefix| covers(prefix, begin) || prefix.starts_with(begin) || format!("{prefix}/") == begin),
         }
     }
+}
+
+fn is_name(expression: &IdedExpr) -> bool {
+    words::variable(expression) == Some("request.namespace")
 }
 
 fn ordered<T: Ord>(operator: &str, one: &T, two: &T) -> Option<Known> {

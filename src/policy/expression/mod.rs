@@ -30,6 +30,7 @@ pub(super) use tokens::Fault;
 pub(super) use types::Scope;
 use types::Type;
 
+pub use operator::MAX_JOINS;
 pub use tokens::{MAX_DEPTH, MAX_LENGTH, MAX_WORDS};
 
 /// The stack that expressions are parsed on, in bytes. What the limits let through takes a small part of it, also where
@@ -88,7 +89,7 @@ pub(super) fn compile(texts: &[&str], scope: Scope) -> Vec<Result<Condition, Vec
         let parsed = thread::scope(|threads| {
             let builder = thread::Builder::new().name("policy".to_owned()).stack_size(STACK);
             let thread = builder.spawn_scoped(threads, || condition(text, tokens, scope));
-            thread.map(|thread| thread.join())
+            thread.map(thread::ScopedJoinHandle::join)
         });
         match parsed {
             Ok(Ok(parsed)) => parsed,

@@ -9,6 +9,9 @@ use cel::{
 
 use super::{check::Checker, types::Type, words};
 
+/// How often one expression may join texts: what it makes of them stays small.
+pub const MAX_JOINS: usize = 16;
+
 impl Checker<'_> {
     pub(super) fn operator(&mut self, at: Range<usize>, call: &mut CallExpr) -> Type {
         let name = call.func_name.clone();
@@ -103,13 +106,26 @@ impl Checker<'_> {
     }
 
     fn arithmetic(&mut self, at: Range<usize>, name: &str, left: &mut IdedExpr, right: &mut IdedExpr) -> Type {
+        // `filter` and `map` add to a list that nobody wrote
+        let accumulates = matches!(&left.expr, Expr::Ident(name) if name.starts_with('@'));
         let (one, two) = (self.check(left), self.check(right));
         let sign = name.trim_matches('_');
         let both = one.unify(&two);
         match (sign, both, &one, &two) {
             (_, _, Type::Any, _) | (_, _, _, Type::Any) if one != two => Type::Any,
             (_, Some(Type::Any), ..) => Type::Any,
-            ("+", Some(kind @ (Type::Text | Type::List(_))), ..) => kind,
+            ("+", Some(kind @ Type::List(_)), ..) if accumulates => kind,
+            ("+", Some(Type::List(_)), ..) => {
+                self.fault(at, "lists cannot be joined", "ask one after the other: `a.contains(x) || b.contains(x)`")
+            }
+            ("+", Some(Type::Text), ..) => {
+                self.joins += 1;
+                if self.joins > MAX_JOINS {
+                    let says = format!("the expression joins texts more than {MAX_JOINS} times");
+                    self.fault(at, says, "write texts in one piece");
+                }
+                Type::Text
+            }
             ("+" | "-" | "*" | "/" | "%", Some(Type::Int), ..) => {
                 self.fallible = true; // out of range, divided by zero
                 Type::Int

@@ -31,7 +31,7 @@ fn holds(text: &str) -> Result<bool, &'static str> {
         tags: vec!["v1".into(), "latest".into()],
         ..Request::default()
     };
-    condition.holds(&Values::new(Input::written(&facts, &request)))
+    condition.holds(&Values::new(&Input::written(&facts, &request)))
 }
 
 #[test]
@@ -123,6 +123,10 @@ fn what_is_wrong_is_named_with_the_next_step() {
         ("identity.username.exists(x, x == '')", "exists", "goes over lists", "list"),
         ("identity.groups.exists(1, true)", "?", "begins with a name", "x"),
         ("identity.groups.exists('a')", "exists", "not used like this", "list.exists"),
+        ("(identity.groups + request.tags).size() == 1", "+", "lists cannot be joined", "contains"),
+        ("request.tags.map(t, t + t).map(t, t + t).size() == 1", "map", "another `map`", "one `map`"),
+        ("identity.client_ip == '10.0.0.0/8'", "'10.0.0.0/8'", "no client has the address", "startsWith"),
+        ("identity.client_ip == '0:0:0:0:0:0:0:1'", "'0:0:0:0:0:0:0:1'", "never written so", "\"::1\""),
         ("{'a': 1}.size() == 1", "{", "no maps", "list"),
         ("1.5 > 1", "1.5", "no number", "whole"),
         ("b'a' == b'a'", "b", "no bytes", "text"),
@@ -170,6 +174,7 @@ fn what_is_large_is_refused_before_it_is_parsed() {
         format!("[{}", many("[", 100)),
         format!("'{}' == ''", many("a", 5000)),
         many("true || ", 600) + "true",
+        format!("identity.id{} == ''", many(" + identity.id", 17)),
     ] {
         let started = std::time::Instant::now();
         let all = said(&text);
@@ -197,6 +202,34 @@ fn what_the_limits_let_through_is_parsed_and_evaluated() {
     }
     assert!(nested.len() > 20, "{nested}");
     assert_eq!(holds(&nested), Ok(true));
+}
+
+#[test]
+fn the_deepest_conditions_are_evaluated_on_a_small_stack() {
+    // half of what a worker of the server has, and not optimised
+    let evaluate = || {
+        for (open, close) in [
+            ("!(", ")"),
+            ("true ? (", ") : false"),
+            ("request.tags.size() == 2 && (", ")"),
+            ("(", " || false) == true"),
+        ] {
+            let mut text = "true".to_owned();
+            loop {
+                let deeper = format!("{open}{text}{close}");
+                if compile(&[&deeper], Scope::Access)[0].is_err() {
+                    break;
+                }
+                text = deeper;
+            }
+            assert!(text.len() > 30, "{text}");
+            assert!(holds(&text).is_ok(), "{text}");
+        }
+        let sums = (1..MAX_DEPTH).map(|n| format!("1{} != 0", "-1".repeat(n)));
+        let longest = sums.filter(|text| compile(&[text], Scope::Access)[0].is_ok()).next_back();
+        assert!(holds(&longest.unwrap()).is_ok());
+    };
+    std::thread::Builder::new().stack_size(1 << 20).spawn(evaluate).unwrap().join().unwrap();
 }
 
 #[test]

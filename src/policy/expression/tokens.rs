@@ -9,8 +9,9 @@ use std::ops::Range;
 pub const MAX_LENGTH: usize = 4096;
 /// Most words (names, numbers, texts, signs) of one expression.
 pub const MAX_WORDS: usize = 1000;
-/// Deepest nesting: brackets within brackets, and operators that hang on one another, as in `1 + 1 + 1`.
-pub const MAX_DEPTH: usize = 48;
+/// Deepest nesting: brackets within brackets, and operators that hang on one another, as in `1 + 1 + 1`. Evaluation descends
+/// as deep, and must fit on the stack of a worker also where nothing is optimised.
+pub const MAX_DEPTH: usize = 32;
 
 /// What is wrong with an expression, and where in it, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Texts that a variable is compared with and can never have.
 
+use std::net::IpAddr;
+
 use cel::{
     IdedExpr,
     common::ast::{Expr, LiteralValue},
@@ -37,6 +39,21 @@ pub(super) fn check(checker: &mut Checker<'_>, one: &IdedExpr, other: &IdedExpr)
             "request.action" => one_of(checker, at, text, "action", ACTIONS.map(|word| word.action).as_slice()),
             "request.access" => one_of(checker, at, text, "access", &ACCESSES),
             "request.listener" => one_of(checker, at, text, "listener", &LISTENERS),
+            "identity.client_ip" if !text.is_empty() => match text.parse::<IpAddr>().map(|ip| ip.to_string()) {
+                Ok(canonical) if canonical == text => {}
+                Ok(canonical) => {
+                    let says = format!("the address {} is never written so", clip(text));
+                    checker.fault(at, says, format!("write \"{canonical}\""));
+                }
+                Err(_) => {
+                    let says = format!("no client has the address \"{}\"", clip(text));
+                    checker.fault(
+                        at,
+                        says,
+                        "write an IP address, or `identity.client_ip.startsWith(\"10.\")` for a network",
+                    );
+                }
+            },
             "request.namespace" | "request.from" if !text.is_empty() => {
                 if let Err(why) = text.parse::<Name>() {
                     let says = format!("no repository is called \"{}\": {why}", clip(text));

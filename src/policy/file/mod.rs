@@ -78,7 +78,7 @@ pub fn read_dir(dir: &Path) -> Result<Vec<File>, PolicyErrors> {
     for path in paths {
         match read_file(&path) {
             Ok(file) => files.push(file),
-            Err(problem) => problems.push(problem),
+            Err(errors) => problems.extend(errors.problems().cloned()),
         }
     }
     if problems.is_empty() { Ok(files) } else { Err(PolicyErrors::new(problems)) }
@@ -88,10 +88,11 @@ pub fn read_dir(dir: &Path) -> Result<Vec<File>, PolicyErrors> {
 ///
 /// # Errors
 /// A file that cannot be read, is not UTF-8 or larger than 256 KiB.
-pub fn read_file(path: &Path) -> Result<File, Problem> {
+pub fn read_file(path: &Path) -> Result<File, PolicyErrors> {
     use io::Read;
     let name = path.display().to_string();
-    let problem = |says: String, help: &str| Problem { says, help: help.to_owned(), place: None };
+    let problem =
+        |says: String, help: &str| PolicyErrors::new(vec![Problem { says, help: help.to_owned(), place: None }]);
     let mut bytes = Vec::new();
     let read = fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
     if let Err(error) = read {
@@ -140,7 +141,9 @@ fn document(reading: &Reading<'_>, entries: &DeTable<'_>) -> Document {
                 "name prefixes, or `[\"*\"]` for every repository",
             );
         }
-        prefixes.iter().for_each(|prefix| check_prefix(reading, prefix));
+        for prefix in &prefixes {
+            check_prefix(reading, prefix);
+        }
         prefixes.into_iter().map(|prefix| prefix.text).collect()
     });
     let default = match scope {

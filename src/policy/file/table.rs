@@ -215,9 +215,10 @@ pub(super) fn shaped(
         (Value::String(_), _) => refuse("a text", value),
         (Value::Array(_), DeValue::Array(entries)) => entries
             .iter()
-            .map(|entry| match entry.get_ref() {
-                DeValue::String(text) => Value::String(text.clone().into_owned()),
-                _ => {
+            .map(|entry| {
+                if let DeValue::String(text) = entry.get_ref() {
+                    Value::String(text.clone().into_owned())
+                } else {
                     refuse("a list of texts", entry);
                     Value::String(String::new())
                 }
