@@ -96,6 +96,14 @@ fn need(action: &Action) -> Need<'_> {
     }
 }
 
+/// The repository that an action reads from, beside the one that it is about.
+const fn source(action: &Action) -> Option<&Name> {
+    match action {
+        Action::MountBlob { from, .. } => from.as_ref(),
+        _ => None,
+    }
+}
+
 impl Scopes {
     /// Reads the values of `scope` parameters; each may hold several scopes with spaces between. Types and actions that are
     /// not known are left out, since nothing needs them: a token may be for less than was asked.
@@ -130,10 +138,16 @@ impl Scopes {
     pub fn covers(&self, action: &Action) -> bool {
         match need(action) {
             Need::Nothing => true,
-            Need::Repository(name, rights) => self.repositories.get(name).is_some_and(|had| had.covers(rights)),
+            Need::Repository(name, rights) => {
+                self.has(name, rights) && source(action).is_none_or(|from| self.has(from, Rights::PULL))
+            }
             Need::Catalog => self.catalog,
             Need::Metrics => self.metrics,
         }
+    }
+
+    fn has(&self, name: &Name, rights: Rights) -> bool {
+        self.repositories.get(name).is_some_and(|had| had.covers(rights))
     }
 
     /// Whether they are for nothing.
@@ -177,7 +191,13 @@ pub fn scope_needed(action: &Action) -> Option<String> {
                 Rights::DELETE => "delete",
                 _ => "*",
             };
-            Some(format!("repository:{}:{words}", name.as_str()))
+            let mut scope = format!("repository:{name}:{words}");
+            if let Some(from) = source(action).filter(|from| *from != name) {
+                scope += " repository:";
+                scope += from.as_str();
+                scope += ":pull";
+            }
+            Some(scope)
         }
     }
 }

@@ -227,7 +227,7 @@ fn actions(namespace: &str) -> Vec<(&'static str, Request)> {
         ("get-blob", Request::get(format!("{repository}/blobs/{digest}"))),
         ("delete-blob", Request::delete(format!("{repository}/blobs/{digest}"))),
         ("start-upload", Request::post(format!("{repository}/blobs/uploads/"))),
-        ("mount-blob", Request::post(format!("{repository}/blobs/uploads/?mount={digest}&from={namespace}/other"))),
+        ("mount-blob", Request::post(format!("{repository}/blobs/uploads/?mount={digest}&from={namespace}/app"))),
         ("get-upload", Request::get(&upload)),
         ("update-upload", Request::patch(&upload).body("x")),
         ("complete-upload", Request::put(format!("{upload}?digest={digest}")).body("x")),
@@ -291,6 +291,10 @@ fn a_token_is_no_wider_than_its_scope() {
         (Request::post("/v2/people/app/blobs/uploads/"), "repository:people/app:pull,push"),
         (Request::get("/v2/people/other/tags/list"), "repository:people/other:pull"),
         (Request::get("/v2/_catalog"), "registry:catalog:*"),
+        (
+            Request::post(format!("/v2/people/app/blobs/uploads/?mount=sha256:{}&from=people/other", "0".repeat(64))),
+            "repository:people/app:pull,push repository:people/other:pull",
+        ),
     ] {
         let refused = client.send(request).expect(401);
         let challenge = refused.required("www-authenticate");
