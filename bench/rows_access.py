@@ -26,8 +26,6 @@ OF_ANONYMOUS, OF_CALM, OF_NGINX, HEALTH_MS, DECISION_US = 0.9, 0.7, 0.9, 10, 20
 
 
 def measure(run):
-    if not run.binary:
-        raise RuntimeError("there is no other registry to take simple-registry's place in this group")
     table = run.table(
         "Access",
         f"`GET` of a manifest by tag over {CONNECTIONS} kept connections by the bench's own tool, unless a row says otherwise. One identity, a client authority "
@@ -168,10 +166,11 @@ class Bench:
             self.row(name, results, (who, RULES), "no rules", (who, 0))
             seconds = [1 / median(results[who, count], "requests_per_second") for count in (RULES, 0)]
             decision = (seconds[0] - seconds[1]) * os.cpu_count() * 1e6
-            goal = at_most(decision, DECISION_US, f"under {DECISION_US} µs")
-            self.table.compare("… a decision", decision, None, microseconds, goals=[goal])
             used = [median(results[who, count], "cpu_us") for count in (RULES, 0)]
-            self.table.compare("… a decision, by the server's own processor time", used[0] - used[1], None, microseconds)
+            # The first has the noise of the whole machine in it, the second misses what the server makes others do: both must hold.
+            for name, figure in (("… a decision", decision), ("… a decision, by the server's own processor time", used[0] - used[1])):
+                goal = at_most(figure, DECISION_US, f"under {DECISION_US} µs")
+                self.table.compare(name, figure, None, microseconds, goals=[goal])
         self.table.notes.append("A decision: the difference in time per request, times the number of cores.")
 
     def record(self):

@@ -52,6 +52,9 @@ def arguments():
     unknown = [name for name in given.rows if name not in GROUPS]
     if unknown:
         parser.error(f"--rows: no group {', '.join(unknown)}; there are {', '.join(GROUPS)}")
+    if given.self_check:
+        # Distribution has no place in it.
+        given.rows = [name for name in given.rows if name != "access"]
     return given
 
 
