@@ -225,8 +225,8 @@ fn the_deepest_conditions_are_evaluated_on_a_small_stack() {
             assert!(text.len() > 30, "{text}");
             assert!(holds(&text).is_ok(), "{text}");
         }
-        let sums = (1..MAX_DEPTH).map(|n| format!("1{} != 0", "-1".repeat(n)));
-        let longest = sums.filter(|text| compile(&[text], Scope::Access)[0].is_ok()).next_back();
+        let mut sums = (1..MAX_DEPTH).map(|n| format!("1{} != 0", "-1".repeat(n)));
+        let longest = sums.rfind(|text| compile(&[text], Scope::Access)[0].is_ok());
         assert!(holds(&longest.unwrap()).is_ok());
     };
     std::thread::Builder::new().stack_size(1 << 20).spawn(evaluate).unwrap().join().unwrap();
