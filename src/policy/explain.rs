@@ -145,8 +145,8 @@ impl fmt::Display for Explanation {
             let mark = if rule.decided { "->" } else { "  " };
             let enforced = if rule.enforced { "" } else { ", not enforced" };
             writeln!(f, "\n{mark} {} {}, rule {}{enforced}: {holds}", rule.effect, rule.policy, rule.rule)?;
-            for line in rule.when.lines() {
-                writeln!(f, "     when {}", line.trim())?;
+            for (index, line) in rule.when.trim().lines().enumerate() {
+                writeln!(f, "     {} {}", if index == 0 { "when" } else { "    " }, line.trim())?;
             }
             for (path, value) in &rule.values {
                 writeln!(f, "          {path} = {value}")?;
