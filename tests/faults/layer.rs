@@ -128,7 +128,8 @@ impl Faults {
             Fault::Hiccups => Err(error.set_temporary()),
             Fault::Full => Err(error.set_source(std::io::Error::from(std::io::ErrorKind::StorageFull))),
             Fault::Lost => {
-                work.await?;
+                // whatever it was: "there is no such object" is lost as well
+                let _ = work.await;
                 Err(error)
             }
             Fault::TimesOut => match futures::poll!(pin!(work)) {
