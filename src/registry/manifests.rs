@@ -1,6 +1,6 @@
 //! Manifests as they stand: reading and deleting. Putting them is in `put_manifest`.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,28 @@ pub(super) struct TagHit {
     ticket: Ticket,
 }
 
+/// A manifest that stands, and has since the version that was asked about.
+struct Standing {
+    manifest: Arc<StoredManifest>,
+    /// The key of its newest version, where no delete had begun that could end a tag of that version.
+    settled_at: Option<Box<str>>,
+}
+
+/// See [`Registry::settled`].
+#[derive(Clone)]
+pub(super) struct SettledTag {
+    /// The key of the manifest's version that was the newest.
+    version: Box<str>,
+    ticket: Ticket,
+}
+
+impl SettledTag {
+    /// About how many bytes of memory it takes under such a key.
+    pub(super) fn weight(&self, key: &str) -> usize {
+        key.len() + self.version.len() + 200
+    }
+}
+
 /// What stands before a manifest's bytes in its object, on a line of its own.
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -45,7 +67,7 @@ struct Header {
 }
 
 /// Versions that a first look at a manifest asks for; a longer history is paged through.
-const FIRST_LOOK: usize = 4;
+const FIRST_LOOK: usize = 8;
 
 impl Registry {
     /// The manifest that a tag or digest means in a repository now.
@@ -71,9 +93,25 @@ impl Registry {
         let Some(entry) = newest.first() else { return Ok(None) };
         let Some((digest, version)) = parse_tag(name, entry)?.target else { return Ok(None) };
         let ticket = self.standing.ticket(&(name.clone(), digest));
-        let Some(manifest) = self.standing_since(name, &digest, version).await? else { return Ok(None) };
+        let manifest = if let Some(manifest) = self.settled(&entry.key, ticket) {
+            manifest
+        } else {
+            let Some(standing) = self.standing_since(name, &digest, version).await? else { return Ok(None) };
+            if let Some(version) = standing.settled_at {
+                self.settled_tags.insert(entry.key.clone(), SettledTag { version, ticket });
+            }
+            standing.manifest
+        };
         self.tags.remember(key, of_tag, TagHit { manifest: Arc::clone(&manifest), ticket });
         Ok(Some(manifest))
+    }
+
+    /// What a tag's version means, without a look at the manifest, where such a look has once found no delete of it that had
+    /// begun. The tag was there by then, so each delete that begins later sees it, and says it gone before the manifest is;
+    /// and while this version was the tag's newest, a moment ago, that had not come to pass.
+    fn settled(&self, tag_version: &str, ticket: Ticket) -> Option<Arc<StoredManifest>> {
+        let settled = self.settled_tags.get(tag_version)?;
+        if settled.ticket == ticket { self.versions.get(&*settled.version) } else { None }
     }
 
     /// The manifest, if it stands: its newest version is a put.
@@ -105,20 +143,17 @@ impl Registry {
     }
 
     /// The manifest, if it stands and has not been deleted since version `since`, which a tag names.
-    async fn standing_since(
-        &self,
-        name: &Name,
-        digest: &Digest,
-        since: Ordinal,
-    ) -> Result<Option<Arc<StoredManifest>>> {
+    async fn standing_since(&self, name: &Name, digest: &Digest, since: Ordinal) -> Result<Option<Standing>> {
         let key = (name.clone(), *digest);
         let ticket = self.standing.ticket(&key);
         let prefix = layout::manifest(name, digest);
         let mut newest: Option<String> = None;
         let mut after: Option<String> = None;
         let mut limit = FIRST_LOOK;
+        let mut listed = self.store.list(&prefix, None, limit).await?;
+        // all there is under the prefix may be here: then it says as well whether a delete has begun
+        let going = (listed.len() < limit).then(|| begun_after(&listed, since));
         loop {
-            let listed = self.store.list(&prefix, after.as_deref(), limit).await?;
             let last = listed.len() < limit;
             for Entry { key, .. } in listed {
                 match layout::version(&key) {
@@ -141,16 +176,20 @@ impl Registry {
                 break;
             }
             limit = 1000;
+            listed = self.store.list(&prefix, after.as_deref(), limit).await?;
         }
         let Some(newest) = newest else { return Ok(None) };
-        match self.version(digest, &newest).await? {
-            Some(stored) => {
-                self.standing.remember(key, ticket, Arc::clone(&stored));
-                Ok(Some(stored))
-            }
+        let Some(manifest) = self.version(digest, &newest).await? else {
             // freed as superseded between being listed and being read: then there is a newer one
-            None => self.standing_afresh(name, digest).await,
-        }
+            let manifest = self.standing_afresh(name, digest).await?;
+            return Ok(manifest.map(|manifest| Standing { manifest, settled_at: None }));
+        };
+        self.standing.remember(key, ticket, Arc::clone(&manifest));
+        let going = match going {
+            Some(going) => going,
+            None => begun_after(&self.store.list_all(&layout::goings(name, digest)).await?, since),
+        };
+        Ok(Some(Standing { manifest, settled_at: (!going).then(|| newest.into()) }))
     }
 
     /// A version of a manifest, by its key; nothing where it is gone. Bytes that are not `digest` are an error.
@@ -232,6 +271,9 @@ impl Registry {
         }
         let attempt = layout::attempt();
         let ordinal = Ordinal::after(Some(newest.ordinal), 0);
+        let began = Instant::now();
+        // before the look at the tags: whoever finds a tag and not this knows that the look will find the tag
+        self.store.put(&layout::going(name, digest, ordinal, &attempt), fact(by)).await?;
         if let Some(stored) = self.version(digest, &key).await?
             && let Ok(Manifest { subject: Some(subject), .. }) =
                 Manifest::parse(Some(&stored.media_type), &stored.bytes)
@@ -241,6 +283,10 @@ impl Registry {
         }
         // before the manifest: what is broken off between the two leaves no tag that is listed and does not answer
         self.say_tags_gone(name, digest, newest.ordinal, by).await?;
+        // what said that it began may be freed by now
+        if self.was_slow(began) {
+            return Err(Error::TooSlow);
+        }
         let key = layout::manifest_version(name, digest, ordinal, false, &attempt);
         let _forgetting = self.standing.forget_afterwards((name.clone(), *digest));
         Ok(self.store.put(&key, fact(by)).await?)
@@ -251,6 +297,11 @@ impl StoredManifest {
     pub(super) fn new(digest: Digest, media_type: MediaType, bytes: Bytes, ordinal: Ordinal) -> Self {
         Self { digest, media_type, bytes, etag: format!("\"{digest}\"").into(), ordinal }
     }
+}
+
+/// Whether one of these facts says that a delete has begun which ends in a version above `since`.
+fn begun_after(listed: &[Entry], since: Ordinal) -> bool {
+    listed.iter().filter_map(|entry| layout::going_version(&entry.key)).any(|ordinal| ordinal > since)
 }
 
 pub(super) fn parse_tag(name: &Name, entry: &Entry) -> Result<layout::TagVersion> {

@@ -29,7 +29,13 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use moka::sync::Cache;
 
-use self::{blobs::RightHit, cache::Recent, manifests::TagHit, places::Place, session::Session};
+use self::{
+    blobs::RightHit,
+    cache::Recent,
+    manifests::{SettledTag, TagHit},
+    places::Place,
+    session::Session,
+};
 pub use self::{
     blobs::{Blob, BlobStream},
     error::{Error, Result},
@@ -122,6 +128,8 @@ pub struct Registry {
     standing: Recent<(Name, Digest), Arc<StoredManifest>>,
     /// What a tag means.
     tags: Recent<(Name, Tag), TagHit>,
+    /// Versions of tags, by key, that mean a manifest which no delete can take away without a newer version of the tag.
+    settled_tags: Cache<String, SettledTag>,
     /// Descriptors of referrers by key; they never change.
     descriptors: Cache<String, Arc<Descriptor>>,
     /// Repositories whose place in the catalog this process has seen or written under half a lease ago.
@@ -137,7 +145,9 @@ pub struct Registry {
 const MANIFEST_CACHE: u64 = 32 * 1024 * 1024;
 /// About as many bytes of memory for descriptors of referrers, each of which may be as large as a manifest.
 const DESCRIPTOR_CACHE: u64 = 16 * 1024 * 1024;
-/// As much for where bytes are, which grows with the chunks of an upload.
+/// As many for tags: some 30,000 of them.
+const SETTLED_CACHE: u64 = 16 * 1024 * 1024;
+/// Twice as much for where bytes are, which grows with the chunks of an upload.
 const PLACE_CACHE: u64 = 32 * 1024 * 1024;
 /// As much for uploads under way.
 const SESSION_CACHE: u64 = 32 * 1024 * 1024;
@@ -171,6 +181,10 @@ impl Registry {
                 .build(),
             standing: Recent::new(MANIFEST_CACHE, ttl, |stored: &Arc<StoredManifest>| weigh(stored.bytes.len() + 400)),
             tags: Recent::new(MANIFEST_CACHE, ttl, |hit: &TagHit| weigh(hit.manifest.bytes.len() + 400)),
+            settled_tags: Cache::builder()
+                .max_capacity(SETTLED_CACHE)
+                .weigher(|key: &String, tag: &SettledTag| weigh(tag.weight(key)))
+                .build(),
             descriptors: Cache::builder()
                 .max_capacity(DESCRIPTOR_CACHE)
                 .weigher(|key: &String, descriptor: &Arc<Descriptor>| weigh(key.len() + referrers::weight(descriptor)))

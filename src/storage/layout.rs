@@ -9,6 +9,7 @@
 //! blobs/<alg>/<hh>/<hex>/in/<name>!/left.<attempt>                 fact: it was taken from this repository; no right, but keeps the bytes for a lease
 //! blobs/<alg>/<hh>/<hex>/in/<name>!/pin.<alg>.<hex>.<attempt>      fact: that manifest needs it
 //! repos/<name>!/manifests/<alg>/<hex>/<newest-first>.put.<attempt> fact: a version of a manifest; or `.rm.`, gone from here on
+//! repos/<name>!/manifests/<alg>/<hex>/going.<version>.<attempt>    fact: a delete that ends in that version has begun
 //! repos/<name>!/manifests/<alg>/<hex>/kid.<alg>.<hex>.<attempt>    fact: that index needs it
 //! repos/<name>!/tags/<tag>!/<newest-first>.is.<alg>.<hex>.<version> fact: from here on the tag means that version; or `.not`
 //! repos/<name>!/referrers/<alg>/<hex>/<alg>.<hex>!/<newest-first>.is.<attempt> fact: that manifest refers to this one; or `.not.`
@@ -184,6 +185,27 @@ pub fn manifest(name: &Name, digest: &Digest) -> String {
 pub fn manifest_version(name: &Name, digest: &Digest, ordinal: Ordinal, put: bool, attempt: &str) -> String {
     let word = if put { "put" } else { "rm" };
     format!("{}{}.{word}.{attempt}", manifest(name, digest), ordinal.newest_first())
+}
+
+/// The fact that a delete of the manifest has begun, which ends in version `ordinal`: written before it looks for the tags
+/// that it has to say gone. Sorts after all versions.
+#[must_use]
+pub fn going(name: &Name, digest: &Digest, ordinal: Ordinal, attempt: &str) -> String {
+    format!("{}{:016x}.{attempt}", goings(name, digest), ordinal.0)
+}
+
+/// Prefix of the facts about deletes that have begun.
+#[must_use]
+pub fn goings(name: &Name, digest: &Digest) -> String {
+    format!("{}going.", manifest(name, digest))
+}
+
+/// The version in a key of [`going`].
+#[must_use]
+pub fn going_version(key: &str) -> Option<Ordinal> {
+    let (_, last) = key.rsplit_once('/')?;
+    let (ordinal, _) = last.strip_prefix("going.")?.split_once('.')?;
+    u64::from_str_radix(ordinal, 16).ok().map(Ordinal)
 }
 
 /// The fact that index `parent` needs the manifest.

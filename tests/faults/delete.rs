@@ -133,3 +133,19 @@ fn deleting_a_manifest_survives_any_fault() {
 fn deleting_a_blob_survives_any_fault() {
     every_delete(Target::Blob, 3);
 }
+
+/// Readers rely on this order: who sees a tag, and no delete of its manifest that has begun, knows that the delete will see the tag.
+#[tokio::test]
+async fn a_delete_of_a_manifest_says_that_it_begins_then_looks_for_its_tags_then_ends() {
+    let (world, image) = (World::new(), Image::new(1));
+    let server = world.server(ONE_OF_TWO);
+    put(&server, &image, &["v1"]).await;
+    world.faults.arm(Plan { fault: Fault::Fails, nth: usize::MAX, lasting: false });
+    delete(&server, Target::Manifest, &image).await.unwrap();
+    let begun = world.faults.begun();
+    let at = |what: &str, part: &str| {
+        begun.iter().position(|operation| operation.starts_with(what) && operation.contains(part)).unwrap()
+    };
+    let order = [at("close", "/going."), at("list", "!/tags/"), at("close", ".not"), at("close", ".rm.")];
+    assert!(order.is_sorted(), "{order:?} of {begun:#?}");
+}

@@ -58,6 +58,7 @@ struct State {
     plan: Option<Plan>,
     seen: usize,
     hits: Vec<String>,
+    begun: Vec<String>,
 }
 
 /// The layer, and the handle on it.
@@ -83,6 +84,11 @@ impl Faults {
         self.state().hits.clone()
     }
 
+    /// All operations since it was armed, in the order in which they began.
+    pub(crate) fn begun(&self) -> Vec<String> {
+        self.state().begun.clone()
+    }
+
     /// Returns when there is an operation that never answers.
     pub(crate) async fn stalled(&self) {
         self.stalled.notified().await;
@@ -96,6 +102,7 @@ impl Faults {
     fn next(&self, kind: Kind, what: &str, key: &str) -> Option<Fault> {
         let mut state = self.state();
         let plan = state.plan?;
+        state.begun.push(format!("{what} {key}"));
         let concerned = match plan.fault {
             Fault::Full => kind == Kind::Write,
             Fault::Cut => kind == Kind::Content,
@@ -128,7 +135,8 @@ impl Faults {
             Fault::Hiccups => Err(error.set_temporary()),
             Fault::Full => Err(error.set_source(std::io::Error::from(std::io::ErrorKind::StorageFull))),
             Fault::Lost => {
-                work.await?;
+                // whatever it was: "there is no such object" is lost as well
+                let _ = work.await;
                 Err(error)
             }
             Fault::TimesOut => match futures::poll!(pin!(work)) {

@@ -76,3 +76,30 @@ fn a_push_and_a_pull_are_few_requests() {
     let pull = total() - before;
     assert!(pull <= 1, "a manifest that was just pushed takes {pull} requests by its digest");
 }
+
+/// Whether a tag still means what it meant is one request, since what it means was looked at before.
+#[test]
+fn a_tag_that_was_looked_at_before_is_one_request() {
+    let server = Server::start_on_own_s3("cache_ttl = \"0s\"");
+    let repo = server.repo("one");
+    let total = || server.s3().requests().values().sum::<usize>();
+    let (first, second) = (Image::new(&[10]), Image::new(&[20]));
+    for image in [&first, &second] {
+        let pushed = repo.push_image("v1", image);
+        assert_eq!(repo.pull_image("v1"), pushed);
+        for _ in 0..3 {
+            let before = total();
+            repo.get_manifest("v1").expect(200);
+            assert_eq!(total() - before, 1, "{:?}", server.s3().requests());
+        }
+    }
+    // one that was deleted and comes again too
+    let digest = second.manifest.digest();
+    repo.send(Request::delete(repo.manifest_path(&digest))).expect(202);
+    repo.get_manifest("v1").expect(404);
+    repo.push_manifest("v1", &second.manifest);
+    repo.get_manifest("v1").expect(200);
+    let before = total();
+    repo.get_manifest("v1").expect(200);
+    assert_eq!(total() - before, 1, "{:?}", server.s3().requests());
+}

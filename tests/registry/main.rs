@@ -12,6 +12,7 @@ use simple_registry::{
     storage::{
         Store,
         disk::{self, DiskOptions},
+        layout::{self, Ordinal, TagVersion},
     },
     telemetry::Metrics,
 };
@@ -277,4 +278,88 @@ async fn what_a_push_costs_does_not_depend_on_the_repositories_beside_it() {
     // and each is listed once
     let all = server.catalog(&Page { n: None, last: None }, |_| true).await.unwrap();
     assert_eq!(all.entries.len(), 21);
+}
+
+async fn by_tag(server: &Registry, tag: &str) -> Option<Digest> {
+    match server.manifest(&name(), &Reference::Tag(tag.parse().unwrap())).await {
+        Ok(found) => Some(found.digest),
+        Err(Error::ManifestUnknown { .. }) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+async fn put_tagged(server: &Registry, tag: &str, bytes: &Bytes) -> Digest {
+    let reference = Reference::Tag(tag.parse().unwrap());
+    let put = PutManifest { reference, tags: vec![], media_type: None, bytes: bytes.clone() };
+    server.put_manifest(&name(), &put, &By::default()).await.unwrap().digest
+}
+
+#[tokio::test]
+async fn a_tag_that_was_looked_at_before_is_what_other_servers_made_of_it() {
+    let world = World::new();
+    let (one, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
+    let by = By::default();
+    let config = push(&one, b"{}").await;
+    let bytes = [image(&config, 2, ""), image(&config, 2, r#","annotations":{"a":"b"}"#)];
+    let first = put_tagged(&other, "v1", &bytes[0]).await;
+    put_tagged(&other, "v2", &bytes[0]).await;
+    for _ in 0..2 {
+        assert_eq!((by_tag(&one, "v1").await, by_tag(&one, "v2").await), (Some(first), Some(first)));
+    }
+    let second = put_tagged(&other, "v1", &bytes[1]).await;
+    assert_eq!((by_tag(&one, "v1").await, by_tag(&one, "v2").await), (Some(second), Some(first)));
+    other.delete_tag(&name(), &"v2".parse().unwrap(), &by).await.unwrap();
+    assert_eq!((by_tag(&one, "v1").await, by_tag(&one, "v2").await), (Some(second), None));
+    other.delete_manifest(&name(), &second, &by).await.unwrap();
+    assert_eq!(by_tag(&one, "v1").await, None);
+    put(&other, &bytes[1]).await.unwrap();
+    assert_eq!(by_tag(&one, "v1").await, None, "a tag stays dead when its manifest comes again");
+    put_tagged(&other, "v1", &bytes[1]).await;
+    for _ in 0..2 {
+        assert_eq!(by_tag(&one, "v1").await, Some(second));
+    }
+}
+
+/// A push and a delete of the same manifest, by two other servers, step by step: the delete looks for tags, the push writes its tag, the
+/// delete ends. So that tag is dead without a newer version that says so, and whoever read it in between must find out.
+#[tokio::test]
+async fn a_tag_that_was_written_while_its_manifest_was_being_deleted_is_dead() {
+    let world = World::new();
+    let (one, operator) = (world.server(Duration::ZERO), world.operator());
+    let config = push(&one, b"{}").await;
+    let digest = put(&one, &image(&config, 2, "")).await.unwrap();
+    let version = world.keys(&layout::manifest(&name(), &digest)).await.iter().find_map(|key| layout::version(key));
+    let (old, new) = (version.unwrap().ordinal, Ordinal(version.unwrap().ordinal.0 + 1));
+    operator.write(&layout::going(&name(), &digest, new, "x"), "{}").await.unwrap();
+    let tag = TagVersion { ordinal: Ordinal(1), target: Some((digest, old)) };
+    operator.write(&layout::tag_version(&name(), &"v1".parse().unwrap(), tag), "{}").await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(by_tag(&one, "v1").await, Some(digest));
+    }
+    operator.write(&layout::manifest_version(&name(), &digest, new, false, "x"), "{}").await.unwrap();
+    assert_eq!(by_tag(&one, "v1").await, None);
+}
+
+/// The same with more in the manifest's history than a first look at it sees.
+#[tokio::test]
+async fn a_delete_that_has_begun_is_seen_behind_a_long_history() {
+    let world = World::new();
+    let (one, operator) = (world.server(Duration::ZERO), world.operator());
+    let config = push(&one, b"{}").await;
+    let bytes = image(&config, 2, "");
+    let mut digest = sha256(&bytes);
+    for _ in 0..30 {
+        digest = put(&one, &bytes).await.unwrap();
+    }
+    let keys = world.keys(&layout::manifest(&name(), &digest)).await;
+    let old = keys.iter().find_map(|key| layout::version(key)).unwrap().ordinal;
+    let new = Ordinal(old.0 + 1);
+    operator.write(&layout::going(&name(), &digest, new, "x"), "{}").await.unwrap();
+    let tag = TagVersion { ordinal: Ordinal(1), target: Some((digest, old)) };
+    operator.write(&layout::tag_version(&name(), &"v1".parse().unwrap(), tag), "{}").await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(by_tag(&one, "v1").await, Some(digest));
+    }
+    operator.write(&layout::manifest_version(&name(), &digest, new, false, "x"), "{}").await.unwrap();
+    assert_eq!(by_tag(&one, "v1").await, None);
 }

@@ -16,6 +16,10 @@ fn keys_parse_back_and_sort_newest_first() {
     let put = manifest_version(&name, &digest, Ordinal(9), true, "a");
     let rm = manifest_version(&name, &digest, Ordinal(9), false, "0");
     assert!(put < rm && rm < kid(&name, &digest, &digest, "a"));
+    let going = going(&name, &digest, Ordinal(10), "a");
+    assert!(rm < going && manifest_version(&name, &digest, Ordinal(0), false, "a") < going);
+    assert_eq!((version(&going), going_version(&going)), (None, Some(Ordinal(10))));
+    assert_eq!((going_version(&rm), kid_parent(&going)), (None, None));
     assert_eq!(version(&rm), Some(Version { ordinal: Ordinal(9), there: false }));
     assert_eq!(kid_parent(&kid(&name, &digest, &digest, "a")), Some(digest));
     assert_eq!(version(&kid(&name, &digest, &digest, "a")), None);
