@@ -167,8 +167,14 @@ fn announce(snapshot: &Snapshot, location: &Location, listeners: &Listeners) -> 
             let which = open
                 .iter()
                 .map(|prefix| if *prefix == "*" { "every repository".to_owned() } else { format!("{prefix}/") });
-            format!("anyone may pull, push and delete in {}", which.collect::<Vec<_>>().join(", "))
+            format!("anyone may push to {}", which.collect::<Vec<_>>().join(", "))
         }
+    };
+    let access = match (config.identity.len(), snapshot.requires_certificate()) {
+        (0, false) => access,
+        (0, true) => access + "; a client certificate is required",
+        (1, _) => access + "; 1 identity can log in",
+        (n, _) => format!("{access}; {n} identities can log in"),
     };
     for warning in snapshot.warnings() {
         tracing::warn!("{warning}");
@@ -177,7 +183,7 @@ fn announce(snapshot: &Snapshot, location: &Location, listeners: &Listeners) -> 
         if !open.is_empty() {
             let without = if snapshot.tls().is_some() { "" } else { "without TLS and " };
             tracing::warn!(
-                "WARNING: anyone who can reach {address} may push to and delete from this registry, {without}without a \
+                "WARNING: anyone who can reach {address} may push to this registry, {without}without a \
                  login. Set default_allow = false, or bind_address = \"127.0.0.1\"."
             );
         } else if snapshot.tls().is_none()
