@@ -13,7 +13,7 @@ use crate::{
     http::{self, Listeners, Purpose, Service},
     registry::{self, Registry},
     reload::{self, Hangup},
-    snapshot::{Live, Snapshot, SnapshotError, Sources},
+    snapshot::{Checked, Live, Snapshot, SnapshotError, Sources},
     storage::{Location, OpenError, Store, disk},
     telemetry::{self, LogOptions, Metrics, TraceOptions},
 };
@@ -55,30 +55,31 @@ pub enum AppError {
 /// # Errors
 /// Whatever keeps it from starting. A configuration, policy or certificate that is wrong does; none is left out.
 pub fn serve(sources: Sources) -> Result<(), AppError> {
-    let live = Arc::new(Live::start(sources)?);
-    let snapshot = live.current();
-    let config = snapshot.config();
+    let checked = Checked::new(sources)?;
+    let config = checked.config();
     let telemetry = telemetry::init(&log_options(config), &trace_options(config))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(run(live, &snapshot));
+    let outcome = runtime.block_on(run(checked));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     telemetry.shutdown();
     outcome
 }
 
-async fn run(live: Arc<Live>, snapshot: &Snapshot) -> Result<(), AppError> {
-    let config = snapshot.config();
+async fn run(checked: Checked) -> Result<(), AppError> {
     // before anything is announced: a signal in between must not be lost
     let mut stop = Stop::new()?;
     let hangup = Hangup::new()?;
     let metrics = Metrics::new();
-    let location = location(config);
+    let location = location(checked.config());
     let store = Store::open(&location, metrics.clone()).await?;
     warn_of_case(&location);
+    let live = Arc::new(Live::start(checked)?);
+    let snapshot = live.current();
+    let config = snapshot.config();
     let registry = Registry::new(store, registry_options(config), metrics.clone());
     let audit = Audit::open(&config.audit)?;
     let listeners = listeners(config).await?;
-    announce(snapshot, &location, &listeners)?;
+    announce(&snapshot, &location, &listeners)?;
     let service = Arc::new(Service::new(registry, Arc::clone(&live), audit, http_options(config), metrics.clone()));
     let (stopping, stopped) = watch::channel(false);
     let reloading = tokio::spawn(reload::run(live, hangup, metrics, stopped.clone()));

@@ -48,15 +48,43 @@ pub enum Reload {
     Refused(String),
 }
 
-impl Live {
-    /// The first snapshot.
-    pub fn start(sources: Sources) -> Result<Self, SnapshotError> {
+/// A first snapshot that was checked, before anything was written.
+#[derive(Debug)]
+pub struct Checked {
+    snapshot: Snapshot,
+    sources: Sources,
+}
+
+impl Checked {
+    /// Reads what the sources say and checks it, whole.
+    ///
+    /// # Errors
+    /// Whatever is wrong.
+    pub fn new(sources: Sources) -> Result<Self, SnapshotError> {
         let config = sources.config()?;
-        let began_with = config.clone();
         let inputs = sources::inputs(sources.files(), Some(&config));
-        let attempt = Attempt { refused: None, named: sources::named(&config) };
-        let snapshot = Snapshot::build(config, inputs, None)?;
-        Ok(Self { current: ArcSwap::from_pointee(snapshot), began_with, sources, attempt: Mutex::new(attempt) })
+        Ok(Self { snapshot: Snapshot::check(config, inputs, None)?, sources })
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        self.snapshot.config()
+    }
+}
+
+impl Live {
+    /// Puts a first snapshot in force. Makes the key of tokens where there is none; so not before the store is open, which
+    /// may be made in the same directory, and wants to find it empty.
+    ///
+    /// # Errors
+    /// Of the key.
+    pub fn start(checked: Checked) -> Result<Self, SnapshotError> {
+        let Checked { snapshot, sources } = checked;
+        let attempt = Attempt { refused: None, named: sources::named(snapshot.config()) };
+        let began_with = snapshot.config().clone();
+        let current = ArcSwap::from_pointee(snapshot.with_key()?);
+        Ok(Self { current, began_with, sources, attempt: Mutex::new(attempt) })
     }
 
     /// The snapshot in force; a request takes it once.
@@ -126,7 +154,7 @@ impl Live {
                 if inputs == current.inputs {
                     return (inputs, Ok(None), named);
                 }
-                (inputs, Snapshot::build(config, inputs, Some(current)).map(Some), named)
+                (inputs, Snapshot::check(config, inputs, Some(current)).and_then(Snapshot::with_key).map(Some), named)
             }
         }
     }

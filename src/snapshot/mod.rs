@@ -16,7 +16,7 @@ use rustls_pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 
 pub use self::{
-    live::{Live, Reload},
+    live::{Checked, Live, Reload},
     sources::{Sources, policy_files},
 };
 use crate::{
@@ -69,22 +69,27 @@ pub enum SnapshotError {
 }
 
 impl Snapshot {
-    /// Builds what `config` and the policy files say; `previous` is the one in force, if there is one.
-    fn build(config: Config, inputs: [u8; 32], previous: Option<&Self>) -> Result<Self, SnapshotError> {
+    /// Builds what `config` and the policy files say, but for the key of tokens; `previous` is the one in force, if there
+    /// is one. Writes nothing.
+    fn check(config: Config, inputs: [u8; 32], previous: Option<&Self>) -> Result<Self, SnapshotError> {
         let files = policy_files(&config)?;
         let policy = Policy::build(&config, &files)?;
         let accounts = Arc::new(Accounts::new(&config.identity)?);
         let (tls, tls_inputs) = Self::load_tls(&config, previous)?;
-        let wants_tokens = !accounts.is_empty() || tls.as_ref().is_some_and(|tls| tls.asks_for_certificates());
         // one key for the life of the process: another file takes a restart
-        let signer = match previous.and_then(|previous| previous.signer.clone()) {
-            Some(signer) => Some(signer),
-            None if wants_tokens => Some(Arc::new(Signer::load_or_create(&config.token.signing_key)?)),
-            None => None,
-        };
+        let signer = previous.and_then(|previous| previous.signer.clone());
         let chains = Cache::builder().max_capacity(REMEMBERED_CHAINS).time_to_live(REMEMBERED_FOR).build();
         let number = previous.map_or(1, |previous| previous.number + 1);
         Ok(Self { number, config, policy, accounts, tls, tls_inputs, signer, chains, inputs })
+    }
+
+    /// Reads the key of tokens, or makes it, where somebody can log in.
+    fn with_key(mut self) -> Result<Self, SnapshotError> {
+        let asks = self.tls.as_ref().is_some_and(|tls| tls.asks_for_certificates());
+        if self.signer.is_none() && (asks || !self.accounts.is_empty()) {
+            self.signer = Some(Arc::new(Signer::load_or_create(&self.config.token.signing_key)?));
+        }
+        Ok(self)
     }
 
     /// The certificates: those before where their files are the same, so that sessions can still be resumed; and whether

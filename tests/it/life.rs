@@ -53,6 +53,20 @@ fn wrong_use_exits_with_2_and_help_and_version_with_0() {
 }
 
 #[test]
+fn a_login_in_one_line_makes_its_key_beside_the_store() {
+    // the port is fixed: whoever has it, the start gets as far as to ask for it
+    let _taken = std::net::TcpListener::bind("127.0.0.1:5000");
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("password"), "a long password\n").unwrap();
+    let start = ["server", "--data-dir", "data", "--admin-password-file", "password"];
+    for _ in 0..2 {
+        says(&refused(directory.path(), &start, 1), &["127.0.0.1:5000"]);
+        assert!(directory.path().join("data/token.key").exists());
+        assert!(directory.path().join("data/format").exists());
+    }
+}
+
+#[test]
 fn without_a_file_it_says_how_to_start_without_one() {
     let directory = tempfile::tempdir().unwrap();
     says(&refused(directory.path(), &["server"], 1), &["config.toml", "--data-dir"]);
