@@ -168,7 +168,7 @@ fn serve(mut command: Command) -> (Child, Repo) {
 
 /// Fails unless the answer says that there is no room, and when to come again.
 #[track_caller]
-fn refused(response: Response) {
+fn refused(response: &Response) {
     let said = response.clone().expect_error(503, "UNAVAILABLE").remove(0);
     assert!(said["message"].as_str().is_some_and(|text| text.contains("full")), "{response:?}");
     response.required("retry-after");
@@ -187,9 +187,9 @@ fn what_does_not_fit_is_503_and_all_goes_on_when_there_is_room() {
     // a body that does not fit: in one request, and as a chunk
     let large = unique(TOO_LARGE);
     let digest = sha256(&large);
-    refused(repo.send(finish(&repo.start_upload(), &digest).body(large.clone())));
+    refused(&repo.send(finish(&repo.start_upload(), &digest).body(large.clone())));
     let upload = repo.start_upload();
-    refused(repo.send(Request::patch(&upload).body(large.clone()).chunked()));
+    refused(&repo.send(Request::patch(&upload).body(large.clone()).chunked()));
     small.expect_no_temporaries();
     repo.get_blob(&digest).expect_error(404, "BLOB_UNKNOWN");
     let status = repo.send(Request::get(&upload)).expect(204);
@@ -200,10 +200,10 @@ fn what_does_not_fit_is_503_and_all_goes_on_when_there_is_room() {
     repo.push_blobs(&other);
     if mounted {
         small.fill();
-        refused(repo.send(Request::post(repo.path("blobs/uploads/"))));
-        refused(repo.send(repo.put_manifest("v1", &other.manifest)));
-        refused(repo.send(repo.put_manifest("new", &other.manifest)));
-        refused(repo.send(Request::delete(repo.manifest_path("v1"))));
+        refused(&repo.send(Request::post(repo.path("blobs/uploads/"))));
+        refused(&repo.send(repo.put_manifest("v1", &other.manifest)));
+        refused(&repo.send(repo.put_manifest("new", &other.manifest)));
+        refused(&repo.send(Request::delete(repo.manifest_path("v1"))));
         small.expect_no_temporaries();
     }
     assert_eq!(repo.pull_image("v1"), pushed, "what is there can be pulled");
