@@ -9,6 +9,8 @@
 //! - `SIMPLE_REGISTRY_TEST_ACCESS`: `password` or `certificate`: the same tests over TLS, let in by that; those of `access` and `live` have
 //!   their own ways in.
 
+#![allow(clippy::unnecessary_debug_formatting, reason = "a path in a test's TOML is quoted as Debug quotes it")]
+
 mod access;
 #[path = "../telemetry/collector.rs"]
 #[allow(dead_code, reason = "shared with the tests of telemetry, which ask it for more")]
