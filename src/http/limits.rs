@@ -50,6 +50,11 @@ impl Limits {
         Ok(Slot { limits: Arc::clone(self), permit: Arc::new(Mutex::new(Some(permit))) })
     }
 
+    /// No slot, for what has to be answered under load.
+    pub(super) fn no_slot(self: &Arc<Self>) -> Slot {
+        Slot { limits: Arc::clone(self), permit: Arc::default() }
+    }
+
     async fn permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
         if let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() {
             return Ok(permit);

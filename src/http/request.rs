@@ -191,7 +191,10 @@ async fn work(
         }
         Asked::Action(action) => {
             let permit = decision::authorize(&call, action)?;
-            let slot = service.limits.slot().await?;
+            let slot = match permit.action() {
+                Action::GetMetrics => service.limits.no_slot(),
+                _ => service.limits.slot().await?,
+            };
             dispatch::dispatch(call, permit, slot).await
         }
     }
