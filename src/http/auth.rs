@@ -1,7 +1,10 @@
 //! Who asks: what a request proves, by its connection and by its `Authorization`; and what it is told when that is not
 //! enough.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts, uri::Authority};
 use secrecy::ExposeSecret as _;
@@ -49,38 +52,60 @@ pub(super) enum Rejected {
 }
 
 impl Caller {
-    /// Verifies what a request brings along.
+    /// Verifies what a request brings along. With an error comes what was proved until then.
     pub(super) async fn of(
         service: &Service,
         snapshot: &Snapshot,
         peer: &Peer,
         client_ip: IpAddr,
         parts: &Parts,
-    ) -> Result<Self, Rejected> {
-        let certificate = peer.certificate(snapshot).map_err(|why| {
+    ) -> Result<Self, (Rejected, Identity)> {
+        let mut caller = Self { identity: Identity::anonymous(client_ip), without_token: None, token: None };
+        match caller.prove(service, snapshot, peer, parts).await {
+            Ok(()) => Ok(caller),
+            Err(rejected) => Err((rejected, caller.without_token.unwrap_or(caller.identity))),
+        }
+    }
+
+    async fn prove(
+        &mut self,
+        service: &Service,
+        snapshot: &Snapshot,
+        peer: &Peer,
+        parts: &Parts,
+    ) -> Result<(), Rejected> {
+        self.identity.certificate = peer.certificate(snapshot).map_err(|why| {
             peer.close();
             Rejected::Certificate(why.0)
         })?;
-        let mut caller =
-            Self { identity: Identity { client_ip, user: None, certificate }, without_token: None, token: None };
-        let Some(value) = parts.headers.get(header::AUTHORIZATION) else { return Ok(caller) };
+        let Some(value) = parts.headers.get(header::AUTHORIZATION) else { return Ok(()) };
         // where nobody can log in, what somebody's other registry taught his client means nothing
-        let Some(signer) = snapshot.signer() else { return Ok(caller) };
+        let Some(signer) = snapshot.signer() else { return Ok(()) };
         match credentials::parse_authorization(value).map_err(|error| Rejected::Malformed(error.to_string()))? {
             Authorization::Basic { .. } if snapshot.accounts().is_empty() => {}
             Authorization::Basic { username, password } => {
                 // boxed: a password is rare beside what carries a token or nothing
-                let user = Box::pin(verify(service, snapshot, client_ip, &username, password.expose_secret())).await?;
-                caller.identity.user = Some(user);
+                let user =
+                    Box::pin(verify(service, snapshot, self.identity.client_ip, &username, password.expose_secret()))
+                        .await?;
+                self.identity.user = Some(user);
             }
             Authorization::Bearer(token) => {
                 let claims = signer.verify(&token).map_err(|error| Rejected::Token(error.to_string()))?;
-                caller.without_token = Some(caller.identity.clone());
-                caller.add(snapshot, &claims)?;
-                caller.token = Some(claims);
+                self.without_token = Some(self.identity.clone());
+                self.add(snapshot, &claims)?;
+                self.token = Some(claims);
             }
         }
-        Ok(caller)
+        Ok(())
+    }
+
+    /// Only what the connection proves, whatever token came along.
+    pub(super) fn forget_token(&mut self) {
+        if let Some(without) = self.without_token.take() {
+            self.identity = without;
+        }
+        self.token = None;
     }
 
     /// Adds what a token says, as far as it still holds.
@@ -151,10 +176,12 @@ pub(super) fn client_ip(config: &Config, peer: IpAddr, headers: &HeaderMap) -> I
         return peer;
     }
     let mut client = peer;
-    let values = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
-    let said: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
+    // by bytes: a value with something else than text in it must not hide what stands right of that
+    let said: Vec<&[u8]> =
+        headers.get_all(FORWARDED_FOR).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).collect();
     for said in said.into_iter().rev() {
-        let Ok(address) = said.parse::<IpAddr>() else { break };
+        let address = str::from_utf8(said).ok().and_then(|said| said.trim().parse::<IpAddr>().ok());
+        let Some(address) = address else { break };
         client = address.to_canonical();
         if !trusted(client) {
             break;
@@ -180,7 +207,7 @@ fn realm(snapshot: &Snapshot, peer: &Peer, parts: &Parts) -> (String, String) {
     };
     let host = said
         .filter(plain)
-        .map_or_else(|| format!("{}:{}", config.server.bind_address, config.server.port), str::to_owned);
+        .map_or_else(|| SocketAddr::new(config.server.bind_address, config.server.port).to_string(), str::to_owned);
     let realm = config.token.realm.clone();
     let realm = realm.unwrap_or_else(|| format!("{}://{host}/token", if https { "https" } else { "http" }));
     (realm, host)

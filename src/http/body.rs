@@ -204,6 +204,30 @@ impl RequestBody {
         Ok(whole.freeze())
     }
 
+    /// The whole body of a form, a small one.
+    pub(super) async fn form(self, limit: usize) -> Result<Vec<u8>, Failure> {
+        let too_large = || {
+            let message = format!("the form has more than {limit} bytes");
+            Failure::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::SizeInvalid, message)
+        };
+        if self.length.is_some_and(|length| length > limit as u64) {
+            return Err(too_large());
+        }
+        let mut frames = self.timed();
+        let mut whole = Vec::new();
+        while let Some(chunk) = frames.next().await {
+            let chunk = chunk.map_err(|error| {
+                let message = format!("the form did not come to its end: {error}");
+                Failure::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message)
+            })?;
+            if whole.len() + chunk.len() > limit {
+                return Err(too_large());
+            }
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(whole)
+    }
+
     /// Reads away a little of what is left, so that the client sees the answer instead of a closed connection.
     pub(super) async fn drain(self) {
         const MOST: u64 = 8 * 1024 * 1024;

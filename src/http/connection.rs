@@ -1,6 +1,11 @@
 //! Connections: accepting them, TLS, their time limits, and their end.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::{server::conn::http1, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -11,7 +16,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Service, peer::Peer, request, stream::NoStall};
+use super::{Service, decision::Decisions, peer::Peer, request, stream::NoStall};
+use crate::telemetry::RequestId;
 
 /// Connections that are open at once on one address; more wait to be accepted.
 const MOST_CONNECTIONS: u32 = 20_000;
@@ -109,7 +115,8 @@ async fn connection(
     let acceptor = TlsAcceptor::from(tls.server_config());
     drop(snapshot);
     // no limit to how many at once: who is silent in one must not keep others from theirs
-    let stream = tokio::time::timeout(LONGEST_HANDSHAKE, acceptor.accept(stream)).await??;
+    let stream = tokio::time::timeout(LONGEST_HANDSHAKE, acceptor.accept(stream)).await?;
+    let stream = stream.inspect_err(|error| refused(&service, address, error))?;
     let (_, session) = stream.get_ref();
     let chain = session.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
     if session.alpn_protocol() == Some(ALPN_H2) {
@@ -117,6 +124,20 @@ async fn connection(
     } else {
         http1(service, Peer::secure(purpose, address, chain, false), stream, silence, stop).await
     }
+}
+
+/// Notes that a client's certificate was refused: a login that failed. What else goes wrong in a handshake is no decision.
+fn refused(service: &Service, client: IpAddr, error: &std::io::Error) {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    let Some(error @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)) = error else {
+        return;
+    };
+    service.metrics.record_login(false);
+    tracing::info!(%client, %error, "a client certificate was refused in the handshake");
+    let decisions = Decisions::new(&service.audit, &RequestId::fresh(), Purpose::Main);
+    decisions.handshake(client, error.to_string());
+    // where the record cannot be written, nobody is here to be told; requests are
+    let _ = decisions.write(0);
 }
 
 async fn http1<S>(
@@ -177,6 +198,8 @@ where
             .serve_connection(TokioIo::new(stream), answer)
     );
     let mut ending = false;
+    // looks that found nothing under way, one after the other
+    let mut idle = 0;
     let mut look = tokio::time::interval(silence / 2);
     loop {
         tokio::select! {
@@ -189,10 +212,17 @@ where
                 if peer.is_stalled(silence) {
                     return Err("the client reads nothing of an answer".into());
                 }
-                if peer.is_idle(silence) && !ending {
-                    ending = true;
-                    serving.as_mut().graceful_shutdown();
+                if !peer.is_idle(silence) {
+                    idle = 0;
+                    continue;
                 }
+                // asked to end first; one that does not even begin to speak, or to read, does not hear that
+                idle += 1;
+                if idle > 2 {
+                    return Err("the client does not go though nothing is under way".into());
+                }
+                ending = true;
+                serving.as_mut().graceful_shutdown();
             }
         }
     }

@@ -14,9 +14,10 @@ use super::{
     dispatch::Call,
     failure::Failure,
     peer::Peer,
+    request::Asked,
 };
 use crate::{
-    action::Action,
+    action::{Action, Page},
     audit::{Audit, Event, Line, NotRecording},
     credentials,
     identity::{self, Identity},
@@ -31,6 +32,7 @@ use crate::{
 pub(super) struct Decisions {
     audit: Audit,
     request_id: RequestId,
+    purpose: Purpose,
     /// Nothing where nothing is recorded.
     lines: Option<Arc<Mutex<Vec<Decided>>>>,
 }
@@ -45,9 +47,9 @@ struct Decided {
 }
 
 impl Decisions {
-    pub(super) fn new(audit: &Audit, request_id: &RequestId) -> Self {
+    pub(super) fn new(audit: &Audit, request_id: &RequestId, purpose: Purpose) -> Self {
         let lines = audit.is_on().then(Arc::default);
-        Self { audit: audit.clone(), request_id: request_id.clone(), lines }
+        Self { audit: audit.clone(), request_id: request_id.clone(), purpose, lines }
     }
 
     fn add(&self, decided: impl FnOnce() -> Decided) {
@@ -56,15 +58,25 @@ impl Decisions {
         }
     }
 
-    /// What policy said.
-    fn policy(&self, identity: &Identity, action: &Action, listener: &'static str, decision: &Decision) {
+    /// What policy said; `beyond` is whose token came along and was not for this.
+    fn policy(
+        &self,
+        identity: &Identity,
+        action: &Action,
+        listener: &'static str,
+        decision: &Decision,
+        beyond: Option<&Identity>,
+    ) {
         self.add(|| Decided {
             event: Event::Decision,
             identity: identity.facts(),
             request: policy::Request::of(action, listener),
             decision: word(decision.effect),
             by: Some(decision.clone()),
-            message: decision.message.as_deref().map(str::to_owned),
+            message: match beyond {
+                Some(bearer) => Some(format!("beyond the scope of the token of {bearer}")),
+                None => decision.message.as_deref().map(str::to_owned),
+            },
         });
     }
 
@@ -81,14 +93,29 @@ impl Decisions {
     }
 
     /// A login: one that succeeded, at `/token`, or that failed, anywhere.
-    pub(super) fn login(&self, identity: &Identity, action: &'static str, failed: Option<String>) {
+    pub(super) fn login(&self, identity: &Identity, asked: &Asked, failed: Option<String>) {
         self.add(|| Decided {
             event: Event::Login,
             identity: identity.facts(),
-            request: policy::Request { action: action.to_owned(), ..policy::Request::default() },
+            request: match asked {
+                Asked::Action(action) => policy::Request::of(action, listener(self.purpose)),
+                Asked::Token => policy::Request { action: asked.as_str().to_owned(), ..policy::Request::default() },
+            },
             decision: if failed.is_some() { "deny" } else { "allow" },
             by: None,
             message: failed,
+        });
+    }
+
+    /// A connection whose client certificate was refused.
+    pub(super) fn handshake(&self, client: IpAddr, why: String) {
+        self.add(|| Decided {
+            event: Event::Login,
+            identity: Identity::anonymous(client).facts(),
+            request: policy::Request { action: "handshake".to_owned(), ..policy::Request::default() },
+            decision: "deny",
+            by: None,
+            message: Some(why),
         });
     }
 
@@ -96,10 +123,11 @@ impl Decisions {
     pub(super) fn write(&self, status: u16) -> Result<(), NotRecording> {
         let Some(lines) = &self.lines else { return Ok(()) };
         let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut outcome = Ok(());
         for line in lines {
             let by = line.by.as_ref();
             let origin = by.and_then(|decision| decision.by.as_deref());
-            self.audit.record(&Line {
+            let written = self.audit.record(&Line {
                 event: line.event,
                 request_id: self.request_id.as_str(),
                 identity: &line.identity,
@@ -110,9 +138,10 @@ impl Decisions {
                 policy_sha256: origin.map(|origin| origin.sha256.as_str()),
                 message: line.message.as_deref(),
                 status,
-            })?;
+            });
+            outcome = outcome.and(written);
         }
-        Ok(())
+        outcome
     }
 }
 
@@ -149,7 +178,7 @@ pub(super) fn authorize(call: &Call<'_>, action: Action) -> Result<Permit, Failu
         Ok(permit) => permit.action(),
         Err(action) => action,
     };
-    call.decisions.policy(identity, action, listener, &decision);
+    call.decisions.policy(identity, action, listener, &decision, (!in_scope).then_some(&call.caller.identity));
     let action = match outcome {
         Ok(permit) => return Ok(permit),
         Err(action) => action,
@@ -189,7 +218,7 @@ impl Call<'_> {
             Ok(permit) => permit.action(),
             Err(action) => action,
         };
-        self.decisions.policy(identity, action, listener, &decision);
+        self.decisions.policy(identity, action, listener, &decision, None);
         outcome.is_ok()
     }
 
@@ -199,9 +228,10 @@ impl Call<'_> {
         self.policy_allows(identity, action)
     }
 
-    /// Likewise, for entries of a list, which its own scope is for.
-    pub(super) fn could_in_any_scope(&self, action: Action) -> bool {
-        self.policy_allows(&self.caller.identity, action)
+    /// Likewise, for entries of the catalog: the scope that counts is the catalog's.
+    pub(super) fn could_see(&self, action: Action) -> bool {
+        let (identity, _) = self.caller.facing(&Action::ListCatalog { page: Page::default() });
+        self.policy_allows(identity, action)
     }
 
     fn policy_allows(&self, identity: &Identity, action: Action) -> bool {
@@ -229,13 +259,13 @@ pub(super) async fn caller(
     client: IpAddr,
     parts: &Parts,
     decisions: &Decisions,
-    action: &'static str,
+    asked: &Asked,
 ) -> Result<Caller, Failure> {
     match Caller::of(service, snapshot, peer, client, parts).await {
         Ok(caller) => Ok(caller),
-        Err(rejected) => {
+        Err((rejected, proved)) => {
             service.metrics.record_login(false);
-            decisions.login(&Identity::anonymous(client), action, Some(rejected.reason()));
+            decisions.login(&proved, asked, Some(rejected.reason()));
             Err(rejected.failure(snapshot, peer, parts))
         }
     }

@@ -41,7 +41,7 @@ fn link(response: &mut Response<Body>, path: &str, n: Option<usize>, last: &dyn 
 pub(super) async fn catalog(call: &Call<'_>, page: &Page<Name>) -> Result<Response<Body>, Failure> {
     let visible = |name: &Name| {
         let list = Action::ListTags { name: name.clone(), page: Page::default() };
-        call.could_in_any_scope(list)
+        call.could_see(list)
     };
     let listed = call.service.registry.catalog(page, visible).await?;
     let mut response = document("application/json", json!({ "repositories": listed.entries }).to_string());

@@ -33,7 +33,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static(RequestId::HEADER);
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// What a request asks for.
-enum Asked {
+pub(super) enum Asked {
     /// An action, which policy decides about.
     Action(Action),
     /// A token, which anybody may ask for.
@@ -53,7 +53,7 @@ impl Asked {
         }
     }
 
-    const fn as_str(&self) -> &'static str {
+    pub(super) const fn as_str(&self) -> &'static str {
         match self {
             Self::Action(action) => action.as_str(),
             Self::Token => token::ACTION,
@@ -86,7 +86,7 @@ pub(super) async fn answer(
     let request_id = RequestId::from_header(parts.headers.get(&REQUEST_ID));
     let head = parts.method == Method::HEAD;
     let asked = Asked::parse(&service, &snapshot, peer.purpose, &parts);
-    let decisions = Decisions::new(&service.audit, &request_id);
+    let decisions = Decisions::new(&service.audit, &request_id, peer.purpose);
     let mut record = Box::new(Record {
         request_id: request_id.clone(),
         action: asked.as_ref().map_or("unknown", Asked::as_str),
@@ -179,16 +179,13 @@ async fn work(
     }
     service.audit.ready().map_err(|error| decision::not_recording(&error))?;
     let decisions = record.decisions.clone();
-    let caller = decision::caller(service, snapshot, peer, record.client, &parts, &decisions, asked.as_str()).await?;
+    let caller = decision::caller(service, snapshot, peer, record.client, &parts, &decisions, &asked).await?;
     if record.logged && !caller.identity.is_anonymous() {
         record.identity = Some(caller.identity.to_string());
     }
     let call = Call { service, snapshot, peer, parts, body, clock, caller, decisions, request_id };
     match asked {
-        Asked::Token => {
-            let slot = service.limits.slot().await?;
-            Box::pin(token::answer(call, &slot)).await
-        }
+        Asked::Token => Box::pin(token::answer(call)).await,
         Asked::Action(action) => {
             let permit = decision::authorize(&call, action)?;
             let slot = match permit.action() {

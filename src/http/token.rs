@@ -5,19 +5,18 @@
 
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
-use super::{auth, body::Body, dispatch::Call, failure::Failure, limits::Slot, lists};
+use super::{auth, body::Body, dispatch::Call, failure::Failure, lists, request::Asked};
 use crate::{
     credentials::{Claims, Scopes},
     identity::User,
     oci::ErrorCode,
-    registry::Error,
 };
 
 /// Pairs of names and values, in their order.
@@ -26,12 +25,19 @@ type Parameters = Vec<(String, String)>;
 /// Its name in logs, metrics and records.
 pub(super) const ACTION: &str = "get-token";
 /// Most bytes of a form.
-const LARGEST_FORM: u64 = 64 << 10;
+const LARGEST_FORM: usize = 40 << 10;
+/// How long a form may take to come.
+const LONGEST_FORM: Duration = Duration::from_secs(10);
 /// Most parameters of a query or form.
 const MOST_PARAMETERS: usize = 200;
 
 /// Answers a request for a token.
-pub(super) async fn answer(mut call: Call<'_>, slot: &Slot) -> Result<Response<Body>, Failure> {
+///
+/// It holds no slot and no place among the transfers: it touches no store, and what it waits for, a password's turn to
+/// be verified or a slow form, must keep nobody else from his answer. Both have bounds of their own.
+pub(super) async fn answer(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
+    // or else a token, once leaked, would be good for any other, for ever
+    call.caller.forget_token();
     let scopes;
     match call.parts.method {
         Method::GET => {
@@ -39,11 +45,11 @@ pub(super) async fn answer(mut call: Call<'_>, slot: &Slot) -> Result<Response<B
             scopes = requested(&query)?;
         }
         Method::POST => {
-            let limit = LARGEST_FORM;
-            let too_large = || Error::TooLarge { what: "form", limit };
-            let body = call.body.clone();
-            let bytes = body.collect(limit, too_large, &call.service.limits, slot, &call.clock).await?;
-            let text = String::from_utf8(bytes.to_vec()).map_err(|_| bad("the form is not UTF-8"))?;
+            let form = call.body.clone().form(LARGEST_FORM);
+            let bytes = tokio::time::timeout(LONGEST_FORM, form)
+                .await
+                .unwrap_or_else(|_| Err(bad("the form did not come in time")))?;
+            let text = String::from_utf8(bytes).map_err(|_| bad("the form is not UTF-8"))?;
             let form = parameters(&text)?;
             scopes = requested(&form)?;
             if let Some(user) = granted(&call, &form).await? {
@@ -75,7 +81,7 @@ fn issue(call: &Call<'_>, scopes: Scopes) -> Result<Response<Body>, Failure> {
     if !identity.is_anonymous() {
         call.service.metrics.record_login(true);
     }
-    call.decisions.login(identity, ACTION, None);
+    call.decisions.login(identity, &Asked::Token, None);
     let issued_at = jiff::Timestamp::try_from(now).map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
     let answer = json!({
         "token": token,
@@ -103,7 +109,7 @@ async fn granted(call: &Call<'_>, form: &Parameters) -> Result<Option<Arc<User>>
                 auth::verify(call.service, call.snapshot, call.caller.identity.client_ip, username, password).await;
             verified.map(Some).map_err(|rejected| {
                 call.service.metrics.record_login(false);
-                call.decisions.login(&call.caller.identity, ACTION, Some(rejected.reason()));
+                call.decisions.login(&call.caller.identity, &Asked::Token, Some(rejected.reason()));
                 rejected.failure(call.snapshot, call.peer, &call.parts)
             })
         }

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use super::{
     blobs::{CONTENT_DIGEST, digest_header},
     body::Body,
+    decision,
     dispatch::Call,
     failure::Failure,
     limits::Slot,
@@ -101,7 +102,12 @@ pub(super) async fn mount(
     };
     match registry.mount(name, digest, from, may_pull, &call.by()).await? {
         Some(_) => Ok(created(name, digest)),
-        None => start(call, name, digest.algorithm()).await,
+        None => {
+            // what begins here is decided like any other upload
+            let algorithm = digest.algorithm();
+            decision::authorize(call, Action::StartUpload { name: name.clone(), digest: None, algorithm })?;
+            start(call, name, algorithm).await
+        }
     }
 }
 

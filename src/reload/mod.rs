@@ -58,7 +58,10 @@ pub async fn run(live: Arc<Live>, mut hangup: Hangup, metrics: Metrics, mut stop
             }
         };
         once(&live, &metrics, asked).await;
-        watch.set(live.watched());
+        while watch.set(live.watched()) {
+            // what happened in a directory between its first reading and its first watching
+            once(&live, &metrics, false).await;
+        }
     }
 }
 

@@ -46,15 +46,15 @@ impl Watch {
         Self { watcher, paths, directories: BTreeSet::new() }
     }
 
-    /// Watches these files and directories, and no others.
-    pub(super) fn set(&mut self, paths: BTreeSet<PathBuf>) {
+    /// Watches these files and directories, and no others; whether there is a directory that was not watched before.
+    pub(super) fn set(&mut self, paths: BTreeSet<PathBuf>) -> bool {
         let mut all = BTreeSet::new();
         for path in paths {
             follow(&path, &mut all);
         }
         let directories: BTreeSet<PathBuf> = all.iter().filter_map(|path| nearest_directory(path)).collect();
         *self.paths.lock().unwrap_or_else(PoisonError::into_inner) = all;
-        let Some(watcher) = &mut self.watcher else { return };
+        let Some(watcher) = &mut self.watcher else { return false };
         for gone in self.directories.difference(&directories) {
             let _ = watcher.unwatch(gone);
         }
@@ -64,13 +64,19 @@ impl Watch {
                 tracing::warn!(directory = %directory.display(), %error, "this directory cannot be watched; SIGHUP reads its files again");
             }
         }
+        let more = !directories.is_subset(&self.directories);
         self.directories = directories;
+        more
     }
 }
 
 /// A path, made absolute, and every path that it leads to by links.
 fn follow(path: &Path, into: &mut BTreeSet<PathBuf>) {
     let Ok(mut path) = std::path::absolute(path) else { return };
+    // a link anywhere on the way may be swapped
+    for above in path.ancestors().skip(1).filter(|above| above.is_symlink()) {
+        into.insert(above.to_owned());
+    }
     for _ in 0..MOST_LINKS {
         if path.is_dir() {
             // what appears in it matters, and that it appears

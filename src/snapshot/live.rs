@@ -6,9 +6,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
-use super::{Snapshot, SnapshotError, Sources, sources};
+use super::{
+    Snapshot, SnapshotError, Sources,
+    sources::{self, Hash},
+};
 use crate::config::Config;
 
 /// Times that files are read again because they changed while they were read.
@@ -20,16 +23,10 @@ pub struct Live {
     /// What the process began with: what takes a restart is compared with this.
     began_with: Config,
     sources: Sources,
-    attempt: Mutex<Attempt>,
-}
-
-/// What came of the last reload.
-#[derive(Default)]
-struct Attempt {
-    /// Why it was refused.
-    refused: Option<String>,
-    /// What it named: also when it was refused, since mending a named file mends it.
-    named: BTreeSet<PathBuf>,
+    /// Why the last reading was refused. Not under the lock of a reading, which may take its time.
+    refused: ArcSwapOption<String>,
+    /// What the last reading named: also when it was refused, since mending a named file mends it. Held while reading.
+    named: Mutex<BTreeSet<PathBuf>>,
 }
 
 /// What came of a reload.
@@ -61,9 +58,17 @@ impl Checked {
     /// # Errors
     /// Whatever is wrong.
     pub fn new(sources: Sources) -> Result<Self, SnapshotError> {
-        let config = sources.config()?;
-        let inputs = sources::inputs(sources.files(), Some(&config));
-        Ok(Self { snapshot: Snapshot::check(config, inputs, None)?, sources })
+        let mut readings = 0;
+        loop {
+            let before = sources.inputs();
+            let config = sources.config()?;
+            let snapshot = Snapshot::check(config, before, None)?;
+            readings += 1;
+            // an edit in between is found by the next reading, or by the first reload
+            if sources.inputs() == before || readings == MOST_READINGS {
+                return Ok(Self { snapshot, sources });
+            }
+        }
     }
 
     /// The configuration.
@@ -81,10 +86,10 @@ impl Live {
     /// Of the key.
     pub fn start(checked: Checked) -> Result<Self, SnapshotError> {
         let Checked { snapshot, sources } = checked;
-        let attempt = Attempt { refused: None, named: sources::named(snapshot.config()) };
+        let named = Mutex::new(sources::named(snapshot.config()));
         let began_with = snapshot.config().clone();
         let current = ArcSwap::from_pointee(snapshot.with_key()?);
-        Ok(Self { current, began_with, sources, attempt: Mutex::new(attempt) })
+        Ok(Self { current, began_with, sources, refused: ArcSwapOption::empty(), named })
     }
 
     /// The snapshot in force; a request takes it once.
@@ -96,7 +101,7 @@ impl Live {
     /// Why the files, as they were last read, are not in force; none where they are.
     #[must_use]
     pub fn refused(&self) -> Option<String> {
-        self.attempt.lock().unwrap_or_else(PoisonError::into_inner).refused.clone()
+        self.refused.load().as_deref().cloned()
     }
 
     /// Files and directories that may be edited: those of the snapshot in force, and of the last attempt.
@@ -104,63 +109,61 @@ impl Live {
     pub fn watched(&self) -> BTreeSet<PathBuf> {
         let mut paths = sources::named(self.current().config());
         paths.extend(self.sources.files().iter().cloned());
-        paths.extend(self.attempt.lock().unwrap_or_else(PoisonError::into_inner).named.iter().cloned());
+        paths.extend(self.named.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
         paths
     }
 
     /// Reads the files again and puts what they say in force if it is valid, whole. Blocks; one at a time.
     pub fn reload(&self) -> Reload {
-        let mut attempt = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.current();
-        let mut built = None;
         for _ in 0..MOST_READINGS {
-            let (inputs, outcome, named) = self.read(&current);
-            attempt.named = named;
-            // what was edited while it was read is read again: half of an edit is none
-            let still = self.inputs_now() == inputs;
-            built = Some(outcome);
-            if still {
-                break;
+            // hashed before and after: what was edited while it was read is read again, since half of an edit is none
+            let before = self.sources.inputs();
+            let outcome = self.read(&current, before, &mut named);
+            if self.sources.inputs() == before {
+                return self.conclude(outcome);
             }
         }
-        match built {
-            Some(Ok(Some(snapshot))) => {
-                attempt.refused = None;
+        self.conclude(Err(
+            "the files changed each time while they were read; they are read again when they change next".to_owned(),
+        ))
+    }
+
+    /// One reading: what it makes, nothing where that is in force.
+    fn read(
+        &self,
+        current: &Snapshot,
+        inputs: Hash,
+        named: &mut BTreeSet<PathBuf>,
+    ) -> Result<Option<Snapshot>, String> {
+        let config = self.sources.config().map_err(|error| error.to_string())?;
+        *named = sources::named(&config);
+        if inputs == current.inputs {
+            return Ok(None);
+        }
+        let snapshot = Snapshot::check(config, inputs, Some(current)).and_then(Snapshot::with_key);
+        snapshot.map(Some).map_err(|error| error.to_string())
+    }
+
+    fn conclude(&self, outcome: Result<Option<Snapshot>, String>) -> Reload {
+        match outcome {
+            Ok(Some(snapshot)) => {
                 let restart = self.began_with.changes_needing_restart(snapshot.config());
                 let snapshot = Arc::new(snapshot);
                 self.current.store(Arc::clone(&snapshot));
+                self.refused.store(None);
                 Reload::Changed { snapshot, restart }
             }
-            Some(Err(error)) => {
-                let error = error.to_string();
-                attempt.refused = Some(error.clone());
-                Reload::Refused(error)
-            }
-            Some(Ok(None)) | None => {
-                attempt.refused = None;
+            Ok(None) => {
+                self.refused.store(None);
                 Reload::Unchanged
             }
-        }
-    }
-
-    /// One reading: the hash of what was read, what it makes (nothing where it is in force), and what it named.
-    #[allow(clippy::type_complexity, reason = "used once, by the function above")]
-    fn read(&self, current: &Snapshot) -> ([u8; 32], Result<Option<Snapshot>, SnapshotError>, BTreeSet<PathBuf>) {
-        match self.sources.config() {
-            Err(error) => (sources::inputs(self.sources.files(), None), Err(error), BTreeSet::new()),
-            Ok(config) => {
-                let named = sources::named(&config);
-                let inputs = sources::inputs(self.sources.files(), Some(&config));
-                if inputs == current.inputs {
-                    return (inputs, Ok(None), named);
-                }
-                (inputs, Snapshot::check(config, inputs, Some(current)).and_then(Snapshot::with_key).map(Some), named)
+            Err(error) => {
+                self.refused.store(Some(Arc::new(error.clone())));
+                Reload::Refused(error)
             }
         }
-    }
-
-    fn inputs_now(&self) -> [u8; 32] {
-        sources::inputs(self.sources.files(), self.sources.config().ok().as_ref())
     }
 }
 

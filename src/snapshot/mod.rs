@@ -15,6 +15,7 @@ use moka::sync::Cache;
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 
+use self::sources::Hash;
 pub use self::{
     live::{Checked, Live, Reload},
     sources::{Sources, policy_files},
@@ -39,13 +40,14 @@ pub struct Snapshot {
     policy: Policy,
     accounts: Arc<Accounts>,
     tls: Option<Arc<Tls>>,
+    requires_certificate: bool,
     /// What the certificates of `tls` were read from, to keep it where nothing changed.
-    tls_inputs: [u8; 32],
+    tls_inputs: Hash,
     signer: Option<Arc<Signer>>,
     /// Chains of tokens that were verified under this snapshot, by their hash.
-    chains: Cache<[u8; 32], Client>,
+    chains: Cache<Hash, Client>,
     /// A hash of all that this was made of.
-    inputs: [u8; 32],
+    inputs: Hash,
 }
 
 /// Why there is no snapshot of what is in the files.
@@ -71,16 +73,30 @@ pub enum SnapshotError {
 impl Snapshot {
     /// Builds what `config` and the policy files say, but for the key of tokens; `previous` is the one in force, if there
     /// is one. Writes nothing.
-    fn check(config: Config, inputs: [u8; 32], previous: Option<&Self>) -> Result<Self, SnapshotError> {
+    fn check(config: Config, inputs: Hash, previous: Option<&Self>) -> Result<Self, SnapshotError> {
+        let mut config = config;
+        if let Some(dir) = &mut config.policy_dir {
+            // one that was there and is gone is a fault, not the end of all its rules; an empty one is that
+            let was_there = previous.and_then(|previous| previous.config.policy_dir.as_ref());
+            dir.must_exist |= was_there.is_some_and(|was| was.path == dir.path && was.must_exist);
+            dir.must_exist |= sources::is_there(&dir.path);
+        }
         let files = policy_files(&config)?;
         let policy = Policy::build(&config, &files)?;
         let accounts = Arc::new(Accounts::new(&config.identity)?);
         let (tls, tls_inputs) = Self::load_tls(&config, previous)?;
+        let requires_certificate = match (&config.server.tls, previous) {
+            // carried over whole where the table is gone, which takes a restart
+            (None, Some(previous)) => previous.requires_certificate,
+            (options, _) => {
+                options.as_ref().is_some_and(|tls| tls.client_auth == ClientAuth::Required) && tls.is_some()
+            }
+        };
         // one key for the life of the process: another file takes a restart
         let signer = previous.and_then(|previous| previous.signer.clone());
         let chains = Cache::builder().max_capacity(REMEMBERED_CHAINS).time_to_live(REMEMBERED_FOR).build();
         let number = previous.map_or(1, |previous| previous.number + 1);
-        Ok(Self { number, config, policy, accounts, tls, tls_inputs, signer, chains, inputs })
+        Ok(Self { number, config, policy, accounts, tls, requires_certificate, tls_inputs, signer, chains, inputs })
     }
 
     /// Reads the key of tokens, or makes it, where somebody can log in.
@@ -94,7 +110,7 @@ impl Snapshot {
 
     /// The certificates: those before where their files are the same, so that sessions can still be resumed; and whether
     /// there is TLS at all stays as it was at the start.
-    fn load_tls(config: &Config, previous: Option<&Self>) -> Result<(Option<Arc<Tls>>, [u8; 32]), SnapshotError> {
+    fn load_tls(config: &Config, previous: Option<&Self>) -> Result<(Option<Arc<Tls>>, Hash), SnapshotError> {
         let inputs = sources::tls_inputs(config);
         match (previous, &config.server.tls) {
             (Some(previous), Some(_)) if previous.tls.is_none() => Ok((None, inputs)),
@@ -143,8 +159,8 @@ impl Snapshot {
 
     /// Whether a connection needs a client certificate.
     #[must_use]
-    pub fn requires_certificate(&self) -> bool {
-        self.tls.is_some() && self.config.server.tls.as_ref().is_some_and(|tls| tls.client_auth == ClientAuth::Required)
+    pub const fn requires_certificate(&self) -> bool {
+        self.requires_certificate
     }
 
     /// What is worth a warning though it is valid.

@@ -14,6 +14,9 @@ use crate::{
     tls::Tls,
 };
 
+/// SHA-256.
+pub(super) type Hash = [u8; 32];
+
 /// Where the configuration comes from.
 #[derive(Clone, Debug)]
 pub enum Sources {
@@ -31,6 +34,11 @@ impl Sources {
         }
     }
 
+    /// A hash of the files and of all that they name, as they are now.
+    pub(super) fn inputs(&self) -> Hash {
+        inputs(self.files(), self.config().ok().as_ref())
+    }
+
     /// The files themselves.
     pub(super) fn files(&self) -> &[PathBuf] {
         match self {
@@ -46,9 +54,14 @@ impl Sources {
 /// A file or directory that cannot be read.
 pub fn policy_files(config: &Config) -> Result<Vec<File>, PolicyErrors> {
     match &config.policy_dir {
-        Some(dir) if dir.must_exist || dir.path.exists() => policy::read_dir(&dir.path),
+        Some(dir) if dir.must_exist || is_there(&dir.path) => policy::read_dir(&dir.path),
         _ => Ok(Vec::new()),
     }
+}
+
+/// Whether something is at a path, or may be: what cannot be looked at is not absent.
+pub(super) fn is_there(path: &Path) -> bool {
+    path.try_exists().unwrap_or(true)
 }
 
 /// Every file and directory that a configuration names and that may be edited while the server runs.
@@ -59,7 +72,7 @@ pub(super) fn named(config: &Config) -> BTreeSet<PathBuf> {
 }
 
 /// A hash of the configuration files and of all that a configuration names.
-pub(super) fn inputs(files: &[PathBuf], config: Option<&Config>) -> [u8; 32] {
+fn inputs(files: &[PathBuf], config: Option<&Config>) -> Hash {
     let mut hash = Sha256::new();
     for file in files {
         add(&mut hash, file);
@@ -83,7 +96,7 @@ pub(super) fn inputs(files: &[PathBuf], config: Option<&Config>) -> [u8; 32] {
 }
 
 /// A hash of `[server.tls]` and its files.
-pub(super) fn tls_inputs(config: &Config) -> [u8; 32] {
+pub(super) fn tls_inputs(config: &Config) -> Hash {
     let mut hash = Sha256::new();
     if let Some(options) = &config.server.tls {
         hash.update(format!("{:?}", options.client_auth));

@@ -306,6 +306,89 @@ fn a_token_is_no_wider_than_its_scope() {
 }
 
 #[test]
+fn a_token_buys_no_other_token() {
+    let ana = WORLD.anonymous().with_password("ana", PASSWORD);
+    let narrow = ana.send(Request::get("/token?scope=repository:people/app:pull")).expect(200).json();
+    let bearer = WORLD.anonymous().with_token(narrow["token"].as_str().unwrap());
+    let wider = bearer.send(Request::get("/token?scope=repository:people/app:*")).expect(200).json();
+    let wider = WORLD.anonymous().with_token(wider["token"].as_str().unwrap());
+    wider.send(Request::get("/v2/people/app/tags/list")).expect(401);
+    wider.send(Request::post("/v2/people/app/blobs/uploads/")).expect(401);
+}
+
+#[test]
+fn a_narrow_token_does_not_widen_the_catalog() {
+    let server = Server::start_plain(
+        Backend::Directory,
+        &format!(
+            "access_policy.default_allow = true\nrepository.\"*\".access_policy.default_allow = false\n\
+             repository.\"*\".access_policy.rules = [\"identity.username == 'ana'\"]\n\
+             token.signing_key = {:?}\n[identity.ana]\nusername = \"ana\"\npassword = {:?}\n",
+            tempfile::tempdir().unwrap().keep().join("token.key"),
+            hash_password(PASSWORD).unwrap(),
+        ),
+    );
+    let ana = server.client().with_password("ana", PASSWORD);
+    Repo::new(ana.clone(), "secret").push_image("v1", &Image::new(&[10]));
+    let listed = |client: Client| client.send(Request::get("/v2/_catalog")).expect(200).json().to_string();
+    let token = |scope: &str| {
+        let answer = ana.send(Request::get(format!("/token?scope={scope}"))).expect(200).json();
+        server.client().with_token(answer["token"].as_str().unwrap())
+    };
+    assert!(listed(ana.clone()).contains("secret"));
+    assert!(listed(token("registry:catalog:*")).contains("secret"));
+    assert!(!listed(token("repository:a:pull")).contains("secret"));
+    assert!(!listed(server.client()).contains("secret"));
+}
+
+#[test]
+fn a_mount_that_finds_nothing_begins_an_upload_only_where_one_may() {
+    let settings = "repository.\"*\".access_policy.default_allow = true\n\
+                    repository.\"*\".access_policy.rules = [\"request.action == 'start-upload'\"]\n";
+    let server = Server::start_plain(Backend::Directory, settings);
+    let mount = format!("/v2/app/blobs/uploads/?mount=sha256:{}&from=other", "0".repeat(64));
+    server.client().send(Request::post(mount)).expect_error(403, "DENIED");
+}
+
+#[test]
+fn a_proxy_that_is_trusted_says_who_asks_and_nobody_else_does() {
+    let ask = |trusted: &str, headers: &[(&str, &str)]| {
+        let settings = format!(
+            "server.trusted_proxies = [{trusted}]\nrepository.\"*\".access_policy.default_allow = false\n\
+             repository.\"*\".access_policy.rules = [\"identity.client_ip == '192.0.2.7'\"]\n"
+        );
+        let server = Server::start_plain(Backend::Directory, &settings);
+        let request = headers
+            .iter()
+            .fold(Request::get("/v2/app/tags/list"), |request, (name, value)| request.header(name, value));
+        server.client().send(request).status
+    };
+    let (name, us) = ("x-forwarded-for", "\"127.0.0.1\"");
+    assert_eq!(ask("", &[(name, "192.0.2.7")]), 403, "nobody is trusted");
+    assert_eq!(ask(us, &[(name, "192.0.2.7")]), 404);
+    assert_eq!(ask(us, &[(name, "192.0.2.7, 198.51.100.1")]), 403, "what stands left of the client is hearsay");
+    assert_eq!(ask(us, &[(name, "198.51.100.1"), (name, "192.0.2.7")]), 404);
+    assert_eq!(ask("\"127.0.0.0/8\", \"10.0.0.0/8\"", &[(name, "198.51.100.1, 192.0.2.7, 10.1.2.3")]), 404);
+    assert_eq!(ask(us, &[(name, "\u{ff}, 192.0.2.7")]), 404, "what is no text hides nothing right of it");
+    assert_eq!(ask(us, &[(name, "192.0.2.7, nonsense")]), 403);
+}
+
+#[test]
+fn a_certificate_that_is_refused_in_the_handshake_is_in_the_record() {
+    assert!(WORLD.with(&WORLD.revoked).try_send(Request::get("/v2/")).is_err());
+    let file = WORLD.setting("audit", "file");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        let record = std::fs::read_to_string(&file).unwrap();
+        if record.lines().any(|line| line.contains("\"handshake\"") && line.contains("\"login\"")) {
+            return;
+        }
+        assert!(std::time::Instant::now() < until, "{record}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[test]
 fn a_form_gets_a_token_as_oauth_has_it() {
     let client = WORLD.anonymous();
     let form = |body: &str| {

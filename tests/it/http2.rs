@@ -43,13 +43,18 @@ impl World {
         self.server.client().with_tls(self.authority.client_config(None))
     }
 
-    async fn connect(&self, window: u32) -> Connection {
+    async fn secure(&self) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
         let mut config = (*self.authority.client_config(None)).clone();
         config.alpn_protocols = vec![b"h2".to_vec()];
         let stream = tokio::net::TcpStream::connect(self.server.address()).await.expect("connect");
         let name = ServerName::try_from("127.0.0.1").expect("a name");
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a handshake");
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        stream
+    }
+
+    async fn connect(&self, window: u32) -> Connection {
+        let stream = self.secure().await;
         let (requests, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(window)
             .handshake(TokioIo::new(stream))
@@ -124,6 +129,19 @@ fn a_reader_that_stalls_and_one_that_asks_nothing_lose_their_connection() {
         tokio::time::timeout(patience, idle.ended).await.expect("the idle connection ends").unwrap();
         assert!(began.elapsed() >= Duration::from_millis(900), "it was not given its time");
         drop(answer);
+    });
+}
+
+#[test]
+fn one_that_agrees_on_http2_and_then_says_nothing_loses_its_connection() {
+    use tokio::io::AsyncReadExt as _;
+    let world = World::new("[server]\nquery_timeout = \"1s\"\n");
+    run(async {
+        let mut stream = world.secure().await;
+        let mut bytes = Vec::new();
+        // it ends, in whatever way; what came before is the server's settings
+        let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut bytes)).await;
+        assert!(ended.is_ok(), "the connection stays open");
     });
 }
 

@@ -145,6 +145,27 @@ fn a_mounted_volume_swaps_a_link() {
 }
 
 #[test]
+fn policies_that_vanish_with_their_directory_stay_in_force() {
+    let mut world = World::new();
+    fs::write(world.file(), policy("deny")).unwrap();
+    world.wait(RELOADED);
+    world.lists(403);
+    let elsewhere = world.policies.with_extension("moved");
+    fs::rename(&world.policies, &elsewhere).unwrap();
+    world.wait(REFUSED);
+    world.lists(403);
+    fs::rename(&elsewhere, &world.policies).unwrap();
+    world.wait(RELOADED);
+    world.lists(403);
+    // an empty directory is how to say that there are none
+    fs::remove_file(world.file()).unwrap();
+    world.wait(RELOADED);
+    let missing = format!("policy_dir = {:?}\n", world.policies.join("not-there"));
+    world.server.edit(&missing);
+    world.wait(REFUSED);
+}
+
+#[test]
 fn a_hangup_reads_again() {
     let mut world = World::new();
     world.server.signal(rustix::process::Signal::HUP);

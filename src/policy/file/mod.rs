@@ -46,19 +46,20 @@ pub(super) struct Rule {
 }
 
 /// Reads the policy files of a directory: those directly in it that end in `.toml`, in the order of their names. Hidden
-/// ones are left out, and so are subdirectories. A directory that does not exist has none.
+/// ones are left out, and so are subdirectories.
 ///
 /// # Errors
-/// A directory or file that cannot be read, a file that is not UTF-8 or larger than 256 KiB.
+/// A directory that is not there, a directory or file that cannot be read, a file that is not UTF-8 or larger than 256 KiB.
 pub fn read_dir(dir: &Path) -> Result<Vec<File>, PolicyErrors> {
     let failed = |path: &Path, error: &io::Error| Problem {
         says: format!("{} cannot be read: {error}", path.display()),
-        help: "see that the server may read it; `policy_dir` names the directory of policies".to_owned(),
+        help:
+            "see that the server may read it; `policy_dir` names the directory of policies, and an empty one has none"
+                .to_owned(),
         place: None,
     };
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(PolicyErrors::new(vec![failed(dir, &error)])),
     };
     let (mut paths, mut problems) = (BTreeSet::new(), Vec::new());
