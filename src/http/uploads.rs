@@ -100,15 +100,13 @@ pub(super) async fn mount(
         let read = Action::GetBlob { name: from.clone(), digest: *digest, head: false };
         call.authorize_other(read)
     };
-    match registry.mount(name, digest, from, may_pull, &call.by()).await? {
-        Some(_) => Ok(created(name, digest)),
-        None => {
-            // what begins here is decided like any other upload
-            let algorithm = digest.algorithm();
-            decision::authorize(call, Action::StartUpload { name: name.clone(), digest: None, algorithm })?;
-            start(call, name, algorithm).await
-        }
+    if registry.mount(name, digest, from, may_pull, &call.by()).await?.is_some() {
+        return Ok(created(name, digest));
     }
+    // what begins here is decided like any other upload
+    let algorithm = digest.algorithm();
+    decision::authorize(call, Action::StartUpload { name: name.clone(), digest: None, algorithm })?;
+    start(call, name, algorithm).await
 }
 
 /// `GET` of an upload: how far it is.
