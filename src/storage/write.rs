@@ -6,8 +6,10 @@ use tokio::task::JoinHandle;
 
 use super::{Result, StorageError, Store};
 
-/// Bytes gathered before they go to a backend that takes a stream as it comes, and makes its own larger blocks of them.
+/// Bytes up to which an object is written in one operation by a backend that takes a stream as it comes.
 const BLOCK: usize = 256 * 1024;
+/// Bytes gathered before they go to such a backend after that: it makes its own larger blocks of them, and works beside the stream.
+const PIECE: usize = 64 * 1024;
 /// Pieces below this are copied together: each that is kept costs its handle and the network buffer that it is part of.
 const SMALL: usize = 4096;
 /// S3 takes at most 10,000 parts; a little less leaves room for what was rounded.
@@ -15,19 +17,30 @@ const MAX_PARTS: u64 = 9_000;
 /// Parts after which the part size doubles where the length is not known.
 const PARTS_PER_DOUBLING: u32 = 1_500;
 
-/// Writes one object. One block is on its way while the next is gathered, so it holds two blocks at most.
+/// Writes one object. One block is on its way while the next is gathered, here or in the backend, so two blocks are held at most,
+/// and little else.
 ///
 /// Nothing is visible before [`ObjectWriter::close`]; what is dropped before is taken back in the background.
 pub struct ObjectWriter {
     store: Store,
     key: String,
     gathered: Vec<Bytes>,
-    /// Pieces too small to be kept as they came, copied together; they belong behind `gathered`.
+    /// Pieces that are not kept as they came, copied together; they belong behind `gathered`.
     small: BytesMut,
     gathered_length: usize,
     block: usize,
     blocks: u32,
-    sending: Option<JoinHandle<(Box<Writer>, opendal::Result<()>)>>,
+    sink: Sink,
+}
+
+/// The backend's writer.
+enum Sink {
+    /// There is none, yet or any more.
+    None,
+    /// It waits for the next bytes.
+    Idle(Box<Writer>),
+    /// It takes a block, on its own.
+    Sending(JoinHandle<(Box<Writer>, opendal::Result<()>)>),
 }
 
 impl ObjectWriter {
@@ -44,14 +57,19 @@ impl ObjectWriter {
             gathered_length: 0,
             block,
             blocks: 0,
-            sending: None,
+            sink: Sink::None,
         }
     }
 
     /// Takes the next bytes; waits while two blocks are full.
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         self.gathered_length += bytes.len();
-        if bytes.len() < SMALL {
+        if self.store.inner.part_size.is_some() {
+            // Kept as they came, pieces may hold twice their bytes: each keeps the whole network buffer that it is a part of.
+            // That does not matter where blocks are small, and a part is not.
+            self.make_room(bytes.len());
+            self.small.extend_from_slice(&bytes);
+        } else if bytes.len() < SMALL {
             self.small.extend_from_slice(&bytes);
         } else {
             self.flush_small();
@@ -62,7 +80,7 @@ impl ObjectWriter {
 
     /// Makes the object visible and durable.
     pub async fn close(mut self) -> Result<()> {
-        if self.sending.is_none() {
+        if matches!(self.sink, Sink::None) {
             // it all fits into one block: one operation
             let content = self.take();
             return self.store.put_buffer(&self.key, content).await;
@@ -85,6 +103,15 @@ impl ObjectWriter {
         Ok(())
     }
 
+    /// Grows the buffer for a part, by doubling and never much beyond the part.
+    fn make_room(&mut self, more: usize) {
+        let (length, capacity) = (self.small.len(), self.small.capacity());
+        if capacity - length < more {
+            let wanted = (2 * capacity).clamp(SMALL, self.block).max(length + more);
+            self.small.reserve(wanted - length);
+        }
+    }
+
     fn flush_small(&mut self) {
         if !self.small.is_empty() {
             self.gathered.push(self.small.split().freeze());
@@ -104,10 +131,16 @@ impl ObjectWriter {
         };
         let content = self.take();
         self.blocks += 1;
-        if self.store.inner.part_size.is_some() && self.blocks.is_multiple_of(PARTS_PER_DOUBLING) {
+        if self.store.inner.part_size.is_none() {
+            self.block = PIECE;
+            let result = writer.write(content).await;
+            self.sink = Sink::Idle(self.taken(writer, result).await?);
+            return Ok(());
+        }
+        if self.blocks.is_multiple_of(PARTS_PER_DOUBLING) {
             self.block = self.block.saturating_mul(2);
         }
-        self.sending = Some(tokio::spawn(async move {
+        self.sink = Sink::Sending(tokio::spawn(async move {
             let result = writer.write(content).await;
             (writer, result)
         }));
@@ -116,12 +149,26 @@ impl ObjectWriter {
 
     /// Waits for the block that is on its way; the writer, if there is one yet.
     async fn sent(&mut self) -> Result<Option<Box<Writer>>> {
-        let Some(sending) = self.sending.as_mut() else { return Ok(None) };
-        let joined = sending.await;
-        self.sending = None;
-        let (writer, result) = joined.map_err(|_| self.broken_off())?;
+        let (writer, result) = match &mut self.sink {
+            Sink::None => return Ok(None),
+            Sink::Idle(_) => {
+                let Sink::Idle(writer) = std::mem::replace(&mut self.sink, Sink::None) else { return Ok(None) };
+                return Ok(Some(writer));
+            }
+            Sink::Sending(sending) => {
+                // awaited in place, so that what is dropped here is still taken back
+                let joined = sending.await;
+                self.sink = Sink::None;
+                joined.map_err(|_| self.broken_off())?
+            }
+        };
+        Ok(Some(self.taken(writer, result).await?))
+    }
+
+    /// The writer, if it took its block; otherwise what it took before is taken back.
+    async fn taken(&self, writer: Box<Writer>, result: opendal::Result<()>) -> Result<Box<Writer>> {
         match result {
-            Ok(()) => Ok(Some(writer)),
+            Ok(()) => Ok(writer),
             Err(error) => {
                 abort(*writer).await;
                 Err(self.failed(error))
@@ -148,8 +195,9 @@ impl std::fmt::Debug for ObjectWriter {
 
 impl Drop for ObjectWriter {
     fn drop(&mut self) {
-        // a dropped opendal writer leaves its multipart upload behind
-        if let (Some(sending), Ok(runtime)) = (self.sending.take(), tokio::runtime::Handle::try_current()) {
+        // a dropped opendal writer leaves its multipart upload behind; one of a directory, idle, takes back what it took itself
+        let sink = std::mem::replace(&mut self.sink, Sink::None);
+        if let (Sink::Sending(sending), Ok(runtime)) = (sink, tokio::runtime::Handle::try_current()) {
             runtime.spawn(async move {
                 if let Ok((writer, _)) = sending.await {
                     abort(*writer).await;

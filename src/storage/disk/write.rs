@@ -14,7 +14,7 @@ use super::sync;
 use super::temporary::Temporary;
 
 /// The bytes that are gathered before they are written. A writer holds two blocks at most: one being written, one growing.
-const BLOCK: usize = 1024 * 1024;
+const BLOCK: usize = 512 * 1024;
 
 /// Pieces below this are copied together: a body of tiny pieces would otherwise take more memory for them than for its bytes.
 const SMALL_PIECE: usize = 16 * 1024;
