@@ -1,10 +1,13 @@
 //! Whether the server is alive and ready, and its metrics. Health is not counted among the requests being answered, so
 //! that a server under load still says that it lives; and nobody is asked who he is.
 
+use std::time::{Duration, Instant};
+
 use http::{HeaderValue, Method, Response, StatusCode, header};
+use tokio::sync::Mutex;
 
 use super::{Service, body::Body, connection::Purpose, dispatch::Call};
-use crate::telemetry;
+use crate::{registry::Registry, telemetry};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -24,10 +27,34 @@ pub(super) async fn answer(service: &Service, purpose: Purpose, method: &Method,
     Some(document(method, status, TEXT, text))
 }
 
+/// Whether the store answers, as it was asked under a second ago: anybody may ask us, as often as he likes, and each
+/// look at a bucket costs a request.
+#[derive(Default)]
+pub(super) struct Ready(Mutex<Option<(Instant, bool)>>);
+
+const FRESH: Duration = Duration::from_secs(1);
+
+impl Ready {
+    /// One look at a time; whoever asks meanwhile gets its outcome.
+    async fn store(&self, registry: &Registry) -> bool {
+        let mut last = self.0.lock().await;
+        if let Some((at, ready)) = *last
+            && at.elapsed() < FRESH
+        {
+            return ready;
+        }
+        let outcome = registry.ready().await;
+        if let Err(error) = &outcome {
+            tracing::warn!(%error, "not ready: the store does not answer");
+        }
+        *last = Some((Instant::now(), outcome.is_ok()));
+        outcome.is_ok()
+    }
+}
+
 /// Ready is who can store; what else is wrong is a warning, since what was in force still is.
 async fn ready(service: &Service) -> (StatusCode, String) {
-    if let Err(error) = service.registry.ready().await {
-        tracing::warn!(%error, "not ready: the store does not answer");
+    if !service.ready.store(&service.registry).await {
         let text = "not ready: the store does not answer; the log has the cause\n".to_owned();
         return (StatusCode::SERVICE_UNAVAILABLE, text);
     }

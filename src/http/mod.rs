@@ -52,6 +52,7 @@ pub struct Service {
     live: Arc<Live>,
     logins: Logins,
     audit: Audit,
+    ready: health::Ready,
     options: Options,
     limits: Arc<Limits>,
     metrics: Metrics,
@@ -62,7 +63,7 @@ impl Service {
     #[must_use]
     pub fn new(registry: Registry, live: Arc<Live>, audit: Audit, options: Options, metrics: Metrics) -> Self {
         let limits = Limits::new(options.max_concurrent_requests, options.max_concurrent_transfers, metrics.clone());
-        Self { registry, live, logins: Logins::new(), audit, options, limits, metrics }
+        Self { registry, live, logins: Logins::new(), audit, ready: health::Ready::default(), options, limits, metrics }
     }
 }
 
