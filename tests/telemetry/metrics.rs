@@ -26,6 +26,8 @@ fn with_a_sample_each() -> Metrics {
     let metrics = Metrics::new();
     metrics.record_request("get-manifest", 200, Duration::from_millis(1), 0, 100);
     metrics.record_rejected("overloaded");
+    metrics.record_login(true);
+    metrics.record_reload(true);
     metrics.record_storage("read", Duration::from_millis(1), Some("unavailable"));
     metrics
 }
@@ -136,6 +138,22 @@ fn a_status_that_http_has_not_is_counted_as_the_nearest() {
         let labels = [("action", "get-blob"), ("status", status)];
         assert_eq!(value(&metrics, "requests_total", &labels), Some(1.0), "{status}");
     }
+}
+
+#[test]
+fn logins_and_reloads_are_counted_by_outcome_and_a_refused_edit_stands_out() {
+    let metrics = Metrics::new();
+    metrics.record_login(true);
+    metrics.record_login(false);
+    metrics.record_login(false);
+    let logins = |outcome| value(&metrics, "logins_total", &[("outcome", outcome)]);
+    assert_eq!((logins("accepted"), logins("refused")), (Some(1.0), Some(2.0)));
+    for (in_force, refused) in [(false, 1.0), (true, 0.0)] {
+        metrics.record_reload(in_force);
+        assert_eq!(value(&metrics, "reload_refused", &[]), Some(refused));
+    }
+    let reloads = |outcome| value(&metrics, "reloads_total", &[("outcome", outcome)]);
+    assert_eq!((reloads("in-force"), reloads("refused")), (Some(1.0), Some(1.0)));
 }
 
 #[test]
