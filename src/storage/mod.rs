@@ -57,6 +57,8 @@ struct Inner {
     ordered_listings: bool,
     /// Least bytes of a part of a multipart upload; none where the backend takes a stream as it comes.
     part_size: Option<usize>,
+    /// See [`write::AHEAD`].
+    ahead: Arc<tokio::sync::Semaphore>,
 }
 
 impl Store {

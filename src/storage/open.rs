@@ -160,7 +160,8 @@ impl Store {
         let timeout = TimeoutLayer::new().with_timeout(OPERATION_TIMEOUT).with_io_timeout(OPERATION_TIMEOUT);
         let ordered_listings = part_size.is_some();
         let operator = operator.layer(timeout).layer(retry);
-        Self { inner: Arc::new(Inner { operator, metrics, ordered_listings, part_size }) }
+        let ahead = Arc::new(tokio::sync::Semaphore::new(super::write::AHEAD));
+        Self { inner: Arc::new(Inner { operator, metrics, ordered_listings, part_size, ahead }) }
     }
 
     /// Whether the store answers just now.

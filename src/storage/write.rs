@@ -1,8 +1,10 @@
 //! Writing an object whose bytes come one after the other: constant memory, whatever its length.
 
+use std::{collections::VecDeque, sync::Arc};
+
 use bytes::{Bytes, BytesMut};
 use opendal::{Buffer, Writer};
-use tokio::task::JoinHandle;
+use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
 
 use super::{Result, StorageError, Store};
 
@@ -12,13 +14,15 @@ const BLOCK: usize = 256 * 1024;
 const PIECE: usize = 64 * 1024;
 /// Pieces below this are copied together: each that is kept costs its handle and the network buffer that it is part of.
 const SMALL: usize = 4096;
+/// Multipart uploads that may gather a part while another is on its way, at a time. A backend that takes parts holds two itself,
+/// since it learns from the second that there are several: three for each of these, two for each beyond.
+pub(super) const AHEAD: usize = 8;
 /// S3 takes at most 10,000 parts; a little less leaves room for what was rounded.
 const MAX_PARTS: u64 = 9_000;
 /// Parts after which the part size doubles where the length is not known.
 const PARTS_PER_DOUBLING: u32 = 1_500;
 
-/// Writes one object. One block is on its way while the next is gathered, here or in the backend, so two blocks are held at most,
-/// and little else.
+/// Writes one object. One block is on its way while the next is gathered, here or in the backend, and little else is held.
 ///
 /// Nothing is visible before [`ObjectWriter::close`]; what is dropped before is taken back in the background.
 pub struct ObjectWriter {
@@ -28,9 +32,14 @@ pub struct ObjectWriter {
     /// Pieces that are not kept as they came, copied together; they belong behind `gathered`.
     small: BytesMut,
     gathered_length: usize,
+    /// Parts that the backend may still hold, oldest first: their memory is used again, for an allocator does not give back what is
+    /// taken and freed in pieces of megabytes all the time.
+    parts: VecDeque<Bytes>,
     block: usize,
     blocks: u32,
     sink: Sink,
+    /// The right to gather a part while another is on its way.
+    ahead: Option<OwnedSemaphorePermit>,
 }
 
 /// The backend's writer.
@@ -55,21 +64,32 @@ impl ObjectWriter {
             gathered: Vec::new(),
             small: BytesMut::new(),
             gathered_length: 0,
+            parts: VecDeque::new(),
             block,
             blocks: 0,
             sink: Sink::None,
+            ahead: None,
         }
     }
 
     /// Takes the next bytes; waits while two blocks are full.
-    pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
-        self.gathered_length += bytes.len();
+    pub async fn write(&mut self, mut bytes: Bytes) -> Result<()> {
         if self.store.inner.part_size.is_some() {
             // Kept as they came, pieces may hold twice their bytes: each keeps the whole network buffer that it is a part of.
             // That does not matter where blocks are small, and a part is not.
-            self.make_room(bytes.len());
-            self.small.extend_from_slice(&bytes);
-        } else if bytes.len() < SMALL {
+            while !bytes.is_empty() {
+                let piece = bytes.split_to(bytes.len().min(self.block - self.small.len()));
+                self.make_room(piece.len());
+                self.small.extend_from_slice(&piece);
+                self.gathered_length += piece.len();
+                if self.small.len() == self.block {
+                    self.send().await?;
+                }
+            }
+            return Ok(());
+        }
+        self.gathered_length += bytes.len();
+        if bytes.len() < SMALL {
             self.small.extend_from_slice(&bytes);
         } else {
             self.flush_small();
@@ -103,18 +123,31 @@ impl ObjectWriter {
         Ok(())
     }
 
-    /// Grows the buffer for a part, by doubling and never much beyond the part.
+    /// Grows the buffer for a part: by doubling where it is the first, otherwise at once, or by taking that of one that is written.
     fn make_room(&mut self, more: usize) {
         let (length, capacity) = (self.small.len(), self.small.capacity());
-        if capacity - length < more {
-            let wanted = (2 * capacity).clamp(SMALL, self.block).max(length + more);
-            self.small.reserve(wanted - length);
+        if capacity - length >= more {
+            return;
         }
+        if length == 0
+            && let Some(part) = self.parts.pop_front()
+        {
+            match part.try_into_mut() {
+                Ok(mut buffer) => {
+                    buffer.clear();
+                    self.small = buffer;
+                }
+                Err(part) => self.parts.push_front(part),
+            }
+        }
+        let wanted = if self.blocks > 0 { self.block } else { (2 * capacity).max(length + more).min(self.block) };
+        self.small.reserve(wanted - length);
     }
 
     fn flush_small(&mut self) {
         if !self.small.is_empty() {
-            self.gathered.push(self.small.split().freeze());
+            // nothing is left of it to write into: that would keep it, and its memory is used again as a whole
+            self.gathered.push(std::mem::take(&mut self.small).freeze());
         }
     }
 
@@ -137,6 +170,7 @@ impl ObjectWriter {
             self.sink = Sink::Idle(self.taken(writer, result).await?);
             return Ok(());
         }
+        self.parts.extend(content.clone());
         if self.blocks.is_multiple_of(PARTS_PER_DOUBLING) {
             self.block = self.block.saturating_mul(2);
         }
@@ -144,6 +178,14 @@ impl ObjectWriter {
             let result = writer.write(content).await;
             (writer, result)
         }));
+        if self.ahead.is_none() {
+            self.ahead = Arc::clone(&self.store.inner.ahead).try_acquire_owned().ok();
+        }
+        if self.ahead.is_none() {
+            // many write at once, so that the network is busy in any case: what this one would gather meanwhile is memory
+            let writer = self.sent().await?;
+            self.sink = writer.map_or(Sink::None, Sink::Idle);
+        }
         Ok(())
     }
 
@@ -195,14 +237,20 @@ impl std::fmt::Debug for ObjectWriter {
 
 impl Drop for ObjectWriter {
     fn drop(&mut self) {
-        // a dropped opendal writer leaves its multipart upload behind; one of a directory, idle, takes back what it took itself
-        let sink = std::mem::replace(&mut self.sink, Sink::None);
-        if let (Sink::Sending(sending), Ok(runtime)) = (sink, tokio::runtime::Handle::try_current()) {
-            runtime.spawn(async move {
-                if let Ok((writer, _)) = sending.await {
-                    abort(*writer).await;
-                }
-            });
+        // a dropped opendal writer leaves its multipart upload behind
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        match std::mem::replace(&mut self.sink, Sink::None) {
+            Sink::None => {}
+            Sink::Idle(writer) => {
+                runtime.spawn(abort(*writer));
+            }
+            Sink::Sending(sending) => {
+                runtime.spawn(async move {
+                    if let Ok((writer, _)) = sending.await {
+                        abort(*writer).await;
+                    }
+                });
+            }
         }
     }
 }

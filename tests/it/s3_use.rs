@@ -40,18 +40,48 @@ fn a_final_put_writes_little_whatever_the_layers_size() {
     }
 }
 
+/// So many at once that some wait for each part to be written before they take in more.
+const MANY: usize = 12;
+
 #[test]
-fn a_body_that_breaks_off_leaves_no_open_multipart_upload() {
+fn many_large_bodies_at_once_are_each_what_was_sent() {
+    let server = Server::start_on_own_s3("");
+    let repo = server.repo("many");
+    std::thread::scope(|scope| {
+        for number in 0..MANY {
+            let repo = &repo;
+            scope.spawn(move || {
+                let data = unique(11 * 1024 * 1024 + number);
+                repo.push_blob(&data);
+                assert!(repo.get_blob(&sha256(&data)).expect(200).body == data);
+            });
+        }
+    });
+    assert_eq!(server.s3().open_multiparts(), 0);
+}
+
+#[test]
+fn bodies_that_break_off_leave_no_open_multipart_upload() {
     let server = Server::start_on_own_s3("");
     let repo = server.repo("torn");
     let data = unique(12_000_000);
-    let request = Request::patch(repo.start_upload()).header("content-length", 20_000_000);
-    let mut connection = repo.client.connect().expect("connect");
-    connection.write_head(&request).expect("write");
-    connection.write(&data).expect("write");
-    drop(connection);
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while server.s3().open_multiparts() > 0 || !server.s3().requests().contains_key("CreateMultipartUpload") {
+    let connections: Vec<_> = (0..MANY)
+        .map(|_| {
+            let request = Request::patch(repo.start_upload()).header("content-length", 20_000_000);
+            let mut connection = repo.client.connect().expect("connect");
+            connection.write_head(&request).expect("write");
+            connection.write(&data).expect("write");
+            connection
+        })
+        .collect();
+    let deadline = Instant::now() + Duration::from_mins(1);
+    let begun = || server.s3().requests().get("UploadPart").copied().unwrap_or_default();
+    while begun() < MANY {
+        assert!(Instant::now() < deadline, "{:?}", server.s3().requests());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(connections);
+    while server.s3().open_multiparts() > 0 {
         assert!(
             Instant::now() < deadline,
             "{} open, after {:?}",
