@@ -59,19 +59,12 @@ impl Decisions {
     }
 
     /// What policy said; `beyond` is whose token came along and was not for this.
-    fn policy(
-        &self,
-        identity: &Identity,
-        action: &Action,
-        listener: &'static str,
-        decision: &Decision,
-        beyond: Option<&Identity>,
-    ) {
+    fn policy(&self, identity: &Identity, action: &Action, decision: &Decision, beyond: Option<&Identity>) {
         self.add(|| Decided {
             event: Event::Decision,
             identity: identity.facts(),
-            request: policy::Request::of(action, listener),
-            decision: word(decision.effect),
+            request: policy::Request::of(action, listener(self.purpose)),
+            decision: decision.effect.as_str(),
             by: Some(decision.clone()),
             message: match beyond {
                 Some(bearer) => Some(format!("beyond the scope of the token of {bearer}")),
@@ -81,11 +74,11 @@ impl Decisions {
     }
 
     /// What was refused before policy was asked.
-    fn refused(&self, identity: &Identity, action: &Action, listener: &'static str, why: &str) {
+    fn refused(&self, identity: &Identity, action: &Action, why: &str) {
         self.add(|| Decided {
             event: Event::Decision,
             identity: identity.facts(),
-            request: policy::Request::of(action, listener),
+            request: policy::Request::of(action, listener(self.purpose)),
             decision: "deny",
             by: None,
             message: Some(why.to_owned()),
@@ -145,15 +138,6 @@ impl Decisions {
     }
 }
 
-const fn word(effect: Effect) -> &'static str {
-    match effect {
-        Effect::Allow => "allow",
-        Effect::Deny => "deny",
-        Effect::WouldDeny => "would_deny",
-        Effect::NotCovered => "not_covered",
-    }
-}
-
 /// How policies know the address that a request came to.
 const fn listener(purpose: Purpose) -> &'static str {
     match purpose {
@@ -169,7 +153,7 @@ pub(super) fn authorize(call: &Call<'_>, action: Action) -> Result<Permit, Failu
     if matches!(action, Action::GetApiVersion) && may_log_in && call.caller.brings_nothing() {
         // clients learn here, and only here, that there is something to log in to
         let message = "log in: this registry asks for a password or a token";
-        call.decisions.refused(&call.caller.identity, &action, listener, "nobody has logged in");
+        call.decisions.refused(&call.caller.identity, &action, "nobody has logged in");
         return Err(auth::unauthorized(message, call.challenge(None, None)));
     }
     let (identity, in_scope) = call.caller.facing(&action);
@@ -178,7 +162,7 @@ pub(super) fn authorize(call: &Call<'_>, action: Action) -> Result<Permit, Failu
         Ok(permit) => permit.action(),
         Err(action) => action,
     };
-    call.decisions.policy(identity, action, listener, &decision, (!in_scope).then_some(&call.caller.identity));
+    call.decisions.policy(identity, action, &decision, (!in_scope).then_some(&call.caller.identity));
     let action = match outcome {
         Ok(permit) => return Ok(permit),
         Err(action) => action,
@@ -218,7 +202,7 @@ impl Call<'_> {
             Ok(permit) => permit.action(),
             Err(action) => action,
         };
-        self.decisions.policy(identity, action, listener, &decision, None);
+        self.decisions.policy(identity, action, &decision, None);
         outcome.is_ok()
     }
 

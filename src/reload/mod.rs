@@ -42,9 +42,7 @@ impl Hangup {
 pub async fn run(live: Arc<Live>, mut hangup: Hangup, metrics: Metrics, mut stop: channel::Receiver<bool>) {
     let (touched, mut events) = mpsc::channel(1);
     let mut watch = Watch::new(touched);
-    watch.set(live.watched());
-    // what was edited between the first reading and the first watching
-    once(&live, &metrics, false).await;
+    follow(&mut watch, &live, &metrics).await;
     loop {
         let asked = tokio::select! {
             () = stopped(&mut stop) => return,
@@ -58,10 +56,15 @@ pub async fn run(live: Arc<Live>, mut hangup: Hangup, metrics: Metrics, mut stop
             }
         };
         once(&live, &metrics, asked).await;
-        while watch.set(live.watched()) {
-            // what happened in a directory between its first reading and its first watching
-            once(&live, &metrics, false).await;
-        }
+        follow(&mut watch, &live, &metrics).await;
+    }
+}
+
+/// Watches what is named now. What happened in a directory between its first reading and its first watching is read, and
+/// may name further ones.
+async fn follow(watch: &mut Watch, live: &Arc<Live>, metrics: &Metrics) {
+    while watch.set(live.watched()) {
+        once(live, metrics, false).await;
     }
 }
 

@@ -24,6 +24,7 @@ mod http2;
 mod life;
 mod live;
 mod queue;
+mod record;
 mod s3_use;
 mod stores;
 mod support;

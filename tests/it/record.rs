@@ -1,0 +1,105 @@
+//! The record of decisions: what the server writes into it, what it does when it cannot, and what `policy replay` makes of it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::client::Request;
+use crate::support::server::{Backend, Server};
+
+const POLICIES: &str = r#"
+repository."*".access_policy.default_allow = false
+repository.open.access_policy.default_allow = true
+"#;
+
+/// On trial: it would refuse what the table lets everyone do.
+const TRIAL: &str = r#"
+repositories = ["open"]
+enforce = false
+[[rule]]
+name = "no-lists"
+effect = "deny"
+when = 'request.action == "list-tags"'
+"#;
+
+fn start(file: &Path, more: &str) -> (Server, PathBuf) {
+    let policies = tempfile::tempdir().unwrap().keep();
+    std::fs::write(policies.join("trial.toml"), TRIAL).unwrap();
+    let settings = format!("policy_dir = {policies:?}\n{POLICIES}\n[audit]\nfile = {file:?}\n{more}\n");
+    (Server::start_plain(Backend::Directory, &settings), policies)
+}
+
+fn new_file() -> PathBuf {
+    tempfile::tempdir().unwrap().keep().join("decisions.jsonl")
+}
+
+/// A `policy replay` of the record under the configuration of the server: its exit code, and what it says.
+fn replay(server: &Server, file: &Path) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_simple-registry"));
+    command.arg("-c").arg(server.configuration_file()).args(["policy", "replay", "--log"]).arg(file);
+    let output = command.output().expect("run it");
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+    )
+}
+
+#[test]
+fn each_decision_is_a_line_with_its_rule_and_its_status_and_can_be_made_again() {
+    let file = new_file();
+    let (server, policies) = start(&file, "");
+    for (id, path, status) in [
+        ("allowed", "/v2/open/manifests/v1", 404),
+        ("on-trial", "/v2/open/tags/list", 404),
+        ("refused", "/v2/closed/tags/list", 403),
+        ("of-no-repository", "/v2/_catalog", 200),
+    ] {
+        server.client().send(Request::get(path).header("x-request-id", id)).expect(status);
+    }
+    let lines: Vec<Value> =
+        std::fs::read_to_string(&file).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let said = |id: &str, field: &str| {
+        let line = lines.iter().find(|line| line["request_id"] == id).unwrap_or_else(|| panic!("no {id} in {lines:?}"));
+        line[field].clone()
+    };
+    assert_eq!((said("allowed", "decision"), said("allowed", "status")), ("allow".into(), 404.into()));
+    assert_eq!(said("allowed", "policy"), "[repository.\"open\".access_policy]");
+    assert_eq!((said("on-trial", "decision"), said("on-trial", "rule")), ("would_deny".into(), "no-lists".into()));
+    assert_eq!(said("on-trial", "policy_sha256"), crate::support::content::sha256(TRIAL.as_bytes())[7..]);
+    assert_eq!((said("refused", "decision"), said("refused", "status")), ("deny".into(), 403.into()));
+    assert_eq!(said("refused", "request")["namespace"], "closed");
+    assert_eq!(said("refused", "identity")["client_ip"], "127.0.0.1");
+    assert_eq!(said("of-no-repository", "request")["action"], "list-catalog");
+
+    let (code, text) = replay(&server, &file);
+    assert_eq!(code, Some(0), "nothing was edited, and yet: {text}");
+    std::fs::write(policies.join("trial.toml"), TRIAL.replace("enforce = false\n", "")).unwrap();
+    let (code, text) = replay(&server, &file);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("no-lists") && text.contains("1 of 4"), "{text}");
+}
+
+#[test]
+fn while_nothing_can_be_recorded_nothing_is_decided() {
+    let (server, _) = start(Path::new("/dev/full"), "on_error = \"deny\"");
+    for _ in 0..3 {
+        let refused = server.client().send(Request::get("/v2/open/tags/list"));
+        assert!(refused.header("retry-after").is_some(), "{refused:?}");
+        assert_eq!(refused.status, 503, "{refused:?}");
+        assert!(refused.json()["errors"][0]["message"].as_str().unwrap().contains("record"), "{refused:?}");
+    }
+    server.client().send(Request::post("/v2/open/blobs/uploads/")).expect(503);
+    server.client().send(Request::get("/healthz")).expect(200);
+    let ready = server.client().send(Request::get("/readyz")).expect(200);
+    assert!(String::from_utf8_lossy(&ready.body).contains("record of decisions"), "{ready:?}");
+}
+
+#[test]
+fn one_who_would_rather_serve_serves_unrecorded() {
+    let (server, _) = start(Path::new("/dev/full"), "on_error = \"continue\"");
+    server.client().send(Request::get("/v2/open/tags/list")).expect(404);
+    server.client().send(Request::post("/v2/open/blobs/uploads/")).expect(202);
+    let ready = server.client().send(Request::get("/readyz")).expect(200);
+    assert!(String::from_utf8_lossy(&ready.body).contains("record of decisions"), "{ready:?}");
+}
