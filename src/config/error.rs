@@ -156,8 +156,9 @@ fn cut(line: &[char], caret: usize, width: usize) -> (String, usize, usize) {
     (text, indent, width)
 }
 
-/// The candidate that `word` is most likely a misspelling of, if any is close.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// The candidate that `word` is most likely a misspelling of, if any is close: at most a third of its letters, and at
+/// least one, are inserted, left out, replaced or swapped with their neighbour. Upper and lower case are one.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
         .map(|candidate| (distance(&word.to_lowercase(), &candidate.to_lowercase()), candidate))
@@ -169,22 +170,6 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 /// The number of letters inserted, left out, replaced or swapped with their neighbour between two words (the distance of
 /// optimal string alignment). Takes time proportional to the product of the lengths, of which it looks at 64 letters.
 pub(super) fn distance(left: &str, right: &str) -> usize {
-    let left: Vec<char> = left.chars().take(64).collect();
-    let right: Vec<char> = right.chars().take(64).collect();
-    let mut rows = vec![vec![0; right.len() + 1]; left.len() + 1];
-    for (i, row) in rows.iter_mut().enumerate() {
-        row[0] = i;
-    }
-    rows[0] = (0..=right.len()).collect();
-    for i in 1..=left.len() {
-        for j in 1..=right.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(left[i - 1] != right[j - 1]);
-            let mut best = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-            if i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            rows[i][j] = best;
-        }
-    }
-    rows[left.len()][right.len()]
+    let beginning = |text: &str| text.chars().take(64).collect::<String>();
+    strsim::osa_distance(&beginning(left), &beginning(right))
 }

@@ -42,7 +42,7 @@ use error::{Problem, Snippet};
 use section::Reading;
 
 pub use data_dir::Login;
-pub use error::ConfigError;
+pub use error::{ConfigError, nearest};
 pub use model::*;
 pub use password::check_password_hash;
 

@@ -3,6 +3,7 @@
 use std::{fmt, ops::Range};
 
 use crate::config;
+pub(super) use crate::config::nearest;
 
 /// Everything that is wrong with the policies, in the order of the files and their lines.
 ///
@@ -229,21 +230,6 @@ fn in_toml(file: &str, span: &Range<usize>, value: &str) -> Vec<usize> {
     }
     places.push(span.start + at);
     if left.is_empty() { places } else { vec![span.start; value.len() + 1] }
-}
-
-/// The candidate that `word` is most likely a misspelling of, if any is close: swaps of neighbours count as one mistake.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // longer words are no misspelling of anything here, and comparing takes the product of the lengths
-    if word.len() > 64 {
-        return None;
-    }
-    let distance = |candidate: &str| strsim::osa_distance(&word.to_lowercase(), &candidate.to_lowercase());
-    candidates
-        .into_iter()
-        .map(|candidate| (distance(candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.chars().count() / 3).max(1))
-        .min()
-        .map(|(_, candidate)| candidate)
 }
 
 /// Words as a sentence lists them: `"a", "b" or "c"`.

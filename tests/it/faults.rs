@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::support::client::{Request, Response};
 use crate::support::content::{EVERY_TYPE, Image, sha256};
@@ -176,4 +178,29 @@ fn a_pull_from_a_storage_that_goes_away_is_never_404() {
 #[test]
 fn a_pull_from_a_storage_that_cuts_its_answers_is_never_wrong() {
     every_operation_of_a_pull(Plan { fault: Fault::Cut, lasting: true });
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_not_ready_and_is_asked_once_a_second() {
+    let server = Server::start_on_own_s3("");
+    let until = |status: u16| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while server.client().send(Request::get("/readyz")).status != status {
+            assert!(Instant::now() < deadline, "it is never {status}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    until(200);
+    let reads = || server.s3().requests().values().sum::<usize>();
+    let (before, began) = (reads(), Instant::now());
+    for _ in 0..50 {
+        server.client().send(Request::get("/readyz")).expect(200);
+    }
+    let most = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
+    assert!(reads() - before <= most, "{} looks at the store", reads() - before);
+    server.s3().fail(|_, _| Some(Fault::Status(403)));
+    until(503);
+    server.client().send(Request::get("/healthz")).expect(200);
+    server.s3().heal();
+    until(200);
 }

@@ -14,7 +14,6 @@ use crate::collector::{Collector, text};
 use crate::support::client::Request;
 use crate::support::content::{Image, sha256, unique};
 use crate::support::repo::{chunk, finish};
-use crate::support::s3::Fault;
 use crate::support::server::{Backend, Server};
 use crate::support::{on_each_backend, s3 as bucket_server};
 
@@ -276,31 +275,6 @@ fn slow_transfers_lock_nobody_out(backend: Backend) {
     }
     repo.get_manifest("latest").expect(200);
     drop(slow);
-}
-
-#[test]
-fn a_store_that_does_not_answer_is_not_ready_and_is_asked_once_a_second() {
-    let server = Server::start_on_own_s3("");
-    let until = |status: u16| {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while server.client().send(Request::get("/readyz")).status != status {
-            assert!(Instant::now() < deadline, "it is never {status}");
-            thread::sleep(Duration::from_millis(20));
-        }
-    };
-    until(200);
-    let reads = || server.s3().requests().values().sum::<usize>();
-    let (before, began) = (reads(), Instant::now());
-    for _ in 0..50 {
-        server.client().send(Request::get("/readyz")).expect(200);
-    }
-    let most = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
-    assert!(reads() - before <= most, "{} looks at the store", reads() - before);
-    server.s3().fail(|_, _| Some(Fault::Status(403)));
-    until(503);
-    server.client().send(Request::get("/healthz")).expect(200);
-    server.s3().heal();
-    until(200);
 }
 
 fn health_and_metrics_answer_where_they_are_put(backend: Backend) {

@@ -2,16 +2,17 @@
 
 use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::ClientConfig;
 use serde_json::Value;
+
+use super::stream::Stream;
 
 /// How long a server may be silent before that is a failure; far above what a loaded machine needs.
 const SILENCE: Duration = Duration::from_mins(1);
@@ -241,12 +242,7 @@ impl Client {
         stream.set_nodelay(true)?;
         let stream = match &self.tls {
             None => Stream::Plain(stream),
-            Some(tls) => {
-                let name = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);
-                let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-                let session = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
-                Stream::Secure(Box::new(StreamOwned::new(session, stream)))
-            }
+            Some(tls) => Stream::secure(tls, &self.address, stream)?,
         };
         let (host, authorization) = (self.address.clone(), self.authorization.clone());
         Ok(Connection { host, authorization, stream: BufReader::new(stream) })
@@ -258,36 +254,6 @@ pub(crate) struct Connection {
     host: String,
     authorization: Option<String>,
     stream: BufReader<Stream>,
-}
-
-enum Stream {
-    Plain(TcpStream),
-    Secure(Box<StreamOwned<ClientConnection, TcpStream>>),
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(stream) => stream.read(buffer),
-            Self::Secure(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(stream) => stream.write(bytes),
-            Self::Secure(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Plain(stream) => stream.flush(),
-            Self::Secure(stream) => stream.flush(),
-        }
-    }
 }
 
 impl Connection {
@@ -320,13 +286,7 @@ impl Connection {
 
     /// Closes the connection for writing; the answer can still be read.
     pub(crate) fn finish_writing(&mut self) -> io::Result<()> {
-        match self.stream.get_mut() {
-            Stream::Plain(stream) => stream.shutdown(Shutdown::Write),
-            Stream::Secure(stream) => {
-                stream.conn.send_close_notify();
-                stream.flush()
-            }
-        }
+        self.stream.get_mut().finish_writing()
     }
 
     /// Reads one answer to `request`, past `100 Continue`; a body that ends early is an error.

@@ -7,6 +7,7 @@ pub(crate) mod pki;
 pub(crate) mod repo;
 pub(crate) mod s3;
 pub(crate) mod server;
+mod stream;
 
 /// Runs each named function once for each backend, as `directory::<name>` and `s3::<name>`.
 ///

@@ -1,120 +1,15 @@
 //! Who may do what: every kind of sender, every action, every kind of rule; and what those who are refused are told.
 
-use std::sync::LazyLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+mod tokens;
+mod world;
 
 use base64::Engine as _;
-use simple_registry::credentials::{Claims, Scopes, Signer, hash_password};
 
+use self::world::{PASSWORD, WORLD, token};
 use crate::support::client::{Client, Request, Response};
 use crate::support::content::{Image, unique};
-use crate::support::pki::{Authority, Issued};
 use crate::support::repo::Repo;
 use crate::support::server::{Backend, Server};
-
-const PASSWORD: &str = "a password of ana";
-
-/// A server with one user, one authority, and repositories for each kind of rule.
-struct World {
-    server: Server,
-    authority: Authority,
-    ci: Issued,
-    revoked: Issued,
-    expired: Issued,
-    foreign: Authority,
-    foreign_ci: Issued,
-}
-
-const POLICIES: &str = r#"
-access_policy.default_allow = false
-access_policy.rules = ["request.access in ['admin', 'list'] && request.namespace == '' && identity.username == 'ana'"]
-repository."*".access_policy.default_allow = false
-repository.everyone.access_policy.default_allow = true
-repository.nobody.access_policy.default_allow = false
-repository.people.access_policy.default_allow = false
-repository.people.access_policy.rules = ["identity.username == 'ana' && identity.groups.contains('staff')"]
-repository.ci.access_policy.default_allow = false
-repository.ci.access_policy.rules = ["identity.certificate.organizations.contains('ci')"]
-repository.both.access_policy.default_allow = false
-repository.both.access_policy.rules = ["identity.username == 'ana' && identity.certificate.organizations.contains('ci')"]
-repository.not-ci.access_policy.default_allow = true
-repository.not-ci.access_policy.rules = ["identity.certificate.organizations.contains('ci')"]
-"#;
-
-static WORLD: LazyLock<World> = LazyLock::new(World::new);
-
-impl World {
-    fn new() -> Self {
-        let (authority, foreign) = (Authority::new("ours"), Authority::new("another's"));
-        let (ci, revoked) = (authority.client("build-7", &["ci"]), authority.client("build-6", &["ci"]));
-        let expired = authority.expired_client("build-5");
-        let foreign_ci = foreign.client("build-7", &["ci"]);
-        let directory = tempfile::tempdir().expect("a directory").keep();
-        let (certificate, key) = authority.server().write(&directory, "server");
-        let (bundle, list) = (directory.join("authority.pem"), directory.join("revoked.pem"));
-        std::fs::write(&bundle, authority.pem()).expect("write");
-        std::fs::write(&list, authority.revocation_list(&[&revoked])).expect("write");
-        let settings = format!(
-            "{POLICIES}\n[server.tls]\nserver_certificate_bundle = {certificate:?}\nserver_private_key = {key:?}\nclient_ca_bundle = {bundle:?}\n\
-             client_crl = {list:?}\n[identity.ana]\nusername = \"ana\"\npassword = {:?}\ngroups = [\"staff\"]\n[token]\nsigning_key = {:?}\n\
-             [audit]\nfile = {:?}\n",
-            hash_password(PASSWORD).expect("a hash"),
-            directory.join("token.key"),
-            directory.join("audit.jsonl"),
-        );
-        let server = Server::start_plain(Backend::Directory, &settings);
-        Self { server, authority, ci, revoked, expired, foreign, foreign_ci }
-    }
-
-    fn anonymous(&self) -> Client {
-        self.server.client().with_tls(self.authority.client_config(None))
-    }
-
-    fn with(&self, certificate: &Issued) -> Client {
-        self.server.client().with_tls(self.authority.client_config(Some(certificate)))
-    }
-
-    fn setting(&self, table: &str, key: &str) -> String {
-        let config: toml::Table = std::fs::read_to_string(self.server.configuration_file()).unwrap().parse().unwrap();
-        config[table][key].as_str().unwrap().to_owned()
-    }
-
-    /// A token of ana for everything that a test asks, which expired an hour ago: signed with the server's own key.
-    fn expired_token(&self) -> String {
-        // the key is there since the server started
-        let signer = Signer::load_or_create(self.setting("token", "signing_key").as_ref()).expect("the server's key");
-        let valid = self.anonymous().with_password("ana", PASSWORD).send(Request::get("/token")).expect(200);
-        let claims = signer.verify(valid.json()["token"].as_str().unwrap()).expect("a token of this server");
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let scopes = Scopes::parse(SCOPES.iter().copied()).expect("scopes");
-        signer.issue(&Claims {
-            account: claims.account.clone(),
-            certificates: Vec::new(),
-            scopes,
-            issued: now - 7200,
-            expires: now - 3600,
-        })
-    }
-}
-
-const SCOPES: [&str; 8] = [
-    "repository:everyone/app:*",
-    "repository:nobody/app:*",
-    "repository:people/app:*",
-    "repository:ci/app:*",
-    "repository:both/app:*",
-    "repository:not-ci/app:*",
-    "registry:catalog:*",
-    "registry:metrics:*",
-];
-
-fn token(client: &Client) -> String {
-    let scopes: Vec<String> = SCOPES.iter().map(|scope| format!("scope={scope}")).collect();
-    let answer = client.send(Request::get(format!("/token?service=x&{}", scopes.join("&")))).expect(200).json();
-    assert_eq!(answer["token"], answer["access_token"]);
-    assert!(answer["expires_in"].as_u64().unwrap() >= 60);
-    answer["token"].as_str().unwrap().to_owned()
-}
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,67 +176,6 @@ fn every_sender_every_action_every_rule() {
 }
 
 #[test]
-fn a_token_is_no_wider_than_its_scope() {
-    let ana = WORLD.anonymous().with_password("ana", PASSWORD);
-    let pull = ana.send(Request::get("/token?scope=repository:people/app:pull")).expect(200).json();
-    let token = pull["token"].as_str().unwrap();
-    let client = WORLD.anonymous().with_token(token);
-    client.send(Request::get("/v2/people/app/tags/list")).expect(404);
-    for (request, scope) in [
-        (Request::post("/v2/people/app/blobs/uploads/"), "repository:people/app:pull,push"),
-        (Request::get("/v2/people/other/tags/list"), "repository:people/other:pull"),
-        (Request::get("/v2/_catalog"), "registry:catalog:*"),
-        (
-            Request::post(format!("/v2/people/app/blobs/uploads/?mount=sha256:{}&from=people/other", "0".repeat(64))),
-            "repository:people/app:pull,push repository:people/other:pull",
-        ),
-    ] {
-        let refused = client.send(request).expect(401);
-        let challenge = refused.required("www-authenticate");
-        assert!(challenge.contains(&format!("scope=\"{scope}\"")), "{refused:?}");
-        assert!(challenge.contains("error=\"insufficient_scope\""), "{refused:?}");
-    }
-    // what everyone may do, one may do with any token
-    client.send(Request::post("/v2/everyone/app/blobs/uploads/")).expect(202);
-}
-
-#[test]
-fn a_token_buys_no_other_token() {
-    let ana = WORLD.anonymous().with_password("ana", PASSWORD);
-    let narrow = ana.send(Request::get("/token?scope=repository:people/app:pull")).expect(200).json();
-    let bearer = WORLD.anonymous().with_token(narrow["token"].as_str().unwrap());
-    let wider = bearer.send(Request::get("/token?scope=repository:people/app:*")).expect(200).json();
-    let wider = WORLD.anonymous().with_token(wider["token"].as_str().unwrap());
-    wider.send(Request::get("/v2/people/app/tags/list")).expect(401);
-    wider.send(Request::post("/v2/people/app/blobs/uploads/")).expect(401);
-}
-
-#[test]
-fn a_narrow_token_does_not_widen_the_catalog() {
-    let server = Server::start_plain(
-        Backend::Directory,
-        &format!(
-            "access_policy.default_allow = true\nrepository.\"*\".access_policy.default_allow = false\n\
-             repository.\"*\".access_policy.rules = [\"identity.username == 'ana'\"]\n\
-             token.signing_key = {:?}\n[identity.ana]\nusername = \"ana\"\npassword = {:?}\n",
-            tempfile::tempdir().unwrap().keep().join("token.key"),
-            hash_password(PASSWORD).unwrap(),
-        ),
-    );
-    let ana = server.client().with_password("ana", PASSWORD);
-    Repo::new(ana.clone(), "secret").push_image("v1", &Image::new(&[10]));
-    let listed = |client: Client| client.send(Request::get("/v2/_catalog")).expect(200).json().to_string();
-    let token = |scope: &str| {
-        let answer = ana.send(Request::get(format!("/token?scope={scope}"))).expect(200).json();
-        server.client().with_token(answer["token"].as_str().unwrap())
-    };
-    assert!(listed(ana.clone()).contains("secret"));
-    assert!(listed(token("registry:catalog:*")).contains("secret"));
-    assert!(!listed(token("repository:a:pull")).contains("secret"));
-    assert!(!listed(server.client()).contains("secret"));
-}
-
-#[test]
 fn a_mount_that_finds_nothing_begins_an_upload_only_where_one_may() {
     let settings = "repository.\"*\".access_policy.default_allow = true\n\
                     repository.\"*\".access_policy.rules = [\"request.action == 'start-upload'\"]\n";
@@ -386,33 +220,6 @@ fn a_certificate_that_is_refused_in_the_handshake_is_in_the_record() {
         assert!(std::time::Instant::now() < until, "{record}");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-}
-
-#[test]
-fn a_form_gets_a_token_as_oauth_has_it() {
-    let client = WORLD.anonymous();
-    let form = |body: &str| {
-        let request = Request::post("/token").header("content-type", "application/x-www-form-urlencoded");
-        client.send(request.body(body))
-    };
-    let password = PASSWORD.replace(' ', "+");
-    let scope = "scope=repository%3Apeople%2Fapp%3Apull+repository%3Apeople%2Fother%3Apull";
-    let answer =
-        form(&format!("grant_type=password&service=x&client_id=test&username=ana&password={password}&{scope}"));
-    let answer = answer.expect(200);
-    assert_eq!(answer.required("cache-control"), "no-store");
-    let token = answer.json()["access_token"].as_str().unwrap().to_owned();
-    for repository in ["app", "other"] {
-        let list = Request::get(format!("/v2/people/{repository}/tags/list"));
-        WORLD.anonymous().with_token(&token).send(list).expect(404);
-    }
-    form("grant_type=password&username=ana&password=wrong").expect(401);
-    form("grant_type=refresh_token&refresh_token=x").expect(400);
-    form("").expect(400);
-    form(&"a=b&".repeat(1000)).expect(400);
-    form(&format!("grant_type=password&x={}", "y".repeat(100_000))).expect(413);
-    client.send(Request::get("/token?scope=nonsense")).expect(400);
-    client.send(Request::delete("/token")).expect(405);
 }
 
 #[test]
