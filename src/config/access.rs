@@ -7,7 +7,9 @@ use secrecy::SecretString;
 use super::decode::path;
 use super::document::{Node, Value};
 use super::keys::join;
-use super::model::{AccessPolicy, Audit, AuditFile, Expression, Identity, OnAuditError, Repository, Token};
+use super::model::{
+    AccessPolicy, Audit, AuditFile, Expression, Identity, ImmutableTags, OnAuditError, Repository, Token,
+};
 use super::section::{Place, Reading, Section};
 use super::{password, rule};
 
@@ -23,6 +25,20 @@ const LONGEST_NAME: usize = 255;
 pub(super) fn access_policy(reading: &Reading<'_>, parent: &mut Section<'_>) -> AccessPolicy {
     let mut table = parent.table("access_policy");
     let default_allow = table.optional("default_allow", "true", &rule::flag());
+    let rules = expressions(reading, &mut table);
+    table.finish();
+    AccessPolicy { default_allow, rules }
+}
+
+fn retention_rules(reading: &Reading<'_>, parent: &mut Section<'_>) -> Vec<Expression> {
+    let mut table = parent.table("retention_policy");
+    let rules = expressions(reading, &mut table);
+    table.finish();
+    rules
+}
+
+/// The key `rules` of a table.
+fn expressions(reading: &Reading<'_>, table: &mut Section<'_>) -> Vec<Expression> {
     let texts = table.key("rules", "[]", &rules());
     let nodes: &[Node] = match table.entry("rules") {
         Some(Node { value: Value::Array(nodes), .. }) => nodes,
@@ -32,9 +48,28 @@ pub(super) fn access_policy(reading: &Reading<'_>, parent: &mut Section<'_>) -> 
         let (file, line, column) = reading.start_of_text(node);
         Expression { text, file, line, column }
     };
-    let rules = texts.into_iter().zip(nodes).map(with_place).collect();
-    table.finish();
-    AccessPolicy { default_allow, rules }
+    texts.into_iter().zip(nodes).map(with_place).collect()
+}
+
+/// `true`, `false`, or regular expressions of up to 1,000 bytes.
+fn immutable_tags() -> rule::Rule<ImmutableTags> {
+    let pattern = rule::checked_text("a regular expression", |text| {
+        let refused = |says: String| (says, "see docs.rs/regex, \"Syntax\", for what a pattern may be".to_owned());
+        if text.len() > 1000 {
+            return Err(refused(format!("is a pattern of {} bytes, and may have 1000", text.len())));
+        }
+        match regex::RegexBuilder::new(text).size_limit(1 << 20).build() {
+            Ok(_) => Ok(text.to_owned()),
+            Err(error) => {
+                let message = error.to_string();
+                let last = message.lines().last().unwrap_or_default().trim();
+                Err(refused(format!("is no pattern: {}", last.strip_prefix("error: ").unwrap_or(last))))
+            }
+        }
+    });
+    let patterns = rule::list("a list of up to 100 regular expressions such as [\"^v[0-9]\"]", 100, pattern);
+    let of_flag = |all| if all { ImmutableTags::All } else { ImmutableTags::None };
+    rule::flag_or(of_flag, patterns.map(ImmutableTags::Matching))
 }
 
 fn rules() -> rule::Rule<Vec<String>> {
@@ -57,9 +92,14 @@ pub(super) fn repositories(reading: &Reading<'_>, root: &mut Section<'_>) -> BTr
             let help = "write `[repository.\"team/app\"]`, or `[repository.\"*\"]` for every repository that no other table covers";
             reading.refuse(node, Place::Key, says, help.to_owned());
         }
-        let access_policy = access_policy(reading, &mut table);
+        let repository = Repository {
+            access_policy: access_policy(reading, &mut table),
+            retention_rules: retention_rules(reading, &mut table),
+            immutable_tags: table.key("immutable_tags", "false", &immutable_tags()),
+            allow_delete: table.key("allow_delete", "false", &rule::flag()),
+        };
         table.finish();
-        repositories.insert(name.clone(), Repository { access_policy });
+        repositories.insert(name.clone(), repository);
     }
     repositories
 }

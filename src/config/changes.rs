@@ -64,6 +64,7 @@ const AFTER_A_RESTART: &[(&str, Differ)] = &[
     ("observability.metrics.listen", differ!(observability.metrics.listen)),
     ("observability.health.listen", differ!(observability.health.listen)),
     ("scrub.upload_expiry", differ!(scrub.upload_expiry)),
+    ("scrub.interval", differ!(scrub.interval)),
 ];
 
 impl Config {

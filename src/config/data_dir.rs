@@ -44,7 +44,8 @@ impl Config {
             }
         };
         config.access_policy = all;
-        config.repository = [("*".to_owned(), Repository { access_policy: repositories })].into();
+        config.repository =
+            [("*".to_owned(), Repository { access_policy: repositories, ..Repository::default() })].into();
         config
     }
 }

@@ -8,8 +8,8 @@ use secrecy::SecretString;
 
 use super::document::{self, Entries};
 use super::model::{
-    ClientAuth, FsStorage, Health, Listen, LogFormat, LogOutput, Logs, Metrics, Observability, PolicyDir, S3Storage,
-    Scrub, Server, Storage, Tls, Tracing, VerifyPulls,
+    AuditFile, ClientAuth, FsStorage, Health, Listen, LogFormat, LogOutput, Logs, Metrics, Observability, PolicyDir,
+    S3Storage, Scrub, Server, Storage, TagHistory, Tls, Tracing, Untagged, VerifyPulls,
 };
 use super::section::{Place, Reading, Section};
 use super::{Config, access, rule};
@@ -230,10 +230,35 @@ fn listen(observability: &mut Section<'_>, name: &'static str) -> Listen {
 }
 
 fn scrub(root: &mut Section<'_>) -> Scrub {
+    const UNTAGGED: &[(&str, Untagged)] = &[("keep", Untagged::Keep), ("delete", Untagged::Delete)];
     let mut table = root.table("scrub");
-    let scrub = Scrub { upload_expiry: table.key("upload_expiry", "\"1 day\"", &rule::time("1s", "3650d")) };
+    let record = rule::text("\"off\", \"stdout\", or the path of a file", |text| match text {
+        "off" => Some(AuditFile::Off),
+        "stdout" => Some(AuditFile::Stdout),
+        text => path(text).map(AuditFile::File),
+    });
+    let scrub = Scrub {
+        upload_expiry: table.key("upload_expiry", "\"1 day\"", &rule::time("1s", "3650d")),
+        grace: table.key("grace", "\"1h\"", &rule::time("0s", "3650d")),
+        trash: table.key("trash", "\"7d\"", &rule::time("0s", "3650d")),
+        untagged: table.key("untagged", "\"keep\"", &rule::word(UNTAGGED)),
+        untagged_grace: table.key("untagged_grace", "\"1 day\"", &rule::time("0s", "3650d")),
+        tag_history: tag_history(&mut table),
+        interval: table.optional("interval", "\"1 day\"", &rule::time("1s", "3650d")),
+        record: table.optional("record", "\"deletions.jsonl\"", &record),
+    };
     table.finish();
     scrub
+}
+
+fn tag_history(scrub: &mut Section<'_>) -> TagHistory {
+    let mut table = scrub.table("tag_history");
+    let history = TagHistory {
+        age: table.key("age", "\"90d\"", &rule::time("0s", "3650d")),
+        count: table.key("count", "1000", &rule::integer(1..=100_000)),
+    };
+    table.finish();
+    history
 }
 
 /// Two listeners cannot have one address.

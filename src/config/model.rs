@@ -264,6 +264,24 @@ pub struct Expression {
 pub struct Repository {
     /// `[repository."<namespace>".access_policy]`
     pub access_policy: AccessPolicy,
+    /// `[repository."<namespace>".retention_policy] rules`: an image that none of them keeps goes. Empty: none goes for it.
+    pub retention_rules: Vec<Expression>,
+    /// Which tags keep the meaning that they were first given.
+    pub immutable_tags: ImmutableTags,
+    /// Whether tags that are immutable may be deleted, by whoever policy lets delete.
+    pub allow_delete: bool,
+}
+
+/// `[repository."<namespace>"] immutable_tags`: which tags keep the meaning that they were first given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ImmutableTags {
+    /// None.
+    #[default]
+    None,
+    /// All.
+    All,
+    /// Those in which one of these regular expressions is found.
+    Matching(Vec<String>),
 }
 
 /// `[observability]`: how to watch the registry.
@@ -348,11 +366,43 @@ pub enum Listen {
     Address(SocketAddr),
 }
 
-/// `[scrub]`: how unused bytes are collected.
+/// `[scrub]`: what goes when, and how long what is under way is protected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scrub {
     /// The lease: how long what is under way, an upload above all, is kept without a sign of life. At least 1 second.
     pub upload_expiry: Duration,
+    /// How long garbage is left alone, beyond the lease that protects what is under way.
+    pub grace: Duration,
+    /// How long what was deleted can be brought back. Zero: not at all.
+    pub trash: Duration,
+    /// Whether manifests without a tag, which nothing else needs, are kept.
+    pub untagged: Untagged,
+    /// How long a manifest without a tag is left alone.
+    pub untagged_grace: Duration,
+    /// `[scrub.tag_history]`
+    pub tag_history: TagHistory,
+    /// How often a running server scrubs its store. None: it does not.
+    pub interval: Option<Duration>,
+    /// Where the record of deletions goes. None: beside the record of decisions, if that is a file; else nowhere.
+    pub record: Option<AuditFile>,
+}
+
+/// What becomes of a manifest without a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Untagged {
+    /// It stays.
+    Keep,
+    /// It goes, after [`Scrub::untagged_grace`].
+    Delete,
+}
+
+/// `[scrub.tag_history]`: how much of what a tag meant before is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagHistory {
+    /// How old an entry may get.
+    pub age: Duration,
+    /// How many entries a tag may have, at least 1.
+    pub count: u32,
 }
 
 impl Default for Server {

@@ -61,6 +61,16 @@ pub(super) fn flag() -> Rule<bool> {
     }
 }
 
+/// `true` or `false`, which mean something, or what another rule reads.
+pub(super) fn flag_or<T: 'static>(means: impl Fn(bool) -> T + 'static, other: Rule<T>) -> Rule<T> {
+    let expects = format!("true, false, or {}", other.expects);
+    let read = move |value: &Value| match value {
+        Value::Array(_) => (other.read)(value),
+        value => (flag().read)(value).map(&means),
+    };
+    Rule { expects, read: Box::new(read) }
+}
+
 /// An integer within limits.
 pub(super) fn integer<T>(limits: RangeInclusive<T>) -> Rule<T>
 where

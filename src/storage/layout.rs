@@ -3,6 +3,7 @@
 //! ```text
 //! format                                            which layout this is
 //! data/<hh>/<id>/!<scrub>                           mark: that scrub means to free these bytes (sorts before them)
+//! data/<hh>/<id>/!rotten.<attempt>                  note: these bytes are not what they were; nobody reads them
 //! data/<hh>/<id>/<offset>-<attempt>                 bytes of an upload, one object per PATCH
 //! blobs/<alg>/<hh>/<hex>/at.<id>                    fact: these bytes are this digest
 //! blobs/<alg>/<hh>/<hex>/in/<name>!/grant.<attempt>                fact: this repository was told that it has this digest
@@ -13,7 +14,14 @@
 //! repos/<name>!/manifests/<alg>/<hex>/kid.<alg>.<hex>.<attempt>    fact: that index needs it
 //! repos/<name>!/tags/<tag>!/<newest-first>.is.<alg>.<hex>.<version> fact: from here on the tag means that version; or `.not`
 //! repos/<name>!/referrers/<alg>/<hex>/<alg>.<hex>!/<newest-first>.is.<attempt> fact: that manifest refers to this one; or `.not.`
+//! repos/<name>!/once/<tag>!/<ordinal>               fact: what an immutable tag means from that version on; created exclusively
+//! repos/<name>!/history/<tag>!/<attempt>            what a tag meant before: its versions that were freed
+//! repos/<name>!/pulls/<newest-first>.<attempt>      when tags and manifests were last pulled: what one server saw in a while
 //! catalog/<name>!/<attempt>                         fact: the repository exists
+//! catalog/<name>!/!<scrub>                          mark: that scrub found the repository empty
+//! pulls-recorded-since                              when pulls began to be recorded
+//! quarantine/<key>!/<attempt>                       note: what is under that key is wrong
+//! scrub/...                                         what scrub remembers from run to run
 //! uploads/<id>/<newest-first>                       an upload's state
 //! uploads/<id>/~<attempt>                           fact: the upload is alive
 //! ```
@@ -22,10 +30,12 @@
 //! `<name>!` sort as tags and names do. `<newest-first>` counts down, so the newest version of anything is the first key
 //! under its prefix; at one ordinal the smaller key wins, and `put` < `rm`, `is` < `not`: a push beats a delete.
 
+mod scrub;
 mod sessions;
 
 use std::fmt::Write as _;
 
+pub use self::scrub::*;
 pub use self::sessions::{UPLOADS, is_upload_state, upload, upload_alive, upload_sequence, upload_state};
 use crate::{
     action::UploadId,
@@ -87,7 +97,7 @@ pub fn segment(id: &UploadId, offset: u64, attempt: &str) -> String {
 /// Whether a key under [`data`] is a mark.
 #[must_use]
 pub fn is_mark(id: &UploadId, key: &str) -> bool {
-    key.strip_prefix(&data(id)).is_some_and(|rest| rest.starts_with('!'))
+    key.strip_prefix(&data(id)).is_some_and(|rest| rest.starts_with('!') && !rest.starts_with(ROTTEN))
 }
 
 fn blob(digest: &Digest) -> String {

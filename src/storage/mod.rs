@@ -40,6 +40,21 @@ pub struct Entry {
     pub key: String,
     /// Its length in bytes.
     pub size: u64,
+    /// When it was written by the store's clock, in milliseconds since 1970; 0 where the backend does not say. Of an object
+    /// written in parts it may be when that began.
+    pub modified: u64,
+}
+
+impl Entry {
+    fn of(entry: &opendal::Entry) -> Self {
+        let metadata = entry.metadata();
+        let modified = metadata.last_modified().map_or(0, |at| at.into_inner().as_millisecond());
+        Self {
+            key: entry.path().to_owned(),
+            size: metadata.content_length(),
+            modified: u64::try_from(modified).unwrap_or(0),
+        }
+    }
 }
 
 /// The store; cheap to clone.
@@ -138,11 +153,7 @@ impl Store {
                 listing = listing.start_after(after);
             }
             let files = listing.await?.try_filter(|entry| std::future::ready(entry.metadata().is_file()));
-            files
-                .map_ok(|entry| Entry { key: entry.path().to_owned(), size: entry.metadata().content_length() })
-                .take(limit)
-                .try_collect()
-                .await
+            files.map_ok(|entry| Entry::of(&entry)).take(limit).try_collect().await
         })
         .await
     }
@@ -150,6 +161,32 @@ impl Store {
     /// All objects under `prefix`; for prefixes that are known to hold few.
     pub async fn list_all(&self, prefix: &str) -> Result<Vec<Entry>> {
         self.list(prefix, None, usize::MAX).await
+    }
+
+    /// All objects under `prefix`, in the order of their keys, read no further than the stream is pulled: for prefixes that
+    /// hold more than fits into memory. What comes or goes meanwhile may be seen or not; what stays is seen. An error ends it.
+    pub fn scan(&self, prefix: &str) -> impl Stream<Item = Result<Entry>> + Send + use<> {
+        let (store, prefix) = (self.clone(), prefix.to_owned());
+        let first = async move {
+            let listing = store.inner.operator.lister_with(&prefix).recursive(true);
+            let listing = store.observe("list", &prefix, listing.into_future()).await?;
+            let files = listing.try_filter(|entry| std::future::ready(entry.metadata().is_file()));
+            let error = move |error| StorageError::from_opendal("list", &prefix, error);
+            Ok(files.map_ok(|entry| Entry::of(&entry)).map_err(error))
+        };
+        futures::stream::once(first).try_flatten()
+    }
+
+    /// The time by the store's own clock, in milliseconds since 1970: of an object that is written now, and removed again.
+    pub async fn now(&self) -> Result<u64> {
+        let key = layout::clock(&layout::attempt());
+        self.put(&key, Vec::new()).await?;
+        let entry = self.list(&key, None, 1).await?.into_iter().next();
+        self.delete(&key).await?;
+        match entry.filter(|entry| entry.modified > 0) {
+            Some(entry) => Ok(entry.modified),
+            None => Err(StorageError::damaged("list", &key, "the store does not say when an object was written")),
+        }
     }
 
     /// The bytes `range` of an object that is known to have them, as a stream of chunks.

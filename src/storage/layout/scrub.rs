@@ -1,0 +1,195 @@
+//! The keys that exist for scrub, and what it needs to read keys that others write: of [`super`], which is the only place
+//! that builds or parses one.
+
+use super::{CATALOG, Ordinal, data, shard, tags};
+use crate::{
+    action::UploadId,
+    oci::{Digest, Name, Tag},
+};
+
+/// What the note begins with that bytes are rotten. No mark does: those are hexadecimal.
+pub(super) const ROTTEN: &str = "!rotten.";
+
+/// Prefix of all bytes.
+pub const DATA: &str = "data/";
+
+/// Prefix of all facts about digests.
+pub const BLOBS: &str = "blobs/";
+
+/// Prefix of all repositories.
+pub const REPOSITORIES: &str = "repos/";
+
+/// The object that says since when pulls are recorded.
+pub const PULLS_SINCE: &str = "pulls-recorded-since";
+
+/// Prefix of the notes about what is wrong.
+pub const QUARANTINE: &str = "quarantine/";
+
+/// Where the scrub of that run finds out the store's time.
+#[must_use]
+pub fn clock(attempt: &str) -> String {
+    format!("scrub/clock/{attempt}")
+}
+
+/// How far the check of content came; the newest attempt counts.
+pub const CONTENT_CURSOR: &str = "scrub/content/";
+
+/// The mark by which a scrub says that it means to free the bytes of an upload.
+#[must_use]
+pub fn mark(id: &UploadId, scrub: &str) -> String {
+    format!("{}!{scrub}", data(id))
+}
+
+/// The note that the bytes of an upload are not what they were.
+#[must_use]
+pub fn rotten(id: &UploadId, attempt: &str) -> String {
+    format!("{}{ROTTEN}{attempt}", data(id))
+}
+
+/// Whether a key under [`data`] is a note that the bytes are rotten.
+#[must_use]
+pub fn is_rotten(id: &UploadId, key: &str) -> bool {
+    key.strip_prefix(&data(id)).is_some_and(|rest| rest.starts_with(ROTTEN))
+}
+
+/// The upload that a key under [`DATA`] belongs to.
+#[must_use]
+pub fn data_id(key: &str) -> Option<UploadId> {
+    let (hh, rest) = key.strip_prefix(DATA)?.split_once('/')?;
+    let id: UploadId = rest.split_once('/')?.0.parse().ok()?;
+    (shard(&id) == hh).then_some(id)
+}
+
+/// The digest that a key under [`BLOBS`] is about.
+#[must_use]
+pub fn blob_digest(key: &str) -> Option<Digest> {
+    let mut parts = key.strip_prefix(BLOBS)?.splitn(4, '/');
+    let (algorithm, hh, hex, _) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let digest = Digest::from_parts(algorithm.parse().ok()?, hex).ok()?;
+    hex.starts_with(hh).then_some(digest)
+}
+
+/// The repository that a key under [`REPOSITORIES`] belongs to, and the rest of the key behind `<name>!/`.
+#[must_use]
+pub fn repository_name(key: &str) -> Option<(Name, &str)> {
+    let (name, rest) = key.strip_prefix(REPOSITORIES)?.split_once("!/")?;
+    Some((name.parse().ok()?, rest))
+}
+
+/// Where the keys of a repository end, to list on from.
+#[must_use]
+pub fn after_repository(name: &Name) -> String {
+    format!("{REPOSITORIES}{name}!~")
+}
+
+/// Prefix of a repository's manifests.
+#[must_use]
+pub fn manifests(name: &Name) -> String {
+    format!("{REPOSITORIES}{name}!/manifests/")
+}
+
+/// The manifest that a key under [`manifests`] is about.
+#[must_use]
+pub fn manifest_digest(name: &Name, key: &str) -> Option<Digest> {
+    let mut parts = key.strip_prefix(&manifests(name))?.splitn(3, '/');
+    Digest::from_parts(parts.next()?.parse().ok()?, parts.next()?).ok()
+}
+
+/// Prefix of all that refers to anything in a repository.
+#[must_use]
+pub fn all_referrers(name: &Name) -> String {
+    format!("{REPOSITORIES}{name}!/referrers/")
+}
+
+/// The subject that a key under [`all_referrers`] is about.
+#[must_use]
+pub fn referrer_subject(name: &Name, key: &str) -> Option<Digest> {
+    let mut parts = key.strip_prefix(&all_referrers(name))?.splitn(3, '/');
+    Digest::from_parts(parts.next()?.parse().ok()?, parts.next()?).ok()
+}
+
+/// Prefix of what an immutable tag was said to mean.
+#[must_use]
+pub fn claims(name: &Name, tag: &Tag) -> String {
+    format!("{REPOSITORIES}{name}!/once/{tag}!/")
+}
+
+/// What an immutable tag means that had its newest version at `after` when it was free to be given a meaning. One
+/// attempt can create it.
+#[must_use]
+pub fn claim(name: &Name, tag: &Tag, after: Option<Ordinal>) -> String {
+    format!("{}{:016x}", claims(name, tag), after.map_or(0, |ordinal| ordinal.0))
+}
+
+/// Prefix of all that immutable tags of a repository were said to mean.
+#[must_use]
+pub fn all_claims(name: &Name) -> String {
+    format!("{REPOSITORIES}{name}!/once/")
+}
+
+/// The tag and the version in a key of [`claim`].
+#[must_use]
+pub fn parse_claim(name: &Name, key: &str) -> Option<(Tag, Ordinal)> {
+    let (tag, after) = key.strip_prefix(&all_claims(name))?.split_once("!/")?;
+    Some((tag.parse().ok()?, Ordinal(u64::from_str_radix(after, 16).ok()?)))
+}
+
+/// Prefix of what a tag meant before.
+#[must_use]
+pub fn history(name: &Name, tag: &Tag) -> String {
+    format!("{}{tag}!/", all_history(name))
+}
+
+/// Prefix of what the tags of a repository meant before.
+#[must_use]
+pub fn all_history(name: &Name) -> String {
+    format!("{REPOSITORIES}{name}!/history/")
+}
+
+/// The tag in a key under [`all_history`].
+#[must_use]
+pub fn history_tag(name: &Name, key: &str) -> Option<Tag> {
+    key.strip_prefix(&all_history(name))?.split_once("!/")?.0.parse().ok()
+}
+
+/// Prefix of what was seen of pulls from a repository.
+#[must_use]
+pub fn pulls(name: &Name) -> String {
+    format!("{REPOSITORIES}{name}!/pulls/")
+}
+
+/// What one server saw of pulls until `at_ms`.
+#[must_use]
+pub fn pulls_until(name: &Name, at_ms: u64, attempt: &str) -> String {
+    format!("{}{}.{attempt}", pulls(name), Ordinal(at_ms).newest_first())
+}
+
+/// The mark by which a scrub says that it found a repository empty.
+#[must_use]
+pub fn catalog_mark(name: &Name, scrub: &str) -> String {
+    format!("{CATALOG}{name}!/!{scrub}")
+}
+
+/// Whether a key under the catalog is a mark, and of which repository.
+#[must_use]
+pub fn catalog_mark_name(key: &str) -> Option<Name> {
+    key.strip_prefix(CATALOG)?.split_once("!/!")?.0.parse().ok()
+}
+
+/// Prefix of the notes about the object under `key`.
+#[must_use]
+pub fn notes(key: &str) -> String {
+    format!("{QUARANTINE}{key}!/")
+}
+
+/// The object that a key under [`QUARANTINE`] is about.
+#[must_use]
+pub fn noted(key: &str) -> Option<&str> {
+    Some(key.strip_prefix(QUARANTINE)?.rsplit_once("!/")?.0)
+}
+
+/// Whether a key is that of a version of a tag of `name`.
+#[must_use]
+pub fn is_tag(name: &Name, key: &str) -> bool {
+    key.starts_with(&tags(name))
+}
