@@ -14,6 +14,7 @@ pub mod oci;
 pub mod policy;
 pub mod registry;
 pub mod reload;
+pub mod scrub;
 pub mod snapshot;
 pub mod storage;
 pub mod telemetry;

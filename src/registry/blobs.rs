@@ -6,7 +6,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     sync::atomic::Ordering,
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -97,7 +96,7 @@ impl Registry {
         if !self.has(name, digest).await? {
             return Err(unknown(name, digest));
         }
-        if let Some(size) = self.held.get(&(name.clone(), *digest)) {
+        if let Some(size) = self.held(name, digest) {
             return Ok(Blob { digest: *digest, size });
         }
         let size = self.grant_and_look(name, digest, by).await?.ok_or_else(|| unknown(name, digest))?;
@@ -108,7 +107,7 @@ impl Registry {
     async fn grant_and_look(&self, name: &Name, digest: &Digest, by: &By) -> Result<Option<u64>> {
         // one that took long is made again: its grant may be gone by now
         for _ in 0..2 {
-            let began = Instant::now();
+            let began = self.clock.now();
             self.grant(name, digest, by).await?;
             let Some(place) = self.look(digest).await?.sound else { return Ok(None) };
             if !self.was_slow(began) {
@@ -283,7 +282,7 @@ impl Registry {
         self.held.invalidate(&key);
         // first, so that the bytes are never without a reason to stay while a server still relies on them
         let left = layout::left(digest, name, &layout::attempt());
-        self.store.put(&left, super::fact(by)).await?;
+        self.store.put(&left, self.fact(by)).await?;
         let _forgetting = self.rights.forget_afterwards(key.clone());
         for grant in grants {
             self.store.delete(&grant).await?;

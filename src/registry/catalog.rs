@@ -1,6 +1,6 @@
 //! The catalog: which repositories exist.
 
-use super::{By, Listed, MAX_PAGE, Registry, Result, fact};
+use super::{By, Listed, MAX_PAGE, Registry, Result};
 use crate::{action::Page, oci::Name, storage::layout};
 
 /// Keys that one listing asks for at most to skip what is not visible.
@@ -9,20 +9,27 @@ const KEYS: usize = 1000;
 impl Registry {
     /// Says that a repository exists, unless that is said already.
     pub(super) async fn catalogue(&self, name: &Name, by: &By) -> Result<()> {
-        if self.catalogued.contains_key(name) {
+        if self.knows_catalogued(name) {
             return Ok(());
         }
+        let began = self.clock.now();
         let prefix = layout::catalog(name);
-        if self.store.list(&prefix, None, 1).await?.is_empty() {
-            self.store.put(&(prefix + &layout::attempt()), fact(by)).await?;
+        // a mark sorts first: a scrub that found the repository empty frees what was there before it, and nothing newer
+        let first = self.store.list(&prefix, None, 1).await?;
+        if first.first().is_none_or(|entry| layout::catalog_mark_name(&entry.key).is_some()) {
+            self.store.put(&(prefix + &layout::attempt()), self.fact(by)).await?;
         }
-        self.catalogued.insert(name.clone(), ());
+        self.catalogued.insert(name.clone(), began);
         Ok(())
+    }
+
+    fn knows_catalogued(&self, name: &Name) -> bool {
+        self.catalogued.get(name).is_some_and(|seen| self.clock.since(seen) < self.options.lease / 2)
     }
 
     /// Whether a repository exists: something was pushed to it, whether or not it is empty now.
     pub(super) async fn exists(&self, name: &Name) -> Result<bool> {
-        if self.catalogued.contains_key(name) || !self.store.list(&layout::catalog(name), None, 1).await?.is_empty() {
+        if self.knows_catalogued(name) || !self.store.list(&layout::catalog(name), None, 1).await?.is_empty() {
             return Ok(true);
         }
         // one of an older store has another key in the catalog, and something of its own

@@ -1,11 +1,10 @@
 //! Manifests as they stand: reading and deleting. Putting them is in `put_manifest`.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
-use super::{By, Error, Registry, Result, cache::Ticket, fact, json};
+use super::{By, Error, Registry, Result, cache::Ticket, facts::ManifestHeader, json};
 use crate::{
     oci::{Digest, Manifest, MediaType, Name, Reference, Tag},
     storage::{Entry, StorageError, layout, layout::Ordinal},
@@ -52,18 +51,6 @@ impl SettledTag {
     pub(super) fn weight(&self, key: &str) -> usize {
         key.len() + self.version.len() + 200
     }
-}
-
-/// What stands before a manifest's bytes in its object, on a line of its own.
-#[derive(Serialize, Deserialize)]
-struct Header {
-    media_type: MediaType,
-    at: u64,
-    by: By,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    subject: Option<Digest>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    children: Vec<Digest>,
 }
 
 /// Versions that a first look at a manifest asks for; a longer history is paged through.
@@ -199,9 +186,7 @@ impl Registry {
         }
         let Some(content) = self.store.get(key).await? else { return Ok(None) };
         let damaged = |what: String| StorageError::damaged("get", key, what);
-        let line = content.iter().position(|byte| *byte == b'\n').ok_or_else(|| damaged("it is cut short".into()))?;
-        let header: Header = serde_json::from_slice(&content[..line]).map_err(|error| damaged(error.to_string()))?;
-        let bytes = content.slice(line + 1..);
+        let (header, bytes) = ManifestHeader::split(&content).map_err(damaged)?;
         if Digest::of(digest.algorithm(), &bytes) != *digest {
             return Err(damaged(format!("its bytes are not {digest}")).into());
         }
@@ -220,9 +205,9 @@ impl Registry {
         attempt: &str,
         by: &By,
     ) -> Result<()> {
-        let header = Header {
+        let header = ManifestHeader {
             media_type: stored.media_type.clone(),
-            at: super::now_ms(),
+            at: self.clock.now_ms(),
             by: by.clone(),
             subject: manifest.subject,
             children: manifest.children.iter().map(|child| child.digest).collect(),
@@ -269,27 +254,36 @@ impl Registry {
         if !needed_by.is_empty() {
             return Err(Error::Needed { digest: *digest, needed_by });
         }
+        self.end_manifest(name, digest, &key, newest.ordinal, by).await
+    }
+
+    /// Lets a manifest be gone after the version `seen`, whose key is `key`, and the tags that mean it up to that version:
+    /// what is pushed beside it, or was pushed since, stays.
+    ///
+    /// # Errors
+    /// [`Error::TooSlow`], and then the manifest still stands.
+    pub async fn end_manifest(&self, name: &Name, digest: &Digest, key: &str, seen: Ordinal, by: &By) -> Result<()> {
         let attempt = layout::attempt();
-        let ordinal = Ordinal::after(Some(newest.ordinal), 0);
-        let began = Instant::now();
+        let ordinal = Ordinal::after(Some(seen), 0);
+        let began = self.clock.now();
         // before the look at the tags: whoever finds a tag and not this knows that the look will find the tag
-        self.store.put(&layout::going(name, digest, ordinal, &attempt), fact(by)).await?;
-        if let Some(stored) = self.version(digest, &key).await?
+        self.store.put(&layout::going(name, digest, ordinal, &attempt), self.fact(by)).await?;
+        if let Some(stored) = self.version(digest, key).await?
             && let Ok(Manifest { subject: Some(subject), .. }) =
                 Manifest::parse(Some(&stored.media_type), &stored.bytes)
         {
             let key = layout::referrer_version(name, &subject, digest, ordinal, false, &attempt);
-            self.store.put(&key, fact(by)).await?;
+            self.store.put(&key, self.fact(by)).await?;
         }
         // before the manifest: what is broken off between the two leaves no tag that is listed and does not answer
-        self.say_tags_gone(name, digest, newest.ordinal, by).await?;
+        self.say_tags_gone(name, digest, seen, by).await?;
         // what said that it began may be freed by now
         if self.was_slow(began) {
             return Err(Error::TooSlow);
         }
         let key = layout::manifest_version(name, digest, ordinal, false, &attempt);
         let _forgetting = self.standing.forget_afterwards((name.clone(), *digest));
-        Ok(self.store.put(&key, fact(by)).await?)
+        Ok(self.store.put(&key, self.fact(by)).await?)
     }
 }
 

@@ -10,7 +10,9 @@
 mod blobs;
 mod cache;
 mod catalog;
+mod clock;
 mod error;
+pub mod facts;
 mod manifests;
 mod places;
 mod put_manifest;
@@ -22,7 +24,7 @@ mod uploads;
 use std::{
     pin::Pin,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -32,12 +34,14 @@ use moka::sync::Cache;
 use self::{
     blobs::RightHit,
     cache::Recent,
+    facts::Stamp,
     manifests::{SettledTag, TagHit},
     places::Place,
     session::Session,
 };
 pub use self::{
     blobs::{Blob, BlobStream},
+    clock::Clock,
     error::{Error, Result},
     manifests::StoredManifest,
     put_manifest::{Put, PutManifest},
@@ -68,6 +72,8 @@ pub struct Options {
     pub allow_missing_references: bool,
     /// How many pulls of a blob are hashed on their way.
     pub verify_pulls: VerifyPulls,
+    /// What leases are measured by.
+    pub clock: Clock,
 }
 
 /// How many pulls of whole blobs are hashed on their way out.
@@ -112,10 +118,11 @@ pub const MAX_PAGE: usize = 10_000;
 pub struct Registry {
     store: Store,
     options: Options,
+    clock: Clock,
     metrics: Metrics,
     /// Digests that this process made sure of for a repository, with their sizes, so short a time ago that they need no
     /// new look: see [`Registry::hold`].
-    held: Cache<(Name, Digest), u64>,
+    held: Cache<(Name, Digest), (u64, Instant)>,
     /// Facts about where bytes are, by key; such a fact never changes.
     place_facts: Cache<String, Arc<Place>>,
     /// Where a digest's bytes were found; looked up afresh when they turn out to be gone.
@@ -133,7 +140,7 @@ pub struct Registry {
     /// Descriptors of referrers by key; they never change.
     descriptors: Cache<String, Arc<Descriptor>>,
     /// Repositories whose place in the catalog this process has seen or written under half a lease ago.
-    catalogued: Cache<Name, ()>,
+    catalogued: Cache<Name, Instant>,
     /// States of uploads as this process wrote them.
     sessions: Cache<UploadId, Arc<Session>>,
     /// Bytes that a pull found rotten.
@@ -149,6 +156,8 @@ const DESCRIPTOR_CACHE: u64 = 16 * 1024 * 1024;
 const SETTLED_CACHE: u64 = 16 * 1024 * 1024;
 /// Twice as much for where bytes are, which grows with the chunks of an upload.
 const PLACE_CACHE: u64 = 32 * 1024 * 1024;
+/// How long a place is read from without a look whether its bytes were noted as rotten since.
+const PLACE_TTL: Duration = Duration::from_mins(1);
 /// As much for uploads under way.
 const SESSION_CACHE: u64 = 32 * 1024 * 1024;
 
@@ -173,6 +182,7 @@ impl Registry {
             places: Cache::builder()
                 .max_capacity(PLACE_CACHE)
                 .weigher(|_, place: &Arc<Place>| weigh(place.weight()))
+                .time_to_live(PLACE_TTL)
                 .build(),
             rights: Recent::new(100_000, ttl, |_| 1),
             versions: Cache::builder()
@@ -196,6 +206,7 @@ impl Registry {
                 .time_to_live(half)
                 .build(),
             rotten: Cache::new(100_000),
+            clock: options.clock.clone(),
             pulls: 0.into(),
             options,
         }
@@ -209,20 +220,31 @@ impl Registry {
     /// Remembers that a repository's grant, written after `began`, and the bytes were seen. It is remembered for a quarter
     /// of a lease, after at most a quarter, and an attempt that relies on it takes at most half of one: so no attempt
     /// outlasts the grant.
-    fn hold(&self, key: (Name, Digest), size: u64, began: std::time::Instant) {
-        if began.elapsed() < self.options.lease / 4 {
-            self.held.insert(key, size);
+    fn hold(&self, key: (Name, Digest), size: u64, began: Instant) {
+        if self.clock.since(began) < self.options.lease / 4 {
+            self.held.insert(key, (size, self.clock.now()));
         }
     }
 
+    /// The size of a digest that this process made sure of for a repository under a quarter of a lease ago.
+    fn held(&self, name: &Name, digest: &Digest) -> Option<u64> {
+        let (size, since) = self.held.get(&(name.clone(), *digest))?;
+        (self.clock.since(since) < self.options.lease / 4).then_some(size)
+    }
+
     /// Whether an attempt that began then took too long to rely on what it saw.
-    fn was_slow(&self, began: std::time::Instant) -> bool {
-        began.elapsed() >= self.options.lease / 2
+    fn was_slow(&self, began: Instant) -> bool {
+        self.clock.since(began) >= self.options.lease / 2
+    }
+
+    /// The body of a fact that says no more than who made it, and when.
+    fn fact(&self, by: &By) -> Vec<u8> {
+        json(&Stamp { at: self.clock.now_ms(), by: by.clone() })
     }
 
     /// Writes the fact that `name` was told that it has `digest`.
     async fn grant(&self, name: &Name, digest: &Digest, by: &By) -> Result<()> {
-        Ok(self.store.put(&layout::grant(digest, name, &layout::attempt()), fact(by)).await?)
+        Ok(self.store.put(&layout::grant(digest, name, &layout::attempt()), self.fact(by)).await?)
     }
 }
 
@@ -237,23 +259,7 @@ async fn several<T>(work: Vec<impl Future<Output = Result<T>>>) -> Result<Vec<T>
     stream::iter(work).buffered(AT_A_TIME).try_collect().await
 }
 
-/// The body of a fact that says no more than who made it, and when.
-fn fact(by: &By) -> Vec<u8> {
-    #[derive(serde::Serialize)]
-    struct Fact<'a> {
-        at: u64,
-        by: &'a By,
-    }
-    json(&Fact { at: now_ms(), by })
-}
-
 /// JSON text of a value of our own, which cannot fail to be written: its keys are strings and its numbers finite.
 fn json(value: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_else(|error| unreachable!("facts are plain values: {error}"))
-}
-
-/// Milliseconds since 1970 by this machine's clock.
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,31 +3,17 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
-use serde::{Deserialize, Serialize};
 
-use super::{By, Registry, Result, json, now_ms};
+use super::{
+    By, Registry, Result,
+    facts::{PlaceFact, Segment},
+    json,
+};
 use crate::{
     action::UploadId,
     oci::Digest,
     storage::{Entry, FaultKind, StorageError, layout},
 };
-
-/// One object of an upload's bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Segment {
-    /// Offset of its first byte in the whole.
-    pub(super) offset: u64,
-    /// Its length in bytes.
-    pub(super) size: u64,
-    /// The attempt that wrote it: with the offset, its key.
-    pub(super) attempt: String,
-}
-
-impl Segment {
-    pub(super) fn key(&self, id: &UploadId) -> String {
-        layout::segment(id, self.offset, &self.attempt)
-    }
-}
 
 /// The fact that some bytes are a digest.
 #[derive(Clone, Debug)]
@@ -45,14 +31,6 @@ impl Place {
     pub(super) fn weight(&self) -> usize {
         200 + self.segments.len() * SEGMENT_WEIGHT
     }
-}
-
-#[derive(Serialize, Deserialize)]
-struct PlaceFact {
-    size: u64,
-    segments: Vec<Segment>,
-    at: u64,
-    by: By,
 }
 
 /// What a look at a digest's bytes found.
@@ -86,7 +64,8 @@ impl Registry {
 
     /// Writes the fact that the bytes of `place` are `digest`.
     pub(super) async fn put_place(&self, digest: &Digest, place: &Place, by: &By) -> Result<()> {
-        let fact = PlaceFact { size: place.size, segments: place.segments.clone(), at: now_ms(), by: by.clone() };
+        let fact =
+            PlaceFact { size: place.size, segments: place.segments.clone(), at: self.clock.now_ms(), by: by.clone() };
         Ok(self.store.put(&layout::place(digest, &place.id), json(&fact)).await?)
     }
 
@@ -114,6 +93,9 @@ impl Registry {
     pub(super) async fn look_at(&self, place: &Place) -> Result<Bytes> {
         let prefix = layout::data(&place.id);
         let seen = self.store.list_all(&prefix).await?;
+        if seen.iter().any(|entry| layout::is_rotten(&place.id, &entry.key)) {
+            return Ok(Bytes::Missing);
+        }
         let marked = seen.iter().any(|entry| layout::is_mark(&place.id, &entry.key));
         // a directory is not read at one moment: the bytes must be seen after the marks were
         let seen = if self.store.ordered_listings() || marked { seen } else { self.store.list_all(&prefix).await? };
@@ -183,6 +165,6 @@ pub(super) enum Bytes {
     Sound,
     /// All there, but a scrub means to free them.
     Marked,
-    /// Not all there.
+    /// Not all there, or noted as rotten.
     Missing,
 }

@@ -2,14 +2,11 @@
 //!
 //! A crash anywhere leaves garbage for scrub, never a tag that cannot be pulled.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Instant,
-};
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::{By, Error, Registry, Result, json, manifests::StoredManifest, now_ms, several};
+use super::{By, Error, Registry, Result, json, manifests::StoredManifest, several};
 use crate::{
     oci::{Algorithm, Descriptor, Digest, Manifest, MediaType, Name, Reference, Tag},
     storage::{layout, layout::Ordinal},
@@ -56,7 +53,7 @@ impl Registry {
         let manifest = Manifest::parse(put.media_type.as_ref(), &put.bytes)?;
         // an attempt that took long may rely on what is gone: it is made again, as a new one
         for _ in 0..2 {
-            let began = Instant::now();
+            let began = self.clock.now();
             self.attempt_put(name, &manifest, digest, put.bytes.clone(), &tags, by).await?;
             if !self.was_slow(began) {
                 return Ok(Put { digest, subject: manifest.subject });
@@ -86,7 +83,7 @@ impl Registry {
         self.refuse_missing(name, manifest, gone.iter().copied().collect())?;
         self.catalogue(name, by).await?;
         let newest = self.newest_version(name, &digest).await?;
-        let ordinal = Ordinal::after(newest.map(|(_, version)| version.ordinal), now_ms());
+        let ordinal = Ordinal::after(newest.map(|(_, version)| version.ordinal), self.clock.now_ms());
         let size = bytes.len() as u64;
         let stored = StoredManifest::new(digest, manifest.media_type.clone(), bytes, ordinal);
         self.put_version(name, manifest, stored, &attempt, by).await?;
@@ -131,12 +128,12 @@ impl Registry {
         attempt: &str,
         by: &By,
     ) -> Result<Option<Digest>> {
-        let size = self.held.get(&(name.clone(), blob.digest));
+        let size = self.held(name, &blob.digest);
         if let Some(found) = size.filter(|size| *size != blob.size) {
             return Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found });
         }
         let pin = layout::pin(&blob.digest, name, manifest, attempt);
-        self.store.put(&pin, super::fact(by)).await?;
+        self.store.put(&pin, self.fact(by)).await?;
         if size.is_some() {
             return Ok(None);
         }
@@ -186,7 +183,7 @@ impl Registry {
         attempt: &str,
         by: &By,
     ) -> Result<Option<Digest>> {
-        self.store.put(&layout::kid(name, &child.digest, parent, attempt), super::fact(by)).await?;
+        self.store.put(&layout::kid(name, &child.digest, parent, attempt), self.fact(by)).await?;
         let Some(stored) = self.standing_afresh(name, &child.digest).await? else { return Ok(Some(child.digest)) };
         let size = stored.bytes.len() as u64;
         if size != child.size {
@@ -205,7 +202,7 @@ impl Registry {
         for entry in listed.iter().filter(|entry| layout::version(&entry.key).is_some_and(|version| version.there)) {
             let Some(stored) = self.version(&child.digest, &entry.key).await? else { continue };
             let manifest = Manifest::parse(Some(&stored.media_type), &stored.bytes)?;
-            let ordinal = Ordinal::after(newest, now_ms());
+            let ordinal = Ordinal::after(newest, self.clock.now_ms());
             let size = stored.bytes.len() as u64;
             let renewed = StoredManifest::new(child.digest, stored.media_type.clone(), stored.bytes.clone(), ordinal);
             self.put_version(name, &manifest, renewed, attempt, by).await?;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use serde::{Deserialize, Serialize};
 
-use super::{By, Error, Registry, Result, json, places::Segment};
+use super::{By, Error, Registry, Result, facts::Segment, json};
 use crate::{
     action::{Upload, UploadId},
     oci::{Algorithm, Digest, Hasher, Name},
@@ -65,11 +65,11 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn begin(name: &Name, algorithm: Algorithm, by: &By) -> Self {
+    pub(super) fn begin(name: &Name, algorithm: Algorithm, by: &By, started: u64) -> Self {
         let state = State {
             repository: name.clone(),
             by: by.clone(),
-            started: super::now_ms(),
+            started,
             algorithm,
             offset: 0,
             segments: Vec::new(),
@@ -82,7 +82,13 @@ impl Session {
     }
 
     /// The state after this one: with a segment more, or ended, or both.
-    pub(super) fn next(&self, segment: Option<Segment>, hasher: Option<Hasher>, end: Option<End>) -> Self {
+    pub(super) fn next(
+        &self,
+        segment: Option<Segment>,
+        hasher: Option<Hasher>,
+        end: Option<End>,
+        now: Instant,
+    ) -> Self {
         let mut next = self.clone();
         next.sequence = self.sequence.saturating_add(1);
         next.state.offset += segment.as_ref().map_or(0, |segment| segment.size);
@@ -91,7 +97,7 @@ impl Session {
         next.hasher = hasher;
         if self.state.segments.is_empty() {
             // all the bytes that it names are this attempt's own, and young
-            next.alive = Some(Instant::now());
+            next.alive = Some(now);
         }
         next
     }
@@ -112,7 +118,7 @@ impl Registry {
         session.state.hash = session.hasher.as_ref().map_or_else(String::new, |hasher| BASE64.encode(hasher.save()));
         // a state renews what was alive a moment ago; it does not bring back what scrub has freed
         let none_before = session.state.segments.is_empty();
-        session.alive = (none_before || self.known_alive(session.alive)).then(Instant::now);
+        session.alive = (none_before || self.known_alive(session.alive)).then(|| self.clock.now());
         let key = layout::upload_state(&session.id, session.sequence);
         let first = self.store.create_new(&key, json(&session.state)).await?;
         if first {
@@ -123,7 +129,7 @@ impl Registry {
 
     /// Whether an upload that was alive then needs no look at its bytes now.
     pub(super) fn known_alive(&self, alive: Option<Instant>) -> bool {
-        alive.is_some_and(|alive| alive.elapsed() < self.options.lease / 4)
+        alive.is_some_and(|alive| self.clock.since(alive) < self.options.lease / 4)
     }
 
     /// The upload's session: as this process remembers it if the client speaks of that very state, otherwise as stored.

@@ -1,6 +1,6 @@
 //! Tags: each new meaning is a new version, one ordinal above the newest seen.
 
-use super::{By, Error, Listed, MAX_PAGE, Registry, Result, fact, manifests::parse_tag, now_ms};
+use super::{By, Error, Listed, MAX_PAGE, Registry, Result, manifests::parse_tag};
 use crate::{
     action::Page,
     oci::{Digest, Name, Reference, Tag},
@@ -28,9 +28,9 @@ impl Registry {
 
     async fn write_tag(&self, name: &Name, tag: &Tag, target: Option<(Digest, Ordinal)>, by: &By) -> Result<()> {
         let newest = self.newest_meaning(name, tag).await?.map(|version| version.ordinal);
-        let version = TagVersion { ordinal: Ordinal::after(newest, now_ms()), target };
+        let version = TagVersion { ordinal: Ordinal::after(newest, self.clock.now_ms()), target };
         let _forgetting = self.tags.forget_afterwards((name.clone(), tag.clone()));
-        Ok(self.store.put(&layout::tag_version(name, tag, version), fact(by)).await?)
+        Ok(self.store.put(&layout::tag_version(name, tag, version), self.fact(by)).await?)
     }
 
     async fn newest_meaning(&self, name: &Name, tag: &Tag) -> Result<Option<TagVersion>> {
@@ -59,7 +59,7 @@ impl Registry {
                     let gone = TagVersion { ordinal: Ordinal::after(Some(version.ordinal), 0), target: None };
                     let key = layout::tag_version(name, &tag, gone);
                     let _forgetting = self.tags.forget_afterwards((name.clone(), tag));
-                    self.store.put(&key, fact(by)).await?;
+                    self.store.put(&key, self.fact(by)).await?;
                 }
             }
             match end {

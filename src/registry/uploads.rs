@@ -13,7 +13,8 @@ use futures::StreamExt;
 use super::{
     Blob, Body, By, Error, Registry, Result, UploadStatus,
     blobs::RightHit,
-    places::{Bytes, Place, Segment},
+    facts::Segment,
+    places::{Bytes, Place},
     session::{End, Session},
 };
 use crate::{
@@ -65,7 +66,7 @@ impl Received {
 impl Registry {
     /// Begins an upload.
     pub async fn start_upload(&self, name: &Name, algorithm: Algorithm, by: &By) -> Result<UploadStatus> {
-        let session = Session::begin(name, algorithm, by);
+        let session = Session::begin(name, algorithm, by, self.clock.now_ms());
         let status = session.status();
         self.write_session(session).await?; // its id is fresh: nobody else writes it
         self.metrics.upload_opened();
@@ -85,7 +86,7 @@ impl Registry {
         if session.state.end.is_some() {
             return Err(unknown());
         }
-        if !self.write_session(session.next(None, None, Some(End::Cancelled))).await? {
+        if !self.write_session(session.next(None, None, Some(End::Cancelled), self.clock.now())).await? {
             return Err(session.out_of_order());
         }
         self.metrics.upload_closed();
@@ -103,7 +104,7 @@ impl Registry {
         let Some(segment) = received.segment() else { return Ok(session.status()) };
         let hasher = received.hasher.take();
         received.close().await?;
-        let next = session.next(Some(segment.clone()), hasher, None);
+        let next = session.next(Some(segment.clone()), hasher, None, self.clock.now());
         let status = next.status();
         if self.write_session(next).await? {
             return Ok(status);
@@ -147,7 +148,8 @@ impl Registry {
         let (segment, progress) = (received.segment(), Arc::clone(&received.progress));
         let mut session = session;
         loop {
-            let ended = session.next(segment.clone(), received.hasher.clone(), Some(End::Completed(*digest)));
+            let ended =
+                session.next(segment.clone(), received.hasher.clone(), Some(End::Completed(*digest)), self.clock.now());
             match Box::pin(self.end(name, ended, received, digest, by)).await? {
                 Ended::Blob(blob) => return Ok(blob),
                 Ended::NotFirst => {}
@@ -184,7 +186,7 @@ impl Registry {
             Ok(received) => received,
             Err(computed) => return Ok(Ended::Mismatch(computed)),
         };
-        let began = Instant::now();
+        let began = self.clock.now();
         let (closed, granted) = tokio::join!(received.close(), self.grant(name, digest, by));
         closed?;
         granted?;
@@ -202,12 +204,13 @@ impl Registry {
 
     /// Takes a blob in one request, without a session that could be gone on with.
     pub async fn put_blob(&self, name: &Name, digest: &Digest, chunk: Chunk, by: &By) -> Result<Blob> {
-        let session = Session::begin(name, digest.algorithm(), by);
+        let session = Session::begin(name, digest.algorithm(), by, self.clock.now_ms());
         let received = self.receive(&session, chunk).await?;
-        let ended = session.next(received.segment(), received.hasher.clone(), Some(End::Completed(*digest)));
+        let ended =
+            session.next(received.segment(), received.hasher.clone(), Some(End::Completed(*digest)), self.clock.now());
         let received =
             self.check_digest(&ended, received, digest).await?.map_err(|computed| mismatch(digest, computed))?;
-        let began = Instant::now();
+        let began = self.clock.now();
         let (closed, granted) = tokio::join!(received.close(), self.grant(name, digest, by));
         closed?;
         granted?;
@@ -269,7 +272,7 @@ impl Registry {
         let mut segment = Segment { offset: session.state.offset, size: 0, attempt: layout::attempt() };
         let mut hasher = session.hasher.clone();
         let mut writer = self.store.writer(segment.key(&session.id), announced);
-        let mut renewed = Instant::now();
+        let mut renewed = self.clock.now();
         while let Some(bytes) = chunk.body.next().await {
             let bytes = bytes?;
             if bytes.is_empty() {
@@ -297,10 +300,10 @@ impl Registry {
     /// A body that streams for long renews its upload every quarter of a lease.
     async fn keep_alive(&self, session: &Session, renewed: Instant) -> Result<Instant> {
         let quarter: Duration = self.options.lease / 4;
-        if renewed.elapsed() < quarter {
+        if self.clock.since(renewed) < quarter {
             return Ok(renewed);
         }
-        let now = Instant::now();
+        let now = self.clock.now();
         self.store.put(&layout::upload_alive(&session.id, &layout::attempt()), Vec::new()).await?;
         Ok(now)
     }
@@ -308,7 +311,7 @@ impl Registry {
     /// The digest of what the session's segments name, by reading them.
     async fn hash_again(&self, session: &Session, algorithm: Algorithm, progress: &Progress) -> Result<Digest> {
         let mut hasher = Hasher::new(algorithm);
-        let mut renewed = Instant::now();
+        let mut renewed = self.clock.now();
         for segment in &session.state.segments {
             let mut stream = self.store.read(&segment.key(&session.id), 0..segment.size).await?;
             while let Some(bytes) = stream.next().await {
@@ -323,7 +326,7 @@ impl Registry {
     /// Says again what the bytes of an ended session are, for one whose answer was lost: whatever may have happened to
     /// the first attempt, the bytes are looked at, after a sign of life.
     async fn commit(&self, name: &Name, session: &Session, digest: &Digest, by: &By) -> Result<Blob> {
-        let began = Instant::now();
+        let began = self.clock.now();
         self.store.put(&layout::upload_alive(&session.id, &layout::attempt()), Vec::new()).await?;
         self.grant(name, digest, by).await?;
         if self.look_at(&place_of(session)).await? != Bytes::Sound {
@@ -344,8 +347,12 @@ impl Registry {
         let place = place_of(session);
         self.put_place(digest, &place, by).await?;
         // one that took long looks again; it takes nothing back, since another may rely on its fact by now
-        if self.was_slow(began) && self.look_at(&place).await? != Bytes::Sound {
-            return Err(Error::UploadUnknown(session.id.clone()));
+        if self.was_slow(began) {
+            // the sign of life first: a scrub that marks these bytes after this look sees it
+            self.store.put(&layout::upload_alive(&session.id, &layout::attempt()), Vec::new()).await?;
+            if self.look_at(&place).await? != Bytes::Sound {
+                return Err(Error::UploadUnknown(session.id.clone()));
+            }
         }
         let key = (name.clone(), *digest);
         // the grant is this process's own, and as fresh as an answer of the store

@@ -114,7 +114,7 @@ fn the_examples_of_the_reference_are_valid() {
 fn the_projects_own_file_states_the_defaults_and_is_open() {
     let open = AccessPolicy { default_allow: Some(true), rules: Vec::new() };
     let mut expected = Config { access_policy: open.clone(), ..Config::default() };
-    expected.repository.insert("*".to_owned(), Repository { access_policy: open });
+    expected.repository.insert("*".to_owned(), Repository { access_policy: open, ..Repository::default() });
     assert_eq!(read(&[include_str!("../../config.toml")]).unwrap_or_else(|error| panic!("{error}")), expected);
 }
 

@@ -47,6 +47,7 @@ impl World {
             max_blob_size: 1 << 30,
             allow_missing_references: false,
             verify_pulls: VerifyPulls::None,
+            clock: simple_registry::registry::Clock::default(),
         };
         change(&mut options);
         Registry::new(Store::over(operator, None, Metrics::new()), options, Metrics::new())

@@ -1,0 +1,66 @@
+//! The clock that leases are measured by.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// The clock of this process: monotonic for what is measured, and the time of day for what is written down.
+///
+/// One that is set by hand is for tests: it stands still until it is advanced.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Option<Arc<ByHand>>);
+
+#[derive(Debug)]
+struct ByHand {
+    began: Instant,
+    passed_ms: AtomicU64,
+}
+
+/// The time of day at which a clock that is set by hand begins: milliseconds since 1970.
+const BEGINNING_MS: u64 = 1_800_000_000_000;
+
+impl Clock {
+    /// A clock that stands still.
+    #[must_use]
+    pub fn by_hand() -> Self {
+        Self(Some(Arc::new(ByHand { began: Instant::now(), passed_ms: AtomicU64::new(0) })))
+    }
+
+    /// Lets time pass on a clock that is set by hand; another one passes by itself.
+    pub fn advance(&self, time: Duration) {
+        if let Some(by_hand) = &self.0 {
+            by_hand.passed_ms.fetch_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        }
+    }
+
+    /// Now, for what is measured.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        match &self.0 {
+            None => Instant::now(),
+            Some(by_hand) => by_hand.began + Duration::from_millis(by_hand.passed_ms.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// How long ago `then` was.
+    #[must_use]
+    pub fn since(&self, then: Instant) -> Duration {
+        self.now().saturating_duration_since(then)
+    }
+
+    /// Milliseconds since 1970, for what is written down.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        match &self.0 {
+            None => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+            }
+            Some(by_hand) => BEGINNING_MS + by_hand.passed_ms.load(Ordering::SeqCst),
+        }
+    }
+}

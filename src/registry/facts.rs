@@ -1,0 +1,81 @@
+//! What is written in the store's facts, for whoever reads them: the registry itself, and scrub.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::By;
+use crate::{
+    action::UploadId,
+    oci::{Digest, MediaType},
+    storage::layout,
+};
+
+/// The body of a fact that says no more than who made it, and when.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Milliseconds since 1970 by the clock of the server that wrote it.
+    pub at: u64,
+    /// Who made it.
+    pub by: By,
+}
+
+/// One object of an upload's bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Offset of its first byte in the whole.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The attempt that wrote it: with the offset, its key.
+    pub attempt: String,
+}
+
+impl Segment {
+    /// Its key, as bytes of upload `id`.
+    #[must_use]
+    pub fn key(&self, id: &UploadId) -> String {
+        layout::segment(id, self.offset, &self.attempt)
+    }
+}
+
+/// The fact that some bytes are a digest.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PlaceFact {
+    /// Their length in bytes.
+    pub size: u64,
+    /// Where they are.
+    pub segments: Vec<Segment>,
+    /// Milliseconds since 1970.
+    pub at: u64,
+    /// Who uploaded them.
+    pub by: By,
+}
+
+/// What stands before a manifest's bytes in its object, on a line of its own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ManifestHeader {
+    /// Its type, as it was pushed.
+    pub media_type: MediaType,
+    /// When this version was written: milliseconds since 1970.
+    pub at: u64,
+    /// By whom.
+    pub by: By,
+    /// The manifest that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Digest>,
+    /// The manifests that it lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<Digest>,
+}
+
+impl ManifestHeader {
+    /// Reads a version of a manifest: its header, and the manifest's bytes, which are not looked at.
+    ///
+    /// # Errors
+    /// What is wrong with it, in a few words.
+    pub fn split(content: &Bytes) -> Result<(Self, Bytes), String> {
+        let line = content.iter().position(|byte| *byte == b'\n').ok_or("it is cut short")?;
+        let header = serde_json::from_slice(&content[..line]).map_err(|error| error.to_string())?;
+        Ok((header, content.slice(line + 1..)))
+    }
+}

@@ -1,0 +1,154 @@
+//! Scrub: retention, garbage and consistency, beside servers that push.
+//!
+//! It looks, marks, looks again, and frees exactly the keys that it saw; who needs a thing writes its reference first and
+//! looks afterwards. So it needs no stop and no lock, several of them may run at once, and one that dies leaves nothing
+//! but work for the next. `ARCHITECTURE.md` has the protocol.
+//!
+//! | file | what is in it |
+//! | --- | --- |
+//! | `run` | one run: its clock, what it may change, what it found; the only way to change the store |
+//! | `report` | what a run tells |
+//! | `retention` | tags that no rule keeps |
+//! | `repositories` | manifests, tags, referrers and the catalog: what nothing needs |
+//! | `bytes` | blobs and uploads: what nothing needs, and whether it is there |
+//! | `links` | whether what repositories name is there |
+//! | `content` | whether bytes are what they were |
+
+mod bytes;
+mod content;
+mod links;
+mod report;
+mod repositories;
+mod retention;
+mod run;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+pub use self::report::{Event, Finding, Outcome, Reason, Removal, Summary, What};
+use self::run::Run;
+use crate::{
+    config::Config,
+    oci::Name,
+    policy::Policy,
+    registry::{self, Registry},
+    storage::{StorageError, Store},
+    telemetry::Metrics,
+};
+
+/// A part of what scrub does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Pass {
+    /// Images that no rule keeps.
+    Retention,
+    /// Uploads that went silent.
+    Uploads,
+    /// What nothing needs.
+    Garbage,
+    /// Whether what names something names what is there.
+    Links,
+    /// Whether bytes are what they were.
+    Content,
+}
+
+impl Pass {
+    /// All, in the order in which they are done.
+    pub const ALL: [Self; 5] = [Self::Retention, Self::Uploads, Self::Garbage, Self::Links, Self::Content];
+
+    /// Its word on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Retention => "retention",
+            Self::Uploads => "uploads",
+            Self::Garbage => "garbage",
+            Self::Links => "links",
+            Self::Content => "content",
+        }
+    }
+}
+
+/// What a run is to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Nothing is changed; the report says what would be.
+    pub dry_run: bool,
+    /// What is done.
+    pub passes: BTreeSet<Pass>,
+    /// Only repositories that this prefix covers. Bytes are not freed then: other repositories may need them.
+    pub repository: Option<Name>,
+    /// How many of a hundred blobs are read back and hashed by [`Pass::Content`], 1 to 100.
+    pub verify_percent: u8,
+    /// When to stop reading content back, for the next run to go on.
+    pub max_duration: Option<Duration>,
+    /// What leases are measured by.
+    pub clock: registry::Clock,
+}
+
+/// Why a run ended early. What it did until then is done.
+#[derive(Debug, thiserror::Error)]
+pub enum ScrubError {
+    /// The store failed. Nothing is freed on the word of a store that cannot say what it holds.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// An operation of the registry failed.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// The record of deletions cannot be written, and what is not recorded is not removed.
+    #[error("a deletion cannot be recorded, so nothing more is removed: {0}")]
+    Record(String),
+}
+
+/// A result of scrub.
+pub type Result<T> = std::result::Result<T, ScrubError>;
+
+/// Who is told of what a run does, as it happens.
+pub trait Observer: Send + Sync {
+    /// Something is about to be removed, or was found. An error ends the run, before anything is removed.
+    fn event(&self, event: &Event) -> std::result::Result<(), String>;
+
+    /// So many of about so many (0: not known) have been looked at in this pass.
+    fn progress(&self, pass: Pass, done: u64, total: u64);
+}
+
+/// Runs once over the whole store.
+///
+/// `config` and `policy` are those of one snapshot.
+///
+/// # Errors
+/// [`ScrubError`]; the summary of what was done is lost then, its events are not.
+pub async fn run(
+    store: &Store,
+    config: &Config,
+    policy: &Policy,
+    options: Options,
+    observer: Arc<dyn Observer>,
+    metrics: Metrics,
+) -> Result<Summary> {
+    let registry_options = registry::Options {
+        lease: config.scrub.upload_expiry,
+        cache_ttl: Duration::ZERO,
+        clock: options.clock.clone(),
+        max_blob_size: config.max_blob_size,
+        allow_missing_references: config.allow_missing_references,
+        verify_pulls: registry::VerifyPulls::None,
+    };
+    let registry = Registry::new(store.clone(), registry_options, metrics);
+    let run = Run::new(store.clone(), registry, config, policy, options, observer);
+    let does = |pass| run.options.passes.contains(&pass);
+    if does(Pass::Retention) {
+        retention::run(&run).await?;
+    }
+    if does(Pass::Garbage) {
+        repositories::run(&run).await?;
+    }
+    if does(Pass::Garbage) || does(Pass::Uploads) || does(Pass::Links) {
+        bytes::run(&run).await?;
+    }
+    if does(Pass::Links) {
+        links::run(&run).await?;
+    }
+    if does(Pass::Content) {
+        content::run(&run).await?;
+    }
+    Ok(run.into_summary())
+}

@@ -1,0 +1,118 @@
+//! One run: what it works on, and the only way in which it changes the store.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::{
+    Observer, Options, Pass, Result, ScrubError,
+    report::{Event, Finding, Reason, Removal, Summary, What},
+};
+use crate::{
+    config::Config,
+    oci::Name,
+    policy::Policy,
+    registry::{By, Registry},
+    storage::{Store, layout},
+};
+
+/// One run.
+pub(super) struct Run<'a> {
+    pub(super) store: Store,
+    /// A registry of this run's own, without memory of what may change.
+    pub(super) registry: Registry,
+    pub(super) config: &'a Config,
+    pub(super) policy: &'a Policy,
+    pub(super) options: Options,
+    /// What marks of this run are called: no other run's mark is.
+    pub(super) id: String,
+    /// Who writes the facts of this run.
+    pub(super) by: By,
+    observer: Arc<dyn Observer>,
+    summary: Mutex<Summary>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        store: Store,
+        registry: Registry,
+        config: &'a Config,
+        policy: &'a Policy,
+        options: Options,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        let id = layout::attempt();
+        let by = By { identity: "scrub".to_owned(), request: id.clone() };
+        let summary = Summary { run: id.clone(), dry_run: options.dry_run, ..Summary::default() };
+        Self { store, registry, config, policy, options, id, by, observer, summary: Mutex::new(summary) }
+    }
+
+    pub(super) fn into_summary(self) -> Summary {
+        self.summary.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn summary(&self) -> MutexGuard<'_, Summary> {
+        self.summary.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lease in milliseconds: what is younger may belong to somebody who is at work.
+    pub(super) fn lease_ms(&self) -> u64 {
+        u64::try_from(self.config.scrub.upload_expiry.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether a run over all repositories may do this to that one.
+    pub(super) fn covers(&self, name: &Name) -> bool {
+        self.options.repository.as_ref().is_none_or(|prefix| {
+            name.as_str().strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+
+    /// Tells that something is about to be removed, before it is: what cannot be recorded is not removed. Its freed bytes
+    /// are those of its [`Run::free`].
+    pub(super) fn tell(&self, removal: Removal) -> Result<()> {
+        {
+            let mut summary = self.summary();
+            let count = summary.removed.entry(removal.what).or_default().entry(removal.reason).or_default();
+            count.number += 1;
+            count.bytes += removal.size;
+        }
+        self.observer.event(&Event::Removal(removal)).map_err(ScrubError::Record)
+    }
+
+    /// Counts what only the store knows of.
+    pub(super) fn housekeeping(&self, reason: Reason) {
+        let mut summary = self.summary();
+        summary.removed.entry(What::Housekeeping).or_default().entry(reason).or_default().number += 1;
+    }
+
+    /// Tells that something is wrong.
+    pub(super) fn found(&self, finding: Finding) -> Result<()> {
+        *self.summary().findings.entry(finding.outcome).or_default() += 1;
+        self.observer.event(&Event::Finding(finding)).map_err(ScrubError::Record)
+    }
+
+    pub(super) fn saw(&self, what: &'static str, number: u64) {
+        *self.summary().seen.entry(what).or_default() += number;
+    }
+
+    pub(super) fn progress(&self, pass: Pass, done: u64, total: u64) {
+        self.observer.progress(pass, done, total);
+    }
+
+    /// Removes an object of `size` bytes, unless nothing is to be changed.
+    pub(super) async fn free(&self, key: &str, size: u64) -> Result<()> {
+        if !self.options.dry_run {
+            self.store.delete(key).await?;
+        }
+        self.summary().freed += size;
+        Ok(())
+    }
+
+    /// Writes an object, unless nothing is to be changed.
+    pub(super) async fn put(&self, key: &str, content: impl Into<Bytes>) -> Result<()> {
+        if !self.options.dry_run {
+            self.store.put(key, content).await?;
+        }
+        Ok(())
+    }
+}
