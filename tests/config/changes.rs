@@ -39,6 +39,9 @@ const OTHERS: &[(&str, &str)] = &[
     ("access_policy.rules", "['true']"),
     ("repository.\"<namespace>\".access_policy.default_allow", "true"),
     ("repository.\"<namespace>\".access_policy.rules", "['true']"),
+    ("repository.\"<namespace>\".retention_policy.rules", "['true']"),
+    ("repository.\"<namespace>\".immutable_tags", "['^v']"),
+    ("repository.\"<namespace>\".allow_delete", "true"),
     ("identity.<id>.username", "'other'"),
     ("identity.<id>.password", "'<bcrypt>'"),
     ("identity.<id>.groups", "['staff']"),
@@ -59,6 +62,14 @@ const OTHERS: &[(&str, &str)] = &[
     ("observability.metrics.listen", "'off'"),
     ("observability.health.listen", "'off'"),
     ("scrub.upload_expiry", "7"),
+    ("scrub.grace", "7"),
+    ("scrub.trash", "7"),
+    ("scrub.untagged", "'delete'"),
+    ("scrub.untagged_grace", "7"),
+    ("scrub.interval", "7"),
+    ("scrub.record", "'other'"),
+    ("scrub.tag_history.age", "7"),
+    ("scrub.tag_history.count", "7"),
 ];
 
 fn valid(texts: &[&str]) -> Config {

@@ -96,7 +96,7 @@ username = "ana"
 password = '$hash'
 groups = ["staff"]
 
-# crane has no option for client certificates.
+# For clients that push with a password.
 [identity.robot]
 username = "robot"
 password = '$hash'
@@ -218,9 +218,52 @@ tls_ctr() {
   refused "401" "${images[@]}" pull "${ca[@]}" --user "ana:wrong" --all-platforms --snapshotter native "$team:v1"
 }
 
-# With a password in every case: it has no option for a client certificate. Its authority comes from the environment.
+# It has no option for a client certificate: a proxy beside it presents one, as for any such client in CI. Its authority comes
+# from the environment.
 tls_crane() {
-  need crane
+  need crane nginx
+  local port beside
+  port=$(free_port) beside="$WORK/beside"
+  mkdir -p "$beside"
+  cat >"$beside/nginx.conf" <<END
+daemon off;
+pid $beside/pid;
+error_log stderr;
+events {}
+http {
+  access_log off;
+  client_body_temp_path $beside/body;
+  proxy_temp_path $beside/proxy;
+  fastcgi_temp_path $beside/fastcgi;
+  uwsgi_temp_path $beside/uwsgi;
+  scgi_temp_path $beside/scgi;
+  client_max_body_size 0;
+  server {
+    listen 127.0.0.1:$port;
+    location / {
+      proxy_pass https://$REGISTRY;
+      proxy_http_version 1.1;
+      proxy_request_buffering off;
+      proxy_buffering off;
+      proxy_set_header Host \$http_host;
+      proxy_ssl_certificate $CERTS/ci.pem;
+      proxy_ssl_certificate_key $CERTS/ci-key.pem;
+      proxy_ssl_trusted_certificate $CERTS/ca.pem;
+      proxy_ssl_verify on;
+      proxy_ssl_name localhost;
+    }
+  }
+}
+END
+  start "$beside/log" nginx -c "$beside/nginx.conf" -p "$beside"
+  # In this shell, which ends with the check.
+  # shellcheck disable=SC2064 # this process, whatever is started later
+  trap "stop_process $PID" EXIT
+  wait_until nginx "$PID" "$beside/log" curl -sf -o /dev/null "http://127.0.0.1:$port/v2/"
+  crane push "$LAYOUT" "127.0.0.1:$port/team/crane-certificate:v1"
+  crane validate --remote "127.0.0.1:$port/team/crane-certificate:v1"
+  same "what was pushed with a certificate" "$INDEX" "$(served team/crane-certificate v1)"
+
   local team="$REGISTRY/team/crane" public="$REGISTRY/public/crane"
   export SSL_CERT_FILE="$CERTS/ca.pem" DOCKER_CONFIG="$WORK/crane"
   mkdir -p "$DOCKER_CONFIG"
