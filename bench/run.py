@@ -20,6 +20,7 @@ import rows_manifest
 import rows_many
 import rows_memory
 import rows_s3
+import rows_scrub
 import servers
 from build import say
 from measure import FAILURES, OutOfTime, Run
@@ -33,6 +34,7 @@ GROUPS = {
     "start": rows_many.measure_start,
     "memory": rows_memory.measure,
     "s3": rows_s3.measure,
+    "scrub": rows_scrub.measure,
 }
 
 
@@ -54,7 +56,7 @@ def arguments():
         parser.error(f"--rows: no group {', '.join(unknown)}; there are {', '.join(GROUPS)}")
     if given.self_check:
         # Distribution has no place in it.
-        given.rows = [name for name in given.rows if name != "access"]
+        given.rows = [name for name in given.rows if name not in ("access", "scrub")]
     return given
 
 
