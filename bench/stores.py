@@ -31,7 +31,7 @@ def make(root, blobs):
 
 def repository(root, number, images):
     """One repository of so many images."""
-    name = f"bench/r{number:06}"
+    name = f"r{number:06}"
     at = int(time.time() * 1000) - 7 * 86_400_000
     stamp = json.dumps({"at": at, "by": {"identity": "bench", "request": "bench"}}, separators=(",", ":")).encode()
     week_ago = at / 1000
