@@ -26,6 +26,7 @@ mod live;
 mod queue;
 mod record;
 mod s3_use;
+mod scrub;
 mod stores;
 mod support;
 mod uploads;
