@@ -4,6 +4,7 @@ mod commands;
 mod files;
 mod properties;
 mod reference;
+mod retention;
 mod semantics;
 
 use simple_registry::{
