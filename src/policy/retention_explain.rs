@@ -1,5 +1,7 @@
 //! What becomes of the images of a repository, rule by rule.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
@@ -129,5 +131,36 @@ impl super::Policy {
             when: rule.text.clone(),
         });
         Some(RetentionExplanation { enforced: pool.enforced, rules: rules.collect(), images })
+    }
+}
+
+impl fmt::Display for RetentionExplanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for rule in &self.rules {
+            let counts = match (rule.counts, rule.enforced) {
+                (true, true) => "",
+                (true, false) => ", not enforced: nothing goes, and this is what would",
+                (false, _) => ", not enforced: does not count",
+            };
+            writeln!(f, "{}, rule {}{counts}", rule.policy, rule.rule)?;
+            for (index, line) in rule.when.trim().lines().enumerate() {
+                writeln!(f, "  {} {}", if index == 0 { "when" } else { "    " }, line.trim())?;
+            }
+        }
+        let widest = self.images.iter().map(|image| image.tag.chars().count()).max().unwrap_or_default();
+        for image in &self.images {
+            let effect = match (image.keep, self.enforced) {
+                (true, _) => "stays",
+                (false, true) => "goes",
+                (false, false) => "would go",
+            };
+            let why = match (&image.why, &image.policy, &image.rule) {
+                (Some(why), ..) => why.clone(),
+                (None, Some(policy), Some(rule)) => format!("{policy}, rule {rule}"),
+                _ => "no rule keeps it".to_owned(),
+            };
+            writeln!(f, "{:widest$}  {effect}: {why}", image.tag)?;
+        }
+        Ok(())
     }
 }

@@ -5,6 +5,7 @@ mod files;
 mod properties;
 mod reference;
 mod retention;
+mod retention_language;
 mod semantics;
 
 use simple_registry::{

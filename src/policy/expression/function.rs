@@ -7,13 +7,7 @@ use cel::{
     common::ast::{CallExpr, Expr, LiteralValue, operators},
 };
 
-use super::{
-    check::Checker,
-    evaluate, images,
-    tokens::clip,
-    types::{Scope, Type},
-    words,
-};
+use super::{check::Checker, evaluate, images, tokens::clip, types::Type, words};
 use crate::policy::problem::{listed, nearest};
 
 impl Checker<'_> {
@@ -148,7 +142,7 @@ impl Checker<'_> {
             }
             Type::Tags(by) => {
                 let by = *by;
-                if is_tag(entry) {
+                if words::variable(entry) == Some("image.tag") {
                     // where an image stands by a time that is not known is not known either
                     let all = LiteralValue::Int(i64::MAX.into());
                     call.args.push(IdedExpr { id: 0, expr: Expr::Literal(all) });
@@ -220,7 +214,7 @@ impl Checker<'_> {
             );
         }
         let by = match kinds[1] {
-            Type::Tags(by) if is_tag(&call.args[0]) => Some(by),
+            Type::Tags(by) if words::variable(&call.args[0]) == Some("image.tag") => Some(by),
             _ => None,
         };
         self.top_of(call, by);
@@ -240,10 +234,4 @@ impl Checker<'_> {
         evaluate::TOP.clone_into(&mut call.func_name);
         call.args.push(IdedExpr { id: 0, expr: known });
     }
-}
-
-/// Whether a checked expression is the image's tag.
-fn is_tag(expression: &IdedExpr) -> bool {
-    let tag = Scope::Retention.variable("image.tag");
-    matches!((&expression.expr, tag), (Expr::Ident(name), Some((_, tag))) if *name == tag)
 }

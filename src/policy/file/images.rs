@@ -1,6 +1,6 @@
 //! `[[test]]` of a retention policy: images, and which of them are to stay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use toml::{Spanned, de::DeValue};
@@ -15,19 +15,25 @@ use crate::policy::retention::Image;
 /// The time of a test that states none: 2026-01-01T00:00:00Z, in seconds.
 const NOW: i64 = 1_767_225_600;
 
+/// Most images in all tests of one policy: its tests are run at each reload.
+pub const MAX_IMAGES: usize = 1000;
+
+/// How many tags are looked at for what one may have been meant as.
+const MOST_SUGGESTED: usize = 20;
+
 /// What a test of a retention policy asks.
 #[derive(Debug)]
 pub(in crate::policy) struct RetentionCase {
     pub(in crate::policy) now: Timestamp,
     pub(in crate::policy) images: Vec<Image>,
     /// The tags of those that are to stay.
-    pub(in crate::policy) keep: Vec<String>,
+    pub(in crate::policy) keep: BTreeSet<String>,
 }
 
 pub(super) fn read(reading: &Reading<'_>, table: &mut Table<'_>, name: String) -> Test {
     let mut span = table.span.clone();
     let now = time(reading, table, "now").unwrap_or_else(|| Timestamp::from_second(NOW).unwrap_or_default());
-    let mut images: Vec<Image> = Vec::new();
+    let (mut images, mut tags) = (Vec::new(), BTreeSet::new());
     let tables = table.tables("images");
     if table.value("images").is_none() {
         table.missing("images", "[{ tag = \"v1\", pushed_at = 2026-01-31T12:00:00Z }]");
@@ -35,7 +41,7 @@ pub(super) fn read(reading: &Reading<'_>, table: &mut Table<'_>, name: String) -
     for mut entry in tables {
         let tag = entry.required("tag", "\"v1\"");
         if let Some(tag) = &tag
-            && images.iter().any(|image| image.tag == tag.text)
+            && !tags.insert(tag.text.clone())
         {
             let says = format!("two images have the tag \"{}\"", tag.text);
             reading.refuse(&tag.span, says, "a tag is of one image: give one of them another");
@@ -43,14 +49,14 @@ pub(super) fn read(reading: &Reading<'_>, table: &mut Table<'_>, name: String) -
         images.push(image(reading, &mut entry, tag.map(|tag| tag.text).unwrap_or_default()));
         entry.finish();
     }
-    let mut keep = Vec::new();
+    let mut keep = BTreeSet::new();
     match table.table("expect", "{ keep = [\"v1\"] }") {
         Some(mut expect) => {
             span = expect.span.clone();
-            let known: Vec<&str> = images.iter().map(|image| image.tag.as_str()).collect();
             match expect.texts("keep", "[\"v1\"]") {
                 Some(kept) => {
-                    for tag in kept.iter().filter(|tag| !known.contains(&tag.text.as_str())) {
+                    for tag in kept.iter().filter(|tag| !tags.contains(&tag.text)) {
+                        let known: Vec<&str> = tags.iter().take(MOST_SUGGESTED).map(String::as_str).collect();
                         let says = format!("no image of the test has the tag \"{}\"", tag.text);
                         reading.refuse(&tag.span, says, among(&tag.text, &known));
                     }

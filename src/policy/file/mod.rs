@@ -15,6 +15,7 @@ use super::{
     problem::{File, PolicyErrors, Problem, nearest},
 };
 use crate::oci::Name;
+pub use images::MAX_IMAGES;
 pub(super) use images::RetentionCase;
 pub(super) use table::Text;
 use table::{Reading, Table};

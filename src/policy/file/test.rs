@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     among,
-    images::{self, RetentionCase},
+    images::{self, MAX_IMAGES, RetentionCase},
     table::{Reading, Table, shaped},
 };
 use crate::{
@@ -52,6 +52,7 @@ pub(in crate::policy) struct Expectation {
 
 pub(super) fn read(reading: &Reading<'_>, root: &mut Table<'_>, scope: Scope, rules: &[&str]) -> Vec<Test> {
     let mut tests: Vec<Test> = Vec::new();
+    let mut images = 0;
     let tables = root.tables("test");
     if let Some(over) = tables.get(super::MAX_RULES) {
         reading.refuse(
@@ -70,11 +71,20 @@ pub(super) fn read(reading: &Reading<'_>, root: &mut Table<'_>, scope: Scope, ru
             reading.refuse(&name.span, says, "give one of them another name");
         }
         let name = name.map(|name| name.text).unwrap_or_default();
+        let table_span = table.span.clone();
         let test = match scope {
             Scope::Access => access(reading, &mut table, name, rules),
             Scope::Retention => images::read(reading, &mut table, name),
         };
         table.finish();
+        if let Case::Retention(case) = &test.case {
+            images += case.images.len();
+            if images > MAX_IMAGES {
+                let says = format!("more than {MAX_IMAGES} images in the tests of one policy");
+                reading.refuse(&table_span, says, "test with fewer images, or split it into several policies");
+                return tests;
+            }
+        }
         tests.push(test);
     }
     tests
