@@ -61,7 +61,7 @@ fn access(built: &mut Built, name: String, about: About, table: &AccessPolicy) {
     };
     match conditions(&sources, Scope::Access, covers) {
         Ok(conditions) => {
-            let unit = table_unit(name, &says, about.clone(), table.default_allow, &sources, conditions);
+            let unit = table_unit(name, &says, about, table.default_allow, &sources, conditions);
             built.units.push(unit);
         }
         Err(problems) => built.problems.extend(problems),

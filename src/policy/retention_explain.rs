@@ -79,6 +79,7 @@ pub struct RuleOutcome {
     pub failure: Option<&'static str>,
 }
 
+#[allow(clippy::ref_option, reason = "serde gives it so")]
 fn as_text<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
     time.map(|time| time.to_string()).serialize(serializer)
 }

@@ -110,7 +110,7 @@ expect = { keep = ["b"] }
         "[repository.\"open\".retention_policy]\nrules = [\"image.tag != 'latest'\", \"image.pushd_at > now()\"]\n";
     fs::write(dir.path().join("config.toml"), format!("{CONFIG}{table}")).unwrap();
     let (code, _, err) = run(dir.path(), &["check"]);
-    assert!(code == 1 && err.contains("config.toml:4:43") && err.contains("did you mean `pushed_at`?"), "{err}");
+    assert!(code == 1 && err.contains("config.toml:4:42") && err.contains("did you mean `pushed_at`?"), "{err}");
     fs::write(dir.path().join("config.toml"), format!("{CONFIG}{table}").replace("pushd_at", "pushed_at")).unwrap();
     assert_eq!(run(dir.path(), &["check"]).0, 0);
     let all = format!("{CONFIG}[repository.\"open\".retention_policy]\nrules = [\"true\"]\n");

@@ -6,6 +6,7 @@ mod properties;
 mod reference;
 mod retention;
 mod retention_language;
+mod retention_limits;
 mod semantics;
 
 use simple_registry::{

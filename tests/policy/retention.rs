@@ -13,13 +13,13 @@ pub(super) fn now() -> Timestamp {
     "2026-06-01T00:00:00Z".parse().unwrap()
 }
 
-pub(super) fn ago(days: i64) -> Option<Timestamp> {
-    Some(now() - SignedDuration::from_hours(24 * days))
+pub(super) fn ago(days: i64) -> Timestamp {
+    now() - SignedDuration::from_hours(24 * days)
 }
 
 /// An image that was pushed and pulled so many days ago.
 pub(super) fn image(tag: &str, pushed: i64, pulled: i64) -> Image {
-    Image { tag: tag.to_owned(), pushed_at: ago(pushed), last_pulled_at: ago(pulled), ..Image::default() }
+    Image { tag: tag.to_owned(), pushed_at: Some(ago(pushed)), last_pulled_at: Some(ago(pulled)), ..Image::default() }
 }
 
 /// A configuration with the retention rules of repositories.
@@ -102,17 +102,15 @@ fn the_documented_rules_work_as_written() {
 
 /// A short way to write a policy file: prefixes, `dry` if it is not enforced, rules by name.
 fn written(name: &str, about: &[&str], dry: bool, rules: &[(&str, &str)]) -> File {
-    let mut text = "kind = \"retention\"\n".to_owned();
+    let mut lines = vec!["kind = \"retention\"".to_owned()];
     if !about.is_empty() {
-        text.push_str(&format!("repositories = {about:?}\n"));
+        lines.push(format!("repositories = {about:?}"));
     }
     if dry {
-        text.push_str("enforce = false\n");
+        lines.push("enforce = false".to_owned());
     }
-    for (rule, when) in rules {
-        text.push_str(&format!("[[rule]]\nname = \"{rule}\"\nwhen = '''{when}'''\n"));
-    }
-    file(name, &text)
+    lines.extend(rules.iter().map(|(rule, when)| format!("[[rule]]\nname = \"{rule}\"\nwhen = '''{when}'''\n")));
+    file(name, &lines.join("\n"))
 }
 
 /// What became of each image, in short: the policy and rule that keep it, `goes`, or why it stays.
@@ -132,12 +130,15 @@ const B: &str = "image.tag == 'b'";
 /// Fails for every image.
 const FAILS: &str = "[1][image.size] == 1";
 
-/// One row: what is configured, the repository, what becomes of the images `a`, `b` and `c`; none: nothing covers it.
+/// Whether it is enforced, and what becomes of the images `a`, `b` and `c`; none: nothing covers the repository.
+type Outcome = Option<(bool, [&'static str; 3])>;
+
+/// One row: what is configured, and what is decided in which repository.
 struct Row {
     what: &'static str,
     config: Config,
     files: Vec<File>,
-    decided: &'static [(&'static str, Option<(bool, [&'static str; 3])>)],
+    decided: &'static [(&'static str, Outcome)],
 }
 
 fn rows() -> Vec<Row> {
@@ -227,7 +228,7 @@ fn access_policies_know_nothing_of_retention_and_retention_nothing_of_them() {
 #[test]
 fn what_is_not_known_keeps_and_says_so() {
     let unknown = Image { tag: "v1".into(), ..Image::default() };
-    let pushed = Image { pushed_at: ago(40), ..unknown.clone() };
+    let pushed = Image { pushed_at: Some(ago(40)), ..unknown.clone() };
     // the rule, and what it makes of the two: whether it keeps, and whether because it failed
     for (rule, of_unknown, of_pushed) in [
         ("image.pushed_at > now() - days(15)", "failed", "goes"),

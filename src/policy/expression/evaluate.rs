@@ -16,7 +16,7 @@ use cel::{
 };
 use regex::{Regex, RegexBuilder};
 
-use super::images::{Tags, among_first};
+use super::tags::{Tags, among_first};
 use crate::policy::input::{Input, LISTS, TEXTS};
 
 /// The function that `matches` becomes once its pattern is compiled.
@@ -100,7 +100,7 @@ static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut environment = Env::default().with_optional_support(false).with_stdlib();
     let declared = environment.add_overload(MATCHES, MATCHES, vec![STRING_TYPE, PATTERN_TYPE.to_owned()], matches);
     let kinds = vec![STRING_TYPE, LIST_TYPE, INT_TYPE, DYN_TYPE];
-    let declared = declared.and_then(|_| environment.add_overload(TOP, TOP, kinds, top));
+    let declared = declared.and_then(|()| environment.add_overload(TOP, TOP, kinds, top));
     declared.expect("no other function has a name that begins with a dollar sign");
     Arc::new(environment)
 });

@@ -5,18 +5,14 @@
 //! once for a rule and a repository, so that what a rule costs does not grow with the square of the repository.
 
 use std::{
-    any::Any,
-    collections::{BTreeMap, HashMap},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, OnceLock},
+    sync::OnceLock,
 };
 
 use cel::{
-    ExecutionError,
     common::{
-        traits::{self, Container, Indexer, Iterable, Sizer},
-        types::{CelBool, CelInt, CelList, CelString, LIST_TYPE, MAP_TYPE, Type},
-        value::{CowVal, StaticVal, Val},
+        types::{CelBool, CelInt, CelList, CelString},
+        value::{CowVal, Val},
     },
     context::VariableResolver,
 };
@@ -25,6 +21,7 @@ use jiff::Timestamp;
 use super::{
     Condition,
     evaluate::{Facts, value_of},
+    tags::{Annotations, Tags},
     types::IMAGES,
 };
 use crate::policy::retention::Image;
@@ -36,203 +33,6 @@ pub(super) const MINUTE: i64 = 60_000_000;
 
 /// The name of the time at which the rules are asked.
 pub(super) const NOW: &str = "$now";
-
-/// Tags in an order, each of which is found without a search.
-#[derive(Clone, Debug)]
-pub(super) struct Tags(Arc<Order>);
-
-#[derive(Debug)]
-struct Order {
-    tags: Vec<CelString<'static>>,
-    places: HashMap<CelString<'static>, usize, foldhash::fast::RandomState>,
-}
-
-impl Tags {
-    fn new(tags: impl Iterator<Item = String>) -> Self {
-        let tags: Vec<CelString<'static>> = tags.map(CelString::from).collect();
-        let mut places = HashMap::with_capacity_and_hasher(tags.len(), foldhash::fast::RandomState::default());
-        for (place, tag) in tags.iter().enumerate() {
-            places.entry(tag.clone()).or_insert(place);
-        }
-        Self(Arc::new(Order { tags, places }))
-    }
-
-    /// Tags of images by a time, the newest first, and by name where two have one time; those without it are left out.
-    fn by(images: &[Image], time: impl Fn(&Image) -> Option<Timestamp>) -> Self {
-        let tagged = images.iter().filter(|image| !image.tag.is_empty());
-        let mut tags: Vec<(Timestamp, &str)> =
-            tagged.filter_map(|image| Some((time(image)?, image.tag.as_str()))).collect();
-        tags.sort_unstable_by(|(one, this), (two, that)| two.cmp(one).then_with(|| this.cmp(that)));
-        Self::new(tags.into_iter().map(|(_, tag)| tag.to_owned()))
-    }
-
-    /// Where a tag stands, from 0.
-    pub(super) fn place(&self, tag: &CelString<'_>) -> Option<usize> {
-        self.0.places.get(tag).copied()
-    }
-}
-
-impl Val for Tags {
-    fn get_type(&self) -> &Type {
-        &LIST_TYPE
-    }
-
-    fn cel_type() -> &'static Type {
-        &LIST_TYPE
-    }
-
-    fn as_container(&self) -> Option<&dyn Container> {
-        Some(self)
-    }
-
-    fn as_indexer<'b, 'v>(&'b self) -> Option<&'b (dyn Indexer + 'v)>
-    where
-        Self: 'v,
-    {
-        Some(self)
-    }
-
-    fn as_iterable<'b, 'v>(&'b self) -> Option<&'b (dyn Iterable + 'v)>
-    where
-        Self: 'v,
-    {
-        Some(self)
-    }
-
-    fn as_sizer(&self) -> Option<&dyn Sizer> {
-        Some(self)
-    }
-
-    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
-        Box::new(self.clone())
-    }
-
-    fn as_any(&self) -> Option<&dyn Any> {
-        Some(self)
-    }
-}
-
-impl StaticVal for Tags {}
-
-impl Container for Tags {
-    fn contains(&self, value: &dyn Val) -> Result<bool, ExecutionError> {
-        Ok(value.downcast_ref::<CelString<'_>>().is_some_and(|tag| self.place(tag).is_some()))
-    }
-}
-
-impl Sizer for Tags {
-    fn size(&self) -> CelInt {
-        CelInt::from(i64::try_from(self.0.tags.len()).unwrap_or(i64::MAX))
-    }
-}
-
-impl Indexer for Tags {
-    fn get<'b, 'v>(&'b self, index: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError>
-    where
-        Self: 'v,
-    {
-        let index = index.downcast_ref::<CelInt>().map(|index| *index.inner());
-        let tag = index.and_then(|index| self.0.tags.get(usize::try_from(index).ok()?));
-        tag.map(|tag| CowVal::Borrowed(tag as &dyn Val))
-            .ok_or_else(|| ExecutionError::IndexOutOfBounds(index.unwrap_or(-1).into()))
-    }
-
-    fn steal<'v>(self: Box<Self>, index: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError>
-    where
-        Self: 'v,
-    {
-        self.get(index).map(CowVal::into_owned)
-    }
-}
-
-impl Iterable for Tags {
-    fn iter<'b, 'v>(&'b self) -> Box<dyn traits::Iterator<'b, 'v> + 'b>
-    where
-        Self: 'v,
-    {
-        Box::new(Iter(self.0.tags.iter()))
-    }
-}
-
-struct Iter<'b>(std::slice::Iter<'b, CelString<'static>>);
-
-impl<'b, 'v> traits::Iterator<'b, 'v> for Iter<'b> {
-    fn next(&mut self) -> Option<&'b (dyn Val + 'v)> {
-        self.0.next().map(|tag| tag as &dyn Val)
-    }
-}
-
-/// Annotations, of which one that is not there is empty.
-#[derive(Clone, Copy, Debug)]
-struct Annotations<'a>(&'a BTreeMap<String, String>);
-
-impl Val for Annotations<'_> {
-    fn get_type(&self) -> &Type {
-        &MAP_TYPE
-    }
-
-    fn cel_type() -> &'static Type {
-        &MAP_TYPE
-    }
-
-    fn as_container(&self) -> Option<&dyn Container> {
-        Some(self)
-    }
-
-    fn as_indexer<'b, 'v>(&'b self) -> Option<&'b (dyn Indexer + 'v)>
-    where
-        Self: 'v,
-    {
-        Some(self)
-    }
-
-    fn as_sizer(&self) -> Option<&dyn Sizer> {
-        Some(self)
-    }
-
-    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
-    where
-        Self: 'v,
-    {
-        Box::new(*self)
-    }
-}
-
-impl Container for Annotations<'_> {
-    fn contains(&self, value: &dyn Val) -> Result<bool, ExecutionError> {
-        Ok(value.downcast_ref::<CelString<'_>>().is_some_and(|key| self.0.contains_key(key.inner())))
-    }
-}
-
-impl Sizer for Annotations<'_> {
-    fn size(&self) -> CelInt {
-        CelInt::from(i64::try_from(self.0.len()).unwrap_or(i64::MAX))
-    }
-}
-
-impl Indexer for Annotations<'_> {
-    fn get<'b, 'v>(&'b self, key: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError>
-    where
-        Self: 'v,
-    {
-        let key = key.downcast_ref::<CelString<'_>>();
-        let value = key.and_then(|key| self.0.get(key.inner())).map_or("", String::as_str);
-        Ok(CowVal::owned(CelString::from(value)))
-    }
-
-    fn steal<'v>(self: Box<Self>, key: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError>
-    where
-        Self: 'v,
-    {
-        self.get(key).map(CowVal::into_owned)
-    }
-}
-
-/// `top(tag, list, count)` of a list that is no list of the repository's tags.
-pub(super) fn among_first(tag: &CelString<'_>, list: &CelList<'_>, count: i64) -> bool {
-    let count = usize::try_from(count).unwrap_or(0);
-    list.inner().iter().take(count).any(|entry| entry.downcast_ref::<CelString<'_>>() == Some(tag))
-}
 
 /// What is the same for all images of a repository.
 pub(in crate::policy) struct Tagged {
@@ -339,13 +139,9 @@ impl<'r> Asked<'r> {
 }
 
 fn shared(value: &dyn Val) -> Option<Shared> {
-    if let Some(list) = value.downcast_ref::<CelList<'_>>() {
-        let text =
-            |entry: &Box<dyn Val + '_>| entry.downcast_ref::<CelString<'_>>().map(|text| text.inner().to_owned());
-        let texts: Option<Vec<String>> = list.inner().iter().map(text).collect();
-        return texts.map(|texts| Shared::Tags(Tags::new(texts.into_iter())));
-    }
-    value.downcast_ref::<CelBool>().map(|it| Shared::Bool(*it))
+    let list = value.downcast_ref::<CelList<'_>>();
+    let tags = list.and_then(|list| Tags::of(list)).map(Shared::Tags);
+    tags.or_else(|| value.downcast_ref::<CelBool>().map(|value| Shared::Bool(*value)))
 }
 
 /// The variables of a condition, for an image or, in loops over tags, for none.

@@ -6,7 +6,7 @@
 //! | here | it is parsed, on a stack of its own |
 //! | `check`, `operator`, `function`, `words`, `types` | names and kinds of values are checked |
 //! | `fold` | what is known of it without a request |
-//! | `evaluate`, `images` | it is evaluated over a request, or over the images of a repository |
+//! | `evaluate`, `images`, `tags` | it is evaluated over a request, or over the images of a repository |
 //!
 //! A condition is CEL (cel-spec, "Language Definition") without what policies have no use for: no maps, bytes,
 //! floating-point numbers, null, optional values and conversions; loops do not hold loops; patterns are written out.
@@ -17,6 +17,7 @@ mod fold;
 mod function;
 mod images;
 mod operator;
+mod tags;
 mod tokens;
 mod types;
 mod words;
