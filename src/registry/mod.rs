@@ -14,7 +14,9 @@ mod clock;
 mod error;
 pub mod facts;
 mod manifests;
+mod once;
 mod places;
+mod pulls;
 mod put_manifest;
 mod referrers;
 mod session;
@@ -37,6 +39,7 @@ use self::{
     facts::Stamp,
     manifests::{SettledTag, TagHit},
     places::Place,
+    pulls::Gathered,
     session::Session,
 };
 pub use self::{
@@ -47,6 +50,7 @@ pub use self::{
     put_manifest::{Put, PutManifest},
     referrers::Referrers,
     session::UploadStatus,
+    tags::Protection,
     uploads::{Chunk, Progress},
 };
 use crate::{
@@ -146,6 +150,8 @@ pub struct Registry {
     /// Bytes that a pull found rotten.
     rotten: Cache<UploadId, ()>,
     pulls: std::sync::atomic::AtomicU64,
+    /// Pulls of manifests that are not written down yet.
+    gathered: Gathered,
 }
 
 /// Bytes of manifests, and so about of memory, that are remembered.
@@ -208,6 +214,7 @@ impl Registry {
             rotten: Cache::new(100_000),
             clock: options.clock.clone(),
             pulls: 0.into(),
+            gathered: Gathered::new(),
             options,
         }
     }

@@ -34,9 +34,33 @@ pub struct Put {
     pub subject: Option<Digest>,
 }
 
+/// The tags that a push sets, each once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tags {
+    /// Those that keep their meaning.
+    pub(super) once: Vec<Tag>,
+    /// The others.
+    pub(super) free: Vec<Tag>,
+}
+
 impl Registry {
     /// Keeps a manifest and lets its tags mean it.
     pub async fn put_manifest(&self, name: &Name, put: &PutManifest, by: &By) -> Result<Put> {
+        self.put_manifest_under(name, put, &|_| false, by).await
+    }
+
+    /// As [`Registry::put_manifest`], where `immutable` says of which tags that they keep their meaning.
+    ///
+    /// # Errors
+    /// [`Error::TagImmutable`] where one of them means another manifest. Of several tags others may have moved by then, if
+    /// that tag was given its meaning at the same time.
+    pub async fn put_manifest_under(
+        &self,
+        name: &Name,
+        put: &PutManifest,
+        immutable: &(dyn Fn(&Tag) -> bool + Sync),
+        by: &By,
+    ) -> Result<Put> {
         let algorithm = match &put.reference {
             Reference::Digest(digest) => digest.algorithm(),
             Reference::Tag(_) => Algorithm::Sha256,
@@ -48,9 +72,14 @@ impl Registry {
                 return Err(Error::DigestMismatch { expected: Box::new(*expected), computed: Box::new(digest) });
             }
             Reference::Digest(_) => {}
+            Reference::Tag(tag) if tags.contains(tag) => {}
             Reference::Tag(tag) => tags.push(tag.clone()),
         }
         let manifest = Manifest::parse(put.media_type.as_ref(), &put.bytes)?;
+        let (once, free): (Vec<Tag>, Vec<Tag>) = tags.into_iter().partition(|tag| immutable(tag));
+        let tags = Tags { once, free };
+        // before anything is written; and again when it is
+        several(tags.once.iter().map(|tag| self.refuse_another(name, tag, &digest)).collect()).await?;
         // an attempt that took long may rely on what is gone: it is made again, as a new one
         for _ in 0..2 {
             let began = self.clock.now();
@@ -68,7 +97,7 @@ impl Registry {
         manifest: &Manifest,
         digest: Digest,
         bytes: Bytes,
-        tags: &[Tag],
+        tags: &Tags,
         by: &By,
     ) -> Result<()> {
         let attempt = layout::attempt();
@@ -93,7 +122,10 @@ impl Registry {
         let children = children.map(|(child, _)| self.renew_child(name, child, &attempt, by));
         let missing = several(children.collect()).await?.into_iter().flatten().collect();
         self.refuse_missing(name, manifest, missing)?;
-        several(tags.iter().map(|tag| self.put_tag(name, tag, digest, ordinal, by)).collect()).await?;
+        // those first that can be refused
+        let target = Some((digest, ordinal));
+        several(tags.once.iter().map(|tag| self.write_tag_once(name, tag, target, by)).collect()).await?;
+        several(tags.free.iter().map(|tag| self.put_tag(name, tag, digest, ordinal, by)).collect()).await?;
         Ok(())
     }
 
