@@ -2,13 +2,17 @@
 //!
 //! Defaults and limits are in `decode`; the reference for operators is `docs/reference/configuration.md`.
 
+mod observability;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
+
+pub use self::observability::*;
 
 /// The whole configuration, valid. `Default` is what an empty file means.
 #[derive(Debug, Clone, PartialEq)]
@@ -284,88 +288,6 @@ pub enum ImmutableTags {
     Matching(Vec<String>),
 }
 
-/// `[observability]`: how to watch the registry.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Observability {
-    /// `[observability.tracing]`
-    pub tracing: Tracing,
-    /// `[observability.logs]`
-    pub logs: Logs,
-    /// `[observability.metrics]`
-    pub metrics: Metrics,
-    /// `[observability.health]`
-    pub health: Health,
-}
-
-/// `[observability.tracing]`: spans for an OpenTelemetry collector.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tracing {
-    /// The URL of a receiver of OTLP over HTTP, without `/v1/traces` and without a slash at its end. None: no spans.
-    pub endpoint: Option<String>,
-    /// The share of requests whose spans are sent, 0 to 1.
-    pub sampling_rate: f64,
-}
-
-/// `[observability.logs]`: what is logged, where and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Logs {
-    /// Where lines go.
-    pub output: LogOutput,
-    /// What a line looks like.
-    pub format: LogFormat,
-    /// Levels, alone or for a target, separated by commas, as `tracing_subscriber::EnvFilter` reads them.
-    pub level: String,
-    /// Whether each request is a line.
-    pub requests: bool,
-}
-
-/// Where lines of the log go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LogOutput {
-    /// Standard error.
-    Stderr,
-    /// Standard output.
-    Stdout,
-    /// The end of this file.
-    File(PathBuf),
-}
-
-/// What a line of the log looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Text where the output is a terminal, JSON otherwise.
-    Auto,
-    /// Text for people.
-    Text,
-    /// One JSON object.
-    Json,
-}
-
-/// `[observability.metrics]`: `/metrics`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Metrics {
-    /// Where it answers.
-    pub listen: Listen,
-}
-
-/// `[observability.health]`: `/healthz` and `/readyz`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Health {
-    /// Where they answer.
-    pub listen: Listen,
-}
-
-/// Where something other than the registry itself answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listen {
-    /// At the address of the registry.
-    Main,
-    /// Nowhere.
-    Off,
-    /// At an address of its own, which metrics and health may share. Port 0: any that is free.
-    Address(SocketAddr),
-}
-
 /// `[scrub]`: what goes when, and how long what is under way is protected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scrub {
@@ -423,12 +345,6 @@ impl Default for FsStorage {
 impl Default for Storage {
     fn default() -> Self {
         Self::Fs(FsStorage::default())
-    }
-}
-
-impl Default for Observability {
-    fn default() -> Self {
-        Config::default().observability
     }
 }
 

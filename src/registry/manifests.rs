@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{By, Error, Registry, Result, cache::Ticket, facts::ManifestHeader, json};
+use super::{By, Error, Registry, Result, cache::Ticket, facts::ManifestHeader, json, several};
 use crate::{
     oci::{Digest, Manifest, MediaType, Name, Reference, Tag},
     storage::{Entry, StorageError, layout, layout::Ordinal},
@@ -271,37 +271,66 @@ impl Registry {
             return Err(Error::Needed { digest: *digest, needed_by });
         }
         self.refuse_kept(name, digest, newest.ordinal, kept).await?;
-        self.end_manifest(name, digest, &key, newest.ordinal, by).await
+        self.end_manifests(name, &[SeenManifest { digest: *digest, key, ordinal: newest.ordinal }], by).await
     }
 
-    /// Lets a manifest be gone after the version `seen`, whose key is `key`, and the tags that mean it up to that version:
-    /// what is pushed beside it, or was pushed since, stays.
+    /// Lets a manifest be gone after the version `seen`, whose key is `key`; see [`Registry::end_manifests`].
+    pub async fn end_manifest(&self, name: &Name, digest: &Digest, key: &str, seen: Ordinal, by: &By) -> Result<()> {
+        self.end_manifests(name, &[SeenManifest { digest: *digest, key: key.to_owned(), ordinal: seen }], by).await
+    }
+
+    /// Lets manifests be gone after the versions that were seen of them, and the tags that mean them up to those: what is
+    /// pushed beside it, or was pushed since, stays. One look at the repository's tags, however many manifests.
     ///
     /// # Errors
-    /// [`Error::TooSlow`], and then the manifest still stands.
-    pub async fn end_manifest(&self, name: &Name, digest: &Digest, key: &str, seen: Ordinal, by: &By) -> Result<()> {
+    /// [`Error::TooSlow`], and then they still stand.
+    pub async fn end_manifests(&self, name: &Name, seen: &[SeenManifest], by: &By) -> Result<()> {
         let attempt = layout::attempt();
-        let ordinal = Ordinal::after(Some(seen), 0);
         let began = self.clock.now();
-        // before the look at the tags: whoever finds a tag and not this knows that the look will find the tag
-        self.store.put(&layout::going(name, digest, ordinal, &attempt), self.fact(by)).await?;
-        if let Some(stored) = self.version(digest, key).await?
-            && let Ok(Manifest { subject: Some(subject), .. }) =
-                Manifest::parse(Some(&stored.media_type), &stored.bytes)
-        {
-            let key = layout::referrer_version(name, &subject, digest, ordinal, false, &attempt);
-            self.store.put(&key, self.fact(by)).await?;
-        }
-        // before the manifest: what is broken off between the two leaves no tag that is listed and does not answer
-        self.say_tags_gone(name, digest, seen, by).await?;
+        several(seen.iter().map(|one| self.begin_end(name, one, &attempt, by)).collect()).await?;
+        // before the manifests: what is broken off between the two leaves no tag that is listed and does not answer
+        let until = seen.iter().map(|one| (one.digest, one.ordinal)).collect();
+        self.say_tags_gone(name, &until, by).await?;
         // what said that it began may be freed by now
         if self.was_slow(began) {
             return Err(Error::TooSlow);
         }
-        let key = layout::manifest_version(name, digest, ordinal, false, &attempt);
-        let _forgetting = self.standing.forget_afterwards((name.clone(), *digest));
+        several(seen.iter().map(|one| self.end_at(name, one, &attempt, by)).collect()).await?;
+        Ok(())
+    }
+
+    /// Says that a manifest is about to go, and that it refers to nothing any more.
+    async fn begin_end(&self, name: &Name, seen: &SeenManifest, attempt: &str, by: &By) -> Result<()> {
+        let ordinal = Ordinal::after(Some(seen.ordinal), 0);
+        // before the look at the tags: whoever finds a tag and not this knows that the look will find the tag
+        self.store.put(&layout::going(name, &seen.digest, ordinal, attempt), self.fact(by)).await?;
+        if let Some(stored) = self.version(&seen.digest, &seen.key).await?
+            && let Ok(Manifest { subject: Some(subject), .. }) =
+                Manifest::parse(Some(&stored.media_type), &stored.bytes)
+        {
+            let key = layout::referrer_version(name, &subject, &seen.digest, ordinal, false, attempt);
+            self.store.put(&key, self.fact(by)).await?;
+        }
+        Ok(())
+    }
+
+    async fn end_at(&self, name: &Name, seen: &SeenManifest, attempt: &str, by: &By) -> Result<()> {
+        let ordinal = Ordinal::after(Some(seen.ordinal), 0);
+        let key = layout::manifest_version(name, &seen.digest, ordinal, false, attempt);
+        let _forgetting = self.standing.forget_afterwards((name.clone(), seen.digest));
         Ok(self.store.put(&key, self.fact(by)).await?)
     }
+}
+
+/// A manifest that is to go, as it was when that was decided.
+#[derive(Clone, Debug)]
+pub struct SeenManifest {
+    /// The manifest.
+    pub digest: Digest,
+    /// The key of its newest version.
+    pub key: String,
+    /// That version.
+    pub ordinal: Ordinal,
 }
 
 impl StoredManifest {

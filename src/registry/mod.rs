@@ -46,7 +46,7 @@ pub use self::{
     blobs::{Blob, BlobStream},
     clock::Clock,
     error::{Error, Result},
-    manifests::StoredManifest,
+    manifests::{SeenManifest, StoredManifest},
     put_manifest::{Put, PutManifest},
     referrers::Referrers,
     session::UploadStatus,

@@ -1,5 +1,7 @@
 //! Tags: each new meaning is a new version, one ordinal above the newest seen.
 
+use std::collections::HashMap;
+
 use super::{By, Error, Listed, MAX_PAGE, Registry, Result, manifests::parse_tag};
 use crate::{
     action::Page,
@@ -118,13 +120,14 @@ impl Registry {
         self.write_tag_version(name, tag, gone, self.fact(by)).await
     }
 
-    /// Says of all tags that mean a version of `digest` up to `until` that they are gone, so that lists need not look.
-    pub(super) async fn say_tags_gone(&self, name: &Name, digest: &Digest, until: Ordinal, by: &By) -> Result<()> {
+    /// Says of all tags that mean a version of these manifests up to the one given that they are gone, so that lists need not
+    /// look.
+    pub(super) async fn say_tags_gone(&self, name: &Name, until: &HashMap<Digest, Ordinal>, by: &By) -> Result<()> {
         let mut after = None;
         loop {
             let (page, end) = self.page_of_tags(name, after.as_deref(), MAX_PAGE).await?;
             for (tag, version) in page {
-                if means(version, digest, until) {
+                if version.target.is_some_and(|(meant, at)| until.get(&meant).is_some_and(|until| at <= *until)) {
                     self.end_tag(name, &tag, version, by).await?;
                 }
             }
