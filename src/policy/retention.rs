@@ -149,7 +149,7 @@ pub(super) fn alone(unit: &Arc<Unit>, images: &[Image], now: Timestamp) -> Vec<R
 
 impl super::Policy {
     /// Which images of a repository stay at the time `now`; `images` are all of its tags. None: no retention rule covers
-    /// the repository, and everything stays. Takes about a microsecond for each image and rule.
+    /// the repository, and everything stays. The time it takes grows with the images times the rules.
     #[must_use]
     pub fn retain(&self, repository: &Name, images: &[Image], now: Timestamp) -> Option<RetentionDecision> {
         let covering = self.retention.covering(repository.as_str());

@@ -247,6 +247,8 @@ fn what_is_not_known_keeps_and_says_so() {
         ("last_pulled.contains(image.tag)", "failed", "failed"),
         ("top('v2', last_pulled, 10)", "goes", "goes"),
         ("'v1' in last_pushed", "goes", "kept"),
+        ("last_pushed.filter(x, x != 'z').contains('v1')", "goes", "kept"),
+        ("'v1' in last_pulled || size(last_pulled) > 0", "goes", "goes"),
     ] {
         for (image, expected) in [(&unknown, of_unknown), (&pushed, of_pushed)] {
             let retained = asked(rule, std::slice::from_ref(image));

@@ -36,7 +36,7 @@ fn large(count: i64) -> Vec<Image> {
 const LARGE: [&str; 6] = [
     "top(image.tag, last_pushed, 10)",
     "top(image.tag, last_pulled.filter(x, x.endsWith('77')), 9999999)",
-    "top(image.tag + '!', last_pushed.map(x, x + '?'), 9999999)",
+    "top(image.tag + '!', last_pushed.filter(x, x != 'absent'), 9999999)",
     "last_pushed.exists(x, x == 'absent' || x.matches('^absent$'))",
     "image.tag + '!' in last_pulled && image.size > 5",
     "image.last_pulled_at > now() - days(15)",

@@ -28,8 +28,8 @@ pub(super) struct Checker<'a> {
     pub(super) locals: Vec<(String, Type)>,
     pub(super) faults: Vec<Fault>,
     pub(super) patterns: Vec<Pattern>,
-    /// Loops over the tags of a repository, taken out of the expression.
-    pub(super) shared: Vec<IdedExpr>,
+    /// Loops over the tags of a repository, taken out of the expression, and the time that orders the tags.
+    pub(super) shared: Vec<(IdedExpr, &'static str)>,
     /// The paths of the variables that are used.
     pub(super) uses: Vec<&'static str>,
     /// Whether evaluation can fail.
@@ -242,6 +242,10 @@ impl<'a> Checker<'a> {
                 let says = "a `map` of what another `map` made";
                 return self.fault(at, says, "write one `map` that does both");
             }
+            if tags.is_some() {
+                let says = "a `map` of all tags of the repository";
+                return self.fault(at, says, "pick tags with `filter`, or ask with `exists` or `all`");
+            }
             self.maps += 1;
         }
         let variable = comprehension.iter_var.clone();
@@ -289,17 +293,10 @@ impl<'a> Checker<'a> {
                         `top(image.tag, last_pushed.filter(x, x.startsWith(\"main-\")), 5)`";
             return self.fault(at, says, help);
         }
-        let kind = match result {
-            Type::List(of) if of.is(&Type::Text) => Type::Tags(by),
-            Type::List(of) => {
-                let says = format!("this makes a list of tags into one of something else ({of})");
-                return self.fault(at, says, "let `map` make texts, or ask with `exists` or `all`");
-            }
-            other => other,
-        };
+        let kind = if matches!(result, Type::List(_)) { Type::Tags(by) } else { result };
         let name = format!("$s{}", self.shared.len());
         let id = expression.id;
-        self.shared.push(std::mem::replace(expression, IdedExpr { id, expr: Expr::Ident(name) }));
+        self.shared.push((std::mem::replace(expression, IdedExpr { id, expr: Expr::Ident(name) }), by));
         kind
     }
 }

@@ -22,7 +22,7 @@ use super::{
     Condition,
     evaluate::{Facts, value_of},
     tags::{Annotations, Tags},
-    types::IMAGES,
+    types::{IMAGES, LAST_PULLED_AT, PUSHED_AT},
 };
 use crate::policy::retention::Image;
 
@@ -90,8 +90,8 @@ impl<'a> Values<'a> {
             "image.digest" => &self.digest,
             "image.media_type" => &self.media_type,
             "image.size" => &self.size,
-            "image.pushed_at" => self.pushed_at.as_ref()?,
-            "image.last_pulled_at" => self.last_pulled_at.as_ref()?,
+            PUSHED_AT => self.pushed_at.as_ref()?,
+            LAST_PULLED_AT => self.last_pulled_at.as_ref()?,
             "image.annotations" => &self.annotations,
             "image.immutable" => &self.immutable,
             _ => return None,
@@ -129,19 +129,18 @@ impl<'r> Asked<'r> {
     }
 
     fn shared(&self, index: usize) -> Option<&Result<Shared, &'static str>> {
-        let (cell, expression) = self.shared.get(index).zip(self.condition.shared.get(index))?;
+        let (cell, (expression, by)) = self.shared.get(index).zip(self.condition.shared.get(index))?;
+        let tags = if *by == PUSHED_AT { &self.tagged.last_pushed } else { &self.tagged.last_pulled };
         let facts = About { asked: self, image: None };
+        let take = |value: &dyn Val| match value.downcast_ref::<CelList<'_>>() {
+            Some(list) => tags.pick(list).map(Shared::Tags),
+            None => value.downcast_ref::<CelBool>().map(|value| Shared::Bool(*value)),
+        };
         Some(cell.get_or_init(|| {
-            let value = || value_of(expression, &facts, shared);
+            let value = || value_of(expression, &facts, take);
             catch_unwind(AssertUnwindSafe(value)).unwrap_or(Err("it cannot be evaluated"))
         }))
     }
-}
-
-fn shared(value: &dyn Val) -> Option<Shared> {
-    let list = value.downcast_ref::<CelList<'_>>();
-    let tags = list.and_then(|list| Tags::of(list)).map(Shared::Tags);
-    tags.or_else(|| value.downcast_ref::<CelBool>().map(|value| Shared::Bool(*value)))
 }
 
 /// The variables of a condition, for an image or, in loops over tags, for none.
@@ -180,8 +179,8 @@ impl Facts for About<'_, '_> {
         let index: usize = index.parse().ok()?;
         match kind {
             "$i" => match IMAGES.get(index)?.0 {
-                "image.pushed_at" => Some("when the image was pushed is not known"),
-                "image.last_pulled_at" => Some("when the image was last pulled is not known"),
+                PUSHED_AT => Some("when the image was pushed is not known"),
+                LAST_PULLED_AT => Some("when the image was last pulled is not known"),
                 _ => None,
             },
             "$s" => self.asked.shared(index)?.as_ref().err().copied(),

@@ -45,8 +45,8 @@ const STACK: usize = 32 << 20;
 pub(super) struct Condition {
     expression: IdedExpr,
     patterns: Vec<evaluate::Pattern>,
-    /// Loops over the tags of a repository, which are the same for each image of it.
-    shared: Vec<IdedExpr>,
+    /// Loops over the tags of a repository, which are the same for each image of it, and the time that orders the tags.
+    shared: Vec<(IdedExpr, &'static str)>,
     uses: Vec<&'static str>,
     fallible: bool,
     words: String,

@@ -1,10 +1,6 @@
 //! Lists and maps of retention rules: of the tags of a repository, and of annotations.
 
-use std::{
-    any::Any,
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{any::Any, collections::BTreeMap, sync::Arc};
 
 use cel::{
     ExecutionError,
@@ -18,24 +14,28 @@ use jiff::Timestamp;
 
 use crate::policy::retention::Image;
 
-/// Tags in an order, each of which is found without a search.
+/// Tags in an order, or some of them, each of which is found without going over all. Those that were picked are known by
+/// their places, so that a rule which picks many does not hold them once more.
 #[derive(Clone, Debug)]
-pub(super) struct Tags(Arc<Order>);
+pub(super) struct Tags {
+    order: Arc<Order>,
+    /// The places of those that were picked, ascending; none: all of them.
+    picked: Option<Arc<[usize]>>,
+}
 
 #[derive(Debug)]
 struct Order {
     tags: Vec<CelString<'static>>,
-    places: HashMap<CelString<'static>, usize, foldhash::fast::RandomState>,
+    /// The places in the order of the tags' names.
+    by_name: Vec<usize>,
 }
 
 impl Tags {
     fn new(tags: impl Iterator<Item = String>) -> Self {
         let tags: Vec<CelString<'static>> = tags.map(CelString::from).collect();
-        let mut places = HashMap::with_capacity_and_hasher(tags.len(), foldhash::fast::RandomState::default());
-        for (place, tag) in tags.iter().enumerate() {
-            places.entry(tag.clone()).or_insert(place);
-        }
-        Self(Arc::new(Order { tags, places }))
+        let mut by_name: Vec<usize> = (0..tags.len()).collect();
+        by_name.sort_by_key(|place| tags[*place].inner());
+        Self { order: Arc::new(Order { tags, by_name }), picked: None }
     }
 
     /// Tags of images by a time, the newest first, and by name where two have one time; those without it are left out.
@@ -47,15 +47,36 @@ impl Tags {
         Self::new(tags.into_iter().map(|(_, tag)| tag.to_owned()))
     }
 
-    /// Of a list of texts.
-    pub(super) fn of(list: &CelList<'_>) -> Option<Self> {
-        let texts = list.inner().iter().map(|entry| Some(entry.downcast_ref::<CelString<'_>>()?.inner().to_owned()));
-        Some(Self::new(texts.collect::<Option<Vec<String>>>()?.into_iter()))
+    /// Those that a list has, in this order. None: it has something else.
+    pub(super) fn pick(&self, list: &CelList<'_>) -> Option<Self> {
+        let place = |entry: &dyn Val| self.order.place(entry.downcast_ref::<CelString<'_>>()?);
+        let places: Option<Vec<usize>> = list.inner().iter().map(|entry| place(entry.as_ref())).collect();
+        Some(Self { order: Arc::clone(&self.order), picked: Some(places?.into()) })
+    }
+
+    fn len(&self) -> usize {
+        self.picked.as_ref().map_or(self.order.tags.len(), |picked| picked.len())
+    }
+
+    fn tag(&self, place: usize) -> Option<&CelString<'static>> {
+        let place = match &self.picked {
+            Some(picked) => *picked.get(place)?,
+            None => place,
+        };
+        self.order.tags.get(place)
     }
 
     /// Where a tag stands, from 0.
     pub(super) fn place(&self, tag: &CelString<'_>) -> Option<usize> {
-        self.0.places.get(tag).copied()
+        let place = self.order.place(tag)?;
+        self.picked.as_ref().map_or(Some(place), |picked| picked.binary_search(&place).ok())
+    }
+}
+
+impl Order {
+    fn place(&self, tag: &CelString<'_>) -> Option<usize> {
+        let first = self.by_name.partition_point(|place| self.tags[*place].inner() < tag.inner());
+        self.by_name.get(first).copied().filter(|place| self.tags[*place].inner() == tag.inner())
     }
 }
 
@@ -109,7 +130,7 @@ impl Container for Tags {
 
 impl Sizer for Tags {
     fn size(&self) -> CelInt {
-        CelInt::from(i64::try_from(self.0.tags.len()).unwrap_or(i64::MAX))
+        CelInt::from(i64::try_from(self.len()).unwrap_or(i64::MAX))
     }
 }
 
@@ -119,7 +140,7 @@ impl Indexer for Tags {
         Self: 'v,
     {
         let index = index.downcast_ref::<CelInt>().map(|index| *index.inner());
-        let tag = index.and_then(|index| self.0.tags.get(usize::try_from(index).ok()?));
+        let tag = index.and_then(|index| self.tag(usize::try_from(index).ok()?));
         tag.map(|tag| CowVal::Borrowed(tag as &dyn Val))
             .ok_or_else(|| ExecutionError::IndexOutOfBounds(index.unwrap_or(-1).into()))
     }
@@ -137,15 +158,19 @@ impl Iterable for Tags {
     where
         Self: 'v,
     {
-        Box::new(Iter(self.0.tags.iter()))
+        Box::new(Iter { tags: self, next: 0 })
     }
 }
 
-struct Iter<'b>(std::slice::Iter<'b, CelString<'static>>);
+struct Iter<'b> {
+    tags: &'b Tags,
+    next: usize,
+}
 
 impl<'b, 'v> traits::Iterator<'b, 'v> for Iter<'b> {
     fn next(&mut self) -> Option<&'b (dyn Val + 'v)> {
-        self.0.next().map(|tag| tag as &dyn Val)
+        self.next += 1;
+        self.tags.tag(self.next - 1).map(|tag| tag as &dyn Val)
     }
 }
 

@@ -89,8 +89,10 @@ pub(super) const IMAGES: [(&str, Type); 10] = [
     ("last_pulled", Type::Tags(LAST_PULLED_AT)),
 ];
 
-const PUSHED_AT: &str = "image.pushed_at";
-const LAST_PULLED_AT: &str = "image.last_pulled_at";
+/// The time that `last_pushed` is ordered by.
+pub(super) const PUSHED_AT: &str = "image.pushed_at";
+/// The time that `last_pulled` is ordered by.
+pub(super) const LAST_PULLED_AT: &str = "image.last_pulled_at";
 
 impl Scope {
     /// The paths of all variables.
