@@ -176,6 +176,7 @@ impl From<Error> for Failure {
             }
             Error::Missing { .. } => (StatusCode::NOT_FOUND, Code::ManifestBlobUnknown),
             Error::Needed { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
+            Error::GoneForGood { .. } => (StatusCode::NOT_FOUND, Code::ManifestUnknown),
             Error::TagImmutable { .. } | Error::TagKept { .. } => (StatusCode::FORBIDDEN, Code::Denied),
             Error::TooSlow => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
             Error::Storage(error) => return storage(error),

@@ -123,6 +123,16 @@ pub enum Error {
         /// What it means.
         digest: Digest,
     },
+    /// What was to be restored, and cannot be.
+    #[error("{what} cannot be brought back in {name}: {why}")]
+    GoneForGood {
+        /// The repository.
+        name: Name,
+        /// What.
+        what: String,
+        /// What is missing.
+        why: String,
+    },
     /// The operation took so long that what it relied on may not hold any more.
     #[error("the operation took too long to be sure of its outcome; try again")]
     TooSlow,

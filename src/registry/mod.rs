@@ -13,12 +13,14 @@ mod catalog;
 mod clock;
 mod error;
 pub mod facts;
+mod history;
 mod manifests;
 mod once;
 mod places;
 mod pulls;
 mod put_manifest;
 mod referrers;
+mod restore;
 mod session;
 mod tags;
 mod uploads;
@@ -49,6 +51,7 @@ pub use self::{
     manifests::{SeenManifest, StoredManifest},
     put_manifest::{Put, PutManifest},
     referrers::Referrers,
+    restore::Restored,
     session::UploadStatus,
     tags::Protection,
     uploads::{Chunk, Progress},

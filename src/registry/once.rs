@@ -36,11 +36,16 @@ enum Taken {
 impl Registry {
     /// An error where an immutable tag means another manifest than `digest`.
     pub(super) async fn refuse_another(&self, name: &Name, tag: &Tag, digest: &Digest) -> Result<()> {
-        let newest = self.newest_meaning(name, tag).await?;
-        match self.meant(name, newest).await?.filter(|meant| meant != digest) {
+        match self.newest_standing(name, tag).await?.filter(|meant| meant != digest) {
             Some(digest) => Err(Error::TagImmutable { name: name.clone(), tag: tag.clone(), digest }),
             None => Ok(()),
         }
+    }
+
+    /// What a tag means, never from memory.
+    pub(super) async fn newest_standing(&self, name: &Name, tag: &Tag) -> Result<Option<Digest>> {
+        let newest = self.newest_meaning(name, tag).await?;
+        self.meant(name, newest).await
     }
 
     /// The manifest that a tag's newest version means, if that manifest stands since.
