@@ -27,8 +27,8 @@ mod tags;
 
 pub(super) use self::{
     ages::Ages,
+    fate::Upheld,
     look::{Ended, Repository, Stand},
-    manifests::Group,
     names::Names,
     pulls::read as read_pulls,
     referrers::named_subject,

@@ -37,7 +37,7 @@ pub(super) enum Newest {
 
 /// What those say that may uphold a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Upheld {
+pub(in crate::scrub) enum Upheld {
     /// There are none, or none of them ever stood.
     Never,
     /// One stands, or may be about to.
