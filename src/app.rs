@@ -1,6 +1,7 @@
 //! The server, put together from its configuration.
 
 mod options;
+mod scrub;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -10,7 +11,10 @@ use std::{
 use tokio::{net::TcpListener, sync::watch};
 
 use self::options::{http_options, log_options, trace_options};
-pub use self::options::{location, open_store, registry_options};
+pub use self::{
+    options::{location, open_store, registry_options},
+    scrub::{Recording, lower_priority},
+};
 use crate::{
     audit::{Audit, AuditError},
     config::{self, Config},
@@ -86,12 +90,21 @@ async fn run(checked: Checked) -> Result<(), AppError> {
     announce(&snapshot, &location, &listeners)?;
     let service = Arc::new(Service::new(registry, Arc::clone(&live), audit, http_options(config), metrics.clone()));
     let (stopping, stopped) = watch::channel(false);
+    let scrubbing = match config.scrub.interval {
+        Some(interval) => {
+            Some(scrub::start(interval, Arc::clone(&live), config.clone(), metrics.clone(), stopped.clone())?)
+        }
+        None => None,
+    };
     let reloading = tokio::spawn(reload::run(live, hangup, metrics, stopped.clone()));
     let serving = tokio::spawn(http::serve(service, listeners, stopped));
     let signal = stop.wait().await;
     tracing::info!(signal, "stopping: no new connections; running requests get their grace period");
     let _ = stopping.send(true);
     let _ = tokio::join!(serving, reloading);
+    if let Some(scrubbing) = scrubbing {
+        let _ = tokio::task::spawn_blocking(|| scrubbing.join()).await;
+    }
     tracing::info!("stopped");
     Ok(())
 }
