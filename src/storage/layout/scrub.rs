@@ -193,3 +193,9 @@ pub fn noted(key: &str) -> Option<&str> {
 pub fn is_tag(name: &Name, key: &str) -> bool {
     key.starts_with(&tags(name))
 }
+
+/// Where a check of content came at that time; the newest sorts first.
+#[must_use]
+pub fn content_cursor(at_ms: u64, attempt: &str) -> String {
+    format!("{CONTENT_CURSOR}{}.{attempt}", Ordinal(at_ms).newest_first())
+}
