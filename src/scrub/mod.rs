@@ -25,6 +25,7 @@ mod run;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 pub use self::report::{Event, Finding, Outcome, Reason, Removal, Summary, What};
+pub use self::retention::images;
 use self::run::Run;
 use crate::{
     config::Config,
