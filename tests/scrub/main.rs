@@ -1,5 +1,8 @@
-//! Scrub, from outside.
+//! Scrub, from outside: what it frees and what it keeps, the command, and stores that were damaged.
 
+mod command;
+mod damage;
 mod repositories;
 mod retention_table;
 mod shelf;
+mod world;

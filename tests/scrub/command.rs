@@ -1,0 +1,136 @@
+//! The command: what it says, where, and how it exits.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+use crate::world::{configuration, content, full, keys};
+
+fn simple_registry(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_simple-registry")).args(arguments).output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| panic!("{output:?}"))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[track_caller]
+fn says(output: &Output, expected: i32) -> (String, String) {
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(code(output), expected, "{out}\n{err}");
+    (out, err)
+}
+
+/// A full store, and a configuration beside it.
+async fn world(more: &str) -> (tempfile::TempDir, tempfile::TempDir, String) {
+    let (store, beside) = (full().await, tempfile::tempdir().unwrap());
+    let config = configuration(beside.path(), store.path(), more).to_str().unwrap().to_owned();
+    (store, beside, config)
+}
+
+/// Cuts a manifest that a tag means short, so that nothing can repair it.
+fn cut(root: &Path) {
+    let key = keys(root).into_iter().find(|key| key.starts_with("repos/other!/manifests/")).unwrap();
+    fs::write(root.join(&key), b"{").unwrap();
+    crate::world::age_one(&root.join(&key));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sound_store_is_0_and_what_cannot_be_repaired_is_3_once() {
+    let (store, _beside, config) = world("").await;
+    let (out, err) = says(&simple_registry(&["-c", &config, "scrub"]), 0);
+    assert!(out.contains("wrong: nothing") && out.contains("freed: "), "{out}");
+    assert!(err.contains("scrub: links"), "lines say how far it is where there is no terminal: {err}");
+    cut(store.path());
+    let (out, err) = says(&simple_registry(&["-c", &config, "scrub"]), 3);
+    assert!(out.contains("wrong: 1 quarantined"), "{out}");
+    assert!(err.contains("wrong: manifest sha256:") && err.contains("push the image again"), "{err}");
+    let (out, _) = says(&simple_registry(&["-c", &config, "scrub"]), 0);
+    assert!(out.contains("wrong: 1 known"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_changes_nothing_and_tells_all_the_same() {
+    let (store, _beside, config) = world("").await;
+    cut(store.path());
+    let before = content(store.path());
+    let (out, _) = says(&simple_registry(&["-c", &config, "scrub", "--dry-run", "--format", "json"]), 3);
+    let summary: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&summary["event"], &summary["dry_run"]), (&"summary".into(), &true.into()), "{out}");
+    assert_eq!(summary["findings"]["dry_run"], 1);
+    assert_eq!(content(store.path()), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_has_a_line_for_each_thing_and_ends_in_the_summary() {
+    let (store, beside, config) = world("").await;
+    cut(store.path());
+    let report = beside.path().join("report");
+    let run = |more: &[&str]| {
+        let fixed = ["-c", &config, "scrub", "--dry-run", "--report", report.to_str().unwrap()];
+        let (out, _) = says(&simple_registry(&[&fixed, more].concat()), 3);
+        assert_eq!(out, "", "it is in the report");
+        fs::read_to_string(&report).unwrap()
+    };
+    let lines: Vec<Value> =
+        run(&["--format", "json"]).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (last, lines) = lines.split_last().unwrap();
+    assert_eq!(last["event"], "summary");
+    let finding = lines.iter().find(|line| line["event"] == "finding").unwrap();
+    assert!(finding["key"].as_str().unwrap().starts_with("repos/other!/manifests/"), "{finding}");
+    assert_eq!(finding["outcome"], "dry_run");
+    let text = run(&[]);
+    assert!(text.contains("\nscrub ") || text.starts_with("scrub "), "{text}");
+    assert!(text.contains("wrong: manifest sha256:"), "{text}");
+    let (out, _) = says(&simple_registry(&["-c", &config, "scrub", "--dry-run", "--report", "-"]), 3);
+    assert!(out.contains("wrong: manifest sha256:"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_use_is_2_and_a_store_that_is_not_there_is_1() {
+    let (_store, beside, config) = world("").await;
+    for (arguments, word) in [
+        (&["scrub", "--only", "everything"][..], "links"),
+        (&["scrub", "--verify-content=0"], "1..=100"),
+        (&["scrub", "--repository", "Not/Valid"], "Not/Valid"),
+        (&["scrub", "--max-duration", "soon"], "2h"),
+        (&["-c", &config, "scrub", "--data-dir", "x"], "--data-dir"),
+    ] {
+        let (_, err) = says(&simple_registry(arguments), 2);
+        assert!(err.contains(word), "{arguments:?}: {err}");
+    }
+    let nowhere = beside.path().join("nowhere");
+    let (_, err) = says(&simple_registry(&["scrub", "--data-dir", nowhere.to_str().unwrap()]), 1);
+    assert!(err.contains("there is no store at"), "{err}");
+    assert!(!nowhere.exists(), "a path that was mistyped does not become a store");
+    let empty = beside.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let (_, err) = says(&simple_registry(&["scrub", "--data-dir", empty.to_str().unwrap()]), 1);
+    assert!(err.contains("there is no store at"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_recorded_is_not_begun() {
+    let (store, _beside, config) = world("record = \"/nowhere/at/all.jsonl\"\n").await;
+    let before = content(store.path());
+    let (_, err) = says(&simple_registry(&["-c", &config, "scrub"]), 1);
+    assert!(err.contains("scrub.record: /nowhere/at/all.jsonl"), "{err}");
+    assert_eq!(content(store.path()), before);
+    says(&simple_registry(&["-c", &config, "scrub", "--dry-run"]), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_needs_no_configuration() {
+    let (store, _beside, _) = world("").await;
+    let root = store.path().to_str().unwrap();
+    let (out, _) = says(&simple_registry(&["scrub", "--data-dir", root, "--only", "links,content"]), 0);
+    assert!(out.contains("wrong: nothing"), "{out}");
+}

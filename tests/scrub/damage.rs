@@ -1,0 +1,180 @@
+//! Every object of a store, damaged in every way: scrub tells of it, repairs it or notes it, and finds nothing the next
+//! time; and what it does not tell of, no client can tell.
+
+use std::{fs, path::Path};
+
+use simple_registry::scrub::Outcome;
+
+use crate::world::{age, age_one, content, copy, full, keys, scrub, view};
+
+/// What happens to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Damage {
+    CutInHalf,
+    Emptied,
+    ABitFlipped,
+    Removed,
+    Doubled,
+}
+
+const DAMAGES: [Damage; 5] =
+    [Damage::CutInHalf, Damage::Emptied, Damage::ABitFlipped, Damage::Removed, Damage::Doubled];
+
+impl Damage {
+    /// Whether there was anything to damage in that way.
+    fn happens_to(self, root: &Path, key: &str) -> bool {
+        let path = root.join(key);
+        let mut bytes = fs::read(&path).unwrap();
+        if bytes.is_empty() && self != Self::Removed && self != Self::Doubled {
+            return false;
+        }
+        let half = bytes.len() / 2;
+        match self {
+            Self::CutInHalf => bytes.truncate(half),
+            Self::Emptied => bytes.clear(),
+            Self::ABitFlipped => bytes[half] ^= 1,
+            Self::Removed => {
+                fs::remove_file(&path).unwrap();
+                return true;
+            }
+            Self::Doubled => {
+                // an attempt of another name; what has none, two attempts write alike
+                let Some((front, attempt)) = key.rsplit_once(['.', '-', '/']) else { return false };
+                let hexadecimal = attempt.len() == 16 && attempt.bytes().all(|byte| byte.is_ascii_hexdigit());
+                let tags_version = key.contains("/tags/");
+                if !hexadecimal || tags_version {
+                    return false;
+                }
+                let joint = &key[front.len()..=front.len()];
+                let double = root.join(format!("{front}{joint}{}", "0123456789abcdef"));
+                fs::copy(&path, &double).unwrap();
+                age_one(&double);
+                return true;
+            }
+        }
+        fs::write(&path, bytes).unwrap();
+        age_one(&path);
+        true
+    }
+}
+
+/// The kind of an object, by its key.
+fn kind(key: &str) -> &'static str {
+    let last = key.rsplit_once('/').map_or(key, |(_, last)| last);
+    let word = |word: &str| last.split('.').any(|part| part == word);
+    match key.split('/').next().unwrap() {
+        "data" => "data",
+        "uploads" => "session",
+        "catalog" => "catalog",
+        "blobs" if last.starts_with("at.") => "place",
+        "blobs" if last.starts_with("grant.") => "grant",
+        "blobs" if last.starts_with("left.") => "left",
+        "blobs" if last.starts_with("pin.") => "pin",
+        "repos" if key.contains("/tags/") => {
+            if word("not") {
+                "tag gone"
+            } else {
+                "tag"
+            }
+        }
+        "repos" if key.contains("/referrers/") => {
+            if word("not") {
+                "referrer gone"
+            } else {
+                "referrer"
+            }
+        }
+        "repos" if last.starts_with("kid.") => "kid",
+        "repos" if last.starts_with("going.") => "going",
+        "repos" if key.contains("/manifests/") => {
+            if word("rm") {
+                "manifest gone"
+            } else {
+                "manifest"
+            }
+        }
+        "repos" if key.contains("/history/") => "history",
+        "format" => "format",
+        other => panic!("{key}: what is {other}?"),
+    }
+}
+
+/// Facts whose loss nothing in the store contradicts: without it, it says something else that is whole.
+fn says_something_else_when_removed(kind: &str) -> bool {
+    matches!(
+        kind,
+        "tag" | "tag gone" | "manifest gone" | "session" | "going" | "left" | "grant" | "history" | "referrer gone"
+    )
+}
+
+#[tokio::test]
+async fn a_store_that_nobody_damaged_has_nothing_wrong() {
+    let store = full().await;
+    let before = view(store.path()).await;
+    for _ in 0..3 {
+        let (summary, told) = scrub(store.path(), false).await.unwrap();
+        assert_eq!(told.findings().iter().map(|finding| &finding.says).collect::<Vec<_>>(), Vec::<&String>::new());
+        assert!(summary.is_clean());
+        assert_eq!(view(store.path()).await, before, "no client sees that it was there");
+        age(store.path());
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_changes_nothing_whatever_is_wrong() {
+    let store = full().await;
+    for (at, key) in keys(store.path()).into_iter().filter(|key| key != "format").enumerate() {
+        if at % 3 == 0 {
+            let _ = DAMAGES[at / 3 % DAMAGES.len()].happens_to(store.path(), &key);
+        }
+    }
+    let before = content(store.path());
+    let (_, told) = scrub(store.path(), true).await.unwrap();
+    assert!(told.findings().iter().all(|finding| finding.outcome == Outcome::DryRun));
+    assert!(!told.findings().is_empty());
+    assert_eq!(content(store.path()), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_damaged_is_told_once_and_what_is_not_told_nobody_can_tell() {
+    use futures::StreamExt as _;
+    let store = full().await;
+    let root = store.path();
+    let sound = view(root).await;
+    let cases: Vec<_> = keys(root)
+        .into_iter()
+        .filter(|key| kind(key) != "format")
+        .flat_map(|key| DAMAGES.map(|damage| (key.clone(), damage)))
+        .collect();
+    let case = async |(key, damage): (String, Damage)| -> Option<String> {
+        let damaged = copy(root);
+        let at = damaged.path();
+        if !damage.happens_to(at, &key) {
+            return None;
+        }
+        let what = format!("{damage:?} {} {key}", kind(&key));
+        let told = match scrub(at, false).await {
+            Ok((_, told)) => told.news(),
+            Err(error) => return Some(format!("{what}: the run failed: {error}")),
+        };
+        let seen = view(at).await;
+        let changed: Vec<_> = sound.iter().filter(|(asked, was)| seen.get(*asked) != Some(*was)).collect();
+        let may_change = damage == Damage::Removed && says_something_else_when_removed(kind(&key));
+        if told.is_empty() && !changed.is_empty() && !may_change {
+            return Some(format!("{what}: nobody was told, and clients see it: {changed:?}"));
+        }
+        age(at);
+        match scrub(at, false).await {
+            Err(error) => return Some(format!("{what}: the second run failed: {error}")),
+            Ok((_, again)) if !again.news().is_empty() => {
+                return Some(format!("{what}: told {told:?}, and the second run finds {:?}", again.news()));
+            }
+            Ok(_) => {}
+        }
+        let later = view(at).await;
+        (later != seen).then(|| format!("{what}: the second run changed what clients see, from {seen:?} to {later:?}"))
+    };
+    let failed: Vec<String> =
+        futures::stream::iter(cases).map(case).buffer_unordered(4).filter_map(std::future::ready).collect().await;
+    assert!(failed.is_empty(), "{} of them:\n{}", failed.len(), failed.join("\n"));
+}

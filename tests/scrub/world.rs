@@ -1,0 +1,303 @@
+//! A small store in a directory that has every kind of object, what clients see of it, and time that passes.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use simple_registry::{
+    action::{Page, Upload},
+    config::Config,
+    oci::{Algorithm, Digest, MediaType, Name, Reference, Tag},
+    policy::Policy,
+    registry::{By, Chunk, Clock, Options, PutManifest, Registry, VerifyPulls},
+    scrub::{self, Event, Finding, Observer, Outcome, Pass, Summary},
+    storage::{Location, Store},
+    telemetry::Metrics,
+};
+
+/// The lease of all that is done here.
+const LEASE: Duration = Duration::from_secs(10);
+/// How long ago everything was that [`age`] has touched: longer than a lease and than any grace, shorter than the trash.
+const AGO: Duration = Duration::from_hours(72);
+
+/// Opens the store in `root`.
+pub(crate) async fn store(root: &Path) -> Store {
+    let location = Location::Directory { root: root.to_owned(), durable: false, chunk: 1 << 16 };
+    Store::open(&location, Metrics::new()).await.unwrap()
+}
+
+/// A server on the store in `root`, that remembers nothing.
+pub(crate) async fn server(root: &Path) -> Registry {
+    let options = Options {
+        lease: LEASE,
+        cache_ttl: Duration::ZERO,
+        max_blob_size: 1 << 30,
+        allow_missing_references: false,
+        verify_pulls: VerifyPulls::OneIn(1),
+        clock: Clock::default(),
+    };
+    Registry::new(store(root).await, options, Metrics::new())
+}
+
+/// What scrub goes by.
+pub(crate) fn config() -> Config {
+    let mut config = Config::default();
+    config.scrub.upload_expiry = LEASE;
+    config.scrub.grace = Duration::ZERO;
+    config
+}
+
+/// All files below `root`, relative to it.
+pub(crate) fn keys(root: &Path) -> Vec<String> {
+    fn walk(root: &Path, at: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(root, &path, found);
+            } else {
+                found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(root, root, &mut found);
+    found.retain(|key| !key.starts_with(".tmp/"));
+    found.sort();
+    found
+}
+
+/// All files with what is in them.
+pub(crate) fn content(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    keys(root).into_iter().map(|key| (key.clone(), fs::read(root.join(key)).unwrap())).collect()
+}
+
+/// Lets time pass for everything that is in the store.
+pub(crate) fn age(root: &Path) {
+    for key in keys(root) {
+        age_one(&root.join(key));
+    }
+}
+
+pub(crate) fn age_one(path: &Path) {
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(SystemTime::now() - AGO).unwrap();
+}
+
+/// A copy of the store in `root`.
+pub(crate) fn copy(root: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for key in keys(root) {
+        let to = copy.path().join(&key);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(root.join(&key), &to).unwrap();
+        age_one(&to);
+    }
+    copy
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+pub(crate) fn tag(text: &str) -> Tag {
+    text.parse().unwrap()
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> Digest {
+    Digest::of(Algorithm::Sha256, bytes)
+}
+
+pub(crate) fn chunk(bytes: &[u8]) -> Chunk {
+    let body = stream::iter([Ok(Bytes::copy_from_slice(bytes))]).boxed();
+    Chunk { range: None, length: Some(bytes.len() as u64), body, progress: Arc::new(|| {}) }
+}
+
+pub(crate) async fn push_blob(server: &Registry, to: &Name, bytes: &[u8]) -> Digest {
+    let digest = sha256(bytes);
+    server.put_blob(to, &digest, chunk(bytes), &By::default()).await.unwrap();
+    digest
+}
+
+/// Pushes an image of one config and one layer, which are `what`, under `tags`.
+pub(crate) async fn push_image(
+    server: &Registry,
+    to: &Name,
+    what: &str,
+    tags: &[&str],
+    subject: Option<&Digest>,
+) -> Digest {
+    let (config, layer) = (format!("{{\"config\":\"{what}\"}}"), format!("the layer of {what}").repeat(100));
+    let mut blobs = Vec::new();
+    for (kind, bytes) in
+        [("application/vnd.oci.image.config.v1+json", &config), ("application/vnd.oci.image.layer.v1.tar", &layer)]
+    {
+        let digest = push_blob(server, to, bytes.as_bytes()).await;
+        blobs.push(format!(r#"{{"mediaType":"{kind}","size":{},"digest":"{digest}"}}"#, bytes.len()));
+    }
+    let subject = subject.map_or(String::new(), |subject| {
+        format!(r#","subject":{{"mediaType":"{}","size":1,"digest":"{subject}"}}"#, MediaType::OCI_MANIFEST)
+    });
+    let kind = MediaType::OCI_MANIFEST;
+    let bytes =
+        format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","config":{},"layers":[{}]{subject}}}"#, blobs[0], blobs[1]);
+    put(server, to, &bytes, tags).await
+}
+
+/// Pushes an index over one manifest.
+pub(crate) async fn push_index(server: &Registry, to: &Name, child: &Digest, tags: &[&str]) -> Digest {
+    let size = server.manifest(to, &Reference::Digest(*child)).await.unwrap().bytes.len();
+    let (kind, of) = (MediaType::OCI_INDEX, MediaType::OCI_MANIFEST);
+    let bytes = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{kind}","manifests":[{{"mediaType":"{of}","size":{size},"digest":"{child}"}}]}}"#
+    );
+    put(server, to, &bytes, tags).await
+}
+
+async fn put(server: &Registry, to: &Name, bytes: &str, tags: &[&str]) -> Digest {
+    let reference = Reference::Digest(sha256(bytes.as_bytes()));
+    let tags = tags.iter().map(|text| tag(text)).collect();
+    let put = PutManifest { reference, tags, media_type: None, bytes: Bytes::copy_from_slice(bytes.as_bytes()) };
+    server.put_manifest(to, &put, &By::default()).await.unwrap().digest
+}
+
+/// A store that has every kind of object which servers write. All of it is old.
+pub(crate) async fn full() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let server = server(root).await;
+    let (app, other, by) = (name("team/app"), name("other"), By::default());
+    let image = push_image(&server, &app, "one", &["v1", "moved"], None).await;
+    push_image(&server, &app, "two", &["v2", "moved"], None).await;
+    push_image(&server, &app, "signature", &[], Some(&image)).await;
+    push_index(&server, &app, &image, &["multi"]).await;
+    // a tag that was deleted, a manifest that was, and a referrer that was
+    push_image(&server, &app, "three", &["gone"], None).await;
+    server.delete_tag(&app, &tag("gone"), &by).await.unwrap();
+    let dead = push_image(&server, &app, "four", &["dead"], Some(&image)).await;
+    server.delete_manifest(&app, &dead, &by).await.unwrap();
+    // a blob that is in two repositories, and one that was deleted from one
+    let layer = sha256("the layer of one".repeat(100).as_bytes());
+    assert!(server.mount(&other, &layer, Some(&app), |_| true, &by).await.unwrap().is_some());
+    let left = push_blob(&server, &other, b"to be deleted").await;
+    server.delete_blob(&other, &left, &by).await.unwrap();
+    push_image(&server, &other, "five", &["latest"], None).await;
+    // an upload that went silent
+    let begun = server.start_upload(&app, Algorithm::Sha256, &by).await.unwrap();
+    let upload = Upload { id: begun.id, state: Some(begun.state) };
+    server.append(&app, &upload, chunk(b"half of it")).await.unwrap();
+    age(root);
+    directory
+}
+
+/// What clients see, by what they ask: what came, or why nothing did.
+pub(crate) async fn view(root: &Path) -> BTreeMap<String, String> {
+    let server = server(root).await;
+    let mut view = BTreeMap::new();
+    let mut saw = |what: String, outcome: Result<String, simple_registry::registry::Error>| {
+        let outcome = outcome.unwrap_or_else(|error| match error {
+            simple_registry::registry::Error::Storage(_) => "damaged".to_owned(),
+            _ => "absent".to_owned(),
+        });
+        view.insert(what, outcome);
+    };
+    let page = || Page { n: None, last: None };
+    let catalog = server.catalog(&Page { n: None, last: None }, |_| true).await;
+    saw("catalog".to_owned(), catalog.map(|listed| format!("{:?}", listed.entries)));
+    for (repository, tags) in
+        [("team/app", &["v1", "v2", "moved", "multi", "gone", "dead"][..]), ("other", &["latest"])]
+    {
+        let of = name(repository);
+        let listed = server.tags(&of, &Page { n: None, last: None }).await;
+        saw(format!("tags of {repository}"), listed.map(|listed| format!("{:?}", listed.entries)));
+        for text in tags {
+            let manifest = server.manifest(&of, &Reference::Tag(tag(text))).await;
+            saw(format!("{repository}:{text}"), manifest.map(|manifest| manifest.digest.to_string()));
+        }
+    }
+    let app = name("team/app");
+    for what in ["one", "two", "signature", "three", "four"] {
+        for bytes in [format!("{{\"config\":\"{what}\"}}"), format!("the layer of {what}").repeat(100)] {
+            let digest = sha256(bytes.as_bytes());
+            saw(
+                format!("blob {digest} of {what}"),
+                read(&server, &app, &digest).await.map(|digest| digest.to_string()),
+            );
+        }
+    }
+    let image = server.manifest(&app, &Reference::Tag(tag("v1"))).await.map(|manifest| manifest.digest);
+    if let Ok(image) = image {
+        let referrers = server.referrers(&app, &image, None, &page()).await;
+        saw("referrers".to_owned(), referrers.map(|referrers| format!("{:?}", referrers.descriptors)));
+    }
+    view
+}
+
+async fn read(server: &Registry, of: &Name, digest: &Digest) -> Result<Digest, simple_registry::registry::Error> {
+    let blob = server.blob(of, digest).await?;
+    let stream = server.read_blob(of, &blob, None).await?;
+    let bytes = stream.map_ok(|chunk| chunk.to_vec()).try_concat().await?;
+    Ok(sha256(&bytes))
+}
+
+/// What a run told.
+#[derive(Default)]
+pub(crate) struct Told(Mutex<Vec<Event>>);
+
+impl Observer for Told {
+    fn event(&self, event: &Event) -> Result<(), String> {
+        self.0.lock().unwrap().push(event.clone());
+        Ok(())
+    }
+
+    fn progress(&self, _pass: Pass, _done: u64, _total: u64) {}
+}
+
+impl Told {
+    pub(crate) fn findings(&self) -> Vec<Finding> {
+        let events = self.0.lock().unwrap();
+        events
+            .iter()
+            .filter_map(|event| if let Event::Finding(finding) = event { Some(finding.clone()) } else { None })
+            .collect()
+    }
+
+    /// Those that no run before has told of.
+    pub(crate) fn news(&self) -> Vec<Finding> {
+        self.findings().into_iter().filter(|finding| finding.outcome != Outcome::Known).collect()
+    }
+}
+
+/// Scrubs, with everything.
+pub(crate) async fn scrub(root: &Path, dry_run: bool) -> Result<(Summary, Arc<Told>), scrub::ScrubError> {
+    let config = config();
+    let policy = Policy::build(&config, &[]).unwrap();
+    let options = scrub::Options {
+        dry_run,
+        passes: Pass::ALL.into_iter().collect(),
+        repository: None,
+        verify_percent: 100,
+        max_duration: None,
+        clock: Clock::default(),
+    };
+    let told = Arc::new(Told::default());
+    let observer = Arc::<Told>::clone(&told);
+    let summary = scrub::run(&store(root).await, &config, &policy, options, observer, Metrics::new()).await?;
+    Ok((summary, told))
+}
+
+/// A configuration file for a store in `root`.
+pub(crate) fn configuration(beside: &Path, root: &Path, more: &str) -> PathBuf {
+    let file = beside.join("config.toml");
+    fs::write(
+        &file,
+        format!("[storage.fs]\nroot_dir = {root:?}\n[scrub]\nupload_expiry = \"10s\"\ngrace = \"0s\"\n{more}"),
+    )
+    .unwrap();
+    file
+}
