@@ -1,0 +1,3 @@
+//! Scrub, from outside.
+
+mod bytes;
