@@ -1,8 +1,7 @@
 //! Scrub, from outside: what it frees and what it keeps, the command, and stores that were damaged.
 
+mod bytes;
 mod command;
 mod damage;
-mod repositories;
-mod retention_table;
 mod shelf;
 mod world;
