@@ -2,7 +2,5 @@
 
 mod command;
 mod damage;
-mod repositories;
-mod retention_table;
 mod shelf;
 mod world;

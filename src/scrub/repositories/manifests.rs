@@ -118,12 +118,7 @@ async fn say_tags_gone(repository: &mut Repository<'_>, digest: &Digest, gone: O
 }
 
 /// Frees what says that indexes need a manifest and has no reader.
-async fn kids(
-    repository: &Repository<'_>,
-    group: &Group,
-    seen: Seen,
-    stands: &HashMap<Digest, Stand>,
-) -> Result<()> {
+async fn kids(repository: &Repository<'_>, group: &Group, seen: Seen, stands: &HashMap<Digest, Stand>) -> Result<()> {
     let mut by_parent: BTreeMap<Digest, Vec<&Entry>> = BTreeMap::new();
     for (entry, parent) in &group.kids {
         by_parent.entry(*parent).or_default().push(entry);
