@@ -5,6 +5,7 @@
 //! counted. Only what does not add up gets a look of its own, after all facts were seen: two digests may name the same bytes.
 //! Bytes that no fact names are of uploads under way, or of ones that went silent.
 
+mod adopt;
 mod age;
 mod attend;
 mod copies;
@@ -16,6 +17,11 @@ mod rights;
 mod table;
 mod uploads;
 
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+};
+
 use futures::{StreamExt, TryStreamExt, stream};
 
 pub(super) use self::{
@@ -26,7 +32,7 @@ pub(super) use self::{
 };
 use self::{facts::Found, table::Table};
 use super::{Pass, Reason, Result, run::Run};
-use crate::storage::layout;
+use crate::{action::UploadId, storage::layout};
 
 /// Operations of the store that run at a time.
 const AT_A_TIME: usize = 8;
@@ -38,11 +44,18 @@ struct Context<'a> {
     table: Table,
     notes: &'a Notes,
     found: Found,
+    /// Uploads of which facts were written again in this run.
+    adopted: Mutex<HashSet<UploadId>>,
 }
 
 impl Context<'_> {
     fn does(&self, pass: Pass) -> bool {
         self.run.options.passes.contains(&pass)
+    }
+
+    /// Whether a fact names an upload since this run.
+    fn is_adopted(&self, id: &UploadId) -> bool {
+        self.adopted.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
     }
 }
 
@@ -56,9 +69,10 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
     let mut table = uploads::count(run, &ages, &notes).await?;
     let mut found = facts::walk(run, &ages, &mut table, &notes).await?;
     let suspects = std::mem::take(&mut found.suspects);
-    let context = Context { run, ages, table, notes: &notes, found };
+    let context = Context { run, ages, table, notes: &notes, found, adopted: Mutex::default() };
     let attended = stream::iter(&suspects).map(|suspect| attend::attend(&context, suspect)).buffer_unordered(AT_A_TIME);
     attended.try_for_each(|()| std::future::ready(Ok(()))).await?;
+    adopt::run(&context).await?;
     uploads::run(&context).await?;
     drop(context);
     notes.end(run).await?;

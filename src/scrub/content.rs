@@ -1,18 +1,142 @@
 //! Whether bytes are what they were: they are read back and hashed.
+//!
+//! In the order of the keys of facts: first what digests' bytes are, then manifests. A run that has no time left writes down
+//! where it was, and the next one goes on there and comes around.
 
+mod blobs;
+mod cursor;
 mod hash;
+mod manifests;
 
-use super::{Result, bytes::Copy, run::Run};
-use crate::oci::Digest;
+use std::{future::ready, time::Instant};
+
+use futures::{Stream, TryStreamExt};
+
+use self::cursor::{Part, parts};
+use super::{
+    Pass, Result, ScrubError,
+    bytes::{Ages, Copy, Notes},
+    run::Run,
+};
+use crate::{
+    action::UploadId,
+    oci::{Algorithm, Digest},
+    registry::facts::Segment,
+    storage::{Entry, layout},
+};
+
+/// Things that are read back at a time: while one is looked up the other is hashed.
+const AT_A_TIME: usize = 2;
 
 /// Whether the bytes of a copy are `digest`; nothing where they are not all there.
 pub(super) async fn hash(run: &Run<'_>, digest: &Digest, copy: &Copy) -> Result<Option<bool>> {
     let Some(fact) = &copy.fact else { return Ok(None) };
-    let found = hash::hash(&run.store, digest.algorithm(), hash::keys(&copy.id, &fact.segments)).await?;
+    let found = hash_segments(run, digest.algorithm(), &copy.id, &fact.segments).await?;
     Ok(found.map(|found| found == *digest))
 }
 
+/// The digest of an upload's bytes; nothing where they are not all there.
+pub(super) async fn hash_segments(
+    run: &Run<'_>,
+    algorithm: Algorithm,
+    id: &UploadId,
+    segments: &[Segment],
+) -> Result<Option<Digest>> {
+    Ok(hash::hash(&run.store, algorithm, segments.iter().map(|segment| (segment.key(id), segment.size))).await?)
+}
+
 pub(super) async fn run(run: &Run<'_>) -> Result<()> {
-    let _ = run;
-    Ok(())
+    let ages = Ages::read(run).await?;
+    // the pass that looks at links alone frees notes about facts; here they are written where it is not asked for
+    let notes = Notes::read(run, Pass::Content, ages.now, &[layout::BLOBS, layout::REPOSITORIES]).await?;
+    let content = Content { run, ages, notes, began: run.options.clock.now() };
+    // a run over some repositories, or one that changes nothing, is none of those that go around
+    let goes_around = run.options.repository.is_none() && !run.options.dry_run;
+    let (cursors, after) = if goes_around { cursor::read(run).await? } else { Default::default() };
+    let mut stopped = None;
+    for part in parts(after) {
+        stopped = content.part(&part).await?;
+        if stopped.is_some() {
+            break;
+        }
+    }
+    run.summary().content_left = stopped.is_some();
+    if let Some(Stopped { after, error }) = stopped {
+        if goes_around {
+            cursor::write(run, ages.now, &after).await?;
+            cursor::free(run, &cursors).await?;
+        }
+        return error.map_or(Ok(()), Err);
+    }
+    cursor::free(run, &cursors).await
+}
+
+/// What a check works with.
+struct Content<'a> {
+    run: &'a Run<'a>,
+    ages: Ages,
+    notes: Notes,
+    began: Instant,
+}
+
+/// Where it ended before its end: for want of time, or by an error. The next run goes on behind what failed, since it would
+/// never come further otherwise.
+struct Stopped {
+    after: String,
+    error: Option<ScrubError>,
+}
+
+impl Content<'_> {
+    async fn part(&self, part: &Part) -> Result<Option<Stopped>> {
+        let entries = self.run.store.scan_after(part.prefix, part.after.as_deref()).map_err(ScrubError::from);
+        let until = part.until.as_deref();
+        let entries = entries.try_take_while(move |entry| ready(Ok(until.is_none_or(|until| *entry.key <= *until))));
+        if part.prefix == layout::BLOBS {
+            let places = entries.try_filter(|entry| ready(layout::place_id(&entry.key).is_some()));
+            self.each(places, |entry| self.blob(entry)).await
+        } else if self.run.options.passes.contains(&Pass::Links) {
+            // that pass has read all of them
+            Ok(None)
+        } else {
+            let mut before = part.after.as_deref().and_then(manifests::thing).map(|(name, digest, _)| (name, digest));
+            let newest = entries.try_filter(move |entry| {
+                let Some((name, digest, version)) = manifests::thing(&entry.key) else { return ready(false) };
+                let first = before.replace((name, digest)) != before;
+                ready(first && version.there)
+            });
+            self.each(newest, |entry| self.manifest(entry)).await
+        }
+    }
+
+    /// Checks one after the other, a few at a time; where it stopped before the end.
+    async fn each<F: Future<Output = Result<()>>>(
+        &self,
+        entries: impl Stream<Item = Result<Entry>>,
+        check: impl Fn(Entry) -> F,
+    ) -> Result<Option<Stopped>> {
+        let checked = entries.map_ok(|entry| {
+            let key = entry.key.clone();
+            let check = check(entry);
+            async move { Ok::<_, ScrubError>((key, check.await)) }
+        });
+        let mut checked = std::pin::pin!(checked.try_buffered(AT_A_TIME));
+        while let Some((after, outcome)) = checked.try_next().await? {
+            let late =
+                self.run.options.max_duration.is_some_and(|most| self.run.options.clock.since(self.began) >= most);
+            if late || outcome.is_err() {
+                return Ok(Some(Stopped { after, error: outcome.err() }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Counts what was read back.
+    fn verified(&self, bytes: u64) {
+        let mut summary = self.run.summary();
+        summary.verified.number += 1;
+        summary.verified.bytes += bytes;
+        let done = summary.verified.number;
+        drop(summary);
+        self.run.progress(Pass::Content, done, 0);
+    }
 }

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     oci::{Digest, Name},
-    registry::facts::Stamp,
+    registry::facts::{ClaimFact, Pull, PullsSince, Stamp, TagEntry},
     storage::{Entry, layout},
 };
 
@@ -45,6 +45,7 @@ pub(super) async fn begin<'a, 'r>(run: &'a Run<'r>) -> Result<Links<'a, 'r>> {
     let now = run.store.now().await?;
     let links = Links { run, now, notes: Notes::read(run).await?, missing: Mutex::default() };
     links.catalog().await?;
+    links.pulls_since().await?;
     let mut after: Option<String> = None;
     let mut done = 0;
     // from one repository to the next, however much is in each
@@ -208,17 +209,45 @@ impl Links<'_, '_> {
         if stands.into_inner() { self.catalogued(name).await } else { Ok(()) }
     }
 
-    /// What is neither a manifest nor names one: it has to be a key of the layout.
+    /// What is neither a manifest nor names one: it has to be a key of the layout, and can be read.
     async fn others(&self, name: &Name, group: &Group) -> Result<()> {
-        for entry in group {
-            let known = layout::parse_claim(name, &entry.key).is_some()
-                || layout::history_tag(name, &entry.key).is_some()
-                || entry.key.starts_with(&layout::pulls(name));
-            if !known {
+        for entry in group.iter().filter(|entry| self.is_old(entry)) {
+            let what = if let Some(tag) = layout::history_tag(name, &entry.key) {
+                self.reads::<Vec<TagEntry>>(entry).await?.map(|why| format!("what tag {name}:{tag} meant before {why}"))
+            } else if let Some((tag, _)) = layout::parse_claim(name, &entry.key) {
+                let why = self.reads::<ClaimFact>(entry).await?;
+                why.map(|why| format!("what the immutable tag {name}:{tag} was given to mean {why}"))
+            } else if entry.key.starts_with(&layout::pulls(name)) {
+                self.reads::<Vec<Pull>>(entry).await?.map(|why| format!("when images of {name} were pulled {why}"))
+            } else {
                 self.unknown(entry).await?;
+                None
+            };
+            if let Some(what) = what {
+                let says = format!("{what}; bring the object back from a backup, or remove it");
+                self.wrong(&entry.key, says).await?;
             }
         }
         Ok(())
+    }
+
+    /// Since when pulls are known.
+    async fn pulls_since(&self) -> Result<()> {
+        let listed = self.run.store.list(layout::PULLS_SINCE, None, 1).await?;
+        let Some(entry) = listed.first().filter(|entry| self.is_old(entry)) else { return Ok(()) };
+        match self.reads::<PullsSince>(entry).await? {
+            None => Ok(()),
+            Some(why) => {
+                let says = format!("since when pulls are recorded {why}; remove the object, and restart a server");
+                self.wrong(&entry.key, says).await
+            }
+        }
+    }
+
+    /// Why an object cannot be read as what it is; nothing where it can, or is gone.
+    async fn reads<T: serde::de::DeserializeOwned>(&self, entry: &Entry) -> Result<Option<String>> {
+        let Some(content) = self.run.store.get(&entry.key).await? else { return Ok(None) };
+        Ok(serde_json::from_slice::<T>(&content).err().map(|error| format!("cannot be read ({error})")))
     }
 
     /// A repository in which something stands is in the catalog.

@@ -118,6 +118,12 @@ impl Context<'_> {
             }
         }
         for copy in copies.iter().filter(|copy| self.ages.old(&copy.entry)) {
+            let broken = matches!(copy.state, State::Broken(_));
+            if broken && self.adopt(&copy.id, |found| found == digest).await?.is_some() {
+                return Ok(());
+            }
+        }
+        for copy in copies.iter().filter(|copy| self.ages.old(&copy.entry)) {
             match &copy.state {
                 State::Rotten if self.does(Pass::Links) => {
                     let says = says("its bytes are rotten".to_owned()).await?;

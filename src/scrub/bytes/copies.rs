@@ -46,6 +46,16 @@ impl Copy {
         self.keys.iter().map(|entry| entry.size).sum()
     }
 
+    /// Its length by its fact.
+    pub(in crate::scrub) fn size(&self) -> u64 {
+        self.fact.as_ref().map_or(0, |fact| fact.size)
+    }
+
+    /// The keys of the notes that it is rotten.
+    pub(in crate::scrub) fn notes(&self) -> Vec<&str> {
+        self.keys.iter().map(|entry| entry.key.as_str()).filter(|key| layout::is_rotten(&self.id, key)).collect()
+    }
+
     /// Old keys beside a sound copy that no segment of it is: what an attempt that failed has left.
     pub(super) fn left_over<'a>(&'a self, ages: &'a Ages) -> impl Iterator<Item = &'a Entry> {
         let named: Vec<String> = self.fact.iter().flat_map(|fact| &fact.segments).map(|it| it.key(&self.id)).collect();

@@ -77,6 +77,8 @@ struct Named {
 pub(super) async fn walk(run: &Run<'_>, ages: &Ages, table: &mut Table, notes: &Notes) -> Result<Found> {
     let manifests = Manifests::new();
     let (mut found, mut seen) = (Found::default(), 0_u64);
+    let asked_for = [Pass::Garbage, Pass::Uploads, Pass::Links];
+    let pass = asked_for.into_iter().find(|pass| run.options.passes.contains(pass)).unwrap_or(Pass::Garbage);
     let items = groups(run.store.scan(layout::BLOBS));
     let verdicts = items.map_ok(|item| judge(run, ages, &manifests, item)).try_buffer_unordered(AT_A_TIME);
     let mut verdicts = std::pin::pin!(verdicts);
@@ -90,7 +92,7 @@ pub(super) async fn walk(run: &Run<'_>, ages: &Ages, table: &mut Table, notes: &
         }
         let Some(verdict) = verdict else { continue };
         seen += 1;
-        run.progress(Pass::Garbage, seen, table.len() as u64);
+        run.progress(pass, seen, table.len() as u64);
         take(verdict, table, &mut found);
     }
     run.saw("blobs", seen);

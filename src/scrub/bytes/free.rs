@@ -79,7 +79,10 @@ impl Context<'_> {
         let keys = self.run.store.list_all(&layout::data(id)).await?;
         let (marks, bytes): (Vec<_>, Vec<_>) = keys.into_iter().partition(|entry| layout::is_mark(id, &entry.key));
         let size = bytes.iter().map(|entry| entry.size).sum();
-        self.run.tell(Removal { size, ..removal })?;
+        if let Err(error) = self.run.tell(Removal { size, ..removal }) {
+            self.run.free(mark, 0).await?;
+            return Err(error);
+        }
         for entry in facts.iter().chain(&bytes) {
             self.run.free(&entry.key, entry.size).await?;
         }

@@ -44,21 +44,20 @@ impl Manifests {
         let listed = run.store.list(&layout::manifest(name, digest), None, 1).await?;
         let found = match listed.first() {
             None => Manifest::None,
-            Some(first) => match layout::version(&first.key) {
-                Some(version) if version.there => Manifest::Stands,
-                Some(_) => Manifest::Kept,
-                // versions come first
-                None if layout::going_version(&first.key)
-                    .or(layout::kid_parent(&first.key).map(|_| layout::Ordinal(0)))
-                    .is_some() =>
-                {
-                    Manifest::None
-                }
-                None => Manifest::Kept,
-            },
+            Some(first) => says(&first.key),
         };
         self.0.insert(key, found);
         Ok(found)
+    }
+}
+
+/// What the first key under a manifest's prefix says: the newest version, if there is any.
+fn says(first: &str) -> Manifest {
+    let of_no_version = layout::going_version(first).is_some() || layout::kid_parent(first).is_some();
+    match layout::version(first) {
+        Some(version) if version.there => Manifest::Stands,
+        None if of_no_version => Manifest::None,
+        Some(_) | None => Manifest::Kept,
     }
 }
 
@@ -170,6 +169,17 @@ mod tests {
     fn pins_without_a_manifest_go_when_they_are_old_and_those_of_a_deleted_one_stay() {
         assert_eq!(pins(&[(199, Manifest::None), (200, Manifest::None)]), [None, Some(Reason::Unreferenced)]);
         assert_eq!(pins(&[(900, Manifest::Kept), (800, Manifest::Kept)]), [None, None]);
+    }
+
+    #[test]
+    fn a_manifest_is_what_its_newest_version_says() {
+        let (name, manifest) = ("a/b".parse().unwrap(), digest("m"));
+        let version = |put| layout::manifest_version(&name, &manifest, layout::Ordinal(1), put, "0");
+        assert_eq!(says(&version(true)), Manifest::Stands);
+        assert_eq!(says(&version(false)), Manifest::Kept);
+        assert_eq!(says(&layout::kid(&name, &manifest, &digest("i"), "0")), Manifest::None);
+        assert_eq!(says(&layout::going(&name, &manifest, layout::Ordinal(1), "0")), Manifest::None);
+        assert_eq!(says(&(layout::manifest(&name, &manifest) + "what")), Manifest::Kept, "nobody knows");
     }
 
     #[test]

@@ -36,12 +36,9 @@ pub(super) async fn count(run: &Run<'_>, ages: &Ages, notes: &Notes) -> Result<T
 /// or the second look here sees the sign.
 pub(super) async fn run(context: &Context<'_>) -> Result<()> {
     if context.does(Pass::Uploads) || context.does(Pass::Garbage) {
-        let silent = stream::iter(context.table.silent()).map(|row| free_bytes(context, row.id()));
-        let freed: u64 = silent
-            .buffer_unordered(AT_A_TIME)
-            .try_fold(0, |sum, freed| std::future::ready(Ok(sum + u64::from(freed))))
-            .await?;
-        context.run.saw("uploads", freed);
+        let silent = context.table.silent().map(super::table::Row::id).filter(|id| !context.is_adopted(id));
+        let silent = stream::iter(silent).map(|id| free_bytes(context, id));
+        silent.buffer_unordered(AT_A_TIME).try_for_each(|()| std::future::ready(Ok(()))).await?;
     }
     sessions(context).await
 }
@@ -73,28 +70,35 @@ async fn silent(context: &Context<'_>, id: &UploadId) -> Result<Option<(Vec<Entr
     Ok(old.then_some((session, bytes)))
 }
 
-/// Frees the bytes of an upload, and its session with them; whether there were any.
-async fn free_bytes(context: &Context<'_>, id: UploadId) -> Result<bool> {
+/// Frees the bytes of an upload, and its session with them.
+async fn free_bytes(context: &Context<'_>, id: UploadId) -> Result<()> {
     let run = context.run;
-    let Some((_, bytes)) = silent(context, &id).await? else { return Ok(false) };
+    let Some((_, bytes)) = silent(context, &id).await? else { return Ok(()) };
     if bytes.is_empty() {
-        return Ok(false);
+        return Ok(());
     }
     let mark = layout::mark(&id, &run.id);
     run.put(&mark, Vec::new()).await?;
     let Some((session, bytes)) = silent(context, &id).await? else {
         run.free(&mark, 0).await?;
-        return Ok(false);
+        return Ok(());
     };
     let (marks, bytes): (Vec<_>, Vec<_>) = bytes.into_iter().partition(|entry| layout::is_mark(&id, &entry.key));
     let size = bytes.iter().map(|entry| entry.size).sum();
     let repository = open(run, &id, &session).await?;
-    if repository.is_some() {
-        run.tell(expired(repository, &id, size))?;
-    } else if size > 0 {
-        run.tell(Removal { reference: Some(id.to_string()), size, ..Removal::new(What::Blob, Reason::Unreferenced) })?;
+    let removal = if repository.is_some() {
+        Some(expired(repository, &id, size))
     } else {
-        run.housekeeping(Reason::Unreferenced);
+        let bytes = Removal::new(What::Blob, Reason::Unreferenced);
+        (size > 0).then(|| Removal { reference: Some(id.to_string()), size, ..bytes })
+    };
+    match removal.map(|removal| run.tell(removal)) {
+        None => run.housekeeping(Reason::Unreferenced),
+        Some(Ok(())) => {}
+        Some(Err(error)) => {
+            run.free(&mark, 0).await?;
+            return Err(error);
+        }
     }
     // marks after the bytes, the session last and its newest state after the others: it says that there was an upload
     for entry in bytes.iter().chain(&marks) {
@@ -104,7 +108,7 @@ async fn free_bytes(context: &Context<'_>, id: UploadId) -> Result<bool> {
     for entry in session.iter().rev() {
         run.free(&entry.key, entry.size).await?;
     }
-    Ok(true)
+    Ok(())
 }
 
 fn expired(repository: Option<Name>, id: &UploadId, size: u64) -> Removal {
@@ -115,7 +119,7 @@ fn expired(repository: Option<Name>, id: &UploadId, size: u64) -> Removal {
 async fn sessions(context: &Context<'_>) -> Result<()> {
     let mut entries = std::pin::pin!(context.run.store.scan(layout::UPLOADS));
     let (mut of_one, mut current): (Vec<Entry>, Option<UploadId>) = (Vec::new(), None);
-    let mut young = false;
+    let (mut young, mut seen) = (false, 0);
     while let Some(entry) = entries.next().await.transpose()? {
         let Some(id) = layout::upload_id(&entry.key) else {
             context.notes.wrong(context.run, &entry.key, "it is no key that this registry writes").await?;
@@ -127,6 +131,7 @@ async fn sessions(context: &Context<'_>) -> Result<()> {
             }
             of_one.clear();
             (current, young) = (Some(id), false);
+            seen += 1;
         }
         young |= !context.ages.old(&entry);
         of_one.push(entry);
@@ -134,6 +139,7 @@ async fn sessions(context: &Context<'_>) -> Result<()> {
     if let Some(id) = current.filter(|_| !young) {
         end_session(context, &id, of_one).await?;
     }
+    context.run.saw("uploads", seen);
     Ok(())
 }
 
@@ -141,7 +147,9 @@ async fn sessions(context: &Context<'_>) -> Result<()> {
 async fn end_session(context: &Context<'_>, id: &UploadId, session: Vec<Entry>) -> Result<()> {
     let run = context.run;
     // with its bytes
-    if context.table.is_unnamed(id) || !(context.does(Pass::Uploads) || context.does(Pass::Garbage)) {
+    if (context.table.is_unnamed(id) && !context.is_adopted(id))
+        || !(context.does(Pass::Uploads) || context.does(Pass::Garbage))
+    {
         return Ok(());
     }
     match open(run, id, &session).await? {

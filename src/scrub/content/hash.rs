@@ -5,7 +5,6 @@ use tokio::sync::mpsc;
 
 use crate::{
     oci::{Algorithm, Digest, Hasher},
-    registry::facts::Segment,
     storage::{FaultKind, StorageError, Store},
 };
 
@@ -14,7 +13,7 @@ const INLINE: u64 = 64 * 1024;
 /// Chunks, of what the store reads at a time, that are read ahead of the hash: about 1 MiB.
 const AHEAD: usize = 2;
 
-/// The digest of the bytes that `read` finds under keys, one behind the other; nothing where they are not all there.
+/// The digest of the bytes under these keys, each of so many, one behind the other; nothing where they are not all there.
 pub(in crate::scrub) async fn hash(
     store: &Store,
     algorithm: Algorithm,
@@ -40,14 +39,6 @@ pub(in crate::scrub) async fn hash(
     drop(sender);
     let digest = hashing.await.map_err(|lost| StorageError::damaged("hash", "", lost.to_string()))?;
     Ok(whole?.then_some(digest))
-}
-
-/// The segments of bytes, as [`hash`] takes them.
-pub(in crate::scrub) fn keys<'a>(
-    id: &'a crate::action::UploadId,
-    segments: &'a [Segment],
-) -> impl Iterator<Item = (String, u64)> + 'a {
-    segments.iter().map(|segment| (segment.key(id), segment.size))
 }
 
 /// Gives each chunk in its order; whether all were there.

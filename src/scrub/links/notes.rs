@@ -48,7 +48,7 @@ struct Known {
 impl Notes {
     pub(super) async fn read(run: &Run<'_>) -> Result<Self> {
         let mut known: HashMap<String, Vec<Known>> = HashMap::new();
-        for part in [layout::CATALOG, layout::REPOSITORIES] {
+        for part in [layout::CATALOG, layout::REPOSITORIES, layout::PULLS_SINCE] {
             let prefix = format!("{}{part}", layout::QUARANTINE);
             let mut scan = std::pin::pin!(run.store.scan(&prefix));
             while let Some(entry) = scan.try_next().await? {
@@ -89,9 +89,7 @@ impl Notes {
                 Some((name, _)) => run.covers(&name),
                 None => run.options.repository.is_none(),
             };
-            // what this pass does not judge is another's to say; but what is gone is nobody's
-            let judged = ["/manifests/", "/tags/", "/referrers/"].iter().any(|part| about.contains(part));
-            if !covered || (!judged && run.store.size(&about).await?.is_some()) {
+            if !covered {
                 continue;
             }
             for note in notes.into_iter().filter(|note| !note.so) {

@@ -205,3 +205,10 @@ pub fn after_tag_version(name: &Name, of: &Tag, ordinal: Ordinal) -> String {
 pub fn content_cursor(at_ms: u64, attempt: &str) -> String {
     format!("{CONTENT_CURSOR}{}.{attempt}", Ordinal(at_ms).newest_first())
 }
+
+/// The offset and the attempt in a key of [`segment`](super::segment).
+#[must_use]
+pub fn segment_parts<'a>(id: &UploadId, key: &'a str) -> Option<(u64, &'a str)> {
+    let (offset, attempt) = key.strip_prefix(&data(id))?.split_once('-')?;
+    Some((offset.parse().ok()?, attempt))
+}

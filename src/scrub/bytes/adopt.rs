@@ -1,0 +1,101 @@
+//! Facts about bytes that were lost or damaged, written again from the bytes themselves.
+//!
+//! A manifest needs a digest of which no fact names bytes that are there, and there are bytes that no fact names: they are
+//! read and hashed. Only after damage is there anything to do here.
+
+use std::collections::HashSet;
+
+use super::{
+    super::{Outcome, Pass, Result, content},
+    Context,
+    notes::found,
+};
+use crate::{
+    action::UploadId,
+    oci::{Algorithm, Digest},
+    registry::facts::{PlaceFact, Segment},
+    storage::{Entry, layout},
+};
+
+/// Looks among the bytes that no fact names for those that are needed.
+pub(super) async fn run(context: &Context<'_>) -> Result<()> {
+    if !context.does(Pass::Links) && !context.does(Pass::Garbage) && !context.does(Pass::Uploads) {
+        return Ok(());
+    }
+    let mut homeless: HashSet<Digest> = context.found.homeless.iter().copied().collect();
+    let ids: Vec<UploadId> = context.table.silent().map(super::table::Row::id).collect();
+    for id in ids {
+        if homeless.is_empty() {
+            break;
+        }
+        if let Some(digest) = context.adopt(&id, |digest| homeless.contains(digest)).await? {
+            homeless.remove(&digest);
+        }
+    }
+    Ok(())
+}
+
+impl Context<'_> {
+    /// Writes the fact again that the bytes of an upload are a digest that is wanted, if they are.
+    pub(super) async fn adopt(&self, id: &UploadId, wanted: impl Fn(&Digest) -> bool) -> Result<Option<Digest>> {
+        let keys = self.run.store.list_all(&layout::data(id)).await?;
+        let noted = |entry: &Entry| layout::is_mark(id, &entry.key) || layout::is_rotten(id, &entry.key);
+        if keys.iter().any(noted) || !keys.iter().all(|entry| self.ages.old(entry)) {
+            return Ok(None);
+        }
+        let Some(segments) = chain(id, &keys) else { return Ok(None) };
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let digest = content::hash_segments(self.run, algorithm, id, &segments).await?;
+            let Some(digest) = digest.filter(&wanted) else { continue };
+            let number = segments.len();
+            let size = segments.iter().map(|segment| segment.size).sum();
+            let fact = PlaceFact { size, segments, at: self.ages.now, by: self.run.by.clone() };
+            let fact = serde_json::to_vec(&fact).unwrap_or_else(|error| unreachable!("facts are plain: {error}"));
+            let key = layout::place(&digest, id);
+            self.run.put(&key, fact).await?;
+            // the reference first, then the look: another scrub may be freeing them
+            let again = self.run.store.list_all(&layout::data(id)).await?;
+            if again.iter().any(noted) || chain(id, &again).is_none_or(|again| again.len() != number) {
+                return Ok(None);
+            }
+            self.adopted.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id.clone());
+            let says =
+                format!("the fact was damaged that says where the bytes of blob {digest} are; it is written again");
+            found(self.run, &key, &says, Outcome::Repaired)?;
+            return Ok(Some(digest));
+        }
+        Ok(None)
+    }
+}
+
+/// The segments of an upload, where its keys leave no doubt: one behind the other from the beginning.
+fn chain(id: &UploadId, keys: &[Entry]) -> Option<Vec<Segment>> {
+    let mut end = 0;
+    let mut segments = Vec::with_capacity(keys.len());
+    for entry in keys {
+        let (offset, attempt) = layout::segment_parts(id, &entry.key)?;
+        if offset != end {
+            return None;
+        }
+        end += entry.size;
+        segments.push(Segment { offset, size: entry.size, attempt: attempt.to_owned() });
+    }
+    (!segments.is_empty()).then_some(segments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::age::tests::*, *};
+
+    #[test]
+    fn only_segments_one_behind_the_other_are_a_chain() {
+        let id = UploadId::random();
+        let at = |offset, size| entry(&layout::segment(&id, offset, "a"), size, 500);
+        let chained = chain(&id, &[at(0, 3), at(3, 4)]).unwrap();
+        assert_eq!(chained.iter().map(|segment| (segment.offset, segment.size)).collect::<Vec<_>>(), [(0, 3), (3, 4)]);
+        assert!(chain(&id, &[at(0, 3), at(4, 4)]).is_none());
+        assert!(chain(&id, &[at(1, 3)]).is_none());
+        assert!(chain(&id, &[]).is_none());
+        assert!(chain(&id, &[entry(&(layout::data(&id) + "x"), 3, 500)]).is_none());
+    }
+}

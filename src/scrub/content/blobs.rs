@@ -1,0 +1,125 @@
+//! Blobs, read back.
+
+use super::{
+    super::{
+        Outcome, Pass, Result,
+        bytes::{State, found, holders, look, look_all},
+    },
+    Content, hash,
+};
+use crate::{
+    oci::{Algorithm, Digest},
+    storage::{Entry, layout},
+};
+
+impl Content<'_> {
+    /// Reads the bytes back that a fact names.
+    pub(super) async fn blob(&self, entry: Entry) -> Result<()> {
+        let run = self.run;
+        let Some((digest, id)) = layout::blob_digest(&entry.key).zip(layout::place_id(&entry.key)) else {
+            return Ok(());
+        };
+        if !is_sampled(&run.id, &digest, run.options.verify_percent) || !self.covers(&digest).await? {
+            return Ok(());
+        }
+        let Some(copy) = look(run, &self.ages, entry).await? else { return Ok(()) };
+        let notes = copy.notes();
+        match hash(run, &digest, &copy).await? {
+            Some(true) => {
+                self.verified(copy.size());
+                if !notes.is_empty() {
+                    let says = format!("the bytes of blob {digest} were noted as rotten, and are what they were");
+                    found(run, &layout::data(&id), &says, Outcome::Repaired)?;
+                }
+                for note in notes {
+                    run.free(note, 0).await?;
+                }
+                Ok(())
+            }
+            Some(false) => {
+                self.verified(copy.size());
+                self.rotten(&digest, &copy).await
+            }
+            None => match &copy.state {
+                // the pass that looks at links has told of it
+                State::Broken(what) if !run.options.passes.contains(&Pass::Links) && self.ages.old(&copy.entry) => {
+                    let says = format!("blob {digest}{}: {what}; push it again", self.of(&digest).await?);
+                    self.notes.wrong(run, &copy.entry.key, &says).await
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Sees to it that nobody reads the bytes of a copy any more.
+    async fn rotten(&self, digest: &Digest, copy: &super::Copy) -> Result<()> {
+        let (run, key) = (self.run, layout::data(&copy.id));
+        let known = copy.state == State::Rotten;
+        let mut another = false;
+        for other in look_all(run, &self.ages, digest).await?.iter().filter(|other| other.id != copy.id) {
+            another |= other.state == State::Sound && hash(run, digest, other).await? == Some(true);
+        }
+        if known && another {
+            // garbage, of which the other one is what is read
+            return Ok(());
+        }
+        if !known {
+            run.put(&layout::rotten(&copy.id, &layout::attempt()), Vec::new()).await?;
+        }
+        let (says, outcome) = if another {
+            let says = format!("a copy of the bytes of blob {digest} is rotten; another one takes its place");
+            (says, Outcome::Repaired)
+        } else {
+            let says = format!("the bytes of blob {digest}{} are rotten; push it again", self.of(digest).await?);
+            (says, if known { Outcome::Known } else { Outcome::Quarantined })
+        };
+        found(run, &key, &says, outcome)
+    }
+
+    /// Who has a blob, for a message.
+    async fn of(&self, digest: &Digest) -> Result<String> {
+        let names: Vec<String> = holders(self.run, digest).await?.iter().map(ToString::to_string).collect();
+        Ok(if names.is_empty() {
+            ", which nobody has,".to_owned()
+        } else {
+            format!(", which {} has,", names.join(", "))
+        })
+    }
+
+    /// Whether a repository that this run is about has the digest.
+    async fn covers(&self, digest: &Digest) -> Result<bool> {
+        let Some(prefix) = &self.run.options.repository else { return Ok(true) };
+        for prefix in [layout::rights(digest, prefix), format!("{}{prefix}/", layout::holders(digest))] {
+            if !self.run.store.list(&prefix, None, 1).await?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Whether a digest is among the `percent` of a hundred that this run reads: others than those of another run.
+fn is_sampled(run: &str, digest: &Digest, percent: u8) -> bool {
+    if percent >= 100 {
+        return true;
+    }
+    let number = Digest::of(Algorithm::Sha256, format!("{run}{digest}").as_bytes()).hex();
+    u32::from_str_radix(&number[..8], 16).is_ok_and(|number| number % 100 < u32::from(percent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_of_its_size_and_another_one_each_run() {
+        let digests: Vec<Digest> =
+            (0..2000_u32).map(|number| Digest::of(Algorithm::Sha256, &number.to_be_bytes())).collect();
+        let sample = |run, percent| digests.iter().map(|digest| is_sampled(run, digest, percent)).collect::<Vec<_>>();
+        let number = |sample: &[bool]| sample.iter().filter(|taken| **taken).count();
+        assert_eq!(number(&sample("a", 100)), 2000);
+        assert!((120..280).contains(&number(&sample("a", 10))));
+        assert_eq!(sample("a", 10), sample("a", 10));
+        assert_ne!(sample("a", 10), sample("b", 10));
+    }
+}

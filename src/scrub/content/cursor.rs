@@ -1,0 +1,84 @@
+//! How far a check came, for the next one to go on.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::{Result, run::Run};
+use crate::storage::{Entry, layout};
+
+/// The body of a cursor.
+#[derive(Serialize, Deserialize)]
+struct Cursor {
+    /// The last key that was looked at.
+    after: String,
+}
+
+/// A stretch of keys.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) prefix: &'static str,
+    /// It begins after this key.
+    pub(super) after: Option<String>,
+    /// It ends with this key.
+    pub(super) until: Option<String>,
+}
+
+/// All stretches once, from behind `after` around to it.
+pub(super) fn parts(after: Option<String>) -> Vec<Part> {
+    let whole = |prefix| Part { prefix, after: None, until: None };
+    let behind = |prefix, after: &str| Part { after: Some(after.to_owned()), ..whole(prefix) };
+    let up_to = |prefix, until: String| Part { until: Some(until), ..whole(prefix) };
+    let (blobs, manifests) = (layout::BLOBS, layout::REPOSITORIES);
+    match after {
+        Some(after) if after.starts_with(blobs) => vec![behind(blobs, &after), whole(manifests), up_to(blobs, after)],
+        Some(after) if after.starts_with(manifests) => {
+            vec![behind(manifests, &after), whole(blobs), up_to(manifests, after)]
+        }
+        _ => vec![whole(blobs), whole(manifests)],
+    }
+}
+
+/// All cursors there are, and what the newest that can be read says.
+pub(super) async fn read(run: &Run<'_>) -> Result<(Vec<Entry>, Option<String>)> {
+    let cursors = run.store.list_all(layout::CONTENT_CURSOR).await?;
+    for entry in &cursors {
+        let content = run.store.get(&entry.key).await?;
+        if let Some(cursor) = content.and_then(|content| serde_json::from_slice::<Cursor>(&content).ok()) {
+            return Ok((cursors, Some(cursor.after)));
+        }
+    }
+    Ok((cursors, None))
+}
+
+pub(super) async fn write(run: &Run<'_>, now: u64, after: &str) -> Result<()> {
+    let cursor = Cursor { after: after.to_owned() };
+    let cursor = serde_json::to_vec(&cursor).unwrap_or_else(|error| unreachable!("a cursor is plain: {error}"));
+    run.put(&layout::content_cursor(now, &layout::attempt()), cursor).await
+}
+
+/// Frees cursors that were read and are not needed any more.
+pub(super) async fn free(run: &Run<'_>, cursors: &[Entry]) -> Result<()> {
+    for entry in cursors {
+        run.free(&entry.key, entry.size).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(after: Option<&str>) -> Vec<String> {
+        let part = |part: Part| {
+            format!("{}..{} of {}", part.after.unwrap_or_default(), part.until.unwrap_or_default(), part.prefix)
+        };
+        parts(after.map(str::to_owned)).into_iter().map(part).collect()
+    }
+
+    #[test]
+    fn a_check_goes_on_where_the_last_one_was_and_comes_around() {
+        assert_eq!(told(None), [".. of blobs/", ".. of repos/"]);
+        assert_eq!(told(Some("blobs/b")), ["blobs/b.. of blobs/", ".. of repos/", "..blobs/b of blobs/"]);
+        assert_eq!(told(Some("repos/r")), ["repos/r.. of repos/", ".. of blobs/", "..repos/r of repos/"]);
+        assert_eq!(told(Some("other")), told(None));
+    }
+}

@@ -1,0 +1,60 @@
+//! Manifests, read back.
+
+use super::{
+    super::{Outcome, Result, bytes::found},
+    Content,
+};
+use crate::{
+    oci::{Digest, Name},
+    registry::facts::ManifestHeader,
+    storage::{Entry, layout},
+};
+
+/// The manifest that a key is a version of.
+pub(super) fn thing(key: &str) -> Option<(Name, Digest, layout::Version)> {
+    let (name, _) = layout::repository_name(key)?;
+    let digest = layout::manifest_digest(&name, key)?;
+    Some((name, digest, layout::version(key)?))
+}
+
+impl Content<'_> {
+    /// Reads the newest version of a manifest back; one that is rotten is written again from another, if there is any whole.
+    pub(super) async fn manifest(&self, entry: Entry) -> Result<()> {
+        let run = self.run;
+        let Some((name, digest, _)) = thing(&entry.key) else { return Ok(()) };
+        if !run.covers(&name) {
+            return Ok(());
+        }
+        let Some(content) = run.store.get(&entry.key).await? else { return Ok(()) };
+        let Err(what) = intact(&digest, &content) else {
+            self.verified(content.len() as u64);
+            return Ok(());
+        };
+        self.verified(content.len() as u64);
+        for other in run.store.list_all(&layout::manifest(&name, &digest)).await? {
+            let is_put = layout::version(&other.key).is_some_and(|version| version.there);
+            if !is_put || other.key == entry.key {
+                continue;
+            }
+            let Some(content) = run.store.get(&other.key).await? else { continue };
+            if intact(&digest, &content).is_ok() {
+                // under its own key, as it was: a newer one would hide a deletion that is under way
+                run.put(&entry.key, content).await?;
+                let says =
+                    format!("manifest {name}@{digest} was damaged: {what}; it is written again from another version");
+                return found(run, &entry.key, &says, Outcome::Repaired);
+            }
+        }
+        let says = format!("manifest {name}@{digest} is damaged: {what}; push it again");
+        self.notes.wrong(run, &entry.key, &says).await
+    }
+}
+
+fn intact(digest: &Digest, content: &bytes::Bytes) -> std::result::Result<(), String> {
+    let (_, bytes) = ManifestHeader::split(content)?;
+    if Digest::of(digest.algorithm(), &bytes) == *digest {
+        Ok(())
+    } else {
+        Err("its bytes are another digest's".to_owned())
+    }
+}
