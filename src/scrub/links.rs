@@ -14,8 +14,12 @@ mod notes;
 mod reference;
 
 use std::{
+    fmt::Write as _,
     future::ready,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -27,19 +31,21 @@ use super::{
     run::Run,
 };
 use crate::{
-    oci::Name,
-    registry::facts::Stamp,
+    oci::{Digest, Name},
+    registry::facts::{ClaimFact, Pull, PullsSince, Stamp, TagEntry},
     storage::{Entry, layout},
 };
 
 /// Groups of keys that are looked at at a time.
 const AT_A_TIME: usize = 8;
 
-pub(super) async fn run(run: &Run<'_>) -> Result<()> {
+/// Looks at all repositories, and repairs what can be. What they miss is not judged yet: the passes that follow may find it.
+pub(super) async fn begin<'a, 'r>(run: &'a Run<'r>) -> Result<Links<'a, 'r>> {
     // before any look
     let now = run.store.now().await?;
-    let links = Links { run, now, notes: Notes::read(run).await? };
+    let links = Links { run, now, notes: Notes::read(run).await?, missing: Mutex::default() };
     links.catalog().await?;
+    links.pulls_since().await?;
     let mut after: Option<String> = None;
     let mut done = 0;
     // from one repository to the next, however much is in each
@@ -56,22 +62,75 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
             run.progress(Pass::Links, done, 0);
         }
     }
-    run.progress(Pass::Links, done, done);
-    links.notes.drop_settled(run).await
+    Ok(links)
 }
 
+/// Something that a manifest names and that its repository does not have.
+struct Missing {
+    name: Name,
+    manifest: Digest,
+    /// The version that names it.
+    key: String,
+    /// What it names; the blobs among it.
+    digests: Vec<Digest>,
+    blobs: usize,
+}
+
+/// Digests that one note names; the rest is counted.
+const NAMED: usize = 8;
+
 /// The pass at work.
-struct Links<'a, 'r> {
+pub(super) struct Links<'a, 'r> {
     run: &'a Run<'r>,
     /// The store's time before any look.
     now: u64,
     notes: Notes,
+    /// What is to be looked at once more at the end.
+    missing: Mutex<Vec<Missing>>,
 }
 
 /// What is under one prefix that ends in a slash: the versions of one thing, and the facts about it.
 type Group = Vec<Entry>;
 
 impl Links<'_, '_> {
+    /// Judges what is still missing, and frees the notes about what is right by now.
+    pub(super) async fn end(self) -> Result<()> {
+        let missing = std::mem::take(&mut *self.missing.lock().unwrap_or_else(PoisonError::into_inner));
+        for missing in missing {
+            self.still(missing).await?;
+        }
+        self.notes.drop_settled(self.run).await
+    }
+
+    /// Tells of what a manifest still misses, if it is still there.
+    async fn still(&self, missing: Missing) -> Result<()> {
+        let Missing { name, manifest, key, digests, blobs } = missing;
+        if self.run.store.size(&key).await?.is_none() {
+            return Ok(());
+        }
+        let mut absent = Vec::new();
+        for (at, digest) in digests.into_iter().enumerate() {
+            let there = if at < blobs {
+                !self.run.store.list(&layout::places(&digest), None, 1).await?.is_empty()
+            } else {
+                self.stands(&name, &digest).await?
+            };
+            if !there {
+                absent.push(digest);
+            }
+        }
+        let Some((first, others)) = absent.split_first() else { return Ok(()) };
+        let mut says = format!("manifest {manifest} of {name} needs {first}");
+        for other in others.iter().take(NAMED - 1) {
+            let _ = write!(says, ", {other}");
+        }
+        if others.len() >= NAMED {
+            let _ = write!(says, " and {} more", others.len() + 1 - NAMED);
+        }
+        says.push_str(", which the repository does not have; push the image again, or delete the manifest");
+        self.wrong(&key, says).await
+    }
+
     /// Whether something is older than a lease: nobody who wrote it is still at work.
     fn is_old(&self, entry: &Entry) -> bool {
         self.now.saturating_sub(entry.modified) >= self.run.lease_ms()
@@ -150,17 +209,45 @@ impl Links<'_, '_> {
         if stands.into_inner() { self.catalogued(name).await } else { Ok(()) }
     }
 
-    /// What is neither a manifest nor names one: it has to be a key of the layout.
+    /// What is neither a manifest nor names one: it has to be a key of the layout, and can be read.
     async fn others(&self, name: &Name, group: &Group) -> Result<()> {
-        for entry in group {
-            let known = layout::parse_claim(name, &entry.key).is_some()
-                || layout::history_tag(name, &entry.key).is_some()
-                || entry.key.starts_with(&layout::pulls(name));
-            if !known {
+        for entry in group.iter().filter(|entry| self.is_old(entry)) {
+            let what = if let Some(tag) = layout::history_tag(name, &entry.key) {
+                self.reads::<Vec<TagEntry>>(entry).await?.map(|why| format!("what tag {name}:{tag} meant before {why}"))
+            } else if let Some((tag, _)) = layout::parse_claim(name, &entry.key) {
+                let why = self.reads::<ClaimFact>(entry).await?;
+                why.map(|why| format!("what the immutable tag {name}:{tag} was given to mean {why}"))
+            } else if entry.key.starts_with(&layout::pulls(name)) {
+                self.reads::<Vec<Pull>>(entry).await?.map(|why| format!("when images of {name} were pulled {why}"))
+            } else {
                 self.unknown(entry).await?;
+                None
+            };
+            if let Some(what) = what {
+                let says = format!("{what}; bring the object back from a backup, or remove it");
+                self.wrong(&entry.key, says).await?;
             }
         }
         Ok(())
+    }
+
+    /// Since when pulls are known.
+    async fn pulls_since(&self) -> Result<()> {
+        let listed = self.run.store.list(layout::PULLS_SINCE, None, 1).await?;
+        let Some(entry) = listed.first().filter(|entry| self.is_old(entry)) else { return Ok(()) };
+        match self.reads::<PullsSince>(entry).await? {
+            None => Ok(()),
+            Some(why) => {
+                let says = format!("since when pulls are recorded {why}; remove the object, and restart a server");
+                self.wrong(&entry.key, says).await
+            }
+        }
+    }
+
+    /// Why an object cannot be read as what it is; nothing where it can, or is gone.
+    async fn reads<T: serde::de::DeserializeOwned>(&self, entry: &Entry) -> Result<Option<String>> {
+        let Some(content) = self.run.store.get(&entry.key).await? else { return Ok(None) };
+        Ok(serde_json::from_slice::<T>(&content).err().map(|error| format!("cannot be read ({error})")))
     }
 
     /// A repository in which something stands is in the catalog.

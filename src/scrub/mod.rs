@@ -141,9 +141,7 @@ pub async fn run(
     observer.begins(&run.id);
     let does = |pass| run.options.passes.contains(&pass);
     // before anything is judged by references: one that was lost must not cost what it named
-    if does(Pass::Links) {
-        links::run(&run).await?;
-    }
+    let links = if does(Pass::Links) { Some(links::begin(&run).await?) } else { None };
     if does(Pass::Retention) {
         retention::run(&run).await?;
     }
@@ -152,6 +150,9 @@ pub async fn run(
     }
     if does(Pass::Garbage) || does(Pass::Uploads) || does(Pass::Links) {
         bytes::run(&run).await?;
+    }
+    if let Some(links) = links {
+        links.end().await?;
     }
     if does(Pass::Content) {
         content::run(&run).await?;

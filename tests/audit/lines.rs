@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use serde_json::json;
-use simple_registry::audit::{Audit, Event, Line};
+use simple_registry::audit::{Audit, Deletion, Event, Line};
 use simple_registry::config::AuditFile;
 use simple_registry::identity::{Certificate, Facts};
 
@@ -74,6 +74,48 @@ fn a_line_has_this_form() {
     let millisecond = jiff::SignedDuration::from_millis(1);
     assert!(before - millisecond <= time && time <= Timestamp::now(), "{time} is not now");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_deletion_has_the_form_of_the_reference_and_is_not_made_where_it_cannot_be_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("audit.jsonl");
+    let config = |record| {
+        let scrub = simple_registry::config::Scrub { record, ..Default::default() };
+        simple_registry::config::Config { audit: options(&file), scrub, ..Default::default() }
+    };
+    let deletion = Deletion { run: "5e0c", what: "tag", reason: "retention", size: 7, ..Deletion::default() };
+    let record = Audit::open_deletions(&config(None)).unwrap();
+    record.record_deletion(&deletion).unwrap();
+    let beside = dir.path().join("audit.jsonl.scrub");
+    let line = fs::read_to_string(&beside).unwrap();
+    assert!(
+        line.ends_with(concat!(
+            r#"","event":"deletion","run":"5e0c","what":"tag","reason":"retention","repository":null,"reference":null,"#,
+            r#""digest":null,"size":7,"policy":null,"rule":null,"policy_sha256":null,"by":null,"request_id":null,"#,
+            r#""deleted_at":null}"#,
+            "\n"
+        )),
+        "{line}"
+    );
+    assert!(!file.exists(), "the record of decisions is another file");
+    let example =
+        include_str!("../../docs/reference/audit.md").lines().find(|line| line.contains("\"deletion\"")).unwrap();
+    let keys = |text: &str| {
+        let parts = text.trim().split("\":").map(|part| part.rsplit('"').next().unwrap().to_owned());
+        parts.collect::<Vec<_>>()
+    };
+    assert_eq!(keys(example)[..16], keys(&line)[..16], "the reference has another line");
+    let (off, elsewhere) = (AuditFile::Off, AuditFile::File(dir.path().join("nowhere/x")));
+    assert!(!Audit::open_deletions(&config(Some(off))).unwrap().is_on());
+    let error = Audit::open_deletions(&config(Some(elsewhere))).unwrap_err().to_string();
+    assert!(error.starts_with("scrub.record: "), "{error}");
+    // full, and the record of decisions would go on without
+    let full = AuditFile::File("/dev/full".into());
+    let mut config = config(Some(full));
+    config.audit.on_error = simple_registry::config::OnAuditError::Continue;
+    let refused = Audit::open_deletions(&config).unwrap().record_deletion(&deletion).unwrap_err();
+    assert!(refused.contains("space"), "{refused}");
 }
 
 #[test]

@@ -134,3 +134,66 @@ async fn a_data_directory_needs_no_configuration() {
     let (out, _) = says(&simple_registry(&["scrub", "--data-dir", root, "--only", "links,content"]), 0);
     assert!(out.contains("wrong: nothing"), "{out}");
 }
+
+/// A process that is ended with the test.
+struct Child(std::process::Child);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_scrubs_every_interval_says_so_and_ends_at_once_when_it_is_told_to() {
+    use std::io::BufRead as _;
+    let more = "interval = \"1s\"\n[server]\nport = 0\n[observability.logs]\nformat = \"json\"\n";
+    let (store, _beside, config) = world(more).await;
+    cut(store.path());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_simple-registry"));
+    command.args(["-c", &config, "server"]).stderr(std::process::Stdio::piped());
+    let mut server = Child(command.spawn().unwrap());
+    let mut lines = std::io::BufReader::new(server.0.stderr.take().unwrap()).lines().map(|line| line.unwrap());
+    let mut line = |message: &str| -> Value {
+        let mut parsed = lines.by_ref().map(|line| serde_json::from_str::<Value>(&line).unwrap());
+        parsed.find(|line| line["message"] == message).unwrap_or_else(|| panic!("no line {message:?}"))
+    };
+    assert_eq!(line("scrub finding")["outcome"], "quarantined");
+    let ended = line("scrub ended");
+    assert_eq!((&ended["outcome"], &ended["level"]), (&"findings".into(), &"INFO".into()), "{ended}");
+    // a second one, which knows of it
+    assert_eq!(line("scrub ended")["outcome"], "clean");
+    let pid = rustix::process::Pid::from_child(&server.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    line("stopped");
+    assert!(server.0.wait().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_removed_is_in_the_record_before() {
+    let (store, beside, _) = world("").await;
+    let record = beside.path().join("removed.jsonl");
+    let more = format!("trash = \"0s\"\nrecord = {record:?}\n");
+    let config = configuration(beside.path(), store.path(), &more).to_str().unwrap().to_owned();
+    says(&simple_registry(&["-c", &config, "scrub", "--dry-run"]), 0);
+    assert!(!record.exists(), "nothing was removed");
+    let report = beside.path().join("report");
+    says(&simple_registry(&["-c", &config, "scrub", "--format", "json", "--report", report.to_str().unwrap()]), 0);
+    let lines = |path: &Path| -> Vec<Value> {
+        fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let (told, recorded) = (lines(&report), lines(&record));
+    let (summary, told) = told.split_last().unwrap();
+    let told: Vec<&Value> = told.iter().filter(|line| line["event"] == "removal").collect();
+    assert!(!recorded.is_empty());
+    assert_eq!(told.len(), recorded.len());
+    for (told, recorded) in told.into_iter().zip(&recorded) {
+        assert_eq!((&recorded["event"], &recorded["run"]), (&"deletion".into(), &summary["run"]), "{recorded}");
+        for field in ["what", "reason", "repository", "reference", "digest", "size"] {
+            assert_eq!(told[field], recorded[field], "{field} of {recorded}");
+        }
+    }
+    let upload = recorded.iter().find(|line| line["what"] == "upload").expect("the upload that went silent");
+    assert_eq!((&upload["reason"], &upload["size"]), (&"expired".into(), &10.into()), "{upload}");
+}

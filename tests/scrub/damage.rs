@@ -94,6 +94,9 @@ fn kind(key: &str) -> &'static str {
             }
         }
         "repos" if key.contains("/history/") => "history",
+        "repos" if key.contains("/once/") => "claim",
+        "repos" if key.contains("/pulls/") => "pulls",
+        "pulls-recorded-since" => "pulls since",
         "format" => "format",
         other => panic!("{key}: what is {other}?"),
     }
@@ -103,7 +106,18 @@ fn kind(key: &str) -> &'static str {
 fn says_something_else_when_removed(kind: &str) -> bool {
     matches!(
         kind,
-        "tag" | "tag gone" | "manifest gone" | "session" | "going" | "left" | "grant" | "history" | "referrer gone"
+        "tag"
+            | "tag gone"
+            | "manifest gone"
+            | "session"
+            | "going"
+            | "left"
+            | "grant"
+            | "history"
+            | "claim"
+            | "pulls"
+            | "pulls since"
+            | "referrer gone"
     )
 }
 

@@ -187,6 +187,18 @@ pub(crate) async fn full() -> tempfile::TempDir {
     let left = push_blob(&server, &other, b"to be deleted").await;
     server.delete_blob(&other, &left, &by).await.unwrap();
     push_image(&server, &other, "five", &["latest"], None).await;
+    // what tags meant before, once scrub has tidied up; and what servers saw of pulls
+    age(root);
+    scrub(root, false).await.unwrap();
+    server.pulled(&app, &Reference::Tag(tag("v1")), &image);
+    server.record_pulls().await.unwrap();
+    let bytes = server.manifest(&app, &Reference::Digest(image)).await.unwrap().bytes.clone();
+    let again = PutManifest { reference: Reference::Tag(tag("fixed")), tags: vec![], media_type: None, bytes };
+    server.put_manifest_under(&app, &again, &|_| true, &by).await.unwrap();
+    push_image(&server, &app, "two", &["moved", "gone"], None).await;
+    server.delete_tag(&app, &tag("gone"), &by).await.unwrap();
+    let left = push_blob(&server, &other, b"to be deleted as well").await;
+    server.delete_blob(&other, &left, &by).await.unwrap();
     // an upload that went silent
     let begun = server.start_upload(&app, Algorithm::Sha256, &by).await.unwrap();
     let upload = Upload { id: begun.id, state: Some(begun.state) };
@@ -210,7 +222,7 @@ pub(crate) async fn view(root: &Path) -> BTreeMap<String, String> {
     let catalog = server.catalog(&Page { n: None, last: None }, |_| true).await;
     saw("catalog".to_owned(), catalog.map(|listed| format!("{:?}", listed.entries)));
     for (repository, tags) in
-        [("team/app", &["v1", "v2", "moved", "multi", "gone", "dead"][..]), ("other", &["latest"])]
+        [("team/app", &["v1", "v2", "moved", "multi", "gone", "dead", "fixed"][..]), ("other", &["latest"])]
     {
         let of = name(repository);
         let listed = server.tags(&of, &Page { n: None, last: None }).await;

@@ -1,10 +1,10 @@
 //! A manifest: that it can be read, and that what it names is there with the facts that protect it.
 
-use std::fmt::Write as _;
+use std::sync::PoisonError;
 
 use bytes::Bytes;
 
-use super::{Group, Links, reference::Listed};
+use super::{Group, Links, Missing, reference::Listed};
 use crate::{
     oci::{Descriptor, Digest, Manifest, Name},
     registry::facts::ManifestHeader,
@@ -21,9 +21,6 @@ struct Readable {
     bytes: Bytes,
     manifest: Manifest,
 }
-
-/// Digests that one note names; the rest is counted.
-const NAMED: usize = 8;
 
 impl Links<'_, '_> {
     /// Looks at one manifest; whether it stands.
@@ -105,27 +102,22 @@ impl Links<'_, '_> {
         ordinal: Ordinal,
         readable: &Readable,
     ) -> Result<()> {
-        let mut missing = Vec::new();
+        let mut digests = Vec::new();
         for blob in &readable.manifest.blobs {
             if !self.blob(name, digest, blob).await? {
-                missing.push(blob.digest);
+                digests.push(blob.digest);
             }
         }
+        let blobs = digests.len();
         for child in &readable.manifest.children {
             if !self.child(name, digest, child).await? {
-                missing.push(child.digest);
+                digests.push(child.digest);
             }
         }
-        if let Some((first, others)) = missing.split_first() {
-            let mut says = format!("manifest {digest} of {name} needs {first}");
-            for other in others.iter().take(NAMED - 1) {
-                let _ = write!(says, ", {other}");
-            }
-            if others.len() >= NAMED {
-                let _ = write!(says, " and {} more", others.len() + 1 - NAMED);
-            }
-            says.push_str(", which the repository does not have; push the image again, or delete the manifest");
-            self.wrong(&newest.key, says).await?;
+        if !digests.is_empty() {
+            let key = newest.key.clone();
+            let missing = Missing { name: name.clone(), manifest: *digest, key, digests, blobs };
+            self.missing.lock().unwrap_or_else(PoisonError::into_inner).push(missing);
         }
         match readable.manifest.subject {
             Some(subject) => self.lists(name, digest, &subject, ordinal, readable).await,
@@ -177,7 +169,7 @@ impl Links<'_, '_> {
         self.stands(name, &child.digest).await
     }
 
-    async fn stands(&self, name: &Name, digest: &Digest) -> Result<bool> {
+    pub(super) async fn stands(&self, name: &Name, digest: &Digest) -> Result<bool> {
         let listed = self.run.store.list(&layout::manifest(name, digest), None, 1).await?;
         Ok(listed.first().is_some_and(|entry| layout::version(&entry.key).is_some_and(|version| version.there)))
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::TryStreamExt as _;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::{
     scrub::{
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A note.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 struct Note {
     /// What it is about.
     key: String,
@@ -41,8 +41,6 @@ struct Known {
     /// The note's own key.
     note: String,
     size: u64,
-    /// What it says; nothing where it cannot be read.
-    says: Option<String>,
     /// Whether it is still so.
     so: bool,
 }
@@ -50,15 +48,13 @@ struct Known {
 impl Notes {
     pub(super) async fn read(run: &Run<'_>) -> Result<Self> {
         let mut known: HashMap<String, Vec<Known>> = HashMap::new();
-        for part in [layout::CATALOG, layout::REPOSITORIES] {
+        for part in [layout::CATALOG, layout::REPOSITORIES, layout::PULLS_SINCE] {
             let prefix = format!("{}{part}", layout::QUARANTINE);
             let mut scan = std::pin::pin!(run.store.scan(&prefix));
             while let Some(entry) = scan.try_next().await? {
                 let Some(about) = layout::noted(&entry.key) else { continue };
-                let Some(content) = run.store.get(&entry.key).await? else { continue };
-                let says = serde_json::from_slice::<Note>(&content).ok().map(|note| note.says);
                 let of_key = known.entry(about.to_owned()).or_default();
-                of_key.push(Known { note: entry.key.clone(), size: entry.size, says, so: false });
+                of_key.push(Known { note: entry.key.clone(), size: entry.size, so: false });
             }
         }
         Ok(Self { known: Mutex::new(known) })
@@ -70,10 +66,7 @@ impl Notes {
 
     /// Tells that something is wrong, and notes it, unless that was noted before.
     pub(super) async fn wrong(&self, run: &Run<'_>, key: &str, says: String) -> Result<()> {
-        let known = self.known().get_mut(key).is_some_and(|notes| {
-            let mut same = notes.iter_mut().filter(|note| note.says.as_ref() == Some(&says));
-            same.next().map(|note| note.so = true).is_some()
-        });
+        let known = self.known().get_mut(key).map(|notes| notes.iter_mut().for_each(|note| note.so = true)).is_some();
         let outcome = match (known, run.options.dry_run) {
             (true, _) => Outcome::Known,
             (false, true) => Outcome::DryRun,
@@ -96,9 +89,7 @@ impl Notes {
                 Some((name, _)) => run.covers(&name),
                 None => run.options.repository.is_none(),
             };
-            // what this pass does not judge is another's to say; but what is gone is nobody's
-            let judged = ["/manifests/", "/tags/", "/referrers/"].iter().any(|part| about.contains(part));
-            if !covered || (!judged && run.store.size(&about).await?.is_some()) {
+            if !covered {
                 continue;
             }
             for note in notes.into_iter().filter(|note| !note.so) {
