@@ -29,4 +29,5 @@ mod s3_use;
 mod scrub;
 mod stores;
 mod support;
+mod tags;
 mod uploads;
