@@ -123,10 +123,9 @@ impl<'a> Repository<'a> {
     pub(super) fn seen(&self, group: &Group, parents: Upheld) -> Seen {
         let newest = match group.versions.first() {
             None => Newest::Nothing,
-            Some((entry, version)) if version.there => Newest::There {
-                old: self.ages.is_old(entry),
-                past_untagged: self.ages.is_past_untagged(entry),
-            },
+            Some((entry, version)) if version.there => {
+                Newest::There { old: self.ages.is_old(entry), past_untagged: self.ages.is_past_untagged(entry) }
+            }
             Some((entry, _)) => Newest::Gone { past_trash: self.ages.is_past_trash(entry) },
         };
         Seen { newest, tagged: self.tags_of(group).next().is_some(), parents, subject: Upheld::Never }
@@ -224,7 +223,8 @@ impl<'a> Repository<'a> {
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
         let listed: Vec<Entry> = self.run.store.list_all(&layout::referrers(self.name, subject)).await?;
-        let mut manifests: Vec<Digest> = listed.iter().filter_map(|entry| layout::referrer_manifest(&entry.key)).collect();
+        let mut manifests: Vec<Digest> =
+            listed.iter().filter_map(|entry| layout::referrer_manifest(&entry.key)).collect();
         manifests.dedup();
         Ok(manifests)
     }

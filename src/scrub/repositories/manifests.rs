@@ -60,14 +60,14 @@ pub(super) async fn clean(repository: &mut Repository<'_>) -> Result<()> {
         count += 1;
         let group = Group::new(digest, entries);
         let (parents, stands) = repository.parents(&group).await?;
-        let seen = repository.seen(&group, parents);
+        let mut seen = repository.seen(&group, parents);
         let untagged = repository.run.config.scrub.untagged;
         match seen.fate(untagged) {
             Fate::Dead => dead(repository, &group).await?,
             Fate::Goes(_) => {
                 // its subject may need it
                 let header = repository.header(&group).await?;
-                let seen = Seen { subject: repository.subject(header.as_ref()).await?, ..seen };
+                seen.subject = repository.subject(header.as_ref()).await?;
                 match seen.fate(untagged) {
                     Fate::Goes(_) => {
                         let ended = repository.settle(&group, seen, header).await?;
@@ -118,12 +118,7 @@ async fn say_tags_gone(repository: &mut Repository<'_>, digest: &Digest, gone: O
 }
 
 /// Frees what says that indexes need a manifest and has no reader.
-async fn kids(
-    repository: &Repository<'_>,
-    group: &Group,
-    seen: Seen,
-    stands: &HashMap<Digest, Stand>,
-) -> Result<()> {
+async fn kids(repository: &Repository<'_>, group: &Group, seen: Seen, stands: &HashMap<Digest, Stand>) -> Result<()> {
     let mut by_parent: BTreeMap<Digest, Vec<&Entry>> = BTreeMap::new();
     for (entry, parent) in &group.kids {
         by_parent.entry(*parent).or_default().push(entry);

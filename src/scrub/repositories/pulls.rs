@@ -73,7 +73,8 @@ pub(super) async fn clean(repository: &Repository<'_>) -> Result<()> {
     }
     if let Some(newest) = pulls.values().max() {
         let key = layout::pulls_until(repository.name, *newest, &layout::attempt());
-        let list: Vec<Pull> = pulls.iter().map(|((tag, digest), at)| Pull { tag: tag.clone(), digest: *digest, at: *at }).collect();
+        let list: Vec<Pull> =
+            pulls.iter().map(|((tag, digest), at)| Pull { tag: tag.clone(), digest: *digest, at: *at }).collect();
         let content = serde_json::to_vec(&list).unwrap_or_else(|error| unreachable!("plain values: {error}"));
         run.put(&key, content).await?;
     }

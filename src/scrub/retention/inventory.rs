@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::super::{
     Result,
-    repositories::{Ages, Group, LiveTag, Live, Pulls, live_tags, named_subject, read_pulls},
+    repositories::{Ages, Group, Live, LiveTag, Pulls, live_tags, named_subject, read_pulls},
 };
 use crate::{
     config::Config,
@@ -127,9 +127,10 @@ async fn subjects(store: &Store, name: &Name, live: &Live) -> Result<HashSet<Dig
 
 /// What is known of the manifests that stand, of those that tags mean.
 async fn manifests(store: &Store, name: &Name, live: &Live) -> Result<HashMap<Digest, Facts>> {
-    let looks = live.iter().filter(|(_, tags)| !tags.is_empty()).map(async |(digest, _)| {
-        Result::Ok((*digest, facts(store, name, *digest).await?))
-    });
+    let looks = live
+        .iter()
+        .filter(|(_, tags)| !tags.is_empty())
+        .map(async |(digest, _)| Result::Ok((*digest, facts(store, name, *digest).await?)));
     let facts: Vec<(Digest, Option<Facts>)> =
         stream::iter(looks.collect::<Vec<_>>()).buffered(AT_A_TIME).try_collect().await?;
     Ok(facts.into_iter().filter_map(|(digest, facts)| Some((digest, facts?))).collect())
