@@ -47,6 +47,11 @@ impl Shelf {
         Self { directory, server, clock }
     }
 
+    /// Where it is.
+    pub(crate) fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub(crate) async fn store(&self) -> Store {
         open(self.directory.path()).await
     }
