@@ -246,19 +246,28 @@ async fn a_tag_that_died_with_its_image_stays_dead_when_the_image_comes_again() 
 #[tokio::test]
 async fn what_immutable_tags_were_said_to_mean_goes_when_they_have_a_newer_version() {
     let shelf = Shelf::new().await;
-    let image = shelf.image(&app(), "image", &["v1"]).await;
+    shelf.image(&app(), "image", &["v1"]).await;
+    let other = shelf.image(&app(), "other", &[]).await;
     let store = shelf.store().await;
     let newest = shelf.keys(&layout::tag(&app(), &tag("v1")));
     let (_, version) = layout::parse_tag_version(&app(), &newest[0]).unwrap();
     store.put(&layout::claim(&app(), &tag("v1"), None), "{}").await.unwrap();
-    let standing = layout::claim(&app(), &tag("v1"), Some(version.ordinal));
-    store.put(&standing, "{}").await.unwrap();
+    let of = layout::version(&manifest_keys(&shelf, &other)[0]).unwrap().ordinal;
+    let by = By { identity: "ana".into(), request: "r1".into() };
+    let said = serde_json::json!({
+        "digest": other, "version": of.0, "ordinal": version.ordinal.0 + 1, "attempt": "a", "at": 1, "by": by,
+    });
+    let unfinished = layout::claim(&app(), &tag("v1"), Some(version.ordinal));
+    store.put(&unfinished, said.to_string()).await.unwrap();
     shelf.scrub(&config("")).await;
-    assert_eq!(shelf.keys(&layout::all_claims(&app())).len(), 2, "young");
+    assert_eq!(shelf.keys(&layout::all_claims(&app())).len(), 2, "who claims may be at work");
     shelf.age(DAY);
     shelf.scrub(&config("")).await;
-    assert_eq!(shelf.keys(&layout::all_claims(&app())), [standing]);
-    assert!(shelf.has(&app(), &image).await);
+    assert_eq!(shelf.keys(&layout::all_claims(&app())), [unfinished]);
+    assert_eq!(shelf.gets(&app(), &Reference::Tag(tag("v1"))).await, Some(other), "the claim is the commit");
+    shelf.age(DAY);
+    shelf.scrub(&config("")).await;
+    assert_eq!(shelf.keys(&layout::all_claims(&app())), Vec::<String>::new());
 }
 
 #[tokio::test]
