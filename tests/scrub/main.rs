@@ -3,5 +3,8 @@
 mod bytes;
 mod command;
 mod damage;
+mod explain;
+mod repositories;
+mod retention_table;
 mod shelf;
 mod world;
