@@ -22,7 +22,7 @@ use std::{
     },
 };
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 
 use self::notes::Notes;
 use super::{
@@ -40,7 +40,7 @@ use crate::{
 const AT_A_TIME: usize = 8;
 
 /// Looks at all repositories, and repairs what can be. What they miss is not judged yet: the passes that follow may find it.
-pub(super) async fn begin<'a, 'r>(run: &'a Run<'r>) -> Result<Links<'a, 'r>> {
+pub(super) async fn begin(run: &Run<'_>) -> Result<Left> {
     // before any look
     let now = run.store.now().await?;
     let links = Links { run, now, notes: Notes::read(run).await?, missing: Mutex::default() };
@@ -62,7 +62,25 @@ pub(super) async fn begin<'a, 'r>(run: &'a Run<'r>) -> Result<Links<'a, 'r>> {
             run.progress(Pass::Links, done, 0);
         }
     }
-    Ok(links)
+    let Links { now, notes, missing, .. } = links;
+    Ok(Left { now, notes, missing: missing.into_inner().unwrap_or_else(PoisonError::into_inner) })
+}
+
+/// Judges what is still missing, and frees the notes about what is right by now.
+pub(super) async fn end(run: &Run<'_>, left: Left) -> Result<()> {
+    let Left { now, notes, missing } = left;
+    let links = Links { run, now, notes, missing: Mutex::default() };
+    for missing in missing {
+        links.still(missing).await?;
+    }
+    links.notes.drop_settled(run).await
+}
+
+/// What is left to judge at the end of a run.
+pub(super) struct Left {
+    now: u64,
+    notes: Notes,
+    missing: Vec<Missing>,
 }
 
 /// Something that a manifest names and that its repository does not have.
@@ -80,7 +98,7 @@ struct Missing {
 const NAMED: usize = 8;
 
 /// The pass at work.
-pub(super) struct Links<'a, 'r> {
+struct Links<'a, 'r> {
     run: &'a Run<'r>,
     /// The store's time before any look.
     now: u64,
@@ -92,16 +110,16 @@ pub(super) struct Links<'a, 'r> {
 /// What is under one prefix that ends in a slash: the versions of one thing, and the facts about it.
 type Group = Vec<Entry>;
 
-impl Links<'_, '_> {
-    /// Judges what is still missing, and frees the notes about what is right by now.
-    pub(super) async fn end(self) -> Result<()> {
-        let missing = std::mem::take(&mut *self.missing.lock().unwrap_or_else(PoisonError::into_inner));
-        for missing in missing {
-            self.still(missing).await?;
-        }
-        self.notes.drop_settled(self.run).await
-    }
+/// What was seen of a repository.
+#[derive(Default)]
+struct Seen {
+    /// Whether a manifest stands.
+    stands: AtomicBool,
+    tags: AtomicU64,
+    manifests: AtomicU64,
+}
 
+impl Links<'_, '_> {
     /// Tells of what a manifest still misses, if it is still there.
     async fn still(&self, missing: Missing) -> Result<()> {
         let Missing { name, manifest, key, digests, blobs } = missing;
@@ -177,29 +195,10 @@ impl Links<'_, '_> {
     }
 
     async fn repository(&self, name: &Name) -> Result<()> {
-        let (stands, tags, manifests) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+        let seen = Seen::default();
         let groups = groups(self.run.store.scan(&layout::repository(name)));
-        groups
-            .try_for_each_concurrent(AT_A_TIME, async |group| {
-                let Some(first) = group.first() else { return Ok(()) };
-                let (_, rest) = layout::repository_name(&first.key).unwrap_or((name.clone(), ""));
-                match rest.split('/').next() {
-                    Some("manifests") => {
-                        manifests.fetch_add(1, Relaxed);
-                        if self.manifest(name, &group).await? {
-                            stands.store(true, Relaxed);
-                        }
-                        Ok(())
-                    }
-                    Some("tags") => {
-                        tags.fetch_add(1, Relaxed);
-                        self.tag(name, &group).await
-                    }
-                    Some("referrers") => self.referrer(name, &group).await,
-                    _ => self.others(name, &group).await,
-                }
-            })
-            .await?;
+        groups.try_for_each_concurrent(AT_A_TIME, |group| self.group(name, group, &seen).boxed()).await?;
+        let Seen { stands, tags, manifests } = seen;
         // where garbage is looked for as well, that counts
         if !self.run.options.passes.contains(&Pass::Garbage) {
             self.run.saw("repositories", 1);
@@ -207,6 +206,26 @@ impl Links<'_, '_> {
             self.run.saw("manifests", manifests.into_inner());
         }
         if stands.into_inner() { self.catalogued(name).await } else { Ok(()) }
+    }
+
+    async fn group(&self, name: &Name, group: Group, seen: &Seen) -> Result<()> {
+        let Some(first) = group.first() else { return Ok(()) };
+        let part = layout::repository_name(&first.key).and_then(|(_, rest)| rest.split('/').next());
+        match part {
+            Some("manifests") => {
+                seen.manifests.fetch_add(1, Relaxed);
+                if self.manifest(name, &group).await? {
+                    seen.stands.store(true, Relaxed);
+                }
+                Ok(())
+            }
+            Some("tags") => {
+                seen.tags.fetch_add(1, Relaxed);
+                self.tag(name, &group).await
+            }
+            Some("referrers") => self.referrer(name, &group).await,
+            _ => self.others(name, &group).await,
+        }
     }
 
     /// What is neither a manifest nor names one: it has to be a key of the layout, and can be read.

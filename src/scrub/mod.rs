@@ -152,7 +152,7 @@ pub async fn run(
         bytes::run(&run).await?;
     }
     if let Some(links) = links {
-        links.end().await?;
+        links::end(&run, links).await?;
     }
     if does(Pass::Content) {
         content::run(&run).await?;
