@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{By, Error, Registry, Result, json, manifests::StoredManifest, several};
 use crate::{
     oci::{Algorithm, Descriptor, Digest, Manifest, MediaType, Name, Reference, Tag},
-    storage::{layout, layout::Ordinal},
+    storage::{layout, layout::Ordinal, mutation::mutated},
 };
 
 /// A manifest as a client sends it.
@@ -55,7 +55,7 @@ impl Registry {
         for _ in 0..2 {
             let began = self.clock.now();
             self.attempt_put(name, &manifest, digest, put.bytes.clone(), &tags, by).await?;
-            if !self.was_slow(began) {
+            if !self.was_slow(began) || mutated("slow push does not look again") {
                 return Ok(Put { digest, subject: manifest.subject });
             }
         }
@@ -83,10 +83,15 @@ impl Registry {
         self.refuse_missing(name, manifest, gone.iter().copied().collect())?;
         self.catalogue(name, by).await?;
         let newest = self.newest_version(name, &digest).await?;
-        let ordinal = Ordinal::after(newest.map(|(_, version)| version.ordinal), self.clock.now_ms());
+        let same = newest.as_ref().filter(|(_, version)| version.there && mutated("no new version"));
+        let same = same.map(|(_, version)| version.ordinal);
+        let ordinal =
+            same.unwrap_or(Ordinal::after(newest.map(|(_, version)| version.ordinal), self.clock.now_ms()));
         let size = bytes.len() as u64;
         let stored = StoredManifest::new(digest, manifest.media_type.clone(), bytes, ordinal);
-        self.put_version(name, manifest, stored, &attempt, by).await?;
+        if same.is_none() {
+            self.put_version(name, manifest, stored, &attempt, by).await?;
+        }
         self.put_referrer(name, manifest, digest, size, ordinal, &attempt).await?;
         // after the index stands: a delete of a child that did not see it standing meets a version that it did not see
         let children = here.iter().filter(|(child, _)| !gone.contains(&child.digest));
@@ -132,12 +137,19 @@ impl Registry {
         if let Some(found) = size.filter(|size| *size != blob.size) {
             return Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found });
         }
-        let pin = layout::pin(&blob.digest, name, manifest, attempt);
-        self.store.put(&pin, self.fact(by)).await?;
+        let pin = layout::pin(&blob.digest, name, manifest, if mutated("shared pins") { "p" } else { attempt });
+        let late = mutated("look before reference");
+        if !late {
+            self.store.put(&pin, self.fact(by)).await?;
+        }
         if size.is_some() {
             return Ok(None);
         }
-        match self.rely_on(&blob.digest, by).await? {
+        let relied = self.rely_on(&blob.digest, by).await?;
+        if late {
+            self.store.put(&pin, self.fact(by)).await?;
+        }
+        match relied {
             Some(place) if place.size == blob.size => Ok(None),
             Some(place) => Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found: place.size }),
             None => Ok(Some(blob.digest)),
@@ -197,6 +209,9 @@ impl Registry {
     async fn renew_child(&self, name: &Name, child: &Descriptor, attempt: &str, by: &By) -> Result<Option<Digest>> {
         // a few: the newest may say that it is gone, since a moment ago
         const LOOK: usize = 8;
+        if mutated("children not renewed") {
+            return Ok(None);
+        }
         let listed = self.store.list(&layout::manifest(name, &child.digest), None, LOOK).await?;
         let newest = listed.first().and_then(|entry| layout::version(&entry.key)).map(|version| version.ordinal);
         for entry in listed.iter().filter(|entry| layout::version(&entry.key).is_some_and(|version| version.there)) {
