@@ -96,6 +96,18 @@ fn pusher(name: Name, manifest: &'static Bytes, tag: Option<Tag>) -> Script {
     })
 }
 
+/// The same where others may be in its way.
+fn hindered(name: Name, manifest: &'static Bytes, tag: Option<Tag>) -> Script {
+    script(move |actor| {
+        let (name, tag) = (name.clone(), tag.clone());
+        async move {
+            if actor.put_blob(&name, &BLOB).await {
+                actor.put_manifest(&name, manifest, tag.as_ref()).await;
+            }
+        }
+    })
+}
+
 /// The same in an upload of two requests.
 fn uploader(name: Name, manifest: &'static Bytes, tag: Option<Tag>) -> Script {
     script(move |actor| {
@@ -273,7 +285,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("two pushers of one digest", granted, vec![push(), manifest(q(), &IMAGE, None), scrub()], 1),
         silent("a late commit beside one that relies on it", vec![manifest(q(), &IMAGE, None), scrub()], 2),
         case("a child deleted beside an index", untagged, vec![index, delete_manifest(&IMAGE), scrub()], 1),
-        case("a blob deleted beside a server that holds it", left, vec![push(), delete_blob, scrub()], 1),
+        case("a blob deleted beside a server that holds it", left, vec![hindered(r(), &IMAGE, tag()), delete_blob, scrub()], 1),
         case("a mount", granted, vec![mounter, scrub()], 2),
         case("asked for, then pushed", granted, vec![asker, scrub()], 2),
         case(
