@@ -1,5 +1,7 @@
 //! The server, put together from its configuration.
 
+mod options;
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -7,15 +9,17 @@ use std::{
 
 use tokio::{net::TcpListener, sync::watch};
 
+use self::options::{http_options, log_options, trace_options};
+pub use self::options::{location, open_store, registry_options};
 use crate::{
     audit::{Audit, AuditError},
     config::{self, Config},
     http::{self, Listeners, Purpose, Service},
-    registry::{self, Registry},
+    registry::Registry,
     reload::{self, Hangup},
     snapshot::{Checked, Live, Snapshot, SnapshotError, Sources},
     storage::{Location, OpenError, Store, disk},
-    telemetry::{self, LogOptions, Metrics, TraceOptions},
+    telemetry::{self, Metrics},
 };
 
 /// Why the server did not start, or ended.
@@ -221,72 +225,4 @@ fn warn_of_case(location: &Location) {
         ),
         Err(error) => tracing::warn!(%error, "whether the directory can tell upper from lower case is not known"),
     }
-}
-
-fn location(config: &Config) -> Location {
-    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    match &config.storage {
-        config::Storage::Fs(fs) => Location::Directory {
-            root: fs.root_dir.clone(),
-            durable: fs.durable,
-            chunk: size(config.server.streaming_chunk_size),
-        },
-        config::Storage::S3(s3) => Location::Bucket {
-            endpoint: s3.endpoint.clone(),
-            bucket: s3.bucket.clone(),
-            region: s3.region.clone(),
-            key_prefix: s3.key_prefix.clone(),
-            access_key_id: s3.access_key_id.clone(),
-            secret_key: s3.secret_key.clone(),
-            part_size: size(s3.multipart_min_part_size),
-        },
-    }
-}
-
-fn registry_options(config: &Config) -> registry::Options {
-    registry::Options {
-        lease: config.scrub.upload_expiry,
-        cache_ttl: config.cache_ttl,
-        clock: registry::Clock::default(),
-        max_blob_size: config.max_blob_size,
-        allow_missing_references: config.allow_missing_references,
-        verify_pulls: match config.verify_pulls {
-            config::VerifyPulls::None => registry::VerifyPulls::None,
-            config::VerifyPulls::All => registry::VerifyPulls::OneIn(1),
-            config::VerifyPulls::OneIn(n) => registry::VerifyPulls::OneIn(u64::from(n)),
-        },
-    }
-}
-
-fn http_options(config: &Config) -> http::Options {
-    http::Options {
-        max_concurrent_requests: config.max_concurrent_requests,
-        max_concurrent_transfers: config.max_concurrent_transfers,
-        grace: config.server.query_timeout_grace_period,
-        log_requests: config.observability.logs.requests,
-        health_on_main: config.observability.health.listen == config::Listen::Main,
-        metrics_on_main: config.observability.metrics.listen == config::Listen::Main,
-    }
-}
-
-fn log_options(config: &Config) -> LogOptions {
-    let logs = &config.observability.logs;
-    LogOptions {
-        output: match &logs.output {
-            config::LogOutput::Stderr => telemetry::LogOutput::Stderr,
-            config::LogOutput::Stdout => telemetry::LogOutput::Stdout,
-            config::LogOutput::File(path) => telemetry::LogOutput::File(path.clone()),
-        },
-        format: match logs.format {
-            config::LogFormat::Auto => telemetry::LogFormat::Auto,
-            config::LogFormat::Text => telemetry::LogFormat::Text,
-            config::LogFormat::Json => telemetry::LogFormat::Json,
-        },
-        level: logs.level.clone(),
-    }
-}
-
-fn trace_options(config: &Config) -> TraceOptions {
-    let tracing = &config.observability.tracing;
-    TraceOptions { endpoint: tracing.endpoint.clone(), sampling_rate: tracing.sampling_rate }
 }

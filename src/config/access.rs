@@ -58,7 +58,7 @@ fn immutable_tags() -> rule::Rule<ImmutableTags> {
         if text.len() > 1000 {
             return Err(refused(format!("is a pattern of {} bytes, and may have 1000", text.len())));
         }
-        match regex::RegexBuilder::new(text).size_limit(1 << 20).build() {
+        match super::immutable::pattern(text) {
             Ok(_) => Ok(text.to_owned()),
             Err(error) => {
                 let message = error.to_string();

@@ -14,6 +14,7 @@
 //! | `section` | a table read key by key, and unknown keys |
 //! | `document` | TOML with places; merging |
 //! | `data_dir` | the configuration without a file |
+//! | `immutable` | which tags of a repository are immutable |
 //! | `changes` | which differences take effect after a restart |
 //! | `error`, `mask` | what a person is shown, and what must not be |
 //!
@@ -27,6 +28,7 @@ mod data_dir;
 mod decode;
 mod document;
 mod error;
+mod immutable;
 mod keys;
 mod mask;
 mod model;
@@ -43,6 +45,7 @@ use section::Reading;
 
 pub use data_dir::Login;
 pub use error::{ConfigError, nearest};
+pub use immutable::{ImmutableRule, ImmutableRules};
 pub use model::*;
 pub use password::check_password_hash;
 

@@ -104,11 +104,6 @@ pub(super) const LISTS: [&str; 7] = [
     "request.tags",
 ];
 
-/// Where in [`TEXTS`] a path is.
-pub(super) fn text_index(path: &str) -> Option<usize> {
-    TEXTS.iter().position(|text| *text == path)
-}
-
 impl Request {
     /// What policies see of an action that came in at `listener`.
     #[must_use]

@@ -1,4 +1,4 @@
-//! Who may do what.
+//! Who may do what, and which images stay.
 //!
 //! The one way to an operation of the registry is through a [`Permit`], and only this module makes one: a dispatch that
 //! was not authorized does not compile.
@@ -8,9 +8,10 @@
 //! | `input` | variables, actions: what policies see of a request |
 //! | `expression` | conditions in CEL: limits, checks, evaluation |
 //! | `file` | policy files and the tests in them |
-//! | `build` | from configuration and files to policies, and what is wrong with them |
+//! | `build`, `trial` | from configuration and files to policies, and what is wrong with them; their tests |
 //! | `pool` | how several policies come together |
 //! | `decision`, `explain` | what is decided, and why |
+//! | `retention`, `retention_explain` | which images stay, and why |
 //! | `problem` | what a person is told |
 
 mod build;
@@ -21,28 +22,35 @@ mod file;
 mod input;
 mod pool;
 mod problem;
+mod retention;
+mod retention_explain;
+mod trial;
 
 use crate::{
     action::Action,
     config::Config,
     identity::{Facts, Identity},
 };
-pub use build::TestOutcome;
 pub use decision::{Decision, Effect, Origin};
 pub use explain::{DefaultExplanation, Explanation, RuleExplanation};
 pub use expression::{MAX_DEPTH, MAX_JOINS, MAX_LENGTH, MAX_WORDS};
-pub use file::{MAX_FILE, MAX_RULES, read_dir, read_file};
+pub use file::{MAX_FILE, MAX_IMAGES, MAX_RULES, read_dir, read_file};
 pub use input::{ACCESSES, ACTIONS, LISTENERS, Request, Word};
 pub use problem::{File, Place, PolicyErrors, Problem};
+pub use retention::{Image, Retained, RetentionDecision};
+pub use retention_explain::{ImageExplanation, RetentionExplanation, RetentionRule, RuleOutcome};
+pub use trial::TestOutcome;
 
 use expression::Values;
 use input::Input;
 use pool::Cover;
+use retention::Retention;
 
 /// The rules in force: immutable, to be shared behind an `Arc`.
 #[derive(Debug)]
 pub struct Policy {
     cover: Cover,
+    retention: Retention,
     warnings: Vec<String>,
     open: Vec<String>,
 }
@@ -89,7 +97,7 @@ impl Policy {
         }
         let cover = Cover::new(&built.units);
         let open = open_to_everyone(&cover);
-        Ok(Self { cover, warnings: built.warnings, open })
+        Ok(Self { cover, retention: Retention::new(built.retention), warnings: built.warnings, open })
     }
 
     /// What an operator should know though it is no error.
@@ -137,7 +145,7 @@ impl Policy {
     }
 }
 
-/// Runs the tests of policy files, each against its own file alone. Those of retention policies are not run.
+/// Runs the tests of policy files, each against its own file alone.
 ///
 /// # Errors
 /// All that is wrong with the files, but for tests that fail.

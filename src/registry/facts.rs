@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::By;
 use crate::{
     action::UploadId,
-    oci::{Digest, MediaType},
+    oci::{Digest, MediaType, Tag},
     storage::layout,
 };
 
@@ -78,4 +78,66 @@ impl ManifestHeader {
         let header = serde_json::from_slice(&content[..line]).map_err(|error| error.to_string())?;
         Ok((header, content.slice(line + 1..)))
     }
+}
+
+/// What a tag meant from some time on; in the store's `history/` a list of them, newest first.
+///
+/// As JSON: `{"ordinal":1,"digest":"sha256:...","version":1,"at":1,"by":{...}}`, without digest and version where the tag was
+/// gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "TagEntryText", into = "TagEntryText")]
+pub struct TagEntry {
+    /// Its place among the tag's versions.
+    pub ordinal: u64,
+    /// The manifest, and the ordinal of its version; nothing where the tag was gone from here on.
+    pub target: Option<(Digest, u64)>,
+    /// When it was written: milliseconds since 1970.
+    pub at: u64,
+    /// By whom.
+    pub by: By,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TagEntryText {
+    ordinal: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
+    at: u64,
+    by: By,
+}
+
+impl From<TagEntryText> for TagEntry {
+    fn from(text: TagEntryText) -> Self {
+        let TagEntryText { ordinal, digest, version, at, by } = text;
+        // a digest alone names no version that could be newer than a delete
+        Self { ordinal, target: digest.map(|digest| (digest, version.unwrap_or(0))), at, by }
+    }
+}
+
+impl From<TagEntry> for TagEntryText {
+    fn from(entry: TagEntry) -> Self {
+        let TagEntry { ordinal, target, at, by } = entry;
+        Self { ordinal, digest: target.map(|it| it.0), version: target.map(|it| it.1), at, by }
+    }
+}
+
+/// That a manifest was pulled; in the store's `pulls/` a list of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pull {
+    /// The tag that it was asked for by; nothing where that was its digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Tag>,
+    /// The manifest.
+    pub digest: Digest,
+    /// When it was last: milliseconds since 1970.
+    pub at: u64,
+}
+
+/// Since when pulls are recorded, in the store's `pulls-recorded-since`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullsSince {
+    /// Milliseconds since 1970.
+    pub at: u64,
 }

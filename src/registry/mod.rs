@@ -86,7 +86,7 @@ pub enum VerifyPulls {
 }
 
 /// Who does something, and in which request: recorded in the facts that are written.
-#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct By {
     /// The identity's name.
     pub identity: String,

@@ -49,6 +49,13 @@ impl Registry {
         self.write_tag(name, tag, None, by).await
     }
 
+    /// Lets a tag be gone after the version `seen`: what is pushed beside it, or was pushed since, stays.
+    pub async fn end_tag(&self, name: &Name, tag: &Tag, seen: TagVersion, by: &By) -> Result<()> {
+        let gone = TagVersion { ordinal: Ordinal::after(Some(seen.ordinal), 0), target: None };
+        let _forgetting = self.tags.forget_afterwards((name.clone(), tag.clone()));
+        Ok(self.store.put(&layout::tag_version(name, tag, gone), self.fact(by)).await?)
+    }
+
     /// Says of all tags that mean a version of `digest` up to `until` that they are gone, so that lists need not look.
     pub(super) async fn say_tags_gone(&self, name: &Name, digest: &Digest, until: Ordinal, by: &By) -> Result<()> {
         let mut after = None;
@@ -56,10 +63,7 @@ impl Registry {
             let (page, end) = self.page_of_tags(name, after.as_deref(), MAX_PAGE).await?;
             for (tag, version) in page {
                 if version.target.is_some_and(|(meant, ordinal)| meant == *digest && ordinal <= until) {
-                    let gone = TagVersion { ordinal: Ordinal::after(Some(version.ordinal), 0), target: None };
-                    let key = layout::tag_version(name, &tag, gone);
-                    let _forgetting = self.tags.forget_afterwards((name.clone(), tag));
-                    self.store.put(&key, self.fact(by)).await?;
+                    self.end_tag(name, &tag, version, by).await?;
                 }
             }
             match end {

@@ -21,7 +21,7 @@ pub use self::{
     sources::{Sources, policy_files},
 };
 use crate::{
-    config::{ClientAuth, Config, ConfigError},
+    config::{ClientAuth, Config, ConfigError, ImmutableRules},
     credentials::{Accounts, AccountsError, KeyError, Signer},
     identity::Certificate,
     policy::{Policy, PolicyErrors},
@@ -37,6 +37,7 @@ const REMEMBERED_FOR: Duration = Duration::from_mins(5);
 pub struct Snapshot {
     number: u64,
     config: Config,
+    immutable: ImmutableRules,
     policy: Policy,
     accounts: Arc<Accounts>,
     tls: Option<Arc<Tls>>,
@@ -83,6 +84,7 @@ impl Snapshot {
         }
         let files = policy_files(&config)?;
         let policy = Policy::build(&config, &files)?;
+        let immutable = ImmutableRules::new(&config);
         let accounts = Arc::new(Accounts::new(&config.identity)?);
         let (tls, tls_inputs) = Self::load_tls(&config, previous)?;
         let requires_certificate = match (&config.server.tls, previous) {
@@ -96,7 +98,19 @@ impl Snapshot {
         let signer = previous.and_then(|previous| previous.signer.clone());
         let chains = Cache::builder().max_capacity(REMEMBERED_CHAINS).time_to_live(REMEMBERED_FOR).build();
         let number = previous.map_or(1, |previous| previous.number + 1);
-        Ok(Self { number, config, policy, accounts, tls, requires_certificate, tls_inputs, signer, chains, inputs })
+        Ok(Self {
+            number,
+            config,
+            immutable,
+            policy,
+            accounts,
+            tls,
+            requires_certificate,
+            tls_inputs,
+            signer,
+            chains,
+            inputs,
+        })
     }
 
     /// Reads the key of tokens, or makes it, where somebody can log in.
@@ -131,6 +145,12 @@ impl Snapshot {
     #[must_use]
     pub const fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Which tags are immutable.
+    #[must_use]
+    pub const fn immutable_tags(&self) -> &ImmutableRules {
+        &self.immutable
     }
 
     /// The rules.

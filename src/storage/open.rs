@@ -80,6 +80,12 @@ pub enum OpenError {
         /// The first key found.
         found: String,
     },
+    /// Nothing lies there, and nothing was to be made.
+    #[error("there is no store at {place}; check the configuration, or start a server on it once to make one")]
+    Absent {
+        /// Where.
+        place: String,
+    },
     /// The backend cannot write an object only where there is none.
     #[error(
         "the store at {place} overwrites an object that was to be written only if it is new (If-None-Match: *); \
@@ -138,6 +144,20 @@ impl Store {
     ///
     /// The work does not depend on how much is stored.
     pub async fn open(location: &Location, metrics: Metrics) -> Result<Self, OpenError> {
+        Self::open_or(location, metrics, true).await
+    }
+
+    /// As [`Store::open`], but nothing is made: a place without a store is an error.
+    pub async fn open_existing(location: &Location, metrics: Metrics) -> Result<Self, OpenError> {
+        match location {
+            Location::Directory { root, .. } if matches!(root.try_exists(), Ok(false)) => {
+                Err(OpenError::Absent { place: location.place() })
+            }
+            _ => Self::open_or(location, metrics, false).await,
+        }
+    }
+
+    async fn open_or(location: &Location, metrics: Metrics, make: bool) -> Result<Self, OpenError> {
         let place = location.place();
         let operator = location.operator().map_err(|error| unusable(&place, error))?;
         let part_size = match location {
@@ -145,7 +165,7 @@ impl Store {
             Location::Bucket { part_size, .. } => Some(*part_size),
         };
         let store = Self::over(operator, part_size, metrics);
-        store.check_format(&place).await?;
+        store.check_format(&place, make).await?;
         Ok(store)
     }
 
@@ -172,7 +192,7 @@ impl Store {
         }
     }
 
-    async fn check_format(&self, place: &str) -> Result<(), OpenError> {
+    async fn check_format(&self, place: &str, make: bool) -> Result<(), OpenError> {
         let operator = &self.inner.operator;
         let failed = |error| unusable(place, error);
         let ours = serde_json::json!(Format { layout: LAYOUT }).to_string() + "\n";
@@ -184,6 +204,9 @@ impl Store {
                 if let Some(entry) = first.iter().find(|entry| entry.path() != layout::FORMAT && entry.path() != "/") {
                     let found = entry.path().to_owned();
                     return Err(OpenError::Occupied { place: place.to_owned(), found });
+                }
+                if !make {
+                    return Err(OpenError::Absent { place: place.to_owned() });
                 }
                 ours.clone().into_bytes()
             }

@@ -80,6 +80,49 @@ fn check_tells_ci_whether_all_is_well() {
 }
 
 #[test]
+fn retention_policies_are_checked_and_tested_as_access_policies_are() {
+    const KEEP: &str = r#"
+kind = "retention"
+[[rule]]
+name = "newest"
+when = 'top(image.tag, last_pushed, 1)'
+[[test]]
+name = "the newest stays"
+images = [{ tag = "b", pushed_at = 2025-01-02T00:00:00Z }, { tag = "a", pushed_at = 2025-01-01T00:00:00Z }]
+expect = { keep = ["b"] }
+"#;
+    let dir = world();
+    fs::write(dir.path().join("policies/keep.toml"), KEEP).unwrap();
+    assert_eq!(run(dir.path(), &["test"]), (0, "2 tests passed, 0 failed\n".into(), String::new()));
+    assert_eq!(run(dir.path(), &["check"]).0, 0);
+
+    fs::write(dir.path().join("policies/keep.toml"), KEEP.replace("keep = [\"b\"]", "keep = [\"a\"]")).unwrap();
+    let says = "the test \"the newest stays\" failed: \"b\" is kept by the rule \"newest\"; \"a\" is kept by no rule";
+    let (code, out, err) = run(dir.path(), &["test"]);
+    assert!(code == 1 && out == "1 test passed, 1 failed\n" && err.contains(says), "{out}{err}");
+    let (code, _, err) = run(dir.path(), &["check"]);
+    assert!(code == 1 && err.contains(says) && err.contains("--> policies/keep.toml:9:10"), "{err}");
+    let (_, out, _) = run(dir.path(), &["test", "--format", "json", "policies/keep.toml"]);
+    assert_eq!((&json(&out)["failed"], &json(&out)["tests"][0]["passed"]), (&1.into(), &false.into()));
+
+    fs::remove_file(dir.path().join("policies/keep.toml")).unwrap();
+    let table =
+        "[repository.\"open\".retention_policy]\nrules = [\"image.tag != 'latest'\", \"image.pushd_at > now()\"]\n";
+    fs::write(dir.path().join("config.toml"), format!("{CONFIG}{table}")).unwrap();
+    let (code, _, err) = run(dir.path(), &["check"]);
+    assert!(code == 1 && err.contains("config.toml:4:43") && err.contains("did you mean `pushed_at`?"), "{err}");
+    fs::write(dir.path().join("config.toml"), format!("{CONFIG}{table}").replace("pushd_at", "pushed_at")).unwrap();
+    assert_eq!(run(dir.path(), &["check"]).0, 0);
+    let all = format!("{CONFIG}[repository.\"open\".retention_policy]\nrules = [\"true\"]\n");
+    fs::write(dir.path().join("config.toml"), all).unwrap();
+    let (code, _, err) = run(dir.path(), &["check"]);
+    assert!(
+        code == 0 && err.contains("warning: [repository.\"open\".retention_policy]: the rule rules[0] keeps"),
+        "{err}"
+    );
+}
+
+#[test]
 fn test_says_which_rule_decided_instead() {
     let dir = world();
     let (code, out, _) = run(dir.path(), &["test"]);

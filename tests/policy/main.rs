@@ -4,6 +4,8 @@ mod commands;
 mod files;
 mod properties;
 mod reference;
+mod retention;
+mod retention_language;
 mod semantics;
 
 use simple_registry::{

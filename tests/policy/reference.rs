@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use simple_registry::policy::{
-    ACCESSES, ACTIONS, LISTENERS, MAX_DEPTH, MAX_FILE, MAX_JOINS, MAX_LENGTH, MAX_RULES, MAX_WORDS, vocabularies,
+    ACCESSES, ACTIONS, LISTENERS, MAX_DEPTH, MAX_FILE, MAX_IMAGES, MAX_JOINS, MAX_LENGTH, MAX_RULES, MAX_WORDS,
+    vocabularies,
 };
 
 const REFERENCE: &str = include_str!("../../docs/reference/policy.md");
@@ -59,6 +60,7 @@ fn the_reference_has_the_limits_of_the_code() {
         ("levels", MAX_DEPTH.to_string()),
         ("joins", MAX_JOINS.to_string()),
         ("rules", MAX_RULES.to_string()),
+        ("images", MAX_IMAGES.to_string()),
         ("KiB", (MAX_FILE / 1024).to_string()),
     ] {
         assert!(limits.contains(&format!("{limit} {what}")), "{limit} {what} is not among\n{limits}");

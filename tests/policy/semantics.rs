@@ -19,8 +19,9 @@ fn table(default_allow: Option<bool>, rules: &[&str]) -> AccessPolicy {
 
 /// A configuration with the top-level table and those of repositories.
 fn config(general: AccessPolicy, repositories: Vec<(&str, AccessPolicy)>) -> Config {
-    let repository =
-        repositories.into_iter().map(|(name, access_policy)| (name.to_owned(), Repository { access_policy, ..Repository::default() }));
+    let repository = repositories
+        .into_iter()
+        .map(|(name, access_policy)| (name.to_owned(), Repository { access_policy, ..Repository::default() }));
     Config { access_policy: general, repository: repository.collect(), ..Config::default() }
 }
 

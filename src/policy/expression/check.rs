@@ -28,12 +28,16 @@ pub(super) struct Checker<'a> {
     pub(super) locals: Vec<(String, Type)>,
     pub(super) faults: Vec<Fault>,
     pub(super) patterns: Vec<Pattern>,
+    /// Loops over the tags of a repository, taken out of the expression.
+    pub(super) shared: Vec<IdedExpr>,
     /// The paths of the variables that are used.
     pub(super) uses: Vec<&'static str>,
     /// Whether evaluation can fail.
     pub(super) fallible: bool,
     /// Whether this is inside of the condition of `exists` or its like.
     pub(super) looping: bool,
+    /// How often a variable of an image was seen.
+    pub(super) images: usize,
     /// How many `map` were seen.
     pub(super) maps: usize,
     /// How many texts were joined.
@@ -49,9 +53,11 @@ impl<'a> Checker<'a> {
             locals: Vec::new(),
             faults: Vec::new(),
             patterns: Vec::new(),
+            shared: Vec::new(),
             uses: Vec::new(),
             fallible: false,
             looping: false,
+            images: 0,
             maps: 0,
             joins: 0,
         }
@@ -88,7 +94,7 @@ impl<'a> Checker<'a> {
             Expr::Literal(literal) => self.literal(id, literal),
             Expr::Ident(_) | Expr::Select(_) => self.name(expression),
             Expr::List(list) => self.list(id, list),
-            Expr::Comprehension(comprehension) => self.comprehension(id, comprehension),
+            Expr::Comprehension(_) => self.comprehension(expression),
             Expr::Call(_) => self.call(expression),
             Expr::Map(_) | Expr::Struct(_) => {
                 self.fault(self.place(id), "policies know no maps", "write a list, `[...]`, or several conditions")
@@ -132,6 +138,8 @@ impl<'a> Checker<'a> {
         if let Some((kind, name)) = self.scope.variable(&path) {
             let known = self.scope.variables().into_iter().find(|known| *known == path);
             self.uses.extend(known.filter(|known| !self.uses.contains(known)));
+            self.images += usize::from(path.starts_with("image."));
+            self.fallible |= kind == Type::Time;
             expression.expr = Expr::Ident(name);
             return kind;
         }
@@ -193,7 +201,10 @@ impl<'a> Checker<'a> {
         let mut kind = Type::Any;
         for element in &mut list.elements {
             let this = self.check(element);
-            if let Some(both) = kind.unify(&this) {
+            if matches!(this, Type::Tags(_)) {
+                let at = self.place(element.id);
+                self.fault(at, "a list of tags is no entry of another list", "ask one after the other");
+            } else if let Some(both) = kind.unify(&this) {
                 kind = both;
             } else {
                 let says = format!("a list of {kind} and {this}: its entries must be of one kind");
@@ -204,17 +215,19 @@ impl<'a> Checker<'a> {
         Type::list(kind)
     }
 
-    fn comprehension(&mut self, id: u64, comprehension: &mut ComprehensionExpr) -> Type {
-        let at = self.place(id);
+    fn comprehension(&mut self, expression: &mut IdedExpr) -> Type {
+        let at = self.place(expression.id);
+        let Expr::Comprehension(comprehension) = &mut expression.expr else { return Type::Any };
         if self.looping {
             let says =
                 "a loop inside of a loop: `all`, `exists`, `exists_one`, `filter` and `map` cannot hold one another";
             return self.fault(at, says, "split the rule, or filter one list first: `a.filter(...).exists(...)`");
         }
-        let maps = self.maps;
-        let over = match self.check(&mut comprehension.iter_range) {
-            Type::List(of) => *of,
-            Type::Any => Type::Any,
+        let (maps, images) = (self.maps, self.images);
+        let (over, tags) = match self.check(&mut comprehension.iter_range) {
+            Type::List(of) => (*of, None),
+            Type::Tags(by) => (Type::Text, Some(by)),
+            Type::Any => (Type::Any, None),
             other => {
                 return self.fault(
                     at,
@@ -236,6 +249,15 @@ impl<'a> Checker<'a> {
             let says = format!("`{variable}` has a meaning already");
             return self.fault(at, says, "take another name, such as `x`");
         }
+        let result = self.rounds(comprehension, variable, over);
+        match tags {
+            Some(by) => self.share(at, expression, by, result, images),
+            None => result,
+        }
+    }
+
+    /// What a loop comes to.
+    fn rounds(&mut self, comprehension: &mut ComprehensionExpr, variable: String, over: Type) -> Type {
         let start = self.check(&mut comprehension.accu_init);
         self.looping = true;
         self.locals.push((variable, over));
@@ -249,6 +271,36 @@ impl<'a> Checker<'a> {
         self.locals.truncate(self.locals.len() - 2);
         self.looping = false;
         result
+    }
+
+    /// Takes a loop over all tags of a repository out of the expression, to be evaluated once for all images.
+    fn share(
+        &mut self,
+        at: Range<usize>,
+        expression: &mut IdedExpr,
+        by: &'static str,
+        result: Type,
+        images: usize,
+    ) -> Type {
+        if self.images > images {
+            let says = "a loop over all tags of the repository cannot ask about the image: it would go over all of them \
+                        again for each";
+            let help = "leave `image` out of the loop, as in \
+                        `top(image.tag, last_pushed.filter(x, x.startsWith(\"main-\")), 5)`";
+            return self.fault(at, says, help);
+        }
+        let kind = match result {
+            Type::List(of) if of.is(&Type::Text) => Type::Tags(by),
+            Type::List(of) => {
+                let says = format!("this makes a list of tags into one of something else ({of})");
+                return self.fault(at, says, "let `map` make texts, or ask with `exists` or `all`");
+            }
+            other => other,
+        };
+        let name = format!("$s{}", self.shared.len());
+        let id = expression.id;
+        self.shared.push(std::mem::replace(expression, IdedExpr { id, expr: Expr::Ident(name) }));
+        kind
     }
 }
 

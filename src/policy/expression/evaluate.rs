@@ -9,17 +9,21 @@ use std::{
 use cel::{
     Context, Env, ExecutionError, IdedExpr, Value,
     common::{
-        types::{CelBool, CelList, CelString, STRING_TYPE, Type},
+        types::{CelBool, CelInt, CelList, CelString, DYN_TYPE, INT_TYPE, LIST_TYPE, STRING_TYPE, Type},
         value::{CowVal, StaticVal, Val},
     },
     context::VariableResolver,
 };
 use regex::{Regex, RegexBuilder};
 
+use super::images::{Tags, among_first};
 use crate::policy::input::{Input, LISTS, TEXTS};
 
 /// The function that `matches` becomes once its pattern is compiled.
 pub(super) const MATCHES: &str = "$matches";
+
+/// The function that `top` becomes: of a text, a list, a number, and a value that must be known.
+pub(super) const TOP: &str = "$top";
 
 /// Most memory that a compiled pattern may take, in bytes: what a pattern that repeats repetitions runs into.
 const PATTERN_SIZE: usize = 256 * 1024;
@@ -77,10 +81,26 @@ fn matches<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, Exe
     found.map(|found| CowVal::owned(CelBool::from(found))).ok_or(ExecutionError::MissingArgumentOrTarget)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the interpreter gives its arguments away")]
+fn top<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let [tag, list, count, _] = arguments.as_slice() else { return Err(ExecutionError::MissingArgumentOrTarget) };
+    let tag = tag.downcast_ref::<CelString>().ok_or(ExecutionError::MissingArgumentOrTarget)?;
+    let count = *count.downcast_ref::<CelInt>().ok_or(ExecutionError::MissingArgumentOrTarget)?.inner();
+    let found = if let Some(tags) = list.downcast_ref::<Tags>() {
+        tags.place(tag).is_some_and(|place| i64::try_from(place).is_ok_and(|place| place < count))
+    } else {
+        let list = list.downcast_ref::<CelList>().ok_or(ExecutionError::MissingArgumentOrTarget)?;
+        among_first(tag, list, count)
+    };
+    Ok(CowVal::owned(CelBool::from(found)))
+}
+
 /// What all expressions have in common. Building it takes long; a context over it does not.
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut environment = Env::default().with_optional_support(false).with_stdlib();
     let declared = environment.add_overload(MATCHES, MATCHES, vec![STRING_TYPE, PATTERN_TYPE.to_owned()], matches);
+    let kinds = vec![STRING_TYPE, LIST_TYPE, INT_TYPE, DYN_TYPE];
+    let declared = declared.and_then(|_| environment.add_overload(TOP, TOP, kinds, top));
     declared.expect("no other function has a name that begins with a dollar sign");
     Arc::new(environment)
 });
@@ -131,24 +151,46 @@ impl VariableResolver for Variables<'_, '_> {
     }
 }
 
+impl Facts for Variables<'_, '_> {
+    fn missing(&self, _variable: &str) -> Option<&'static str> {
+        None
+    }
+}
+
+/// The values of variables.
+pub(super) trait Facts: VariableResolver {
+    /// Why a variable has no value, where it has none.
+    fn missing(&self, variable: &str) -> Option<&'static str>;
+}
+
 /// Whether a checked expression holds. The error says shortly why that cannot be known.
 pub(super) fn holds(expression: &IdedExpr, patterns: &[Pattern], values: &Values<'_>) -> Result<bool, &'static str> {
     let evaluate = || {
         let variables = Variables { values, patterns };
-        let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
-        context.set_variable_resolver(&variables);
-        let value = Value::resolve_val(expression, &context).map_err(|error| reason(&error))?;
-        value.downcast_ref::<CelBool>().map(|value| *value.inner()).ok_or("it yields no boolean")
+        value_of(expression, &variables, |value| value.downcast_ref::<CelBool>().map(|value| *value.inner()))
     };
     // what is not foreseen must deny, and not take the connection along
     catch_unwind(AssertUnwindSafe(evaluate)).unwrap_or(Err("it cannot be evaluated"))
 }
 
-fn reason(error: &ExecutionError) -> &'static str {
+/// The value of an expression, as what `take` makes of it.
+pub(super) fn value_of<T>(
+    expression: &IdedExpr,
+    variables: &impl Facts,
+    take: impl FnOnce(&dyn Val) -> Option<T>,
+) -> Result<T, &'static str> {
+    let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
+    context.set_variable_resolver(variables);
+    let value = Value::resolve_val(expression, &context).map_err(|error| reason(&error, variables))?;
+    take(value.as_ref()).ok_or("it yields a value of another kind")
+}
+
+fn reason(error: &ExecutionError, variables: &impl Facts) -> &'static str {
     match error {
         ExecutionError::IndexOutOfBounds(_) => "a list has no such entry",
         ExecutionError::Overflow(..) => "a number is out of range",
         ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "a division by zero",
+        ExecutionError::UndeclaredReference(name) => variables.missing(name).unwrap_or("it cannot be evaluated"),
         _ => "it cannot be evaluated",
     }
 }

@@ -7,7 +7,7 @@ use cel::{
     common::ast::{CallExpr, Expr, LiteralValue, operators},
 };
 
-use super::{check::Checker, evaluate, tokens::clip, types::Type, words};
+use super::{check::Checker, evaluate, images, tokens::clip, types::Type, words};
 use crate::policy::problem::{listed, nearest};
 
 impl Checker<'_> {
@@ -41,7 +41,7 @@ impl Checker<'_> {
             ("size", true, 0) | ("size", false, 1) => {
                 let of = call.target.as_deref_mut().or(call.args.first_mut()).map(|of| self.check(of));
                 match of {
-                    Some(Type::Text | Type::List(_) | Type::Map | Type::Any) | None => Type::Int,
+                    Some(Type::Text | Type::List(_) | Type::Tags(_) | Type::Map | Type::Any) | None => Type::Int,
                     Some(other) => self.fault(
                         at,
                         format!("`size` is of a text or a list, not of {other}"),
@@ -49,11 +49,13 @@ impl Checker<'_> {
                     ),
                 }
             }
-            ("now", false, 0) => Type::Time,
-            ("days" | "hours" | "minutes", false, 1) => {
-                self.expect_argument(&at, call, &name, &Type::Int);
-                Type::Span
+            ("now", false, 0) => {
+                expression.expr = Expr::Ident(images::NOW.to_owned());
+                Type::Time
             }
+            ("days", false, 1) => self.span(&at, call, &name, images::DAY),
+            ("hours", false, 1) => self.span(&at, call, &name, images::HOUR),
+            ("minutes", false, 1) => self.span(&at, call, &name, images::MINUTE),
             ("top", false, 3) => self.top(at, call),
             _ => {
                 let usage =
@@ -104,7 +106,7 @@ impl Checker<'_> {
                 self.expect_argument(&at, call, "contains", &Type::Text);
                 Type::Bool
             }
-            many @ (Type::List(_) | Type::Map) => {
+            many @ (Type::List(_) | Type::Tags(_) | Type::Map) => {
                 let list = call.target.take().map(|list| *list).unwrap_or_default();
                 operators::IN.clone_into(&mut call.func_name);
                 call.args.push(list);
@@ -134,6 +136,19 @@ impl Checker<'_> {
             }
             Type::Map if !one.is(&Type::Text) => {
                 return self.fault(at, format!("{one} is never in {many}"), "ask for a key, which is a text");
+            }
+            Type::Tags(_) if !one.is(&Type::Text) => {
+                return self.fault(at, format!("{one} is never in {many}"), "ask for a tag, which is a text");
+            }
+            Type::Tags(by) => {
+                let by = *by;
+                if words::variable(entry) == Some("image.tag") {
+                    // where an image stands by a time that is not known is not known either
+                    let all = LiteralValue::Int(i64::MAX.into());
+                    call.args.push(IdedExpr { id: 0, expr: Expr::Literal(all) });
+                    self.top_of(call, Some(by));
+                }
+                return Type::Bool;
             }
             Type::List(_) | Type::Map | Type::Any => {}
             other => {
@@ -176,17 +191,47 @@ impl Checker<'_> {
         }
     }
 
+    /// `days(count)`: that many times so many microseconds.
+    fn span(&mut self, at: &Range<usize>, call: &mut CallExpr, name: &str, microseconds: i64) -> Type {
+        self.expect_argument(at, call, name, &Type::Int);
+        self.fallible = true; // out of range
+        operators::MULTIPLY.clone_into(&mut call.func_name);
+        call.args.push(IdedExpr { id: 0, expr: Expr::Literal(LiteralValue::Int(microseconds.into())) });
+        Type::Span
+    }
+
     /// `top(value, list, count)`
     fn top(&mut self, at: Range<usize>, call: &mut CallExpr) -> Type {
         let kinds: Vec<Type> = call.args.iter_mut().map(|argument| self.check(argument)).collect();
-        let fits = matches!(&kinds[..], [one, Type::List(of), count] if of.is(one) && count.is(&Type::Int));
-        if !fits && !kinds.contains(&Type::Any) {
+        let of_texts = |kind: &Type| matches!(kind, Type::Tags(_)) || kind.is(&Type::list(Type::Text));
+        let fits =
+            matches!(&kinds[..], [one, list, count] if one.is(&Type::Text) && of_texts(list) && count.is(&Type::Int));
+        if !fits {
             return self.fault(
                 at,
                 "`top` wants a text, a list of texts and a number",
                 "write top(image.tag, last_pushed, 10)",
             );
         }
+        let by = match kinds[1] {
+            Type::Tags(by) if words::variable(&call.args[0]) == Some("image.tag") => Some(by),
+            _ => None,
+        };
+        self.top_of(call, by);
         Type::Bool
+    }
+
+    /// Makes a call with a text, a list and a number into that of the function which knows them, and the time that has to
+    /// be known.
+    fn top_of(&mut self, call: &mut CallExpr, by: Option<&'static str>) {
+        let known = match by.and_then(|by| self.scope.variable(by)) {
+            Some((_, name)) => {
+                self.fallible = true;
+                Expr::Ident(name)
+            }
+            None => Expr::Literal(LiteralValue::Int(0.into())),
+        };
+        evaluate::TOP.clone_into(&mut call.func_name);
+        call.args.push(IdedExpr { id: 0, expr: known });
     }
 }

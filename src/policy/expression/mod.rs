@@ -6,7 +6,7 @@
 //! | here | it is parsed, on a stack of its own |
 //! | `check`, `operator`, `function`, `words`, `types` | names and kinds of values are checked |
 //! | `fold` | what is known of it without a request |
-//! | `evaluate` | it is evaluated over a request |
+//! | `evaluate`, `images` | it is evaluated over a request, or over the images of a repository |
 //!
 //! A condition is CEL (cel-spec, "Language Definition") without what policies have no use for: no maps, bytes,
 //! floating-point numbers, null, optional values and conversions; loops do not hold loops; patterns are written out.
@@ -15,6 +15,7 @@ mod check;
 mod evaluate;
 mod fold;
 mod function;
+mod images;
 mod operator;
 mod tokens;
 mod types;
@@ -26,6 +27,7 @@ use cel::{IdedExpr, common::ast::SourceInfo, parser::Parser};
 
 pub(super) use evaluate::Values;
 pub(super) use fold::{Covers, covers};
+pub(super) use images::{Asked, Tagged, Values as ImageValues};
 pub(super) use tokens::Fault;
 pub(super) use types::Scope;
 use types::Type;
@@ -42,6 +44,8 @@ const STACK: usize = 32 << 20;
 pub(super) struct Condition {
     expression: IdedExpr,
     patterns: Vec<evaluate::Pattern>,
+    /// Loops over the tags of a repository, which are the same for each image of it.
+    shared: Vec<IdedExpr>,
     uses: Vec<&'static str>,
     fallible: bool,
     words: String,
@@ -114,19 +118,20 @@ fn condition(text: &str, tokens: &[tokens::Token<'_>], scope: Scope) -> Result<C
     if checker.faults.is_empty() && kind != Type::Bool {
         let help = match kind {
             Type::Text => "compare it with something: `... == \"...\"`",
-            Type::List(_) => "ask for an entry, `list.contains(\"...\")`, or for its size",
+            Type::List(_) | Type::Tags(_) => "ask for an entry, `list.contains(\"...\")`, or for its size",
+            _ if scope == Scope::Retention => "write a condition, such as `image.tag == \"latest\"`",
             _ => "write a condition, such as `request.access == \"pull\"`",
         };
         checker.fault(0..text.len(), format!("a rule is true or false, and this is {kind}"), help);
     }
-    let check::Checker { mut faults, patterns, uses, fallible, .. } = checker;
+    let check::Checker { mut faults, patterns, shared, uses, fallible, .. } = checker;
     if !faults.is_empty() {
         faults.sort_by_key(|fault| fault.at.start);
         faults.dedup();
         return Err(faults);
     }
     let words = tokens.iter().map(normal).collect::<Vec<_>>().join(" ");
-    Ok(Condition { expression, patterns, uses, fallible, words })
+    Ok(Condition { expression, patterns, shared, uses, fallible, words })
 }
 
 /// A word in one of the ways it can be written.

@@ -81,6 +81,10 @@ impl Checker<'_> {
 
     fn equality(&mut self, at: Range<usize>, left: &mut IdedExpr, right: &mut IdedExpr) -> Type {
         let (one, two) = (self.check(left), self.check(right));
+        if matches!((&one, &two), (Type::Tags(_) | Type::Map, _) | (_, Type::Tags(_) | Type::Map)) {
+            let says = format!("this compares {one} with {two}");
+            return self.fault(at, says, "ask for an entry: `list.contains(\"...\")`, `image.annotations[\"...\"]`");
+        }
         if !one.is(&two) {
             let help = match (&one, &two) {
                 (Type::List(_), Type::Text) | (Type::Text, Type::List(_)) => "write `list.contains(\"entry\")`",
@@ -95,12 +99,16 @@ impl Checker<'_> {
 
     fn index(&mut self, at: Range<usize>, of: &mut IdedExpr, index: &mut IdedExpr) -> Type {
         let (many, which) = (self.check(of), self.check(index));
-        self.fallible = true;
+        // an annotation that is not there is empty
+        self.fallible |= many != Type::Map;
         match many {
             Type::List(of) if which.is(&Type::Int) => *of,
+            Type::Tags(_) if which.is(&Type::Int) => Type::Text,
             Type::Map if which.is(&Type::Text) => Type::Text,
             Type::Any => Type::Any,
-            Type::List(_) => self.fault(at, format!("a list is asked by number, not by {which}"), "write `list[0]`"),
+            Type::List(_) | Type::Tags(_) => {
+                self.fault(at, format!("a list is asked by number, not by {which}"), "write `list[0]`")
+            }
             other => self.fault(at, format!("{other} has no entries"), "leave the brackets out"),
         }
     }

@@ -15,6 +15,9 @@ pub(super) enum Type {
     /// A length of time.
     Span,
     List(Box<Type>),
+    /// Tags of a repository in their order, by the time at this path. A type of its own: what works on it costs the same
+    /// however many they are.
+    Tags(&'static str),
     /// Texts by text.
     Map,
     /// What is not known, or does not matter, since something is wrong with it already: fits everything.
@@ -56,6 +59,7 @@ impl fmt::Display for Type {
                 Self::List(_) => "a list of lists",
                 _ => "a list",
             },
+            Self::Tags(_) => "a list of tags",
             Self::Map => "a map of texts",
             Self::Any => "a value",
         })
@@ -72,17 +76,21 @@ pub(in crate::policy) enum Scope {
 }
 
 /// The variables of retention rules.
-const IMAGES: [(&str, Type); 9] = [
+pub(super) const IMAGES: [(&str, Type); 10] = [
     ("image.tag", Type::Text),
     ("image.digest", Type::Text),
     ("image.media_type", Type::Text),
     ("image.size", Type::Int),
-    ("image.pushed_at", Type::Time),
-    ("image.last_pulled_at", Type::Time),
+    (PUSHED_AT, Type::Time),
+    (LAST_PULLED_AT, Type::Time),
     ("image.annotations", Type::Map),
-    ("last_pushed", Type::Any),
-    ("last_pulled", Type::Any),
+    ("image.immutable", Type::Bool),
+    ("last_pushed", Type::Tags(PUSHED_AT)),
+    ("last_pulled", Type::Tags(LAST_PULLED_AT)),
 ];
+
+const PUSHED_AT: &str = "image.pushed_at";
+const LAST_PULLED_AT: &str = "image.last_pulled_at";
 
 impl Scope {
     /// The paths of all variables.
@@ -96,9 +104,8 @@ impl Scope {
     /// What a variable is, and the name by which evaluation knows it.
     pub(super) fn variable(self, path: &str) -> Option<(Type, String)> {
         if self == Self::Retention {
-            let (path, kind) = IMAGES.iter().find(|(known, _)| *known == path)?;
-            let kind = if *kind == Type::Any { Type::list(Type::Text) } else { kind.clone() };
-            return Some((kind, (*path).to_owned()));
+            let index = IMAGES.iter().position(|(known, _)| *known == path)?;
+            return Some((IMAGES[index].1.clone(), format!("$i{index}")));
         }
         let text = TEXTS.iter().position(|known| *known == path).map(|index| (Type::Text, format!("$t{index}")));
         let list = || {

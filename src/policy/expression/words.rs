@@ -7,26 +7,30 @@ use cel::{
     common::ast::{Expr, LiteralValue},
 };
 
-use super::{check::Checker, tokens::clip};
+use super::{check::Checker, tokens::clip, types::IMAGES};
 use crate::{
-    oci::Name,
+    oci::{Digest, Name, Tag},
     policy::{
-        input::{ACCESSES, ACTIONS, LISTENERS, text_index},
+        input::{ACCESSES, ACTIONS, LISTENERS, TEXTS},
         problem::{listed, nearest},
     },
 };
 
-/// The path of the text variable that a checked expression is.
+/// The path of the text variable of requests, or the variable of images, that a checked expression is.
 pub(super) fn variable(expression: &IdedExpr) -> Option<&'static str> {
     let Expr::Ident(name) = &expression.expr else { return None };
-    let index: usize = name.strip_prefix("$t")?.parse().ok()?;
-    crate::policy::input::TEXTS.get(index).copied()
+    let (kind, index) = name.split_at_checked(2)?;
+    let index: usize = index.parse().ok()?;
+    match kind {
+        "$t" => TEXTS.get(index).copied(),
+        "$i" => IMAGES.get(index).map(|(path, _)| *path),
+        _ => None,
+    }
 }
 
 /// Checks what `one` is compared with: the literal `other`, or those in the list `other`.
 pub(super) fn check(checker: &mut Checker<'_>, one: &IdedExpr, other: &IdedExpr) {
     let Some(path) = variable(one) else { return };
-    debug_assert!(text_index(path).is_some());
     let literals: Vec<&IdedExpr> = match &other.expr {
         Expr::List(list) => list.elements.iter().collect(),
         _ => vec![other],
@@ -59,6 +63,18 @@ pub(super) fn check(checker: &mut Checker<'_>, one: &IdedExpr, other: &IdedExpr)
                     let says = format!("no repository is called \"{}\": {why}", clip(text));
                     let help = "write `request.namespace.startsWith(\"team/\")` for all below `team`";
                     checker.fault(at, says, help);
+                }
+            }
+            "image.tag" if !text.is_empty() => {
+                if let Err(why) = text.parse::<Tag>() {
+                    let says = format!("no tag is called \"{}\": {why}", clip(text));
+                    checker.fault(at, says, "write `image.tag.matches(r'^pattern$')` for several tags");
+                }
+            }
+            "image.digest" => {
+                if let Err(why) = text.parse::<Digest>() {
+                    let says = format!("no image has the digest \"{}\": {why}", clip(text));
+                    checker.fault(at, says, "write a whole digest, such as `sha256:` and 64 digits in lower-case hex");
                 }
             }
             _ => {}

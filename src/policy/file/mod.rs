@@ -2,6 +2,7 @@
 //!
 //! What a file may say is in `docs/reference/policy.md`; reading it finds all that is wrong with its shape at once.
 
+mod images;
 mod table;
 mod test;
 
@@ -14,9 +15,11 @@ use super::{
     problem::{File, PolicyErrors, Problem, nearest},
 };
 use crate::oci::Name;
+pub use images::MAX_IMAGES;
+pub(super) use images::RetentionCase;
 pub(super) use table::Text;
 use table::{Reading, Table};
-pub(super) use test::{Expectation, Test, faults};
+pub(super) use test::{AccessCase, Case, Expectation, Test, faults};
 
 /// Largest policy file in bytes.
 pub const MAX_FILE: u64 = 256 * 1024;
@@ -184,7 +187,10 @@ fn check_prefix(reading: &Reading<'_>, prefix: &Text) {
 
 fn rules(reading: &Reading<'_>, root: &mut Table<'_>, scope: Scope) -> Vec<Rule> {
     const EFFECTS: [(&str, bool); 2] = [("allow", false), ("deny", true)];
-    const EXAMPLE: &str = r#"'request.access == "pull"'"#;
+    let example = match scope {
+        Scope::Access => r#"'request.access == "pull"'"#,
+        Scope::Retention => r#"'image.tag == "latest"'"#,
+    };
     let mut rules: Vec<Rule> = Vec::new();
     let tables = root.tables("rule");
     if tables.len() > MAX_RULES {
@@ -207,7 +213,7 @@ fn rules(reading: &Reading<'_>, root: &mut Table<'_>, scope: Scope) -> Vec<Rule>
             }
             Scope::Retention => table.word("effect", &[("keep", false)]).unwrap_or(false),
         };
-        let when = table.required("when", EXAMPLE);
+        let when = table.required("when", example);
         let message = table.text("message", "\"push to staging first\"");
         if let Some(Text { text, span }) = &message {
             check_line(reading, "message", text, span, 500);

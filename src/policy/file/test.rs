@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use toml::de::DeValue;
-
 use super::{
     among,
-    table::{Reading, Table, shaped, unknown},
+    images::{self, MAX_IMAGES, RetentionCase},
+    table::{Reading, Table, shaped},
 };
 use crate::{
     identity::Facts,
@@ -19,14 +18,29 @@ use crate::{
     },
 };
 
-/// A test of an access policy.
+/// A test of a policy.
 #[derive(Debug)]
 pub(in crate::policy) struct Test {
     pub(in crate::policy) name: String,
     /// Where what is expected is written.
     pub(in crate::policy) span: Range<usize>,
-    /// What is to be asked and answered; a test of retention is not run.
-    pub(in crate::policy) case: Option<(Facts, Request, Expectation)>,
+    /// What is to be asked and answered.
+    pub(in crate::policy) case: Case,
+}
+
+/// What a test asks.
+#[derive(Debug)]
+pub(in crate::policy) enum Case {
+    Access(Box<AccessCase>),
+    Retention(RetentionCase),
+}
+
+/// What a test of an access policy asks.
+#[derive(Debug)]
+pub(in crate::policy) struct AccessCase {
+    pub(in crate::policy) facts: Facts,
+    pub(in crate::policy) request: Request,
+    pub(in crate::policy) expected: Expectation,
 }
 
 /// What a test expects.
@@ -38,6 +52,7 @@ pub(in crate::policy) struct Expectation {
 
 pub(super) fn read(reading: &Reading<'_>, root: &mut Table<'_>, scope: Scope, rules: &[&str]) -> Vec<Test> {
     let mut tests: Vec<Test> = Vec::new();
+    let mut images = 0;
     let tables = root.tables("test");
     if let Some(over) = tables.get(super::MAX_RULES) {
         reading.refuse(
@@ -56,11 +71,20 @@ pub(super) fn read(reading: &Reading<'_>, root: &mut Table<'_>, scope: Scope, ru
             reading.refuse(&name.span, says, "give one of them another name");
         }
         let name = name.map(|name| name.text).unwrap_or_default();
+        let table_span = table.span.clone();
         let test = match scope {
             Scope::Access => access(reading, &mut table, name, rules),
-            Scope::Retention => retention(reading, &mut table, name),
+            Scope::Retention => images::read(reading, &mut table, name),
         };
         table.finish();
+        if let Case::Retention(case) = &test.case {
+            images += case.images.len();
+            if images > MAX_IMAGES {
+                let says = format!("more than {MAX_IMAGES} images in the tests of one policy");
+                reading.refuse(&table_span, says, "test with fewer images, or split it into several policies");
+                return tests;
+            }
+        }
         tests.push(test);
     }
     tests
@@ -106,7 +130,8 @@ fn access(reading: &Reading<'_>, table: &mut Table<'_>, name: String, rules: &[&
         }
         None => table.missing("expect", "{ decision = \"deny\" }"),
     }
-    Test { name, span, case: Some((facts.unwrap_or_default(), request, expectation)) }
+    let case = AccessCase { facts: facts.unwrap_or_default(), request, expected: expectation };
+    Test { name, span, case: Case::Access(Box::new(case)) }
 }
 
 /// What no request can be: what is wrong, and the next step.
@@ -147,66 +172,4 @@ pub(in crate::policy) fn faults(request: &Request) -> Vec<(String, String)> {
         }
     }
     faults
-}
-
-/// What a test of retention may say of an image.
-const IMAGE: [&str; 7] = ["tag", "digest", "media_type", "size", "pushed_at", "last_pulled_at", "annotations"];
-
-fn retention(reading: &Reading<'_>, table: &mut Table<'_>, name: String) -> Test {
-    let span = table.span.clone();
-    table.value("now");
-    let mut tags = Vec::new();
-    let images = table.tables("images");
-    if images.is_empty() {
-        table.missing("images", "[{ tag = \"v1\", pushed_at = 2026-01-31T12:00:00Z }]");
-    }
-    for mut image in images {
-        tags.extend(image.text("tag", "\"v1\"").map(|tag| tag.text));
-        for key in IMAGE.into_iter().skip(1) {
-            let Some(value) = image.value(key) else { continue };
-            let fits = match key {
-                "digest" | "media_type" => matches!(value.get_ref(), DeValue::String(_)),
-                "size" => matches!(value.get_ref(), DeValue::Integer(_)),
-                "pushed_at" | "last_pulled_at" => matches!(value.get_ref(), DeValue::Datetime(_)),
-                _ => {
-                    matches!(value.get_ref(), DeValue::Table(texts) if texts.iter().all(|(_, text)| matches!(text.get_ref(), DeValue::String(_))))
-                }
-            };
-            if !fits {
-                let wanted = match key {
-                    "size" => "a number of bytes",
-                    "pushed_at" | "last_pulled_at" => "a date and time without quotes, such as 2026-01-31T12:00:00Z",
-                    "annotations" => "a table of texts",
-                    _ => "a text",
-                };
-                reading.refuse(
-                    &value.span(),
-                    format!("`{key}` of an image must be {wanted}"),
-                    "see the reference of policies",
-                );
-            }
-        }
-        image.finish();
-    }
-    match table.table("expect", "{ keep = [\"v1\"] }") {
-        Some(mut expect) => {
-            let known: Vec<&str> = tags.iter().map(String::as_str).collect();
-            match expect.texts("keep", "[\"v1\"]") {
-                Some(kept) => {
-                    for tag in kept.iter().filter(|tag| !known.contains(&tag.text.as_str())) {
-                        reading.refuse(
-                            &tag.span,
-                            format!("no image of the test has the tag \"{}\"", tag.text),
-                            unknown(&tag.text, known.iter().copied()),
-                        );
-                    }
-                }
-                None if expect.value("keep").is_none() => expect.missing("keep", "[\"v1\"]"),
-                None => {}
-            }
-            expect.finish();
-        }
-        None => table.missing("expect", "{ keep = [\"v1\"] }"),
-    }
-    Test { name, span, case: None }
 }

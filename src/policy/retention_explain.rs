@@ -1,0 +1,166 @@
+//! What becomes of the images of a repository, rule by rule.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+use super::{
+    expression::{Asked, ImageValues, Tagged},
+    retention::{Image, Pool},
+};
+use crate::oci::Name;
+
+/// Why images of a repository stay or go.
+#[derive(Clone, Debug, Serialize)]
+pub struct RetentionExplanation {
+    /// Whether what does not stay is to go.
+    pub enforced: bool,
+    /// Every rule of every policy that covers the repository.
+    pub rules: Vec<RetentionRule>,
+    /// Of each image, in the order in which they were given.
+    pub images: Vec<ImageExplanation>,
+}
+
+/// A rule that covers the repository.
+#[derive(Clone, Debug, Serialize)]
+pub struct RetentionRule {
+    /// Its policy.
+    pub policy: String,
+    /// The SHA-256 in hex of its policy, as in [`super::Origin`].
+    pub sha256: String,
+    /// Its name.
+    pub rule: String,
+    /// Whether its policy is enforced.
+    pub enforced: bool,
+    /// Whether it decides: not where its policy is not enforced and another one that covers the repository is.
+    pub counts: bool,
+    /// The condition, as it is written.
+    pub when: String,
+}
+
+/// Why one image stays or goes.
+#[derive(Clone, Debug, Serialize)]
+pub struct ImageExplanation {
+    /// Its tag.
+    pub tag: String,
+    /// The digest of its manifest.
+    pub digest: String,
+    /// Whether it stays.
+    pub keep: bool,
+    /// The policy whose rule keeps it.
+    pub policy: Option<String>,
+    /// The rule that keeps it.
+    pub rule: Option<String>,
+    /// Why it stays where no rule is true.
+    pub why: Option<String>,
+    /// When it was last pushed, if that is known.
+    #[serde(serialize_with = "as_text")]
+    pub pushed_at: Option<Timestamp>,
+    /// When it was last pulled, or pushed where it never was, if that is known.
+    #[serde(serialize_with = "as_text")]
+    pub last_pulled_at: Option<Timestamp>,
+    /// Whether its tag is immutable.
+    pub immutable: bool,
+    /// Where it stands in `last_pushed`, from 1.
+    pub place_pushed: Option<usize>,
+    /// Where it stands in `last_pulled`, from 1.
+    pub place_pulled: Option<usize>,
+    /// What each rule says, in the order of [`RetentionExplanation::rules`].
+    pub outcomes: Vec<RuleOutcome>,
+}
+
+/// What one rule says about an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RuleOutcome {
+    /// Whether it is true; none: it failed, which keeps.
+    pub holds: Option<bool>,
+    /// Why it failed.
+    pub failure: Option<&'static str>,
+}
+
+fn as_text<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(|time| time.to_string()).serialize(serializer)
+}
+
+impl super::Policy {
+    /// Every rule that covers a repository with its outcome for every image; `images` are all of its tags. None: no
+    /// retention rule covers the repository, and everything stays.
+    #[must_use]
+    pub fn explain_retention(
+        &self,
+        repository: &Name,
+        images: &[Image],
+        now: Timestamp,
+    ) -> Option<RetentionExplanation> {
+        let covering = self.retention.covering(repository.as_str());
+        let tagged = Tagged::new(images, now);
+        let pool = Pool::new(&covering, &tagged)?;
+        let rules: Vec<_> = covering.iter().flat_map(|unit| unit.rules.iter().map(move |rule| (unit, rule))).collect();
+        let asked: Vec<Asked<'_>> = rules.iter().map(|(_, rule)| Asked::new(&rule.condition, &tagged)).collect();
+        let explained = images.iter().map(|image| {
+            let retained = pool.decide(image);
+            let values = ImageValues::new(image);
+            let (pushed, pulled) = tagged.places(&image.tag);
+            let outcomes = asked.iter().map(|asked| {
+                let held = asked.holds(&values);
+                RuleOutcome { holds: held.ok(), failure: held.err() }
+            });
+            ImageExplanation {
+                tag: image.tag.clone(),
+                digest: image.digest.clone(),
+                keep: retained.keep,
+                policy: retained.by.map(|by| by.policy.clone()),
+                rule: retained.rule.map(|rule| rule.to_string()),
+                why: retained.why,
+                pushed_at: image.pushed_at,
+                last_pulled_at: image.last_pulled_at,
+                immutable: image.immutable,
+                place_pushed: pushed.map(|place| place + 1),
+                place_pulled: pulled.map(|place| place + 1),
+                outcomes: outcomes.collect(),
+            }
+        });
+        let images = explained.collect();
+        let rules = rules.iter().map(|(unit, rule)| RetentionRule {
+            policy: unit.origin.policy.clone(),
+            sha256: unit.origin.sha256.clone(),
+            rule: rule.name.to_string(),
+            enforced: unit.enforced,
+            counts: unit.enforced == pool.enforced,
+            when: rule.text.clone(),
+        });
+        Some(RetentionExplanation { enforced: pool.enforced, rules: rules.collect(), images })
+    }
+}
+
+impl fmt::Display for RetentionExplanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for rule in &self.rules {
+            let counts = match (rule.counts, rule.enforced) {
+                (true, true) => "",
+                (true, false) => ", not enforced: nothing goes, and this is what would",
+                (false, _) => ", not enforced: does not count",
+            };
+            writeln!(f, "{}, rule {}{counts}", rule.policy, rule.rule)?;
+            for (index, line) in rule.when.trim().lines().enumerate() {
+                writeln!(f, "  {} {}", if index == 0 { "when" } else { "    " }, line.trim())?;
+            }
+        }
+        let widest = self.images.iter().map(|image| image.tag.chars().count()).max().unwrap_or_default();
+        for image in &self.images {
+            let effect = match (image.keep, self.enforced) {
+                (true, _) => "stays",
+                (false, true) => "goes",
+                (false, false) => "would go",
+            };
+            let why = match (&image.why, &image.policy, &image.rule) {
+                (Some(why), ..) => why.clone(),
+                (None, Some(policy), Some(rule)) => format!("{policy}, rule {rule}"),
+                _ => "no rule keeps it".to_owned(),
+            };
+            writeln!(f, "{:widest$}  {effect}: {why}", image.tag)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! The tests of policies: each asks its own policy alone.
+
+use std::{fmt::Write, sync::Arc};
+
+use super::{
+    decision::Effect,
+    expression::Values,
+    file::{AccessCase, Case, Document, Expectation, RetentionCase, Test},
+    input::{Input, Request},
+    pool::{Cover, Unit},
+    problem::{File, Problem},
+    retention,
+};
+use crate::identity::Facts;
+
+/// How many images a failed test names.
+const MOST_SHOWN: usize = 10;
+
+/// How a test of a policy went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestOutcome {
+    /// The policy's file, as it was named.
+    pub file: String,
+    /// The test.
+    pub name: String,
+    /// What went otherwise than expected, if anything did.
+    pub failure: Option<Problem>,
+}
+
+/// Runs the tests of a policy, each against it alone.
+pub(super) fn run(unit: &Arc<Unit>, file: &File, document: &Document) -> Vec<TestOutcome> {
+    let cover = Cover::alone(unit);
+    let outcome = |test: &Test| TestOutcome {
+        file: file.name.clone(),
+        name: test.name.clone(),
+        failure: match &test.case {
+            Case::Access(case) => access(&cover, file, test, case),
+            Case::Retention(case) => retention(unit, file, test, case),
+        },
+    };
+    document.tests.iter().map(outcome).collect()
+}
+
+fn access(cover: &Cover, file: &File, test: &Test, case: &AccessCase) -> Option<Problem> {
+    let AccessCase { facts, request, expected } = case;
+    let decided = super::decide(cover, &Values::new(&Input::written(facts, request)), request);
+    let rule = decided.rule.as_deref();
+    let as_expected =
+        decided.effect == expected.effect && expected.rule.as_deref().is_none_or(|wanted| rule == Some(wanted));
+    (!as_expected).then(|| {
+        let said = describe(decided.effect, rule, decided.default);
+        let says = format!("the test \"{}\" failed: expected {}, and got {said}", test.name, wanted(expected));
+        let command = explain_command(facts, request);
+        file.problem(&test.span, says, format!("correct the rules or the test; to see each rule: {command}"))
+    })
+}
+
+/// What differs, if something does: each image with what became of it.
+fn retention(unit: &Arc<Unit>, file: &File, test: &Test, case: &RetentionCase) -> Option<Problem> {
+    let retained = retention::alone(unit, &case.images, case.now);
+    let differs = case.images.iter().zip(&retained).filter_map(|(image, retained)| {
+        let wanted = case.keep.contains(&image.tag);
+        (wanted != retained.keep).then(|| match (&retained.rule, &retained.why) {
+            (Some(rule), None) => format!("\"{}\" is kept by the rule \"{rule}\"", image.tag),
+            (_, Some(why)) => format!("\"{}\" is kept: {why}", image.tag),
+            (None, None) => format!("\"{}\" is kept by no rule", image.tag),
+        })
+    });
+    let differs: Vec<String> = differs.collect();
+    let (shown, more) = differs.split_at(differs.len().min(MOST_SHOWN));
+    let more = if more.is_empty() { String::new() } else { format!("; and {} more differ", more.len()) };
+    let says = format!("the test \"{}\" failed: {}{more}", test.name, shown.join("; "));
+    (!differs.is_empty()).then(|| file.problem(&test.span, says, "correct the rules or the test"))
+}
+
+fn wanted(expected: &Expectation) -> String {
+    match &expected.rule {
+        Some(rule) => format!("{} by the rule \"{rule}\"", expected.effect.as_str()),
+        None => expected.effect.as_str().to_owned(),
+    }
+}
+
+/// What was decided, and by what, in a few words.
+fn describe(effect: Effect, rule: Option<&str>, default: bool) -> String {
+    let by = match rule {
+        Some(rule) => format!(" by the rule \"{rule}\""),
+        None if default => " by default, since no rule decided".to_owned(),
+        None => ", since the policy does not cover the repository".to_owned(),
+    };
+    format!("{}{by}", effect.as_str())
+}
+
+/// The command that explains a decision.
+fn explain_command(facts: &Facts, request: &Request) -> String {
+    let mut command = "simple-registry policy explain".to_owned();
+    let mut add = |option: &str, value: &str| {
+        if !value.is_empty() {
+            let _ = write!(command, " --{option} {value}");
+        }
+    };
+    let who = if *facts == Facts::default() { "anonymous".to_owned() } else { format!("'{}'", brief(facts)) };
+    add("as", &who);
+    add("action", &request.action);
+    add("namespace", &request.namespace);
+    add("reference", &request.reference);
+    command
+}
+
+/// An identity as JSON, without what is empty.
+fn brief(facts: &Facts) -> serde_json::Value {
+    fn filled(value: serde_json::Value) -> Option<serde_json::Value> {
+        use serde_json::Value;
+        match value {
+            Value::String(text) if text.is_empty() => None,
+            Value::Array(list) if list.is_empty() => None,
+            Value::Object(map) => {
+                let map: serde_json::Map<String, Value> =
+                    map.into_iter().filter_map(|(key, value)| Some((key, filled(value)?))).collect();
+                (!map.is_empty()).then_some(Value::Object(map))
+            }
+            other => Some(other),
+        }
+    }
+    serde_json::to_value(facts).ok().and_then(filled).unwrap_or_default()
+}

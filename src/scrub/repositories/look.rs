@@ -1,0 +1,277 @@
+//! A repository as it is looked at: whether a manifest stands, what needs it, letting it go, and what goes with it.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    super::{Reason, Removal, Result, ScrubError, What, run::Run},
+    ages::Ages,
+    fate::{Fate, Newest, Seen, Upheld},
+    manifests::Group,
+    referrers::named_subject,
+    tags::{Live, LiveTag},
+};
+use crate::{
+    oci::{Digest, Name},
+    policy::Origin,
+    registry::{self, facts::ManifestHeader},
+    storage::{Entry, layout},
+};
+
+/// A repository, with the tags that mean something.
+pub(in crate::scrub) struct Repository<'a> {
+    pub(in crate::scrub) run: &'a Run<'a>,
+    pub(in crate::scrub) ages: Ages,
+    pub(in crate::scrub) name: &'a Name,
+    pub(in crate::scrub) live: Live,
+    /// What tags mean that name a manifest as what they are about, by that.
+    named: HashMap<Digest, Vec<Digest>>,
+    /// What this run has let go here, or would have.
+    ended: HashSet<Digest>,
+}
+
+/// Whether a manifest stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::scrub) enum Stand {
+    /// It does.
+    Stands,
+    /// It is gone.
+    Gone,
+    /// It has no version.
+    Never,
+}
+
+/// A manifest that was let go, with what may go with it.
+#[derive(Debug)]
+pub(in crate::scrub) struct Ended {
+    pub(in crate::scrub) digest: Digest,
+    pub(in crate::scrub) children: Vec<Digest>,
+}
+
+impl<'a> Repository<'a> {
+    pub(in crate::scrub) fn new(run: &'a Run<'a>, ages: Ages, name: &'a Name, live: Live) -> Self {
+        let mut named: HashMap<Digest, Vec<Digest>> = HashMap::new();
+        for (target, tags) in &live {
+            for subject in tags.iter().filter_map(|tag| named_subject(&tag.tag)) {
+                named.entry(subject).or_default().push(*target);
+            }
+        }
+        Self { run, ages, name, live, named, ended: HashSet::new() }
+    }
+
+    /// Whether a manifest stands, as far as this run is concerned.
+    pub(in crate::scrub) async fn stand(&self, digest: &Digest) -> Result<Stand> {
+        if self.ended.contains(digest) {
+            return Ok(Stand::Gone);
+        }
+        let listed = self.run.store.list(&layout::manifest(self.name, digest), None, 1).await?;
+        Ok(match listed.first().and_then(|entry| layout::version(&entry.key)) {
+            Some(version) if version.there => Stand::Stands,
+            Some(_) => Stand::Gone,
+            None => Stand::Never,
+        })
+    }
+
+    /// All that is under a manifest's prefix.
+    pub(in crate::scrub) async fn group(&self, digest: Digest) -> Result<Group> {
+        Ok(Group::new(digest, self.run.store.list_all(&layout::manifest(self.name, &digest)).await?))
+    }
+
+    /// The tags that mean a manifest as it stands: no version of it that a tag names was deleted.
+    pub(in crate::scrub) fn tags_of<'l>(&'l self, group: &Group) -> impl Iterator<Item = &'l LiveTag> + use<'l, 'a> {
+        let gone = group.last_gone();
+        let tags = self.live.get(&group.digest).into_iter().flatten();
+        tags.filter(move |tag| gone.is_none_or(|gone| tag.of >= gone))
+    }
+
+    /// Which of the indexes that say that they need a manifest stand, and what follows for it. What was said a moment ago
+    /// upholds it: its index may be on its way.
+    pub(super) async fn parents(&self, group: &Group) -> Result<(Upheld, HashMap<Digest, Stand>)> {
+        let mut stands = HashMap::new();
+        let mut upheld = Upheld::Never;
+        for (entry, parent) in &group.kids {
+            let stand = match stands.get(parent) {
+                Some(stand) => *stand,
+                None => self.stand(parent).await?,
+            };
+            stands.insert(*parent, stand);
+            if stand == Stand::Stands || !self.ages.is_old(entry) {
+                upheld = Upheld::Stands;
+            } else if stand == Stand::Gone && upheld == Upheld::Never {
+                upheld = Upheld::Gone;
+            }
+        }
+        Ok((upheld, stands))
+    }
+
+    /// What its newest version says besides its bytes; nothing where there is none that can be read.
+    pub(in crate::scrub) async fn header(&self, group: &Group) -> Result<Option<ManifestHeader>> {
+        let Some((entry, _)) = group.versions.iter().find(|(_, version)| version.there) else { return Ok(None) };
+        let Some(content) = self.run.store.get(&entry.key).await? else { return Ok(None) };
+        Ok(ManifestHeader::split(&content).ok().map(|(header, _)| header))
+    }
+
+    pub(in crate::scrub) async fn subject(&self, header: Option<&ManifestHeader>) -> Result<Upheld> {
+        let Some(subject) = header.and_then(|header| header.subject) else { return Ok(Upheld::Never) };
+        Ok(match self.stand(&subject).await? {
+            Stand::Stands => Upheld::Stands,
+            Stand::Gone => Upheld::Gone,
+            Stand::Never => Upheld::Never,
+        })
+    }
+
+    /// What was seen of a manifest, but for its subject.
+    pub(super) fn seen(&self, group: &Group, parents: Upheld) -> Seen {
+        let newest = match group.versions.first() {
+            None => Newest::Nothing,
+            Some((entry, version)) if version.there => Newest::There {
+                old: self.ages.is_old(entry),
+                past_untagged: self.ages.is_past_untagged(entry),
+            },
+            Some((entry, _)) => Newest::Gone { past_trash: self.ages.is_past_trash(entry) },
+        };
+        Seen { newest, tagged: self.tags_of(group).next().is_some(), parents, subject: Upheld::Never }
+    }
+
+    /// Tells that a manifest goes, and lets it: after the version that was seen, so that a push beside it wins. Whether it
+    /// went.
+    pub(in crate::scrub) async fn end(
+        &mut self,
+        group: &Group,
+        reason: Reason,
+        policy: Option<&Origin>,
+    ) -> Result<bool> {
+        let Some((entry, version)) = group.versions.first().filter(|(_, version)| version.there) else {
+            return Ok(false);
+        };
+        if !self.ended.insert(group.digest) {
+            return Ok(false);
+        }
+        self.run.tell(Removal { size: entry.size, ..self.removal(What::Manifest, reason, group.digest, policy) })?;
+        if self.run.options.dry_run {
+            return Ok(true);
+        }
+        let (registry, by) = (&self.run.registry, &self.run.by);
+        match registry.end_manifest(self.name, &group.digest, &entry.key, version.ordinal, by).await {
+            Ok(()) => Ok(true),
+            Err(registry::Error::TooSlow) => {
+                tracing::warn!(repository = %self.name, digest = %group.digest, "the store was too slow; a manifest that goes stays until the next run");
+                self.ended.remove(&group.digest);
+                Ok(false)
+            }
+            Err(error) => Err(ScrubError::Registry(error)),
+        }
+    }
+
+    /// Tells that a tag goes, and lets it, after the version that was seen.
+    pub(in crate::scrub) async fn end_tag(
+        &mut self,
+        tag: &LiveTag,
+        reason: Reason,
+        policy: Option<&Origin>,
+    ) -> Result<()> {
+        let Some((digest, _)) = tag.version.target else { return Ok(()) };
+        let reference = Some(tag.tag.to_string());
+        self.run.tell(Removal { reference, ..self.removal(What::Tag, reason, digest, policy) })?;
+        self.say_gone(tag).await
+    }
+
+    /// Lets a tag be gone that is so for everyone already, or is told to be.
+    pub(super) async fn say_gone(&mut self, tag: &LiveTag) -> Result<()> {
+        if !self.run.options.dry_run {
+            self.run.registry.end_tag(self.name, &tag.tag, tag.version, &self.run.by).await?;
+        }
+        if let Some((digest, _)) = tag.version.target
+            && let Some(tags) = self.live.get_mut(&digest)
+        {
+            tags.retain(|other| other.tag != tag.tag);
+        }
+        Ok(())
+    }
+
+    pub(super) fn removal(&self, what: What, reason: Reason, digest: Digest, policy: Option<&Origin>) -> Removal {
+        Removal {
+            repository: Some(self.name.clone()),
+            digest: Some(digest),
+            policy: policy.map(|origin| origin.policy.clone()),
+            policy_sha256: policy.map(|origin| origin.sha256.clone()),
+            ..Removal::new(what, reason)
+        }
+    }
+
+    /// What tags name as what they are about.
+    pub(super) fn named_subjects(&self) -> Vec<Digest> {
+        self.named.keys().copied().collect()
+    }
+
+    /// Lets go what nothing needs now that these are gone: children of indexes, referrers of subjects, and what goes with
+    /// those.
+    pub(in crate::scrub) async fn cascade(&mut self, ended: Vec<Ended>) -> Result<()> {
+        let mut left = ended;
+        while let Some(Ended { digest, children }) = left.pop() {
+            for child in children {
+                left.extend(self.examine(child, false).await?);
+            }
+            for referrer in self.referrers(&digest).await? {
+                left.extend(self.examine(referrer, false).await?);
+            }
+            let named: Vec<LiveTag> = self.named_after(&digest);
+            for tag in named {
+                left.extend(self.end_named(&tag).await?);
+            }
+        }
+        Ok(())
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
+        let listed: Vec<Entry> = self.run.store.list_all(&layout::referrers(self.name, subject)).await?;
+        let mut manifests: Vec<Digest> = listed.iter().filter_map(|entry| layout::referrer_manifest(&entry.key)).collect();
+        manifests.dedup();
+        Ok(manifests)
+    }
+
+    /// The tags that name this manifest as what they are about.
+    pub(super) fn named_after(&self, subject: &Digest) -> Vec<LiveTag> {
+        let meant = self.named.get(subject).into_iter().flatten();
+        let tags = meant.filter_map(|target| self.live.get(target)).flatten();
+        tags.filter(|tag| named_subject(&tag.tag).as_ref() == Some(subject)).cloned().collect()
+    }
+
+    /// Lets a tag go whose subject, by its name, is gone, and its manifest with it.
+    pub(super) async fn end_named(&mut self, tag: &LiveTag) -> Result<Option<Ended>> {
+        let Some((digest, _)) = tag.version.target.filter(|_| tag.old) else { return Ok(None) };
+        self.end_tag(tag, Reason::WithSubject, None).await?;
+        self.examine(digest, true).await
+    }
+
+    /// Looks at one manifest, and lets it go where nothing needs it any more. `subject_gone`: what it is about, by the name of
+    /// its tag, is.
+    pub(super) async fn examine(&mut self, digest: Digest, subject_gone: bool) -> Result<Option<Ended>> {
+        let group = self.group(digest).await?;
+        let (parents, _) = self.parents(&group).await?;
+        let seen = self.seen(&group, parents);
+        if seen.stands_by_itself() {
+            return Ok(None);
+        }
+        let header = self.header(&group).await?;
+        let mut subject = self.subject(header.as_ref()).await?;
+        if subject == Upheld::Never && subject_gone {
+            subject = Upheld::Gone;
+        }
+        self.settle(&group, Seen { subject, ..seen }, header).await
+    }
+
+    /// Lets a manifest go, if that is what becomes of it by what was seen.
+    pub(super) async fn settle(
+        &mut self,
+        group: &Group,
+        seen: Seen,
+        header: Option<ManifestHeader>,
+    ) -> Result<Option<Ended>> {
+        let Fate::Goes(reason) = seen.fate(self.run.config.scrub.untagged) else { return Ok(None) };
+        if !self.end(group, reason, None).await? {
+            return Ok(None);
+        }
+        let children = header.map(|header| header.children).unwrap_or_default();
+        Ok(Some(Ended { digest: group.digest, children }))
+    }
+}

@@ -1,0 +1,212 @@
+//! Manifests: what becomes of each is decided in `fate`, and done here.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{
+    super::{Reason, Removal, Result, What},
+    fate::{Fate, Seen, spare, superseded},
+    look::{Repository, Stand},
+    names::Groups,
+};
+use crate::{
+    oci::{Digest, Manifest},
+    registry::facts::{ManifestHeader, Stamp},
+    storage::{
+        Entry, layout,
+        layout::{Ordinal, Right, Version},
+    },
+};
+
+/// All that is under a manifest's prefix.
+pub(in crate::scrub) struct Group {
+    pub(in crate::scrub) digest: Digest,
+    /// Its versions, newest first.
+    pub(in crate::scrub) versions: Vec<(Entry, Version)>,
+    /// The facts by which indexes need it.
+    pub(in crate::scrub) kids: Vec<(Entry, Digest)>,
+    /// The facts that a delete has begun.
+    goings: Vec<Entry>,
+}
+
+impl Group {
+    /// Sorts what was listed under the prefix.
+    pub(in crate::scrub) fn new(digest: Digest, entries: Vec<Entry>) -> Self {
+        let mut group = Self { digest, versions: Vec::new(), kids: Vec::new(), goings: Vec::new() };
+        for entry in entries {
+            if let Some(version) = layout::version(&entry.key) {
+                group.versions.push((entry, version));
+            } else if let Some(parent) = layout::kid_parent(&entry.key) {
+                group.kids.push((entry, parent));
+            } else if layout::going_version(&entry.key).is_some() {
+                group.goings.push(entry);
+            }
+        }
+        group
+    }
+
+    /// The newest version that says it gone.
+    pub(in crate::scrub) fn last_gone(&self) -> Option<Ordinal> {
+        self.versions.iter().find(|(_, version)| !version.there).map(|(_, version)| version.ordinal)
+    }
+}
+
+/// Cleans the manifests of a repository.
+pub(super) async fn clean(repository: &mut Repository<'_>) -> Result<()> {
+    let of = repository.name.clone();
+    let prefix = layout::manifests(repository.name);
+    let mut groups = Groups::new(&repository.run.store, &prefix, move |key| layout::manifest_digest(&of, key));
+    let mut count = 0;
+    while let Some((digest, entries)) = groups.next().await? {
+        count += 1;
+        let group = Group::new(digest, entries);
+        let (parents, stands) = repository.parents(&group).await?;
+        let seen = repository.seen(&group, parents);
+        let untagged = repository.run.config.scrub.untagged;
+        match seen.fate(untagged) {
+            Fate::Dead => dead(repository, &group).await?,
+            Fate::Goes(_) => {
+                // its subject may need it
+                let header = repository.header(&group).await?;
+                let seen = Seen { subject: repository.subject(header.as_ref()).await?, ..seen };
+                match seen.fate(untagged) {
+                    Fate::Goes(_) => {
+                        let ended = repository.settle(&group, seen, header).await?;
+                        repository.cascade(ended.into_iter().collect()).await?;
+                    }
+                    _ => free_superseded(repository, &group).await?,
+                }
+            }
+            Fate::Stays => free_superseded(repository, &group).await?,
+            Fate::Gone => {}
+        }
+        kids(repository, &group, seen, &stands).await?;
+        for going in group.goings.iter().filter(|going| repository.ages.is_old(going)) {
+            free(repository, going).await?;
+        }
+    }
+    repository.run.saw("manifests", count);
+    Ok(())
+}
+
+async fn free(repository: &Repository<'_>, entry: &Entry) -> Result<()> {
+    repository.run.housekeeping(Reason::Superseded);
+    repository.run.free(&entry.key, entry.size).await
+}
+
+/// Frees the versions of a standing manifest but the newest, once that is old.
+async fn free_superseded(repository: &mut Repository<'_>, group: &Group) -> Result<()> {
+    let old: Vec<bool> = group.versions.iter().map(|(entry, _)| repository.ages.is_old(entry)).collect();
+    let spare = &group.versions[group.versions.len() - superseded(&old)..];
+    // with the last that says it gone, tags of before that would mean something again
+    if let Some(gone) = spare.iter().filter(|(_, version)| !version.there).map(|(_, version)| version.ordinal).max() {
+        say_tags_gone(repository, &group.digest, gone).await?;
+    }
+    for (entry, _) in spare.iter().rev() {
+        free(repository, entry).await?;
+    }
+    Ok(())
+}
+
+/// Says of tags that mean a version of before `gone` that they are gone, which they are.
+async fn say_tags_gone(repository: &mut Repository<'_>, digest: &Digest, gone: Ordinal) -> Result<()> {
+    let tags = repository.live.get(digest).into_iter().flatten();
+    let dead: Vec<_> = tags.filter(|tag| tag.of < gone).cloned().collect();
+    for tag in dead {
+        repository.say_gone(&tag).await?;
+    }
+    Ok(())
+}
+
+/// Frees what says that indexes need a manifest and has no reader.
+async fn kids(
+    repository: &Repository<'_>,
+    group: &Group,
+    seen: Seen,
+    stands: &HashMap<Digest, Stand>,
+) -> Result<()> {
+    let mut by_parent: BTreeMap<Digest, Vec<&Entry>> = BTreeMap::new();
+    for (entry, parent) in &group.kids {
+        by_parent.entry(*parent).or_default().push(entry);
+    }
+    for (parent, entries) in by_parent {
+        let stand = stands.get(&parent).copied().unwrap_or(Stand::Stands);
+        // while it has no other reason to stay, it is to go with an index that is gone
+        let needed = stand == Stand::Stands || (stand == Stand::Gone && !seen.stands_by_itself());
+        let ages = repository.ages;
+        let facts: Vec<(u64, bool)> =
+            entries.iter().map(|entry| (entry.modified, ages.is_old(entry) && ages.is_past_grace(entry))).collect();
+        for at in spare(&facts, needed) {
+            free(repository, entries[at]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Frees what is left of a manifest that cannot be brought back: its pins; its versions when no pin is left, the last word
+/// when it stands alone.
+async fn dead(repository: &mut Repository<'_>, group: &Group) -> Result<()> {
+    let Some(((last, _), below)) = group.versions.split_first() else { return Ok(()) };
+    if below.is_empty() {
+        if let Some(gone) = group.last_gone() {
+            say_tags_gone(repository, &group.digest, gone).await?;
+        }
+        return free(repository, last).await;
+    }
+    if below.iter().any(|(_, version)| version.there) {
+        let Some((blobs, size)) = blobs(repository, group).await? else { return Ok(()) };
+        if !free_pins(repository, &group.digest, &blobs).await? {
+            return Ok(());
+        }
+        let stamp = repository.run.store.get(&last.key).await?;
+        let stamp: Option<Stamp> = stamp.and_then(|content| serde_json::from_slice(&content).ok());
+        let removal = repository.removal(What::Manifest, Reason::Deleted, group.digest, None);
+        repository.run.tell(Removal { size, deleted: stamp, ..removal })?;
+    }
+    for (entry, _) in below.iter().rev() {
+        free(repository, entry).await?;
+    }
+    Ok(())
+}
+
+/// The blobs that a manifest names, and its length; nothing where no version of it can be read: then it is left as it is.
+async fn blobs(repository: &Repository<'_>, group: &Group) -> Result<Option<(Vec<Digest>, u64)>> {
+    for (entry, _) in group.versions.iter().filter(|(_, version)| version.there) {
+        let Some(content) = repository.run.store.get(&entry.key).await? else { return Ok(None) };
+        if let Ok((header, bytes)) = ManifestHeader::split(&content)
+            && Digest::of(group.digest.algorithm(), &bytes) == group.digest
+            && let Ok(manifest) = Manifest::parse(Some(&header.media_type), &bytes)
+        {
+            return Ok(Some((manifest.blobs.iter().map(|blob| blob.digest).collect(), entry.size)));
+        }
+    }
+    tracing::warn!(repository = %repository.name, digest = %group.digest, "no version of a deleted manifest can be read; it is left as it is");
+    Ok(None)
+}
+
+/// Frees a manifest's pins that are old; whether a look afterwards finds none.
+async fn free_pins(repository: &Repository<'_>, manifest: &Digest, blobs: &[Digest]) -> Result<bool> {
+    let mut young = false;
+    for blob in blobs {
+        for pin in pins(repository, manifest, blob).await? {
+            if repository.ages.is_old(&pin) && repository.ages.is_past_grace(&pin) {
+                free(repository, &pin).await?;
+            } else {
+                young = true;
+            }
+        }
+    }
+    if young || repository.run.options.dry_run {
+        return Ok(!young);
+    }
+    for blob in blobs {
+        if !pins(repository, manifest, blob).await?.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn pins(repository: &Repository<'_>, manifest: &Digest, blob: &Digest) -> Result<Vec<Entry>> {
+    let rights = repository.run.store.list_all(&layout::rights(blob, repository.name)).await?;
+    Ok(rights.into_iter().filter(|entry| layout::right(&entry.key) == Some(Right::Pin(*manifest))).collect())
+}

@@ -1,0 +1,102 @@
+//! What servers saw of pulls: many small objects, merged into one.
+
+use std::collections::BTreeMap;
+
+use super::{
+    super::{Reason, Result},
+    look::Repository,
+};
+use crate::{
+    oci::{Digest, Name, Tag},
+    registry::facts::Pull,
+    storage::{Entry, Store, layout},
+};
+
+/// The newest pull of each tag and digest, and of digests by themselves.
+pub(in crate::scrub) type Pulls = BTreeMap<(Option<Tag>, Digest), u64>;
+
+/// How often what a listing names may be gone before it is read, since it was merged into another object.
+const LOOKS: usize = 5;
+
+/// What was seen of pulls from a repository.
+pub(in crate::scrub) async fn read(store: &Store, name: &Name) -> Result<Pulls> {
+    let mut pulls = Pulls::new();
+    for _ in 0..LOOKS {
+        let listed = store.list_all(&layout::pulls(name)).await?;
+        let mut whole = true;
+        for entry in &listed {
+            match store.get(&entry.key).await? {
+                Some(content) => merge(&mut pulls, parse(&entry.key, &content).unwrap_or_default()),
+                None => whole = false,
+            }
+        }
+        if whole {
+            break;
+        }
+    }
+    Ok(pulls)
+}
+
+fn parse(key: &str, content: &[u8]) -> Option<Vec<Pull>> {
+    let parsed = serde_json::from_slice(content);
+    parsed.inspect_err(|error| tracing::warn!(key, %error, "what was seen of pulls cannot be read")).ok()
+}
+
+fn merge(pulls: &mut Pulls, more: Vec<Pull>) {
+    for Pull { tag, digest, at } in more {
+        let newest = pulls.entry((tag, digest)).or_default();
+        *newest = at.max(*newest);
+    }
+}
+
+/// Merges what is older than a lease into one object: written first, then what was read is freed.
+pub(super) async fn clean(repository: &Repository<'_>) -> Result<()> {
+    let (run, ages) = (repository.run, repository.ages);
+    let listed = run.store.list_all(&layout::pulls(repository.name)).await?;
+    let old: Vec<Entry> = listed.into_iter().filter(|entry| ages.is_old(entry)).collect();
+    if old.is_empty() || (old.len() == 1 && !repository.live.is_empty()) {
+        return Ok(());
+    }
+    let (mut pulls, mut merged) = (Pulls::new(), Vec::new());
+    for entry in old {
+        // gone: another run is at it
+        let Some(content) = run.store.get(&entry.key).await? else { return Ok(()) };
+        if let Some(more) = parse(&entry.key, &content) {
+            merge(&mut pulls, more);
+            merged.push(entry);
+        }
+    }
+    // retention asks for what tags mean; a tag that comes later was pushed later than all of these
+    pulls.retain(|(_, digest), _| repository.live.contains_key(digest));
+    if merged.len() == 1 && !pulls.is_empty() {
+        return Ok(());
+    }
+    if let Some(newest) = pulls.values().max() {
+        let key = layout::pulls_until(repository.name, *newest, &layout::attempt());
+        let list: Vec<Pull> = pulls.iter().map(|((tag, digest), at)| Pull { tag: tag.clone(), digest: *digest, at: *at }).collect();
+        let content = serde_json::to_vec(&list).unwrap_or_else(|error| unreachable!("plain values: {error}"));
+        run.put(&key, content).await?;
+    }
+    for entry in merged {
+        run.housekeeping(Reason::Superseded);
+        run.free(&entry.key, entry.size).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Algorithm;
+
+    #[test]
+    fn the_newest_pull_counts_of_each_tag_and_digest() {
+        let digest = Digest::of(Algorithm::Sha256, b"image");
+        let latest: Tag = "latest".parse().unwrap();
+        let pull = |tag: Option<&Tag>, at| Pull { tag: tag.cloned(), digest, at };
+        let mut pulls = Pulls::new();
+        merge(&mut pulls, vec![pull(Some(&latest), 5), pull(None, 9)]);
+        merge(&mut pulls, vec![pull(Some(&latest), 7), pull(None, 3)]);
+        assert_eq!(pulls.into_iter().collect::<Vec<_>>(), [((None, digest), 9), ((Some(latest), digest), 7)]);
+    }
+}

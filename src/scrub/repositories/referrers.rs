@@ -1,0 +1,96 @@
+//! Referrers: superseded versions of who refers to what, and what goes with a subject that is gone.
+
+use super::{
+    super::{Reason, Result},
+    fate::superseded,
+    look::{Repository, Stand},
+    names::Groups,
+};
+use crate::{
+    oci::{Algorithm, Digest, Tag},
+    storage::{Entry, layout},
+};
+
+/// What a tag is about by its name: `sha256-<hex>`, with any suffix such as `.sig` behind it. Clients that sign keep
+/// signatures under such tags.
+pub(in crate::scrub) fn named_subject(tag: &Tag) -> Option<Digest> {
+    let (algorithm, rest) = tag.as_str().split_once('-')?;
+    let algorithm: Algorithm = algorithm.parse().ok()?;
+    let end = rest.find(['.', '-', '_']).unwrap_or(rest.len());
+    Digest::from_parts(algorithm, &rest[..end]).ok()
+}
+
+/// Cleans the referrers of a repository.
+pub(super) async fn clean(repository: &mut Repository<'_>) -> Result<()> {
+    let of = repository.name.clone();
+    let prefix = layout::all_referrers(repository.name);
+    let both = move |key: &str| Some((layout::referrer_subject(&of, key)?, layout::referrer_manifest(key)?));
+    let mut groups = Groups::new(&repository.run.store, &prefix, both);
+    let mut subject_gone: Option<(Digest, bool)> = None;
+    while let Some(((subject, manifest), entries)) = groups.next().await? {
+        let gone = match subject_gone {
+            Some((seen, gone)) if seen == subject => gone,
+            _ => repository.stand(&subject).await? == Stand::Gone,
+        };
+        subject_gone = Some((subject, gone));
+        if gone && layout::version(&entries[0].key).is_some_and(|version| version.there) {
+            let ended = repository.examine(manifest, false).await?;
+            repository.cascade(ended.into_iter().collect()).await?;
+        }
+        free_superseded(repository, &manifest, &entries).await?;
+    }
+    for subject in repository.named_subjects() {
+        if repository.stand(&subject).await? != Stand::Gone {
+            continue;
+        }
+        for tag in repository.named_after(&subject) {
+            let ended = repository.end_named(&tag).await?;
+            repository.cascade(ended.into_iter().collect()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Frees the versions of a referrer but the newest; that as well, in a run that finds it alone, when its manifest is gone.
+async fn free_superseded(repository: &Repository<'_>, manifest: &Digest, entries: &[Entry]) -> Result<()> {
+    let ages = repository.ages;
+    let old: Vec<bool> = entries.iter().map(|entry| ages.is_old(entry)).collect();
+    let mut spare = superseded(&old);
+    if let [last] = entries
+        && ages.is_old(last)
+        && ages.is_past_grace(last)
+    {
+        let newest = repository.run.store.list(&layout::manifest(repository.name, manifest), None, 1).await?;
+        let version = newest.first().and_then(|entry| Some((entry, layout::version(&entry.key)?)));
+        if version.is_none_or(|(entry, version)| !version.there && ages.is_old(entry)) {
+            spare = 1;
+        }
+    }
+    for entry in entries[entries.len() - spare..].iter().rev() {
+        repository.run.housekeeping(Reason::Superseded);
+        repository.run.free(&entry.key, entry.size).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_that_name_what_they_are_about() {
+        let digest = Digest::of(Algorithm::Sha256, b"image");
+        let long = Digest::of(Algorithm::Sha512, b"image");
+        let subject = |text: String| named_subject(&text.parse().unwrap());
+        for suffix in ["", ".sig", ".att", ".sbom", "-other", ".a.b"] {
+            assert_eq!(subject(format!("sha256-{}{suffix}", digest.hex())), Some(digest), "{suffix}");
+        }
+        assert_eq!(subject(format!("sha256-{}x", digest.hex())), None);
+        assert_eq!(subject(format!("v1-{}", digest.hex())), None);
+        for other in ["latest", "sha256-abc", "main-3f2a91c", "sha256"] {
+            assert_eq!(subject(other.to_owned()), None, "{other}");
+        }
+        // as long as a tag can be, the digest of 512 bits is cut short
+        assert!(format!("sha512-{}", long.hex()).parse::<Tag>().is_err());
+    }
+}

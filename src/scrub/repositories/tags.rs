@@ -1,0 +1,110 @@
+//! Tags: their superseded versions become history; what immutable tags were said to mean, and mean no more.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    super::{Reason, Result, run::Run},
+    ages::Ages,
+    fate::superseded,
+    history,
+    names::Groups,
+};
+use crate::{
+    oci::{Digest, Name, Tag},
+    storage::{
+        Entry, Store, layout,
+        layout::{Ordinal, TagVersion},
+    },
+};
+
+/// A tag that means something, unless its manifest was deleted since.
+#[derive(Clone, Debug)]
+pub(in crate::scrub) struct LiveTag {
+    /// The tag.
+    pub(in crate::scrub) tag: Tag,
+    /// Its newest version, as it was seen.
+    pub(in crate::scrub) version: TagVersion,
+    /// The version of the manifest that it names.
+    pub(in crate::scrub) of: Ordinal,
+    /// Whether it is older than a lease.
+    pub(in crate::scrub) old: bool,
+}
+
+/// The tags that mean something, by what they mean.
+pub(in crate::scrub) type Live = HashMap<Digest, Vec<LiveTag>>;
+
+fn groups(store: &Store, name: &Name) -> Groups<Tag> {
+    let of = name.clone();
+    Groups::new(store, &layout::tags(name), move |key| Some(layout::parse_tag_version(&of, key)?.0))
+}
+
+fn add(live: &mut Live, ages: Ages, tag: Tag, entry: &Entry, version: TagVersion) {
+    if let Some((digest, of)) = version.target {
+        live.entry(digest).or_default().push(LiveTag { tag, version, of, old: ages.is_old(entry) });
+    }
+}
+
+/// The tags of a repository that mean something.
+pub(in crate::scrub) async fn live(store: &Store, ages: Ages, name: &Name) -> Result<Live> {
+    let mut groups = groups(store, name);
+    let mut live = Live::new();
+    while let Some((tag, entries)) = groups.next().await? {
+        if let Some((_, version)) = layout::parse_tag_version(name, &entries[0].key) {
+            add(&mut live, ages, tag, &entries[0], version);
+        }
+    }
+    Ok(live)
+}
+
+/// Cleans the tags of a repository; those that mean something.
+pub(super) async fn clean(run: &Run<'_>, ages: Ages, name: &Name) -> Result<Live> {
+    let mut groups = groups(&run.store, name);
+    let (mut live, mut archived) = (Live::new(), HashSet::new());
+    let mut count = 0;
+    while let Some((tag, entries)) = groups.next().await? {
+        count += 1;
+        let versions = entries.into_iter().filter_map(|entry| {
+            let version = layout::parse_tag_version(name, &entry.key)?.1;
+            Some((entry, version))
+        });
+        let versions: Vec<(Entry, TagVersion)> = versions.collect();
+        let Some((newest, version)) = versions.first() else { continue };
+        let old: Vec<bool> = versions.iter().map(|(entry, _)| ages.is_old(entry)).collect();
+        let spare = superseded(&old);
+        if spare > 0 {
+            history::archive(run, ages, name, &tag, &versions, spare).await?;
+            archived.insert(tag.clone());
+        } else if versions.len() == 1 && version.target.is_none() && ages.is_past_trash(newest) {
+            // whoever claims a tag without a version would meet a claim of its former life: those go first
+            if run.store.list(&layout::claims(name, &tag), None, 1).await?.is_empty() {
+                history::archive(run, ages, name, &tag, &versions, 1).await?;
+                archived.insert(tag.clone());
+            }
+        }
+        add(&mut live, ages, tag, newest, *version);
+    }
+    run.saw("tags", count);
+    history::clean(run, ages, name, &archived).await?;
+    claims(run, ages, name).await?;
+    Ok(live)
+}
+
+/// What an immutable tag was said to mean has no reader once the tag has a newer version.
+async fn claims(run: &Run<'_>, ages: Ages, name: &Name) -> Result<()> {
+    let of = name.clone();
+    let mut groups =
+        Groups::new(&run.store, &layout::all_claims(name), move |key| Some(layout::parse_claim(&of, key)?.0));
+    while let Some((tag, entries)) = groups.next().await? {
+        let newest = run.store.list(&layout::tag(name, &tag), None, 1).await?;
+        let newest = newest.first().and_then(|entry| layout::parse_tag_version(name, &entry.key));
+        let Some((_, newest)) = newest else { continue };
+        for entry in entries {
+            let below = layout::parse_claim(name, &entry.key).is_some_and(|(_, after)| after < newest.ordinal);
+            if below && ages.is_old(&entry) {
+                run.housekeeping(Reason::Superseded);
+                run.free(&entry.key, entry.size).await?;
+            }
+        }
+    }
+    Ok(())
+}

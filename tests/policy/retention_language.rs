@@ -1,0 +1,406 @@
+//! What retention rules can say, and what they cannot.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use simple_registry::{
+    config::Config,
+    policy::{Image, Policy, run_tests},
+};
+
+use super::{
+    file,
+    retention::{ago, asked, built, config, image, kept, now, retain},
+    told,
+};
+
+/// The image that rules are asked about, and others of its repository.
+fn images() -> Vec<Image> {
+    let first = Image {
+        digest: format!("sha256:{}", "ab".repeat(32)),
+        media_type: "application/vnd.oci.image.index.v1+json".into(),
+        size: 5_000_000_000,
+        annotations: [("team".to_owned(), "storage".to_owned()), ("empty".to_owned(), String::new())].into(),
+        ..image("main-3", 20, 10)
+    };
+    vec![first, image("main-1", 40, 1), image("main-2", 30, 30), image("v1.0.0", 1, 1), image("latest", 20, 20)]
+}
+
+#[test]
+fn every_variable_and_function_is_what_the_reference_says() {
+    // last_pushed: v1.0.0 (1), latest (20), main-3 (20), main-2 (30), main-1 (40)
+    // last_pulled: main-1 (1), v1.0.0 (1), main-3 (10), latest (20), main-2 (30)
+    let digest = format!("image.digest == 'sha256:{}'", "ab".repeat(32));
+    let yes = [
+        digest.as_str(),
+        "image.tag == 'main-3'",
+        "image.tag in ['main-3', 'x']",
+        "image.tag.startsWith('main-') && image.tag.endsWith('3') && image.tag.contains('n-')",
+        "image.tag.matches(r'^[a-z]+-[0-9]+$')",
+        "size(image.tag) == 6",
+        "image.digest.startsWith('sha256:abab')",
+        "image.media_type.contains('image.index')",
+        "image.size > 4294967296 && image.size / 1000000000 == 5",
+        "image.annotations['team'] == 'storage'",
+        "image.annotations['absent'] == ''",
+        "image.annotations['empty'] == '' && 'empty' in image.annotations && !('absent' in image.annotations)",
+        "image.annotations.contains('team') && size(image.annotations) == 2",
+        "image.annotations[image.annotations['empty'] + 'team'].startsWith('stor')",
+        "!image.immutable && image.immutable == false",
+        "image.pushed_at == now() - days(20)",
+        "image.last_pulled_at == now() - hours(240) && image.last_pulled_at == now() - minutes(14400)",
+        "image.last_pulled_at - image.pushed_at == days(10)",
+        "image.last_pulled_at > image.pushed_at && image.pushed_at <= now() && now() == now()",
+        "now() - image.pushed_at >= days(19) + hours(24) && -days(1) < minutes(0)",
+        "days(1) == hours(24) && hours(1) == minutes(60) && days(-1) < days(0) && days(1 + 1) == hours(48)",
+        "image.pushed_at > now() - (image.size > 100 ? days(30) : days(10))",
+        "hours(2) + image.pushed_at > image.pushed_at",
+        "size(last_pushed) == 5 && last_pulled.size() == 5",
+        "last_pushed[0] == 'v1.0.0' && last_pushed[1] == 'latest' && last_pushed[2] == 'main-3' && last_pushed[4] == 'main-1'",
+        "last_pulled[0] == 'main-1' && last_pulled[1] == 'v1.0.0' && last_pulled[2] == 'main-3' && last_pulled[4] == 'main-2'",
+        "'latest' in last_pushed && last_pulled.contains('v1.0.0') && !('absent' in last_pushed)",
+        "image.tag in last_pushed && last_pulled.contains(image.tag)",
+        "top(image.tag, last_pushed, 3) && !top(image.tag, last_pushed, 2)",
+        "top(image.tag, last_pulled, 3) && !top(image.tag, last_pulled, 2)",
+        "top('main-1', last_pulled, 1) && !top('absent', last_pulled, 99)",
+        "!top(image.tag, last_pushed, 0) && !top(image.tag, last_pushed, -1) && top(image.tag, last_pushed, 999999999999999999)",
+        "top(image.tag, ['x', 'main-3', 'y'], 2) && !top(image.tag, ['x', 'main-3'], 1) && !top(image.tag, [], 9)",
+        "top(image.tag, image.tag == 'x' ? ['x'] : ['main-3'], 1)",
+        "top(image.tag, last_pushed.filter(x, x.startsWith('main-')), 1)",
+        "!top(image.tag, last_pulled.filter(x, x.startsWith('main-')), 1)",
+        "top(image.tag, last_pulled.filter(x, x.startsWith('main-')).filter(y, y != 'main-1'), 1)",
+        "!top(image.tag, last_pushed.filter(x, x.startsWith('v')), 9)",
+        "top(image.tag + '!', last_pushed.map(x, x + '!'), 3)",
+        "last_pushed.exists(x, x == 'latest') && !last_pushed.all(x, x == 'latest')",
+        "last_pushed.exists_one(x, x.endsWith('-3')) && size(last_pushed.filter(x, x.startsWith('main-'))) == 3",
+        "last_pushed.filter(x, x.startsWith('main-'))[0] == 'main-3'",
+        "last_pushed.exists(x, top(x, last_pulled, 1)) && last_pushed.all(x, x in last_pulled)",
+        "top(image.tag, size(last_pushed) > 4 ? last_pushed : last_pushed.filter(x, x == 'v'), 3)",
+        "['main-', 'v'].exists(x, image.tag.startsWith(x))",
+        "['main-3', 'x'].filter(x, x == image.tag) == ['main-3']",
+    ];
+    for rule in yes {
+        let retained = asked(rule, &images());
+        assert_eq!((retained.keep, retained.why), (true, None), "{rule}");
+        let retained = asked(&format!("!({rule})"), &images());
+        assert!(!retained.keep, "!({rule}): {retained:?}");
+    }
+}
+
+#[test]
+fn what_goes_wrong_at_evaluation_keeps_and_says_how() {
+    for (rule, why) in [
+        ("last_pushed[5] == 'x'", "a list has no such entry"),
+        ("last_pushed[-1] == 'x'", "a list has no such entry"),
+        ("last_pushed.filter(x, x == 'absent')[0] == 'x'", "a list has no such entry"),
+        ("image.size / 0 == 1", "a division by zero"),
+        ("image.pushed_at > now() - days(999999999999999999)", "a number is out of range"),
+        ("image.pushed_at > now() - days(image.size)", "a number is out of range"),
+        ("image.pushed_at > now() + (days(100000000) + days(100000000))", "a number is out of range"),
+        ("last_pushed.all(x, 1 / (size(x) - size(x)) == 1)", "a division by zero"),
+        ("size(last_pushed.filter(x, ['a'][size(x)] == 'a')) == 1", "a list has no such entry"),
+    ] {
+        let retained = asked(rule, &images());
+        let says = format!("the rule rules[0] failed, and what fails keeps: {why}");
+        assert_eq!((retained.keep, retained.why), (true, Some(says)), "{rule}");
+    }
+}
+
+#[test]
+fn tags_of_one_time_are_in_the_order_of_their_names() {
+    let mut images: Vec<Image> = ["d", "b", "a", "c"].map(|tag| image(tag, 5, 5)).to_vec();
+    assert_eq!(kept(&["top(image.tag, last_pushed, 2)"], &images), ["b", "a"]);
+    assert_eq!(kept(&["top(image.tag, last_pulled, 3)"], &images), ["b", "a", "c"]);
+    images[0].pushed_at = ago(4);
+    assert_eq!(kept(&["top(image.tag, last_pushed, 2)"], &images), ["d", "a"]);
+    // what has no tag is in no list, and never among the first
+    images.push(Image { tag: String::new(), ..image("", 1, 1) });
+    assert_eq!(kept(&["top(image.tag, last_pushed, 9)"], &images), ["d", "b", "a", "c"]);
+}
+
+fn rule(when: &str) -> String {
+    format!("kind = \"retention\"\n[[rule]]\nname = \"r\"\nwhen = '''{when}'''\n")
+}
+
+#[test]
+fn rules_that_mean_nothing_are_refused_with_the_next_step() {
+    for (when, says) in [
+        ("image.tags == 'a'", "did you mean `tag`?"),
+        ("request.action == 'get-blob'", "there is no `request`"),
+        ("image.pushed_at > 5", "this compares a time with a number"),
+        ("image.pushed_at > days(5)", "this compares a time with a duration"),
+        ("image.pushed_at > now() - 5", "does not work on a time and a number"),
+        ("image.tag", "a rule is true or false, and this is a text"),
+        ("last_pushed", "a rule is true or false, and this is a list of tags"),
+        ("image.tag == 'a b'", "no tag is called \"a b\""),
+        ("image.tag in ['ok', '-no']", "no tag is called \"-no\""),
+        ("image.digest == 'sha256:1'", "no image has the digest \"sha256:1\""),
+        ("image.annotations.team == 'a'", "has no fields"),
+        ("image.annotations[0] == 'a'", "a map of texts has no entries"),
+        ("image.annotations == image.annotations", "this compares a map of texts with a map of texts"),
+        ("last_pushed == last_pulled", "this compares a list of tags with a list of tags"),
+        ("['a'] == last_pushed", "this compares a list of texts with a list of tags"),
+        ("[last_pushed] == [last_pushed]", "a list of tags is no entry of another list"),
+        ("5 in last_pushed", "a number is never in a list of tags"),
+        ("last_pushed['a'] == 'a'", "a list is asked by number"),
+        ("top(image.tag, last_pushed)", "write top(image.tag, last_pushed, 10)"),
+        ("top(image.size, last_pushed, 1)", "`top` wants a text, a list of texts and a number"),
+        ("top(image.tag, last_pushed, days(1))", "`top` wants a text, a list of texts and a number"),
+        ("top(image.tag, [1], 1)", "`top` wants a text, a list of texts and a number"),
+        ("top(image.tag, image.size > 1 ? last_pushed : last_pulled, 1)", "`?` and `:` lead to"),
+        ("now(1) > now()", "`now` is not used like this"),
+        ("now() - days('1') > now()", "`days` wants a number, and gets a text"),
+        ("last_pushed.exists(x, x == image.tag)", "cannot ask about the image"),
+        ("top(image.tag, last_pushed.filter(x, image.immutable), 1)", "cannot ask about the image"),
+        ("size(last_pushed.map(x, size(x))) == 1", "this makes a list of tags into one of something else"),
+        ("last_pushed.all(x, last_pulled.all(y, x == y))", "a loop inside of a loop"),
+        ("true && false", "the rule r is never true, whatever the image"),
+    ] {
+        let told = told(&rule(when));
+        assert!(
+            told.contains(says) && told.contains("policies/p.toml:4:") && told.contains("help: "),
+            "{when}:\n{told}"
+        );
+    }
+}
+
+#[test]
+fn a_mistake_in_the_configuration_is_shown_with_its_place() {
+    let mut config = config(&[("a", &["image.tag == 'a'", "image.pushd_at > now()"])]);
+    let rules = &mut config.repository.get_mut("a").unwrap().retention_rules;
+    (rules[1].line, rules[1].column) = (12, 11);
+    let told = Policy::build(&config, &[]).unwrap_err().to_string();
+    assert!(told.contains("config.toml:12:17") && told.contains("did you mean `pushed_at`?"), "{told}");
+    assert!(told.contains("12 | image.pushd_at > now()\n   |       ^^^^^^^^"), "{told}");
+}
+
+#[test]
+fn rules_that_never_decide_are_refused() {
+    let policy = |rules: &[&str]| {
+        let rules =
+            rules.iter().enumerate().map(|(index, when)| format!("[[rule]]\nname = \"r{index}\"\nwhen = '{when}'\n"));
+        format!("kind = \"retention\"\n{}", rules.collect::<String>())
+    };
+    const A: &str = "image.tag == \"a\"";
+    for (rules, says) in [
+        (&["true", A][..], "r1 never decides: the rule r0 keeps every image"),
+        (&[A, "true"], "r0 never decides: the rule r1 keeps every image"),
+        (&["true", "1 == 1"], "r1 never decides: the rule r0 keeps every image"),
+        (&[A, "image.tag==\"a\""], "r1 says the same as the rule r0"),
+        (&[A, "1 > 2"], "r1 is never true, whatever the image"),
+    ] {
+        let told = told(&policy(rules));
+        assert!(told.contains(says), "{rules:?}:\n{told}");
+        assert_eq!(told.matches("error:").count(), 1, "{told}");
+    }
+}
+
+/// A policy that keeps `v*`, and the newest build, with one test.
+fn tested(test: &str) -> String {
+    format!(
+        "kind = \"retention\"\nenforce = false\n[[rule]]\nname = \"versions\"\nwhen = 'image.tag.startsWith(\"v\")'\n\
+         [[rule]]\nname = \"newest\"\nwhen = 'top(image.tag, last_pushed, 1)'\n\
+         [[rule]]\nname = \"pulled\"\nwhen = 'image.last_pulled_at > now() - days(30)'\n[[test]]\nname = \"t\"\n{test}\n"
+    )
+}
+
+#[test]
+fn tests_of_a_policy_are_run_and_say_what_differs() {
+    const IMAGES: &str = "images = [{ tag = \"v1\", pushed_at = 2025-01-01T00:00:00Z }, { tag = \"b1\", pushed_at = 2025-02-01T00:00:00Z }, \
+                          { tag = \"b0\", pushed_at = 2025-01-31T00:00:00+01:00 }]\n";
+    for (test, says) in [
+        (format!("{IMAGES}expect = {{ keep = [\"v1\"] }}"), "the test \"t\" failed: \"b1\" is kept by the rule \"newest\"\n"),
+        (
+            format!("{IMAGES}expect = {{ keep = [\"b0\", \"b1\"] }}"),
+            "the test \"t\" failed: \"v1\" is kept by the rule \"versions\"; \"b0\" is kept by no rule\n",
+        ),
+        (
+            "images = [{ tag = \"b1\" }]\nexpect = { keep = [] }".into(),
+            "\"b1\" is kept: the rule newest failed, and what fails keeps: when the image was pushed is not known",
+        ),
+        (
+            "images = [{ tag = \"x\", immutable = true, pushed_at = 2020-01-01T00:00:00Z }, { tag = \"b\", pushed_at = 2020-01-02T00:00:00Z }]\nexpect = { keep = [\"b\"] }".into(),
+            "\"x\" is kept: its tag is immutable, and no rule names image.immutable",
+        ),
+        (format!("{IMAGES}expect = {{ keep = [\"v1\", \"b2\"] }}"), "no image of the test has the tag \"b2\""),
+        ("images = [{ tag = \"a\" }, { tag = \"a\" }]\nexpect = { keep = [\"a\"] }".into(), "two images have the tag \"a\""),
+        ("images = [{ pushed_at = 2025-01-01T00:00:00Z }]\nexpect = { keep = [] }".into(), "needs `tag`"),
+        ("images = [{ tag = \"a\", pushedat = 1 }]\nexpect = { keep = [] }".into(), "did you mean `pushed_at`?"),
+        ("images = [{ tag = \"a\", pushed_at = 2025-01-01 }]\nexpect = { keep = [] }".into(), "`pushed_at` must be a date and time with its offset"),
+        ("images = [{ tag = \"a\", pushed_at = \"2025-01-01T00:00:00Z\" }]\nexpect = { keep = [] }".into(), "without quotes"),
+        ("images = [{ tag = \"a\", size = -1 }]\nexpect = { keep = [] }".into(), "`size` must be a number of bytes"),
+        ("images = [{ tag = \"a\", annotations = { a = 1 } }]\nexpect = { keep = [] }".into(), "`annotations` must be a table of texts"),
+        ("images = [{ tag = \"a\", immutable = 1 }]\nexpect = { keep = [] }".into(), "`immutable` must be true or false"),
+        ("now = 5\nimages = []\nexpect = { keep = [] }".into(), "`now` must be a date and time"),
+        ("expect = { keep = [] }".into(), "needs `images`"),
+        ("images = [{ tag = \"a\" }]".into(), "needs `expect`"),
+        ("images = [{ tag = \"a\" }]\nexpect = { decision = \"allow\" }".into(), "needs `keep`"),
+    ] {
+        let told = told(&tested(&test));
+        assert!(told.contains(says), "{test}:\n{told}");
+    }
+    let passes = |test: &str| {
+        let outcomes = run_tests(&[file("p.toml", &tested(test))]).unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(outcomes.len(), 1);
+        outcomes[0].failure.is_none()
+    };
+    assert!(passes(&format!("{IMAGES}expect = {{ keep = [\"v1\", \"b1\"] }}")));
+    assert!(passes("images = []\nexpect = { keep = [] }"));
+    // where no time is stated, it is the beginning of 2026; who was never pulled was when it was pushed
+    let at = |now: &str, pushed: &str, kept: &str| {
+        passes(&format!(
+            "{now}\nimages = [{{ tag = \"n\", pushed_at = 2026-03-01T00:00:00Z, last_pulled_at = 1999-01-01T00:00:00Z }}, {{ tag = \"b\", pushed_at = {pushed} }}]\nexpect = {{ keep = [{kept}] }}"
+        ))
+    };
+    assert!(at("", "2025-12-02T00:00:00.000001Z", "\"n\", \"b\""));
+    assert!(at("", "2025-12-02T00:00:00Z", "\"n\""));
+    assert!(at("now = 2026-01-01T00:00:01Z", "2025-12-02T00:00:00.000001Z", "\"n\""));
+    assert!(!passes("images = [{ tag = \"b\", pushed_at = 2020-01-01T00:00:00Z }]\nexpect = { keep = [] }"));
+}
+
+#[test]
+fn tests_of_a_policy_are_bounded() {
+    let many = |count: usize| {
+        let images: Vec<String> = (0..count).map(|index| format!("{{ tag = \"v{index}\" }}")).collect();
+        let keep: Vec<String> = (0..count).map(|index| format!("\"v{index}\"")).collect();
+        tested(&format!("images = [{}]\nexpect = {{ keep = [{}] }}", images.join(", "), keep.join(", ")))
+    };
+    built(&Config::default(), &[file("p.toml", &many(1000))]);
+    assert!(told(&many(1001)).contains("more than 1000 images in the tests of one policy"));
+}
+
+/// Images of a repository with so many tags.
+fn large(count: i64) -> Vec<Image> {
+    (0..count).map(|index| image(&format!("main-{index}"), index % 400, index % 300)).collect()
+}
+
+/// What takes long where it goes over all tags for each of them. Each is asked about most images.
+const LARGE: [&str; 6] = [
+    "top(image.tag, last_pushed, 10)",
+    "top(image.tag, last_pulled.filter(x, x.endsWith('77')), 9999999)",
+    "top(image.tag + '!', last_pushed.map(x, x + '?'), 9999999)",
+    "last_pushed.exists(x, x == 'absent' || x.matches('^absent$'))",
+    "image.tag + '!' in last_pulled && image.size > 5",
+    "image.last_pulled_at > now() - days(15)",
+];
+
+#[test]
+fn a_hundred_thousand_tags_are_decided_in_time() {
+    let policy = built(&config(&[("a", &LARGE)]), &[]);
+    let images = large(100_000);
+    let started = Instant::now();
+    let decision = policy.retain(&"a".parse().unwrap(), &images, now()).unwrap();
+    // what grows with the square of the tags takes minutes, or hours
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+    let kept = decision.images.iter().filter(|retained| retained.keep).count();
+    assert!((1000..10_000).contains(&kept), "{kept}");
+}
+
+/// Words that expressions of retention are made of, and some that they are not.
+const WORDS: [&str; 44] = [
+    "image.tag",
+    "image.size",
+    "image.pushed_at",
+    "image.last_pulled_at",
+    "image.annotations",
+    "image.immutable",
+    "image",
+    "last_pushed",
+    "last_pulled",
+    "now()",
+    "days(",
+    "hours(1)",
+    "top(",
+    "image.tag, last_pushed, 1)",
+    "x",
+    "true",
+    "false",
+    "1",
+    "0",
+    "999999999999999999",
+    "'v1'",
+    "\"\"",
+    "(",
+    ")",
+    "[",
+    "]",
+    "&&",
+    "||",
+    "!",
+    "==",
+    "!=",
+    "<",
+    ">",
+    "+",
+    "-",
+    "/",
+    "?",
+    ":",
+    ",",
+    " in ",
+    ".contains(",
+    ".exists(x, ",
+    ".filter(x, ",
+    ".map(x, ",
+];
+
+/// A condition about an image `v1` that says nothing of what others are known of.
+fn condition() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        (0..60_i64).prop_map(|days| format!("image.pushed_at > now() - days({days})")),
+        (0..60_i64).prop_map(|days| format!("now() - image.last_pulled_at < hours({days} * 24)")),
+        Just("image.last_pulled_at > image.pushed_at".to_owned()),
+        (-1..4_i64).prop_map(|count| format!("top(image.tag, last_pushed, {count})")),
+        (0..4_i64).prop_map(|count| format!("top(image.tag, last_pulled.filter(x, x != 'v2'), {count})")),
+        Just("image.tag in last_pulled".to_owned()),
+        Just("image.tag == 'v1'".to_owned()),
+        Just("image.size > 5".to_owned()),
+    ];
+    leaf.prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(one, two)| format!("({one} && {two})")),
+            (inner.clone(), inner.clone()).prop_map(|(one, two)| format!("({one} || {two})")),
+            (inner.clone(), inner.clone(), inner.clone())
+                .prop_map(|(one, two, three)| format!("({one} ? {two} : {three})")),
+            inner.prop_map(|one| format!("!({one})")),
+        ]
+    })
+}
+
+fn time() -> impl Strategy<Value = Option<Timestamp>> {
+    prop::option::of((0..60_i64).prop_map(|days| ago(days).unwrap()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_expression_panics_or_takes_long(words in prop::collection::vec(prop::sample::select(&WORDS[..]), 0..30), spaces in any::<bool>()) {
+        let when = words.join(if spaces { " " } else { "" });
+        let started = Instant::now();
+        if let Ok(policy) = Policy::build(&Config::default(), &[file("p.toml", &rule(&when))]) {
+            let unknown = Image { tag: "v0".into(), ..Image::default() };
+            retain(&policy, "a", &[image("v1", 1, 1), unknown, image("v2", 3, 3)]);
+        }
+        prop_assert!(started.elapsed() < Duration::from_secs(5), "{when}");
+    }
+
+    #[test]
+    fn nothing_goes_that_would_stay_if_more_were_known(when in condition(), pushed in time(), pulled in time(), then_pushed in 0..60_i64, then_pulled in 0..60_i64) {
+        let others = [image("v0", 5, 5), image("v2", 10, 1), image("v3", 30, 30)];
+        // `true` from a whole is refused where it is constant: that is no matter of what is known
+        let built = Policy::build(&config(&[("a", &[&when])]), &[]);
+        prop_assume!(built.is_ok());
+        let policy = built.unwrap();
+        let one = |pushed_at, pulled_at| {
+            let this = Image { tag: "v1".into(), pushed_at, last_pulled_at: pulled_at, ..Image::default() };
+            let images: Vec<Image> = others.iter().cloned().chain([this]).collect();
+            retain(&policy, "a", &images).unwrap().images.pop().unwrap()
+        };
+        let partly = one(pushed, pulled);
+        let fully = one(pushed.or_else(|| ago(then_pushed)), pulled.or_else(|| ago(then_pulled)));
+        prop_assert!(fully.why.is_none());
+        prop_assert!(partly.keep || !fully.keep, "{when}");
+    }
+}
