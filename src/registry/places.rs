@@ -109,11 +109,12 @@ impl Registry {
         // a directory is not read at one moment: the bytes must be seen after the marks were
         let seen = if self.store.ordered_listings() || marked { seen } else { self.store.list_all(&prefix).await? };
         // a listing is in the order of its keys; an upload of 10,000 chunks must not cost their square
-        let whole = mutated("bytes not looked at") || place.segments.iter().all(|segment| {
-            let key = segment.key(&place.id);
-            let found = seen.binary_search_by(|entry| entry.key.as_str().cmp(&key));
-            found.is_ok_and(|at| seen[at].size == segment.size)
-        });
+        let whole = mutated("bytes not looked at")
+            || place.segments.iter().all(|segment| {
+                let key = segment.key(&place.id);
+                let found = seen.binary_search_by(|entry| entry.key.as_str().cmp(&key));
+                found.is_ok_and(|at| seen[at].size == segment.size)
+            });
         Ok(if !whole {
             Bytes::Missing
         } else if marked {

@@ -85,8 +85,7 @@ impl Registry {
         let newest = self.newest_version(name, &digest).await?;
         let same = newest.as_ref().filter(|(_, version)| version.there && mutated("no new version"));
         let same = same.map(|(_, version)| version.ordinal);
-        let ordinal =
-            same.unwrap_or(Ordinal::after(newest.map(|(_, version)| version.ordinal), self.clock.now_ms()));
+        let ordinal = same.unwrap_or(Ordinal::after(newest.map(|(_, version)| version.ordinal), self.clock.now_ms()));
         let size = bytes.len() as u64;
         let stored = StoredManifest::new(digest, manifest.media_type.clone(), bytes, ordinal);
         if same.is_none() {

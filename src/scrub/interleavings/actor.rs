@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     future::Future,
     pin::Pin,
-    sync::{Arc, LazyLock, Mutex, MutexGuard},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock},
     time::Duration,
 };
 
@@ -51,7 +51,8 @@ pub(super) struct Answers {
 pub(super) struct Actor {
     pub(super) number: usize,
     way: Way,
-    registry: Arc<Registry>,
+    /// Made when it is first needed: most of a run's time goes into its caches, and scrub has one of its own.
+    registry: Arc<OnceLock<Registry>>,
     store: Store,
     answers: Arc<Mutex<Answers>>,
     calls: Arc<Mutex<usize>>,
@@ -99,17 +100,22 @@ fn body(bytes: &Bytes) -> Chunk {
 
 impl Actor {
     pub(super) fn new(number: usize, way: Way, ordered: bool, answers: Arc<Mutex<Answers>>) -> Self {
-        let options = registry::Options {
-            lease: LEASE,
-            cache_ttl: Duration::ZERO,
-            max_blob_size: 1 << 30,
-            allow_missing_references: false,
-            verify_pulls: VerifyPulls::None,
-            clock: way.bucket.clock.clone(),
-        };
         let store = store(way.clone(), ordered);
-        let registry = Arc::new(Registry::new(store.clone(), options, METRICS.clone()));
-        Self { number, way, registry, store, answers, calls: Arc::default() }
+        Self { number, way, registry: Arc::default(), store, answers, calls: Arc::default() }
+    }
+
+    fn registry(&self) -> &Registry {
+        self.registry.get_or_init(|| {
+            let options = registry::Options {
+                lease: LEASE,
+                cache_ttl: Duration::ZERO,
+                max_blob_size: 1 << 30,
+                allow_missing_references: false,
+                verify_pulls: VerifyPulls::None,
+                clock: self.bucket().clock.clone(),
+            };
+            Registry::new(self.store.clone(), options, METRICS.clone())
+        })
     }
 
     pub(super) fn bucket(&self) -> &Arc<Bucket> {
@@ -178,7 +184,9 @@ impl Actor {
     /// Says that something had to be done and was not.
     pub(super) fn must(&self, done: bool, what: &str) {
         if !done {
-            self.answers().failed.push(format!("process {} could not {what}, and nothing speaks against it", self.number));
+            self.answers()
+                .failed
+                .push(format!("process {} could not {what}, and nothing speaks against it", self.number));
         }
     }
 
@@ -190,7 +198,7 @@ impl Actor {
         let by = self.begin("push a blob").await;
         let digest = Digest::of(Algorithm::Sha256, bytes);
         let ack = self.blob_ack(name, &digest);
-        let result = self.registry.put_blob(name, &digest, body(bytes), &by).await;
+        let result = self.registry().put_blob(name, &digest, body(bytes), &by).await;
         self.done(&by, &result, [ack])
     }
 
@@ -202,10 +210,10 @@ impl Actor {
 
     pub(super) async fn start(&self, name: &Name, bytes: &Bytes) -> Option<Upload> {
         let by = self.begin("start an upload").await;
-        let status = self.registry.start_upload(name, Algorithm::Sha256, &by).await.ok()?;
+        let status = self.registry().start_upload(name, Algorithm::Sha256, &by).await.ok()?;
         let upload = Upload { id: status.id, state: Some(status.state) };
         let half = bytes.slice(..bytes.len() / 2);
-        let status = self.registry.append(name, &upload, body(&half)).await.ok()?;
+        let status = self.registry().append(name, &upload, body(&half)).await.ok()?;
         Some(Upload { id: status.id, state: Some(status.state) })
     }
 
@@ -214,14 +222,14 @@ impl Actor {
         let digest = Digest::of(Algorithm::Sha256, bytes);
         let half = bytes.slice(bytes.len() / 2..);
         let ack = self.blob_ack(name, &digest);
-        let result = self.registry.complete_upload(name, upload, &digest, body(&half), &by).await;
+        let result = self.registry().complete_upload(name, upload, &digest, body(&half), &by).await;
         self.done(&by, &result, [ack])
     }
 
     pub(super) async fn mount(&self, name: &Name, digest: &Digest, from: &Name) -> bool {
         let by = self.begin("mount a blob").await;
         let ack = self.blob_ack(name, digest);
-        let result = self.registry.mount(name, digest, Some(from), |_| true, &by).await;
+        let result = self.registry().mount(name, digest, Some(from), |_| true, &by).await;
         let found = matches!(result, Ok(Some(_)));
         self.done(&by, &result, found.then_some(ack)) && found
     }
@@ -229,7 +237,7 @@ impl Actor {
     pub(super) async fn head(&self, name: &Name, digest: &Digest) -> bool {
         let by = self.begin("ask for a blob").await;
         let ack = self.blob_ack(name, digest);
-        let result = self.registry.blob_to_rely_on(name, digest, &by).await;
+        let result = self.registry().blob_to_rely_on(name, digest, &by).await;
         self.done(&by, &result, [ack])
     }
 
@@ -238,7 +246,7 @@ impl Actor {
         let digest = Digest::of(Algorithm::Sha256, bytes);
         let reference = tag.map_or(Reference::Digest(digest), |tag| Reference::Tag(tag.clone()));
         let put = PutManifest { reference, tags: Vec::new(), media_type: None::<MediaType>, bytes: bytes.clone() };
-        let result = self.registry.put_manifest(name, &put, &by).await;
+        let result = self.registry().put_manifest(name, &put, &by).await;
         let ack = match tag {
             Some(tag) => Ack::Tag(name.clone(), tag.clone(), digest),
             None => Ack::Manifest(name.clone(), digest),
@@ -249,19 +257,19 @@ impl Actor {
     pub(super) async fn delete_tag(&self, name: &Name, tag: &Tag) -> bool {
         let by = self.begin("delete a tag").await;
         self.take_back(|ack| matches!(ack, Ack::Tag(of, which, _) if of == name && which == tag));
-        let result = self.registry.delete_tag(name, tag, &by).await;
+        let result = self.registry().delete_tag(name, tag, &by).await;
         self.done(&by, &result, [])
     }
 
     pub(super) async fn delete_manifest(&self, name: &Name, digest: &Digest) -> bool {
         let by = self.begin("delete a manifest").await;
-        let result = self.registry.delete_manifest(name, digest, &by).await;
+        let result = self.registry().delete_manifest(name, digest, &by).await;
         self.done(&by, &result, [])
     }
 
     pub(super) async fn delete_blob(&self, name: &Name, digest: &Digest) -> bool {
         let by = self.begin("delete a blob").await;
-        let result = self.registry.delete_blob(name, digest, &by).await;
+        let result = self.registry().delete_blob(name, digest, &by).await;
         self.done(&by, &result, [])
     }
 
@@ -288,13 +296,13 @@ impl Actor {
         let mut wanted = vec![reference.clone()];
         while let Some(reference) = wanted.pop() {
             let failed = |error: Error| format!("{name} {reference} cannot be pulled: {error}");
-            let stored = self.registry.manifest(name, &reference).await.map_err(failed)?;
+            let stored = self.registry().manifest(name, &reference).await.map_err(failed)?;
             let parsed = crate::oci::Manifest::parse(Some(&stored.media_type), &stored.bytes);
             let parsed = parsed.map_err(|error| format!("{name} {reference}: {error}"))?;
             wanted.extend(parsed.children.iter().map(|child| Reference::Digest(child.digest)));
             for blob in parsed.blobs {
-                let found = self.registry.blob(name, &blob.digest).await.map_err(failed)?;
-                let mut stream = self.registry.read_blob(name, &found, None).await.map_err(failed)?;
+                let found = self.registry().blob(name, &blob.digest).await.map_err(failed)?;
+                let mut stream = self.registry().read_blob(name, &found, None).await.map_err(failed)?;
                 let mut bytes = Vec::new();
                 while let Some(chunk) = stream.next().await {
                     bytes.extend_from_slice(&chunk.map_err(|error| error.to_string())?);

@@ -107,9 +107,11 @@ impl<'a> Seen<'a> {
                 return Some(format!("{name} has no right to {} any more", blob.digest));
             }
         }
-        manifest.children.iter().filter(|child| !self.deleted(name, &child.digest)).find_map(|child| {
-            self.whole(name, &child.digest).map(|what| format!("of its child, {what}"))
-        })
+        manifest
+            .children
+            .iter()
+            .filter(|child| !self.deleted(name, &child.digest))
+            .find_map(|child| self.whole(name, &child.digest).map(|what| format!("of its child, {what}")))
     }
 
     fn has(&self, name: &Name, digest: &Digest) -> bool {

@@ -272,12 +272,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("a tag for an untagged manifest", untagged, vec![put(tag()), scrub()], 2),
         case("the same manifest again while scrub frees it", gone, vec![push(), scrub()], 2),
         case("an index takes in an untagged child", untagged, vec![index.clone(), scrub()], 1),
-        case(
-            "a manifest deleted by digest and pushed",
-            tagged,
-            vec![put(tag()), delete_manifest(&IMAGE), scrub()],
-            0,
-        ),
+        case("a manifest deleted by digest and pushed", tagged, vec![put(tag()), delete_manifest(&IMAGE), scrub()], 0),
         case("one manifest pushed twice, old versions and pins freed", pushed_twice, vec![put(tag()), scrub()], 2),
         case("second copies, two scrubs", two_copies, vec![put(None), scrub(), scrub()], 0),
         case("a deleter and a pusher on one tag", tagged, vec![put(tag()), delete_tag, scrub()], 1),
@@ -285,7 +280,12 @@ pub(super) fn cases() -> Vec<Case> {
         case("two pushers of one digest", granted, vec![push(), manifest(q(), &IMAGE, None), scrub()], 1),
         silent("a late commit beside one that relies on it", vec![manifest(q(), &IMAGE, None), scrub()], 2),
         case("a child deleted beside an index", untagged, vec![index, delete_manifest(&IMAGE), scrub()], 1),
-        case("a blob deleted beside a server that holds it", left, vec![hindered(r(), &IMAGE, tag()), delete_blob, scrub()], 1),
+        case(
+            "a blob deleted beside a server that holds it",
+            left,
+            vec![hindered(r(), &IMAGE, tag()), delete_blob, scrub()],
+            1,
+        ),
         case("a mount", granted, vec![mounter, scrub()], 2),
         case("asked for, then pushed", granted, vec![asker, scrub()], 2),
         case(

@@ -59,8 +59,20 @@ fn no_order_breaks_a_small_case() {
             case.ordered = ordered;
             let began = std::time::Instant::now();
             let walked = all_orders(&case, 200 * times());
-            let word = if walked.failure.is_some() { "BROKEN" } else if walked.finished { "all" } else { "the first" };
-            println!("{}, {}: {word} {} orders, {:?}", case.name, if ordered { "bucket" } else { "directory" }, walked.runs, began.elapsed());
+            let word = if walked.failure.is_some() {
+                "BROKEN"
+            } else if walked.finished {
+                "all"
+            } else {
+                "the first"
+            };
+            println!(
+                "{}, {}: {word} {} orders, {:?}",
+                case.name,
+                if ordered { "bucket" } else { "directory" },
+                walked.runs,
+                began.elapsed()
+            );
             failures.extend(walked.failure);
         }
     }
