@@ -31,8 +31,8 @@ pub(super) const LEASE: Duration = Duration::from_secs(1000);
 pub(super) enum Ack {
     /// The repository has the blob, for as long as a grant of this process is there.
     Blob(Name, Digest, String),
-    /// The manifest stands.
-    Manifest(Name, Digest),
+    /// The manifest stands; until then, by the store's time, where untagged ones go.
+    Manifest(Name, Digest, Option<u64>),
     /// The tag means the manifest.
     Tag(Name, Tag, Digest),
 }
@@ -54,6 +54,7 @@ pub(super) struct Actor {
     /// Made when it is first needed: most of a run's time goes into its caches, and scrub has one of its own.
     registry: Arc<OnceLock<Registry>>,
     store: Store,
+    keeps: bool,
     answers: Arc<Mutex<Answers>>,
     calls: Arc<Mutex<usize>>,
 }
@@ -72,6 +73,12 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
         untagged_grace: Duration::ZERO,
         ..config.scrub
     };
+    config
+});
+
+static KEEPING: LazyLock<Config> = LazyLock::new(|| {
+    let mut config = CONFIG.clone();
+    config.scrub.untagged = Untagged::Keep;
     config
 });
 
@@ -99,9 +106,9 @@ fn body(bytes: &Bytes) -> Chunk {
 }
 
 impl Actor {
-    pub(super) fn new(number: usize, way: Way, ordered: bool, answers: Arc<Mutex<Answers>>) -> Self {
+    pub(super) fn new(number: usize, way: Way, ordered: bool, keeps: bool, answers: Arc<Mutex<Answers>>) -> Self {
         let store = store(way.clone(), ordered);
-        Self { number, way, registry: Arc::default(), store, answers, calls: Arc::default() }
+        Self { number, way, registry: Arc::default(), store, keeps, answers, calls: Arc::default() }
     }
 
     fn registry(&self) -> &Registry {
@@ -243,13 +250,15 @@ impl Actor {
 
     pub(super) async fn put_manifest(&self, name: &Name, bytes: &Bytes, tag: Option<&Tag>) -> bool {
         let by = self.begin("push a manifest").await;
+        // its newest version is no older than this, and may be retired a lease later
+        let until = self.bucket().clock.now_ms() + u64::try_from(LEASE.as_millis()).unwrap_or_default();
         let digest = Digest::of(Algorithm::Sha256, bytes);
         let reference = tag.map_or(Reference::Digest(digest), |tag| Reference::Tag(tag.clone()));
         let put = PutManifest { reference, tags: Vec::new(), media_type: None::<MediaType>, bytes: bytes.clone() };
         let result = self.registry().put_manifest(name, &put, &by).await;
         let ack = match tag {
             Some(tag) => Ack::Tag(name.clone(), tag.clone(), digest),
-            None => Ack::Manifest(name.clone(), digest),
+            None => Ack::Manifest(name.clone(), digest, (!self.keeps).then_some(until)),
         };
         self.done(&by, &result, [ack])
     }
@@ -275,6 +284,7 @@ impl Actor {
 
     pub(super) async fn scrub(&self, passes: &[Pass]) {
         let by = self.begin("scrub").await;
+        let config = if self.keeps { &*KEEPING } else { &*CONFIG };
         let options = scrub::Options {
             dry_run: false,
             passes: passes.iter().copied().collect::<BTreeSet<_>>(),
@@ -283,7 +293,7 @@ impl Actor {
             max_duration: None,
             clock: self.bucket().clock.clone(),
         };
-        let result = scrub::run(&self.store, &CONFIG, &POLICY, options, Arc::new(Deaf), METRICS.clone()).await;
+        let result = scrub::run(&self.store, config, &POLICY, options, Arc::new(Deaf), METRICS.clone()).await;
         let mut answers = self.answers();
         match result {
             Ok(summary) => answers.log.push(format!("{}: removed {:?}", by.identity, summary.removed)),

@@ -10,12 +10,13 @@ use crate::{
 };
 
 /// What is wrong, if anything is.
-pub(super) fn broken(objects: &Objects, acked: &[Ack]) -> Option<String> {
+pub(super) fn broken(objects: &Objects, acked: &[Ack], now: u64) -> Option<String> {
     let see = Seen { objects };
     see.tags().into_iter().find_map(|(name, tag)| see.tag(&name, &tag)).or_else(|| {
         acked.iter().find_map(|ack| match ack {
             Ack::Blob(name, digest, of) => see.blob(name, digest, of),
-            Ack::Manifest(name, digest) => see.manifest(name, digest),
+            Ack::Manifest(_, _, Some(until)) if now >= *until => None,
+            Ack::Manifest(name, digest, _) => see.manifest(name, digest),
             Ack::Tag(name, tag, digest) => see.acked_tag(name, tag, digest),
         })
     })

@@ -208,7 +208,12 @@ fn case<F: Future<Output = ()>>(
     ticks: usize,
 ) -> Case {
     let (objects, passed) = prepare(setup);
-    Case { name, objects, passed, scripts, ticks, mortal: 0, ordered: true, page: 1000, seed: 7 }
+    Case { name, objects, passed, scripts, ticks, mortal: 0, keeps: false, ordered: true, page: 1000, seed: 7 }
+}
+
+/// Manifests without a tag stay.
+fn keeping(case: Case) -> Case {
+    Case { keeps: true, ..case }
 }
 
 /// An upload that went silent, and those who do something about it.
@@ -238,7 +243,7 @@ fn silent(name: &'static str, others: Vec<Script>, ticks: usize) -> Case {
             }
         }
     });
-    case(name, setup, [vec![finish], others].concat(), ticks)
+    keeping(case(name, setup, [vec![finish], others].concat(), ticks))
 }
 
 /// Those of the model, and what the code has beyond it.
@@ -268,16 +273,16 @@ pub(super) fn cases() -> Vec<Case> {
         case("push beside scrub's look at uploads", |_| async {}, vec![uploader(r(), &IMAGE, tag()), scrub()], 2),
         case("a mark left by a dead scrub", marked, vec![put(tag()), scrub()], 2),
         case("manifest put on an old grant, two scrubs", granted, vec![put(tag()), scrub(), scrub()], 0),
-        case("manifest put on an old grant, scrub, time", granted, vec![put(None), scrub()], 2),
+        keeping(case("manifest put on an old grant, scrub, time", granted, vec![put(None), scrub()], 2)),
         case("a tag for an untagged manifest", untagged, vec![put(tag()), scrub()], 2),
         case("the same manifest again while scrub frees it", gone, vec![push(), scrub()], 2),
         case("an index takes in an untagged child", untagged, vec![index.clone(), scrub()], 1),
         case("a manifest deleted by digest and pushed", tagged, vec![put(tag()), delete_manifest(&IMAGE), scrub()], 0),
         case("one manifest pushed twice, old versions and pins freed", pushed_twice, vec![put(tag()), scrub()], 2),
-        case("second copies, two scrubs", two_copies, vec![put(None), scrub(), scrub()], 0),
+        keeping(case("second copies, two scrubs", two_copies, vec![put(None), scrub(), scrub()], 0)),
         case("a deleter and a pusher on one tag", tagged, vec![put(tag()), delete_tag, scrub()], 1),
         silent("a commit when its upload has gone silent", vec![scrub()], 3),
-        case("two pushers of one digest", granted, vec![push(), manifest(q(), &IMAGE, None), scrub()], 1),
+        keeping(case("two pushers of one digest", granted, vec![push(), manifest(q(), &IMAGE, None), scrub()], 1)),
         silent("a late commit beside one that relies on it", vec![manifest(q(), &IMAGE, None), scrub()], 2),
         case("a child deleted beside an index", untagged, vec![index, delete_manifest(&IMAGE), scrub()], 1),
         case(

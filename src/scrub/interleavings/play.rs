@@ -34,6 +34,8 @@ pub(super) struct Case {
     pub(super) ticks: usize,
     /// Processes that may stop for good.
     pub(super) mortal: usize,
+    /// Whether manifests without a tag stay.
+    pub(super) keeps: bool,
     /// Whether listings are ordered, as in a bucket.
     pub(super) ordered: bool,
     /// How many keys a listing sees at one moment.
@@ -170,7 +172,7 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
     let bucket = Bucket::new(case.objects.clone(), clock, case.scripts.len());
     let players = case.scripts.iter().enumerate().map(|(number, script)| {
         let way = Way { bucket: Arc::clone(&bucket), process: Some(number), page: case.page };
-        let actor = Actor::new(number, way, case.ordered, Arc::clone(&answers));
+        let actor = Actor::new(number, way, case.ordered, case.keeps, Arc::clone(&answers));
         Player::new(script(actor), hash_of(&(case.seed, number)))
     });
     let players = players.collect();
@@ -190,7 +192,7 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
         stage.act(choice);
         let changed = stage.events.last().is_some_and(|event| event.touched.iter().any(|it| it.writes().is_some()));
         let answers = answers.lock().expect("no test panics while it holds the answers");
-        let of_store = |objects: &Objects| broken(objects, &answers.acked);
+        let of_store = |objects: &Objects| broken(objects, &answers.acked, stage.bucket.clock.now_ms());
         played.broken = answers.failed.first().cloned();
         if played.broken.is_none() && (changed || stage.over()) {
             played.broken = stage.bucket.with_objects(of_store);
@@ -211,7 +213,7 @@ pub(super) fn prepare<F: Future<Output = ()>>(setup: impl FnOnce(Actor) -> F) ->
     let began = clock.now();
     let bucket = Bucket::new(Objects::new(), clock, 0);
     let way = Way { bucket: Arc::clone(&bucket), process: None, page: 1000 };
-    let actor = Actor::new(99, way, true, Arc::default());
+    let actor = Actor::new(99, way, true, true, Arc::default());
     let mut random = 1;
     let mut task = std::pin::pin!(setup(actor));
     let awake = Arc::new(Awake { woken: AtomicBool::new(true), thread: std::thread::current() });
@@ -227,12 +229,33 @@ pub(super) fn prepare<F: Future<Output = ()>>(setup: impl FnOnce(Actor) -> F) ->
 pub(super) fn trace(events: &[Event]) -> String {
     let line = |event: &Event| {
         let done = event.touched.iter().filter(|touch| **touch != Touch::Clock).count();
+        let says = short(&event.says);
         match event.choice {
             Choice::Tick => "    time: half a lease passes\n".to_owned(),
             Choice::Kill(process) => format!("    {process}: stops for good\n"),
-            Choice::Step(process, 0) if done <= 1 => format!("    {process}: {}\n", event.says),
-            Choice::Step(process, nth) => format!("    {process}: {} (of those under way number {nth})\n", event.says),
+            Choice::Step(process, 0) if done <= 1 => format!("    {process}: {says}\n"),
+            Choice::Step(process, nth) => format!("    {process}: {says} (of those under way number {nth})\n"),
         }
     };
     events.iter().map(line).collect()
+}
+
+/// A key whose long numbers are cut to their ends.
+pub(super) fn short(key: &str) -> String {
+    const ENDS: usize = 4;
+    let mut text = String::new();
+    let mut rest = key;
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !c.is_ascii_hexdigit() && c != '-').unwrap_or(rest.len());
+        if number > 3 * ENDS {
+            text += &format!("{}~{}", &rest[..ENDS], &rest[number - ENDS..number]);
+        } else {
+            text += &rest[..number];
+        }
+        rest = &rest[number..];
+        let next = rest.find(|c: char| c.is_ascii_hexdigit()).unwrap_or(rest.len());
+        text += &rest[..next];
+        rest = &rest[next..];
+    }
+    text
 }

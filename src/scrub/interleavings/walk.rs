@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use super::{
     bucket::hash_of,
     event::{Choice, Event},
-    play::{Case, Chooser, Played, Stage, play, trace},
+    play::{Case, Chooser, Played, Stage, play, short, trace},
 };
 use crate::action::seeded;
 
@@ -206,10 +206,11 @@ pub(super) fn replayed(case: &Case, schedule: &str) -> Option<String> {
 }
 
 fn failure(case: &Case, what: &str, played: &Played, again: &str) -> String {
-    let log: String = played.log.iter().map(|line| format!("    {line}\n")).collect();
+    let log: String = played.log.iter().map(|line| format!("    {}\n", short(line))).collect();
     format!(
-        "{}: {what}\n  what happened:\n{}  what was answered:\n{log}  again: CASE='{}' {again}\n",
+        "{}: {}\n  what happened:\n{}  what was answered:\n{log}  again: CASE='{}' {again}\n",
         case.name,
+        short(what),
         trace(&played.events),
         case.name
     )
