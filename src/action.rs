@@ -77,6 +77,12 @@ pub enum Action {
         name: Name,
         page: Page<Tag>,
     },
+    /// What a tag meant; pages are by ordinal.
+    GetTagHistory {
+        name: Name,
+        tag: Tag,
+        page: Page<u64>,
+    },
     GetManifest {
         name: Name,
         reference: Reference,
@@ -216,6 +222,7 @@ impl Action {
             Self::GetMetrics => "get-metrics",
             Self::ListCatalog { .. } => "list-catalog",
             Self::ListTags { .. } => "list-tags",
+            Self::GetTagHistory { .. } => "get-tag-history",
             Self::GetManifest { .. } => "get-manifest",
             Self::PutManifest { .. } => "put-manifest",
             Self::DeleteManifest { .. } => "delete-manifest",
@@ -238,7 +245,7 @@ impl Action {
             Self::GetApiVersion | Self::GetManifest { .. } | Self::GetReferrers { .. } | Self::GetBlob { .. } => {
                 Access::Pull
             }
-            Self::ListCatalog { .. } | Self::ListTags { .. } => Access::List,
+            Self::ListCatalog { .. } | Self::ListTags { .. } | Self::GetTagHistory { .. } => Access::List,
             Self::GetMetrics => Access::Admin,
             Self::DeleteManifest { .. } | Self::DeleteBlob { .. } => Access::Delete,
             Self::PutManifest { .. }
@@ -257,6 +264,7 @@ impl Action {
         match self {
             Self::GetApiVersion | Self::GetMetrics | Self::ListCatalog { .. } => None,
             Self::ListTags { name, .. }
+            | Self::GetTagHistory { name, .. }
             | Self::GetManifest { name, .. }
             | Self::PutManifest { name, .. }
             | Self::DeleteManifest { name, .. }
@@ -315,6 +323,18 @@ impl Action {
                     artifact_type: query.get("artifactType")?.map(Cow::into_owned),
                     page: query.page(|last| Ok(last.parse()?))?,
                 }),
+                _ => wrong("GET, HEAD"),
+            };
+        }
+        // behind manifests: of the repository a/tags, `manifests/history` is a manifest
+        if let Some((name, tag)) =
+            front.rsplit_once("/tags/").filter(|(_, tag)| last == "history" && !tag.contains('/'))
+        {
+            let (name, tag) = (name.parse()?, tag.parse()?);
+            let rule = "it is an ordinal of the history, written in decimal digits";
+            let ordinal = |last: &str| last.parse().map_err(|_| ActionError::Query { name: "last", rule });
+            return match method {
+                "GET" | "HEAD" => Ok(Self::GetTagHistory { name, tag, page: query.page(ordinal)? }),
                 _ => wrong("GET, HEAD"),
             };
         }

@@ -1,6 +1,7 @@
 //! The server, put together from its configuration.
 
 mod options;
+mod scrub;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -10,7 +11,10 @@ use std::{
 use tokio::{net::TcpListener, sync::watch};
 
 use self::options::{http_options, log_options, trace_options};
-pub use self::options::{location, open_store, registry_options};
+pub use self::{
+    options::{location, open_store, registry_options},
+    scrub::{Recording, lower_priority},
+};
 use crate::{
     audit::{Audit, AuditError},
     config::{self, Config},
@@ -80,20 +84,39 @@ async fn run(checked: Checked) -> Result<(), AppError> {
     let live = Arc::new(Live::start(checked)?);
     let snapshot = live.current();
     let config = snapshot.config();
-    let registry = Registry::new(store, registry_options(config), metrics.clone());
+    let registry = Arc::new(Registry::new(store, registry_options(config), metrics.clone()));
     let audit = Audit::open(&config.audit)?;
     let listeners = listeners(config).await?;
     announce(&snapshot, &location, &listeners)?;
-    let service = Arc::new(Service::new(registry, Arc::clone(&live), audit, http_options(config), metrics.clone()));
+    let service =
+        Arc::new(Service::new(Arc::clone(&registry), Arc::clone(&live), audit, http_options(config), metrics.clone()));
     let (stopping, stopped) = watch::channel(false);
+    let scrubbing = match config.scrub.interval {
+        Some(interval) => {
+            Some(scrub::start(interval, Arc::clone(&live), config.clone(), metrics.clone(), stopped.clone())?)
+        }
+        None => None,
+    };
     let reloading = tokio::spawn(reload::run(live, hangup, metrics, stopped.clone()));
+    let recording = tokio::spawn(record_pulls(Arc::clone(&registry), stopped.clone()));
     let serving = tokio::spawn(http::serve(service, listeners, stopped));
     let signal = stop.wait().await;
     tracing::info!(signal, "stopping: no new connections; running requests get their grace period");
     let _ = stopping.send(true);
-    let _ = tokio::join!(serving, reloading);
+    let _ = tokio::join!(serving, reloading, recording);
+    // those of the last requests
+    if let Err(error) = registry.record_pulls().await {
+        tracing::warn!(%error, "the last pulls could not be recorded");
+    }
+    if let Some(scrubbing) = scrubbing {
+        let _ = tokio::task::spawn_blocking(|| scrubbing.join()).await;
+    }
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn record_pulls(registry: Arc<Registry>, mut stopped: watch::Receiver<bool>) {
+    registry.keep_recording_pulls(stopped.wait_for(|stopped| *stopped)).await;
 }
 
 struct Stop {

@@ -22,6 +22,7 @@ fn every_row_of_the_specification_has_its_action() {
         ("GET", "/v2/".to_owned(), "get-api-version", None),
         ("GET", "/v2/_catalog?n=3&last=b".to_owned(), "list-catalog", None),
         ("GET", "/v2/a/tags/list?n=0".to_owned(), "list-tags", a()),
+        ("GET", "/v2/a/tags/v1/history?n=2&last=17".to_owned(), "get-tag-history", a()),
         ("HEAD", format!("/v2/a/blobs/{D}"), "get-blob", a()),
         ("DELETE", format!("/v2/a/blobs/{D}"), "delete-blob", a()),
         ("GET", "/v2/a/manifests/latest".to_owned(), "get-manifest", a()),
@@ -49,6 +50,20 @@ fn names_may_hold_the_words_of_the_api() {
         assert_eq!(name_of("POST", &format!("/v2/{name}/blobs/uploads/")), ("start-upload", Some(name.to_owned())));
         assert_eq!(name_of("GET", &format!("/v2/{name}/tags/list")), ("list-tags", Some(name.to_owned())));
     }
+}
+
+#[test]
+fn what_only_looks_like_a_tags_history_is_what_it_was() {
+    let named = |name: &str| Some(name.to_owned());
+    assert_eq!(name_of("GET", "/v2/a/tags/manifests/history"), ("get-manifest", named("a/tags")));
+    assert_eq!(name_of("GET", "/v2/a/tags/tags/history"), ("get-tag-history", named("a")));
+    assert_eq!(name_of("GET", "/v2/a/tags/b/tags/list/history"), ("get-tag-history", named("a/tags/b")));
+    assert_eq!(name_of("GET", "/v2/a/tags/history/tags/history/history"), ("get-tag-history", named("a/tags/history")));
+    assert_eq!(parse("GET", "/v2/a/tags/b/c/history"), Err(ActionError::NotFound));
+    assert_eq!(parse("GET", "/v2/tags/v1/history"), Err(ActionError::NotFound));
+    assert!(matches!(parse("DELETE", "/v2/a/tags/v1/history"), Err(ActionError::Method { allow: "GET, HEAD", .. })));
+    assert!(matches!(parse("GET", "/v2/a/tags/.v/history"), Err(ActionError::Tag(_))));
+    assert!(matches!(parse("GET", "/v2/a/tags/v/history?last=v1"), Err(ActionError::Query { name: "last", .. })));
 }
 
 #[test]

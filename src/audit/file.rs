@@ -66,6 +66,10 @@ impl Log {
             self.look()?;
         }
         if self.is_due(line.len(), now) {
+            // another process may have done it a moment ago
+            self.look()?;
+        }
+        if self.is_due(line.len(), now) {
             self.rotate(now);
         }
         self.open.append(line)?;

@@ -45,6 +45,45 @@ pub enum Event {
     Login,
 }
 
+/// One deletion. Its fields are written in this order, after `time`; one that is `None` is `null`.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Deletion<'a> {
+    /// The run of scrub that removed it.
+    pub run: &'a str,
+    /// What was removed, such as `tag`.
+    pub what: &'a str,
+    /// Why, such as `retention`.
+    pub reason: &'a str,
+    /// The repository, where it is of one.
+    pub repository: Option<&'a str>,
+    /// The tag, or the upload's id.
+    pub reference: Option<&'a str>,
+    /// The digest that it is or means.
+    pub digest: Option<&'a str>,
+    /// Bytes that are freed by it.
+    pub size: u64,
+    /// The policy that no rule of keeps it.
+    pub policy: Option<&'a str>,
+    /// Always `None`: what goes is what no rule keeps.
+    pub rule: Option<&'a str>,
+    /// The SHA-256 of that policy's text in lower-case hex.
+    pub policy_sha256: Option<&'a str>,
+    /// Who deleted it, when that was a request or an earlier run.
+    pub by: Option<&'a str>,
+    /// The id of that request, or of that run.
+    pub request_id: Option<&'a str>,
+    /// When that was, as RFC 3339 writes it.
+    pub deleted_at: Option<&'a str>,
+}
+
+/// A [`Deletion`] with its event before it.
+#[derive(Debug, Serialize)]
+pub(super) struct Deleted<'a> {
+    pub(super) event: &'static str,
+    #[serde(flatten)]
+    pub(super) deletion: &'a Deletion<'a>,
+}
+
 /// What stands in the record where lines are missing.
 #[derive(Debug, Serialize)]
 pub(super) struct Gap<'a> {

@@ -29,9 +29,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::{self, AuditFile, OnAuditError};
-use line::Gap;
+use line::{Deleted, Gap};
 
-pub use line::{Event, Line};
+pub use line::{Deletion, Event, Line};
 
 /// How long a record that failed waits for the next try.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -44,7 +44,8 @@ thread_local! {
     static LINE: RefCell<Vec<u8>> = RefCell::default();
 }
 
-/// The record of decisions. Clones are the same record; one a process, since no other process may write to its file.
+/// The record of decisions, or that of deletions. Clones are the same record; one a process: no other process may write to
+/// the file of decisions.
 #[derive(Clone)]
 pub struct Audit {
     inner: Option<Arc<Inner>>,
@@ -79,8 +80,10 @@ struct Failure {
 
 /// Why the record cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("audit.file: {} cannot be opened: {source}; name a file in a directory that this user may write", path.display())]
+#[error("{key}: {} cannot be opened: {source}; name a file in a directory that this user may write", path.display())]
 pub struct AuditError {
+    /// The configuration's key.
+    key: &'static str,
     /// The file as it was named, or `stdout`.
     path: PathBuf,
     /// The system's words.
@@ -102,7 +105,35 @@ impl Audit {
     /// # Errors
     /// [`AuditError`], where the file cannot be opened for appending, or standard output is closed; whatever `on_error` says.
     pub fn open(options: &config::Audit) -> Result<Self, AuditError> {
-        let sink = match &options.file {
+        Self::open_file("audit.file", &options.file, options)
+    }
+
+    /// No record.
+    #[must_use]
+    pub const fn off() -> Self {
+        Self { inner: None }
+    }
+
+    /// Opens the record of deletions: where `scrub.record` says, or else beside the record of decisions. It is rotated as
+    /// that one is. Several processes may write to it.
+    ///
+    /// # Errors
+    /// As [`Audit::open`].
+    pub fn open_deletions(config: &config::Config) -> Result<Self, AuditError> {
+        let file = match (&config.scrub.record, &config.audit.file) {
+            (Some(record), _) => record.clone(),
+            (None, AuditFile::File(decisions)) => {
+                let mut beside = decisions.clone().into_os_string();
+                beside.push(".scrub");
+                AuditFile::File(beside.into())
+            }
+            (None, AuditFile::Off | AuditFile::Stdout) => AuditFile::Off,
+        };
+        Self::open_file("scrub.record", &file, &config.audit)
+    }
+
+    fn open_file(key: &'static str, file: &AuditFile, options: &config::Audit) -> Result<Self, AuditError> {
+        let sink = match file {
             AuditFile::Off => return Ok(Self { inner: None }),
             AuditFile::Stdout => {
                 // A descriptor of our own: `io::stdout` would buffer.
@@ -113,7 +144,7 @@ impl Audit {
                 .map(|log| Sink::File(Box::new(log)))
                 .map_err(|source| (path.clone(), source)),
         };
-        let sink = sink.map_err(|(path, source)| AuditError { path, source })?;
+        let sink = sink.map_err(|(path, source)| AuditError { key, path, source })?;
         let state = Mutex::new(State { sink, failure: None });
         let inner = Inner { on_error: options.on_error, failing: AtomicBool::new(false), state };
         Ok(Self { inner: Some(Arc::new(inner)) })
@@ -146,19 +177,19 @@ impl Audit {
     /// [`NotRecording`], only with `on_error = "deny"`: answer 503 in place of what was decided.
     pub fn record<R: Serialize>(&self, line: &Line<'_, R>) -> Result<(), NotRecording> {
         let Some(inner) = self.inner.as_deref() else { return Ok(()) };
-        LINE.with_borrow_mut(|buffer| {
-            let outcome = match line::format(buffer, line) {
-                Ok(()) => inner.write(buffer),
-                Err(error) => inner.fail(&mut inner.lock(), &error),
-            };
-            if buffer.capacity() > BUFFER {
-                *buffer = Vec::new();
-            }
-            match inner.on_error {
-                OnAuditError::Deny => outcome,
-                OnAuditError::Continue => Ok(()),
-            }
-        })
+        match (inner.record(line), inner.on_error) {
+            (outcome, OnAuditError::Deny) => outcome,
+            (_, OnAuditError::Continue) => Ok(()),
+        }
+    }
+
+    /// Writes the line of a deletion that is about to be made, as [`Audit::record`] does.
+    ///
+    /// # Errors
+    /// What the system said, whatever `on_error` says: what cannot be recorded is not to be removed.
+    pub fn record_deletion(&self, deletion: &Deletion<'_>) -> Result<(), String> {
+        let Some(inner) = self.inner.as_deref() else { return Ok(()) };
+        inner.record(&Deleted { event: "deletion", deletion }).map_err(|refused| refused.cause)
     }
 
     /// Why lines cannot be written at present, for `/readyz`. None while they can, and until the first one cannot. Tries
@@ -174,6 +205,19 @@ impl Inner {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A thread that panicked here left a line whole, or a failure behind.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self, fields: &impl Serialize) -> Result<(), NotRecording> {
+        LINE.with_borrow_mut(|buffer| {
+            let outcome = match line::format(buffer, fields) {
+                Ok(()) => self.write(buffer),
+                Err(error) => self.fail(&mut self.lock(), &error),
+            };
+            if buffer.capacity() > BUFFER {
+                *buffer = Vec::new();
+            }
+            outcome
+        })
     }
 
     fn write(&self, line: &mut [u8]) -> Result<(), NotRecording> {

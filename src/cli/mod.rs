@@ -2,6 +2,7 @@
 
 mod hash_password;
 mod policy;
+mod scrub;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -23,7 +24,8 @@ const DEFAULT_CONFIG: &str = "config.toml";
     version,
     about = "An OCI container registry in one binary",
     after_help = "Without any file: simple-registry server --data-dir ./data\n\
-                  Exit codes: 0 well, 1 failed, 2 wrong use, 3 policy replay found a change"
+                  Exit codes: 0 well, 1 failed, 2 wrong use, 3 policy replay found a change, or scrub \
+                  something that it could not repair"
 )]
 struct Cli {
     /// Configuration file; repeatable, a later one wins [default: config.toml]
@@ -41,6 +43,8 @@ enum Command {
     /// Print the hash of a password, for `[identity.<id>] password`: asks for it on a terminal, reads standard input
     /// otherwise
     HashPassword,
+    /// Free what nothing needs, apply retention, and check what is stored, beside servers that run
+    Scrub(scrub::Scrub),
     /// Check, test, explain and replay policies
     #[command(subcommand)]
     Policy(policy::Command),
@@ -67,6 +71,7 @@ pub fn run() -> ExitCode {
     match &cli.command {
         Command::Server(server) => serve(&cli, server),
         Command::HashPassword => hash_password::run(),
+        Command::Scrub(scrub) => scrub::run(scrub, &cli.config),
         Command::Policy(command) => policy::run(command, &cli.config),
     }
 }

@@ -1,5 +1,6 @@
 //! `simple-registry policy`: look at policies before they are in force.
 
+mod explain_retention;
 mod replay;
 
 use std::{
@@ -15,6 +16,7 @@ use super::load;
 use crate::{
     config::Config,
     identity::Facts,
+    oci::Name,
     policy::{self, File, Policy, PolicyErrors, Problem, Request},
     snapshot::policy_files,
     tls::read_certificate,
@@ -37,7 +39,7 @@ pub(super) enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Decide one request, and show what each rule says about it
+    /// Decide one request, and show what each rule says about it; or, with --retention, which images of a repository stay
     Explain(Explain),
     /// Decide recorded requests again, and show what would change
     Replay {
@@ -72,8 +74,14 @@ pub(super) struct Explain {
     #[arg(long = "as", value_name = "WHO", default_value = "anonymous")]
     who: String,
     /// What is asked, such as `get-manifest`
-    #[arg(long)]
+    #[arg(long, required_unless_present = "retention", default_value = "")]
     action: String,
+    /// Show for each tag of `--repository`, as it is in the store now, which rule keeps it, or that none does
+    #[arg(long, requires = "repository", conflicts_with_all = ["who", "action", "namespace", "reference", "digest", "from", "client_ip", "listener"])]
+    retention: bool,
+    /// The repository whose images are judged
+    #[arg(long, value_name = "NAME", requires = "retention")]
+    repository: Option<Name>,
     /// The repository
     #[arg(long, default_value = "")]
     namespace: String,
@@ -245,6 +253,9 @@ fn test(paths: &[PathBuf], configs: &[PathBuf], format: Format) -> Result<ExitCo
 
 fn explain(asked: &Explain, configs: &[PathBuf]) -> Result<ExitCode, Wrong> {
     let (config, policy) = policies(configs)?;
+    if let Some(repository) = &asked.repository {
+        return explain_retention::run(&config, &policy, repository, asked.output.format);
+    }
     let request = Request {
         action: asked.action.clone(),
         namespace: asked.namespace.clone(),

@@ -168,3 +168,9 @@ fn read(path: &Path) -> Result<Source, ConfigError> {
         ConfigError::new(vec![Problem { says, help: "save the file as UTF-8".to_owned(), snippet }])
     })
 }
+
+/// Reads a duration as configuration files have it, `90s`, `15m` or `1 day`; nothing where it is none.
+#[must_use]
+pub fn duration(text: &str) -> Option<std::time::Duration> {
+    rule::time_of(text)
+}

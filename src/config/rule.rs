@@ -172,7 +172,7 @@ pub(super) fn time(from: &'static str, to: &'static str) -> Rule<Duration> {
 }
 
 /// Reads `90s`, `15m` or `1 day`: a whole number and a unit. A number alone is not one; what unit it meant is unsure.
-fn time_of(text: &str) -> Option<Duration> {
+pub(super) fn time_of(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
     let (_, factor) = TIMES.iter().find(|(names, _)| names.contains(&unit))?;
     number.checked_mul(*factor).map(Duration::from_millis)

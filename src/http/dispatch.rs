@@ -52,6 +52,7 @@ pub(super) async fn dispatch(call: Call<'_>, permit: Permit, slot: Slot) -> Resu
         Action::GetMetrics => Ok(health::metrics(&call)),
         Action::ListCatalog { page } => Box::pin(lists::catalog(&call, &page)).await,
         Action::ListTags { name, page } => Box::pin(lists::tags(&call, &name, &page)).await,
+        Action::GetTagHistory { name, tag, page } => Box::pin(lists::tag_history(&call, &name, &tag, &page)).await,
         Action::GetReferrers { name, digest, artifact_type, page } => {
             Box::pin(lists::referrers(&call, &name, &digest, artifact_type.as_deref(), &page)).await
         }
@@ -84,6 +85,7 @@ pub(super) fn reference(action: &Action) -> Option<String> {
         Action::GetManifest { reference, .. }
         | Action::PutManifest { reference, .. }
         | Action::DeleteManifest { reference, .. } => Some(reference.to_string()),
+        Action::GetTagHistory { tag, .. } => Some(tag.to_string()),
         Action::GetReferrers { digest, .. }
         | Action::GetBlob { digest, .. }
         | Action::DeleteBlob { digest, .. }

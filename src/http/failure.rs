@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{body::Body, uploads};
 use crate::{
     action::ActionError,
+    config::ImmutableRule,
     oci::{ErrorCode, Name, error_code::ErrorCode as Code},
     registry::Error,
     storage::FaultKind,
@@ -145,6 +146,18 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// An error of the registry where `rule` says which tags are immutable.
+    pub(super) fn under(rule: &ImmutableRule, error: Error) -> Self {
+        let (tag, digest) = match &error {
+            Error::TagImmutable { tag, digest, .. } | Error::TagKept { tag, digest, .. } => (tag, digest),
+            _ => return error.into(),
+        };
+        let detail = json!({ "tag": tag, "digest": digest, "rule": rule.says(tag) });
+        Self::from(error).detail(detail)
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let (status, code) = match &error {
@@ -163,6 +176,8 @@ impl From<Error> for Failure {
             }
             Error::Missing { .. } => (StatusCode::NOT_FOUND, Code::ManifestBlobUnknown),
             Error::Needed { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
+            Error::GoneForGood { .. } => (StatusCode::NOT_FOUND, Code::ManifestUnknown),
+            Error::TagImmutable { .. } | Error::TagKept { .. } => (StatusCode::FORBIDDEN, Code::Denied),
             Error::TooSlow => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
             Error::Storage(error) => return storage(error),
         };

@@ -9,8 +9,14 @@ use serde_json::json;
 use super::{body::Body, dispatch::Call, failure::Failure};
 use crate::{
     action::{Action, Page},
-    oci::{Digest, MediaType, Name, Tag},
+    oci::{Digest, MediaType, Name, Reference, Tag},
+    registry::Error,
 };
+
+/// Entries of a tag's history in one answer, where nothing else is asked for.
+const HISTORY: usize = 100;
+/// Most of them, whatever is asked for.
+const MOST_HISTORY: usize = 1000;
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
@@ -59,6 +65,48 @@ pub(super) async fn tags(call: &Call<'_>, name: &Name, page: &Page<Tag>) -> Resu
         link(&mut response, &format!("/v2/{name}/tags/list"), page.n, last, "");
     }
     Ok(response)
+}
+
+/// `GET /v2/<name>/tags/<tag>/history`: what the tag meant, newest first.
+pub(super) async fn tag_history(
+    call: &Call<'_>,
+    name: &Name,
+    tag: &Tag,
+    page: &Page<u64>,
+) -> Result<Response<Body>, Failure> {
+    let wanted = page.n.unwrap_or(HISTORY).min(MOST_HISTORY);
+    // one more tells whether there is a next page
+    let mut found = call.service.registry.tag_history(name, tag, wanted + 1, page.last).await?;
+    if found.is_empty() && page.last.is_none() {
+        let reference = Reference::Tag(tag.clone());
+        return Err(Error::ManifestUnknown { name: name.clone(), reference }.into());
+    }
+    let more = found.len() > wanted;
+    found.truncate(wanted);
+    let history: Vec<_> = found
+        .iter()
+        .map(|entry| {
+            json!({
+                "digest": entry.target.map(|(digest, _)| digest),
+                "from": rfc3339(entry.at),
+                "by": entry.by.identity,
+                "request_id": entry.by.request,
+                "ordinal": entry.ordinal,
+            })
+        })
+        .collect();
+    let text = json!({ "name": name, "tag": tag, "history": history }).to_string();
+    let mut response = document("application/json", text);
+    if let Some(last) = found.last().filter(|_| more) {
+        link(&mut response, &format!("/v2/{name}/tags/{tag}/history"), page.n, &last.ordinal, "");
+    }
+    Ok(response)
+}
+
+/// A time in milliseconds since 1970, as RFC 3339 has it.
+fn rfc3339(at: u64) -> String {
+    let at = i64::try_from(at).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(at).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 /// `GET /v2/<name>/referrers/<digest>`: an index, empty where nothing refers to the digest.

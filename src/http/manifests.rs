@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     oci::{ErrorCode, MediaType, Name, Reference, Tag},
-    registry::{Error, PutManifest},
+    registry::{Error, Protection, PutManifest},
 };
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -27,6 +27,8 @@ pub(super) async fn get(
     head: bool,
 ) -> Result<Response<Body>, Failure> {
     let manifest = call.service.registry.manifest(name, reference).await?;
+    // whether it has it already or not, somebody is about to use it
+    call.service.registry.pulled(name, reference, &manifest.digest);
     let etag = HeaderValue::from_str(&manifest.etag).unwrap_or(HeaderValue::from_static("\"\""));
     let unchanged = matches_etag(call, &etag);
     let body = if head || unchanged { Body::empty() } else { Body::whole(manifest.bytes.clone()) };
@@ -74,7 +76,9 @@ pub(super) async fn put(
     let too_large = || Error::TooLarge { what: "manifest", limit };
     let bytes = body.collect(limit, too_large, &service.limits, slot, &clock).await?;
     let request = PutManifest { reference, tags, media_type, bytes };
-    let put = service.registry.put_manifest(name, &request, &by).await?;
+    let rule = snapshot.immutable_tags().of(name);
+    let put = service.registry.put_manifest_under(name, &request, &|tag| rule.covers(tag), &by).await;
+    let put = put.map_err(|error| Failure::under(&rule, error))?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
     let headers = response.headers_mut();
@@ -94,10 +98,23 @@ pub(super) async fn put(
 
 /// `DELETE` of a manifest by digest, or of a tag.
 pub(super) async fn delete(call: &Call<'_>, name: &Name, reference: &Reference) -> Result<Response<Body>, Failure> {
-    match reference {
-        Reference::Digest(digest) => call.service.registry.delete_manifest(name, digest, &call.by()).await?,
-        Reference::Tag(tag) => call.service.registry.delete_tag(name, tag, &call.by()).await?,
-    }
+    let (registry, by) = (&call.service.registry, call.by());
+    let rule = call.snapshot.immutable_tags().of(name);
+    let done = match reference {
+        Reference::Digest(digest) => {
+            let kept = |tag: &Tag| !rule.allow_delete() && rule.covers(tag);
+            registry.delete_manifest_under(name, digest, &kept, &by).await
+        }
+        Reference::Tag(tag) => {
+            let protection = match (rule.covers(tag), rule.allow_delete()) {
+                (false, _) => Protection::None,
+                (true, true) => Protection::Immutable,
+                (true, false) => Protection::Kept,
+            };
+            registry.delete_tag_under(name, tag, protection, &by).await
+        }
+    };
+    done.map_err(|error| Failure::under(&rule, error))?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::ACCEPTED;
     Ok(response)

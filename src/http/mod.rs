@@ -48,7 +48,7 @@ pub struct Options {
 
 /// What every request needs.
 pub struct Service {
-    registry: Registry,
+    registry: Arc<Registry>,
     live: Arc<Live>,
     logins: Logins,
     audit: Audit,
@@ -61,7 +61,14 @@ pub struct Service {
 impl Service {
     /// A service over a registry, under the snapshot in force, each decision recorded.
     #[must_use]
-    pub fn new(registry: Registry, live: Arc<Live>, audit: Audit, options: Options, metrics: Metrics) -> Self {
+    pub fn new(
+        registry: impl Into<Arc<Registry>>,
+        live: Arc<Live>,
+        audit: Audit,
+        options: Options,
+        metrics: Metrics,
+    ) -> Self {
+        let registry = registry.into();
         let limits = Limits::new(options.max_concurrent_requests, options.max_concurrent_transfers, metrics.clone());
         Self { registry, live, logins: Logins::new(), audit, ready: health::Ready::default(), options, limits, metrics }
     }

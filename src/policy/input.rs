@@ -50,10 +50,11 @@ const fn word(action: &'static str, access: &'static str, named: bool) -> Word {
 }
 
 /// All actions.
-pub const ACTIONS: [Word; 16] = [
+pub const ACTIONS: [Word; 17] = [
     word("get-api-version", "pull", false),
     word("list-catalog", "list", false),
     word("list-tags", "list", true),
+    word("get-tag-history", "list", true),
     word("get-manifest", "pull", true),
     word("put-manifest", "push", true),
     word("delete-manifest", "delete", true),
@@ -120,6 +121,7 @@ impl Request {
             Action::GetManifest { reference, .. } | Action::DeleteManifest { reference, .. } => {
                 request.refer(reference);
             }
+            Action::GetTagHistory { tag, .. } => tag.as_str().clone_into(&mut request.reference),
             Action::PutManifest { reference, tags, .. } => {
                 request.refer(reference);
                 if let Reference::Tag(tag) = reference {
@@ -294,6 +296,7 @@ mod tests {
             ("GET", "/v2/".to_owned(), ""),
             ("GET", "/v2/_catalog".to_owned(), ""),
             ("GET", "/v2/a/tags/list".to_owned(), ""),
+            ("GET", "/v2/a/tags/v1/history".to_owned(), ""),
             ("GET", "/v2/a/manifests/v1".to_owned(), ""),
             ("PUT", "/v2/a/manifests/v1".to_owned(), "tag=v1&tag=v2"),
             ("DELETE", "/v2/a/manifests/v1".to_owned(), ""),

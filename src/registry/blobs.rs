@@ -9,9 +9,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use futures::{
+    Stream, StreamExt, TryStreamExt,
+    future::{Either, ready},
+    stream,
+};
 
-use super::{By, Error, Registry, Result, VerifyPulls, cache::Ticket, places::Place};
+use super::{By, Error, Registry, Result, VerifyPulls, cache::Ticket, facts::Stamp, json, places::Place};
 use crate::{
     oci::{Digest, Hasher, Name},
     storage::{self, FaultKind, StorageError, layout, layout::Right},
@@ -226,27 +230,37 @@ impl Registry {
         Ok(Box::pin(first.chain(rest.try_flatten())))
     }
 
-    /// Breaks the stream off before its last chunk if the bytes are not `digest`, and remembers that they are rotten.
+    /// Breaks the stream off before its last chunk if the bytes are not `digest`, and notes that they are rotten: for this
+    /// process and, beside the bytes, for every other.
     fn verified(&self, stream: BlobStream, place: Arc<Place>, digest: Digest) -> BlobStream {
         let (rotten, places, held) = (self.rotten.clone(), self.places.clone(), self.held.clone());
+        let (store, at) = (self.store.clone(), self.clock.now_ms());
         let mut hasher = Some(Hasher::new(digest.algorithm()));
         let mut left = place.size;
-        Box::pin(stream.map(move |chunk| {
-            let chunk = chunk?;
+        Box::pin(stream.then(move |chunk| {
+            let Ok(chunk) = chunk else { return Either::Left(ready(chunk)) };
             left = left.saturating_sub(chunk.len() as u64);
             if let Some(hasher) = hasher.as_mut() {
                 hasher.update(&chunk);
             }
-            if left == 0 && hasher.take().is_some_and(|hasher| hasher.finish() != digest) {
-                rotten.insert(place.id.clone(), ());
-                places.invalidate(&digest);
-                // whoever is told now that the blob is here relies on bytes that are not
-                held.invalidate_all();
-                let key = layout::data(&place.id);
-                tracing::error!(%digest, key, "stored bytes are rotten: they are not the digest that they were; push the blob again");
-                return Err(StorageError::damaged("read", &key, "the bytes are not the digest that they were"));
+            if left > 0 || hasher.take().is_none_or(|hasher| hasher.finish() == digest) {
+                return Either::Left(ready(Ok(chunk)));
             }
-            Ok(chunk)
+            rotten.insert(place.id.clone(), ());
+            places.invalidate(&digest);
+            // whoever is told now that the blob is here relies on bytes that are not
+            held.invalidate_all();
+            let key = layout::data(&place.id);
+            tracing::error!(%digest, key, "stored bytes are rotten: they are not the digest that they were; push the blob again");
+            let note = layout::rotten(&place.id, &layout::attempt());
+            let by = By { identity: "pull".to_owned(), request: String::new() };
+            let store = store.clone();
+            Either::Right(Box::pin(async move {
+                if let Err(error) = store.put(&note, json(&Stamp { at, by })).await {
+                    tracing::warn!(%error, "other servers could not be told that these bytes are rotten");
+                }
+                Err(StorageError::damaged("read", &key, "the bytes are not the digest that they were"))
+            }))
         }))
     }
 

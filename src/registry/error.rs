@@ -2,7 +2,7 @@
 
 use crate::{
     action::UploadId,
-    oci::{Digest, Name, Reference, manifest::ManifestError},
+    oci::{Digest, Name, Reference, Tag, manifest::ManifestError},
     storage::StorageError,
 };
 
@@ -102,6 +102,36 @@ pub enum Error {
         digest: Digest,
         /// The manifests that need it; never empty.
         needed_by: Vec<Digest>,
+    },
+    /// A push that would give an immutable tag another meaning.
+    #[error("tag {tag} of {name} is immutable and means {digest}; push under another tag")]
+    TagImmutable {
+        /// The repository.
+        name: Name,
+        /// The tag.
+        tag: Tag,
+        /// What it means, and goes on meaning.
+        digest: Digest,
+    },
+    /// A delete of an immutable tag, or of the manifest that it means.
+    #[error("tag {tag} of {name} is immutable and means {digest}; neither can be deleted, unless allow_delete is set")]
+    TagKept {
+        /// The repository.
+        name: Name,
+        /// The tag.
+        tag: Tag,
+        /// What it means.
+        digest: Digest,
+    },
+    /// What was to be restored, and cannot be.
+    #[error("{what} cannot be brought back in {name}: {why}")]
+    GoneForGood {
+        /// The repository.
+        name: Name,
+        /// What.
+        what: String,
+        /// What is missing.
+        why: String,
     },
     /// The operation took so long that what it relied on may not hold any more.
     #[error("the operation took too long to be sure of its outcome; try again")]

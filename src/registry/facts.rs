@@ -7,7 +7,7 @@ use super::By;
 use crate::{
     action::UploadId,
     oci::{Digest, MediaType, Tag},
-    storage::layout,
+    storage::layout::{self, Ordinal, TagVersion},
 };
 
 /// The body of a fact that says no more than who made it, and when.
@@ -120,6 +120,35 @@ impl From<TagEntry> for TagEntryText {
     fn from(entry: TagEntry) -> Self {
         let TagEntry { ordinal, target, at, by } = entry;
         Self { ordinal, digest: target.map(|it| it.0), version: target.map(|it| it.1), at, by }
+    }
+}
+
+/// What an immutable tag is to mean next; see `registry::once`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimFact {
+    /// The manifest; nothing where the tag is to be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// The ordinal of the manifest's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// The ordinal that the tag's version is to have; none where the place is only to be taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordinal: Option<u64>,
+    /// What makes it this attempt's own.
+    pub attempt: String,
+    /// When it was made: milliseconds since 1970.
+    pub at: u64,
+    /// By whom.
+    pub by: By,
+}
+
+impl ClaimFact {
+    /// The version of the tag that it says.
+    #[must_use]
+    pub fn said(&self) -> Option<TagVersion> {
+        let target = self.digest.map(|digest| (digest, Ordinal(self.version.unwrap_or(0))));
+        self.ordinal.map(|ordinal| TagVersion { ordinal: Ordinal(ordinal), target })
     }
 }
 

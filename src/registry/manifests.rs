@@ -32,8 +32,8 @@ pub(super) struct TagHit {
 }
 
 /// A manifest that stands, and has since the version that was asked about.
-struct Standing {
-    manifest: Arc<StoredManifest>,
+pub(super) struct Standing {
+    pub(super) manifest: Arc<StoredManifest>,
     /// The key of its newest version, where no delete had begun that could end a tag of that version.
     settled_at: Option<Box<str>>,
 }
@@ -130,7 +130,12 @@ impl Registry {
     }
 
     /// The manifest, if it stands and has not been deleted since version `since`, which a tag names.
-    async fn standing_since(&self, name: &Name, digest: &Digest, since: Ordinal) -> Result<Option<Standing>> {
+    pub(super) async fn standing_since(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        since: Ordinal,
+    ) -> Result<Option<Standing>> {
         let key = (name.clone(), *digest);
         let ticket = self.standing.ticket(&key);
         let prefix = layout::manifest(name, digest);
@@ -236,6 +241,17 @@ impl Registry {
 
     /// Deletes a manifest and the tags that mean it; refused while an index that stands needs it.
     pub async fn delete_manifest(&self, name: &Name, digest: &Digest, by: &By) -> Result<()> {
+        self.delete_manifest_under(name, digest, &|_| false, by).await
+    }
+
+    /// As [`Registry::delete_manifest`], refused as well while a tag that `kept` says yes to means it.
+    pub async fn delete_manifest_under(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        kept: &(dyn Fn(&Tag) -> bool + Sync),
+        by: &By,
+    ) -> Result<()> {
         let unknown = || Error::ManifestUnknown { name: name.clone(), reference: Reference::Digest(*digest) };
         let (key, newest) = self.newest_version(name, digest).await?.ok_or_else(unknown)?;
         if !newest.there {
@@ -254,6 +270,7 @@ impl Registry {
         if !needed_by.is_empty() {
             return Err(Error::Needed { digest: *digest, needed_by });
         }
+        self.refuse_kept(name, digest, newest.ordinal, kept).await?;
         self.end_manifest(name, digest, &key, newest.ordinal, by).await
     }
 

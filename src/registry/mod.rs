@@ -13,10 +13,14 @@ mod catalog;
 mod clock;
 mod error;
 pub mod facts;
+mod history;
 mod manifests;
+mod once;
 mod places;
+mod pulls;
 mod put_manifest;
 mod referrers;
+mod restore;
 mod session;
 mod tags;
 mod uploads;
@@ -37,6 +41,7 @@ use self::{
     facts::Stamp,
     manifests::{SettledTag, TagHit},
     places::Place,
+    pulls::Gathered,
     session::Session,
 };
 pub use self::{
@@ -46,7 +51,9 @@ pub use self::{
     manifests::StoredManifest,
     put_manifest::{Put, PutManifest},
     referrers::Referrers,
+    restore::Restored,
     session::UploadStatus,
+    tags::Protection,
     uploads::{Chunk, Progress},
 };
 use crate::{
@@ -146,6 +153,8 @@ pub struct Registry {
     /// Bytes that a pull found rotten.
     rotten: Cache<UploadId, ()>,
     pulls: std::sync::atomic::AtomicU64,
+    /// Pulls of manifests that are not written down yet.
+    gathered: Gathered,
 }
 
 /// Bytes of manifests, and so about of memory, that are remembered.
@@ -208,6 +217,7 @@ impl Registry {
             rotten: Cache::new(100_000),
             clock: options.clock.clone(),
             pulls: 0.into(),
+            gathered: Gathered::new(),
             options,
         }
     }

@@ -9,7 +9,11 @@ use bytes::Bytes;
 use super::{By, Error, Registry, Result, json, manifests::StoredManifest, several};
 use crate::{
     oci::{Algorithm, Descriptor, Digest, Manifest, MediaType, Name, Reference, Tag},
-    storage::{layout, layout::Ordinal, mutation::mutated},
+    storage::{
+        layout,
+        layout::{Ordinal, Right},
+        mutation::mutated,
+    },
 };
 
 /// A manifest as a client sends it.
@@ -34,9 +38,35 @@ pub struct Put {
     pub subject: Option<Digest>,
 }
 
+/// What a push asks for beside its bytes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Asked {
+    /// Tags that keep their meaning.
+    pub(super) once: Vec<Tag>,
+    /// Other tags.
+    pub(super) free: Vec<Tag>,
+    /// Whether it was in the repository before, so that what it pinned there is its own.
+    pub(super) restores: bool,
+}
+
 impl Registry {
     /// Keeps a manifest and lets its tags mean it.
     pub async fn put_manifest(&self, name: &Name, put: &PutManifest, by: &By) -> Result<Put> {
+        self.put_manifest_under(name, put, &|_| false, by).await
+    }
+
+    /// As [`Registry::put_manifest`], where `immutable` says of which tags that they keep their meaning.
+    ///
+    /// # Errors
+    /// [`Error::TagImmutable`] where one of them means another manifest. Of several tags others may have moved by then, if
+    /// that tag was given its meaning at the same time.
+    pub async fn put_manifest_under(
+        &self,
+        name: &Name,
+        put: &PutManifest,
+        immutable: &(dyn Fn(&Tag) -> bool + Sync),
+        by: &By,
+    ) -> Result<Put> {
         let algorithm = match &put.reference {
             Reference::Digest(digest) => digest.algorithm(),
             Reference::Tag(_) => Algorithm::Sha256,
@@ -48,15 +78,33 @@ impl Registry {
                 return Err(Error::DigestMismatch { expected: Box::new(*expected), computed: Box::new(digest) });
             }
             Reference::Digest(_) => {}
+            Reference::Tag(tag) if tags.contains(tag) => {}
             Reference::Tag(tag) => tags.push(tag.clone()),
         }
         let manifest = Manifest::parse(put.media_type.as_ref(), &put.bytes)?;
-        // an attempt that took long may rely on what is gone: it is made again, as a new one
+        let (once, free): (Vec<Tag>, Vec<Tag>) = tags.into_iter().partition(|tag| immutable(tag));
+        let asked = Asked { once, free, restores: false };
+        // before anything is written; and again when it is
+        several(asked.once.iter().map(|tag| self.refuse_another(name, tag, &digest)).collect()).await?;
+        self.put_surely(name, &manifest, digest, put.bytes.clone(), &asked, by).await?;
+        Ok(Put { digest, subject: manifest.subject })
+    }
+
+    /// Keeps a manifest; an attempt that took long may rely on what is gone, and is made again, as a new one.
+    pub(super) async fn put_surely(
+        &self,
+        name: &Name,
+        manifest: &Manifest,
+        digest: Digest,
+        bytes: Bytes,
+        asked: &Asked,
+        by: &By,
+    ) -> Result<()> {
         for _ in 0..2 {
             let began = self.clock.now();
-            self.attempt_put(name, &manifest, digest, put.bytes.clone(), &tags, by).await?;
+            self.attempt_put(name, manifest, digest, bytes.clone(), asked, by).await?;
             if !self.was_slow(began) || mutated("slow push does not look again") {
-                return Ok(Put { digest, subject: manifest.subject });
+                return Ok(());
             }
         }
         Err(Error::TooSlow)
@@ -68,11 +116,11 @@ impl Registry {
         manifest: &Manifest,
         digest: Digest,
         bytes: Bytes,
-        tags: &[Tag],
+        asked: &Asked,
         by: &By,
     ) -> Result<()> {
         let attempt = layout::attempt();
-        let mut missing = self.pin_blobs(name, manifest, &digest, &attempt, by).await?;
+        let mut missing = self.pin_blobs(name, manifest, &digest, &attempt, asked.restores, by).await?;
         // looked at before anything is written, as blobs are; what goes away after this is seen below
         let stand = several(manifest.children.iter().map(|child| self.stands(name, &child.digest)).collect()).await?;
         let (here, absent): (Vec<_>, Vec<_>) = manifest.children.iter().zip(stand).partition(|(_, stands)| *stands);
@@ -97,7 +145,10 @@ impl Registry {
         let children = children.map(|(child, _)| self.renew_child(name, child, &attempt, by));
         let missing = several(children.collect()).await?.into_iter().flatten().collect();
         self.refuse_missing(name, manifest, missing)?;
-        several(tags.iter().map(|tag| self.put_tag(name, tag, digest, ordinal, by)).collect()).await?;
+        // those first that can be refused
+        let target = Some((digest, ordinal));
+        several(asked.once.iter().map(|tag| self.write_tag_once(name, tag, target, by)).collect()).await?;
+        several(asked.free.iter().map(|tag| self.put_tag(name, tag, digest, ordinal, by)).collect()).await?;
         Ok(())
     }
 
@@ -110,9 +161,13 @@ impl Registry {
         manifest: &Manifest,
         digest: &Digest,
         attempt: &str,
+        restores: bool,
         by: &By,
     ) -> Result<Vec<Digest>> {
-        let rights = several(manifest.blobs.iter().map(|blob| self.has(name, &blob.digest)).collect()).await?;
+        let rights = manifest.blobs.iter().map(async |blob| {
+            Ok(self.has(name, &blob.digest).await? || (restores && self.pinned(name, &blob.digest, digest).await?))
+        });
+        let rights = several(rights.collect()).await?;
         let (here, missing): (Vec<_>, Vec<_>) = manifest.blobs.iter().zip(rights).partition(|(_, has)| *has);
         let mut missing: Vec<Digest> = missing.into_iter().map(|(blob, _)| blob.digest).collect();
         if !missing.is_empty() && !self.options.allow_missing_references {
@@ -121,6 +176,12 @@ impl Registry {
         let pins = here.into_iter().map(|(blob, _)| self.pin(name, blob, digest, attempt, by));
         missing.extend(several(pins.collect()).await?.into_iter().flatten());
         Ok(missing)
+    }
+
+    /// Whether a manifest of the repository, gone or not, has pinned a blob.
+    async fn pinned(&self, name: &Name, blob: &Digest, manifest: &Digest) -> Result<bool> {
+        let rights = self.store.list_all(&layout::rights(blob, name)).await?;
+        Ok(rights.iter().any(|entry| layout::right(&entry.key) == Some(Right::Pin(*manifest))))
     }
 
     /// Pins one blob and makes sure of its bytes; returns its digest where they are gone.

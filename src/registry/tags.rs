@@ -13,6 +13,22 @@ use crate::{
 /// Keys that one listing asks for at most to skip what is gone.
 const KEYS: usize = 1000;
 
+/// How a tag that is to be deleted is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// Not at all.
+    None,
+    /// It is immutable, and may be deleted.
+    Immutable,
+    /// It is immutable, and may not.
+    Kept,
+}
+
+/// Whether a tag's version means a version of `digest` up to `until`.
+fn means(version: TagVersion, digest: &Digest, until: Ordinal) -> bool {
+    version.target.is_some_and(|(meant, ordinal)| meant == *digest && ordinal <= until)
+}
+
 impl Registry {
     /// Lets a tag mean version `ordinal` of a manifest from here on.
     pub(super) async fn put_tag(
@@ -29,31 +45,77 @@ impl Registry {
     async fn write_tag(&self, name: &Name, tag: &Tag, target: Option<(Digest, Ordinal)>, by: &By) -> Result<()> {
         let newest = self.newest_meaning(name, tag).await?.map(|version| version.ordinal);
         let version = TagVersion { ordinal: Ordinal::after(newest, self.clock.now_ms()), target };
-        let _forgetting = self.tags.forget_afterwards((name.clone(), tag.clone()));
-        Ok(self.store.put(&layout::tag_version(name, tag, version), self.fact(by)).await?)
+        self.write_tag_version(name, tag, version, self.fact(by)).await
     }
 
-    async fn newest_meaning(&self, name: &Name, tag: &Tag) -> Result<Option<TagVersion>> {
+    pub(super) async fn write_tag_version(
+        &self,
+        name: &Name,
+        tag: &Tag,
+        version: TagVersion,
+        fact: Vec<u8>,
+    ) -> Result<()> {
+        let _forgetting = self.tags.forget_afterwards((name.clone(), tag.clone()));
+        Ok(self.store.put(&layout::tag_version(name, tag, version), fact).await?)
+    }
+
+    pub(super) async fn newest_meaning(&self, name: &Name, tag: &Tag) -> Result<Option<TagVersion>> {
         let newest = self.store.list(&layout::tag(name, tag), None, 1).await?;
         newest.first().map(|entry| parse_tag(name, entry)).transpose()
     }
 
     /// Deletes a tag: a newer version, nothing destroyed.
     pub async fn delete_tag(&self, name: &Name, tag: &Tag, by: &By) -> Result<()> {
+        self.delete_tag_under(name, tag, Protection::None, by).await
+    }
+
+    /// Deletes a tag that may be immutable, where that allows it.
+    ///
+    /// # Errors
+    /// [`Error::TagKept`] where it does not.
+    pub async fn delete_tag_under(&self, name: &Name, tag: &Tag, protection: Protection, by: &By) -> Result<()> {
         // a tag whose manifest was deleted is gone already
-        self.manifest(name, &Reference::Tag(tag.clone())).await?;
+        let meant = self.manifest(name, &Reference::Tag(tag.clone())).await?.digest;
+        if protection == Protection::Kept {
+            return Err(Error::TagKept { name: name.clone(), tag: tag.clone(), digest: meant });
+        }
         if self.newest_meaning(name, tag).await?.is_none_or(|version| version.target.is_none()) {
             let reference = Reference::Tag(tag.clone());
             return Err(Error::ManifestUnknown { name: name.clone(), reference });
         }
-        self.write_tag(name, tag, None, by).await
+        match protection {
+            Protection::None | Protection::Kept => self.write_tag(name, tag, None, by).await,
+            Protection::Immutable => self.write_tag_once(name, tag, None, by).await,
+        }
+    }
+
+    /// An error where a tag that `kept` says yes to means a version of `digest` up to `until`.
+    pub(super) async fn refuse_kept(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        until: Ordinal,
+        kept: &(dyn Fn(&Tag) -> bool + Sync),
+    ) -> Result<()> {
+        let mut after = None;
+        loop {
+            let (page, end) = self.page_of_tags(name, after.as_deref(), MAX_PAGE).await?;
+            for (tag, version) in page {
+                if means(version, digest, until) && kept(&tag) {
+                    return Err(Error::TagKept { name: name.clone(), tag, digest: *digest });
+                }
+            }
+            match end {
+                Some(end) => after = Some(end),
+                None => return Ok(()),
+            }
+        }
     }
 
     /// Lets a tag be gone after the version `seen`: what is pushed beside it, or was pushed since, stays.
     pub async fn end_tag(&self, name: &Name, tag: &Tag, seen: TagVersion, by: &By) -> Result<()> {
         let gone = TagVersion { ordinal: Ordinal::after(Some(seen.ordinal), 0), target: None };
-        let _forgetting = self.tags.forget_afterwards((name.clone(), tag.clone()));
-        Ok(self.store.put(&layout::tag_version(name, tag, gone), self.fact(by)).await?)
+        self.write_tag_version(name, tag, gone, self.fact(by)).await
     }
 
     /// Says of all tags that mean a version of `digest` up to `until` that they are gone, so that lists need not look.
@@ -62,7 +124,7 @@ impl Registry {
         loop {
             let (page, end) = self.page_of_tags(name, after.as_deref(), MAX_PAGE).await?;
             for (tag, version) in page {
-                if version.target.is_some_and(|(meant, ordinal)| meant == *digest && ordinal <= until) {
+                if means(version, digest, until) {
                     self.end_tag(name, &tag, version, by).await?;
                 }
             }

@@ -27,6 +27,7 @@ mod run;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 pub use self::report::{Event, Finding, Outcome, Reason, Removal, Summary, What};
+pub use self::retention::images;
 use self::run::Run;
 use crate::{
     config::Config,
@@ -54,7 +55,7 @@ pub enum Pass {
 
 impl Pass {
     /// All, in the order in which they are done.
-    pub const ALL: [Self; 5] = [Self::Retention, Self::Uploads, Self::Garbage, Self::Links, Self::Content];
+    pub const ALL: [Self; 5] = [Self::Links, Self::Retention, Self::Garbage, Self::Uploads, Self::Content];
 
     /// Its word on the command line.
     #[must_use]
@@ -105,6 +106,9 @@ pub type Result<T> = std::result::Result<T, ScrubError>;
 
 /// Who is told of what a run does, as it happens.
 pub trait Observer: Send + Sync {
+    /// A run of this id begins.
+    fn begins(&self, _run: &str) {}
+
     /// Something is about to be removed, or was found. An error ends the run, before anything is removed.
     fn event(&self, event: &Event) -> std::result::Result<(), String>;
 
@@ -135,8 +139,13 @@ pub async fn run(
         verify_pulls: registry::VerifyPulls::None,
     };
     let registry = Registry::new(store.clone(), registry_options, metrics);
-    let run = Run::new(store.clone(), registry, config, policy, options, observer);
+    let run = Run::new(store.clone(), registry, config, policy, options, Arc::clone(&observer));
+    observer.begins(&run.id);
     let does = |pass| run.options.passes.contains(&pass);
+    // before anything is judged by references: one that was lost must not cost what it named
+    if does(Pass::Links) {
+        links::run(&run).await?;
+    }
     if does(Pass::Retention) {
         retention::run(&run).await?;
     }
@@ -145,9 +154,6 @@ pub async fn run(
     }
     if does(Pass::Garbage) || does(Pass::Uploads) || does(Pass::Links) {
         bytes::run(&run).await?;
-    }
-    if does(Pass::Links) {
-        links::run(&run).await?;
     }
     if does(Pass::Content) {
         content::run(&run).await?;

@@ -30,6 +30,22 @@ pub enum What {
     Housekeeping,
 }
 
+impl What {
+    /// Its word in reports and records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tag => "tag",
+            Self::Manifest => "manifest",
+            Self::Blob => "blob",
+            Self::Copy => "copy",
+            Self::Upload => "upload",
+            Self::Repository => "repository",
+            Self::Housekeeping => "housekeeping",
+        }
+    }
+}
+
 /// Why it was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -54,6 +70,25 @@ pub enum Reason {
     Superseded,
     /// It is empty.
     Empty,
+}
+
+impl Reason {
+    /// Its word in reports and records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Retention => "retention",
+            Self::Untagged => "untagged",
+            Self::WithIndex => "with_index",
+            Self::WithSubject => "with_subject",
+            Self::Deleted => "deleted",
+            Self::Unreferenced => "unreferenced",
+            Self::Expired => "expired",
+            Self::Duplicate => "duplicate",
+            Self::Superseded => "superseded",
+            Self::Empty => "empty",
+        }
+    }
 }
 
 /// Something that is removed.
@@ -109,6 +144,19 @@ pub enum Outcome {
     Known,
     /// A run that may change something would see to it.
     DryRun,
+}
+
+impl Outcome {
+    /// Its word in reports and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Repaired => "repaired",
+            Self::Quarantined => "quarantined",
+            Self::Known => "known",
+            Self::DryRun => "dry_run",
+        }
+    }
 }
 
 /// Something that is wrong.

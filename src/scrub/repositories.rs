@@ -28,11 +28,12 @@ mod tags;
 pub(super) use self::{
     ages::Ages,
     fate::Upheld,
-    look::{Ended, Repository, Stand},
+    look::{Ended, Repository},
+    manifests::Group,
     names::Names,
-    pulls::read as read_pulls,
+    pulls::{Pulls, read as read_pulls},
     referrers::named_subject,
-    tags::{LiveTag, live as live_tags},
+    tags::{Live, LiveTag, live as live_tags},
 };
 use super::{Pass, Result, run::Run};
 use crate::oci::Name;

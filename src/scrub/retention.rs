@@ -1,8 +1,112 @@
 //! Retention: tags that no rule keeps go, and their manifests with them where nothing else needs these.
+//!
+//! A removal names the version that its decision saw, so that what is pushed beside it stays.
 
-use super::{Result, run::Run};
+mod inventory;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+
+pub use self::inventory::images;
+use self::inventory::{Inventory, Judged};
+use super::{
+    Pass, Reason, Result,
+    repositories::{Ages, Ended, Names, Repository, Upheld, live_tags},
+    run::Run,
+};
+use crate::{
+    oci::{Digest, Name},
+    policy::Origin,
+    storage::layout::Ordinal,
+};
 
 pub(super) async fn run(run: &Run<'_>) -> Result<()> {
-    let _ = run;
+    let mut names = Names::default();
+    let mut done = 0;
+    while let Some(name) = names.next(&run.store).await? {
+        if run.covers(&name) {
+            one(run, &name).await?;
+            done += 1;
+            run.progress(Pass::Retention, done, 0);
+        }
+    }
     Ok(())
+}
+
+/// The time that rules are judged by: that of the clock that is written down with pushes and pulls.
+fn time(run: &Run<'_>) -> Timestamp {
+    let milliseconds = i64::try_from(run.options.clock.now_ms()).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::MAX)
+}
+
+async fn one(run: &Run<'_>, name: &Name) -> Result<()> {
+    let now = time(run);
+    // whether any rule covers it: most repositories have none, and cost nothing more
+    if run.policy.retain(name, &[], now).is_none() {
+        return Ok(());
+    }
+    let ages = Ages::now(run).await?;
+    let live = live_tags(&run.store, ages, name).await?;
+    let Inventory { images, judged } = inventory::take(&run.store, run.config, name, &live).await?;
+    let Some(decision) = run.policy.retain(name, &images, now) else { return Ok(()) };
+    drop(images);
+    let kept = decision.images.iter().map(|retained| retained.keep);
+    let going: Vec<Judged> = judged.into_iter().zip(kept).filter(|(_, keep)| !keep).map(|(judged, _)| judged).collect();
+    if going.is_empty() {
+        return Ok(());
+    }
+    if !decision.enforced {
+        tracing::info!(repository = %name, tags = going.len(), "no rule keeps these tags, and they stay: no retention policy that is enforced covers the repository");
+        return Ok(());
+    }
+    let mut repository = Repository::new(run, ages, name, live);
+    remove(&mut repository, going, decision.policies.first()).await
+}
+
+async fn remove(repository: &mut Repository<'_>, going: Vec<Judged>, policy: Option<&Arc<Origin>>) -> Result<()> {
+    let policy = policy.map(Arc::as_ref);
+    // of each manifest, the newest version that one of these tags names
+    let mut manifests: BTreeMap<Digest, Ordinal> = BTreeMap::new();
+    for judged in &going {
+        repository.end_tag(&judged.tag, Reason::Retention, policy).await?;
+        let newest = manifests.entry(judged.digest).or_insert(judged.tag.of);
+        *newest = judged.tag.of.max(*newest);
+    }
+    // somebody may have given one of them another tag while these were judged
+    if !repository.run.options.dry_run {
+        repository.live = live_tags(&repository.run.store, repository.ages, repository.name).await?;
+    }
+    let mut ended = Vec::new();
+    for (digest, named) in manifests {
+        ended.extend(end(repository, digest, named, policy).await?);
+    }
+    repository.cascade(ended).await
+}
+
+/// Lets a manifest go whose tags went, unless something else needs it, or somebody has pushed it since they were looked at.
+async fn end(
+    repository: &mut Repository<'_>,
+    digest: Digest,
+    named: Ordinal,
+    policy: Option<&Origin>,
+) -> Result<Option<Ended>> {
+    let group = repository.group(digest).await?;
+    let Some((newest, version)) = group.versions.first() else { return Ok(None) };
+    // one that no tag names yet may be about to get one, or its index is
+    let may_be_under_way = version.ordinal != named && !repository.ages.is_old(newest);
+    if !version.there || may_be_under_way || repository.tags_of(&group).next().is_some() {
+        return Ok(None);
+    }
+    if repository.parents(&group).await?.0 == Upheld::Stands {
+        return Ok(None);
+    }
+    let header = repository.header(&group).await?;
+    if repository.subject(header.as_ref()).await? == Upheld::Stands {
+        return Ok(None);
+    }
+    if !repository.end(&group, Reason::Retention, policy).await? {
+        return Ok(None);
+    }
+    Ok(Some(Ended { digest, children: header.map(|header| header.children).unwrap_or_default() }))
 }

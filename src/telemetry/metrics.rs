@@ -36,6 +36,13 @@ struct Inner {
     /// By outcome.
     logins: ByLabel<AtomicU64>,
     reload_refused: AtomicBool,
+    /// By outcome.
+    scrubs: ByLabel<AtomicU64>,
+    /// By outcome.
+    scrub_findings: ByLabel<AtomicU64>,
+    scrub_freed: AtomicU64,
+    /// Seconds since 1970; 0 before the first.
+    scrub_ended: AtomicU64,
     requests_in_flight: AtomicI64,
     transfers_in_flight: AtomicI64,
     uploads_open: AtomicI64,
@@ -104,6 +111,10 @@ impl Metrics {
             reloads: ByLabel::default(),
             logins: ByLabel::default(),
             reload_refused: AtomicBool::new(false),
+            scrubs: ByLabel::default(),
+            scrub_findings: ByLabel::default(),
+            scrub_freed: AtomicU64::new(0),
+            scrub_ended: AtomicU64::new(0),
             requests_in_flight: AtomicI64::new(0),
             transfers_in_flight: AtomicI64::new(0),
             uploads_open: AtomicI64::new(0),
@@ -149,6 +160,19 @@ impl Metrics {
     pub fn record_login(&self, accepted: bool) {
         let outcome = if accepted { "accepted" } else { "refused" };
         self.inner.logins.with(outcome, |count| count.fetch_add(1, Ordering::Relaxed));
+    }
+
+    /// Counts a scrub of this server that has ended now, and the bytes that it freed.
+    pub fn record_scrub(&self, outcome: &'static str, freed: u64) {
+        self.inner.scrubs.with(outcome, |count| count.fetch_add(1, Ordering::Relaxed));
+        self.inner.scrub_freed.fetch_add(freed, Ordering::Relaxed);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.inner.scrub_ended.store(now, Ordering::Relaxed);
+    }
+
+    /// Counts what a scrub of this server found wrong, by what became of it.
+    pub fn record_scrub_findings(&self, outcome: &'static str, number: u64) {
+        self.inner.scrub_findings.with(outcome, |count| count.fetch_add(number, Ordering::Relaxed));
     }
 
     /// A request is being answered, until the returned value is dropped.

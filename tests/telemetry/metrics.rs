@@ -28,6 +28,8 @@ fn with_a_sample_each() -> Metrics {
     metrics.record_rejected("overloaded");
     metrics.record_login(true);
     metrics.record_reload(true);
+    metrics.record_scrub("findings", 1000);
+    metrics.record_scrub_findings("repaired", 2);
     metrics.record_storage("read", Duration::from_millis(1), Some("unavailable"));
     metrics
 }

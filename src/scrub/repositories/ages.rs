@@ -28,6 +28,11 @@ impl Ages {
         })
     }
 
+    /// For who only looks: nothing is old.
+    pub(in crate::scrub) const fn unknown() -> Self {
+        Self { now: 0, lease: u64::MAX, grace: u64::MAX, trash: u64::MAX, untagged: u64::MAX }
+    }
+
     /// Milliseconds since 1970.
     pub(in crate::scrub) const fn at(self) -> u64 {
         self.now

@@ -85,7 +85,7 @@ impl<'a> Repository<'a> {
 
     /// Which of the indexes that say that they need a manifest stand, and what follows for it. What was said a moment ago
     /// upholds it: its index may be on its way.
-    pub(super) async fn parents(&self, group: &Group) -> Result<(Upheld, HashMap<Digest, Stand>)> {
+    pub(in crate::scrub) async fn parents(&self, group: &Group) -> Result<(Upheld, HashMap<Digest, Stand>)> {
         let mut stands = HashMap::new();
         let mut upheld = Upheld::Never;
         for (entry, parent) in &group.kids {

@@ -1,7 +1,7 @@
 //! The keys that exist for scrub, and what it needs to read keys that others write: of [`super`], which is the only place
 //! that builds or parses one.
 
-use super::{CATALOG, Ordinal, data, shard, tags};
+use super::{CATALOG, LAST, Ordinal, data, shard, tag, tags};
 use crate::{
     action::UploadId,
     oci::{Digest, Name, Tag},
@@ -192,4 +192,10 @@ pub fn noted(key: &str) -> Option<&str> {
 #[must_use]
 pub fn is_tag(name: &Name, key: &str) -> bool {
     key.starts_with(&tags(name))
+}
+
+/// Where the versions of a tag end that are as new as `ordinal` or newer: to list the older ones after it.
+#[must_use]
+pub fn after_tag_version(name: &Name, of: &Tag, ordinal: Ordinal) -> String {
+    format!("{}{}{LAST}", tag(name, of), ordinal.newest_first())
 }

@@ -30,6 +30,7 @@ impl Collector for Inner {
         self.encode_requests(&mut encoder)?;
         self.encode_storage(&mut encoder)?;
         self.encode_rules(&mut encoder)?;
+        self.encode_scrub(&mut encoder)?;
         self.encode_process(&mut encoder)
     }
 }
@@ -149,6 +150,33 @@ impl Inner {
                 MetricType::Gauge,
             )?
             .encode_gauge(&refused)
+    }
+
+    fn encode_scrub(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, counts) in [
+            ("scrubs", "Scrubs of this server that have ended", &self.scrubs),
+            ("scrub_findings", "What they found wrong, by what became of it", &self.scrub_findings),
+        ] {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (outcome, count) in counts.sorted() {
+                counter(&mut family, &[("outcome", outcome)], count.load(Ordering::Relaxed))?;
+            }
+        }
+        let help = "Bytes that they freed";
+        encoder
+            .encode_descriptor("scrub_freed", help, Some(&Unit::Bytes), MetricType::Counter)?
+            .encode_counter::<NoLabelSet, u64, f64>(&self.scrub_freed.load(Ordering::Relaxed), None)?;
+        // before the first there is no such time
+        let mut family = encoder.encode_descriptor(
+            "scrub_last_end_time",
+            "When the last of them ended, since 1970-01-01 UTC",
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?;
+        match i64::try_from(self.scrub_ended.load(Ordering::Relaxed)) {
+            Ok(ended) if ended > 0 => family.encode_gauge(&ended),
+            _ => Ok(()),
+        }
     }
 
     fn encode_process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -1,0 +1,224 @@
+//! Scrubs of a running server, and the record of deletions.
+//!
+//! They run in a thread of their own at the lowest priority, with a runtime and a connection to the store of their own: what
+//! they do never stands in a request's way. One that is broken off, by a signal or by a fault, leaves nothing but work for
+//! the next.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
+use super::open_store;
+use crate::{
+    audit::{Audit, AuditError, Deletion},
+    config::Config,
+    registry,
+    scrub::{self, Event, Finding, Observer, Options, Outcome, Pass, Removal, ScrubError, Summary},
+    snapshot::Live,
+    storage::OpenError,
+    telemetry::Metrics,
+};
+
+/// The lowest priority that the system knows.
+const LOWEST: i32 = 19;
+
+/// Lets this thread, and those that it starts, run only when nobody else wants to.
+pub fn lower_priority() {
+    // whoever may not do even that runs at the priority that there is
+    let _ = rustix::process::setpriority_process(None, LOWEST);
+}
+
+/// An observer that writes each deletion into the record before another one is told of it. Of a run that changes nothing,
+/// nothing is recorded.
+#[derive(Debug)]
+pub struct Recording<O> {
+    audit: Audit,
+    run: OnceLock<String>,
+    then: O,
+}
+
+impl<O> Recording<O> {
+    /// Opens the record that `config` names, unless nothing is to be removed.
+    ///
+    /// # Errors
+    /// The record cannot be opened.
+    pub fn open(config: &Config, dry_run: bool, then: O) -> Result<Self, AuditError> {
+        let audit = if dry_run { Audit::off() } else { Audit::open_deletions(config)? };
+        Ok(Self { audit, run: OnceLock::new(), then })
+    }
+
+    /// The other observer.
+    pub const fn then(&self) -> &O {
+        &self.then
+    }
+
+    fn record(&self, removal: &Removal) -> Result<(), String> {
+        if !self.audit.is_on() {
+            return Ok(());
+        }
+        let digest = removal.digest.map(|digest| digest.to_string());
+        let deleted_at = removal.deleted.as_ref().and_then(|stamp| {
+            let at = jiff::Timestamp::from_millisecond(i64::try_from(stamp.at).ok()?).ok()?;
+            Some(format!("{at:.3}"))
+        });
+        self.audit.record_deletion(&Deletion {
+            run: self.run.get().map_or("", String::as_str),
+            what: removal.what.as_str(),
+            reason: removal.reason.as_str(),
+            repository: removal.repository.as_ref().map(|name| name.as_str()),
+            reference: removal.reference.as_deref(),
+            digest: digest.as_deref(),
+            size: removal.size,
+            policy: removal.policy.as_deref(),
+            policy_sha256: removal.policy_sha256.as_deref(),
+            by: removal.deleted.as_ref().map(|stamp| stamp.by.identity.as_str()),
+            request_id: removal.deleted.as_ref().map(|stamp| stamp.by.request.as_str()),
+            deleted_at: deleted_at.as_deref(),
+            ..Deletion::default()
+        })
+    }
+}
+
+impl<O: Observer> Observer for Recording<O> {
+    fn begins(&self, run: &str) {
+        let _ = self.run.set(run.to_owned());
+        self.then.begins(run);
+    }
+
+    fn event(&self, event: &Event) -> Result<(), String> {
+        if let Event::Removal(removal) = event {
+            self.record(removal).map_err(|cause| format!("scrub.record: {cause}"))?;
+        }
+        self.then.event(event)
+    }
+
+    fn progress(&self, pass: Pass, done: u64, total: u64) {
+        self.then.progress(pass, done, total);
+    }
+}
+
+/// Scrubs every `interval` until `stop` turns true.
+///
+/// `began` is the configuration that the server began with: its store and its lease are what its requests rely on, whatever
+/// the files say by now.
+pub(super) fn start(
+    interval: Duration,
+    live: Arc<Live>,
+    began: Config,
+    metrics: Metrics,
+    stop: watch::Receiver<bool>,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let work = move || {
+        lower_priority();
+        // one thread beside those that wait for the disk, and these inherit its priority
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => {
+                runtime.block_on(until_stopped(interval, &live, &began, &metrics, stop));
+                runtime.shutdown_background();
+            }
+            Err(error) => tracing::error!(%error, "this server will not scrub its store: no runtime for it"),
+        }
+    };
+    std::thread::Builder::new().name("scrub".to_owned()).spawn(work)
+}
+
+async fn until_stopped(
+    interval: Duration,
+    live: &Live,
+    began: &Config,
+    metrics: &Metrics,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(interval) => {}
+        }
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => {
+                tracing::info!("scrub is broken off; the next one goes on");
+                metrics.record_scrub("stopped", 0);
+                return;
+            }
+            () = once(live, began, metrics) => {}
+        }
+    }
+}
+
+/// Why a run did not come to its end.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error(transparent)]
+    Record(#[from] AuditError),
+    #[error(transparent)]
+    Scrub(#[from] ScrubError),
+}
+
+async fn once(live: &Live, began: &Config, metrics: &Metrics) {
+    let start = Instant::now();
+    tracing::info!("scrub begins");
+    match run(live, began, metrics).await {
+        Ok(summary) => {
+            let outcome = if summary.is_clean() { "clean" } else { "findings" };
+            metrics.record_scrub(outcome, summary.freed);
+            for (outcome, count) in &summary.findings {
+                metrics.record_scrub_findings(outcome.as_str(), *count);
+            }
+            tracing::info!(
+                run = summary.run,
+                outcome,
+                freed = summary.freed,
+                removed = %serde_json::json!(summary.removed),
+                findings = %serde_json::json!(summary.findings),
+                seconds = start.elapsed().as_secs(),
+                "scrub ended"
+            );
+        }
+        Err(error) => {
+            metrics.record_scrub("failed", 0);
+            tracing::error!(%error, "scrub failed; what it did until then is done, and the next one goes on");
+        }
+    }
+}
+
+async fn run(live: &Live, began: &Config, metrics: &Metrics) -> Result<Summary, Failed> {
+    let snapshot = live.current();
+    let mut config = snapshot.config().clone();
+    config.storage = began.storage.clone();
+    config.scrub.upload_expiry = began.scrub.upload_expiry;
+    let store = open_store(&config).await?;
+    let observer = Arc::new(Recording::open(&config, false, Log)?);
+    let options = Options {
+        dry_run: false,
+        passes: Pass::ALL.into_iter().filter(|pass| *pass != Pass::Content).collect::<BTreeSet<_>>(),
+        repository: None,
+        verify_percent: 100,
+        max_duration: None,
+        clock: registry::Clock::default(),
+    };
+    Ok(scrub::run(&store, &config, snapshot.policy(), options, observer, metrics.clone()).await?)
+}
+
+/// Findings go to the log; of deletions it has their number alone.
+#[derive(Debug)]
+struct Log;
+
+impl Observer for Log {
+    fn event(&self, event: &Event) -> Result<(), String> {
+        if let Event::Finding(Finding { key, says, outcome }) = event {
+            match outcome {
+                Outcome::Known => tracing::debug!(key, says, outcome = outcome.as_str(), "scrub finding"),
+                _ => tracing::warn!(key, says, outcome = outcome.as_str(), "scrub finding"),
+            }
+        }
+        Ok(())
+    }
+
+    fn progress(&self, _pass: Pass, _done: u64, _total: u64) {}
+}

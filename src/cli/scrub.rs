@@ -1,0 +1,166 @@
+//! `simple-registry scrub`: one run over a store, beside the servers that use it.
+
+mod progress;
+mod report;
+
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use clap::{
+    Args, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser as _},
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::report::Report;
+use super::load;
+use crate::{
+    app,
+    config::{self, Config, Login},
+    oci::Name,
+    policy::Policy,
+    registry::Clock,
+    scrub::{self, Options, Pass, Summary},
+    snapshot::policy_files,
+};
+
+/// What to do with the store.
+#[derive(Debug, Args)]
+pub(super) struct Scrub {
+    /// Change nothing; say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Do only this, of links, retention, garbage, uploads and content; all but content without it
+    #[arg(long, value_name = "PASSES", value_delimiter = ',', value_parser = pass())]
+    only: Vec<Pass>,
+    /// Look at repositories with this name or below it alone; bytes are not freed then
+    #[arg(long, value_name = "PREFIX")]
+    repository: Option<Name>,
+    /// Read content back and hash it as well: so many of a hundred blobs [default: 100]
+    #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100",
+          value_parser = clap::value_parser!(u8).range(1..=100))]
+    verify_content: Option<u8>,
+    /// Read content back for no longer than this, such as `2h`; the next run goes on from there
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    max_duration: Option<Duration>,
+    /// Write a line for each thing that is removed or wrong into this file, and the summary; `-` is standard output
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// How to write the report and the summary
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// The directory of a server that was started with `--data-dir`; no configuration file is read
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// JSON, one object a line
+    Json,
+}
+
+fn pass() -> impl clap::builder::TypedValueParser<Value = Pass> {
+    PossibleValuesParser::new(Pass::ALL.map(Pass::as_str)).map(|word| {
+        let pass = Pass::ALL.into_iter().find(|pass| pass.as_str() == word);
+        pass.expect("the words are those of the passes")
+    })
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    config::duration(text).ok_or("write a number and a unit, such as 90s, 15m, 2h or 1d")
+}
+
+/// Does what the command says; its exit code.
+pub(super) fn run(scrub: &Scrub, configs: &[PathBuf]) -> ExitCode {
+    if scrub.data_dir.is_some() && !configs.is_empty() {
+        eprintln!(
+            "error: --data-dir reads no configuration file; leave out -c, or set storage.fs.root_dir in the file"
+        );
+        return ExitCode::from(2);
+    }
+    match scrub.prepare(configs).and_then(|(config, policy)| scrub.execute(&config, &policy)) {
+        Ok(summary) if summary.is_clean() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(3),
+        Err(why) => {
+            eprintln!("{}", why.trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Scrub {
+    /// The configuration and the policies, whole and valid, or nothing is done.
+    fn prepare(&self, configs: &[PathBuf]) -> Result<(Config, Policy), String> {
+        let config = match &self.data_dir {
+            Some(dir) => Config::for_data_dir(dir, Login::None),
+            None => load(configs).map_err(|error| error.to_string())?,
+        };
+        let files = policy_files(&config).map_err(|errors| errors.to_string())?;
+        let policy = Policy::build(&config, &files).map_err(|errors| errors.to_string())?;
+        Ok((config, policy))
+    }
+
+    fn passes(&self) -> BTreeSet<Pass> {
+        let mut passes: BTreeSet<Pass> = if self.only.is_empty() {
+            Pass::ALL.into_iter().filter(|pass| *pass != Pass::Content).collect()
+        } else {
+            self.only.iter().copied().collect()
+        };
+        if self.verify_content.is_some() {
+            passes.insert(Pass::Content);
+        }
+        passes
+    }
+
+    fn execute(&self, config: &Config, policy: &Policy) -> Result<Summary, String> {
+        let options = Options {
+            dry_run: self.dry_run,
+            passes: self.passes(),
+            repository: self.repository.clone(),
+            verify_percent: self.verify_content.unwrap_or(100),
+            max_duration: self.max_duration,
+            clock: Clock::default(),
+        };
+        let failed = |error: &dyn std::fmt::Display| format!("error: {error}");
+        let report = Report::open(self.report.as_deref(), self.format, self.dry_run).map_err(|error| failed(&error))?;
+        let observer = app::Recording::open(config, self.dry_run, report).map_err(|error| failed(&error))?;
+        let observer = Arc::new(observer);
+        // before there are threads, which inherit it
+        app::lower_priority();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| failed(&error))?;
+        let work = async {
+            let mut terminate = signal(SignalKind::terminate()).map_err(|error| failed(&error))?;
+            let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| failed(&error))?;
+            let work = async {
+                let store = app::open_store(config).await.map_err(|error| failed(&error))?;
+                let metrics = crate::telemetry::Metrics::new();
+                let run = scrub::run(
+                    &store,
+                    config,
+                    policy,
+                    options,
+                    Arc::<app::Recording<Report>>::clone(&observer),
+                    metrics,
+                );
+                run.await.map_err(|error| failed(&error))
+            };
+            let stopped = |signal| {
+                format!("scrub was stopped by {signal}: what it did until then is done, and the next run does the rest")
+            };
+            tokio::select! {
+                outcome = work => outcome,
+                _ = terminate.recv() => Err(stopped("SIGTERM")),
+                _ = interrupt.recv() => Err(stopped("SIGINT")),
+            }
+        };
+        let outcome = runtime.block_on(work);
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        observer.then().finish();
+        let summary = outcome?;
+        observer.then().summary(&summary).map_err(|error| failed(&error))?;
+        Ok(summary)
+    }
+}

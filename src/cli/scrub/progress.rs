@@ -1,0 +1,123 @@
+//! How far a run has come: a bar on a terminal, a line now and then elsewhere. On standard error.
+
+use std::{
+    io::IsTerminal as _,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::scrub::Pass;
+
+/// How often a line says how far it is.
+const EVERY: Duration = Duration::from_mins(1);
+
+/// Where a run stands.
+#[derive(Debug)]
+pub(super) struct Progress {
+    terminal: bool,
+    state: Mutex<Option<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    pass: Pass,
+    bar: ProgressBar,
+    done: u64,
+    total: u64,
+    began: Instant,
+    said: Instant,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self { terminal: std::io::stderr().is_terminal(), state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, Option<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many of about so many (0: not known) are done in this pass.
+    pub(super) fn at(&self, pass: Pass, done: u64, total: u64) {
+        let mut state = self.state();
+        let now = Instant::now();
+        let state = match &mut *state {
+            Some(state) if state.pass == pass => state,
+            other => {
+                if let Some(before) = other.take() {
+                    self.end(&before);
+                }
+                if !self.terminal {
+                    eprintln!("scrub: {}", pass.as_str());
+                }
+                let bar = if self.terminal { bar(pass) } else { ProgressBar::hidden() };
+                other.insert(State { pass, bar, done, total, began: now, said: now })
+            }
+        };
+        // several at a time report in no order
+        (state.done, state.total) = (state.done.max(done), total);
+        if self.terminal {
+            if total > 0 && state.bar.length() != Some(total) {
+                state.bar.set_style(style("{prefix:>10} {wide_bar} {human_pos}/{human_len} {per_sec}, {eta} left"));
+                state.bar.set_length(total.max(state.done));
+            }
+            state.bar.set_position(state.done);
+        } else if state.said.elapsed() >= EVERY {
+            state.said = now;
+            eprintln!("scrub: {}: {}", pass.as_str(), state.says());
+        }
+    }
+
+    /// Writes a line above the bar.
+    pub(super) fn line(&self, line: &str) {
+        match &*self.state() {
+            Some(state) => state.bar.suspend(|| eprintln!("{line}")),
+            None => eprintln!("{line}"),
+        }
+    }
+
+    /// The last pass has ended.
+    pub(super) fn finish(&self) {
+        if let Some(state) = self.state().take() {
+            self.end(&state);
+        }
+    }
+
+    fn end(&self, state: &State) {
+        state.bar.finish_and_clear();
+        if !self.terminal {
+            let took = state.began.elapsed().as_secs();
+            eprintln!("scrub: {}: {} looked at in {took} s", state.pass.as_str(), state.done);
+        }
+    }
+}
+
+impl State {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an estimate for people"
+    )]
+    fn says(&self) -> String {
+        let rate = self.done as f64 / self.began.elapsed().as_secs_f64().max(1e-3);
+        if self.total == 0 {
+            return format!("{} looked at, {rate:.0}/s", self.done);
+        }
+        let left = self.total.saturating_sub(self.done) as f64 / rate.max(1e-3);
+        format!("{} of {}, {rate:.0}/s, about {} s left", self.done, self.total, left as u64)
+    }
+}
+
+fn bar(pass: Pass) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    bar.set_style(style("{prefix:>10} {spinner} {human_pos} {per_sec}"));
+    bar.set_prefix(pass.as_str());
+    bar
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

@@ -1,0 +1,187 @@
+//! What a run tells: its report, line by line as it happens, and its summary.
+
+use std::{
+    fmt::Write as _,
+    fs::File,
+    io,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+use indicatif::BinaryBytes;
+use serde::Serialize;
+
+use super::{Format, progress::Progress};
+use crate::scrub::{Event, Finding, Observer, Outcome, Pass, Removal, Summary};
+
+/// The report of one run.
+#[derive(Debug)]
+pub(super) struct Report {
+    /// Where lines go; nowhere without `--report`.
+    lines: Option<(String, Mutex<Lines>)>,
+    format: Format,
+    dry_run: bool,
+    progress: Progress,
+}
+
+#[derive(Debug)]
+enum Lines {
+    File(File),
+    Stdout,
+}
+
+/// The report's last line.
+#[derive(Serialize)]
+struct Last<'a> {
+    event: &'static str,
+    #[serde(flatten)]
+    summary: &'a Summary,
+}
+
+impl Report {
+    /// Begins the report in `file`, in place of what was in it.
+    ///
+    /// # Errors
+    /// A sentence: the file cannot be written.
+    pub(super) fn open(file: Option<&Path>, format: Format, dry_run: bool) -> Result<Self, String> {
+        let lines = match file {
+            None => None,
+            Some(path) if path == Path::new("-") => Some(("standard output".to_owned(), Lines::Stdout)),
+            Some(path) => {
+                let name = path.display().to_string();
+                let file = File::create(path).map_err(|error| format!("--report {name}: {error}"))?;
+                Some((name, Lines::File(file)))
+            }
+        };
+        let lines = lines.map(|(name, lines)| (name, Mutex::new(lines)));
+        Ok(Self { lines, format, dry_run, progress: Progress::new() })
+    }
+
+    /// The passes are over, whatever came of them.
+    pub(super) fn finish(&self) {
+        self.progress.finish();
+    }
+
+    /// Writes the summary: as the report's last line, or to standard output where there is none.
+    ///
+    /// # Errors
+    /// A sentence: it cannot be written.
+    pub(super) fn summary(&self, summary: &Summary) -> Result<(), String> {
+        let text = match self.format {
+            Format::Json => json(&Last { event: "summary", summary }),
+            Format::Text => text_of(summary),
+        };
+        if self.lines.is_some() {
+            self.line(&text)
+        } else {
+            write(&mut io::stdout(), &text).map_err(|error| error.to_string())
+        }
+    }
+
+    fn line(&self, line: &str) -> Result<(), String> {
+        let Some((name, lines)) = &self.lines else { return Ok(()) };
+        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = match &mut *lines {
+            Lines::File(file) => write(file, line),
+            Lines::Stdout => write(&mut io::stdout(), line),
+        };
+        outcome.map_err(|error| format!("--report {name}: {error}"))
+    }
+}
+
+impl Observer for Report {
+    fn event(&self, event: &Event) -> Result<(), String> {
+        // what is wrong is said in any case: cron mails standard error
+        if let Event::Finding(finding) = event
+            && self.format == Format::Text
+            && finding.outcome != Outcome::Known
+        {
+            self.progress.line(&finding_line(finding));
+        }
+        if self.lines.is_none() {
+            return Ok(());
+        }
+        self.line(&match (self.format, event) {
+            (Format::Json, event) => json(event),
+            (Format::Text, Event::Removal(removal)) => removal_line(removal, self.dry_run),
+            (Format::Text, Event::Finding(finding)) => finding_line(finding),
+        })
+    }
+
+    fn progress(&self, pass: Pass, done: u64, total: u64) {
+        self.progress.at(pass, done, total);
+    }
+}
+
+fn write(to: &mut impl io::Write, line: &str) -> io::Result<()> {
+    to.write_all(format!("{line}\n").as_bytes())?;
+    to.flush()
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|error| unreachable!("events are plain values: {error}"))
+}
+
+fn removal_line(removal: &Removal, dry_run: bool) -> String {
+    let mut line = format!("{} {}", if dry_run { "would remove" } else { "removed" }, removal.what.as_str());
+    let name = removal.repository.as_ref().map_or("", |name| name.as_str());
+    let _ = match (&removal.reference, removal.digest) {
+        (Some(reference), Some(digest)) => write!(line, " {name}:{reference} ({digest})"),
+        (Some(reference), None) => write!(line, " {name}:{reference}"),
+        (None, Some(digest)) => write!(line, " {name}@{digest}"),
+        (None, None) => write!(line, " {name}"),
+    };
+    let _ = write!(line, ": {}", removal.reason.as_str());
+    if let Some(policy) = &removal.policy {
+        let _ = write!(line, " by {policy}");
+    }
+    if removal.size > 0 {
+        let _ = write!(line, ", {}", BinaryBytes(removal.size));
+    }
+    line
+}
+
+fn finding_line(finding: &Finding) -> String {
+    let outcome = match finding.outcome {
+        Outcome::Repaired => "repaired",
+        Outcome::Quarantined => "a note stands beside it",
+        Outcome::Known => "known: a note stands beside it",
+        Outcome::DryRun => "a run without --dry-run sees to it",
+    };
+    format!("wrong: {} [{}; {outcome}]", finding.says, finding.key)
+}
+
+/// The summary for people.
+fn text_of(summary: &Summary) -> String {
+    let mut text = format!("scrub {}", summary.run);
+    if summary.dry_run {
+        text.push_str(" (dry run: nothing was changed)");
+    }
+    let seen: Vec<_> = summary.seen.iter().map(|(what, number)| format!("{number} {what}")).collect();
+    if !seen.is_empty() {
+        let _ = write!(text, "\n  looked at: {}", seen.join(", "));
+    }
+    let removed = if summary.dry_run { "would remove" } else { "removed" };
+    for (what, reasons) in &summary.removed {
+        for (reason, count) in reasons {
+            let _ = write!(text, "\n  {removed}: {} {} ({})", count.number, what.as_str(), reason.as_str());
+            if count.bytes > 0 {
+                let _ = write!(text, ", {}", BinaryBytes(count.bytes));
+            }
+        }
+    }
+    let freed = if summary.dry_run { "would free" } else { "freed" };
+    let _ = write!(text, "\n  {freed}: {} ({} bytes)", BinaryBytes(summary.freed), summary.freed);
+    if summary.verified.number > 0 || summary.content_left {
+        let (number, bytes) = (summary.verified.number, BinaryBytes(summary.verified.bytes));
+        let left = if summary.content_left { "; the next run goes on from there" } else { "" };
+        let _ = write!(text, "\n  read back: {number} blobs, {bytes}{left}");
+    }
+    let found: Vec<_> = summary
+        .findings
+        .iter()
+        .map(|(outcome, number)| format!("{number} {}", outcome.as_str().replace('_', " ")))
+        .collect();
+    let _ = write!(text, "\n  wrong: {}", if found.is_empty() { "nothing".to_owned() } else { found.join(", ") });
+    text
+}

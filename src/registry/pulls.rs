@@ -1,0 +1,211 @@
+//! When manifests were last pulled: gathered in memory, so that no pull waits for it, and written down twice a minute.
+//!
+//! One server's pulls of one repository are one object of the store: servers on one store need not know of each other, and
+//! a crash takes what was not written yet.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::BuildHasher as _,
+    pin::pin,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use foldhash::fast::RandomState;
+use futures::{
+    StreamExt as _,
+    future::{Either, select},
+    stream,
+};
+use tokio::sync::Notify;
+
+use super::{
+    AT_A_TIME, Registry, Result,
+    facts::{Pull, PullsSince},
+    json,
+};
+use crate::{
+    oci::{Digest, Name, Reference, Tag},
+    storage::{StorageError, layout},
+};
+
+/// How often they are written down.
+const EVERY: Duration = Duration::from_secs(30);
+/// Entries after which they are written down at once.
+const MANY: usize = 50_000;
+/// Entries that are held at most, where they cannot be written down.
+const MOST: usize = 100_000;
+/// A power of two. Pulls of different things seldom meet.
+const SHARDS: usize = 64;
+
+type Shard = HashMap<(Name, Option<Tag>, Digest), u64, RandomState>;
+
+/// Pulls that are not written down yet.
+pub(super) struct Gathered {
+    /// When each was last, in milliseconds since 1970.
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+    /// Entries, those among them that are being written.
+    number: AtomicUsize,
+    many: Notify,
+    /// Whether the store says since when pulls are recorded.
+    begun: AtomicBool,
+    /// Whether entries were lost since the last time that all could be written.
+    lost: AtomicBool,
+}
+
+impl Gathered {
+    pub(super) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::default(),
+            number: AtomicUsize::new(0),
+            many: Notify::new(),
+            begun: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
+        }
+    }
+
+    fn shard(&self, key: &(Name, Option<Tag>, Digest)) -> MutexGuard<'_, Shard> {
+        // the remainder is below SHARDS
+        let at = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0);
+        self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, key: (Name, Option<Tag>, Digest), at: u64) {
+        let mut shard = self.shard(&key);
+        if let Some(last) = shard.get_mut(&key) {
+            *last = at.max(*last);
+            return;
+        }
+        let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
+        if number > MOST {
+            self.number.fetch_sub(1, Ordering::Relaxed);
+            self.lost.store(true, Ordering::Relaxed);
+            return;
+        }
+        shard.insert(key, at);
+        if number == MANY {
+            self.many.notify_one();
+        }
+    }
+
+    /// Takes everything, by repository; it still counts until [`Gathered::done`] or [`Gathered::put_back`].
+    fn take(&self) -> BTreeMap<Name, Vec<Pull>> {
+        let mut taken: BTreeMap<Name, Vec<Pull>> = BTreeMap::new();
+        for shard in &self.shards {
+            let shard = std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner));
+            for ((name, tag, digest), at) in shard {
+                taken.entry(name).or_default().push(Pull { tag, digest, at });
+            }
+        }
+        taken
+    }
+
+    fn done(&self, number: usize) {
+        self.number.fetch_sub(number, Ordering::Relaxed);
+    }
+
+    fn put_back(&self, name: &Name, pulls: Vec<Pull>) {
+        self.done(pulls.len());
+        for Pull { tag, digest, at } in pulls {
+            self.add((name.clone(), tag, digest), at);
+        }
+    }
+}
+
+impl Registry {
+    /// A client was told what manifest `reference` means, or that it means the same still: that is a pull.
+    pub fn pulled(&self, name: &Name, reference: &Reference, digest: &Digest) {
+        let tag = match reference {
+            Reference::Tag(tag) => Some(tag.clone()),
+            Reference::Digest(_) => None,
+        };
+        self.gathered.add((name.clone(), tag, *digest), self.clock.now_ms());
+    }
+
+    /// Writes down the pulls since the last time; what cannot be written is kept for the next.
+    ///
+    /// # Errors
+    /// The first that the store gave.
+    pub async fn record_pulls(&self) -> Result<()> {
+        if !self.gathered.begun.load(Ordering::Relaxed) {
+            let since = PullsSince { at: self.clock.now_ms() };
+            self.store.create_new(layout::PULLS_SINCE, json(&since)).await?;
+            self.gathered.begun.store(true, Ordering::Relaxed);
+        }
+        let until = self.clock.now_ms();
+        let work: Vec<_> = self.gathered.take().into_iter().map(|it| self.record_pulls_of(it.0, it.1, until)).collect();
+        let failed: Vec<StorageError> = stream::iter(work)
+            .buffer_unordered(AT_A_TIME)
+            .filter_map(|outcome| async { outcome.err() })
+            .collect()
+            .await;
+        match failed.into_iter().next() {
+            Some(error) => Err(error.into()),
+            None => {
+                if self.gathered.lost.swap(false, Ordering::Relaxed) {
+                    tracing::warn!("some pulls were not recorded: the store did not take them for too long");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn record_pulls_of(&self, name: Name, pulls: Vec<Pull>, until: u64) -> std::result::Result<(), StorageError> {
+        let key = layout::pulls_until(&name, until, &layout::attempt());
+        let outcome = self.store.put(&key, json(&pulls)).await;
+        match &outcome {
+            Ok(()) => self.gathered.done(pulls.len()),
+            Err(_) => self.gathered.put_back(&name, pulls),
+        }
+        outcome
+    }
+
+    /// Writes pulls down twice a minute, and when they are many, until `stop`. What comes after that is for one more
+    /// [`Registry::record_pulls`], when the last request has been answered.
+    pub async fn keep_recording_pulls(&self, stop: impl Future) {
+        let mut stop = pin!(stop);
+        loop {
+            if let Err(error) = self.record_pulls().await {
+                tracing::warn!(%error, "pulls could not be recorded; they are kept for the next attempt");
+            }
+            let due = pin!(tokio::time::timeout(EVERY, self.gathered.many.notified()));
+            if let Either::Right(_) = select(due, stop.as_mut()).await {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Algorithm;
+
+    #[test]
+    fn what_cannot_be_written_is_kept_and_memory_has_an_end() {
+        let gathered = Gathered::new();
+        let name: Name = "a".parse().unwrap();
+        let digest = |n: usize| Digest::of(Algorithm::Sha256, n.to_string().as_bytes());
+        for n in 0..MOST + 10 {
+            gathered.add((name.clone(), None, digest(n)), 1);
+        }
+        gathered.add((name.clone(), None, digest(0)), 5);
+        let taken = gathered.take().remove(&name).unwrap();
+        assert_eq!(taken.len(), MOST);
+        assert!(gathered.lost.load(Ordering::Relaxed));
+        gathered.add((name.clone(), None, digest(0)), 9);
+        assert!(gathered.take().is_empty(), "what is being written takes its room until it is");
+        gathered.put_back(&name, taken);
+        gathered.add((name.clone(), None, digest(0)), 3);
+        let taken = gathered.take().remove(&name).unwrap();
+        let first = taken.iter().find(|pull| pull.digest == digest(0)).unwrap();
+        assert_eq!((taken.len(), first.at), (MOST, 5));
+        gathered.done(taken.len());
+        assert_eq!(gathered.number.load(Ordering::Relaxed), 0);
+    }
+}

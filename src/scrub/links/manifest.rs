@@ -1,0 +1,241 @@
+//! A manifest: that it can be read, and that what it names is there with the facts that protect it.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+
+use super::{Group, Links, reference::Listed};
+use crate::{
+    oci::{Descriptor, Digest, Manifest, Name},
+    registry::facts::ManifestHeader,
+    scrub::Result,
+    storage::{
+        Entry, layout,
+        layout::{Ordinal, Version},
+    },
+};
+
+/// A version that is what its key says.
+struct Readable {
+    header: ManifestHeader,
+    bytes: Bytes,
+    manifest: Manifest,
+}
+
+/// Digests that one note names; the rest is counted.
+const NAMED: usize = 8;
+
+impl Links<'_, '_> {
+    /// Looks at one manifest; whether it stands.
+    pub(super) async fn manifest(&self, name: &Name, group: &Group) -> Result<bool> {
+        let digest = group.first().and_then(|entry| layout::manifest_digest(name, &entry.key));
+        let mut versions: Vec<(&Entry, Version)> = Vec::new();
+        for entry in group {
+            let key = &entry.key;
+            match layout::version(key) {
+                Some(version) if digest.is_some() => versions.push((entry, version)),
+                None if digest.is_some()
+                    && (layout::going_version(key).is_some() || layout::kid_parent(key).is_some()) => {}
+                _ => self.unknown(entry).await?,
+            }
+        }
+        let (Some(digest), Some((newest, version))) = (digest, versions.first().copied()) else { return Ok(false) };
+        // a delete that has begun is nobody's to undo
+        let going = group.iter().any(|entry| layout::going_version(&entry.key).is_some() && !self.is_old(entry));
+        if !version.there || !self.is_old(newest) || going {
+            return Ok(version.there);
+        }
+        let Some(content) = self.run.store.get(&newest.key).await? else { return Ok(true) };
+        match read(&digest, &content) {
+            Ok(readable) => {
+                self.header(name, &digest, newest, version.ordinal, &readable).await?;
+                self.names(name, &digest, newest, version.ordinal, &readable).await?;
+            }
+            Err(what) => self.unreadable(name, &digest, &versions, &what).await?,
+        }
+        Ok(true)
+    }
+
+    /// The newest version cannot be read: one before it takes its place, if one can.
+    async fn unreadable(&self, name: &Name, digest: &Digest, versions: &[(&Entry, Version)], what: &str) -> Result<()> {
+        let (newest, at) = versions[0];
+        for (entry, _) in versions[1..].iter().take_while(|(_, version)| version.there) {
+            let Some(content) = self.run.store.get(&entry.key).await? else { continue };
+            if let Ok(readable) = read(digest, &content) {
+                let key = before(name, digest, at.ordinal, &newest.key);
+                let says = format!(
+                    "manifest {digest} of {name} could not be read, {what}; a copy of its version before takes its place"
+                );
+                self.repaired(&key, says)?;
+                return self.run.put(&key, written(&readable.header, &readable.bytes)).await;
+            }
+        }
+        let says =
+            format!("manifest {digest} of {name} cannot be read, {what}; push the image again, or delete the manifest");
+        self.wrong(&newest.key, says).await
+    }
+
+    /// What is written before a manifest's bytes says what they do: others go by it.
+    async fn header(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        newest: &Entry,
+        ordinal: Ordinal,
+        readable: &Readable,
+    ) -> Result<()> {
+        let Readable { header, bytes, manifest } = readable;
+        let children: Vec<Digest> = manifest.children.iter().map(|child| child.digest).collect();
+        if header.subject == manifest.subject && header.children == children {
+            return Ok(());
+        }
+        let header = ManifestHeader { subject: manifest.subject, children, ..header.clone() };
+        let key = before(name, digest, ordinal, &newest.key);
+        let says = format!("what was written of manifest {digest} of {name} is not what it says; it is written again");
+        self.repaired(&key, says)?;
+        self.run.put(&key, written(&header, bytes)).await
+    }
+
+    /// Blobs, children and subject of a manifest that stands.
+    async fn names(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        newest: &Entry,
+        ordinal: Ordinal,
+        readable: &Readable,
+    ) -> Result<()> {
+        let mut missing = Vec::new();
+        for blob in &readable.manifest.blobs {
+            if !self.blob(name, digest, blob).await? {
+                missing.push(blob.digest);
+            }
+        }
+        for child in &readable.manifest.children {
+            if !self.child(name, digest, child).await? {
+                missing.push(child.digest);
+            }
+        }
+        if let Some((first, others)) = missing.split_first() {
+            let mut says = format!("manifest {digest} of {name} needs {first}");
+            for other in others.iter().take(NAMED - 1) {
+                let _ = write!(says, ", {other}");
+            }
+            if others.len() >= NAMED {
+                let _ = write!(says, " and {} more", others.len() + 1 - NAMED);
+            }
+            says.push_str(", which the repository does not have; push the image again, or delete the manifest");
+            self.wrong(&newest.key, says).await?;
+        }
+        match readable.manifest.subject {
+            Some(subject) => self.lists(name, digest, &subject, ordinal, readable).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a blob that a manifest needs is there, and pinned by the end of this.
+    async fn blob(&self, name: &Name, manifest: &Digest, blob: &Descriptor) -> Result<bool> {
+        let store = &self.run.store;
+        let pinned = !store.list(&layout::pin(&blob.digest, name, manifest, ""), None, 1).await?.is_empty();
+        let has_place = !store.list(&layout::places(&blob.digest), None, 1).await?.is_empty();
+        if pinned {
+            return Ok(has_place);
+        }
+        // A pin is a right to read. Where manifests may name what their repository does not have, one without a pin may be
+        // as it should; and nobody gets a right by naming a digest. So the pin is written where that gives nobody more than
+        // they have: by another right of the repository, or since naming it was checked when the manifest was pushed.
+        let may_lack = self.run.config.allow_missing_references;
+        let rights = store.list_all(&layout::rights(&blob.digest, name)).await?;
+        let has = rights
+            .iter()
+            .any(|entry| matches!(layout::right(&entry.key), Some(layout::Right::Grant | layout::Right::Pin(_))));
+        if !has && (may_lack || !has_place) {
+            return Ok(may_lack);
+        }
+        let key = layout::pin(&blob.digest, name, manifest, &layout::attempt());
+        let says = format!("manifest {manifest} of {name} did not protect its blob {}; it does again", blob.digest);
+        self.repaired(&key, says)?;
+        self.run.put(&key, self.stamp()).await?;
+        // the reference first, then the look
+        Ok(!store.list(&layout::places(&blob.digest), None, 1).await?.is_empty())
+    }
+
+    /// Whether a manifest that an index lists stands, and is protected by it by the end of this.
+    async fn child(&self, name: &Name, index: &Digest, child: &Descriptor) -> Result<bool> {
+        let store = &self.run.store;
+        let listed = store.list(&layout::kid(name, &child.digest, index, ""), None, 1).await?;
+        let protected = !listed.is_empty();
+        if !protected && !self.stands(name, &child.digest).await? {
+            return Ok(self.run.config.allow_missing_references);
+        }
+        if !protected {
+            let key = layout::kid(name, &child.digest, index, &layout::attempt());
+            let says = format!("index {index} of {name} did not protect its manifest {}; it does again", child.digest);
+            self.repaired(&key, says)?;
+            self.run.put(&key, self.stamp()).await?;
+        }
+        self.stands(name, &child.digest).await
+    }
+
+    async fn stands(&self, name: &Name, digest: &Digest) -> Result<bool> {
+        let listed = self.run.store.list(&layout::manifest(name, digest), None, 1).await?;
+        Ok(listed.first().is_some_and(|entry| layout::version(&entry.key).is_some_and(|version| version.there)))
+    }
+
+    /// A manifest with a subject is listed among that one's referrers.
+    async fn lists(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        subject: &Digest,
+        ordinal: Ordinal,
+        readable: &Readable,
+    ) -> Result<()> {
+        let descriptor = readable.manifest.as_referrer(*digest, readable.bytes.len() as u64);
+        let Listed::Not(instead) = self.is_listed(name, subject, &descriptor).await? else { return Ok(()) };
+        let says = instead.as_ref().and_then(|entry| Some((entry, layout::version(&entry.key)?)));
+        let (key, attempt) = match says {
+            // at the ordinal of the manifest's version, so that a delete after it counts
+            None => (None, layout::attempt()),
+            Some((_, version)) if version.ordinal < ordinal => (None, layout::attempt()),
+            Some((entry, version)) => (Some(version.ordinal), smaller(&entry.key)),
+        };
+        let key = layout::referrer_version(name, subject, digest, key.unwrap_or(ordinal), true, &attempt);
+        let says = format!("manifest {digest} of {name} was not listed among the referrers of {subject}; it is again");
+        self.repaired(&key, says)?;
+        let content = serde_json::to_vec(&descriptor);
+        self.run.put(&key, content.unwrap_or_else(|error| unreachable!("a descriptor is plain: {error}"))).await
+    }
+}
+
+/// Reads a version of a manifest; what is wrong with it, in a few words.
+fn read(digest: &Digest, content: &Bytes) -> std::result::Result<Readable, String> {
+    let (header, bytes) =
+        ManifestHeader::split(content).map_err(|what| format!("since its head is damaged ({what})"))?;
+    if Digest::of(digest.algorithm(), &bytes) != *digest {
+        return Err("since its bytes are not what they were".to_owned());
+    }
+    let manifest = Manifest::parse(Some(&header.media_type), &bytes).map_err(|error| format!("since {error}"))?;
+    Ok(Readable { header, bytes, manifest })
+}
+
+fn written(header: &ManifestHeader, bytes: &[u8]) -> Vec<u8> {
+    let mut content =
+        serde_json::to_vec(header).unwrap_or_else(|error| unreachable!("a header is a plain value: {error}"));
+    content.push(b'\n');
+    content.extend_from_slice(bytes);
+    content
+}
+
+/// The key of a version that stands before that of `key`, at the same ordinal: tags mean it as well, and a delete that was
+/// made or is made of that one is a delete of this.
+fn before(name: &Name, digest: &Digest, ordinal: Ordinal, key: &str) -> String {
+    layout::manifest_version(name, digest, ordinal, true, &smaller(key))
+}
+
+/// An attempt whose key sorts before `key`.
+fn smaller(key: &str) -> String {
+    let last = key.rsplit_once('.').map_or("", |(_, attempt)| attempt);
+    let than = u64::from_str_radix(last, 16).unwrap_or(u64::MAX);
+    format!("{:016x}", rand::random_range(0..than.max(1)))
+}

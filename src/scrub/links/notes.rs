@@ -1,0 +1,111 @@
+//! Notes about what is wrong: an object beside the store's others for each thing, which nobody but scrub reads.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use futures::TryStreamExt as _;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    scrub::{
+        Result,
+        report::{Finding, Outcome, Reason},
+        run::Run,
+    },
+    storage::layout,
+};
+
+/// A note.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    /// What it is about.
+    key: String,
+    /// What is wrong with that.
+    says: String,
+    /// The run that found it.
+    run: String,
+    /// When: milliseconds since 1970.
+    at: u64,
+}
+
+/// The notes about keys of repositories and of the catalog, as they were when the pass began.
+#[derive(Debug)]
+pub(super) struct Notes {
+    known: Mutex<HashMap<String, Vec<Known>>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// The note's own key.
+    note: String,
+    size: u64,
+    /// What it says; nothing where it cannot be read.
+    says: Option<String>,
+    /// Whether it is still so.
+    so: bool,
+}
+
+impl Notes {
+    pub(super) async fn read(run: &Run<'_>) -> Result<Self> {
+        let mut known: HashMap<String, Vec<Known>> = HashMap::new();
+        for part in [layout::CATALOG, layout::REPOSITORIES] {
+            let prefix = format!("{}{part}", layout::QUARANTINE);
+            let mut scan = std::pin::pin!(run.store.scan(&prefix));
+            while let Some(entry) = scan.try_next().await? {
+                let Some(about) = layout::noted(&entry.key) else { continue };
+                let Some(content) = run.store.get(&entry.key).await? else { continue };
+                let says = serde_json::from_slice::<Note>(&content).ok().map(|note| note.says);
+                let of_key = known.entry(about.to_owned()).or_default();
+                of_key.push(Known { note: entry.key.clone(), size: entry.size, says, so: false });
+            }
+        }
+        Ok(Self { known: Mutex::new(known) })
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Vec<Known>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells that something is wrong, and notes it, unless that was noted before.
+    pub(super) async fn wrong(&self, run: &Run<'_>, key: &str, says: String) -> Result<()> {
+        let known = self.known().get_mut(key).is_some_and(|notes| {
+            let mut same = notes.iter_mut().filter(|note| note.says.as_ref() == Some(&says));
+            same.next().map(|note| note.so = true).is_some()
+        });
+        let outcome = match (known, run.options.dry_run) {
+            (true, _) => Outcome::Known,
+            (false, true) => Outcome::DryRun,
+            (false, false) => Outcome::Quarantined,
+        };
+        if outcome == Outcome::Quarantined {
+            let note =
+                Note { key: key.to_owned(), says: says.clone(), run: run.id.clone(), at: run.options.clock.now_ms() };
+            let note = serde_json::to_vec(&note).unwrap_or_else(|error| unreachable!("a note is plain: {error}"));
+            run.put(&(layout::notes(key) + &layout::attempt()), note).await?;
+        }
+        run.found(Finding { key: key.to_owned(), says, outcome })
+    }
+
+    /// Frees the notes about what is right by now, or gone, of the repositories that were looked at.
+    pub(super) async fn drop_settled(self, run: &Run<'_>) -> Result<()> {
+        let known = self.known.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for (about, notes) in known {
+            let covered = match layout::repository_name(&about) {
+                Some((name, _)) => run.covers(&name),
+                None => run.options.repository.is_none(),
+            };
+            // what this pass does not judge is another's to say; but what is gone is nobody's
+            let judged = ["/manifests/", "/tags/", "/referrers/"].iter().any(|part| about.contains(part));
+            if !covered || (!judged && run.store.size(&about).await?.is_some()) {
+                continue;
+            }
+            for note in notes.into_iter().filter(|note| !note.so) {
+                run.housekeeping(Reason::Superseded);
+                run.free(&note.note, note.size).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! What names manifests: tags and referrers.
+
+use super::{Group, Links};
+use crate::{
+    oci::{Descriptor, Digest, Name},
+    scrub::Result,
+    storage::{
+        Entry, layout,
+        layout::{Ordinal, TagVersion, Version},
+    },
+};
+
+/// How a manifest stands, for one that names a version of it.
+enum Standing {
+    /// It stands, and has since that version.
+    Stands,
+    /// It was deleted since, longer than a lease ago.
+    Gone,
+    /// Neither it nor that it was deleted is there.
+    Nothing,
+    /// A push or a delete may be under way.
+    Unsure,
+}
+
+impl Links<'_, '_> {
+    /// How a manifest stands since version `since`.
+    async fn standing(&self, name: &Name, digest: &Digest, since: Ordinal) -> Result<Standing> {
+        let mut listed = self.run.store.list_all(&layout::manifest(name, digest)).await?;
+        if listed.iter().any(|entry| layout::going_version(&entry.key).is_some() && !self.is_old(entry)) {
+            return Ok(Standing::Unsure);
+        }
+        listed.retain(|entry| layout::version(&entry.key).is_some());
+        let ended = |entry: &&Entry| {
+            layout::version(&entry.key).is_some_and(|version| !version.there && version.ordinal > since)
+        };
+        let end = listed.iter().find(ended);
+        Ok(match (listed.first(), end) {
+            (None, _) => Standing::Nothing,
+            (_, Some(end)) if self.is_old(end) => Standing::Gone,
+            (_, Some(_)) => Standing::Unsure,
+            (Some(newest), None) if layout::version(&newest.key).is_some_and(|version| version.there) => {
+                Standing::Stands
+            }
+            // deleted at or before the version that is named: the push of that version lost what it wrote
+            (Some(newest), None) if self.is_old(newest) => Standing::Nothing,
+            (Some(_), None) => Standing::Unsure,
+        })
+    }
+
+    /// A tag: its newest version leads to a manifest that stands, or says that there is none.
+    pub(super) async fn tag(&self, name: &Name, group: &Group) -> Result<()> {
+        let mut newest: Option<(&Entry, layout::TagVersion)> = None;
+        let mut of = None;
+        for entry in group {
+            match layout::parse_tag_version(name, &entry.key) {
+                None => self.unknown(entry).await?,
+                Some((tag, version)) if newest.is_none() => {
+                    newest = Some((entry, version));
+                    of = Some(tag);
+                }
+                Some(_) => {}
+            }
+        }
+        let (Some((entry, version)), Some(tag)) = (newest, of) else { return Ok(()) };
+        let Some((digest, since)) = version.target else { return Ok(()) };
+        if !self.is_old(entry) {
+            return Ok(());
+        }
+        match self.standing(name, &digest, since).await? {
+            Standing::Stands | Standing::Unsure => Ok(()),
+            Standing::Nothing => {
+                let says = format!(
+                    "tag {name}:{tag} means manifest {digest}, and nothing of that is in the store; push the image \
+                     again, or delete the tag"
+                );
+                self.wrong(&entry.key, says).await
+            }
+            Standing::Gone => {
+                let gone = TagVersion { ordinal: Ordinal::after(Some(version.ordinal), 0), target: None };
+                let key = layout::tag_version(name, &tag, gone);
+                let says =
+                    format!("tag {name}:{tag} was listed though its manifest {digest} was deleted; it is gone now");
+                self.repaired(&key, says)?;
+                self.run.put(&key, self.stamp()).await
+            }
+        }
+    }
+
+    /// A referrer's entry: it says what its manifest does.
+    pub(super) async fn referrer(&self, name: &Name, group: &Group) -> Result<()> {
+        let mut newest: Option<(&Entry, Version)> = None;
+        for entry in group {
+            let known =
+                layout::referrer_manifest(&entry.key).is_some() && layout::referrer_subject(name, &entry.key).is_some();
+            match layout::version(&entry.key).filter(|_| known) {
+                None => self.unknown(entry).await?,
+                Some(version) => {
+                    newest.get_or_insert((entry, version));
+                }
+            }
+        }
+        let Some((entry, version)) = newest else { return Ok(()) };
+        let names = layout::referrer_manifest(&entry.key).zip(layout::referrer_subject(name, &entry.key));
+        let Some((manifest, subject)) = names.filter(|_| version.there && self.is_old(entry)) else { return Ok(()) };
+        let standing = self.standing(name, &manifest, version.ordinal).await?;
+        if matches!(standing, Standing::Gone | Standing::Nothing) {
+            let ordinal = Ordinal::after(Some(version.ordinal), 0);
+            let key = layout::referrer_version(name, &subject, &manifest, ordinal, false, &layout::attempt());
+            let says = format!(
+                "manifest {manifest} of {name} was listed among the referrers of {subject} and is not there; it is \
+                 listed no more"
+            );
+            self.repaired(&key, says)?;
+            return self.run.put(&key, self.stamp()).await;
+        }
+        Ok(())
+    }
+
+    /// Whether the newest entry says of a manifest that stands since `ordinal` what it should; the entry is read.
+    pub(super) async fn is_listed(&self, name: &Name, subject: &Digest, wanted: &Descriptor) -> Result<Listed> {
+        let prefix = layout::referrer(name, subject, &wanted.digest);
+        let listed = self.run.store.list(&prefix, None, 1).await?;
+        let Some(entry) = listed.into_iter().next() else { return Ok(Listed::Not(None)) };
+        let Some(version) = layout::version(&entry.key) else { return Ok(Listed::Yes) };
+        if !self.is_old(&entry) {
+            return Ok(Listed::Yes);
+        }
+        if !version.there {
+            return Ok(Listed::Not(Some(entry)));
+        }
+        // freed as superseded meanwhile: then there is a newer one, which is young
+        let Some(content) = self.run.store.get(&entry.key).await? else { return Ok(Listed::Yes) };
+        let is = serde_json::from_slice::<Descriptor>(&content).is_ok_and(|descriptor| descriptor == *wanted);
+        Ok(if is { Listed::Yes } else { Listed::Not(Some(entry)) })
+    }
+}
+
+/// Whether a manifest is listed among the referrers of its subject.
+pub(super) enum Listed {
+    /// As it should be, or too young to say.
+    Yes,
+    /// There is no entry, or this one, which says otherwise.
+    Not(Option<Entry>),
+}

@@ -1,0 +1,5 @@
+//! Scrub, from outside.
+
+mod repositories;
+mod retention_table;
+mod shelf;
