@@ -140,6 +140,12 @@ impl Registry {
         Ok(None)
     }
 
+    /// Makes sure that a digest that is needed has bytes to rely on: where all of them carry marks, of scrubs that did not
+    /// end, one of them is copied. Whether it has.
+    pub async fn mend(&self, digest: &Digest, by: &By) -> Result<bool> {
+        Ok(self.rely_on(digest, by).await?.is_some())
+    }
+
     /// A copy of a place's bytes under an id of its own, or nothing where they went away meanwhile.
     async fn copy(&self, place: &Place) -> Result<Option<Place>> {
         let id = UploadId::random();

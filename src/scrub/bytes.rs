@@ -1,8 +1,76 @@
 //! Bytes and the facts about them: what nothing needs is freed; what a fact names must be there.
+//!
+//! What lies under `data/` is counted first, 32 bytes of memory for each upload. Then all facts about digests are gone over,
+//! those of repositories that speak for nothing any more are freed, and each fact about bytes is compared with what was
+//! counted. Only what does not add up gets a look of its own, after all facts were seen: two digests may name the same bytes.
+//! Bytes that no fact names are of uploads under way, or of ones that went silent.
 
-use super::{Result, run::Run};
+mod age;
+mod attend;
+mod copies;
+mod facts;
+mod free;
+mod groups;
+mod notes;
+mod rights;
+mod table;
+mod uploads;
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+pub(super) use self::{
+    age::Ages,
+    copies::{Copy, State, look, look_all},
+    facts::holders,
+    notes::{Notes, found},
+};
+use self::{facts::Found, table::Table};
+use super::{Pass, Reason, Result, run::Run};
+use crate::storage::layout;
+
+/// Operations of the store that run at a time.
+const AT_A_TIME: usize = 8;
+
+/// What is known after all facts were seen.
+struct Context<'a> {
+    run: &'a Run<'a>,
+    ages: Ages,
+    table: Table,
+    notes: &'a Notes,
+    found: Found,
+}
+
+impl Context<'_> {
+    fn does(&self, pass: Pass) -> bool {
+        self.run.options.passes.contains(&pass)
+    }
+}
 
 pub(super) async fn run(run: &Run<'_>) -> Result<()> {
-    let _ = run;
+    // other repositories may need what one does not
+    if run.options.repository.is_some() {
+        return Ok(());
+    }
+    let ages = Ages::read(run).await?;
+    let notes = Notes::read(run, Pass::Links, ages.now, &[layout::BLOBS, layout::DATA, layout::UPLOADS]).await?;
+    let mut table = uploads::count(run, &ages, &notes).await?;
+    let mut found = facts::walk(run, &ages, &mut table, &notes).await?;
+    let suspects = std::mem::take(&mut found.suspects);
+    let context = Context { run, ages, table, notes: &notes, found };
+    let attended = stream::iter(&suspects).map(|suspect| attend::attend(&context, suspect)).buffer_unordered(AT_A_TIME);
+    attended.try_for_each(|()| std::future::ready(Ok(()))).await?;
+    uploads::run(&context).await?;
+    drop(context);
+    notes.end(run).await?;
+    if run.options.passes.contains(&Pass::Garbage) && !run.options.dry_run {
+        let swept = run.store.sweep(ages.old_before(), ages.now).await?;
+        for _ in 0..swept.directories {
+            run.housekeeping(Reason::Empty);
+        }
+        for _ in 0..swept.files {
+            run.housekeeping(Reason::Expired);
+        }
+        run.summary().freed += swept.bytes;
+    }
     Ok(())
 }

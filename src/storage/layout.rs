@@ -38,7 +38,7 @@ use std::fmt::Write as _;
 
 pub use self::attempt::attempt;
 pub use self::scrub::*;
-pub use self::sessions::{UPLOADS, is_upload_state, upload, upload_alive, upload_sequence, upload_state};
+pub use self::sessions::{UPLOADS, is_upload_state, upload, upload_alive, upload_id, upload_sequence, upload_state};
 use crate::{
     action::UploadId,
     oci::{Algorithm, Digest, Name, Tag},

@@ -25,6 +25,7 @@ use opendal::{Buffer, BufferStream, ErrorKind, Operator};
 use tracing::Instrument as _;
 
 pub use self::{
+    disk::Swept,
     error::{FaultKind, StorageError},
     open::{Location, OpenError},
     write::ObjectWriter,
@@ -73,6 +74,8 @@ struct Inner {
     ordered_listings: bool,
     /// Least bytes of a part of a multipart upload; none where the backend takes a stream as it comes.
     part_size: Option<usize>,
+    /// Removes empty directories, where the store is one.
+    sweeper: Option<disk::Sweeper>,
     /// See [`write::AHEAD`].
     ahead: Arc<tokio::sync::Semaphore>,
 }
@@ -167,15 +170,36 @@ impl Store {
     /// All objects under `prefix`, in the order of their keys, read no further than the stream is pulled: for prefixes that
     /// hold more than fits into memory. What comes or goes meanwhile may be seen or not; what stays is seen. An error ends it.
     pub fn scan(&self, prefix: &str) -> impl Stream<Item = Result<Entry>> + Send + use<> {
-        let (store, prefix) = (self.clone(), prefix.to_owned());
+        self.scan_after(prefix, None)
+    }
+
+    /// As [`Store::scan`], beginning after the key `after`.
+    pub fn scan_after(&self, prefix: &str, after: Option<&str>) -> impl Stream<Item = Result<Entry>> + Send + use<> {
+        let (store, prefix, after) = (self.clone(), prefix.to_owned(), after.map(str::to_owned));
         let first = async move {
-            let listing = store.inner.operator.lister_with(&prefix).recursive(true);
+            let mut listing = store.inner.operator.lister_with(&prefix).recursive(true);
+            if let Some(after) = &after {
+                listing = listing.start_after(after);
+            }
             let listing = store.observe("list", &prefix, listing.into_future()).await?;
             let files = listing.try_filter(|entry| std::future::ready(entry.metadata().is_file()));
             let error = move |error| StorageError::from_opendal("list", &prefix, error);
             Ok(files.map_ok(|entry| Entry::of(&entry)).map_err(error))
         };
         futures::stream::once(first).try_flatten()
+    }
+
+    /// Removes what keys do not show and nobody needs: in a directory, the directories that are empty and did not change since
+    /// `before_ms`, in milliseconds since 1970 by the store's clock, and temporary files that were left behind longer than a
+    /// day ago. In a bucket there is neither.
+    pub async fn sweep(&self, before_ms: u64, now_ms: u64) -> Result<Swept> {
+        let Some(sweeper) = self.inner.sweeper.clone() else { return Ok(Swept::default()) };
+        let swept = tokio::task::spawn_blocking(move || sweeper.sweep(before_ms, now_ms)).await;
+        let swept = swept.unwrap_or_else(|lost| Err(std::io::Error::other(lost)));
+        swept.map_err(|error| {
+            let error = opendal::Error::new(ErrorKind::Unexpected, error.to_string()).set_source(error);
+            StorageError::from_opendal("sweep", "", error)
+        })
     }
 
     /// The time by the store's own clock, in milliseconds since 1970: of an object that is written now, and removed again.

@@ -114,11 +114,12 @@ impl Location {
         }
     }
 
-    fn operator(&self) -> opendal::Result<Operator> {
+    fn operator(&self) -> opendal::Result<(Operator, Option<disk::Sweeper>)> {
         match self {
             Self::Directory { root, durable, chunk } => {
                 let unsynced = &[layout::UPLOADS];
-                disk::operator(root, disk::DiskOptions { durable: *durable, unsynced, chunk: *chunk })
+                let options = disk::DiskOptions { durable: *durable, unsynced, chunk: *chunk };
+                disk::operator_with_sweeper(root, options).map(|(operator, sweeper)| (operator, Some(sweeper)))
             }
             Self::Bucket { endpoint, bucket, region, key_prefix, access_key_id, secret_key, .. } => {
                 let builder = S3::default()
@@ -133,7 +134,7 @@ impl Location {
                     .disable_config_load()
                     .disable_ec2_metadata();
                 opendal::install_default();
-                Operator::new(builder)
+                Operator::new(builder).map(|operator| (operator, None))
             }
         }
     }
@@ -159,12 +160,12 @@ impl Store {
 
     async fn open_or(location: &Location, metrics: Metrics, make: bool) -> Result<Self, OpenError> {
         let place = location.place();
-        let operator = location.operator().map_err(|error| unusable(&place, error))?;
+        let (operator, sweeper) = location.operator().map_err(|error| unusable(&place, error))?;
         let part_size = match location {
             Location::Directory { .. } => None,
             Location::Bucket { part_size, .. } => Some(*part_size),
         };
-        let store = Self::over(operator, part_size, metrics);
+        let store = Self::with_sweeper(operator, part_size, sweeper, metrics);
         store.check_format(&place, make).await?;
         Ok(store)
     }
@@ -172,6 +173,15 @@ impl Store {
     /// A store over any operator, unchecked; `part_size` as in [`Location::Bucket`]. For tests and for [`Store::open`].
     #[must_use]
     pub fn over(operator: Operator, part_size: Option<usize>, metrics: Metrics) -> Self {
+        Self::with_sweeper(operator, part_size, None, metrics)
+    }
+
+    fn with_sweeper(
+        operator: Operator,
+        part_size: Option<usize>,
+        sweeper: Option<disk::Sweeper>,
+        metrics: Metrics,
+    ) -> Self {
         let retry = RetryLayer::new()
             .with_min_delay(Duration::from_millis(50))
             .with_max_delay(Duration::from_secs(2))
@@ -181,7 +191,7 @@ impl Store {
         let ordered_listings = part_size.is_some();
         let operator = operator.layer(timeout).layer(retry);
         let ahead = Arc::new(tokio::sync::Semaphore::new(super::write::AHEAD));
-        Self { inner: Arc::new(Inner { operator, metrics, ordered_listings, part_size, ahead }) }
+        Self { inner: Arc::new(Inner { operator, metrics, ordered_listings, part_size, sweeper, ahead }) }
     }
 
     /// Whether the store answers just now.

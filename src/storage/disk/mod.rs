@@ -24,6 +24,7 @@ mod list;
 mod names;
 mod read;
 mod service;
+mod sweep;
 mod sync;
 mod temporary;
 mod write;
@@ -36,6 +37,7 @@ use opendal::Operator;
 
 pub use self::core::Stats;
 use self::core::{Core, failure};
+pub use self::sweep::{Sweeper, Swept};
 
 /// How a directory store behaves.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +78,22 @@ pub fn operator(root: &Path, options: DiskOptions) -> opendal::Result<Operator> 
     operator_with_stats(root, options).map(|(operator, _)| operator)
 }
 
+/// [`operator`] with what sweeps its directory.
+///
+/// # Errors
+///
+/// As [`operator`].
+pub fn operator_with_sweeper(root: &Path, options: DiskOptions) -> opendal::Result<(Operator, Sweeper)> {
+    let core = open(root, options)?;
+    let sweeper = Sweeper(core.clone());
+    Ok((Operator::new(service::DiskBuilder::new(core))?, sweeper))
+}
+
+fn open(root: &Path, options: DiskOptions) -> opendal::Result<Arc<Core>> {
+    let core = Core::open(root, options);
+    core.map(Arc::new).map_err(|error| failure("open the directory", &root.display().to_string(), error))
+}
+
 /// [`operator`] with the counters that its tests read.
 ///
 /// # Errors
@@ -83,10 +101,9 @@ pub fn operator(root: &Path, options: DiskOptions) -> opendal::Result<Operator> 
 /// As [`operator`].
 #[doc(hidden)]
 pub fn operator_with_stats(root: &Path, options: DiskOptions) -> opendal::Result<(Operator, Arc<Stats>)> {
-    let core =
-        Core::open(root, options).map_err(|error| failure("open the directory", &root.display().to_string(), error))?;
+    let core = open(root, options)?;
     let stats = core.stats.clone();
-    let operator = Operator::new(service::DiskBuilder::new(Arc::new(core)))?;
+    let operator = Operator::new(service::DiskBuilder::new(core))?;
     Ok((operator, stats))
 }
 

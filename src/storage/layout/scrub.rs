@@ -199,3 +199,9 @@ pub fn is_tag(name: &Name, key: &str) -> bool {
 pub fn after_tag_version(name: &Name, of: &Tag, ordinal: Ordinal) -> String {
     format!("{}{}{LAST}", tag(name, of), ordinal.newest_first())
 }
+
+/// Where a check of content came at that time; the newest sorts first.
+#[must_use]
+pub fn content_cursor(at_ms: u64, attempt: &str) -> String {
+    format!("{CONTENT_CURSOR}{}.{attempt}", Ordinal(at_ms).newest_first())
+}

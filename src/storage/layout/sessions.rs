@@ -38,3 +38,9 @@ pub fn is_upload_state(id: &UploadId, key: &str) -> bool {
 pub fn upload_alive(id: &UploadId, attempt: &str) -> String {
     format!("{}{LAST}{attempt}", upload(id))
 }
+
+/// The upload that a key under [`UPLOADS`] belongs to.
+#[must_use]
+pub fn upload_id(key: &str) -> Option<UploadId> {
+    key.strip_prefix(UPLOADS)?.split_once('/')?.0.parse().ok()
+}

@@ -1,0 +1,134 @@
+//! A closer look at one digest: several copies, copies that are not as their facts say, or nobody who needs it.
+
+use super::{
+    super::{Outcome, Pass, Reason, Result, content},
+    Context, State,
+    copies::{Copy, look_all},
+    facts::{Need, Suspect, holders},
+    notes::found,
+};
+use crate::{oci::Digest, storage::layout};
+
+pub(super) async fn attend(context: &Context<'_>, suspect: &Suspect) -> Result<()> {
+    if suspect.need == Need::None {
+        return if context.does(Pass::Garbage) { context.free_unneeded(suspect).await } else { Ok(()) };
+    }
+    let copies = look_all(context.run, &context.ages, &suspect.digest).await?;
+    for copy in &copies {
+        context.free_left_over(copy).await?;
+    }
+    if context.does(Pass::Garbage) || context.does(Pass::Links) {
+        let superfluous = copies.iter().any(|copy| context.may_go(copy));
+        let (survivor, rotten) = if copies.len() > 1 && superfluous {
+            context.survivor(&suspect.digest, &copies).await?
+        } else {
+            (copies.iter().find(|copy| copy.state == State::Sound), Vec::new())
+        };
+        match survivor {
+            Some(survivor) => context.keep_one(&suspect.digest, &copies, survivor, &rotten).await?,
+            None => context.none_sound(suspect, &copies, &rotten).await?,
+        }
+    }
+    Ok(())
+}
+
+impl Context<'_> {
+    /// Frees what attempts that failed have left beside the bytes of a copy. What is broken is left as it is.
+    async fn free_left_over(&self, copy: &Copy) -> Result<()> {
+        let frees = self.does(Pass::Garbage) || self.does(Pass::Uploads);
+        // another digest's fact may name them
+        if !frees || copy.state != State::Sound || self.table.is_shared(&copy.id) {
+            return Ok(());
+        }
+        for entry in copy.left_over(&self.ages) {
+            self.run.housekeeping(Reason::Unreferenced);
+            self.run.free(&entry.key, entry.size).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a copy may go where another one stays: an old one that no other scrub is at.
+    fn may_go(&self, copy: &Copy) -> bool {
+        let wanted = match copy.state {
+            State::Sound | State::Rotten | State::Marked { dead: true } => self.does(Pass::Garbage),
+            State::Broken(_) => true,
+            State::Marked { dead: false } => false,
+        };
+        wanted && self.ages.old(&copy.entry) && !self.table.is_shared(&copy.id)
+    }
+
+    /// The copy that stays: the smallest id that is sound and has the right bytes; and the copies before it that have not,
+    /// which are noted as rotten.
+    async fn survivor<'c>(&self, digest: &Digest, copies: &'c [Copy]) -> Result<(Option<&'c Copy>, Vec<&'c Copy>)> {
+        let mut rotten = Vec::new();
+        for copy in copies.iter().filter(|copy| copy.state == State::Sound) {
+            match content::hash(self.run, digest, copy).await? {
+                Some(true) => return Ok((Some(copy), rotten)),
+                Some(false) => {
+                    self.run.put(&layout::rotten(&copy.id, &layout::attempt()), Vec::new()).await?;
+                    rotten.push(copy);
+                }
+                // it went meanwhile: a later run sees what has become of it
+                None => {}
+            }
+        }
+        Ok((None, rotten))
+    }
+
+    async fn keep_one(&self, digest: &Digest, copies: &[Copy], survivor: &Copy, rotten: &[&Copy]) -> Result<()> {
+        for copy in rotten {
+            let says = format!("a copy of the bytes of {digest} is rotten; another one takes its place");
+            found(self.run, &layout::data(&copy.id), &says, Outcome::Repaired)?;
+        }
+        let is = |copy: &Copy, other: &Copy| copy.entry.key == other.entry.key;
+        for copy in copies.iter().filter(|copy| !is(copy, survivor) && !rotten.iter().any(|it| is(it, copy))) {
+            if !self.may_go(copy) {
+                continue;
+            }
+            if let State::Broken(says) = &copy.state {
+                let says = format!("a copy of the bytes of {digest} is not whole: {says}; another one takes its place");
+                found(self.run, &copy.entry.key, &says, Outcome::Repaired)?;
+            }
+            self.free_copy(digest, copy, survivor).await?;
+        }
+        Ok(())
+    }
+
+    /// Somebody needs a digest of which there is no copy to rely on.
+    async fn none_sound(&self, suspect: &Suspect, copies: &[Copy], rotten: &[&Copy]) -> Result<()> {
+        let digest = &suspect.digest;
+        let says = |what: String| async move {
+            let names: Vec<String> = holders(self.run, digest).await?.iter().map(ToString::to_string).collect();
+            let names = if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
+            Ok::<_, super::super::ScrubError>(format!("blob {digest}, which {names} has: {what}; push it again"))
+        };
+        for copy in rotten {
+            let says = says("its bytes are rotten".to_owned()).await?;
+            found(self.run, &layout::data(&copy.id), &says, Outcome::Quarantined)?;
+        }
+        if copies.iter().any(|copy| copy.state == State::Marked { dead: false }) {
+            // another scrub is at work on it
+            return Ok(());
+        }
+        if let Some(marked) = copies.iter().find(|copy| copy.state == State::Marked { dead: true }) {
+            let mended = self.run.options.dry_run || self.run.registry.mend(digest, &self.run.by).await?;
+            if mended {
+                let says = format!("a scrub that did not end has left its mark on blob {digest}: it has a copy now");
+                return found(self.run, &marked.entry.key, &says, Outcome::Repaired);
+            }
+        }
+        for copy in copies.iter().filter(|copy| self.ages.old(&copy.entry)) {
+            match &copy.state {
+                State::Rotten if self.does(Pass::Links) => {
+                    let says = says("its bytes are rotten".to_owned()).await?;
+                    found(self.run, &layout::data(&copy.id), &says, Outcome::Known)?;
+                }
+                // an upload that was given up while it came to its end: who was told so pushes it again
+                State::Broken(_) if suspect.need < Need::Manifest && copy.stored() == 0 => {}
+                State::Broken(what) => self.notes.wrong(self.run, &copy.entry.key, &says(what.clone()).await?).await?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

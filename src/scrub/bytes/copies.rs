@@ -1,0 +1,181 @@
+//! One copy of a digest's bytes, looked at closely.
+
+use super::{
+    super::{Result, run::Run},
+    age::Ages,
+};
+use crate::{
+    action::UploadId,
+    oci::Digest,
+    registry::facts::PlaceFact,
+    storage::{Entry, layout},
+};
+
+/// How the bytes of a copy were found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::scrub) enum State {
+    /// All there, unmarked.
+    Sound,
+    /// All there, but under marks.
+    Marked {
+        /// All of scrubs that ended long ago.
+        dead: bool,
+    },
+    /// There is a note that they are rotten.
+    Rotten,
+    /// Not as the fact says.
+    Broken(String),
+}
+
+/// One copy.
+#[derive(Clone, Debug)]
+pub(in crate::scrub) struct Copy {
+    pub(in crate::scrub) id: UploadId,
+    /// The fact that names the bytes.
+    pub(in crate::scrub) entry: Entry,
+    /// What it says, where it can be read.
+    pub(in crate::scrub) fact: Option<PlaceFact>,
+    pub(in crate::scrub) state: State,
+    /// All keys of the upload.
+    pub(super) keys: Vec<Entry>,
+}
+
+impl Copy {
+    /// Bytes that its segments take, whether the fact names them or not.
+    pub(super) fn stored(&self) -> u64 {
+        self.keys.iter().map(|entry| entry.size).sum()
+    }
+
+    /// Old keys beside a sound copy that no segment of it is: what an attempt that failed has left.
+    pub(super) fn left_over<'a>(&'a self, ages: &'a Ages) -> impl Iterator<Item = &'a Entry> {
+        let named: Vec<String> = self.fact.iter().flat_map(|fact| &fact.segments).map(|it| it.key(&self.id)).collect();
+        self.keys.iter().filter(move |entry| {
+            let is_note = layout::is_mark(&self.id, &entry.key) || layout::is_rotten(&self.id, &entry.key);
+            !is_note && ages.old(entry) && !named.contains(&entry.key)
+        })
+    }
+}
+
+/// Looks at all copies of a digest, smallest id first: facts, marks, bytes.
+pub(in crate::scrub) async fn look_all(run: &Run<'_>, ages: &Ages, digest: &Digest) -> Result<Vec<Copy>> {
+    let mut copies = Vec::new();
+    for entry in run.store.list_all(&layout::places(digest)).await? {
+        copies.extend(look(run, ages, entry).await?);
+    }
+    Ok(copies)
+}
+
+/// Looks at one copy; nothing where its fact is gone.
+pub(in crate::scrub) async fn look(run: &Run<'_>, ages: &Ages, entry: Entry) -> Result<Option<Copy>> {
+    let Some(id) = layout::place_id(&entry.key) else { return Ok(None) };
+    let Some(content) = run.store.get(&entry.key).await? else { return Ok(None) };
+    let fact = serde_json::from_slice::<PlaceFact>(&content).map_err(|error| error.to_string());
+    let prefix = layout::data(&id);
+    let mut keys = run.store.list_all(&prefix).await?;
+    let marked: Vec<Entry> = keys.iter().filter(|entry| layout::is_mark(&id, &entry.key)).cloned().collect();
+    if !run.store.ordered_listings() {
+        // a directory is not read at one moment: the bytes must be seen after the marks were
+        keys = run.store.list_all(&prefix).await?;
+    }
+    let state = judge(&id, fact.as_ref().map_err(String::as_str), &marked, &keys, ages);
+    Ok(Some(Copy { id, entry, fact: fact.ok(), state, keys }))
+}
+
+fn judge(
+    id: &UploadId,
+    fact: std::result::Result<&PlaceFact, &str>,
+    marked: &[Entry],
+    keys: &[Entry],
+    ages: &Ages,
+) -> State {
+    let fact = match fact {
+        Ok(fact) => fact,
+        Err(error) => return State::Broken(format!("the fact cannot be read: {error}")),
+    };
+    if let Some(says) = difference(id, fact, keys) {
+        return State::Broken(says);
+    }
+    if keys.iter().any(|entry| layout::is_rotten(id, &entry.key)) {
+        return State::Rotten;
+    }
+    let marks = || marked.iter().chain(keys).filter(|entry| layout::is_mark(id, &entry.key));
+    if marks().next().is_some() { State::Marked { dead: marks().all(|mark| ages.old(mark)) } } else { State::Sound }
+}
+
+/// What is not as the fact says, in a few words.
+fn difference(id: &UploadId, fact: &PlaceFact, keys: &[Entry]) -> Option<String> {
+    let mut offset = 0;
+    for segment in &fact.segments {
+        if segment.offset != offset {
+            return Some("the fact's segments are not one behind the other".to_owned());
+        }
+        offset += segment.size;
+        let key = segment.key(id);
+        match keys.binary_search_by(|entry| entry.key.as_str().cmp(&key)) {
+            Err(_) => return Some(format!("its bytes under {key} are gone")),
+            Ok(at) if keys[at].size != segment.size => {
+                let (found, size) = (keys[at].size, segment.size);
+                return Some(format!("its bytes under {key} are {found} long instead of {size}"));
+            }
+            Ok(_) => {}
+        }
+    }
+    (offset != fact.size).then(|| format!("the fact says {} bytes, and its segments have {offset}", fact.size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::age::tests::*, *};
+    use crate::registry::{By, facts::Segment};
+
+    fn fact(sizes: &[u64]) -> PlaceFact {
+        let mut offset = 0;
+        let segments = sizes.iter().map(|size| {
+            offset += size;
+            Segment { offset: offset - size, size: *size, attempt: "a".into() }
+        });
+        let segments = segments.collect();
+        PlaceFact { size: offset, segments, at: 0, by: By::default() }
+    }
+
+    fn keys(id: &UploadId, fact: &PlaceFact) -> Vec<Entry> {
+        fact.segments.iter().map(|segment| entry(&segment.key(id), segment.size, 500)).collect()
+    }
+
+    #[test]
+    fn a_copy_is_sound_with_every_segment_at_its_size() {
+        let id = UploadId::random();
+        let fact = fact(&[3, 4]);
+        let all = keys(&id, &fact);
+        let state = |keys: &[Entry]| judge(&id, Ok(&fact), &[], keys, &AGES);
+        assert_eq!(state(&all), State::Sound);
+        assert!(matches!(state(&all[..1]), State::Broken(says) if says.contains("gone")));
+        let mut short = all.clone();
+        short[1].size = 3;
+        assert!(matches!(state(&short), State::Broken(says) if says.contains("3 long instead of 4")));
+        assert!(matches!(judge(&id, Err("eof"), &[], &all, &AGES), State::Broken(says) if says.contains("eof")));
+        let empty = PlaceFact { size: 0, segments: vec![], ..fact.clone() };
+        assert_eq!(judge(&id, Ok(&empty), &[], &[], &AGES), State::Sound);
+        let lying = PlaceFact { size: 9, ..fact.clone() };
+        assert!(matches!(judge(&id, Ok(&lying), &[], &all, &AGES), State::Broken(_)));
+    }
+
+    #[test]
+    fn marks_are_dead_when_all_of_them_are_old() {
+        let id = UploadId::random();
+        let fact = fact(&[3]);
+        let marks = |ages: &[u64]| {
+            let marks: Vec<Entry> =
+                ages.iter().enumerate().map(|(at, age)| entry(&layout::mark(&id, &at.to_string()), 0, *age)).collect();
+            let keys: Vec<Entry> = marks.iter().cloned().chain(keys(&id, &fact)).collect();
+            judge(&id, Ok(&fact), &marks, &keys, &AGES)
+        };
+        assert_eq!(marks(&[500, 100]), State::Marked { dead: true });
+        assert_eq!(marks(&[500, 99]), State::Marked { dead: false });
+        let only_at_first = judge(&id, Ok(&fact), &[entry(&layout::mark(&id, "a"), 0, 1)], &keys(&id, &fact), &AGES);
+        assert_eq!(only_at_first, State::Marked { dead: false }, "a mark that went while the bytes were looked at");
+        let note = entry(&layout::rotten(&id, "a"), 0, 1);
+        let rotten: Vec<Entry> = [note].into_iter().chain(keys(&id, &fact)).collect();
+        assert_eq!(judge(&id, Ok(&fact), &[], &rotten, &AGES), State::Rotten);
+    }
+}

@@ -1,0 +1,190 @@
+//! The walk over all facts about digests: what repositories need, and which digests need a closer look.
+
+use std::collections::HashMap;
+
+use futures::{StreamExt, TryStreamExt};
+
+use super::{
+    super::{Pass, Result, run::Run},
+    AT_A_TIME,
+    age::Ages,
+    groups::{Group, Item, groups},
+    notes::Notes,
+    rights::{self, Manifests},
+    table::Table,
+};
+use crate::{
+    action::UploadId,
+    oci::{Digest, Name},
+    registry::facts::{PlaceFact, Stamp},
+    storage::layout,
+};
+
+/// A digest that needs a closer look.
+#[derive(Debug)]
+pub(super) struct Suspect {
+    pub(super) digest: Digest,
+    pub(super) need: Need,
+    /// How it was deleted, where that was the last that was heard of it.
+    pub(super) deleted: Option<Box<Stamp>>,
+}
+
+/// Who needs a digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Need {
+    /// Nobody.
+    None,
+    /// Somebody was told of it, and may name it yet.
+    Told,
+    /// A manifest.
+    Manifest,
+}
+
+/// What the walk found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) suspects: Vec<Suspect>,
+    /// Digests that manifests need and of which there are no bytes at all.
+    pub(super) homeless: Vec<Digest>,
+    /// For uploads that several digests name: those.
+    pub(super) shared: HashMap<UploadId, Vec<Digest>>,
+}
+
+/// Suspects that are remembered of one run: what is beyond, the next one sees.
+const MOST: usize = 1_000_000;
+
+/// What was found of one digest.
+struct Verdict {
+    digest: Digest,
+    need: Need,
+    places: Vec<Named>,
+    /// Whether something is to be done about it whatever its bytes look like.
+    suspect: bool,
+    deleted: Option<Box<Stamp>>,
+}
+
+/// What comes of one part of the listing: keys that are none, and a verdict where it was a digest's last part.
+type Judged = (Vec<String>, Option<Verdict>);
+
+/// A fact that names bytes.
+struct Named {
+    id: UploadId,
+    /// Bytes and segments; nothing where it cannot be read as a fact.
+    says: Option<(u64, usize)>,
+}
+
+/// Goes over all facts: frees those of repositories that speak for nothing any more, and tells the table what is named.
+pub(super) async fn walk(run: &Run<'_>, ages: &Ages, table: &mut Table, notes: &Notes) -> Result<Found> {
+    let manifests = Manifests::new();
+    let (mut found, mut seen) = (Found::default(), 0_u64);
+    let items = groups(run.store.scan(layout::BLOBS));
+    let verdicts = items.map_ok(|item| judge(run, ages, &manifests, item)).try_buffer_unordered(AT_A_TIME);
+    let mut verdicts = std::pin::pin!(verdicts);
+    while let Some((strange, verdict)) = verdicts.try_next().await? {
+        for key in strange {
+            // whatever it is, bytes that it may name are not taken for garbage
+            if let Some(id) = layout::place_id(&key) {
+                table.name(&id, true);
+            }
+            notes.wrong(run, &key, "it is no key that this registry writes").await?;
+        }
+        let Some(verdict) = verdict else { continue };
+        seen += 1;
+        run.progress(Pass::Garbage, seen, table.len() as u64);
+        take(verdict, table, &mut found);
+    }
+    run.saw("blobs", seen);
+    if table.any_shared() {
+        found.shared = shared(run, table).await?;
+    }
+    Ok(found)
+}
+
+fn take(verdict: Verdict, table: &mut Table, found: &mut Found) {
+    let Verdict { digest, need, places, mut suspect, deleted } = verdict;
+    for place in &places {
+        table.name(&place.id, need > Need::None);
+        suspect |= match (place.says, table.get(&place.id)) {
+            (Some((bytes, segments)), Some(row)) => !row.is_plain(bytes, segments),
+            // nothing is stored of an empty blob
+            (Some((bytes, _)), None) => bytes > 0,
+            (None, _) => true,
+        };
+    }
+    if suspect && found.suspects.len() < MOST {
+        found.suspects.push(Suspect { digest, need, deleted });
+    }
+    if need == Need::Manifest && places.is_empty() && found.homeless.len() < MOST {
+        found.homeless.push(digest);
+    }
+}
+
+async fn judge(run: &Run<'_>, ages: &Ages, manifests: &Manifests, item: Item) -> Result<Judged> {
+    let group = match item {
+        Item::Strange(entry) => return Ok((vec![entry.key], None)),
+        Item::Digest(group) => group,
+    };
+    let Group { digest, places, rights: entries, later, last } = group;
+    let (facts, strange) = rights::read(run, ages, manifests, &digest, entries).await?;
+    let frees = run.options.passes.contains(&Pass::Garbage);
+    let fates = if frees { rights::judge(&facts, ages) } else { vec![None; facts.len()] };
+    let stays = facts.iter().zip(&fates).filter(|(_, fate)| fate.is_none());
+    let mut need = if strange.is_empty() { Need::None } else { Need::Told };
+    for (fact, _) in stays {
+        let of = if matches!(fact.right, layout::Right::Pin(_)) { Need::Manifest } else { Need::Told };
+        need = need.max(of);
+    }
+    let deleted = match rights::last_word(&facts).filter(|_| need == Need::None && last) {
+        Some(entry) => stamp(run, &entry.key).await?,
+        None => None,
+    };
+    for (fact, reason) in facts.iter().zip(fates).filter_map(|(fact, fate)| Some((fact, fate?))) {
+        run.housekeeping(reason);
+        run.free(&fact.entry.key, fact.entry.size).await?;
+    }
+    if later && need == Need::None && !run.store.list(&layout::holders(&digest), None, 1).await?.is_empty() {
+        need = Need::Told;
+    }
+    let suspect = last && (places.len() > 1 || (need == Need::None && places.iter().any(|place| ages.stale(place))));
+    let mut named = Vec::with_capacity(places.len());
+    for place in places.iter().filter(|_| last) {
+        let Some(id) = layout::place_id(&place.key) else { continue };
+        let Some(content) = run.store.get(&place.key).await? else { continue };
+        let fact = serde_json::from_slice::<PlaceFact>(&content).ok();
+        named.push(Named { id, says: fact.map(|fact| (fact.size, fact.segments.len())) });
+    }
+    let strange = strange.into_iter().map(|entry| entry.key).collect();
+    Ok((strange, last.then_some(Verdict { digest, need, places: named, suspect, deleted })))
+}
+
+async fn stamp(run: &Run<'_>, key: &str) -> Result<Option<Box<Stamp>>> {
+    let content = run.store.get(key).await?;
+    Ok(content.and_then(|content| serde_json::from_slice(&content).ok()).map(Box::new))
+}
+
+/// The digests that name the same bytes as another.
+async fn shared(run: &Run<'_>, table: &Table) -> Result<HashMap<UploadId, Vec<Digest>>> {
+    let mut shared: HashMap<UploadId, Vec<Digest>> = HashMap::new();
+    let mut entries = std::pin::pin!(run.store.scan(layout::BLOBS));
+    while let Some(entry) = entries.next().await.transpose()? {
+        let Some((id, digest)) = layout::place_id(&entry.key).zip(layout::blob_digest(&entry.key)) else { continue };
+        if table.is_shared(&id) {
+            shared.entry(id).or_default().push(digest);
+        }
+    }
+    Ok(shared)
+}
+
+/// The repositories that something is known of in facts about a digest, a few of them.
+pub(in crate::scrub) async fn holders(run: &Run<'_>, digest: &Digest) -> Result<Vec<Name>> {
+    /// More are not named in a message.
+    const NAMED: usize = 3;
+    let (mut names, mut after) = (Vec::new(), None);
+    while names.len() < NAMED {
+        let listed = run.store.list(&layout::holders(digest), after.as_deref(), 1).await?;
+        let Some((name, end)) = listed.first().and_then(|entry| layout::holder(digest, &entry.key)) else { break };
+        names.push(name);
+        after = Some(end);
+    }
+    Ok(names)
+}

@@ -1,0 +1,92 @@
+//! Freeing bytes: a mark, another look, then exactly what was seen, and the mark last.
+
+use super::{
+    super::{Reason, Removal, Result, What},
+    Context, State,
+    copies::{Copy, look},
+    facts::Suspect,
+};
+use crate::{
+    action::UploadId,
+    oci::Digest,
+    storage::{Entry, layout},
+};
+
+impl Context<'_> {
+    /// Frees all copies of a digest that nothing needs and that are old enough.
+    pub(super) async fn free_unneeded(&self, suspect: &Suspect) -> Result<()> {
+        let places = self.run.store.list_all(&layout::places(&suspect.digest)).await?;
+        let mut what = What::Blob;
+        for (entry, id) in places.into_iter().filter_map(|entry| layout::place_id(&entry.key).map(|id| (entry, id))) {
+            if !self.ages.stale(&entry) || self.table.is_needed(&id) {
+                continue;
+            }
+            let alone = [suspect.digest];
+            let digests = self.found.shared.get(&id).map_or(&alone[..], Vec::as_slice);
+            // bytes that several digests name go with the first of them
+            if digests.first() != Some(&suspect.digest) {
+                continue;
+            }
+            let reason = if suspect.deleted.is_some() { Reason::Deleted } else { Reason::Unreferenced };
+            let removal = Removal {
+                digest: Some(suspect.digest),
+                deleted: suspect.deleted.as_deref().cloned(),
+                ..Removal::new(what, reason)
+            };
+            if self.free_bytes(&id, digests, removal).await? {
+                what = What::Copy;
+            }
+        }
+        Ok(())
+    }
+
+    /// Frees bytes and the facts of all digests that name them, unless somebody needs one of those by now.
+    async fn free_bytes(&self, id: &UploadId, digests: &[Digest], removal: Removal) -> Result<bool> {
+        let mark = layout::mark(id, &self.run.id);
+        self.run.put(&mark, Vec::new()).await?;
+        let mut facts = Vec::with_capacity(digests.len());
+        for digest in digests {
+            let needed =
+                !self.run.options.dry_run && !self.run.store.list(&layout::holders(digest), None, 1).await?.is_empty();
+            let key = layout::place(digest, id);
+            let place = self.run.store.list(&key, None, 1).await?.into_iter().find(|entry| entry.key == key);
+            match place.filter(|place| !needed && self.ages.stale(place)) {
+                Some(place) => facts.push(place),
+                None => {
+                    self.run.free(&mark, 0).await?;
+                    return Ok(false);
+                }
+            }
+        }
+        self.remove(&facts, id, &mark, removal).await?;
+        Ok(true)
+    }
+
+    /// Frees a copy of which `survivor` is another, unless that is not as it was by now.
+    pub(super) async fn free_copy(&self, digest: &Digest, copy: &Copy, survivor: &Copy) -> Result<()> {
+        let mark = layout::mark(&copy.id, &self.run.id);
+        self.run.put(&mark, Vec::new()).await?;
+        let again = look(self.run, &self.ages, survivor.entry.clone()).await?;
+        if again.is_none_or(|again| again.state != State::Sound) {
+            return self.run.free(&mark, 0).await;
+        }
+        let removal = Removal { digest: Some(*digest), ..Removal::new(What::Copy, Reason::Duplicate) };
+        self.remove(std::slice::from_ref(&copy.entry), &copy.id, &mark, removal).await
+    }
+
+    /// Tells of it, then removes facts, bytes, notes, marks of scrubs that ended long ago, and the own mark.
+    async fn remove(&self, facts: &[Entry], id: &UploadId, mark: &str, removal: Removal) -> Result<()> {
+        let keys = self.run.store.list_all(&layout::data(id)).await?;
+        let (marks, bytes): (Vec<_>, Vec<_>) = keys.into_iter().partition(|entry| layout::is_mark(id, &entry.key));
+        let size = bytes.iter().map(|entry| entry.size).sum();
+        self.run.tell(Removal { size, ..removal })?;
+        for entry in facts.iter().chain(&bytes) {
+            self.run.free(&entry.key, entry.size).await?;
+        }
+        // while another mark stands its scrub may be at work
+        for entry in marks.iter().filter(|entry| entry.key != mark && self.ages.old(entry)) {
+            self.run.free(&entry.key, entry.size).await?;
+        }
+        self.run.free(mark, 0).await
+    }
+}

@@ -1,0 +1,186 @@
+//! The facts under `blobs/`, digest by digest, as they are listed.
+
+use std::pin::Pin;
+
+use futures::{Stream, StreamExt, stream};
+
+use super::super::Result;
+use crate::{
+    oci::Digest,
+    storage::{Entry, StorageError, layout},
+};
+
+/// Facts about one digest.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) digest: Digest,
+    /// Where its bytes are: all of them, with its last part.
+    pub(super) places: Vec<Entry>,
+    /// Who needs it.
+    pub(super) rights: Vec<Entry>,
+    /// Whether parts of it came before.
+    pub(super) later: bool,
+    /// Whether it is the last part.
+    pub(super) last: bool,
+}
+
+/// What is listed.
+#[derive(Debug)]
+pub(super) enum Item {
+    Digest(Group),
+    /// No key of the layout.
+    Strange(Entry),
+}
+
+/// Facts of who needs one digest that are held at a time, some more where they are of one manifest.
+const MOST: usize = 4096;
+
+/// What comes of a listing of [`layout::BLOBS`]. A digest that very many need comes in parts, each of which ends between the
+/// pins of two manifests.
+pub(super) fn groups(
+    entries: impl Stream<Item = std::result::Result<Entry, StorageError>> + Send,
+) -> impl Stream<Item = Result<Item>> + Send {
+    groups_of(entries, MOST)
+}
+
+fn groups_of(
+    entries: impl Stream<Item = std::result::Result<Entry, StorageError>> + Send,
+    most: usize,
+) -> impl Stream<Item = Result<Item>> + Send {
+    let grouping = Grouping { entries: Box::pin(entries), open: None, waiting: None, most };
+    stream::try_unfold(grouping, |mut grouping| async move { Ok(grouping.next().await?.map(|item| (item, grouping))) })
+}
+
+struct Grouping<S> {
+    entries: Pin<Box<S>>,
+    open: Option<Group>,
+    /// Comes after what was given last.
+    waiting: Option<Item>,
+    most: usize,
+}
+
+impl<S: Stream<Item = std::result::Result<Entry, StorageError>>> Grouping<S> {
+    async fn next(&mut self) -> Result<Option<Item>> {
+        if let Some(item) = self.waiting.take() {
+            return Ok(Some(item));
+        }
+        while let Some(entry) = self.entries.next().await.transpose()? {
+            if let Some(item) = self.take(entry) {
+                return Ok(Some(item));
+            }
+        }
+        Ok(self.close(true).map(Item::Digest))
+    }
+
+    /// Adds an entry; gives what is complete by it.
+    fn take(&mut self, entry: Entry) -> Option<Item> {
+        let Some(digest) = layout::blob_digest(&entry.key) else { return Some(Item::Strange(entry)) };
+        let mut complete = None;
+        if self.open.as_ref().is_some_and(|open| open.digest != digest) {
+            complete = self.close(true);
+        }
+        if self.open.as_ref().is_some_and(|open| open.rights.len() >= self.most && !same(open.rights.last(), &entry)) {
+            complete = self.close(false);
+        }
+        let later = complete.as_ref().is_some_and(|complete| !complete.last);
+        let places = match complete.as_mut() {
+            Some(complete) if later => std::mem::take(&mut complete.places),
+            _ => Vec::new(),
+        };
+        let open = self.open.get_or_insert_with(|| Group { digest, places, rights: Vec::new(), later, last: true });
+        let mut strange = None;
+        if layout::place_id(&entry.key).is_some_and(|id| layout::place(&digest, &id) == entry.key) {
+            open.places.push(entry);
+        } else if entry.key.starts_with(&layout::holders(&digest)) {
+            open.rights.push(entry);
+        } else {
+            strange = Some(Item::Strange(entry));
+        }
+        match complete {
+            Some(complete) => {
+                self.waiting = strange;
+                Some(Item::Digest(complete))
+            }
+            None => strange,
+        }
+    }
+
+    fn close(&mut self, last: bool) -> Option<Group> {
+        let mut group = self.open.take()?;
+        group.last = last;
+        Some(group)
+    }
+}
+
+/// Whether two keys are those of pins by one manifest in one repository.
+fn same(before: Option<&Entry>, entry: &Entry) -> bool {
+    let without_attempt = |key: &str| key.rsplit_once('.').map(|(front, _)| front.to_owned());
+    before.is_some_and(|before| without_attempt(&before.key) == without_attempt(&entry.key))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::TryStreamExt;
+
+    use super::*;
+    use crate::{
+        action::UploadId,
+        oci::{Algorithm, Name},
+    };
+
+    fn digest(text: &str) -> Digest {
+        Digest::of(Algorithm::Sha256, text.as_bytes())
+    }
+
+    /// What the groups of these keys are, in a word each.
+    async fn told(mut keys: Vec<String>, most: usize) -> Vec<String> {
+        keys.sort();
+        let entries = keys.into_iter().map(|key| Ok(Entry { key, size: 0, modified: 1 }));
+        let items = groups_of(stream::iter(entries), most);
+        let told = items.map_ok(|item| match item {
+            Item::Digest(Group { places, rights, later, last, .. }) => {
+                format!(
+                    "{} {}{}{}",
+                    places.len(),
+                    rights.len(),
+                    if later { " later" } else { "" },
+                    if last { "" } else { " more" }
+                )
+            }
+            Item::Strange(entry) => entry.key,
+        });
+        told.try_collect().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn facts_of_one_digest_come_together() {
+        let (one, name) = (digest("one"), "a/b".parse::<Name>().unwrap());
+        let place = |digest: &Digest| layout::place(digest, &UploadId::random());
+        let keys = vec![place(&one), layout::grant(&one, &name, "x"), place(&digest("two")), place(&one)];
+        let mut told = told(keys, 10).await;
+        told.sort();
+        assert_eq!(told, ["1 0", "2 1"]);
+    }
+
+    #[tokio::test]
+    async fn a_digest_that_many_need_is_cut_between_manifests_and_its_places_come_last() {
+        let (one, name) = (digest("one"), "a/b".parse::<Name>().unwrap());
+        let (first, second) = (digest("first").min(digest("second")), digest("first").max(digest("second")));
+        let mut keys = vec![layout::place(&one, &UploadId::random())];
+        keys.extend((0..5).map(|attempt| layout::pin(&one, &name, &first, &attempt.to_string())));
+        keys.extend((0..2).map(|attempt| layout::pin(&one, &name, &second, &attempt.to_string())));
+        assert_eq!(told(keys, 2).await, ["0 5 more", "1 2 later"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_key_of_the_layout_is_given_apart() {
+        let one = digest("one");
+        let stray = layout::place(&one, &UploadId::random()) + "x";
+        let keys = vec![layout::place(&one, &UploadId::random()), stray.clone(), "blobs/what".to_owned()];
+        let mut told = told(keys, 10).await;
+        told.sort();
+        let mut expected = vec!["1 0".to_owned(), stray, "blobs/what".to_owned()];
+        expected.sort();
+        assert_eq!(told, expected);
+    }
+}

@@ -1,0 +1,190 @@
+//! What lies under `data/`, in 32 bytes for each upload.
+
+use crate::{
+    action::UploadId,
+    storage::{Entry, layout},
+};
+
+use super::age::Ages;
+
+/// The bytes of one upload, as a listing showed them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Row {
+    id: u128,
+    /// Of all its segments together.
+    pub(super) bytes: u64,
+    pub(super) segments: u32,
+    flags: u8,
+    /// How many digests name it; there may be two after a power cut.
+    named: u8,
+    /// How many of those nothing needs.
+    unneeded: u8,
+}
+
+/// Something of it is younger than a lease.
+const YOUNG: u8 = 1;
+/// There is a mark on it, of whatever scrub.
+const MARKED: u8 = 2;
+/// There is a note that it is rotten.
+const ROTTEN: u8 = 4;
+
+impl Row {
+    fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Whether a fact that names so many bytes in so many segments says all there is to say of it.
+    pub(super) fn is_plain(&self, bytes: u64, segments: usize) -> bool {
+        self.bytes == bytes && self.segments as usize == segments && !self.has(MARKED) && !self.has(ROTTEN)
+    }
+
+    pub(super) fn id(&self) -> UploadId {
+        from_number(self.id)
+    }
+
+    fn add(&mut self, id: &UploadId, entry: &Entry, ages: &Ages) {
+        if !ages.old(entry) {
+            self.flags |= YOUNG;
+        }
+        if layout::is_mark(id, &entry.key) {
+            self.flags |= MARKED;
+        } else if layout::is_rotten(id, &entry.key) {
+            self.flags |= ROTTEN;
+        } else {
+            self.bytes += entry.size;
+            self.segments = self.segments.saturating_add(1);
+        }
+    }
+}
+
+/// All of them, in the order of their ids.
+#[derive(Debug, Default)]
+pub(super) struct Table(Vec<Row>);
+
+impl Table {
+    /// Adds a key of an upload's bytes; they come in the order of their ids.
+    pub(super) fn add(&mut self, id: &UploadId, entry: &Entry, ages: &Ages) {
+        let number = number(id);
+        if self.0.last().is_none_or(|row| row.id != number) {
+            self.0.push(Row { id: number, ..Row::default() });
+        }
+        if let Some(row) = self.0.last_mut() {
+            row.add(id, entry, ages);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn get(&self, id: &UploadId) -> Option<&Row> {
+        Some(&self.0[self.find(id)?])
+    }
+
+    /// A digest names the upload.
+    pub(super) fn name(&mut self, id: &UploadId, needed: bool) {
+        if let Some(at) = self.find(id) {
+            let row = &mut self.0[at];
+            row.named = row.named.saturating_add(1);
+            row.unneeded = row.unneeded.saturating_add(u8::from(!needed));
+        }
+    }
+
+    /// Whether several digests name it.
+    pub(super) fn is_shared(&self, id: &UploadId) -> bool {
+        self.get(id).is_some_and(|row| row.named > 1)
+    }
+
+    /// Whether a digest names it that something needs.
+    pub(super) fn is_needed(&self, id: &UploadId) -> bool {
+        self.get(id).is_some_and(|row| row.named > row.unneeded)
+    }
+
+    /// Whether there are bytes of it, or were, that no digest names.
+    pub(super) fn is_unnamed(&self, id: &UploadId) -> bool {
+        self.get(id).is_some_and(|row| row.named == 0)
+    }
+
+    pub(super) fn any_shared(&self) -> bool {
+        self.0.iter().any(|row| row.named > 1)
+    }
+
+    /// Those that no digest names and that have been silent for a lease, by what was listed of them.
+    pub(super) fn silent(&self) -> impl Iterator<Item = &Row> {
+        self.0.iter().filter(|row| row.named == 0 && !row.has(YOUNG))
+    }
+
+    fn find(&self, id: &UploadId) -> Option<usize> {
+        let number = number(id);
+        self.0.binary_search_by_key(&number, |row| row.id).ok()
+    }
+}
+
+fn number(id: &UploadId) -> u128 {
+    // the hyphenated form in lower case: the order of the numbers is that of the keys
+    id.to_string()
+        .bytes()
+        .filter_map(|byte| char::from(byte).to_digit(16))
+        .fold(0, |number, digit| number << 4 | u128::from(digit))
+}
+
+fn from_number(number: u128) -> UploadId {
+    let text = uuid::Uuid::from_u128(number).hyphenated().to_string();
+    text.parse().unwrap_or_else(|_| unreachable!("an id is written as it is read"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::age::tests::*, *};
+
+    fn id(text: &str) -> UploadId {
+        text.parse().unwrap()
+    }
+
+    const ONE: &str = "0a000000-0000-4000-8000-00000000000f";
+    const TWO: &str = "f0000000-0000-4000-8000-000000000001";
+
+    #[test]
+    fn a_row_takes_32_bytes_and_knows_its_id() {
+        assert_eq!(size_of::<Row>(), 32);
+        for text in [ONE, TWO] {
+            assert_eq!(from_number(number(&id(text))).to_string(), text);
+        }
+        assert!(number(&id(ONE)) < number(&id(TWO)));
+    }
+
+    #[test]
+    fn marks_and_notes_are_no_bytes() {
+        let mut table = Table::default();
+        let (one, two) = (id(ONE), id(TWO));
+        table.add(&one, &entry(&layout::segment(&one, 0, "a"), 7, 500), &AGES);
+        table.add(&one, &entry(&layout::segment(&one, 7, "b"), 5, 500), &AGES);
+        table.add(&two, &entry(&layout::mark(&two, "cd"), 0, 500), &AGES);
+        table.add(&two, &entry(&layout::segment(&two, 0, "a"), 9, 500), &AGES);
+        assert_eq!(table.len(), 2);
+        assert!(table.get(&one).unwrap().is_plain(12, 2));
+        assert!(!table.get(&one).unwrap().is_plain(12, 1));
+        assert!(!table.get(&two).unwrap().is_plain(9, 1), "marked");
+    }
+
+    #[test]
+    fn what_one_of_two_digests_needs_is_needed() {
+        let mut table = Table::default();
+        let one = id(ONE);
+        table.add(&one, &entry(&layout::segment(&one, 0, "a"), 7, 500), &AGES);
+        assert_eq!(table.silent().count(), 1);
+        table.name(&one, false);
+        assert!(!table.is_shared(&one) && !table.is_needed(&one));
+        assert_eq!(table.silent().count(), 0);
+        table.name(&one, true);
+        assert!(table.is_shared(&one) && table.is_needed(&one));
+    }
+
+    #[test]
+    fn what_is_young_is_not_silent() {
+        let mut table = Table::default();
+        let one = id(ONE);
+        table.add(&one, &entry(&layout::segment(&one, 0, "a"), 7, 99), &AGES);
+        assert_eq!(table.silent().count(), 0);
+    }
+}

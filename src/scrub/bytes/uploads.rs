@@ -1,0 +1,155 @@
+//! Uploads: bytes that no fact names, and sessions, once they have been silent for a lease.
+
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::Deserialize;
+
+use super::{
+    super::{Pass, Reason, Removal, Result, What, run::Run},
+    AT_A_TIME, Context,
+    age::Ages,
+    notes::Notes,
+    table::Table,
+};
+use crate::{
+    action::UploadId,
+    oci::Name,
+    storage::{Entry, layout},
+};
+
+/// Counts what lies under `data/`.
+pub(super) async fn count(run: &Run<'_>, ages: &Ages, notes: &Notes) -> Result<Table> {
+    let mut table = Table::default();
+    let mut entries = std::pin::pin!(run.store.scan(layout::DATA));
+    while let Some(entry) = entries.next().await.transpose()? {
+        match layout::data_id(&entry.key) {
+            Some(id) => table.add(&id, &entry, ages),
+            None => notes.wrong(run, &entry.key, "it is no key that this registry writes").await?,
+        }
+    }
+    Ok(table)
+}
+
+/// Frees uploads that went silent: the bytes that no fact names, then sessions.
+///
+/// A commit that was quick wrote its fact before the clock was read, since its session is older than a lease by that; so the
+/// walk over the facts has seen it. One that was slow gives a sign of life after its fact, and then looks: it sees the mark,
+/// or the second look here sees the sign.
+pub(super) async fn run(context: &Context<'_>) -> Result<()> {
+    if context.does(Pass::Uploads) || context.does(Pass::Garbage) {
+        let silent = stream::iter(context.table.silent()).map(|row| free_bytes(context, row.id()));
+        let freed: u64 = silent
+            .buffer_unordered(AT_A_TIME)
+            .try_fold(0, |sum, freed| std::future::ready(Ok(sum + u64::from(freed))))
+            .await?;
+        context.run.saw("uploads", freed);
+    }
+    sessions(context).await
+}
+
+/// What of a session's state matters here.
+#[derive(Deserialize)]
+struct SessionState {
+    repository: Name,
+    end: Option<serde::de::IgnoredAny>,
+}
+
+/// An upload that is still open, as its client knows it: its repository.
+async fn open(run: &Run<'_>, id: &UploadId, session: &[Entry]) -> Result<Option<Name>> {
+    // the newest state comes first
+    let Some(newest) = session.iter().find(|entry| layout::is_upload_state(id, &entry.key)) else { return Ok(None) };
+    let state =
+        run.store.get(&newest.key).await?.and_then(|content| serde_json::from_slice::<SessionState>(&content).ok());
+    Ok(state.filter(|state| state.end.is_none()).map(|state| state.repository))
+}
+
+/// Session and bytes of an upload, if all of them are old.
+async fn silent(context: &Context<'_>, id: &UploadId) -> Result<Option<(Vec<Entry>, Vec<Entry>)>> {
+    let store = &context.run.store;
+    let session = store.list_all(&layout::upload(id)).await?;
+    let bytes = store.list_all(&layout::data(id)).await?;
+    let own = layout::mark(id, &context.run.id);
+    let bytes: Vec<Entry> = bytes.into_iter().filter(|entry| entry.key != own).collect();
+    let old = session.iter().chain(&bytes).all(|entry| context.ages.old(entry));
+    Ok(old.then_some((session, bytes)))
+}
+
+/// Frees the bytes of an upload, and its session with them; whether there were any.
+async fn free_bytes(context: &Context<'_>, id: UploadId) -> Result<bool> {
+    let run = context.run;
+    let Some((_, bytes)) = silent(context, &id).await? else { return Ok(false) };
+    if bytes.is_empty() {
+        return Ok(false);
+    }
+    let mark = layout::mark(&id, &run.id);
+    run.put(&mark, Vec::new()).await?;
+    let Some((session, bytes)) = silent(context, &id).await? else {
+        run.free(&mark, 0).await?;
+        return Ok(false);
+    };
+    let (marks, bytes): (Vec<_>, Vec<_>) = bytes.into_iter().partition(|entry| layout::is_mark(&id, &entry.key));
+    let size = bytes.iter().map(|entry| entry.size).sum();
+    let repository = open(run, &id, &session).await?;
+    if repository.is_some() {
+        run.tell(expired(repository, &id, size))?;
+    } else if size > 0 {
+        run.tell(Removal { reference: Some(id.to_string()), size, ..Removal::new(What::Blob, Reason::Unreferenced) })?;
+    } else {
+        run.housekeeping(Reason::Unreferenced);
+    }
+    // marks after the bytes, the session last and its newest state after the others: it says that there was an upload
+    for entry in bytes.iter().chain(&marks) {
+        run.free(&entry.key, entry.size).await?;
+    }
+    run.free(&mark, 0).await?;
+    for entry in session.iter().rev() {
+        run.free(&entry.key, entry.size).await?;
+    }
+    Ok(true)
+}
+
+fn expired(repository: Option<Name>, id: &UploadId, size: u64) -> Removal {
+    Removal { repository, reference: Some(id.to_string()), size, ..Removal::new(What::Upload, Reason::Expired) }
+}
+
+/// Goes over all sessions.
+async fn sessions(context: &Context<'_>) -> Result<()> {
+    let mut entries = std::pin::pin!(context.run.store.scan(layout::UPLOADS));
+    let (mut of_one, mut current): (Vec<Entry>, Option<UploadId>) = (Vec::new(), None);
+    let mut young = false;
+    while let Some(entry) = entries.next().await.transpose()? {
+        let Some(id) = layout::upload_id(&entry.key) else {
+            context.notes.wrong(context.run, &entry.key, "it is no key that this registry writes").await?;
+            continue;
+        };
+        if current.as_ref() != Some(&id) {
+            if let Some(id) = current.filter(|_| !young) {
+                end_session(context, &id, std::mem::take(&mut of_one)).await?;
+            }
+            of_one.clear();
+            (current, young) = (Some(id), false);
+        }
+        young |= !context.ages.old(&entry);
+        of_one.push(entry);
+    }
+    if let Some(id) = current.filter(|_| !young) {
+        end_session(context, &id, of_one).await?;
+    }
+    Ok(())
+}
+
+/// Frees a session that is old, and whose bytes went, became a blob or never were.
+async fn end_session(context: &Context<'_>, id: &UploadId, session: Vec<Entry>) -> Result<()> {
+    let run = context.run;
+    // with its bytes
+    if context.table.is_unnamed(id) || !(context.does(Pass::Uploads) || context.does(Pass::Garbage)) {
+        return Ok(());
+    }
+    match open(run, id, &session).await? {
+        Some(repository) if context.table.get(id).is_none() => run.tell(expired(Some(repository), id, 0))?,
+        _ => run.housekeeping(Reason::Expired),
+    }
+    for entry in session.iter().rev() {
+        run.free(&entry.key, entry.size).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! Removing what is empty or was left behind, beside writers.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, FileType, RawDir, Stat};
+use rustix::io::Errno;
+
+use super::core::{Core, is_absent, open_directory_in};
+use super::temporary;
+
+/// How long a temporary file must have been left alone: its writer may wait for a slow client between two blocks of it.
+const ABANDONED: Duration = Duration::from_hours(24);
+
+/// What a sweep removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Empty directories.
+    pub directories: u64,
+    /// Temporary files that their writers have left behind.
+    pub files: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+}
+
+/// A directory store, for sweeping it.
+#[derive(Clone, Debug)]
+pub struct Sweeper(pub(super) Arc<Core>);
+
+impl Sweeper {
+    /// Removes directories that are empty and did not change since `before_ms`, milliseconds since 1970 by the file system's
+    /// clock; and temporary files that did not change for a day before `now_ms` either. Writers make directories again that
+    /// vanish before them, and only empty ones can be removed. Blocks.
+    ///
+    /// # Errors
+    /// Where a directory cannot be read or removed.
+    pub fn sweep(&self, before_ms: u64, now_ms: u64) -> io::Result<Swept> {
+        self.0.check_root()?;
+        let mut swept = Swept::default();
+        let abandoned = before_ms.min(now_ms.saturating_sub(u64::try_from(ABANDONED.as_millis()).unwrap_or(u64::MAX)));
+        remove_files(&self.0, abandoned, &mut swept)?;
+        below(self.0.root.as_fd(), before_ms, &mut swept)?;
+        Ok(swept)
+    }
+}
+
+/// Sweeps what is below a directory; whether nothing is left in it.
+fn below(directory: impl AsFd, before_ms: u64, swept: &mut Swept) -> io::Result<bool> {
+    let mut empty = true;
+    for (name, kind) in names(&directory)? {
+        // names with a dot are not of the store
+        if name.first() == Some(&b'.') || !matches!(kind, FileType::Directory | FileType::Unknown) {
+            empty = false;
+            continue;
+        }
+        let child = match rustix::fs::openat(
+            &directory,
+            &*name,
+            rustix::fs::OFlags::RDONLY
+                | rustix::fs::OFlags::DIRECTORY
+                | rustix::fs::OFlags::NOFOLLOW
+                | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        ) {
+            Ok(child) => child,
+            Err(Errno::NOENT) => continue,
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                empty = false;
+                continue;
+            }
+            Err(errno) => return Err(errno.into()),
+        };
+        // before what is in it goes, which changes it
+        let old = changed_ms(&rustix::fs::fstat(&child)?) <= before_ms;
+        if !below(&child, before_ms, swept)? || !old {
+            empty = false;
+            continue;
+        }
+        drop(child);
+        match rustix::fs::unlinkat(&directory, &*name, AtFlags::REMOVEDIR) {
+            Ok(()) => swept.directories += 1,
+            Err(Errno::NOENT) => {}
+            // a writer was quicker
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY | Errno::NOTDIR) => empty = false,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(empty)
+}
+
+fn remove_files(core: &Core, before_ms: u64, swept: &mut Swept) -> io::Result<()> {
+    let directory = match open_directory_in(&core.root, temporary::DIRECTORY) {
+        Ok(directory) => directory,
+        Err(error) if is_absent(&error) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for (name, _) in names(&directory)? {
+        let stat = match rustix::fs::statat(&directory, &*name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => continue,
+            Err(errno) => return Err(errno.into()),
+        };
+        if !FileType::from_raw_mode(stat.st_mode).is_file() || changed_ms(&stat) > before_ms {
+            continue;
+        }
+        match rustix::fs::unlinkat(&directory, &*name, AtFlags::empty()) {
+            Ok(()) => {
+                swept.files += 1;
+                // one that was linked into place has its bytes there
+                swept.bytes += if stat.st_nlink == 1 { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 };
+            }
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+type Name = Vec<u8>;
+
+/// The names in a directory, all of them before any is removed.
+fn names(directory: impl AsFd) -> io::Result<Vec<(Name, FileType)>> {
+    let directory: OwnedFd = open_directory_in(directory, "")?;
+    let mut buffer = Vec::with_capacity(32 * 1024);
+    let mut entries = RawDir::new(&directory, buffer.spare_capacity_mut());
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push((name.to_vec(), entry.file_type()));
+        }
+    }
+    Ok(names)
+}
+
+fn changed_ms(stat: &Stat) -> u64 {
+    #[allow(clippy::useless_conversion, reason = "the widths differ between platforms")]
+    let (seconds, nanoseconds) = (i64::from(stat.st_mtime), i64::try_from(stat.st_mtime_nsec).unwrap_or(0));
+    u64::try_from(seconds.saturating_mul(1000) + nanoseconds / 1_000_000).unwrap_or(0)
+}
