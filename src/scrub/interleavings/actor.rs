@@ -59,7 +59,7 @@ pub(super) struct Actor {
     calls: Arc<Mutex<usize>>,
 }
 
-pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 

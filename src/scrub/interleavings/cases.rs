@@ -1,6 +1,7 @@
 //! The cases: a store, and what goes on in it at the same time.
 
 use std::{
+    rc::Rc,
     sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
@@ -72,8 +73,8 @@ fn t() -> Tag {
     "t".parse().expect("a tag")
 }
 
-fn script<F: Future<Output = ()> + Send + 'static>(run: impl Fn(Actor) -> F + Send + Sync + 'static) -> Script {
-    Arc::new(move |actor| -> Task { Box::pin(run(actor)) })
+fn script<F: Future<Output = ()> + 'static>(run: impl Fn(Actor) -> F + 'static) -> Script {
+    Rc::new(move |actor| -> Task { Box::pin(run(actor)) })
 }
 
 const GARBAGE: &[Pass] = &[Pass::Garbage, Pass::Uploads];

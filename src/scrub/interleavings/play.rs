@@ -1,6 +1,7 @@
 //! One run of a case: processes are let through one operation at a time, in an order that somebody chooses.
 
 use std::{
+    rc::Rc,
     sync::{
         Arc, LazyLock, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +21,7 @@ use super::{
 use crate::{action::seeded, registry::Clock};
 
 /// What a process does.
-pub(super) type Script = Arc<dyn Fn(Actor) -> Task + Send + Sync>;
+pub(super) type Script = Rc<dyn Fn(Actor) -> Task>;
 
 /// A store at the beginning, and what goes on in it.
 #[derive(Clone)]
