@@ -2,7 +2,10 @@
 //!
 //! A crash anywhere leaves garbage for scrub, never a tag that cannot be pulled.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
 
 use bytes::Bytes;
 
@@ -102,9 +105,10 @@ impl Registry {
     ) -> Result<()> {
         for _ in 0..2 {
             let began = self.clock.now();
-            self.attempt_put(name, manifest, digest, bytes.clone(), asked, by).await?;
-            if !self.was_slow(began) || mutated("slow push does not look again") {
-                return Ok(());
+            match self.attempt_put(name, manifest, digest, bytes.clone(), asked, began, by).await {
+                Err(Error::TooSlow) => {}
+                Ok(()) if self.was_slow(began) && !mutated("slow push does not look again") => {}
+                result => return result,
             }
         }
         Err(Error::TooSlow)
@@ -117,6 +121,7 @@ impl Registry {
         digest: Digest,
         bytes: Bytes,
         asked: &Asked,
+        began: Instant,
         by: &By,
     ) -> Result<()> {
         let attempt = layout::attempt();
@@ -131,6 +136,8 @@ impl Registry {
         self.refuse_missing(name, manifest, gone.iter().copied().collect())?;
         self.catalogue(name, by).await?;
         let newest = self.newest_version(name, &digest).await?;
+        // its pins may be gone by now, and the bytes with them: then nothing may stand that needs them
+        self.in_time(began)?;
         let same = newest.as_ref().filter(|(_, version)| version.there && mutated("no new version"));
         let same = same.map(|(_, version)| version.ordinal);
         let ordinal = same.unwrap_or(Ordinal::after(newest.map(|(_, version)| version.ordinal), self.clock.now_ms()));
@@ -145,11 +152,18 @@ impl Registry {
         let children = children.map(|(child, _)| self.renew_child(name, child, &attempt, by));
         let missing = several(children.collect()).await?.into_iter().flatten().collect();
         self.refuse_missing(name, manifest, missing)?;
+        self.in_time(began)?;
         // those first that can be refused
         let target = Some((digest, ordinal));
         several(asked.once.iter().map(|tag| self.write_tag_once(name, tag, target, by)).collect()).await?;
         several(asked.free.iter().map(|tag| self.put_tag(name, tag, digest, ordinal, by)).collect()).await?;
         Ok(())
+    }
+
+    /// An error where an attempt that began then took so long that what it relied on may be gone.
+    fn in_time(&self, began: Instant) -> Result<()> {
+        let slow = self.was_slow(began) && !mutated("slow push does not look again");
+        if slow { Err(Error::TooSlow) } else { Ok(()) }
     }
 
     /// Pins the manifest's blobs and makes sure of them; returns those that the repository does not have.
