@@ -19,6 +19,24 @@ pub(crate) const fn mutated(_: &str) -> bool {
     false
 }
 
+#[cfg(test)]
+thread_local! {
+    /// What time it is, by milliseconds since 1970, for one that looks at the clock too late.
+    pub(crate) static TIME: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// The time that scrub read before it looked; or what it is now, if that is how the protocol is broken.
+#[cfg(test)]
+pub(crate) fn read_before(time: u64) -> u64 {
+    if mutated("clock after look") { time.max(TIME.get()) } else { time }
+}
+
+/// The time that scrub read before it looked.
+#[cfg(not(test))]
+pub(crate) const fn read_before(time: u64) -> u64 {
+    time
+}
+
 /// Does something while the protocol is broken in this way.
 #[cfg(test)]
 pub(crate) fn with<T>(way: Option<&'static str>, work: impl FnOnce() -> T) -> T {

@@ -9,10 +9,11 @@ use crate::{
     storage::layout::{self, Ordinal, Right},
 };
 
-/// What is wrong, if anything is.
-pub(super) fn broken(objects: &Objects, acked: &[Ack], now: u64) -> Option<String> {
+/// What is wrong, if anything is. Tags that nobody was told of are looked at where `all_tags` says so.
+pub(super) fn broken(objects: &Objects, acked: &[Ack], now: u64, all_tags: bool) -> Option<String> {
     let see = Seen { objects };
-    see.tags().into_iter().find_map(|(name, tag)| see.tag(&name, &tag)).or_else(|| {
+    let tags = if all_tags { see.tags() } else { BTreeSet::new() };
+    tags.into_iter().find_map(|(name, tag)| see.tag(&name, &tag)).or_else(|| {
         acked.iter().find_map(|ack| match ack {
             Ack::Blob(name, digest, of) => see.blob(name, digest, of),
             Ack::Manifest(_, _, Some(until)) if now >= *until => None,

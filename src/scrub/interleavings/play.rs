@@ -18,7 +18,7 @@ use super::{
     event::{Choice, Event, Touch},
     service::Way,
 };
-use crate::{action::seeded, registry::Clock};
+use crate::{action::seeded, registry::Clock, storage::mutation};
 
 /// What a process does.
 pub(super) type Script = Rc<dyn Fn(Actor) -> Task>;
@@ -120,6 +120,10 @@ pub(super) struct Stage<'a> {
     pub(super) bucket: Arc<Bucket>,
     players: Vec<Player>,
     ticks: usize,
+    /// How often time has passed since each process did something.
+    stood: Vec<usize>,
+    /// Whether one operation took a lease: a process may find out too late that it did.
+    stalled: bool,
     pub(super) events: Vec<Event>,
 }
 
@@ -150,11 +154,13 @@ impl Stage<'_> {
         match choice {
             Choice::Tick => {
                 self.ticks -= 1;
+                self.stood.iter_mut().for_each(|stood| *stood += 1);
                 self.bucket.clock.advance(LEASE / 2);
             }
             Choice::Kill(process) => self.players[process].task = None,
             Choice::Step(process, nth) => {
                 says.push_str(&self.bucket.waiting(process)[nth]);
+                self.stalled |= std::mem::take(&mut self.stood[process]) > 1 && !says.starts_with("begins");
                 self.bucket.grant(process, nth);
                 self.players[process].go_on(&self.bucket, process);
             }
@@ -177,7 +183,15 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
         Player::new(script(actor), hash_of(&(case.seed, number)))
     });
     let players = players.collect();
-    let mut stage = Stage { case, bucket, players, ticks: case.ticks, events: Vec::new() };
+    let mut stage = Stage {
+        case,
+        bucket,
+        players,
+        ticks: case.ticks,
+        stood: vec![0; case.scripts.len()],
+        stalled: false,
+        events: Vec::new(),
+    };
     for process in 0..stage.players.len() {
         stage.players[process].go_on(&stage.bucket, process);
     }
@@ -190,10 +204,12 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
             played.known = true;
             break;
         };
+        mutation::TIME.set(stage.bucket.clock.now_ms());
         stage.act(choice);
         let changed = stage.events.last().is_some_and(|event| event.touched.iter().any(|it| it.writes().is_some()));
         let answers = answers.lock().expect("no test panics while it holds the answers");
-        let of_store = |objects: &Objects| broken(objects, &answers.acked, stage.bucket.clock.now_ms());
+        let now = stage.bucket.clock.now_ms();
+        let of_store = |objects: &Objects| broken(objects, &answers.acked, now, !stage.stalled);
         played.broken = answers.failed.first().cloned();
         if played.broken.is_none() && (changed || stage.over()) {
             played.broken = stage.bucket.with_objects(of_store);
