@@ -2,7 +2,10 @@
 //!
 //! A crash anywhere leaves garbage for scrub, never a tag that cannot be pulled.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
 
 use bytes::Bytes;
 
@@ -12,6 +15,7 @@ use crate::{
     storage::{
         layout,
         layout::{Ordinal, Right},
+        mutation::mutated,
     },
 };
 
@@ -101,9 +105,10 @@ impl Registry {
     ) -> Result<()> {
         for _ in 0..2 {
             let began = self.clock.now();
-            self.attempt_put(name, manifest, digest, bytes.clone(), asked, by).await?;
-            if !self.was_slow(began) {
-                return Ok(());
+            match self.attempt_put(name, manifest, digest, bytes.clone(), asked, began, by).await {
+                Err(Error::TooSlow) => {}
+                Ok(()) if self.was_slow(began) && !mutated("slow push does not look again") => {}
+                result => return result,
             }
         }
         Err(Error::TooSlow)
@@ -116,6 +121,7 @@ impl Registry {
         digest: Digest,
         bytes: Bytes,
         asked: &Asked,
+        began: Instant,
         by: &By,
     ) -> Result<()> {
         let attempt = layout::attempt();
@@ -130,21 +136,34 @@ impl Registry {
         self.refuse_missing(name, manifest, gone.iter().copied().collect())?;
         self.catalogue(name, by).await?;
         let newest = self.newest_version(name, &digest).await?;
-        let ordinal = Ordinal::after(newest.map(|(_, version)| version.ordinal), self.clock.now_ms());
+        // its pins may be gone by now, and the bytes with them: then nothing may stand that needs them
+        self.in_time(began)?;
+        let same = newest.as_ref().filter(|(_, version)| version.there && mutated("no new version"));
+        let same = same.map(|(_, version)| version.ordinal);
+        let ordinal = same.unwrap_or(Ordinal::after(newest.map(|(_, version)| version.ordinal), self.clock.now_ms()));
         let size = bytes.len() as u64;
         let stored = StoredManifest::new(digest, manifest.media_type.clone(), bytes, ordinal);
-        self.put_version(name, manifest, stored, &attempt, by).await?;
+        if same.is_none() {
+            self.put_version(name, manifest, stored, &attempt, by).await?;
+        }
         self.put_referrer(name, manifest, digest, size, ordinal, &attempt).await?;
         // after the index stands: a delete of a child that did not see it standing meets a version that it did not see
         let children = here.iter().filter(|(child, _)| !gone.contains(&child.digest));
         let children = children.map(|(child, _)| self.renew_child(name, child, &attempt, by));
         let missing = several(children.collect()).await?.into_iter().flatten().collect();
         self.refuse_missing(name, manifest, missing)?;
+        self.in_time(began)?;
         // those first that can be refused
         let target = Some((digest, ordinal));
         several(asked.once.iter().map(|tag| self.write_tag_once(name, tag, target, by)).collect()).await?;
         several(asked.free.iter().map(|tag| self.put_tag(name, tag, digest, ordinal, by)).collect()).await?;
         Ok(())
+    }
+
+    /// An error where an attempt that began then took so long that what it relied on may be gone.
+    fn in_time(&self, began: Instant) -> Result<()> {
+        let slow = self.was_slow(began) && !mutated("slow push does not look again");
+        if slow { Err(Error::TooSlow) } else { Ok(()) }
     }
 
     /// Pins the manifest's blobs and makes sure of them; returns those that the repository does not have.
@@ -192,12 +211,19 @@ impl Registry {
         if let Some(found) = size.filter(|size| *size != blob.size) {
             return Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found });
         }
-        let pin = layout::pin(&blob.digest, name, manifest, attempt);
-        self.store.put(&pin, self.fact(by)).await?;
+        let pin = layout::pin(&blob.digest, name, manifest, if mutated("shared pins") { "p" } else { attempt });
+        let late = mutated("look before reference");
+        if !late {
+            self.store.put(&pin, self.fact(by)).await?;
+        }
         if size.is_some() {
             return Ok(None);
         }
-        match self.rely_on(&blob.digest, by).await? {
+        let relied = self.rely_on(&blob.digest, by).await?;
+        if late {
+            self.store.put(&pin, self.fact(by)).await?;
+        }
+        match relied {
             Some(place) if place.size == blob.size => Ok(None),
             Some(place) => Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found: place.size }),
             None => Ok(Some(blob.digest)),
@@ -257,6 +283,9 @@ impl Registry {
     async fn renew_child(&self, name: &Name, child: &Descriptor, attempt: &str, by: &By) -> Result<Option<Digest>> {
         // a few: the newest may say that it is gone, since a moment ago
         const LOOK: usize = 8;
+        if mutated("children not renewed") {
+            return Ok(None);
+        }
         let listed = self.store.list(&layout::manifest(name, &child.digest), None, LOOK).await?;
         let newest = listed.first().and_then(|entry| layout::version(&entry.key)).map(|version| version.ordinal);
         for entry in listed.iter().filter(|entry| layout::version(&entry.key).is_some_and(|version| version.there)) {

@@ -14,13 +14,13 @@ use super::{
     Blob, Body, By, Error, Registry, Result, UploadStatus,
     blobs::RightHit,
     facts::Segment,
-    places::{Bytes, Place},
+    places::{Bytes, place_of},
     session::{End, Session},
 };
 use crate::{
     action::Upload,
     oci::{Algorithm, Digest, Hasher, Name, range::ContentRange},
-    storage::{ObjectWriter, layout},
+    storage::{ObjectWriter, layout, mutation::mutated},
 };
 
 /// A body and what the request said about it.
@@ -196,7 +196,8 @@ impl Registry {
         }
         self.metrics.upload_closed();
         // scrub can only have given up an upload that this process has not seen alive for a while
-        if !self.known_alive(ended.alive) && self.look_at(&place_of(&ended)).await? != Bytes::Sound {
+        let known = self.known_alive(ended.alive) || mutated("session not looked for");
+        if !known && self.look_at(&place_of(&ended)).await? != Bytes::Sound {
             return Err(Error::UploadUnknown(ended.id));
         }
         self.say_place(name, &ended, digest, by, began).await.map(Ended::Blob)
@@ -347,10 +348,13 @@ impl Registry {
         let place = place_of(session);
         self.put_place(digest, &place, by).await?;
         // one that took long looks again; it takes nothing back, since another may rely on its fact by now
-        if self.was_slow(began) {
+        if self.was_slow(began) && !mutated("slow commit does not look") {
             // the sign of life first: a scrub that marks these bytes after this look sees it
             self.store.put(&layout::upload_alive(&session.id, &layout::attempt()), Vec::new()).await?;
             if self.look_at(&place).await? != Bytes::Sound {
+                if mutated("failed commit takes back") {
+                    self.store.delete(&layout::place(digest, &place.id)).await?;
+                }
                 return Err(Error::UploadUnknown(session.id.clone()));
             }
         }
@@ -384,11 +388,6 @@ enum Ended {
 
 fn mismatch(expected: &Digest, computed: Digest) -> Error {
     Error::DigestMismatch { expected: Box::new(*expected), computed: Box::new(computed) }
-}
-
-/// Where the bytes of a session are.
-fn place_of(session: &Session) -> Place {
-    Place { id: session.id.clone(), size: session.state.offset, segments: session.state.segments.clone() }
 }
 
 /// Reads a body that is not needed, so that the client can go on on this connection.

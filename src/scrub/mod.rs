@@ -16,6 +16,8 @@
 
 mod bytes;
 mod content;
+#[cfg(test)]
+mod interleavings;
 mod links;
 mod report;
 mod repositories;

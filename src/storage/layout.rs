@@ -30,11 +30,13 @@
 //! `<name>!` sort as tags and names do. `<newest-first>` counts down, so the newest version of anything is the first key
 //! under its prefix; at one ordinal the smaller key wins, and `put` < `rm`, `is` < `not`: a push beats a delete.
 
+mod attempt;
 mod scrub;
 mod sessions;
 
 use std::fmt::Write as _;
 
+pub use self::attempt::attempt;
 pub use self::scrub::*;
 pub use self::sessions::{UPLOADS, is_upload_state, upload, upload_alive, upload_id, upload_sequence, upload_state};
 use crate::{
@@ -70,12 +72,6 @@ impl Ordinal {
         let inverse = u64::from_str_radix(text, 16).ok().filter(|_| text.len() == 16)?;
         Some(Self(u64::MAX - inverse))
     }
-}
-
-/// A fresh suffix for keys of one attempt: no two attempts share a key that scrub may delete.
-#[must_use]
-pub fn attempt() -> String {
-    format!("{:016x}", rand::random::<u64>())
 }
 
 fn shard(id: &UploadId) -> String {

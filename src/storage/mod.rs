@@ -6,6 +6,7 @@
 pub mod disk;
 mod error;
 pub mod layout;
+pub(crate) mod mutation;
 mod open;
 mod write;
 

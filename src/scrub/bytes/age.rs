@@ -1,7 +1,10 @@
 //! What is old by the store's own clock.
 
 use super::super::{Result, run::Run};
-use crate::storage::Entry;
+use crate::storage::{
+    Entry,
+    mutation::{mutated, read_before},
+};
 
 /// One reading of the store's clock, and what is old by it. It is read before a pass looks at anything.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +49,8 @@ impl Ages {
 
     fn for_at_least(&self, entry: &Entry, age: u64) -> bool {
         // a backend that does not say when gives no licence to remove
-        entry.modified > 0 && self.now.saturating_sub(entry.modified) >= age
+        let known = entry.modified > 0;
+        known && (read_before(self.now).saturating_sub(entry.modified) >= age || mutated("no lease"))
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     action::UploadId,
     oci::Digest,
-    storage::{Entry, layout},
+    storage::{Entry, layout, mutation::mutated},
 };
 
 impl Context<'_> {
@@ -48,6 +48,7 @@ impl Context<'_> {
         for digest in digests {
             let needed =
                 !self.run.options.dry_run && !self.run.store.list(&layout::holders(digest), None, 1).await?.is_empty();
+            let needed = needed && !mutated("no second look by scrub");
             let key = layout::place(digest, id);
             let place = self.run.store.list(&key, None, 1).await?.into_iter().find(|entry| entry.key == key);
             match place.filter(|place| !needed && self.ages.stale(place)) {
@@ -67,7 +68,8 @@ impl Context<'_> {
         let mark = layout::mark(&copy.id, &self.run.id);
         self.run.put(&mark, Vec::new()).await?;
         let again = look(self.run, &self.ages, survivor.entry.clone()).await?;
-        if again.is_none_or(|again| again.state != State::Sound) {
+        let stays = again.is_some_and(|again| again.state == State::Sound) || mutated("survivor not looked at");
+        if !stays {
             return self.run.free(&mark, 0).await;
         }
         let removal = Removal { digest: Some(*digest), ..Removal::new(What::Copy, Reason::Duplicate) };
@@ -83,7 +85,10 @@ impl Context<'_> {
             self.run.free(mark, 0).await?;
             return Err(error);
         }
-        for entry in facts.iter().chain(&bytes) {
+        for (at, entry) in facts.iter().chain(&bytes).enumerate() {
+            if at == facts.len() && mutated("mark goes before the bytes") {
+                self.run.free(mark, 0).await?;
+            }
             self.run.free(&entry.key, entry.size).await?;
         }
         // while another mark stands its scrub may be at work

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::super::{Result, run::Run};
-use crate::storage::Entry;
+use crate::storage::{
+    Entry,
+    mutation::{mutated, read_before},
+};
 
 /// A moment of the store's clock, from before what is judged by it was looked at.
 #[derive(Clone, Copy, Debug)]
@@ -39,27 +42,31 @@ impl Ages {
     }
 
     /// In milliseconds. What the store does not say is young.
-    pub(in crate::scrub) const fn of(self, entry: &Entry) -> u64 {
-        if entry.modified == 0 { 0 } else { self.now.saturating_sub(entry.modified) }
+    pub(in crate::scrub) fn of(self, entry: &Entry) -> u64 {
+        match entry.modified {
+            0 => 0,
+            _ if mutated("no lease") => u64::MAX,
+            modified => read_before(self.now).saturating_sub(modified),
+        }
     }
 
     /// Nobody is at work on it any more.
-    pub(in crate::scrub) const fn is_old(self, entry: &Entry) -> bool {
+    pub(in crate::scrub) fn is_old(self, entry: &Entry) -> bool {
         self.of(entry) >= self.lease
     }
 
     /// As garbage it may be freed.
-    pub(in crate::scrub) const fn is_past_grace(self, entry: &Entry) -> bool {
+    pub(in crate::scrub) fn is_past_grace(self, entry: &Entry) -> bool {
         self.of(entry) >= self.grace
     }
 
     /// What was deleted then is not brought back any more.
-    pub(in crate::scrub) const fn is_past_trash(self, entry: &Entry) -> bool {
-        self.of(entry) >= self.trash
+    pub(in crate::scrub) fn is_past_trash(self, entry: &Entry) -> bool {
+        self.of(entry) >= self.trash || mutated("gone freed at once")
     }
 
     /// What has no tag since then has had time to get one.
-    pub(in crate::scrub) const fn is_past_untagged(self, entry: &Entry) -> bool {
+    pub(in crate::scrub) fn is_past_untagged(self, entry: &Entry) -> bool {
         self.of(entry) >= self.untagged
     }
 }

@@ -1,0 +1,327 @@
+//! What processes do: the real registry and the real scrub, and what was answered to whom.
+
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+
+use super::{bucket::Bucket, service::Way};
+use crate::{
+    action::Upload,
+    config::{self, Config, Untagged},
+    oci::{Algorithm, Digest, MediaType, Name, Reference, Tag},
+    policy::Policy,
+    registry::{self, By, Chunk, Error, PutManifest, Registry, VerifyPulls},
+    scrub::{self, Event, Observer, Pass},
+    storage::Store,
+    telemetry::Metrics,
+};
+
+/// The lease of all processes.
+pub(super) const LEASE: Duration = Duration::from_secs(1000);
+
+/// What was answered, and holds until something is done about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ack {
+    /// The repository has the blob, for as long as a grant of this process is there.
+    Blob(Name, Digest, String),
+    /// The manifest stands; until then, by the store's time, where untagged ones go.
+    Manifest(Name, Digest, Option<u64>),
+    /// The tag means the manifest.
+    Tag(Name, Tag, Digest),
+}
+
+/// What all processes together have been answered, and what went wrong for them.
+#[derive(Default)]
+pub(super) struct Answers {
+    pub(super) acked: Vec<Ack>,
+    /// What may not fail and failed.
+    pub(super) failed: Vec<String>,
+    pub(super) log: Vec<String>,
+}
+
+/// One process: a server of its own over the shared store, and what it does there.
+#[derive(Clone)]
+pub(super) struct Actor {
+    pub(super) number: usize,
+    way: Way,
+    /// Made when it is first needed: most of a run's time goes into its caches, and scrub has one of its own.
+    registry: Arc<OnceLock<Registry>>,
+    store: Store,
+    keeps: bool,
+    answers: Arc<Mutex<Answers>>,
+    calls: Arc<Mutex<usize>>,
+}
+
+pub(super) type Task = Pin<Box<dyn Future<Output = ()>>>;
+
+static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+static CONFIG: LazyLock<Config> = LazyLock::new(|| {
+    let mut config = Config::default();
+    config.scrub = config::Scrub {
+        upload_expiry: LEASE,
+        grace: Duration::ZERO,
+        trash: Duration::ZERO,
+        untagged: Untagged::Delete,
+        untagged_grace: Duration::ZERO,
+        ..config.scrub
+    };
+    config
+});
+
+static KEEPING: LazyLock<Config> = LazyLock::new(|| {
+    let mut config = CONFIG.clone();
+    config.scrub.untagged = Untagged::Keep;
+    config
+});
+
+static POLICY: LazyLock<Policy> = LazyLock::new(|| Policy::build(&CONFIG, &[]).expect("no rules are right"));
+
+/// Nobody listens.
+struct Deaf;
+
+impl Observer for Deaf {
+    fn event(&self, _: &Event) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn progress(&self, _: Pass, _: u64, _: u64) {}
+}
+
+fn store(way: Way, ordered: bool) -> Store {
+    Store::over(way.operator(), ordered.then_some(5 << 20), METRICS.clone())
+}
+
+fn body(bytes: &Bytes) -> Chunk {
+    let length = Some(bytes.len() as u64);
+    let body = stream::iter([Ok(bytes.clone())]).boxed();
+    Chunk { range: None, length, body, progress: Arc::new(|| {}) }
+}
+
+impl Actor {
+    pub(super) fn new(number: usize, way: Way, ordered: bool, keeps: bool, answers: Arc<Mutex<Answers>>) -> Self {
+        let store = store(way.clone(), ordered);
+        Self { number, way, registry: Arc::default(), store, keeps, answers, calls: Arc::default() }
+    }
+
+    fn registry(&self) -> &Registry {
+        self.registry.get_or_init(|| {
+            let options = registry::Options {
+                lease: LEASE,
+                cache_ttl: Duration::ZERO,
+                max_blob_size: 1 << 30,
+                allow_missing_references: false,
+                verify_pulls: VerifyPulls::None,
+                clock: self.bucket().clock.clone(),
+            };
+            Registry::new(self.store.clone(), options, METRICS.clone())
+        })
+    }
+
+    pub(super) fn bucket(&self) -> &Arc<Bucket> {
+        &self.way.bucket
+    }
+
+    pub(super) fn now(&self) -> std::time::Instant {
+        self.bucket().clock.now()
+    }
+
+    pub(super) fn since(&self, then: std::time::Instant) -> Duration {
+        self.bucket().clock.since(then)
+    }
+
+    /// The keys under a prefix, seen from outside.
+    pub(super) fn keys(&self, prefix: &str) -> Vec<String> {
+        self.bucket().list(None, prefix, None, usize::MAX).0.into_iter().map(|(key, ..)| key).collect()
+    }
+
+    fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().expect("no test panics while it holds the answers")
+    }
+
+    /// Begins something: who does it, by a name of its own.
+    pub(super) async fn begin(&self, what: &str) -> By {
+        let call = {
+            let mut calls = self.calls.lock().expect("nobody panics counting");
+            *calls += 1;
+            *calls
+        };
+        self.bucket().gate(self.way.process, || format!("begins to {what}")).await;
+        By { identity: format!("{what}{}{call}", self.mark()), request: String::new() }
+    }
+
+    /// What is in the name of everything that this process does.
+    fn mark(&self) -> String {
+        format!(" of {}.", self.number)
+    }
+
+    /// What this process is answered about a blob; until then, what it was answered before does not count.
+    fn blob_ack(&self, name: &Name, digest: &Digest) -> Ack {
+        let ack = Ack::Blob(name.clone(), *digest, self.mark());
+        self.take_back(|other| *other == ack);
+        ack
+    }
+
+    fn done<T>(&self, by: &By, result: &registry::Result<T>, acks: impl IntoIterator<Item = Ack>) -> bool {
+        let mut answers = self.answers();
+        match result {
+            Ok(_) => {
+                answers.log.push(format!("{}: done", by.identity));
+                answers.acked.extend(acks);
+                true
+            }
+            Err(error) => {
+                answers.log.push(format!("{}: {error}", by.identity));
+                // the clock of a client that was told to try again does not matter; storage that fails does
+                if matches!(error, Error::Storage(_)) {
+                    answers.failed.push(format!("{}: {error}", by.identity));
+                }
+                false
+            }
+        }
+    }
+
+    /// Says that something had to be done and was not.
+    pub(super) fn must(&self, done: bool, what: &str) {
+        if !done {
+            self.answers()
+                .failed
+                .push(format!("process {} could not {what}, and nothing speaks against it", self.number));
+        }
+    }
+
+    fn take_back(&self, gone: impl Fn(&Ack) -> bool) {
+        self.answers().acked.retain(|ack| !gone(ack));
+    }
+
+    pub(super) async fn put_blob(&self, name: &Name, bytes: &Bytes) -> bool {
+        let by = self.begin("push a blob").await;
+        let digest = Digest::of(Algorithm::Sha256, bytes);
+        let ack = self.blob_ack(name, &digest);
+        let result = self.registry().put_blob(name, &digest, body(bytes), &by).await;
+        self.done(&by, &result, [ack])
+    }
+
+    /// An upload in two requests, each begun on its own.
+    pub(super) async fn upload(&self, name: &Name, bytes: &Bytes) -> bool {
+        let Some(upload) = self.start(name, bytes).await else { return false };
+        self.finish(name, &upload, bytes).await
+    }
+
+    pub(super) async fn start(&self, name: &Name, bytes: &Bytes) -> Option<Upload> {
+        let by = self.begin("start an upload").await;
+        let status = self.registry().start_upload(name, Algorithm::Sha256, &by).await.ok()?;
+        let upload = Upload { id: status.id, state: Some(status.state) };
+        let half = bytes.slice(..bytes.len() / 2);
+        let status = self.registry().append(name, &upload, body(&half)).await.ok()?;
+        Some(Upload { id: status.id, state: Some(status.state) })
+    }
+
+    pub(super) async fn finish(&self, name: &Name, upload: &Upload, bytes: &Bytes) -> bool {
+        let by = self.begin("finish an upload").await;
+        let digest = Digest::of(Algorithm::Sha256, bytes);
+        let half = bytes.slice(bytes.len() / 2..);
+        let ack = self.blob_ack(name, &digest);
+        let result = self.registry().complete_upload(name, upload, &digest, body(&half), &by).await;
+        self.done(&by, &result, [ack])
+    }
+
+    pub(super) async fn mount(&self, name: &Name, digest: &Digest, from: &Name) -> bool {
+        let by = self.begin("mount a blob").await;
+        let ack = self.blob_ack(name, digest);
+        let result = self.registry().mount(name, digest, Some(from), |_| true, &by).await;
+        let found = matches!(result, Ok(Some(_)));
+        self.done(&by, &result, found.then_some(ack)) && found
+    }
+
+    pub(super) async fn head(&self, name: &Name, digest: &Digest) -> bool {
+        let by = self.begin("ask for a blob").await;
+        let ack = self.blob_ack(name, digest);
+        let result = self.registry().blob_to_rely_on(name, digest, &by).await;
+        self.done(&by, &result, [ack])
+    }
+
+    pub(super) async fn put_manifest(&self, name: &Name, bytes: &Bytes, tag: Option<&Tag>) -> bool {
+        let by = self.begin("push a manifest").await;
+        // its newest version is no older than this, and may be retired a lease later
+        let until = self.bucket().clock.now_ms() + u64::try_from(LEASE.as_millis()).unwrap_or_default();
+        let digest = Digest::of(Algorithm::Sha256, bytes);
+        let reference = tag.map_or(Reference::Digest(digest), |tag| Reference::Tag(tag.clone()));
+        let put = PutManifest { reference, tags: Vec::new(), media_type: None::<MediaType>, bytes: bytes.clone() };
+        let result = self.registry().put_manifest(name, &put, &by).await;
+        let ack = match tag {
+            Some(tag) => Ack::Tag(name.clone(), tag.clone(), digest),
+            None => Ack::Manifest(name.clone(), digest, (!self.keeps).then_some(until)),
+        };
+        self.done(&by, &result, [ack])
+    }
+
+    pub(super) async fn delete_tag(&self, name: &Name, tag: &Tag) -> bool {
+        let by = self.begin("delete a tag").await;
+        self.take_back(|ack| matches!(ack, Ack::Tag(of, which, _) if of == name && which == tag));
+        let result = self.registry().delete_tag(name, tag, &by).await;
+        self.done(&by, &result, [])
+    }
+
+    pub(super) async fn delete_manifest(&self, name: &Name, digest: &Digest) -> bool {
+        let by = self.begin("delete a manifest").await;
+        let result = self.registry().delete_manifest(name, digest, &by).await;
+        self.done(&by, &result, [])
+    }
+
+    pub(super) async fn delete_blob(&self, name: &Name, digest: &Digest) -> bool {
+        let by = self.begin("delete a blob").await;
+        let result = self.registry().delete_blob(name, digest, &by).await;
+        self.done(&by, &result, [])
+    }
+
+    pub(super) async fn scrub(&self, passes: &[Pass]) {
+        let by = self.begin("scrub").await;
+        let config = if self.keeps { &*KEEPING } else { &*CONFIG };
+        let options = scrub::Options {
+            dry_run: false,
+            passes: passes.iter().copied().collect::<BTreeSet<_>>(),
+            repository: None,
+            verify_percent: 100,
+            max_duration: None,
+            clock: self.bucket().clock.clone(),
+        };
+        let result = scrub::run(&self.store, config, &POLICY, options, Arc::new(Deaf), METRICS.clone()).await;
+        let mut answers = self.answers();
+        match result {
+            Ok(summary) => answers.log.push(format!("{}: removed {:?}", by.identity, summary.removed)),
+            Err(error) => answers.failed.push(format!("{}: {error}", by.identity)),
+        }
+    }
+
+    /// Reads all that a tag means, down to the bytes.
+    pub(super) async fn pull(&self, name: &Name, reference: &Reference) -> Result<(), String> {
+        let mut wanted = vec![reference.clone()];
+        while let Some(reference) = wanted.pop() {
+            let failed = |error: Error| format!("{name} {reference} cannot be pulled: {error}");
+            let stored = self.registry().manifest(name, &reference).await.map_err(failed)?;
+            let parsed = crate::oci::Manifest::parse(Some(&stored.media_type), &stored.bytes);
+            let parsed = parsed.map_err(|error| format!("{name} {reference}: {error}"))?;
+            wanted.extend(parsed.children.iter().map(|child| Reference::Digest(child.digest)));
+            for blob in parsed.blobs {
+                let found = self.registry().blob(name, &blob.digest).await.map_err(failed)?;
+                let mut stream = self.registry().read_blob(name, &found, None).await.map_err(failed)?;
+                let mut bytes = Vec::new();
+                while let Some(chunk) = stream.next().await {
+                    bytes.extend_from_slice(&chunk.map_err(|error| error.to_string())?);
+                }
+                if Digest::of(Algorithm::Sha256, &bytes) != blob.digest {
+                    return Err(format!("{} of {name} is not what it was", blob.digest));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! What must be true of the store after each step, said once more in terms of its keys.
+
+use std::collections::BTreeSet;
+
+use super::{actor::Ack, bucket::Objects};
+use crate::{
+    oci::{Digest, Manifest, Name, Tag},
+    registry::facts::{ManifestHeader, PlaceFact, Stamp},
+    storage::layout::{self, Ordinal, Right},
+};
+
+/// What is wrong, if anything is. Tags that nobody was told of are looked at where `all_tags` says so.
+pub(super) fn broken(objects: &Objects, acked: &[Ack], now: u64, all_tags: bool) -> Option<String> {
+    let see = Seen { objects };
+    let tags = if all_tags { see.tags() } else { BTreeSet::new() };
+    tags.into_iter().find_map(|(name, tag)| see.tag(&name, &tag)).or_else(|| {
+        acked.iter().find_map(|ack| match ack {
+            Ack::Blob(name, digest, of) => see.blob(name, digest, of),
+            Ack::Manifest(_, _, Some(until)) if now >= *until => None,
+            Ack::Manifest(name, digest, _) => see.manifest(name, digest),
+            Ack::Tag(name, tag, digest) => see.acked_tag(name, tag, digest),
+        })
+    })
+}
+
+struct Seen<'a> {
+    objects: &'a Objects,
+}
+
+impl<'a> Seen<'a> {
+    fn under<'b>(&self, prefix: &'b str) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a, 'b> {
+        let all = self.objects.range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
+        all.map(|(key, object)| (key.as_str(), &*object.content)).take_while(move |(key, _)| key.starts_with(prefix))
+    }
+
+    fn tags(&self) -> BTreeSet<(Name, Tag)> {
+        let keys = self.under(layout::REPOSITORIES).filter_map(|(key, _)| {
+            let (name, _) = layout::repository_name(key)?;
+            let (tag, _) = layout::parse_tag_version(&name, key)?;
+            Some((name, tag))
+        });
+        keys.collect()
+    }
+
+    /// The newest version of a tag: the manifest that it means and which version of it.
+    fn means(&self, name: &Name, tag: &Tag) -> Option<(Digest, Ordinal)> {
+        let newest = self.under(&layout::tag(name, tag)).next()?;
+        layout::parse_tag_version(name, newest.0)?.1.target
+    }
+
+    /// A tag that leads to a manifest leads to all of it.
+    fn tag(&self, name: &Name, tag: &Tag) -> Option<String> {
+        let (digest, since) = self.means(name, tag)?;
+        let versions: Vec<_> = self.versions(name, &digest);
+        let ended = versions.iter().any(|(_, version)| !version.there && version.ordinal > since);
+        if ended || !versions.iter().any(|(_, version)| version.there) {
+            return None;
+        }
+        self.whole(name, &digest).map(|what| format!("tag {tag} of {name} leads to a manifest, but {what}"))
+    }
+
+    fn acked_tag(&self, name: &Name, tag: &Tag, digest: &Digest) -> Option<String> {
+        if self.under(&layout::tag(name, tag)).next().is_none() {
+            return Some(format!("tag {tag} of {name} was answered 201 and is not there"));
+        }
+        // moved on, or deleted beside the push: either order is right
+        let (means, _) = self.means(name, tag)?;
+        if means == *digest { self.manifest(name, digest) } else { None }
+    }
+
+    fn versions(&self, name: &Name, digest: &Digest) -> Vec<(&'a str, layout::Version)> {
+        let prefix = layout::manifest(name, digest);
+        self.under(&prefix).filter_map(|(key, _)| Some((key, layout::version(key)?))).collect()
+    }
+
+    /// Whether somebody, and not scrub, let the manifest be gone.
+    fn deleted(&self, name: &Name, digest: &Digest) -> bool {
+        self.versions(name, digest).first().is_some_and(|(key, version)| {
+            let by = serde_json::from_slice::<Stamp>(&self.objects[*key].content).map(|stamp| stamp.by.identity);
+            !version.there && by.is_ok_and(|by| by != "scrub")
+        })
+    }
+
+    fn manifest(&self, name: &Name, digest: &Digest) -> Option<String> {
+        if self.deleted(name, digest) {
+            return None;
+        }
+        self.whole(name, digest).map(|what| format!("a manifest of {name} was answered 201, but {what}"))
+    }
+
+    /// What a manifest misses.
+    fn whole(&self, name: &Name, digest: &Digest) -> Option<String> {
+        let versions = self.versions(name, digest);
+        let Some((key, _)) = versions.first().filter(|(_, version)| version.there) else {
+            return Some(format!("manifest {digest} does not stand"));
+        };
+        let (header, bytes) = match ManifestHeader::split(&self.objects[*key].content) {
+            Ok(parts) => parts,
+            Err(what) => return Some(format!("manifest {digest} cannot be read: {what}")),
+        };
+        let Ok(manifest) = Manifest::parse(Some(&header.media_type), &bytes) else {
+            return Some(format!("{digest} is no manifest"));
+        };
+        for blob in &manifest.blobs {
+            if !self.readable(&blob.digest) {
+                return Some(format!("the bytes of {} are lost", blob.digest));
+            }
+            if !self.has(name, &blob.digest) {
+                return Some(format!("{name} has no right to {} any more", blob.digest));
+            }
+        }
+        manifest
+            .children
+            .iter()
+            .filter(|child| !self.deleted(name, &child.digest))
+            .find_map(|child| self.whole(name, &child.digest).map(|what| format!("of its child, {what}")))
+    }
+
+    fn has(&self, name: &Name, digest: &Digest) -> bool {
+        self.under(&layout::rights(digest, name)).any(|(key, _)| match layout::right(key) {
+            Some(Right::Grant) => true,
+            Some(Right::Pin(manifest)) => {
+                self.versions(name, &manifest).first().is_some_and(|(_, version)| version.there)
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether a place of the digest has all its bytes, marked or not.
+    fn readable(&self, digest: &Digest) -> bool {
+        self.under(&layout::places(digest)).any(|(key, content)| {
+            let Ok(fact) = serde_json::from_slice::<PlaceFact>(content) else { return false };
+            let Some(id) = layout::place_id(key) else { return false };
+            fact.segments.iter().all(|segment| {
+                self.objects.get(&segment.key(&id)).is_some_and(|object| object.content.len() as u64 == segment.size)
+            })
+        })
+    }
+
+    fn blob(&self, name: &Name, digest: &Digest, of: &str) -> Option<String> {
+        let granted = self.under(&layout::rights(digest, name)).any(|(key, content)| {
+            let by = serde_json::from_slice::<Stamp>(content).map(|stamp| stamp.by.identity);
+            layout::right(key) == Some(Right::Grant) && by.is_ok_and(|by| by.contains(of))
+        });
+        (granted && !self.readable(digest)).then(|| format!("blob {digest} of {name} was answered 201 and is lost"))
+    }
+}

@@ -1,0 +1,278 @@
+//! One run of a case: processes are let through one operation at a time, in an order that somebody chooses.
+
+use std::{
+    rc::Rc,
+    sync::{
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    thread::Thread,
+    time::Duration,
+};
+
+use super::{
+    actor::{Actor, Answers, LEASE, Task},
+    broken::broken,
+    bucket::{Bucket, Objects, hash_of},
+    event::{Choice, Event, Touch},
+    service::Way,
+};
+use crate::{action::seeded, registry::Clock, storage::mutation};
+
+/// What a process does.
+pub(super) type Script = Rc<dyn Fn(Actor) -> Task>;
+
+/// A store at the beginning, and what goes on in it.
+#[derive(Clone)]
+pub(super) struct Case {
+    pub(super) name: &'static str,
+    pub(super) objects: Objects,
+    /// How long the store has been there.
+    pub(super) passed: Duration,
+    pub(super) scripts: Vec<Script>,
+    /// How often half a lease passes.
+    pub(super) ticks: usize,
+    /// Processes that may stop for good.
+    pub(super) mortal: usize,
+    /// Whether manifests without a tag stay.
+    pub(super) keeps: bool,
+    /// Whether listings are ordered, as in a bucket.
+    pub(super) ordered: bool,
+    /// How many keys a listing sees at one moment.
+    pub(super) page: usize,
+    /// What random names and ids begin with.
+    pub(super) seed: u64,
+}
+
+/// What happened.
+pub(super) struct Played {
+    pub(super) events: Vec<Event>,
+    pub(super) broken: Option<String>,
+    pub(super) log: Vec<String>,
+    /// Whether it was broken off since the rest is known.
+    pub(super) known: bool,
+}
+
+/// Who says what happens next: one of these, or nothing more.
+pub(super) trait Chooser {
+    fn choose(&mut self, stage: &Stage<'_>) -> Option<Choice>;
+}
+
+/// Futures run by hand on the test's own thread; what they leave to others, to read and hash for example, goes here.
+static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all().build().expect("a runtime can be made")
+});
+
+struct Awake {
+    woken: AtomicBool,
+    thread: Thread,
+}
+
+impl Wake for Awake {
+    fn wake(self: Arc<Self>) {
+        self.woken.store(true, Ordering::SeqCst);
+        self.thread.unpark();
+    }
+}
+
+/// The longest that a process may be busy with something else than the store.
+const BUSY: Duration = Duration::from_secs(20);
+
+/// A process, as the stage sees it.
+struct Player {
+    task: Option<Task>,
+    awake: Arc<Awake>,
+    waker: Waker,
+    random: u64,
+}
+
+impl Player {
+    fn new(task: Task, random: u64) -> Self {
+        let awake = Arc::new(Awake { woken: AtomicBool::new(true), thread: std::thread::current() });
+        let waker = Waker::from(Arc::clone(&awake));
+        Self { task: Some(task), awake, waker, random }
+    }
+
+    /// Runs it until it has ended, or waits at the gate.
+    fn go_on(&mut self, bucket: &Bucket, process: usize) {
+        let began = std::time::Instant::now();
+        while let Some(task) = self.task.as_mut() {
+            if self.awake.woken.swap(false, Ordering::SeqCst) {
+                let mut context = Context::from_waker(&self.waker);
+                if let Poll::Ready(()) = seeded::with(&mut self.random, || task.as_mut().poll(&mut context)) {
+                    self.task = None;
+                }
+            } else if bucket.waits(process) > 0 {
+                return;
+            } else {
+                assert!(began.elapsed() < BUSY, "process {process} waits for something else than the store");
+                std::thread::park_timeout(Duration::from_millis(100));
+            }
+        }
+    }
+}
+
+/// A run under way.
+pub(super) struct Stage<'a> {
+    pub(super) case: &'a Case,
+    pub(super) bucket: Arc<Bucket>,
+    players: Vec<Player>,
+    ticks: usize,
+    /// How often time has passed since each process did something.
+    stood: Vec<usize>,
+    /// Whether one operation took a lease: a process may find out too late that it did.
+    stalled: bool,
+    pub(super) events: Vec<Event>,
+}
+
+impl Stage<'_> {
+    pub(super) fn lives(&self, process: usize) -> bool {
+        self.players[process].task.is_some()
+    }
+
+    pub(super) fn over(&self) -> bool {
+        self.players.iter().all(|player| player.task.is_none())
+    }
+
+    pub(super) fn ticks_left(&self) -> usize {
+        self.ticks
+    }
+
+    pub(super) fn may(&self, choice: Choice) -> bool {
+        match choice {
+            Choice::Tick => self.ticks > 0,
+            Choice::Kill(process) => process < self.case.mortal && self.lives(process),
+            Choice::Step(process, nth) => self.lives(process) && nth < self.bucket.waits(process),
+        }
+    }
+
+    fn act(&mut self, choice: Choice) {
+        let mut says = String::new();
+        self.bucket.touched();
+        match choice {
+            Choice::Tick => {
+                self.ticks -= 1;
+                self.stood.iter_mut().for_each(|stood| *stood += 1);
+                self.bucket.clock.advance(LEASE / 2);
+            }
+            Choice::Kill(process) => self.players[process].task = None,
+            Choice::Step(process, nth) => {
+                says.push_str(&self.bucket.waiting(process)[nth]);
+                self.stalled |= std::mem::take(&mut self.stood[process]) > 1 && !says.starts_with("begins");
+                self.bucket.grant(process, nth);
+                self.players[process].go_on(&self.bucket, process);
+            }
+        }
+        let begins = says.starts_with("begins");
+        self.events.push(Event { choice, says, touched: self.bucket.touched(), begins });
+    }
+}
+
+/// Plays a case as `chooser` says, until it is over or something is broken.
+pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
+    let _runtime = RUNTIME.enter();
+    let clock = Clock::by_hand();
+    clock.advance(case.passed);
+    let answers = Arc::new(Mutex::new(Answers::default()));
+    let bucket = Bucket::new(case.objects.clone(), clock, case.scripts.len());
+    let players = case.scripts.iter().enumerate().map(|(number, script)| {
+        let way = Way { bucket: Arc::clone(&bucket), process: Some(number), page: case.page };
+        let actor = Actor::new(number, way, case.ordered, case.keeps, Arc::clone(&answers));
+        Player::new(script(actor), hash_of(&(case.seed, number)))
+    });
+    let players = players.collect();
+    let mut stage = Stage {
+        case,
+        bucket,
+        players,
+        ticks: case.ticks,
+        stood: vec![0; case.scripts.len()],
+        stalled: false,
+        events: Vec::new(),
+    };
+    for process in 0..stage.players.len() {
+        stage.players[process].go_on(&stage.bucket, process);
+    }
+    let mut played = Played { events: Vec::new(), broken: None, log: Vec::new(), known: false };
+    loop {
+        if stage.over() {
+            break;
+        }
+        let Some(choice) = chooser.choose(&stage) else {
+            played.known = true;
+            break;
+        };
+        mutation::TIME.set(stage.bucket.clock.now_ms());
+        stage.act(choice);
+        let changed = stage.events.last().is_some_and(|event| event.touched.iter().any(|it| it.writes().is_some()));
+        let answers = answers.lock().expect("no test panics while it holds the answers");
+        let now = stage.bucket.clock.now_ms();
+        let of_store = |objects: &Objects| broken(objects, &answers.acked, now, !stage.stalled);
+        played.broken = answers.failed.first().cloned();
+        if played.broken.is_none() && (changed || stage.over()) {
+            played.broken = stage.bucket.with_objects(of_store);
+        }
+        if played.broken.is_some() {
+            break;
+        }
+    }
+    played.log = std::mem::take(&mut answers.lock().expect("no test panics while it holds the answers").log);
+    played.events = std::mem::take(&mut stage.events);
+    played
+}
+
+/// Lets a setup run to its end without a gate, on a store of its own; the store afterwards, and how long it took.
+pub(super) fn prepare<F: Future<Output = ()>>(setup: impl FnOnce(Actor) -> F) -> (Objects, Duration) {
+    let _runtime = RUNTIME.enter();
+    let clock = Clock::by_hand();
+    let began = clock.now();
+    let bucket = Bucket::new(Objects::new(), clock, 0);
+    let way = Way { bucket: Arc::clone(&bucket), process: None, page: 1000 };
+    let actor = Actor::new(99, way, true, true, Arc::default());
+    let mut random = 1;
+    let mut task = std::pin::pin!(setup(actor));
+    let awake = Arc::new(Awake { woken: AtomicBool::new(true), thread: std::thread::current() });
+    let waker = Waker::from(awake);
+    let mut context = Context::from_waker(&waker);
+    while seeded::with(&mut random, || task.as_mut().poll(&mut context)).is_pending() {
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    (bucket.objects(), bucket.clock.since(began))
+}
+
+/// What happened, for a person.
+pub(super) fn trace(events: &[Event]) -> String {
+    let line = |event: &Event| {
+        let done = event.touched.iter().filter(|touch| **touch != Touch::Clock).count();
+        let says = short(&event.says);
+        match event.choice {
+            Choice::Tick => "    time: half a lease passes\n".to_owned(),
+            Choice::Kill(process) => format!("    {process}: stops for good\n"),
+            Choice::Step(process, 0) if done <= 1 => format!("    {process}: {says}\n"),
+            Choice::Step(process, nth) => format!("    {process}: {says} (of those under way number {nth})\n"),
+        }
+    };
+    events.iter().map(line).collect()
+}
+
+/// A key whose long numbers are cut to their ends.
+pub(super) fn short(key: &str) -> String {
+    const ENDS: usize = 4;
+    let mut text = String::new();
+    let mut rest = key;
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !c.is_ascii_hexdigit() && c != '-').unwrap_or(rest.len());
+        if number > 3 * ENDS {
+            text += &format!("{}~{}", &rest[..ENDS], &rest[number - ENDS..number]);
+        } else {
+            text += &rest[..number];
+        }
+        rest = &rest[number..];
+        let next = rest.find(|c: char| c.is_ascii_hexdigit()).unwrap_or(rest.len());
+        text += &rest[..next];
+        rest = &rest[next..];
+    }
+    text
+}
