@@ -102,8 +102,11 @@ pub(super) async fn delete(call: &Call<'_>, name: &Name, reference: &Reference) 
     let rule = call.snapshot.immutable_tags().of(name);
     let done = match reference {
         Reference::Digest(digest) => {
-            let kept = |tag: &Tag| !rule.allow_delete() && rule.covers(tag);
-            registry.delete_manifest_under(name, digest, &kept, &by).await
+            let covers = |tag: &Tag| rule.covers(tag);
+            let covers: &(dyn Fn(&Tag) -> bool + Sync) = &covers;
+            // where none is kept, no tag need be looked at
+            let kept = (!rule.is_none() && !rule.allow_delete()).then_some(covers);
+            registry.delete_manifest_under(name, digest, kept, &by).await
         }
         Reference::Tag(tag) => {
             let protection = match (rule.covers(tag), rule.allow_delete()) {

@@ -241,7 +241,7 @@ impl Registry {
 
     /// Deletes a manifest and the tags that mean it; refused while an index that stands needs it.
     pub async fn delete_manifest(&self, name: &Name, digest: &Digest, by: &By) -> Result<()> {
-        self.delete_manifest_under(name, digest, &|_| false, by).await
+        self.delete_manifest_under(name, digest, None, by).await
     }
 
     /// As [`Registry::delete_manifest`], refused as well while a tag that `kept` says yes to means it.
@@ -249,7 +249,7 @@ impl Registry {
         &self,
         name: &Name,
         digest: &Digest,
-        kept: &(dyn Fn(&Tag) -> bool + Sync),
+        kept: Option<&(dyn Fn(&Tag) -> bool + Sync)>,
         by: &By,
     ) -> Result<()> {
         let unknown = || Error::ManifestUnknown { name: name.clone(), reference: Reference::Digest(*digest) };
@@ -270,7 +270,9 @@ impl Registry {
         if !needed_by.is_empty() {
             return Err(Error::Needed { digest: *digest, needed_by });
         }
-        self.refuse_kept(name, digest, newest.ordinal, kept).await?;
+        if let Some(kept) = kept {
+            self.refuse_kept(name, digest, newest.ordinal, kept).await?;
+        }
         self.end_manifests(name, &[SeenManifest { digest: *digest, key, ordinal: newest.ordinal }], by).await
     }
 

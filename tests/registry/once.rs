@@ -134,12 +134,12 @@ async fn an_immutable_tag_and_its_manifest_are_deleted_only_where_that_is_allowe
     let digest = put_once(&server, "v1", &first).await.unwrap();
     let kept = server.delete_tag_under(&name(), &tag(), Protection::Kept, &by).await;
     assert!(matches!(kept, Err(Error::TagKept { .. })), "{kept:?}");
-    let kept = server.delete_manifest_under(&name(), &digest, &|tag| tag.as_str() == "v1", &by).await;
+    let kept = server.delete_manifest_under(&name(), &digest, Some(&|tag| tag.as_str() == "v1"), &by).await;
     assert!(matches!(kept, Err(Error::TagKept { .. })), "{kept:?}");
     assert_eq!(by_tag(&server, "v1").await, Some(digest));
     server.delete_tag_under(&name(), &tag(), Protection::Immutable, &by).await.unwrap();
     assert_eq!(by_tag(&server, "v1").await, None);
     let digest = put_once(&server, "v1", &second).await.unwrap();
-    server.delete_manifest_under(&name(), &digest, &|tag| tag.as_str() == "v2", &by).await.unwrap();
+    server.delete_manifest_under(&name(), &digest, Some(&|tag| tag.as_str() == "v2"), &by).await.unwrap();
     put_once(&server, "v1", &first).await.unwrap();
 }
