@@ -187,10 +187,9 @@ async fn untagged_images_stay_or_go_as_the_configuration_says() {
     let signature = shelf.referrer(&app(), "signature", Some(&latest), &[]).await;
     let mut config = config("");
     config.scrub.untagged_grace = DAY * 2;
-    shelf.age(DAY * 3);
+    shelf.age(DAY);
     assert!(shelf.scrub(&config).await.is_empty());
     config.scrub.untagged = Untagged::Delete;
-    shelf.age(DAY);
     assert!(shelf.scrub(&config).await.is_empty(), "they have two days");
     shelf.age(DAY * 3);
     let removed = shelf.scrub(&config).await;
