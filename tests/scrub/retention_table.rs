@@ -54,8 +54,8 @@ async fn survive(says: &str, rules: &[&str], images: &[Pushed<'_>], survivors: &
     survivors.sort_unstable();
     assert_eq!(shelf.tags(&app()).await, survivors, "{says}");
     for (tag, digest) in &digests {
-        let stays = digests.iter().any(|(other, meant)| meant == digest && survivors.contains(&other.as_str()));
-        assert_eq!(shelf.has(&app(), digest).await, stays, "{says}: the image of {tag}");
+        let is_meant = digests.iter().any(|(other, meant)| meant == digest && survivors.contains(&other.as_str()));
+        assert_eq!(shelf.has(&app(), digest).await, is_meant, "{says}: the image of {tag}");
     }
 }
 

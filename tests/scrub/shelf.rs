@@ -182,7 +182,7 @@ impl Shelf {
         let events = std::mem::take(&mut *told.0.lock().unwrap());
         let removals = events.into_iter().filter_map(|event| match event {
             Event::Removal(removal) => Some(removal),
-            _ => None,
+            Event::Finding(_) => None,
         });
         (summary, removals.collect())
     }
