@@ -10,7 +10,7 @@ fn explain(shelf: &Shelf, rules: &str, arguments: &[&str]) -> Output {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("config.toml");
     let root = shelf.root();
-    std::fs::write(&file, format!("[storage.fs]\nroot_dir = {root:?}\n{rules}")).unwrap();
+    std::fs::write(&file, format!("[storage.fs]\nroot_dir = '{}'\n{rules}", root.display())).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_simple-registry"));
     command.arg("-c").arg(&file).args(["policy", "explain"]).args(arguments);
     command.output().unwrap()

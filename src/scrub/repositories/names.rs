@@ -92,10 +92,13 @@ impl Names {
     }
 }
 
+/// What an object belongs to, by its key.
+type BelongsTo<K> = Box<dyn Fn(&str) -> Option<K> + Send + Sync>;
+
 /// The objects of a listing, those that belong together at a time. Those that belong to nothing are left out.
 pub(super) struct Groups<K> {
     listing: Pin<Box<dyn Stream<Item = storage::Result<Entry>> + Send>>,
-    of: Box<dyn Fn(&str) -> Option<K> + Send + Sync>,
+    of: BelongsTo<K>,
     next: Option<(K, Entry)>,
 }
 
