@@ -136,7 +136,7 @@ impl Context<'_> {
                 // an upload that was given up while it came to its end: who was told so pushes it again
                 State::Broken(_) if suspect.need < Need::Manifest && copy.stored() == 0 => {}
                 State::Broken(what) => {
-                    self.notes.wrong(self.run, &copy.entry.key, &self.says(digest, what).await?).await?
+                    self.notes.wrong(self.run, &copy.entry.key, &self.says(digest, what).await?).await?;
                 }
                 _ => {}
             }
