@@ -22,7 +22,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
 pub(super) use self::{
     age::Ages,
@@ -70,9 +70,8 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
     let mut found = facts::walk(run, &ages, &mut table, &notes).await?;
     let suspects = std::mem::take(&mut found.suspects);
     let context = Context { run, ages, table, notes: &notes, found, adopted: Mutex::default() };
-    let of = &context;
-    let attended = stream::iter(suspects).map(|suspect| async move { attend::attend(of, &suspect).await });
-    let attended = attended.buffer_unordered(AT_A_TIME);
+    let attended =
+        stream::iter(suspects).map(|suspect| attend::attend(&context, suspect).boxed()).buffer_unordered(AT_A_TIME);
     attended.try_for_each(|()| std::future::ready(Ok(()))).await?;
     adopt::run(&context).await?;
     uploads::run(&context).await?;

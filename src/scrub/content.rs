@@ -8,9 +8,13 @@ mod cursor;
 mod hash;
 mod manifests;
 
-use std::{future::ready, time::Instant};
+use std::{
+    future::ready,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
 
-use futures::{Stream, TryStreamExt};
+use futures::{FutureExt, Stream, TryStreamExt, future::BoxFuture};
 
 use self::cursor::{Part, parts};
 use super::{
@@ -93,7 +97,7 @@ impl Content<'_> {
         let entries = entries.try_take_while(move |entry| ready(Ok(until.is_none_or(|until| *entry.key <= *until))));
         if part.prefix == layout::BLOBS {
             let places = entries.try_filter(|entry| ready(layout::place_id(&entry.key).is_some()));
-            self.each(places, |entry| self.blob(entry)).await
+            self.each(places, |entry| self.blob(entry).boxed()).await
         } else if self.run.options.passes.contains(&Pass::Links) {
             // that pass has read all of them
             Ok(None)
@@ -104,30 +108,36 @@ impl Content<'_> {
                 let first = before.replace((name, digest)) != before;
                 ready(first && version.there)
             });
-            self.each(newest, |entry| self.manifest(entry)).await
+            self.each(newest, |entry| self.manifest(entry).boxed()).await
         }
     }
 
     /// Checks one after the other, a few at a time; where it stopped before the end.
-    async fn each<F: Future<Output = Result<()>>>(
-        &self,
-        entries: impl Stream<Item = Result<Entry>>,
-        check: impl Fn(Entry) -> F,
+    async fn each<'s>(
+        &'s self,
+        entries: impl Stream<Item = Result<Entry>> + Send,
+        check: impl Fn(Entry) -> BoxFuture<'s, Result<()>> + Send + Sync,
     ) -> Result<Option<Stopped>> {
+        let stop = AtomicBool::new(false);
+        let entries = entries.try_take_while(|_| ready(Ok(!stop.load(Ordering::Relaxed))));
         let checked = entries.map_ok(|entry| {
             let key = entry.key.clone();
             let check = check(entry);
-            async move { Ok::<_, ScrubError>((key, check.await)) }
+            check.map(move |outcome| Ok::<_, ScrubError>((key, outcome)))
         });
         let mut checked = std::pin::pin!(checked.try_buffered(AT_A_TIME));
+        let mut stopped = None;
+        // what has begun comes to its end: what it changes is told
         while let Some((after, outcome)) = checked.try_next().await? {
             let late =
                 self.run.options.max_duration.is_some_and(|most| self.run.options.clock.since(self.began) >= most);
-            if late || outcome.is_err() {
-                return Ok(Some(Stopped { after, error: outcome.err() }));
+            if late || outcome.is_err() || stop.load(Ordering::Relaxed) {
+                stop.store(true, Ordering::Relaxed);
+                let before = stopped.and_then(|stopped: Stopped| stopped.error);
+                stopped = Some(Stopped { after, error: before.or(outcome.err()) });
             }
         }
-        Ok(None)
+        Ok(stopped)
     }
 
     /// Counts what was read back.

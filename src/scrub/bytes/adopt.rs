@@ -28,7 +28,7 @@ pub(super) async fn run(context: &Context<'_>) -> Result<()> {
         if homeless.is_empty() {
             break;
         }
-        if let Some(digest) = context.adopt(&id, |digest| homeless.contains(digest)).await? {
+        if let Some(digest) = context.adopt(&id, &homeless).await? {
             homeless.remove(&digest);
         }
     }
@@ -37,7 +37,7 @@ pub(super) async fn run(context: &Context<'_>) -> Result<()> {
 
 impl Context<'_> {
     /// Writes the fact again that the bytes of an upload are a digest that is wanted, if they are.
-    pub(super) async fn adopt(&self, id: &UploadId, wanted: impl Fn(&Digest) -> bool) -> Result<Option<Digest>> {
+    pub(super) async fn adopt(&self, id: &UploadId, wanted: &HashSet<Digest>) -> Result<Option<Digest>> {
         let keys = self.run.store.list_all(&layout::data(id)).await?;
         let noted = |entry: &Entry| layout::is_mark(id, &entry.key) || layout::is_rotten(id, &entry.key);
         if keys.iter().any(noted) || !keys.iter().all(|entry| self.ages.old(entry)) {
@@ -46,7 +46,7 @@ impl Context<'_> {
         let Some(segments) = chain(id, &keys) else { return Ok(None) };
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let digest = content::hash_segments(self.run, algorithm, id, &segments).await?;
-            let Some(digest) = digest.filter(&wanted) else { continue };
+            let Some(digest) = digest.filter(|digest| wanted.contains(digest)) else { continue };
             let number = segments.len();
             let size = segments.iter().map(|segment| segment.size).sum();
             let fact = PlaceFact { size, segments, at: self.ages.now, by: self.run.by.clone() };

@@ -1,5 +1,7 @@
 //! A closer look at one digest: several copies, copies that are not as their facts say, or nobody who needs it.
 
+use std::collections::HashSet;
+
 use super::{
     super::{Outcome, Pass, Reason, Result, content},
     Context, State,
@@ -9,9 +11,9 @@ use super::{
 };
 use crate::{oci::Digest, storage::layout};
 
-pub(super) async fn attend(context: &Context<'_>, suspect: &Suspect) -> Result<()> {
+pub(super) async fn attend(context: &Context<'_>, suspect: Suspect) -> Result<()> {
     if suspect.need == Need::None {
-        return if context.does(Pass::Garbage) { context.free_unneeded(suspect).await } else { Ok(()) };
+        return if context.does(Pass::Garbage) { context.free_unneeded(&suspect).await } else { Ok(()) };
     }
     let copies = look_all(context.run, &context.ages, &suspect.digest).await?;
     for copy in &copies {
@@ -26,7 +28,7 @@ pub(super) async fn attend(context: &Context<'_>, suspect: &Suspect) -> Result<(
         };
         match survivor {
             Some(survivor) => context.keep_one(&suspect.digest, &copies, survivor, &rotten).await?,
-            None => context.none_sound(suspect, &copies, &rotten).await?,
+            None => context.none_sound(&suspect, &copies, &rotten).await?,
         }
     }
     Ok(())
@@ -94,16 +96,18 @@ impl Context<'_> {
         Ok(())
     }
 
+    /// What is wrong with a blob, for whoever can push it again.
+    async fn says(&self, digest: &Digest, what: &str) -> Result<String> {
+        let names: Vec<String> = holders(self.run, digest).await?.iter().map(ToString::to_string).collect();
+        let names = if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
+        Ok(format!("blob {digest}, which {names} has: {what}; push it again"))
+    }
+
     /// Somebody needs a digest of which there is no copy to rely on.
     async fn none_sound(&self, suspect: &Suspect, copies: &[Copy], rotten: &[&Copy]) -> Result<()> {
         let digest = &suspect.digest;
-        let says = |what: String| async move {
-            let names: Vec<String> = holders(self.run, digest).await?.iter().map(ToString::to_string).collect();
-            let names = if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
-            Ok::<_, super::super::ScrubError>(format!("blob {digest}, which {names} has: {what}; push it again"))
-        };
         for copy in rotten {
-            let says = says("its bytes are rotten".to_owned()).await?;
+            let says = self.says(digest, "its bytes are rotten").await?;
             found(self.run, &layout::data(&copy.id), &says, Outcome::Quarantined)?;
         }
         if copies.iter().any(|copy| copy.state == State::Marked { dead: false }) {
@@ -119,19 +123,21 @@ impl Context<'_> {
         }
         for copy in copies.iter().filter(|copy| self.ages.old(&copy.entry)) {
             let broken = matches!(copy.state, State::Broken(_));
-            if broken && self.adopt(&copy.id, |found| found == digest).await?.is_some() {
+            if broken && self.adopt(&copy.id, &HashSet::from([*digest])).await?.is_some() {
                 return Ok(());
             }
         }
         for copy in copies.iter().filter(|copy| self.ages.old(&copy.entry)) {
             match &copy.state {
                 State::Rotten if self.does(Pass::Links) => {
-                    let says = says("its bytes are rotten".to_owned()).await?;
+                    let says = self.says(digest, "its bytes are rotten").await?;
                     found(self.run, &layout::data(&copy.id), &says, Outcome::Known)?;
                 }
                 // an upload that was given up while it came to its end: who was told so pushes it again
                 State::Broken(_) if suspect.need < Need::Manifest && copy.stored() == 0 => {}
-                State::Broken(what) => self.notes.wrong(self.run, &copy.entry.key, &says(what.clone()).await?).await?,
+                State::Broken(what) => {
+                    self.notes.wrong(self.run, &copy.entry.key, &self.says(digest, what).await?).await?;
+                }
                 _ => {}
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::{
     super::{Pass, Result, run::Run},
@@ -80,7 +80,7 @@ pub(super) async fn walk(run: &Run<'_>, ages: &Ages, table: &mut Table, notes: &
     let asked_for = [Pass::Garbage, Pass::Uploads, Pass::Links];
     let pass = asked_for.into_iter().find(|pass| run.options.passes.contains(pass)).unwrap_or(Pass::Garbage);
     let items = groups(run.store.scan(layout::BLOBS));
-    let verdicts = items.map_ok(|item| judge(run, ages, &manifests, item)).try_buffer_unordered(AT_A_TIME);
+    let verdicts = items.map_ok(|item| judge(run, ages, &manifests, item).boxed()).try_buffer_unordered(AT_A_TIME);
     let mut verdicts = std::pin::pin!(verdicts);
     while let Some((strange, verdict)) = verdicts.try_next().await? {
         for key in strange {

@@ -51,13 +51,11 @@ impl Context<'_> {
             let needed = needed && !mutated("no second look by scrub");
             let key = layout::place(digest, id);
             let place = self.run.store.list(&key, None, 1).await?.into_iter().find(|entry| entry.key == key);
-            match place.filter(|place| !needed && self.ages.stale(place)) {
-                Some(place) => facts.push(place),
-                None => {
-                    self.run.free(&mark, 0).await?;
-                    return Ok(false);
-                }
-            }
+            let Some(place) = place.filter(|place| !needed && self.ages.stale(place)) else {
+                self.run.free(&mark, 0).await?;
+                return Ok(false);
+            };
+            facts.push(place);
         }
         self.remove(&facts, id, &mark, removal).await?;
         Ok(true)

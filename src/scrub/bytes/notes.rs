@@ -53,15 +53,14 @@ impl Notes {
         if !run.options.passes.contains(&self.pass) || !self.remember(key) {
             return Ok(());
         }
-        let outcome = if self.before.contains_key(key) {
-            Outcome::Known
-        } else {
-            let note = Note { key, says, run: &run.id, at: self.now };
-            let note = serde_json::to_vec(&note).unwrap_or_else(|error| unreachable!("a note is plain: {error}"));
-            run.put(&(layout::notes(key) + &layout::attempt()), note).await?;
-            Outcome::Quarantined
-        };
-        found(run, key, says, outcome)
+        if self.before.contains_key(key) {
+            return found(run, key, says, Outcome::Known);
+        }
+        // told before it is noted: a run that ends between the two is followed by one that tells it again
+        found(run, key, says, Outcome::Quarantined)?;
+        let note = Note { key, says, run: &run.id, at: self.now };
+        let note = serde_json::to_vec(&note).unwrap_or_else(|error| unreachable!("a note is plain: {error}"));
+        run.put(&(layout::notes(key) + &layout::attempt()), note).await
     }
 
     /// Ends the pass: notes about what is right again, or gone, go.

@@ -1,6 +1,6 @@
 //! Uploads: bytes that no fact names, and sessions, once they have been silent for a lease.
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 
 use super::{
@@ -37,7 +37,7 @@ pub(super) async fn count(run: &Run<'_>, ages: &Ages, notes: &Notes) -> Result<T
 pub(super) async fn run(context: &Context<'_>) -> Result<()> {
     if context.does(Pass::Uploads) || context.does(Pass::Garbage) {
         let silent = context.table.silent().map(super::table::Row::id).filter(|id| !context.is_adopted(id));
-        let silent = stream::iter(silent).map(|id| free_bytes(context, id));
+        let silent = stream::iter(silent).map(|id| free_bytes(context, id).boxed());
         silent.buffer_unordered(AT_A_TIME).try_for_each(|()| std::future::ready(Ok(()))).await?;
     }
     sessions(context).await

@@ -63,9 +63,6 @@ impl Content<'_> {
             // garbage, of which the other one is what is read
             return Ok(());
         }
-        if !known {
-            run.put(&layout::rotten(&copy.id, &layout::attempt()), Vec::new()).await?;
-        }
         let (says, outcome) = if another {
             let says = format!("a copy of the bytes of blob {digest} is rotten; another one takes its place");
             (says, Outcome::Repaired)
@@ -73,7 +70,12 @@ impl Content<'_> {
             let says = format!("the bytes of blob {digest}{} are rotten; push it again", self.of(digest).await?);
             (says, if known { Outcome::Known } else { Outcome::Quarantined })
         };
-        found(run, &key, &says, outcome)
+        // told before it is noted: a run that ends between the two is followed by one that tells it again
+        found(run, &key, &says, outcome)?;
+        if !known {
+            run.put(&layout::rotten(&copy.id, &layout::attempt()), Vec::new()).await?;
+        }
+        Ok(())
     }
 
     /// Who has a blob, for a message.

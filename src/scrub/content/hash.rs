@@ -1,5 +1,6 @@
 //! Reading bytes back and hashing them, off the threads that serve.
 
+use bytes::Bytes;
 use futures::StreamExt;
 use tokio::sync::mpsc;
 
@@ -22,31 +23,30 @@ pub(in crate::scrub) async fn hash(
     let segments: Vec<(String, u64)> = segments.into_iter().collect();
     let mut hasher = Hasher::new(algorithm);
     if segments.iter().map(|(_, size)| size).sum::<u64>() <= INLINE {
-        let whole = each(store, &segments, async |chunk| {
-            hasher.update(&chunk);
-            true
-        });
-        return Ok(whole.await?.then(|| hasher.finish()));
+        let whole = read(store, &segments, Sink::Here(&mut hasher)).await?;
+        return Ok(whole.then(|| hasher.finish()));
     }
-    let (sender, mut chunks) = mpsc::channel::<bytes::Bytes>(AHEAD);
+    let (sender, mut chunks) = mpsc::channel::<Bytes>(AHEAD);
     let hashing = tokio::task::spawn_blocking(move || {
         while let Some(chunk) = chunks.blocking_recv() {
             hasher.update(&chunk);
         }
         hasher.finish()
     });
-    let whole = each(store, &segments, async |chunk| sender.send(chunk).await.is_ok()).await;
-    drop(sender);
+    // with the sender that is given away, the other thread comes to its end
+    let whole = read(store, &segments, Sink::Elsewhere(sender)).await;
     let digest = hashing.await.map_err(|lost| StorageError::damaged("hash", "", lost.to_string()))?;
     Ok(whole?.then_some(digest))
 }
 
-/// Gives each chunk in its order; whether all were there.
-async fn each(
-    store: &Store,
-    segments: &[(String, u64)],
-    mut take: impl AsyncFnMut(bytes::Bytes) -> bool,
-) -> Result<bool, StorageError> {
+/// Where chunks go.
+enum Sink<'a> {
+    Here(&'a mut Hasher),
+    Elsewhere(mpsc::Sender<Bytes>),
+}
+
+/// Reads all of the segments; whether they were all there.
+async fn read(store: &Store, segments: &[(String, u64)], mut sink: Sink<'_>) -> Result<bool, StorageError> {
     // what is gone or short is an answer; a store that cannot say is an error
     let gone = |error: StorageError| if error.kind == FaultKind::Damaged { Ok(false) } else { Err(error) };
     for (key, size) in segments {
@@ -55,13 +55,14 @@ async fn each(
             Err(error) => return gone(error),
         };
         while let Some(chunk) = stream.next().await {
-            match chunk {
-                Ok(chunk) => {
-                    if !take(chunk).await {
-                        return Ok(false);
-                    }
-                }
+            let chunk = match chunk {
+                Ok(chunk) => chunk,
                 Err(error) => return gone(error),
+            };
+            match &mut sink {
+                Sink::Here(hasher) => hasher.update(&chunk),
+                Sink::Elsewhere(sender) if sender.send(chunk).await.is_ok() => {}
+                Sink::Elsewhere(_) => return Ok(false),
             }
         }
     }
