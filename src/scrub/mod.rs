@@ -26,6 +26,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 pub use self::report::{Event, Finding, Outcome, Reason, Removal, Summary, What};
 pub use self::retention::images;
+use futures::FutureExt as _;
+
 use self::run::Run;
 use crate::{
     config::Config,
@@ -141,21 +143,21 @@ pub async fn run(
     observer.begins(&run.id);
     let does = |pass| run.options.passes.contains(&pass);
     // before anything is judged by references: one that was lost must not cost what it named
-    let links = if does(Pass::Links) { Some(links::begin(&run).await?) } else { None };
+    let links = if does(Pass::Links) { Some(links::begin(&run).boxed().await?) } else { None };
     if does(Pass::Retention) {
-        retention::run(&run).await?;
+        retention::run(&run).boxed().await?;
     }
     if does(Pass::Garbage) {
-        repositories::run(&run).await?;
+        repositories::run(&run).boxed().await?;
     }
     if does(Pass::Garbage) || does(Pass::Uploads) || does(Pass::Links) {
-        bytes::run(&run).await?;
+        bytes::run(&run).boxed().await?;
     }
     if let Some(links) = links {
-        links::end(&run, links).await?;
+        links::end(&run, links).boxed().await?;
     }
     if does(Pass::Content) {
-        content::run(&run).await?;
+        content::run(&run).boxed().await?;
     }
     Ok(run.into_summary())
 }
