@@ -1,8 +1,11 @@
 //! The command line.
 
 mod hash_password;
+mod history;
 mod policy;
+mod restore;
 mod scrub;
+mod store;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -48,6 +51,10 @@ enum Command {
     /// Check, test, explain and replay policies
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Show what a tag meant, newest first
+    History(history::History),
+    /// Bring back a tag, a manifest or a blob that was deleted
+    Restore(restore::Restore),
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +80,27 @@ pub fn run() -> ExitCode {
         Command::HashPassword => hash_password::run(),
         Command::Scrub(scrub) => scrub::run(scrub, &cli.config),
         Command::Policy(command) => policy::run(command, &cli.config),
+        Command::History(history) => on_store(&cli.config, |config| history::run(history, config)),
+        Command::Restore(restore) => on_store(&cli.config, |config| restore::run(restore, config)),
+    }
+}
+
+/// Does something under the configuration that the options name.
+fn on_store(files: &[PathBuf], work: impl FnOnce(&Config) -> Result<(), String>) -> ExitCode {
+    let outcome = match load(files) {
+        Ok(config) => work(&config),
+        // it has places and carets of its own
+        Err(error) => {
+            eprintln!("{}", error.to_string().trim_end());
+            return ExitCode::FAILURE;
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

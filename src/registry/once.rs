@@ -108,6 +108,17 @@ impl Registry {
         }
     }
 
+    /// Writes the version that was claimed next after a tag's newest one, where whoever claimed it has not: for scrub, which
+    /// may free a claim only once it is old and the tag has a newer version than the one it comes after. Whether there was one.
+    pub async fn finish_claim(&self, name: &Name, tag: &Tag) -> Result<bool> {
+        let newest = self.newest_meaning(name, tag).await?.map(|newest| newest.ordinal);
+        let key = layout::claim(name, tag, newest);
+        let Some(content) = self.store.get(&key).await? else { return Ok(false) };
+        let claim = read(&key, &content)?;
+        self.help(name, tag, &claim).await?;
+        Ok(claim.said().is_some())
+    }
+
     fn claim(&self, says: Option<TagVersion>, by: &By) -> ClaimFact {
         let target = says.and_then(|says| says.target);
         ClaimFact {
@@ -126,8 +137,7 @@ impl Registry {
             return Ok(Taken::Ours);
         }
         let Some(content) = self.store.get(&key).await? else { return Ok(Taken::Freed) };
-        let claim = serde_json::from_slice(&content);
-        Ok(Taken::By(claim.map_err(|error| StorageError::damaged("get", &key, error.to_string()))?))
+        Ok(Taken::By(read(&key, &content)?))
     }
 
     /// Writes the version that somebody's claim says, as they would have.
@@ -136,4 +146,8 @@ impl Registry {
         let fact = json(&Stamp { at: claim.at, by: claim.by.clone() });
         self.write_tag_version(name, tag, version, fact).await
     }
+}
+
+fn read(key: &str, content: &[u8]) -> Result<ClaimFact> {
+    Ok(serde_json::from_slice(content).map_err(|error| StorageError::damaged("get", key, error.to_string()))?)
 }

@@ -28,4 +28,5 @@ mod record;
 mod s3_use;
 mod stores;
 mod support;
+mod tags;
 mod uploads;

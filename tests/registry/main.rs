@@ -1,5 +1,8 @@
 //! Races between several servers on one store, and what a stranger may make one hold in memory.
 
+mod once;
+mod restore;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -7,7 +10,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use opendal::Operator;
 use simple_registry::{
     action::{Page, Upload},
-    oci::{Algorithm, Digest, MediaType, Name, Reference},
+    oci::{Algorithm, Digest, MediaType, Name, Reference, Tag},
     registry::{By, Chunk, Error, Options, PutManifest, Registry, VerifyPulls},
     storage::{
         Store,

@@ -3,5 +3,7 @@
 mod bytes;
 mod command;
 mod damage;
+mod repositories;
+mod retention_table;
 mod shelf;
 mod world;

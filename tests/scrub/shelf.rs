@@ -47,6 +47,11 @@ impl Shelf {
         Self { directory, server, clock }
     }
 
+    /// Where it is.
+    pub(crate) fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub(crate) async fn store(&self) -> Store {
         open(self.directory.path()).await
     }
@@ -93,7 +98,6 @@ impl Shelf {
             tags: tags.iter().map(|tag| tag.parse().unwrap()).collect(),
             media_type: None,
             bytes: bytes.into(),
-            ..put_default()
         };
         self.server.put_manifest(to, &put, &By::default()).await.unwrap().digest
     }
@@ -183,10 +187,6 @@ impl Shelf {
     }
 }
 
-fn put_default() -> PutManifest {
-    PutManifest { reference: Reference::Tag("x".parse().unwrap()), tags: vec![], media_type: None, bytes: Bytes::new() }
-}
-
 async fn open(root: &Path) -> Store {
     let location = Location::Directory { root: root.to_owned(), durable: false, chunk: 1 << 16 };
     Store::open(&location, Metrics::new()).await.unwrap()
@@ -204,7 +204,7 @@ pub(crate) fn config(text: &str) -> Config {
     config
 }
 
-/// What was removed, as `what reason reference-or-digest's beginning`.
+/// What a run told.
 #[derive(Default)]
 struct Told(Mutex<Vec<Event>>);
 

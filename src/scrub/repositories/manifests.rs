@@ -60,14 +60,14 @@ pub(super) async fn clean(repository: &mut Repository<'_>) -> Result<()> {
         count += 1;
         let group = Group::new(digest, entries);
         let (parents, stands) = repository.parents(&group).await?;
-        let seen = repository.seen(&group, parents);
+        let mut seen = repository.seen(&group, parents);
         let untagged = repository.run.config.scrub.untagged;
         match seen.fate(untagged) {
             Fate::Dead => dead(repository, &group).await?,
             Fate::Goes(_) => {
                 // its subject may need it
                 let header = repository.header(&group).await?;
-                let seen = Seen { subject: repository.subject(header.as_ref()).await?, ..seen };
+                seen.subject = repository.subject(header.as_ref()).await?;
                 match seen.fate(untagged) {
                     Fate::Goes(_) => {
                         let ended = repository.settle(&group, seen, header).await?;

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     oci::{Digest, Name, Tag},
+    registry::facts::ClaimFact,
     storage::{
         Entry, Store, layout,
         layout::{Ordinal, TagVersion},
@@ -89,7 +90,8 @@ pub(super) async fn clean(run: &Run<'_>, ages: Ages, name: &Name) -> Result<Live
     Ok(live)
 }
 
-/// What an immutable tag was said to mean has no reader once the tag has a newer version.
+/// What an immutable tag was said to mean has no reader once the tag has a newer version; where whoever said so went away
+/// before they wrote that version, it is written for them.
 async fn claims(run: &Run<'_>, ages: Ages, name: &Name) -> Result<()> {
     let of = name.clone();
     let mut groups =
@@ -97,14 +99,21 @@ async fn claims(run: &Run<'_>, ages: Ages, name: &Name) -> Result<()> {
     while let Some((tag, entries)) = groups.next().await? {
         let newest = run.store.list(&layout::tag(name, &tag), None, 1).await?;
         let newest = newest.first().and_then(|entry| layout::parse_tag_version(name, &entry.key));
-        let Some((_, newest)) = newest else { continue };
-        for entry in entries {
-            let below = layout::parse_claim(name, &entry.key).is_some_and(|(_, after)| after < newest.ordinal);
-            if below && ages.is_old(&entry) {
+        let newest = newest.map_or(Ordinal(0), |(_, version)| version.ordinal);
+        for entry in entries.iter().filter(|entry| ages.is_old(entry)) {
+            let Some((_, after)) = layout::parse_claim(name, &entry.key) else { continue };
+            if after < newest {
                 run.housekeeping(Reason::Superseded);
                 run.free(&entry.key, entry.size).await?;
+            } else if after == newest && !run.options.dry_run && can_be_read(run, entry).await? {
+                run.registry.finish_claim(name, &tag).await?;
             }
         }
     }
     Ok(())
+}
+
+async fn can_be_read(run: &Run<'_>, claim: &Entry) -> Result<bool> {
+    let content = run.store.get(&claim.key).await?;
+    Ok(content.is_some_and(|content| serde_json::from_slice::<ClaimFact>(&content).is_ok()))
 }

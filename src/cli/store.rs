@@ -1,0 +1,31 @@
+//! Commands that work on the store of a configuration.
+
+use crate::{
+    app,
+    config::Config,
+    registry::{Options, Registry},
+    telemetry::Metrics,
+};
+
+/// Does something with the registry of a configuration's store, beside its servers: nothing that they may change is
+/// remembered.
+///
+/// # Errors
+/// What `work` says, or why there is no store.
+pub(super) fn with_registry(
+    config: &Config,
+    work: impl AsyncFnOnce(&Registry) -> Result<(), String>,
+) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| format!("the process could not be set up: {error}"))?.block_on(async {
+        let store = app::open_store(config).await.map_err(|error| error.to_string())?;
+        let options = Options { cache_ttl: std::time::Duration::ZERO, ..app::registry_options(config) };
+        work(&Registry::new(store, options, Metrics::new())).await
+    })
+}
+
+/// A time in milliseconds since 1970, as RFC 3339 has it.
+pub(super) fn rfc3339(at: u64) -> String {
+    let at = i64::try_from(at).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(at).unwrap_or(jiff::Timestamp::MAX).to_string()
+}

@@ -1,0 +1,145 @@
+//! Immutable tags: one meaning, whoever races for it and whoever dies on the way.
+
+use simple_registry::registry::{Protection, facts::ClaimFact};
+
+use super::*;
+
+async fn put_once(server: &Registry, tag: &str, bytes: &Bytes) -> Result<Digest, Error> {
+    let reference = Reference::Tag(tag.parse().unwrap());
+    let put = PutManifest { reference, tags: vec![], media_type: None, bytes: bytes.clone() };
+    server.put_manifest_under(&name(), &put, &|_| true, &By::default()).await.map(|put| put.digest)
+}
+
+async fn images(server: &Registry) -> (Bytes, Bytes) {
+    let config = push(server, b"config").await;
+    (image(&config, 6, r#","annotations":{"a":"1"}"#), image(&config, 6, r#","annotations":{"a":"2"}"#))
+}
+
+#[track_caller]
+fn refused(outcome: Result<Digest, Error>, means: Digest) {
+    let Err(Error::TagImmutable { digest, .. }) = outcome else { panic!("it was not refused: {outcome:?}") };
+    assert_eq!(digest, means);
+}
+
+fn tag() -> Tag {
+    "v1".parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_pushes_that_race_one_wins_and_the_other_is_told_of_it() {
+    let world = World::new();
+    let (one, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
+    let (first, second) = images(&one).await;
+    for round in 0..50 {
+        let tag = format!("v{round}");
+        let (a, b) = tokio::join!(put_once(&one, &tag, &first), put_once(&other, &tag, &second));
+        let (winner, loser) = if a.is_ok() { (a, b) } else { (b, a) };
+        refused(loser, winner.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pushes_of_the_same_digest_that_race_all_win() {
+    let world = World::new();
+    let (one, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
+    let (image, another) = images(&one).await;
+    for _ in 0..10 {
+        let (a, b) = tokio::join!(put_once(&one, "v1", &image), put_once(&other, "v1", &image));
+        assert_eq!((a.unwrap(), b.unwrap()), (sha256(&image), sha256(&image)));
+        refused(put_once(&one, "v1", &another).await, sha256(&image));
+    }
+}
+
+/// The claim of a push that died before it wrote the tag.
+async fn claim(world: &World, after: Option<Ordinal>, says: TagVersion) {
+    let (digest, version) = says.target.unwrap();
+    let claim = ClaimFact {
+        digest: Some(digest),
+        version: Some(version.0),
+        ordinal: Some(says.ordinal.0),
+        attempt: layout::attempt(),
+        at: 7,
+        by: By { identity: "who died".to_owned(), request: "r".to_owned() },
+    };
+    let key = layout::claim(&name(), &tag(), after);
+    world.operator().write(&key, serde_json::to_vec(&claim).unwrap()).await.unwrap();
+}
+
+async fn version_of(world: &World, digest: &Digest) -> Ordinal {
+    let keys = world.keys(&layout::manifest(&name(), digest)).await;
+    keys.iter().filter_map(|key| layout::version(key)).map(|version| version.ordinal).max().unwrap()
+}
+
+#[tokio::test]
+async fn a_claim_counts_though_who_made_it_died_unless_its_manifest_is_gone() {
+    let world = World::new();
+    let server = world.server(Duration::ZERO);
+    let (died, comes) = images(&server).await;
+    let digest = put(&server, &died).await.unwrap();
+    let target = Some((digest, version_of(&world, &digest).await));
+    claim(&world, None, TagVersion { ordinal: Ordinal(1000), target }).await;
+    assert_eq!(by_tag(&server, "v1").await, None);
+    refused(put_once(&server, "v1", &comes).await, digest);
+    assert_eq!(by_tag(&server, "v1").await, Some(digest));
+    let history = server.tag_history(&name(), &tag(), 10, None).await.unwrap();
+    assert_eq!((history[0].by.identity.as_str(), history[0].at, history.len()), ("who died", 7, 1));
+    // which a scrub would do as well
+    let target = Some((digest, version_of(&world, &digest).await));
+    claim(&world, Some(Ordinal(1000)), TagVersion { ordinal: Ordinal(1001), target }).await;
+    assert!(server.finish_claim(&name(), &tag()).await.unwrap());
+    assert!(!server.finish_claim(&name(), &tag()).await.unwrap(), "it was finished");
+    assert_eq!(server.tag_history(&name(), &tag(), 10, None).await.unwrap().len(), 2);
+    server.delete_manifest(&name(), &digest, &By::default()).await.unwrap();
+    assert_eq!(put_once(&server, "v1", &comes).await.unwrap(), sha256(&comes), "what is gone is claimed no more");
+    assert_eq!(by_tag(&server, "v1").await, Some(sha256(&comes)));
+}
+
+#[tokio::test]
+async fn a_claim_beside_a_version_that_says_the_tag_gone_counts_too() {
+    let world = World::new();
+    let server = world.server(Duration::ZERO);
+    let (died, comes) = images(&server).await;
+    let digest = put_once(&server, "v1", &died).await.unwrap();
+    let newest = server.tag_history(&name(), &tag(), 1, None).await.unwrap().remove(0);
+    let seen = TagVersion { ordinal: Ordinal(newest.ordinal), target: None };
+    // the same again, which died, beside a scrub that says the tag gone
+    let target = Some((digest, version_of(&world, &digest).await));
+    claim(&world, Some(seen.ordinal), TagVersion { ordinal: Ordinal::after(Some(seen.ordinal), 0), target }).await;
+    server.end_tag(&name(), &tag(), seen, &By::default()).await.unwrap();
+    assert_eq!(by_tag(&server, "v1").await, None);
+    refused(put_once(&server, "v1", &comes).await, digest);
+    assert_eq!(by_tag(&server, "v1").await, Some(digest));
+}
+
+#[tokio::test]
+async fn whoever_saw_the_version_before_cannot_write_beside_the_one_that_says_the_tag_gone() {
+    let world = World::new();
+    let server = world.server(Duration::ZERO);
+    let (before, comes) = images(&server).await;
+    put_once(&server, "v1", &before).await.unwrap();
+    let newest = server.tag_history(&name(), &tag(), 1, None).await.unwrap().remove(0);
+    let seen = TagVersion { ordinal: Ordinal(newest.ordinal), target: None };
+    server.end_tag(&name(), &tag(), seen, &By::default()).await.unwrap();
+    put_once(&server, "v1", &comes).await.unwrap();
+    let closed = layout::claim(&name(), &tag(), Some(seen.ordinal));
+    assert!(world.keys("repos/").await.contains(&closed), "the place beside it can be claimed no more");
+}
+
+#[tokio::test]
+async fn an_immutable_tag_and_its_manifest_are_deleted_only_where_that_is_allowed() {
+    let world = World::new();
+    let server = world.server(Duration::ZERO);
+    let (first, second) = images(&server).await;
+    let by = By::default();
+    let digest = put_once(&server, "v1", &first).await.unwrap();
+    let kept = server.delete_tag_under(&name(), &tag(), Protection::Kept, &by).await;
+    assert!(matches!(kept, Err(Error::TagKept { .. })), "{kept:?}");
+    let kept = server.delete_manifest_under(&name(), &digest, &|tag| tag.as_str() == "v1", &by).await;
+    assert!(matches!(kept, Err(Error::TagKept { .. })), "{kept:?}");
+    assert_eq!(by_tag(&server, "v1").await, Some(digest));
+    server.delete_tag_under(&name(), &tag(), Protection::Immutable, &by).await.unwrap();
+    assert_eq!(by_tag(&server, "v1").await, None);
+    let digest = put_once(&server, "v1", &second).await.unwrap();
+    server.delete_manifest_under(&name(), &digest, &|tag| tag.as_str() == "v2", &by).await.unwrap();
+    put_once(&server, "v1", &first).await.unwrap();
+}

@@ -1,0 +1,177 @@
+//! What tags meant, when manifests were pulled, and how what was deleted comes back.
+
+use simple_registry::registry::{
+    Restored,
+    facts::{Pull, PullsSince, TagEntry},
+};
+
+use super::*;
+
+async fn restore(server: &Registry, reference: &str) -> Result<Vec<Restored>, Error> {
+    server.restore(&name(), &reference.parse().unwrap(), &By::default()).await
+}
+
+fn tag(tag: &str) -> Tag {
+    tag.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_deleted_image_comes_back_with_its_tag_its_blobs_and_its_place_among_referrers() {
+    let world = World::new();
+    let server = world.server(Duration::ZERO);
+    let config = push(&server, b"config").await;
+    let subject = sha256(b"a subject");
+    let more = format!(r#","subject":{{"mediaType":"{}","size":9,"digest":"{subject}"}}"#, MediaType::OCI_MANIFEST);
+    let bytes = image(&config, 6, &more);
+    let digest = put_tagged(&server, "v1", &bytes).await;
+    assert!(restore(&server, "v1").await.unwrap().is_empty(), "what is there is not restored");
+    server.delete_manifest(&name(), &digest, &By::default()).await.unwrap();
+    server.delete_blob(&name(), &config, &By::default()).await.unwrap();
+    assert!(server.blob(&name(), &config).await.is_err());
+    let restored = restore(&server, "v1").await.unwrap();
+    assert_eq!(restored, [Restored::Tag(tag("v1"), digest), Restored::Manifest(digest)]);
+    assert_eq!(by_tag(&world.server(Duration::ZERO), "v1").await, Some(digest));
+    assert_eq!(server.blob(&name(), &config).await.unwrap().size, 6);
+    let referrers = server.referrers(&name(), &subject, None, &Page::default()).await.unwrap();
+    assert_eq!(referrers.descriptors[0].digest, digest);
+}
+
+#[tokio::test]
+async fn a_deleted_index_brings_its_children_back() {
+    let world = World::new();
+    let server = world.server(Duration::ZERO);
+    let config = push(&server, b"config").await;
+    let child = image(&config, 6, "");
+    let child_digest = put(&server, &child).await.unwrap();
+    let parent = index(&child_digest, child.len());
+    let parent_digest = put(&server, &parent).await.unwrap();
+    for digest in [&parent_digest, &child_digest] {
+        server.delete_manifest(&name(), digest, &By::default()).await.unwrap();
+    }
+    let restored = restore(&server, &parent_digest.to_string()).await.unwrap();
+    assert_eq!(restored, [Restored::Manifest(child_digest), Restored::Manifest(parent_digest)]);
+    let refused = server.delete_manifest(&name(), &child_digest, &By::default()).await;
+    assert!(matches!(refused, Err(Error::Needed { .. })), "the index needs its child again: {refused:?}");
+}
+
+#[tokio::test]
+async fn a_deleted_blob_comes_back() {
+    let world = World::new();
+    let server = world.server(Duration::ZERO);
+    let blob = push(&server, b"blob").await;
+    server.delete_blob(&name(), &blob, &By::default()).await.unwrap();
+    assert_eq!(restore(&server, &blob.to_string()).await.unwrap(), [Restored::Blob(blob)]);
+    assert_eq!(server.blob(&name(), &blob).await.unwrap().size, 4);
+    assert!(restore(&server, &blob.to_string()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_gone_for_good_is_named() {
+    let world = World::new();
+    let server = world.server(Duration::ZERO);
+    let config = push(&server, b"config").await;
+    let digest = put_tagged(&server, "v1", &image(&config, 6, "")).await;
+    server.delete_manifest(&name(), &digest, &By::default()).await.unwrap();
+    for key in world.keys("data/").await {
+        world.operator().delete(&key).await.unwrap();
+    }
+    // a server that has not made sure of the bytes a moment ago
+    let later = world.server(Duration::ZERO);
+    let says = restore(&later, "v1").await.unwrap_err().to_string();
+    assert!(says.contains(&config.to_string()) && says.contains("a/b"), "{says}");
+    assert_eq!(by_tag(&later, "v1").await, None);
+    for never in ["v9", &sha256(b"never").to_string()] {
+        let error = restore(&server, never).await.unwrap_err();
+        assert!(matches!(error, Error::GoneForGood { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_tags_history_is_what_is_there_and_what_was_gathered() {
+    let world = World::new();
+    let server = world.server(Duration::ZERO);
+    let config = push(&server, b"config").await;
+    let mut pushed = Vec::new();
+    for n in 0..5 {
+        pushed.push(put_tagged(&server, "v1", &image(&config, 6, &format!(r#","annotations":{{"n":"{n}"}}"#))).await);
+    }
+    server.delete_tag(&name(), &tag("v1"), &By { identity: "ana".to_owned(), request: "r".to_owned() }).await.unwrap();
+    let whole = server.tag_history(&name(), &tag("v1"), 100, None).await.unwrap();
+    let meant: Vec<Option<Digest>> = whole.iter().map(|entry| entry.target.map(|target| target.0)).collect();
+    let expected: Vec<_> = [None].into_iter().chain(pushed.iter().rev().copied().map(Some)).collect();
+    assert_eq!(meant, expected);
+    assert_eq!(whole[0].by.identity, "ana");
+    // as a scrub gathers them, in two objects, the second of which was not merged yet, and one version not freed yet
+    for (part, attempt) in [(&whole[2..4], "a"), (&whole[3..], "b")] {
+        let key = layout::history(&name(), &tag("v1")) + attempt;
+        world.operator().write(&key, serde_json::to_vec(part).unwrap()).await.unwrap();
+    }
+    let keys = world.keys(&layout::tag(&name(), &tag("v1"))).await;
+    for key in &keys[3..] {
+        world.operator().delete(key).await.unwrap();
+    }
+    assert_eq!(server.tag_history(&name(), &tag("v1"), 100, None).await.unwrap(), whole);
+    let mut paged: Vec<TagEntry> = Vec::new();
+    loop {
+        let last = paged.last().map(|entry| entry.ordinal);
+        let page = server.tag_history(&name(), &tag("v1"), 2, last).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        paged.extend(page);
+    }
+    assert_eq!(paged, whole);
+    assert_eq!(restore(&server, "v1").await.unwrap()[0], Restored::Tag(tag("v1"), pushed[4]));
+    assert!(server.tag_history(&name(), &tag("never"), 100, None).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn pulls_are_written_once_for_a_repository_and_again_where_the_store_failed() {
+    let world = World::new();
+    let server = world.server_with(|options| options.clock = simple_registry::registry::Clock::by_hand());
+    let digest = sha256(b"manifest");
+    server.record_pulls().await.unwrap();
+    let since: PullsSince =
+        serde_json::from_slice(&world.operator().read(layout::PULLS_SINCE).await.unwrap().to_bytes()).unwrap();
+    for _ in 0..3 {
+        server.pulled(&name(), &Reference::Tag(tag("v1")), &digest);
+    }
+    server.pulled(&name(), &Reference::Digest(digest), &digest);
+    // where the objects are to be, there is something that is no directory
+    let file = world.directory.path().join("repos");
+    std::fs::write(&file, "in the way").unwrap();
+    server.record_pulls().await.unwrap_err();
+    std::fs::remove_file(&file).unwrap();
+    server.record_pulls().await.unwrap();
+    server.record_pulls().await.unwrap();
+    let keys = world.keys(&layout::pulls(&name())).await;
+    assert_eq!(keys.len(), 1, "{keys:?}");
+    let mut pulls: Vec<Pull> =
+        serde_json::from_slice(&world.operator().read(&keys[0]).await.unwrap().to_bytes()).unwrap();
+    pulls.sort_by_key(|pull| pull.tag.is_none());
+    let at = since.at;
+    assert_eq!(pulls, [Pull { tag: Some(tag("v1")), digest, at }, Pull { tag: None, digest, at }]);
+    world.server(Duration::ZERO).record_pulls().await.unwrap();
+    let again: PullsSince =
+        serde_json::from_slice(&world.operator().read(layout::PULLS_SINCE).await.unwrap().to_bytes()).unwrap();
+    assert_eq!(again, since, "the first server says since when");
+}
+
+#[tokio::test]
+async fn bytes_that_one_server_found_rotten_are_not_served_by_another() {
+    let world = World::new();
+    let one = world.server_with(|options| options.verify_pulls = VerifyPulls::OneIn(1));
+    let blob = push(&one, b"blob").await;
+    let key = world.keys("data/").await.remove(0);
+    world.operator().write(&key, "glob").await.unwrap();
+    let found = one.blob(&name(), &blob).await.unwrap();
+    let read = one.read_blob(&name(), &found, None).await.unwrap();
+    read.try_collect::<Vec<Bytes>>().await.unwrap_err();
+    let other = world.server(Duration::ZERO);
+    assert!(other.blob(&name(), &blob).await.is_err(), "no look at the bytes, and yet it is known");
+    assert!(world.keys("data/").await.iter().any(|key| key.contains("!rotten.")));
+    assert_eq!(push(&one, b"blob").await, blob);
+    let found = other.blob(&name(), &blob).await.unwrap();
+    let bytes: Vec<Bytes> = other.read_blob(&name(), &found, None).await.unwrap().try_collect().await.unwrap();
+    assert_eq!(bytes.concat(), b"blob");
+}

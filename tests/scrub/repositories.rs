@@ -1,0 +1,294 @@
+//! Garbage in repositories, over the life of what becomes garbage.
+
+use std::time::Duration;
+
+use simple_registry::{
+    config::Untagged,
+    oci::{Digest, Name, Reference, Tag},
+    registry::{By, facts::TagEntry},
+    scrub::{Pass, Reason, What},
+    storage::layout,
+};
+
+use crate::shelf::{Shelf, config};
+
+const DAY: Duration = Duration::from_hours(24);
+const YEAR: Duration = Duration::from_hours(24 * 365);
+
+fn app() -> Name {
+    "team/app".parse().unwrap()
+}
+
+fn tag(text: &str) -> Tag {
+    text.parse().unwrap()
+}
+
+fn manifest_keys(shelf: &Shelf, digest: &Digest) -> Vec<String> {
+    shelf.keys(&layout::manifest(&app(), digest))
+}
+
+async fn history(shelf: &Shelf, of: &str) -> Vec<TagEntry> {
+    let keys = shelf.keys(&layout::history(&app(), &tag(of)));
+    assert!(keys.len() <= 1, "{keys:?}");
+    let Some(key) = keys.first() else { return vec![] };
+    serde_json::from_slice(&shelf.store().await.get(key).await.unwrap().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn versions_of_a_tag_that_something_newer_replaced_become_its_history() {
+    let shelf = Shelf::new().await;
+    let mut pushed = Vec::new();
+    for i in 0..5 {
+        pushed.push(shelf.image(&app(), &i.to_string(), &["latest"]).await);
+        shelf.clock.advance(Duration::from_secs(1));
+    }
+    let config = config("");
+    // young ones may be somebody's
+    let before = shelf.keys("");
+    shelf.scrub(&config).await;
+    assert_eq!(shelf.keys(""), before);
+    shelf.age(DAY);
+    shelf.scrub(&config).await;
+    assert_eq!(shelf.keys(&layout::tag(&app(), &tag("latest"))).len(), 1);
+    let meant = |entries: &[TagEntry]| entries.iter().map(|entry| entry.target.map(|it| it.0)).collect::<Vec<_>>();
+    let expected: Vec<_> = pushed[..4].iter().rev().map(|digest| Some(*digest)).collect();
+    assert_eq!(meant(&history(&shelf, "latest").await), expected);
+    // it moves on, is deleted, and is pushed again: one object, all of it in it
+    shelf.image(&app(), "5", &["latest"]).await;
+    shelf.server.delete_tag(&app(), &tag("latest"), &By::default()).await.unwrap();
+    let last = shelf.image(&app(), "6", &["latest"]).await;
+    shelf.age(DAY);
+    shelf.scrub(&config).await;
+    let entries = history(&shelf, "latest").await;
+    assert_eq!(entries.len(), 7);
+    assert_eq!(entries[0].target, None);
+    assert!(entries.windows(2).all(|pair| pair[0].ordinal > pair[1].ordinal));
+    assert_eq!(shelf.gets(&app(), &Reference::Tag(tag("latest"))).await, Some(last));
+    let settled = shelf.keys("");
+    shelf.scrub(&config).await;
+    assert_eq!(shelf.keys(""), settled, "there was nothing left to do");
+    let told = shelf.server.tag_history(&app(), &tag("latest"), 100, None).await.unwrap();
+    assert_eq!(told.len(), 8);
+}
+
+#[tokio::test]
+async fn history_is_kept_as_long_as_the_configuration_says() {
+    let shelf = Shelf::new().await;
+    for i in 0..6 {
+        shelf.image(&app(), &i.to_string(), &["latest"]).await;
+    }
+    shelf.age(DAY);
+    let mut few = config("");
+    few.scrub.tag_history.count = 3;
+    shelf.scrub(&few).await;
+    assert_eq!(history(&shelf, "latest").await.len(), 3);
+    let mut none = config("");
+    none.scrub.tag_history.age = Duration::ZERO;
+    shelf.age(DAY);
+    shelf.scrub(&none).await;
+    assert_eq!(history(&shelf, "latest").await.len(), 0);
+    assert_eq!(shelf.tags(&app()).await, ["latest"]);
+}
+
+#[tokio::test]
+async fn an_image_that_is_pushed_over_and_over_has_one_version() {
+    let shelf = Shelf::new().await;
+    let child = shelf.image(&app(), "child", &[]).await;
+    let mut index = child;
+    for _ in 0..4 {
+        index = shelf.index(&app(), &[child], &["latest"]).await;
+    }
+    assert_eq!(manifest_keys(&shelf, &child).len(), 5 + 4);
+    shelf.age(DAY);
+    shelf.scrub(&config("")).await;
+    assert_eq!(manifest_keys(&shelf, &index).len(), 1);
+    assert_eq!(manifest_keys(&shelf, &child).len(), 2, "a version, and that the index needs it");
+    assert!(shelf.has(&app(), &child).await && shelf.has(&app(), &index).await);
+}
+
+#[tokio::test]
+async fn what_was_deleted_is_kept_for_the_trash_and_then_freed_until_the_repository_is_no_more() {
+    let shelf = Shelf::new().await;
+    let image = shelf.image(&app(), "image", &["v1", "v2"]).await;
+    let signature = shelf.referrer(&app(), "signature", Some(&image), &[]).await;
+    shelf.age(YEAR);
+    for digest in [&signature, &image] {
+        shelf
+            .server
+            .delete_manifest(&app(), digest, &By { identity: "ana".into(), request: "r1".into() })
+            .await
+            .unwrap();
+    }
+    let mut config = config("");
+    config.scrub.trash = DAY * 7;
+    config.scrub.tag_history.age = DAY;
+    shelf.age(DAY);
+    assert!(shelf.scrub(&config).await.is_empty());
+    assert_eq!(manifest_keys(&shelf, &image).len(), 2, "it can be brought back");
+    shelf.age(DAY * 8);
+    let removed = shelf.scrub(&config).await;
+    assert_eq!(
+        removed.iter().filter(|it| it.what == What::Manifest && it.reason == Reason::Deleted).count(),
+        2,
+        "{removed:?}"
+    );
+    assert!(
+        removed
+            .iter()
+            .filter(|it| it.what == What::Manifest)
+            .all(|it| it.deleted.as_ref().unwrap().by.identity == "ana")
+    );
+    assert_eq!(shelf.keys("blobs/").iter().filter(|key| key.contains("/pin.")).count(), 0);
+    assert_eq!(manifest_keys(&shelf, &image).len(), 1, "the last word goes when it is found alone");
+    // history has its own age, counted from when it was written by the servers' clock: let it be long ago
+    shelf.age(YEAR);
+    config.scrub.tag_history.age = Duration::ZERO;
+    let mut left = Vec::new();
+    for _ in 0..6 {
+        left = shelf.scrub(&config).await;
+        shelf.age(YEAR);
+        if shelf.keys("catalog/").is_empty() {
+            break;
+        }
+    }
+    assert_eq!(shelf.keys("repos/"), Vec::<String>::new());
+    assert_eq!(shelf.keys("catalog/"), Vec::<String>::new());
+    assert!(left.iter().any(|it| it.what == What::Repository && it.reason == Reason::Empty), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_repository_that_is_pushed_to_stays_in_the_catalog() {
+    let shelf = Shelf::new().await;
+    let store = shelf.store().await;
+    let fact = layout::catalog(&app()) + &layout::attempt();
+    store.put(&fact, "{}").await.unwrap();
+    shelf.age(DAY);
+    shelf.scrub(&config("")).await;
+    assert_eq!(shelf.keys("catalog/").len(), 2, "a mark, and what is there");
+    // not yet a lease ago
+    shelf.scrub(&config("")).await;
+    assert_eq!(shelf.keys("catalog/").len(), 2);
+    shelf.age(DAY);
+    let image = shelf.image(&app(), "image", &["v1"]).await;
+    shelf.scrub(&config("")).await;
+    let keys = shelf.keys("catalog/");
+    assert!(!keys.iter().any(|key| layout::catalog_mark_name(key).is_some()) && keys.len() == 2, "{keys:?}");
+    assert!(shelf.has(&app(), &image).await);
+}
+
+#[tokio::test]
+async fn untagged_images_stay_or_go_as_the_configuration_says() {
+    let shelf = Shelf::new().await;
+    let by_digest = shelf.image(&app(), "by digest", &[]).await;
+    let moved_on = shelf.image(&app(), "old", &["latest"]).await;
+    let latest = shelf.image(&app(), "new", &["latest"]).await;
+    let child = shelf.image(&app(), "child", &[]).await;
+    shelf.index(&app(), &[child], &["index"]).await;
+    let signature = shelf.referrer(&app(), "signature", Some(&latest), &[]).await;
+    let mut config = config("");
+    config.scrub.untagged_grace = DAY * 2;
+    shelf.age(DAY * 3);
+    assert!(shelf.scrub(&config).await.is_empty());
+    config.scrub.untagged = Untagged::Delete;
+    shelf.age(DAY);
+    assert!(shelf.scrub(&config).await.is_empty(), "they have two days");
+    shelf.age(DAY * 3);
+    let removed = shelf.scrub(&config).await;
+    assert!(removed.iter().all(|it| it.reason == Reason::Untagged) && removed.len() == 2, "{removed:?}");
+    for (digest, stays) in [(by_digest, false), (moved_on, false), (latest, true), (child, true), (signature, true)] {
+        assert_eq!(shelf.has(&app(), &digest).await, stays, "{digest}");
+    }
+}
+
+#[tokio::test]
+async fn what_went_with_a_delete_goes_with_what_goes_with_it() {
+    let shelf = Shelf::new().await;
+    let child = shelf.image(&app(), "child", &[]).await;
+    let inner = shelf.index(&app(), &[child], &[]).await;
+    let outer = shelf.index(&app(), &[inner], &["all"]).await;
+    let signature = shelf.referrer(&app(), "of the child", Some(&child), &[]).await;
+    let other = shelf.image(&app(), "other", &["other"]).await;
+    shelf.server.delete_manifest(&app(), &outer, &By::default()).await.unwrap();
+    // who pushed the children may be at work
+    let removed = shelf.scrub(&config("")).await;
+    assert!(removed.is_empty(), "{removed:?}");
+    shelf.age(DAY);
+    let removed = shelf.scrub(&config("")).await;
+    let reasons: Vec<_> = removed.iter().map(|it| (it.digest.unwrap(), it.reason)).collect();
+    assert_eq!(reasons.len(), 3, "{reasons:?}");
+    for expected in [(inner, Reason::WithIndex), (child, Reason::WithIndex), (signature, Reason::WithSubject)] {
+        assert!(reasons.contains(&expected), "{expected:?} {reasons:?}");
+    }
+    assert!(shelf.has(&app(), &other).await && !shelf.has(&app(), &child).await);
+}
+
+#[tokio::test]
+async fn a_tag_that_died_with_its_image_stays_dead_when_the_image_comes_again() {
+    let shelf = Shelf::new().await;
+    let image = shelf.image(&app(), "image", &["dead"]).await;
+    shelf.server.delete_manifest(&app(), &image, &By::default()).await.unwrap();
+    // as a server leaves it that did not see the tag when it said all of them gone
+    let gone: Vec<String> =
+        shelf.keys("repos/").into_iter().filter(|key| key.contains("/tags/") && key.ends_with(".not")).collect();
+    assert_eq!(gone.len(), 1);
+    shelf.store().await.delete(&gone[0]).await.unwrap();
+    shelf.image(&app(), "image", &["alive"]).await;
+    for _ in 0..3 {
+        shelf.age(YEAR);
+        shelf.scrub(&config("")).await;
+        assert_eq!(shelf.gets(&app(), &Reference::Tag(tag("dead"))).await, None);
+        assert_eq!(shelf.gets(&app(), &Reference::Tag(tag("alive"))).await, Some(image));
+    }
+    assert_eq!(manifest_keys(&shelf, &image).len(), 1);
+    assert_eq!(shelf.tags(&app()).await, ["alive"]);
+}
+
+#[tokio::test]
+async fn what_immutable_tags_were_said_to_mean_goes_when_they_have_a_newer_version() {
+    let shelf = Shelf::new().await;
+    shelf.image(&app(), "image", &["v1"]).await;
+    let other = shelf.image(&app(), "other", &[]).await;
+    let store = shelf.store().await;
+    let newest = shelf.keys(&layout::tag(&app(), &tag("v1")));
+    let (_, version) = layout::parse_tag_version(&app(), &newest[0]).unwrap();
+    store.put(&layout::claim(&app(), &tag("v1"), None), "{}").await.unwrap();
+    let of = layout::version(&manifest_keys(&shelf, &other)[0]).unwrap().ordinal;
+    let by = By { identity: "ana".into(), request: "r1".into() };
+    let said = serde_json::json!({
+        "digest": other, "version": of.0, "ordinal": version.ordinal.0 + 1, "attempt": "a", "at": 1, "by": by,
+    });
+    let unfinished = layout::claim(&app(), &tag("v1"), Some(version.ordinal));
+    store.put(&unfinished, said.to_string()).await.unwrap();
+    shelf.scrub(&config("")).await;
+    assert_eq!(shelf.keys(&layout::all_claims(&app())).len(), 2, "who claims may be at work");
+    shelf.age(DAY);
+    shelf.scrub(&config("")).await;
+    assert_eq!(shelf.keys(&layout::all_claims(&app())), [unfinished]);
+    assert_eq!(shelf.gets(&app(), &Reference::Tag(tag("v1"))).await, Some(other), "the claim is the commit");
+    shelf.age(DAY);
+    shelf.scrub(&config("")).await;
+    assert_eq!(shelf.keys(&layout::all_claims(&app())), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_dry_run_of_garbage_changes_nothing() {
+    let shelf = Shelf::new().await;
+    let image = shelf.image(&app(), "image", &["v1", "v1"]).await;
+    shelf.image(&app(), "other", &["v1"]).await;
+    shelf.server.delete_manifest(&app(), &image, &By::default()).await.unwrap();
+    shelf.age(YEAR);
+    let before = shelf.keys("");
+    let dry = shelf
+        .scrub_with(&config(""), |options| {
+            options.dry_run = true;
+            options.passes = [Pass::Garbage].into();
+        })
+        .await;
+    assert_eq!(shelf.keys(""), before);
+    let done = shelf.scrub(&config("")).await;
+    let manifests = |removed: &[simple_registry::scrub::Removal]| {
+        removed.iter().filter(|it| it.what == What::Manifest).map(|it| it.digest).collect::<Vec<_>>()
+    };
+    assert_eq!(manifests(&dry.1), [Some(image)]);
+    assert_eq!(manifests(&done), [Some(image)]);
+}
