@@ -24,8 +24,6 @@ mod run;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use futures::FutureExt as _;
-
 use self::run::Run;
 pub use self::{
     report::{Event, Finding, Outcome, Reason, Removal, Summary, What},
@@ -145,21 +143,21 @@ pub async fn run(
     observer.begins(&run.id);
     let does = |pass| run.options.passes.contains(&pass);
     // before anything is judged by references: one that was lost must not cost what it named
-    let links = if does(Pass::Links) { Some(links::begin(&run).boxed().await?) } else { None };
+    let links = if does(Pass::Links) { Some(links::begin(&run).await?) } else { None };
     if does(Pass::Retention) {
-        retention::run(&run).boxed().await?;
+        retention::run(&run).await?;
     }
     if does(Pass::Garbage) {
-        repositories::run(&run).boxed().await?;
+        repositories::run(&run).await?;
     }
     if does(Pass::Garbage) || does(Pass::Uploads) || does(Pass::Links) {
-        bytes::run(&run).boxed().await?;
+        bytes::run(&run).await?;
     }
     if let Some(links) = links {
-        links::end(&run, links).boxed().await?;
+        links::end(&run, links).await?;
     }
     if does(Pass::Content) {
-        content::run(&run).boxed().await?;
+        content::run(&run).await?;
     }
     Ok(run.into_summary())
 }

@@ -192,17 +192,12 @@ impl World {
         let told = Arc::new(Told::default());
         let observer: Arc<dyn Observer> = Arc::<Told>::clone(&told);
         let store = open(self.root()).await;
-        // a server runs it beside requests
-        let run = sendable(scrub::run(&store, &config, &policy, options, observer, Metrics::new()));
+        let run = scrub::run(&store, &config, &policy, options, observer, Metrics::new());
         let summary = run.await.unwrap();
         let removals = std::mem::take(&mut *told.removals.lock().unwrap());
         let findings = std::mem::take(&mut *told.findings.lock().unwrap());
         Ran { summary, removals, findings }
     }
-}
-
-fn sendable<F: Future + Send>(future: F) -> F {
-    future
 }
 
 fn walk(root: &Path, at: &Path, found: &mut Vec<String>) {

@@ -3,6 +3,7 @@
 mod bytes;
 mod command;
 mod damage;
+mod explain;
 mod repositories;
 mod retention_table;
 mod shelf;
