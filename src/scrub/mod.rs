@@ -26,9 +26,11 @@ mod run;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-pub use self::report::{Event, Finding, Outcome, Reason, Removal, Summary, What};
-pub use self::retention::images;
 use self::run::Run;
+pub use self::{
+    report::{Event, Finding, Outcome, Reason, Removal, Summary, What},
+    retention::images,
+};
 use crate::{
     config::Config,
     oci::Name,

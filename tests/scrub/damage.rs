@@ -1,7 +1,7 @@
 //! Every object of a store, damaged in every way: scrub tells of it, repairs it or notes it, and finds nothing the next
 //! time; and what it does not tell of, no client can tell.
 
-use std::{fs, path::Path};
+use std::{collections::HashMap, fs, path::Path};
 
 use simple_registry::scrub::Outcome;
 
@@ -16,6 +16,9 @@ enum Damage {
     Removed,
     Doubled,
 }
+
+/// How many objects of one kind are damaged.
+const OF_A_KIND: usize = 6;
 
 const DAMAGES: [Damage; 5] =
     [Damage::CutInHalf, Damage::Emptied, Damage::ABitFlipped, Damage::Removed, Damage::Doubled];
@@ -155,9 +158,16 @@ async fn what_is_damaged_is_told_once_and_what_is_not_told_nobody_can_tell() {
     let store = full().await;
     let root = store.path();
     let sound = view(root).await;
+    // a few of each kind: the store has more of some, which differ in nothing
+    let mut of_kind: HashMap<&'static str, usize> = HashMap::new();
     let cases: Vec<_> = keys(root)
         .into_iter()
         .filter(|key| kind(key) != "format")
+        .filter(|key| {
+            let number = of_kind.entry(kind(key)).or_default();
+            *number += 1;
+            *number <= OF_A_KIND
+        })
         .flat_map(|key| DAMAGES.map(|damage| (key.clone(), damage)))
         .collect();
     let case = async |(key, damage): (String, Damage)| -> Option<String> {
@@ -173,7 +183,11 @@ async fn what_is_damaged_is_told_once_and_what_is_not_told_nobody_can_tell() {
         };
         let seen = view(at).await;
         let changed: Vec<_> = sound.iter().filter(|(asked, was)| seen.get(*asked) != Some(*was)).collect();
-        let may_change = damage == Damage::Removed && says_something_else_when_removed(kind(&key));
+        // nothing says of an image that nothing names that there was one
+        let digest = key.rsplit('/').nth(1).unwrap_or_default();
+        let named = sound.iter().any(|(asked, was)| !asked.starts_with("blob ") && was.contains(digest));
+        let unnamed = kind(&key) == "manifest" && !named;
+        let may_change = damage == Damage::Removed && (unnamed || says_something_else_when_removed(kind(&key)));
         if told.is_empty() && !changed.is_empty() && !may_change {
             return Some(format!("{what}: nobody was told, and clients see it: {changed:?}"));
         }

@@ -11,7 +11,7 @@ use super::{
     groups::{Group, Item, groups},
     notes::Notes,
     rights::{self, Manifests},
-    table::Table,
+    table::{Table, print},
 };
 use crate::{
     action::UploadId,
@@ -69,8 +69,8 @@ type Judged = (Vec<String>, Option<Verdict>);
 /// A fact that names bytes.
 struct Named {
     id: UploadId,
-    /// Bytes and segments; nothing where it cannot be read as a fact.
-    says: Option<(u64, usize)>,
+    /// Bytes, segments and a print of their names; nothing where it cannot be read as a fact.
+    says: Option<(u64, usize, u16)>,
 }
 
 /// Goes over all facts: frees those of repositories that speak for nothing any more, and tells the table what is named.
@@ -107,9 +107,9 @@ fn take(verdict: Verdict, table: &mut Table, found: &mut Found) {
     for place in &places {
         table.name(&place.id, need > Need::None);
         suspect |= match (place.says, table.get(&place.id)) {
-            (Some((bytes, segments)), Some(row)) => !row.is_plain(bytes, segments),
+            (Some((bytes, segments, names)), Some(row)) => !row.is_plain(bytes, segments, names),
             // nothing is stored of an empty blob
-            (Some((bytes, _)), None) => bytes > 0,
+            (Some((bytes, ..)), None) => bytes > 0,
             (None, _) => true,
         };
     }
@@ -153,7 +153,11 @@ async fn judge(run: &Run<'_>, ages: &Ages, manifests: &Manifests, item: Item) ->
         let Some(id) = layout::place_id(&place.key) else { continue };
         let Some(content) = run.store.get(&place.key).await? else { continue };
         let fact = serde_json::from_slice::<PlaceFact>(&content).ok();
-        named.push(Named { id, says: fact.map(|fact| (fact.size, fact.segments.len())) });
+        let says = fact.map(|fact| {
+            let names = fact.segments.iter().map(|segment| print(&segment.key(&id)));
+            (fact.size, fact.segments.len(), names.fold(0, |all, name| all ^ name))
+        });
+        named.push(Named { id, says });
     }
     let strange = strange.into_iter().map(|entry| entry.key).collect();
     Ok((strange, last.then_some(Verdict { digest, need, places: named, suspect, deleted })))

@@ -13,7 +13,9 @@ pub(super) struct Row {
     id: u128,
     /// Of all its segments together.
     pub(super) bytes: u64,
-    pub(super) segments: u32,
+    pub(super) segments: u16,
+    /// Of their names: see [`print`].
+    names: u16,
     flags: u8,
     /// How many digests name it; there may be two after a power cut.
     named: u8,
@@ -33,9 +35,13 @@ impl Row {
         self.flags & flag != 0
     }
 
-    /// Whether a fact that names so many bytes in so many segments says all there is to say of it.
-    pub(super) fn is_plain(&self, bytes: u64, segments: usize) -> bool {
-        self.bytes == bytes && self.segments as usize == segments && !self.has(MARKED) && !self.has(ROTTEN)
+    /// Whether a fact that names so many bytes in so many segments of such names says all there is to say of it.
+    pub(super) fn is_plain(&self, bytes: u64, segments: usize, names: u16) -> bool {
+        self.bytes == bytes
+            && usize::from(self.segments) == segments
+            && self.names == names
+            && !self.has(MARKED)
+            && !self.has(ROTTEN)
     }
 
     pub(super) fn id(&self) -> UploadId {
@@ -52,9 +58,20 @@ impl Row {
             self.flags |= ROTTEN;
         } else {
             self.bytes += entry.size;
+            // beyond what fits a fact never says as many, and each look is a closer one
             self.segments = self.segments.saturating_add(1);
+            self.names ^= print(&entry.key);
         }
     }
+}
+
+/// A few bits by which a name differs from others, to be combined by exclusive or: a fact that was damaged names segments
+/// that are not there.
+pub(super) fn print(key: &str) -> u16 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    u16::try_from(hasher.finish() >> 48).unwrap_or_default()
 }
 
 /// All of them, in the order of their ids.
@@ -162,9 +179,14 @@ mod tests {
         table.add(&two, &entry(&layout::mark(&two, "cd"), 0, 500), &AGES);
         table.add(&two, &entry(&layout::segment(&two, 0, "a"), 9, 500), &AGES);
         assert_eq!(table.len(), 2);
-        assert!(table.get(&one).unwrap().is_plain(12, 2));
-        assert!(!table.get(&one).unwrap().is_plain(12, 1));
-        assert!(!table.get(&two).unwrap().is_plain(9, 1), "marked");
+        let names = |id, offsets: &[u64]| {
+            offsets.iter().zip(["a", "b"]).fold(0, |all, (at, name)| all ^ print(&layout::segment(id, *at, name)))
+        };
+        let (both, other) = (names(&one, &[0, 7]), names(&two, &[0]));
+        assert!(table.get(&one).unwrap().is_plain(12, 2, both));
+        assert!(!table.get(&one).unwrap().is_plain(12, 1, both));
+        assert!(!table.get(&one).unwrap().is_plain(12, 2, names(&one, &[0, 8])), "another name");
+        assert!(!table.get(&two).unwrap().is_plain(9, 1, other), "marked");
     }
 
     #[test]
