@@ -97,24 +97,24 @@ fn no_random_order_breaks_a_case() {
 const WAYS: &[(&str, &str, u64)] = &[
     ("bytes not looked at", LATE, 7),
     ("look before reference", "manifest put on an old grant, two scrubs", 1),
-    ("shared pins", "a mark left by a dead scrub", 62),
+    ("shared pins", "a mark left by a dead scrub", 1222),
     ("no new version", "a tag for an untagged manifest", 1),
     ("slow push does not look again", "a tag that moves, its old manifest deleted", 37),
     ("session not looked for", LATE, 7),
     ("slow commit does not look", SILENT, 784),
     ("children not renewed", "an index takes in an untagged child", 14),
     ("no second look by scrub", "manifest put on an old grant, scrub, time", 1),
-    ("clock after look", SILENT, 35),
+    ("clock after look", SILENT, 531),
     ("no lease", "an index takes in an untagged child", 1),
-    ("gone freed at once", "the same manifest again while scrub frees it", 522),
     ("no marks", LATE, 105),
 ];
 
 const SILENT: &str = "a commit when its upload has gone silent";
 const LATE: &str = "a late commit beside one that relies on it";
 
-/// Ways for which there is a switch and no seed is known yet that shows them in a short time.
+/// Ways for which there is a switch, and no seed is known that shows them: only a walk over many orders does, or has not yet.
 const RARE: &[(&str, &str)] = &[
+    ("gone freed at once", "the same manifest again while scrub frees it"),
     ("marks before facts", "second copies, two scrubs"),
     ("mark goes before the bytes", "manifest put on an old grant, one scrub"),
     ("shared marks", "manifest put on an old grant, two scrubs"),
