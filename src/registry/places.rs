@@ -5,14 +5,14 @@ use std::sync::Arc;
 use futures::StreamExt;
 
 use super::{
-    By, Registry, Result,
+    By, Error, Registry, Result,
     facts::{PlaceFact, Segment},
     json,
     session::Session,
 };
 use crate::{
     action::UploadId,
-    oci::Digest,
+    oci::{Digest, Name},
     storage::{Entry, FaultKind, StorageError, layout, mutation::mutated},
 };
 
@@ -122,6 +122,17 @@ impl Registry {
         } else {
             Bytes::Sound
         })
+    }
+
+    /// For a commit that took long: whether the bytes are there yet, for a repository that is given them anew.
+    pub(super) async fn still_there(&self, name: &Name, digest: &Digest, place: &Place, by: &By) -> Result<bool> {
+        let began = self.clock.now();
+        // the first grant may be gone by now, and who is told of the blob must have it
+        self.grant(name, digest, by).await?;
+        // the sign of life before the look: a scrub that marks these bytes after the look sees it
+        self.store.put(&layout::upload_alive(&place.id, &layout::attempt()), Vec::new()).await?;
+        let sound = self.look_at(place).await? == Bytes::Sound;
+        if self.was_slow(began) { Err(Error::TooSlow) } else { Ok(sound) }
     }
 
     /// Bytes to rely on, for one that has written its reference already: sound ones, or a copy made of marked ones

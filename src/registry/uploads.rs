@@ -349,9 +349,7 @@ impl Registry {
         self.put_place(digest, &place, by).await?;
         // one that took long looks again; it takes nothing back, since another may rely on its fact by now
         if self.was_slow(began) && !mutated("slow commit does not look") {
-            // the sign of life first: a scrub that marks these bytes after this look sees it
-            self.store.put(&layout::upload_alive(&session.id, &layout::attempt()), Vec::new()).await?;
-            if self.look_at(&place).await? != Bytes::Sound {
+            if !self.still_there(name, digest, &place, by).await? {
                 if mutated("failed commit takes back") {
                     self.store.delete(&layout::place(digest, &place.id)).await?;
                 }

@@ -300,28 +300,4 @@ impl Actor {
             Err(error) => answers.failed.push(format!("{}: {error}", by.identity)),
         }
     }
-
-    /// Reads all that a tag means, down to the bytes.
-    pub(super) async fn pull(&self, name: &Name, reference: &Reference) -> Result<(), String> {
-        let mut wanted = vec![reference.clone()];
-        while let Some(reference) = wanted.pop() {
-            let failed = |error: Error| format!("{name} {reference} cannot be pulled: {error}");
-            let stored = self.registry().manifest(name, &reference).await.map_err(failed)?;
-            let parsed = crate::oci::Manifest::parse(Some(&stored.media_type), &stored.bytes);
-            let parsed = parsed.map_err(|error| format!("{name} {reference}: {error}"))?;
-            wanted.extend(parsed.children.iter().map(|child| Reference::Digest(child.digest)));
-            for blob in parsed.blobs {
-                let found = self.registry().blob(name, &blob.digest).await.map_err(failed)?;
-                let mut stream = self.registry().read_blob(name, &found, None).await.map_err(failed)?;
-                let mut bytes = Vec::new();
-                while let Some(chunk) = stream.next().await {
-                    bytes.extend_from_slice(&chunk.map_err(|error| error.to_string())?);
-                }
-                if Digest::of(Algorithm::Sha256, &bytes) != blob.digest {
-                    return Err(format!("{} of {name} is not what it was", blob.digest));
-                }
-            }
-        }
-        Ok(())
-    }
 }

@@ -273,6 +273,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("push, bytes left over, scrub", left, vec![push(), scrub()], 2),
         case("push beside scrub's look at uploads", |_| async {}, vec![uploader(r(), &IMAGE, tag()), scrub()], 2),
         case("a mark left by a dead scrub", marked, vec![put(tag()), scrub()], 2),
+        case("manifest put on an old grant, one scrub", granted, vec![put(tag()), scrub()], 0),
         case("manifest put on an old grant, two scrubs", granted, vec![put(tag()), scrub(), scrub()], 0),
         keeping(case("manifest put on an old grant, scrub, time", granted, vec![put(None), scrub()], 2)),
         case("a tag for an untagged manifest", untagged, vec![put(tag()), scrub()], 2),

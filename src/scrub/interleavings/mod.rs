@@ -58,7 +58,7 @@ fn no_order_breaks_a_small_case() {
         for ordered in [true, false] {
             case.ordered = ordered;
             let began = std::time::Instant::now();
-            let walked = all_orders(&case, 200 * times());
+            let walked = all_orders(&case, 40 * times());
             let word = if walked.failure.is_some() {
                 "BROKEN"
             } else if walked.finished {
@@ -84,59 +84,81 @@ fn no_random_order_breaks_a_case() {
     let mut failures = Vec::new();
     let seeds = match variable("SEED") {
         Some(seed) => vec![seed.parse().expect("SEED is a number")],
-        None => (0..200 * times() as u64).collect(),
+        None => (0..100 * times() as u64).collect(),
     };
-    for mut case in chosen() {
-        case.mortal = case.scripts.len();
-        case.ticks = case.ticks.max(2);
-        failures.extend(seeds.iter().find_map(|seed| random_order(&case, *seed)));
+    for case in chosen() {
+        failures.extend(seeds.iter().find_map(|seed| random_order(&lively(&case), *seed)));
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
 
-/// The ways to break the protocol that the model has, and where the code has a place for each.
-const WAYS: &[&str] = &[
-    "no marks",
-    "marks before facts",
-    "bytes not looked at",
-    "look before reference",
-    "shared pins",
-    "no new version",
-    "slow push does not look again",
-    "session not looked for",
-    "slow commit does not look",
-    "failed commit takes back",
-    "children not renewed",
-    "mark goes before the bytes",
-    "shared marks",
-    "no second look by scrub",
-    "clock after look",
-    "no lease",
-    "gone freed at once",
-    "survivor not looked at",
+/// The ways to break the protocol that the model has, where the code has a place for each: a case that shows it, and a seed
+/// with which it did. After a change of the code another seed may be the first: then some more are tried.
+const WAYS: &[(&str, &str, u64)] = &[
+    ("bytes not looked at", LATE, 7),
+    ("look before reference", "manifest put on an old grant, two scrubs", 1),
+    ("shared pins", "a mark left by a dead scrub", 1222),
+    ("no new version", "a tag for an untagged manifest", 1),
+    ("slow push does not look again", "a tag that moves, its old manifest deleted", 37),
+    ("session not looked for", LATE, 7),
+    ("slow commit does not look", SILENT, 784),
+    ("children not renewed", "an index takes in an untagged child", 14),
+    ("no second look by scrub", "manifest put on an old grant, scrub, time", 1),
+    ("clock after look", SILENT, 531),
+    ("no lease", "an index takes in an untagged child", 1),
+    ("no marks", LATE, 105),
 ];
+
+const SILENT: &str = "a commit when its upload has gone silent";
+const LATE: &str = "a late commit beside one that relies on it";
+
+/// Ways for which there is a switch, and no seed is known that shows them: only a walk over many orders does, or has not yet.
+const RARE: &[(&str, &str)] = &[
+    ("gone freed at once", "the same manifest again while scrub frees it"),
+    ("marks before facts", "second copies, two scrubs"),
+    ("mark goes before the bytes", "manifest put on an old grant, one scrub"),
+    ("shared marks", "manifest put on an old grant, two scrubs"),
+    ("failed commit takes back", LATE),
+    ("survivor not looked at", "second copies, two scrubs"),
+];
+
+fn case(name: &str) -> Case {
+    cases().into_iter().find(|case| case.name == name).unwrap_or_else(|| panic!("there is no case {name:?}"))
+}
 
 #[test]
 fn each_way_to_break_the_protocol_is_found() {
     let wanted = variable("WAY");
     let mut missed = Vec::new();
-    for way in WAYS.iter().filter(|way| wanted.as_ref().is_none_or(|wanted| wanted == *way)) {
+    for (way, shows, seed) in WAYS.iter().filter(|(way, ..)| wanted.as_ref().is_none_or(|wanted| wanted == way)) {
         let began = std::time::Instant::now();
-        let found = mutation::with(Some(way), || {
-            chosen().into_iter().find_map(|case| {
-                let random = |case: &Case| {
-                    let mut case = case.clone();
-                    case.mortal = case.scripts.len();
-                    case.ticks = case.ticks.max(2);
-                    (0..100 * times() as u64).find_map(|seed| random_order(&case, seed))
-                };
-                all_orders(&case, 100 * times()).failure.or_else(|| random(&case))
-            })
-        });
-        match found {
+        let case = lively(&case(shows));
+        let seeds = std::iter::once(*seed).chain(0..500 * times() as u64);
+        match mutation::with(Some(way), || seeds.into_iter().find_map(|seed| random_order(&case, seed))) {
             Some(failure) => println!("{way}, {:?}: {failure}", began.elapsed()),
+            None => missed.push(*way),
+        }
+        assert!(random_order(&case, *seed).is_none(), "{shows} is broken with seed {seed} though the protocol is not");
+    }
+    assert!(missed.is_empty(), "not noticed: {missed:?}");
+}
+
+#[test]
+#[ignore = "takes long: looks for an order that shows what is shown rarely"]
+fn rare_ways_to_break_the_protocol_are_found() {
+    let wanted = variable("WAY");
+    let mut missed = Vec::new();
+    for (way, shows) in RARE.iter().filter(|(way, _)| wanted.as_ref().is_none_or(|wanted| wanted == way)) {
+        let case = case(shows);
+        match mutation::with(Some(way), || all_orders(&case, 2000 * times()).failure) {
+            Some(failure) => println!("{way}: {failure}"),
             None => missed.push(*way),
         }
     }
     assert!(missed.is_empty(), "not noticed: {missed:?}");
+}
+
+/// The same, where time passes and any process may stop for good.
+fn lively(case: &Case) -> Case {
+    Case { mortal: case.scripts.len(), ticks: case.ticks.max(2), ..case.clone() }
 }
