@@ -69,7 +69,7 @@ impl<O> Recording<O> {
             run: self.run.get().map_or("", String::as_str),
             what: removal.what.as_str(),
             reason: removal.reason.as_str(),
-            repository: removal.repository.as_ref().map(|name| name.as_str()),
+            repository: removal.repository.as_ref().map(super::super::oci::name::Name::as_str),
             reference: removal.reference.as_deref(),
             digest: digest.as_deref(),
             size: removal.size,
@@ -212,9 +212,10 @@ struct Log;
 impl Observer for Log {
     fn event(&self, event: &Event) -> Result<(), String> {
         if let Event::Finding(Finding { key, says, outcome }) = event {
-            match outcome {
-                Outcome::Known => tracing::debug!(key, says, outcome = outcome.as_str(), "scrub finding"),
-                _ => tracing::warn!(key, says, outcome = outcome.as_str(), "scrub finding"),
+            if outcome == &Outcome::Known {
+                tracing::debug!(key, says, outcome = outcome.as_str(), "scrub finding");
+            } else {
+                tracing::warn!(key, says, outcome = outcome.as_str(), "scrub finding");
             }
         }
         Ok(())

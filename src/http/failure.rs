@@ -149,9 +149,8 @@ impl Failure {
 impl Failure {
     /// An error of the registry where `rule` says which tags are immutable.
     pub(super) fn under(rule: &ImmutableRule, error: Error) -> Self {
-        let (tag, digest) = match &error {
-            Error::TagImmutable { tag, digest, .. } | Error::TagKept { tag, digest, .. } => (tag, digest),
-            _ => return error.into(),
+        let (Error::TagImmutable { tag, digest, .. } | Error::TagKept { tag, digest, .. }) = &error else {
+            return error.into();
         };
         let detail = json!({ "tag": tag, "digest": digest, "rule": rule.says(tag) });
         Self::from(error).detail(detail)
@@ -162,7 +161,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let (status, code) = match &error {
             Error::BlobUnknown { .. } => (StatusCode::NOT_FOUND, Code::BlobUnknown),
-            Error::ManifestUnknown { .. } => (StatusCode::NOT_FOUND, Code::ManifestUnknown),
+            Error::ManifestUnknown { .. } | Error::GoneForGood { .. } => (StatusCode::NOT_FOUND, Code::ManifestUnknown),
             Error::NameUnknown(_) => (StatusCode::NOT_FOUND, Code::NameUnknown),
             Error::UploadUnknown(_) => (StatusCode::NOT_FOUND, Code::BlobUploadUnknown),
             Error::OutOfOrder { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, Code::BlobUploadInvalid),
@@ -176,7 +175,6 @@ impl From<Error> for Failure {
             }
             Error::Missing { .. } => (StatusCode::NOT_FOUND, Code::ManifestBlobUnknown),
             Error::Needed { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
-            Error::GoneForGood { .. } => (StatusCode::NOT_FOUND, Code::ManifestUnknown),
             Error::TagImmutable { .. } | Error::TagKept { .. } => (StatusCode::FORBIDDEN, Code::Denied),
             Error::TooSlow => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
             Error::Storage(error) => return storage(error),

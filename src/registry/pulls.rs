@@ -144,14 +144,13 @@ impl Registry {
             .filter_map(|outcome| async { outcome.err() })
             .collect()
             .await;
-        match failed.into_iter().next() {
-            Some(error) => Err(error.into()),
-            None => {
-                if self.gathered.lost.swap(false, Ordering::Relaxed) {
-                    tracing::warn!("some pulls were not recorded: the store did not take them for too long");
-                }
-                Ok(())
+        if let Some(error) = failed.into_iter().next() {
+            Err(error.into())
+        } else {
+            if self.gathered.lost.swap(false, Ordering::Relaxed) {
+                tracing::warn!("some pulls were not recorded: the store did not take them for too long");
             }
+            Ok(())
         }
     }
 

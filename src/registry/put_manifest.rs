@@ -114,6 +114,7 @@ impl Registry {
         Err(Error::TooSlow)
     }
 
+    #[allow(clippy::too_many_arguments, reason = "what an attempt is made of, and no two of it belong together")]
     async fn attempt_put(
         &self,
         name: &Name,

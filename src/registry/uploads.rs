@@ -348,13 +348,14 @@ impl Registry {
         let place = place_of(session);
         self.put_place(digest, &place, by).await?;
         // one that took long looks again; it takes nothing back, since another may rely on its fact by now
-        if self.was_slow(began) && !mutated("slow commit does not look") {
-            if !self.still_there(name, digest, &place, by).await? {
-                if mutated("failed commit takes back") {
-                    self.store.delete(&layout::place(digest, &place.id)).await?;
-                }
-                return Err(Error::UploadUnknown(session.id.clone()));
+        if self.was_slow(began)
+            && !mutated("slow commit does not look")
+            && !self.still_there(name, digest, &place, by).await?
+        {
+            if mutated("failed commit takes back") {
+                self.store.delete(&layout::place(digest, &place.id)).await?;
             }
+            return Err(Error::UploadUnknown(session.id.clone()));
         }
         let key = (name.clone(), *digest);
         // the grant is this process's own, and as fresh as an answer of the store

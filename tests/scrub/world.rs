@@ -308,7 +308,10 @@ pub(crate) fn configuration(beside: &Path, root: &Path, more: &str) -> PathBuf {
     let file = beside.join("config.toml");
     fs::write(
         &file,
-        format!("[storage.fs]\nroot_dir = {root:?}\n[scrub]\nupload_expiry = \"10s\"\ngrace = \"0s\"\n{more}"),
+        format!(
+            "[storage.fs]\nroot_dir = \"{}\"\n[scrub]\nupload_expiry = \"10s\"\ngrace = \"0s\"\n{more}",
+            root.display()
+        ),
     )
     .unwrap();
     file

@@ -130,9 +130,9 @@ async fn judge(run: &Run<'_>, ages: &Ages, manifests: &Manifests, item: Item) ->
     let (facts, strange) = rights::read(run, ages, manifests, &digest, entries).await?;
     let frees = run.options.passes.contains(&Pass::Garbage);
     let fates = if frees { rights::judge(&facts, ages) } else { vec![None; facts.len()] };
-    let stays = facts.iter().zip(&fates).filter(|(_, fate)| fate.is_none());
+    let kept = facts.iter().zip(&fates).filter(|(_, fate)| fate.is_none());
     let mut need = if strange.is_empty() { Need::None } else { Need::Told };
-    for (fact, _) in stays {
+    for (fact, _) in kept {
         let of = if matches!(fact.right, layout::Right::Pin(_)) { Need::Manifest } else { Need::Told };
         need = need.max(of);
     }
@@ -148,7 +148,7 @@ async fn judge(run: &Run<'_>, ages: &Ages, manifests: &Manifests, item: Item) ->
         need = Need::Told;
     }
     let suspect = last && (places.len() > 1 || (need == Need::None && places.iter().any(|place| ages.stale(place))));
-    let mut named = Vec::with_capacity(places.len());
+    let mut told = Vec::with_capacity(places.len());
     for place in places.iter().filter(|_| last) {
         let Some(id) = layout::place_id(&place.key) else { continue };
         let Some(content) = run.store.get(&place.key).await? else { continue };
@@ -157,10 +157,10 @@ async fn judge(run: &Run<'_>, ages: &Ages, manifests: &Manifests, item: Item) ->
             let names = fact.segments.iter().map(|segment| print(&segment.key(&id)));
             (fact.size, fact.segments.len(), names.fold(0, |all, name| all ^ name))
         });
-        named.push(Named { id, says });
+        told.push(Named { id, says });
     }
     let strange = strange.into_iter().map(|entry| entry.key).collect();
-    Ok((strange, last.then_some(Verdict { digest, need, places: named, suspect, deleted })))
+    Ok((strange, last.then_some(Verdict { digest, need, places: told, suspect, deleted })))
 }
 
 async fn stamp(run: &Run<'_>, key: &str) -> Result<Option<Box<Stamp>>> {

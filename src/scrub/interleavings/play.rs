@@ -265,7 +265,7 @@ pub(super) fn short(key: &str) -> String {
     while !rest.is_empty() {
         let number = rest.find(|c: char| !c.is_ascii_hexdigit() && c != '-').unwrap_or(rest.len());
         if number > 3 * ENDS {
-            text += &format!("{}~{}", &rest[..ENDS], &rest[number - ENDS..number]);
+            text.extend([&rest[..ENDS], "~", &rest[number - ENDS..number]]);
         } else {
             text += &rest[..number];
         }

@@ -39,9 +39,9 @@ impl Chooser for Follow<'_> {
         }
         if self.at == self.plan.prefix.len() {
             self.at += 1;
-            let state = (stage.bucket.state(), stage.ticks_left(), &self.plan.order);
+            let now = (stage.bucket.state(), stage.ticks_left(), &self.plan.order);
             let alive: Vec<bool> = self.plan.order.iter().map(|process| stage.lives(*process)).collect();
-            if !self.seen.insert(hash_of(&(state, alive))) {
+            if !self.seen.insert(hash_of(&(now, alive))) {
                 return None;
             }
         }
@@ -83,7 +83,10 @@ fn orders(processes: usize) -> Vec<Vec<usize>> {
     for _ in 0..processes {
         let longer = |order: &Vec<usize>| {
             let order = order.clone();
-            (0..processes).filter_map(move |next| (!order.contains(&next)).then(|| [&order[..], &[next]].concat()))
+            (0..processes)
+                .filter(|next| !order.contains(next))
+                .map(|next| [&order[..], &[next]].concat())
+                .collect::<Vec<_>>()
         };
         found = found.iter().flat_map(longer).collect::<Vec<_>>();
     }
@@ -151,8 +154,8 @@ struct Random {
 impl Random {
     fn new(seed: u64) -> Self {
         let mut random = Self { state: hash_of(&seed), current: 0, stay: 0, rare: 0 };
-        random.stay = [0, 2, 5, 12, 40][random.below(5)] as u64;
-        random.rare = [15, 40, 120][random.below(3)] as u64;
+        random.stay = [0_u64, 2, 5, 12, 40][random.below(5)];
+        random.rare = [15_u64, 40, 120][random.below(3)];
         random
     }
 
@@ -241,7 +244,8 @@ pub(super) fn random_order(case: &Case, seed: u64) -> Option<String> {
     case.seed = seed;
     case.ordered = random.below(2) == 0;
     case.page = if case.ordered { 1000 } else { [1000, 1, 2, 3][random.below(4)] };
-    let played = if seed % 2 == 0 { play(&case, &mut Planned::new(seed)) } else { play(&case, &mut Random::new(seed)) };
+    let played =
+        if seed.is_multiple_of(2) { play(&case, &mut Planned::new(seed)) } else { play(&case, &mut Random::new(seed)) };
     played.broken.as_ref().map(|what| failure(&case, what, &played, &format!("SEED={seed}")))
 }
 
@@ -254,7 +258,7 @@ pub(super) fn replayed(case: &Case, schedule: &str) -> Option<String> {
 }
 
 fn failure(case: &Case, what: &str, played: &Played, again: &str) -> String {
-    let log: String = played.log.iter().map(|line| format!("    {}\n", short(line))).collect();
+    let log = played.log.iter().map(|line| format!("    {}", short(line))).collect::<Vec<_>>().join("\n");
     format!(
         "{}: {}\n  what happened:\n{}  what was answered:\n{log}  again: CASE='{}' {again}\n",
         case.name,

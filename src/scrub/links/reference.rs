@@ -37,13 +37,12 @@ impl Links<'_, '_> {
         Ok(match (listed.first(), end) {
             (None, _) => Standing::Nothing,
             (_, Some(end)) if self.is_old(end) => Standing::Gone,
-            (_, Some(_)) => Standing::Unsure,
             (Some(newest), None) if layout::version(&newest.key).is_some_and(|version| version.there) => {
                 Standing::Stands
             }
             // deleted at or before the version that is named: the push of that version lost what it wrote
             (Some(newest), None) if self.is_old(newest) => Standing::Nothing,
-            (Some(_), None) => Standing::Unsure,
+            (Some(_), _) => Standing::Unsure,
         })
     }
 
