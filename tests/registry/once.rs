@@ -16,9 +16,9 @@ async fn images(server: &Registry) -> (Bytes, Bytes) {
 }
 
 #[track_caller]
-fn refused(outcome: Result<Digest, Error>, means: Digest) {
+fn refused(outcome: &Result<Digest, Error>, means: Digest) {
     let Err(Error::TagImmutable { digest, .. }) = outcome else { panic!("it was not refused: {outcome:?}") };
-    assert_eq!(digest, means);
+    assert_eq!(*digest, means);
 }
 
 fn tag() -> Tag {
@@ -34,7 +34,7 @@ async fn of_two_pushes_that_race_one_wins_and_the_other_is_told_of_it() {
         let tag = format!("v{round}");
         let (a, b) = tokio::join!(put_once(&one, &tag, &first), put_once(&other, &tag, &second));
         let (winner, loser) = if a.is_ok() { (a, b) } else { (b, a) };
-        refused(loser, winner.unwrap());
+        refused(&loser, winner.unwrap());
     }
 }
 
@@ -46,7 +46,7 @@ async fn pushes_of_the_same_digest_that_race_all_win() {
     for _ in 0..10 {
         let (a, b) = tokio::join!(put_once(&one, "v1", &image), put_once(&other, "v1", &image));
         assert_eq!((a.unwrap(), b.unwrap()), (sha256(&image), sha256(&image)));
-        refused(put_once(&one, "v1", &another).await, sha256(&image));
+        refused(&put_once(&one, "v1", &another).await, sha256(&image));
     }
 }
 
@@ -79,7 +79,7 @@ async fn a_claim_counts_though_who_made_it_died_unless_its_manifest_is_gone() {
     let target = Some((digest, version_of(&world, &digest).await));
     claim(&world, None, TagVersion { ordinal: Ordinal(1000), target }).await;
     assert_eq!(by_tag(&server, "v1").await, None);
-    refused(put_once(&server, "v1", &comes).await, digest);
+    refused(&put_once(&server, "v1", &comes).await, digest);
     assert_eq!(by_tag(&server, "v1").await, Some(digest));
     let history = server.tag_history(&name(), &tag(), 10, None).await.unwrap();
     assert_eq!((history[0].by.identity.as_str(), history[0].at, history.len()), ("who died", 7, 1));
@@ -107,7 +107,7 @@ async fn a_claim_beside_a_version_that_says_the_tag_gone_counts_too() {
     claim(&world, Some(seen.ordinal), TagVersion { ordinal: Ordinal::after(Some(seen.ordinal), 0), target }).await;
     server.end_tag(&name(), &tag(), seen, &By::default()).await.unwrap();
     assert_eq!(by_tag(&server, "v1").await, None);
-    refused(put_once(&server, "v1", &comes).await, digest);
+    refused(&put_once(&server, "v1", &comes).await, digest);
     assert_eq!(by_tag(&server, "v1").await, Some(digest));
 }
 

@@ -608,18 +608,18 @@ fn old(at: &Path) {
         old(&path);
         fs::File::open(&path).unwrap().set_modified(SystemTime::now() - Duration::from_hours(72)).unwrap();
     }
+}
 
-    #[tokio::test]
-    async fn directories_that_are_empty_go_and_what_was_left_behind() {
-        let world = World::new().await;
-        world.push(b"content").await;
-        let left = world.root().join(".tmp/0123456789abcdef-0");
-        fs::write(&left, b"left behind").unwrap();
-        world.age();
-        fs::File::open(&left).unwrap().set_modified(SystemTime::now() - Duration::from_hours(72)).unwrap();
-        world.scrub(GARBAGE).await;
-        assert!(!left.exists());
-    }
+#[tokio::test]
+async fn directories_that_are_empty_go_and_what_was_left_behind() {
+    let world = World::new().await;
+    world.push(b"content").await;
+    let left = world.root().join(".tmp/0123456789abcdef-0");
+    fs::write(&left, b"left behind").unwrap();
+    world.age();
+    fs::File::open(&left).unwrap().set_modified(SystemTime::now() - Duration::from_hours(72)).unwrap();
+    world.scrub(GARBAGE).await;
+    assert!(!left.exists());
     assert!(directories(world.root()) > 2, "directories that became empty just now stay");
     old(world.root());
     let ran = world.scrub(GARBAGE).await;
