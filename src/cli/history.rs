@@ -19,6 +19,8 @@ pub(super) struct History {
     /// The repository and the tag, such as `team/app:v1`
     #[arg(value_name = "REPOSITORY:TAG", value_parser = tagged)]
     of: (Name, Tag),
+    #[command(flatten)]
+    pub(super) place: store::Place,
     /// How to write it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,

@@ -20,6 +20,10 @@ use crate::{
 /// The configuration file that is read where none is named.
 const DEFAULT_CONFIG: &str = "config.toml";
 
+/// What to say where both are given.
+const DATA_DIR_ALONE: &str =
+    "--data-dir reads no configuration file; leave out -c, or set storage.fs.root_dir in the file";
+
 /// An OCI container registry.
 #[derive(Debug, Parser)]
 #[command(
@@ -80,22 +84,18 @@ pub fn run() -> ExitCode {
         Command::HashPassword => hash_password::run(),
         Command::Scrub(scrub) => scrub::run(scrub, &cli.config),
         Command::Policy(command) => policy::run(command, &cli.config),
-        Command::History(history) => on_store(&cli.config, |config| history::run(history, config)),
-        Command::Restore(restore) => on_store(&cli.config, |config| restore::run(restore, config)),
+        Command::History(history) => on_store(&history.place, &cli.config, |config| history::run(history, config)),
+        Command::Restore(restore) => on_store(&restore.place, &cli.config, |config| restore::run(restore, config)),
     }
 }
 
 /// Does something under the configuration that the options name.
-fn on_store(files: &[PathBuf], work: impl FnOnce(&Config) -> Result<(), String>) -> ExitCode {
-    let outcome = match load(files) {
-        Ok(config) => work(&config),
-        // it has places and carets of its own
-        Err(error) => {
-            eprintln!("{}", error.to_string().trim_end());
-            return ExitCode::FAILURE;
-        }
+fn on_store(place: &store::Place, files: &[PathBuf], work: impl FnOnce(&Config) -> Result<(), String>) -> ExitCode {
+    let config = match place.config(files) {
+        Ok(config) => config,
+        Err(code) => return code,
     };
-    match outcome {
+    match work(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -106,9 +106,7 @@ fn on_store(files: &[PathBuf], work: impl FnOnce(&Config) -> Result<(), String>)
 
 fn serve(cli: &Cli, server: &Server) -> ExitCode {
     if server.data_dir.is_some() && !cli.config.is_empty() {
-        eprintln!(
-            "error: --data-dir reads no configuration file; leave out -c, or set storage.fs.root_dir in the file"
-        );
+        eprintln!("error: {DATA_DIR_ALONE}");
         return ExitCode::from(2);
     }
     let sources = match sources(&cli.config, server) {

@@ -16,6 +16,8 @@ pub(super) struct Restore {
     /// The repository and what was deleted from it: `team/app@sha256:...` (a manifest or blob) or `team/app:v1`
     #[arg(value_name = "REPOSITORY@DIGEST|REPOSITORY:TAG", value_parser = named)]
     what: (Name, Reference),
+    #[command(flatten)]
+    pub(super) place: store::Place,
 }
 
 fn named(text: &str) -> Result<(Name, Reference), String> {

@@ -12,10 +12,10 @@ use clap::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::report::Report;
-use super::load;
+use super::store::Place;
 use crate::{
     app,
-    config::{self, Config, Login},
+    config::{self, Config},
     oci::Name,
     policy::Policy,
     registry::Clock,
@@ -48,9 +48,8 @@ pub(super) struct Scrub {
     /// How to write the report and the summary
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// The directory of a server that was started with `--data-dir`; no configuration file is read
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -74,13 +73,11 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
 
 /// Does what the command says; its exit code.
 pub(super) fn run(scrub: &Scrub, configs: &[PathBuf]) -> ExitCode {
-    if scrub.data_dir.is_some() && !configs.is_empty() {
-        eprintln!(
-            "error: --data-dir reads no configuration file; leave out -c, or set storage.fs.root_dir in the file"
-        );
-        return ExitCode::from(2);
-    }
-    match scrub.prepare(configs).and_then(|(config, policy)| scrub.execute(&config, &policy)) {
+    let config = match scrub.place.config(configs) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    match policy(&config).and_then(|policy| scrub.execute(&config, &policy)) {
         Ok(summary) if summary.is_clean() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(3),
         Err(why) => {
@@ -90,18 +87,13 @@ pub(super) fn run(scrub: &Scrub, configs: &[PathBuf]) -> ExitCode {
     }
 }
 
-impl Scrub {
-    /// The configuration and the policies, whole and valid, or nothing is done.
-    fn prepare(&self, configs: &[PathBuf]) -> Result<(Config, Policy), String> {
-        let config = match &self.data_dir {
-            Some(dir) => Config::for_data_dir(dir, Login::None),
-            None => load(configs).map_err(|error| error.to_string())?,
-        };
-        let files = policy_files(&config).map_err(|errors| errors.to_string())?;
-        let policy = Policy::build(&config, &files).map_err(|errors| errors.to_string())?;
-        Ok((config, policy))
-    }
+/// The policies, whole and valid, or nothing is done.
+fn policy(config: &Config) -> Result<Policy, String> {
+    let files = policy_files(config).map_err(|errors| errors.to_string())?;
+    Policy::build(config, &files).map_err(|errors| errors.to_string())
+}
 
+impl Scrub {
     fn passes(&self) -> BTreeSet<Pass> {
         let mut passes: BTreeSet<Pass> = if self.only.is_empty() {
             Pass::ALL.into_iter().filter(|pass| *pass != Pass::Content).collect()

@@ -1,11 +1,44 @@
 //! Commands that work on the store of a configuration.
 
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+
 use crate::{
     app,
-    config::Config,
+    config::{Config, Login},
     registry::{Options, Registry},
     telemetry::Metrics,
 };
+
+/// Which store is meant: that of the configuration, or of a directory.
+#[derive(Debug, Args)]
+pub(super) struct Place {
+    /// The directory of a server that was started with `--data-dir`; no configuration file is read
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl Place {
+    /// The configuration, out of these files where no directory is named.
+    ///
+    /// # Errors
+    /// The exit code; what is wrong is on standard error by then.
+    pub(super) fn config(&self, files: &[PathBuf]) -> Result<Config, ExitCode> {
+        match &self.data_dir {
+            Some(_) if !files.is_empty() => {
+                eprintln!("error: {}", super::DATA_DIR_ALONE);
+                Err(ExitCode::from(2))
+            }
+            Some(dir) => Ok(Config::for_data_dir(dir, Login::None)),
+            // it has places and carets of its own
+            None => super::load(files).map_err(|error| {
+                eprintln!("{}", error.to_string().trim_end());
+                ExitCode::FAILURE
+            }),
+        }
+    }
+}
 
 /// Does something with the registry of a configuration's store, beside its servers: nothing that they may change is
 /// remembered.
