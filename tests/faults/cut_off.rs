@@ -100,7 +100,8 @@ async fn work(server: &Registry, work: Work, pushed: &Pushed) -> Result<(), Erro
             server.delete_manifest(&name(), &pushed.image.digest(), &by()).await
         }
         Work::DeleteBlob => {
-            let left = &pushed.image.layers[0];
+            // one object in each copy: which of the two stays is by chance
+            let left = &pushed.image.layers[1];
             server.put_blob(&"faults/other".parse().unwrap(), &sha256(left), chunk(left), &by()).await?;
             server.delete_blob(&"faults/other".parse().unwrap(), &sha256(left), &by()).await
         }
