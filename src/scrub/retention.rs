@@ -4,7 +4,10 @@
 
 mod inventory;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 
@@ -12,7 +15,7 @@ pub use self::inventory::images;
 use self::inventory::{Inventory, Judged};
 use super::{
     Pass, Reason, Result,
-    repositories::{Ages, Ended, Names, Repository, Upheld, live_tags},
+    repositories::{Ages, Ended, Group, Names, Repository, Upheld, live_tags},
     run::Run,
 };
 use crate::{
@@ -20,6 +23,9 @@ use crate::{
     policy::Origin,
     storage::layout::Ordinal,
 };
+
+/// Manifests that are let go with one look at the repository's tags.
+const AT_ONCE: usize = 100;
 
 pub(super) async fn run(run: &Run<'_>) -> Result<()> {
     let mut names = Names::default();
@@ -78,19 +84,31 @@ async fn remove(repository: &mut Repository<'_>, going: Vec<Judged>, policy: Opt
         repository.live = live_tags(&repository.run.store, repository.ages, repository.name).await?;
     }
     let mut ended = Vec::new();
-    for (digest, named) in manifests {
-        ended.extend(end(repository, digest, named, policy).await?);
+    let manifests: Vec<(Digest, Ordinal)> = manifests.into_iter().collect();
+    for some in manifests.chunks(AT_ONCE) {
+        let (mut groups, mut children) = (Vec::new(), HashMap::new());
+        for (digest, named) in some {
+            if let Some((group, of)) = unneeded(repository, *digest, *named).await? {
+                children.insert(*digest, of);
+                groups.push(group);
+            }
+        }
+        let gone = repository.end_all(&groups, Reason::Retention, policy).await?;
+        ended.extend(gone.into_iter().map(|digest| Ended {
+            digest,
+            children: children.remove(&digest).unwrap_or_default(),
+        }));
     }
     repository.cascade(ended).await
 }
 
-/// Lets a manifest go whose tags went, unless something else needs it, or somebody has pushed it since they were looked at.
-async fn end(
-    repository: &mut Repository<'_>,
+/// A manifest whose tags went, with what it lists, unless something else needs it, or somebody has pushed it since they were
+/// looked at.
+async fn unneeded(
+    repository: &Repository<'_>,
     digest: Digest,
     named: Ordinal,
-    policy: Option<&Origin>,
-) -> Result<Option<Ended>> {
+) -> Result<Option<(Group, Vec<Digest>)>> {
     let group = repository.group(digest).await?;
     let Some((newest, version)) = group.versions.first() else { return Ok(None) };
     // one that no tag names yet may be about to get one, or its index is
@@ -105,8 +123,6 @@ async fn end(
     if repository.subject(header.as_ref()).await? == Upheld::Stands {
         return Ok(None);
     }
-    if !repository.end(&group, Reason::Retention, policy).await? {
-        return Ok(None);
-    }
-    Ok(Some(Ended { digest, children: header.map(|header| header.children).unwrap_or_default() }))
+    let children = header.map(|header| header.children).unwrap_or_default();
+    Ok(Some((group, children)))
 }

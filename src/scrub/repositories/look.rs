@@ -13,7 +13,7 @@ use super::{
 use crate::{
     oci::{Digest, Name},
     policy::Origin,
-    registry::{self, facts::ManifestHeader},
+    registry::{self, SeenManifest, facts::ManifestHeader},
     storage::{Entry, layout},
 };
 
@@ -131,31 +131,43 @@ impl<'a> Repository<'a> {
         Seen { newest, tagged: self.tags_of(group).next().is_some(), parents, subject: Upheld::Never }
     }
 
-    /// Tells that a manifest goes, and lets it: after the version that was seen, so that a push beside it wins. Whether it
-    /// went.
+    /// Tells that a manifest goes, and lets it; see [`Repository::end_all`]. Whether it went.
     pub(in crate::scrub) async fn end(
         &mut self,
         group: &Group,
         reason: Reason,
         policy: Option<&Origin>,
     ) -> Result<bool> {
-        let Some((entry, version)) = group.versions.first().filter(|(_, version)| version.there) else {
-            return Ok(false);
-        };
-        if !self.ended.insert(group.digest) {
-            return Ok(false);
+        Ok(!self.end_all(std::slice::from_ref(group), reason, policy).await?.is_empty())
+    }
+
+    /// Tells that manifests go, and lets them: after the versions that were seen, so that a push beside it wins. One look at
+    /// the repository's tags, however many. Those that went.
+    pub(in crate::scrub) async fn end_all(
+        &mut self,
+        groups: &[Group],
+        reason: Reason,
+        policy: Option<&Origin>,
+    ) -> Result<Vec<Digest>> {
+        let mut seen = Vec::new();
+        for group in groups {
+            let Some((entry, version)) = group.versions.first().filter(|(_, version)| version.there) else { continue };
+            if self.ended.insert(group.digest) {
+                let removal = self.removal(What::Manifest, reason, group.digest, policy);
+                self.run.tell(Removal { size: entry.size, ..removal })?;
+                seen.push(SeenManifest { digest: group.digest, key: entry.key.clone(), ordinal: version.ordinal });
+            }
         }
-        self.run.tell(Removal { size: entry.size, ..self.removal(What::Manifest, reason, group.digest, policy) })?;
-        if self.run.options.dry_run {
-            return Ok(true);
+        let digests: Vec<Digest> = seen.iter().map(|one| one.digest).collect();
+        if self.run.options.dry_run || seen.is_empty() {
+            return Ok(digests);
         }
-        let (registry, by) = (&self.run.registry, &self.run.by);
-        match registry.end_manifest(self.name, &group.digest, &entry.key, version.ordinal, by).await {
-            Ok(()) => Ok(true),
+        match self.run.registry.end_manifests(self.name, &seen, &self.run.by).await {
+            Ok(()) => Ok(digests),
             Err(registry::Error::TooSlow) => {
-                tracing::warn!(repository = %self.name, digest = %group.digest, "the store was too slow; a manifest that goes stays until the next run");
-                self.ended.remove(&group.digest);
-                Ok(false)
+                tracing::warn!(repository = %self.name, manifests = digests.len(), "the store was too slow; manifests that go stay until the next run");
+                self.ended.retain(|digest| !digests.contains(digest));
+                Ok(Vec::new())
             }
             Err(error) => Err(ScrubError::Registry(error)),
         }
