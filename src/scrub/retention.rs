@@ -94,21 +94,16 @@ async fn remove(repository: &mut Repository<'_>, going: Vec<Judged>, policy: Opt
             }
         }
         let gone = repository.end_all(&groups, Reason::Retention, policy).await?;
-        ended.extend(gone.into_iter().map(|digest| Ended {
-            digest,
-            children: children.remove(&digest).unwrap_or_default(),
-        }));
+        ended.extend(
+            gone.into_iter().map(|digest| Ended { digest, children: children.remove(&digest).unwrap_or_default() }),
+        );
     }
     repository.cascade(ended).await
 }
 
 /// A manifest whose tags went, with what it lists, unless something else needs it, or somebody has pushed it since they were
 /// looked at.
-async fn unneeded(
-    repository: &Repository<'_>,
-    digest: Digest,
-    named: Ordinal,
-) -> Result<Option<(Group, Vec<Digest>)>> {
+async fn unneeded(repository: &Repository<'_>, digest: Digest, named: Ordinal) -> Result<Option<(Group, Vec<Digest>)>> {
     let group = repository.group(digest).await?;
     let Some((newest, version)) = group.versions.first() else { return Ok(None) };
     // one that no tag names yet may be about to get one, or its index is
