@@ -165,10 +165,10 @@ const DESCRIPTOR_CACHE: u64 = 16 * 1024 * 1024;
 const SETTLED_CACHE: u64 = 16 * 1024 * 1024;
 /// Twice as much for where bytes are, which grows with the chunks of an upload.
 const PLACE_CACHE: u64 = 32 * 1024 * 1024;
-/// How long a place is read from without a look whether its bytes were noted as rotten since.
-const PLACE_TTL: Duration = Duration::from_mins(1);
 /// As much for uploads under way.
 const SESSION_CACHE: u64 = 32 * 1024 * 1024;
+/// How long a place is read from without a look whether its bytes were noted as rotten since.
+const PLACE_TTL: Duration = Duration::from_mins(1);
 
 fn weigh(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
