@@ -13,7 +13,7 @@ use tokio::{net::TcpListener, sync::watch};
 use self::options::{http_options, log_options, trace_options};
 pub use self::{
     options::{location, open_store, registry_options},
-    scrub::{Recording, lower_priority},
+    scrub::Recording,
 };
 use crate::{
     audit::{Audit, AuditError},

@@ -12,6 +12,7 @@ pub mod http;
 pub mod identity;
 pub mod oci;
 pub mod policy;
+pub mod priority;
 pub mod registry;
 pub mod reload;
 pub mod scrub;

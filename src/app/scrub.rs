@@ -1,6 +1,6 @@
 //! Scrubs of a running server, and the record of deletions.
 //!
-//! They run in a thread of their own at the lowest priority, with a runtime and a connection to the store of their own: what
+//! They run in a thread of their own in spare time, with a runtime and a connection to the store of their own: what
 //! they do never stands in a request's way. One that is broken off, by a signal or by a fault, leaves nothing but work for
 //! the next.
 
@@ -16,21 +16,12 @@ use super::open_store;
 use crate::{
     audit::{Audit, AuditError, Deletion},
     config::Config,
-    registry,
+    priority, registry,
     scrub::{self, Event, Finding, Observer, Options, Outcome, Pass, Removal, ScrubError, Summary},
     snapshot::Live,
     storage::OpenError,
     telemetry::Metrics,
 };
-
-/// The lowest priority that the system knows.
-const LOWEST: i32 = 19;
-
-/// Lets this thread, and those that it starts, run only when nobody else wants to.
-pub fn lower_priority() {
-    // whoever may not do even that runs at the priority that there is
-    let _ = rustix::process::setpriority_process(None, LOWEST);
-}
 
 /// An observer that writes each deletion into the record before another one is told of it. Of a run that changes nothing,
 /// nothing is recorded.
@@ -113,8 +104,8 @@ pub(super) fn start(
     stop: watch::Receiver<bool>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     let work = move || {
-        lower_priority();
-        // one thread beside those that wait for the disk, and these inherit its priority
+        priority::only_spare_time();
+        // one thread beside those that wait for the disk, and these inherit it
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
                 runtime.block_on(until_stopped(interval, &live, &began, &metrics, stop));

@@ -18,6 +18,7 @@ use crate::{
     config::{self, Config},
     oci::Name,
     policy::Policy,
+    priority,
     registry::Clock,
     scrub::{self, Options, Pass, Summary},
     snapshot::policy_files,
@@ -120,7 +121,7 @@ impl Scrub {
         let observer = app::Recording::open(config, self.dry_run, report).map_err(|error| failed(&error))?;
         let observer = Arc::new(observer);
         // before there are threads, which inherit it
-        app::lower_priority();
+        priority::only_spare_time();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| failed(&error))?;
         let work = async {

@@ -2,15 +2,15 @@
 //!
 //! A hash is made to be slow: some 20 ms of a core and 19 MiB. So each credential is verified once and then remembered for
 //! five minutes, under a keyed hash of it; the password is not kept. Verification runs on threads of its own, on half of
-//! the cores and below the priority of everything else: a flood of wrong passwords takes what is left over. Those who are
-//! remembered never wait for it. Who is not waits their turn (see `queue`), for a few seconds at most.
+//! the cores and in spare time: a flood of wrong passwords takes what is left over. Those who are remembered never wait for
+//! it. Who is not waits their turn (see `queue`), for a few seconds at most, also where no time is to spare (see `overdue`).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use moka::sync::Cache;
@@ -23,8 +23,10 @@ use zeroize::Zeroizing;
 
 use super::accounts::{Account, Accounts};
 use super::hash::{Hash, LONGEST_PASSWORD};
+use super::overdue::{self, Running};
 use super::queue::{Client, Pushed, Queue};
 use crate::identity::User;
+use crate::priority;
 
 /// How long a credential that was right is remembered.
 const REMEMBERED: Duration = Duration::from_mins(5);
@@ -58,7 +60,7 @@ pub enum LoginError {
 /// A credential of one version of an account, under a key that only this process knows.
 type Key = [u8; 32];
 
-struct Shared {
+pub(super) struct Shared {
     secret: Zeroizing<[u8; 32]>,
     right: Cache<Key, ()>,
     wrong: Cache<Key, ()>,
@@ -68,16 +70,22 @@ struct Shared {
     most_workers: usize,
 }
 
-struct State {
+pub(super) struct State {
     queue: Queue<Job>,
+    /// What workers are verifying.
+    pub(super) running: Vec<Running>,
+    /// When a worker last took something from the queue, or something came into an empty one.
+    pub(super) moved: Instant,
+    /// Whether somebody sees to what is overdue.
+    pub(super) is_watched: bool,
     /// Who waits for what is queued or being verified; several may wait for one credential.
     waiting: HashMap<Key, Vec<oneshot::Sender<bool>>>,
-    workers: usize,
+    pub(super) workers: usize,
     idle: usize,
-    closed: bool,
+    pub(super) closed: bool,
 }
 
-struct Job {
+pub(super) struct Job {
     key: Key,
     hash: Arc<Hash>,
     password: SecretString,
@@ -97,7 +105,16 @@ impl Logins {
         rand::rng().fill_bytes(secret.as_mut());
         let cache = |time| Cache::builder().max_capacity(MOST_REMEMBERED).time_to_live(time).build();
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let state = State { queue: Queue::new(), waiting: HashMap::new(), workers: 0, idle: 0, closed: false };
+        let state = State {
+            queue: Queue::new(),
+            running: Vec::new(),
+            moved: Instant::now(),
+            is_watched: false,
+            waiting: HashMap::new(),
+            workers: 0,
+            idle: 0,
+            closed: false,
+        };
         let shared = Shared {
             secret,
             right: cache(REMEMBERED),
@@ -167,7 +184,7 @@ impl Drop for Logins {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics between two changes that belong together, so what a panicking thread left is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -196,6 +213,9 @@ impl Shared {
             waiting.push(sender);
             return Ok(receiver);
         }
+        if state.queue.len() == 0 {
+            state.moved = Instant::now();
+        }
         match state.queue.push(client, username, job) {
             Pushed::Waits => {}
             Pushed::Instead(other) => drop(state.waiting.remove(&other.key)),
@@ -205,7 +225,11 @@ impl Shared {
         if state.queue.len() > state.idle && state.workers < shared.most_workers {
             state.workers += 1;
             let mut worker = Worker { shared: Arc::clone(shared), is_counted: true };
+            let is_watched = std::mem::replace(&mut state.is_watched, true);
             drop(state);
+            if !is_watched {
+                overdue::watch(shared);
+            }
             // where no thread can be had, the worker is dropped and what waits is left to others, or to time
             if let Err(error) = thread::Builder::new().name("passwords".to_owned()).spawn(move || worker.run()) {
                 tracing::error!(%error, "no thread to verify passwords with");
@@ -214,6 +238,31 @@ impl Shared {
             shared.work_came.notify_one();
         }
         Ok(receiver)
+    }
+
+    /// Verifies a password, and tells those who wait for it.
+    pub(super) fn verify(&self, job: &Job) {
+        let answer = Answer { shared: self, key: job.key, is_given: false };
+        let verified = job.hash.verify(job.password.expose_secret().as_bytes());
+        self.verified.fetch_add(1, Ordering::Relaxed);
+        match verified {
+            Ok(is_right) => answer.give(is_right),
+            Err(error) => tracing::error!(?error, "a password cannot be verified, perhaps for want of memory"),
+        }
+    }
+}
+
+impl State {
+    /// The next job that somebody still waits for.
+    pub(super) fn pop(&mut self) -> Option<Job> {
+        while let Some(job) = self.queue.pop() {
+            let is_wanted = |waiting: &Vec<oneshot::Sender<bool>>| waiting.iter().any(|one| !one.is_closed());
+            if self.waiting.get(&job.key).is_some_and(is_wanted) {
+                return Some(job);
+            }
+            self.waiting.remove(&job.key);
+        }
+        None
     }
 }
 
@@ -233,20 +282,15 @@ impl Drop for Worker {
 
 impl Worker {
     fn run(&mut self) {
-        yield_to_others();
+        priority::only_spare_time();
         while let Some(job) = self.next() {
-            let answer = Answer { shared: &self.shared, key: job.key, is_given: false };
-            let verified = job.hash.verify(job.password.expose_secret().as_bytes());
-            self.shared.verified.fetch_add(1, Ordering::Relaxed);
-            match verified {
-                Ok(is_right) => answer.give(is_right),
-                Err(error) => tracing::error!(?error, "a password cannot be verified, perhaps for want of memory"),
-            }
+            self.shared.verify(&job);
+            self.shared.lock().running.retain(|one| !one.is(&job));
         }
     }
 
     /// The next job that somebody still waits for. None: there was none for a while, and this worker counts no more.
-    fn next(&mut self) -> Option<Job> {
+    fn next(&mut self) -> Option<Arc<Job>> {
         let mut state = self.shared.lock();
         let mut has_waited = false;
         loop {
@@ -256,13 +300,10 @@ impl Worker {
                 self.is_counted = false;
                 return None;
             }
-            if let Some(job) = state.queue.pop() {
-                let is_wanted = |waiting: &Vec<oneshot::Sender<bool>>| waiting.iter().any(|one| !one.is_closed());
-                if state.waiting.get(&job.key).is_some_and(is_wanted) {
-                    return Some(job);
-                }
-                state.waiting.remove(&job.key);
-                continue;
+            if let Some(job) = state.pop().map(Arc::new) {
+                state.running.push(Running::new(&job));
+                state.moved = Instant::now();
+                return Some(job);
             }
             state.idle += 1;
             let (woken, waited) =
@@ -299,14 +340,5 @@ impl Drop for Answer<'_> {
         if !self.is_given {
             self.shared.lock().waiting.remove(&self.key);
         }
-    }
-}
-
-/// Lowers this thread's priority: hashing takes the time that serving leaves over.
-fn yield_to_others() {
-    // On Linux a "process" is a thread here (setpriority(2), "C library/kernel differences"); elsewhere it is not.
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, 10) {
-        tracing::debug!(%error, "passwords are verified at the usual priority");
     }
 }

@@ -16,6 +16,7 @@ mod hash;
 mod header;
 mod key_file;
 mod logins;
+mod overdue;
 mod queue;
 mod scopes;
 mod signer;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -144,15 +145,18 @@ async fn an_unknown_user_costs_what_a_wrong_password_does() {
     }
 }
 
-/// Threads of this process that verify passwords, by how nice they are.
-fn workers() -> Vec<i64> {
+/// `policy` in `/proc/<pid>/stat` of a thread that runs in spare time.
+const SCHED_IDLE: u32 = 5;
+
+/// Threads of this process that verify passwords, by the policy that they run under.
+fn workers() -> Vec<u32> {
     let mut found = Vec::new();
     for task in std::fs::read_dir("/proc/self/task").unwrap() {
         // a thread may end while it is looked at
         let Ok(stat) = std::fs::read_to_string(task.unwrap().path().join("stat")) else { continue };
         let (name, rest) = stat.split_once('(').unwrap().1.rsplit_once(") ").unwrap();
         if name == "passwords" {
-            found.push(rest.split(' ').nth(16).unwrap().parse().unwrap());
+            found.push(rest.split(' ').nth(38).unwrap().parse().unwrap());
         }
     }
     found
@@ -199,7 +203,7 @@ async fn a_flood_of_wrong_passwords_keeps_nobody_out() {
     let threads = workers();
     let cores = std::thread::available_parallelism().unwrap().get();
     assert!(!threads.is_empty() && threads.len() <= (cores / 2).max(1), "{threads:?} on {cores} cores");
-    assert!(threads.iter().all(|nice| *nice >= 10), "{threads:?}");
+    assert!(threads.iter().all(|policy| *policy == SCHED_IDLE), "{threads:?}");
 
     for one in &flood {
         one.abort();
@@ -229,4 +233,45 @@ async fn who_goes_away_is_not_verified() {
     }
     try_login(&logins, &accounts, "ana", "right").await.unwrap();
     assert!(logins.verifications() < 20, "{} of those who went were verified", logins.verifications());
+}
+
+/// A machine without a moment to spare: threads that never rest, so many that a core is no worker's for long.
+struct Busy(Arc<AtomicBool>, Vec<std::thread::JoinHandle<()>>);
+
+impl Busy {
+    fn new() -> Self {
+        let goes_on = Arc::new(AtomicBool::new(true));
+        let cores = std::thread::available_parallelism().unwrap().get();
+        let burn = |goes_on: Arc<AtomicBool>| {
+            move || {
+                while goes_on.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            }
+        };
+        let threads = (0..8 * cores).map(|_| std::thread::spawn(burn(Arc::clone(&goes_on)))).collect();
+        Self(goes_on, threads)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+        for thread in self.1.drain(..) {
+            thread.join().unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn people_log_in_to_a_machine_that_is_busy() {
+    let _alone = alone().await;
+    let hash = hash_password("right").unwrap();
+    let accounts = accounts(&[("ana", &hash), ("bob", &hash)]);
+    let logins = Logins::new();
+    let _busy = Busy::new();
+    // the one that a worker is stuck in, and the next
+    let (ana, bob) =
+        tokio::join!(try_login(&logins, &accounts, "ana", "right"), try_login(&logins, &accounts, "bob", "wrong"));
+    assert_eq!((ana, bob), (Ok("ana".to_owned()), Err(LoginError::Wrong)));
 }
