@@ -279,7 +279,7 @@ impl Registry {
         }
         let mut needed_by = Vec::new();
         for manifest in manifests {
-            if self.standing_afresh(name, &manifest).await?.is_some() {
+            if self.is_there(name, &manifest).await? {
                 needed_by.push(manifest);
                 if needed_by.len() == NAMED {
                     break;
