@@ -35,16 +35,13 @@ impl Shelf {
     pub(crate) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let clock = Clock::by_hand();
-        let options = Options {
-            lease: LEASE,
-            cache_ttl: Duration::ZERO,
-            max_blob_size: 1 << 30,
-            allow_missing_references: false,
-            verify_pulls: VerifyPulls::None,
-            clock: clock.clone(),
-        };
-        let server = Registry::new(open(directory.path()).await, options, Metrics::new());
+        let server = server(directory.path(), &clock).await;
         Self { directory, server, clock }
+    }
+
+    /// A server that remembers nothing of what another one has read.
+    pub(crate) async fn another_server(&self) -> Registry {
+        server(self.root(), &self.clock).await
     }
 
     /// Where it is.
@@ -186,6 +183,18 @@ impl Shelf {
         });
         (summary, removals.collect())
     }
+}
+
+async fn server(root: &Path, clock: &Clock) -> Registry {
+    let options = Options {
+        lease: LEASE,
+        cache_ttl: Duration::ZERO,
+        max_blob_size: 1 << 30,
+        allow_missing_references: false,
+        verify_pulls: VerifyPulls::None,
+        clock: clock.clone(),
+    };
+    Registry::new(open(root).await, options, Metrics::new())
 }
 
 async fn open(root: &Path) -> Store {
