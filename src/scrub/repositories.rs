@@ -10,6 +10,7 @@
 //! | `fate` | what becomes of a manifest, decided |
 //! | `manifests` | what becomes of a manifest, done |
 //! | `tags`, `history` | superseded versions of tags become history; what immutable tags were said to mean |
+//! | `untagged` | images whose tag moved on a short while ago |
 //! | `referrers` | who refers to what; signatures whose image is gone |
 //! | `pulls` | what servers saw of pulls, merged |
 //! | `catalog` | empty repositories |
@@ -24,6 +25,7 @@ mod names;
 mod pulls;
 mod referrers;
 mod tags;
+mod untagged;
 
 pub(super) use self::{
     ages::Ages,

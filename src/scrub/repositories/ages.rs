@@ -69,6 +69,11 @@ impl Ages {
     pub(in crate::scrub) fn is_past_untagged(self, entry: &Entry) -> bool {
         self.of(entry) >= self.untagged
     }
+
+    /// As much, since a time in milliseconds since 1970.
+    pub(in crate::scrub) fn is_past_untagged_since(self, at: u64) -> bool {
+        self.now.saturating_sub(at) >= self.untagged
+    }
 }
 
 pub(super) fn milliseconds(duration: Duration) -> u64 {

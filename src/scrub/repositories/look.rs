@@ -9,6 +9,7 @@ use super::{
     manifests::Group,
     referrers::named_subject,
     tags::{Live, LiveTag},
+    untagged::Lately,
 };
 use crate::{
     oci::{Digest, Name},
@@ -27,6 +28,8 @@ pub(in crate::scrub) struct Repository<'a> {
     named: HashMap<Digest, Vec<Digest>>,
     /// What this run has let go here, or would have.
     ended: HashSet<Digest>,
+    /// What tags meant until a short while ago, once that was asked for.
+    pub(super) lately: Option<Lately>,
 }
 
 /// Whether a manifest stands.
@@ -55,7 +58,7 @@ impl<'a> Repository<'a> {
                 named.entry(subject).or_default().push(*target);
             }
         }
-        Self { run, ages, name, live, named, ended: HashSet::new() }
+        Self { run, ages, name, live, named, ended: HashSet::new(), lately: None }
     }
 
     /// Whether a manifest stands, as far as this run is concerned.
@@ -269,7 +272,8 @@ impl<'a> Repository<'a> {
         if subject == Upheld::Never && subject_gone {
             subject = Upheld::Gone;
         }
-        self.settle(&group, Seen { subject, ..seen }, header).await
+        let seen = self.with_grace(&digest, Seen { subject, ..seen }).await?;
+        self.settle(&group, seen, header).await
     }
 
     /// Lets a manifest go, if that is what becomes of it by what was seen.
