@@ -137,7 +137,12 @@ impl Scrub {
                     Arc::<app::Recording<Report>>::clone(&observer),
                     metrics,
                 );
-                run.await.map_err(|error| failed(&error))
+                run.await.map_err(|ended| {
+                    // what it did until then is told all the same
+                    observer.then().finish();
+                    let told = observer.then().summary(&ended.summary).err();
+                    told.into_iter().fold(failed(&ended), |why, also| format!("{why}\nerror: {also}"))
+                })
             };
             let stopped = |signal| {
                 format!("scrub was stopped by {signal}: what it did until then is done, and the next run does the rest")

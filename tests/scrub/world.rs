@@ -286,7 +286,7 @@ impl Told {
 }
 
 /// Scrubs, with everything.
-pub(crate) async fn scrub(root: &Path, dry_run: bool) -> Result<(Summary, Arc<Told>), scrub::ScrubError> {
+pub(crate) async fn scrub(root: &Path, dry_run: bool) -> Result<(Summary, Arc<Told>), scrub::Failed> {
     let config = config();
     let policy = Policy::build(&config, &[]).unwrap();
     let options = scrub::Options {

@@ -157,6 +157,9 @@ fn text_of(summary: &Summary) -> String {
     if summary.dry_run {
         text.push_str(" (dry run: nothing was changed)");
     }
+    if let Some(why) = &summary.failed {
+        let _ = write!(text, "\n  failed: {why}\n  until then:");
+    }
     let seen: Vec<_> = summary.seen.iter().map(|(what, number)| format!("{number} {what}")).collect();
     if !seen.is_empty() {
         let _ = write!(text, "\n  looked at: {}", seen.join(", "));
