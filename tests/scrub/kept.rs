@@ -202,3 +202,23 @@ async fn an_immutable_tag_whose_image_is_damaged_can_be_pushed_again_and_be_dele
     assert_eq!(shelf.tags(&app()).await, ["first", "second"]);
     push(another).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_a_damaged_fact_names_can_be_pushed_again() {
+    let shelf = Shelf::new().await;
+    shelf.image(&app(), "image", &["v1"]).await;
+    let config = crate::shelf::sha256("{\"config\":\"image\"}");
+    for key in shelf.keys(&layout::places(&config)) {
+        fs::write(shelf.root().join(key), "{").unwrap();
+    }
+    let server = shelf.another_server().await;
+    let lost = server.blob(&app(), &config).await.unwrap_err();
+    assert!(matches!(&lost, Error::Storage(_)), "not as if it never was: {lost}");
+    let absent = server.blob_to_rely_on(&app(), &config, &By::default()).await.unwrap_err();
+    assert!(matches!(absent, Error::BlobUnknown { .. }), "who pushes is to upload it: {absent}");
+    shelf.image(&app(), "image", &["v1"]).await;
+    assert_eq!(shelf.another_server().await.blob(&app(), &config).await.unwrap().size, 18);
+    pass(&shelf, DAY);
+    shelf.scrub(&crate::shelf::config("")).await;
+    assert_eq!(shelf.keys(&layout::places(&config)).len(), 1, "the whole one took its place");
+}
