@@ -7,6 +7,7 @@
 //! | file | what is in it |
 //! | --- | --- |
 //! | `run` | one run: its clock, what it may change, what it found; the only way to change the store |
+//! | `ages` | how old things are, and what that means |
 //! | `report` | what a run tells |
 //! | `retention` | tags that no rule keeps |
 //! | `repositories` | manifests, tags, referrers and the catalog: what nothing needs |
@@ -14,6 +15,7 @@
 //! | `links` | whether what repositories name is there |
 //! | `content` | whether bytes are what they were |
 
+mod ages;
 mod bytes;
 mod content;
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //!
 //! | file | what is in it |
 //! | --- | --- |
-//! | `ages` | how old things are, and what that means |
 //! | `names` | the repositories, and objects of a listing that belong together |
 //! | `look` | a repository with its tags: whether a manifest stands, what needs it, letting it go and what goes with it |
 //! | `fate` | what becomes of a manifest, decided |
@@ -15,7 +14,6 @@
 //! | `pulls` | what servers saw of pulls, merged |
 //! | `catalog` | empty repositories |
 
-mod ages;
 mod catalog;
 mod fate;
 mod history;
@@ -28,7 +26,6 @@ mod tags;
 mod untagged;
 
 pub(super) use self::{
-    ages::Ages,
     fate::Upheld,
     look::{Ended, Repository},
     manifests::Group,
@@ -37,7 +34,7 @@ pub(super) use self::{
     referrers::named_subject,
     tags::{Live, LiveTag, live as live_tags},
 };
-use super::{Pass, Result, run::Run};
+use super::{Pass, Result, ages::Ages, run::Run};
 use crate::oci::Name;
 
 pub(super) async fn run(run: &Run<'_>) -> Result<()> {

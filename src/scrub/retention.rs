@@ -15,7 +15,8 @@ pub use self::inventory::images;
 use self::inventory::{Inventory, Judged};
 use super::{
     Pass, Reason, Result,
-    repositories::{Ages, Ended, Group, Names, Repository, Upheld, live_tags},
+    ages::Ages,
+    repositories::{Ended, Group, Names, Repository, Upheld, live_tags},
     run::Run,
 };
 use crate::{

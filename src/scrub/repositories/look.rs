@@ -3,8 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    super::{Reason, Removal, Result, ScrubError, What, run::Run},
-    ages::Ages,
+    super::{Reason, Removal, Result, ScrubError, What, ages::Ages, run::Run},
     fate::{Fate, Newest, Seen, Upheld},
     manifests::Group,
     referrers::named_subject,
@@ -15,7 +14,7 @@ use crate::{
     oci::{Digest, Name},
     policy::Origin,
     registry::{self, SeenManifest, facts::ManifestHeader},
-    storage::{Entry, layout},
+    storage::{Entry, layout, mutation::mutated},
 };
 
 /// A repository, with the tags that mean something.
@@ -129,7 +128,9 @@ impl<'a> Repository<'a> {
             Some((entry, version)) if version.there => {
                 Newest::There { old: self.ages.is_old(entry), past_untagged: self.ages.is_past_untagged(entry) }
             }
-            Some((entry, _)) => Newest::Gone { past_trash: self.ages.is_past_trash(entry) },
+            Some((entry, _)) => {
+                Newest::Gone { past_trash: self.ages.is_past_trash(entry) || mutated("gone freed at once") }
+            }
         };
         Seen { newest, tagged: self.tags_of(group).next().is_some(), parents, subject: Upheld::Never }
     }

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 
 use super::super::{
     Result,
-    repositories::{Ages, Group, Live, LiveTag, Pulls, live_tags, named_subject, read_pulls},
+    ages::Ages,
+    repositories::{Group, Live, LiveTag, Pulls, live_tags, named_subject, read_pulls},
 };
 use crate::{
     config::Config,
