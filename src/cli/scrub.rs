@@ -6,13 +6,13 @@ mod report;
 use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{
-    Args, ValueEnum,
+    Args,
     builder::{PossibleValuesParser, TypedValueParser as _},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::report::Report;
-use super::store::Place;
+use super::{format::Format, store::Place};
 use crate::{
     app,
     config::{self, Config},
@@ -50,14 +50,6 @@ pub(super) struct Scrub {
     format: Format,
     #[command(flatten)]
     place: Place,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// JSON, one object a line
-    Json,
 }
 
 fn pass() -> impl clap::builder::TypedValueParser<Value = Pass> {

@@ -11,7 +11,7 @@ use std::{
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
-use super::{Format, progress::Progress};
+use super::{super::format::Format, progress::Progress};
 use crate::scrub::{Event, Finding, Observer, Outcome, Pass, Removal, Summary};
 
 /// The report of one run.

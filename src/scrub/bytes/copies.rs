@@ -54,7 +54,7 @@ impl Copy {
     }
 
     /// Old keys beside a sound copy that no segment of it is: what an attempt that failed has left.
-    pub(super) fn left_over<'a>(&'a self, ages: Ages) -> impl Iterator<Item = &'a Entry> {
+    pub(super) fn left_over(&self, ages: Ages) -> impl Iterator<Item = &Entry> {
         let named: Vec<String> = self.fact.iter().flat_map(|fact| &fact.segments).map(|it| it.key(&self.id)).collect();
         self.keys.iter().filter(move |entry| {
             let is_note = layout::is_mark(&self.id, &entry.key) || layout::is_rotten(&self.id, &entry.key);
