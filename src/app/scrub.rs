@@ -17,7 +17,7 @@ use crate::{
     audit::{Audit, AuditError, Deletion},
     config::Config,
     priority, registry,
-    scrub::{self, Event, Finding, Observer, Options, Outcome, Pass, Removal, ScrubError, Summary},
+    scrub::{self, Event, Finding, Observer, Options, Outcome, Pass, Removal, Summary},
     snapshot::Live,
     storage::OpenError,
     telemetry::Metrics,
@@ -148,7 +148,7 @@ enum Failed {
     #[error(transparent)]
     Record(#[from] AuditError),
     #[error(transparent)]
-    Scrub(#[from] ScrubError),
+    Scrub(#[from] scrub::Failed),
 }
 
 async fn once(live: &Live, began: &Config, metrics: &Metrics) {
@@ -157,10 +157,7 @@ async fn once(live: &Live, began: &Config, metrics: &Metrics) {
     match run(live, began, metrics).await {
         Ok(summary) => {
             let outcome = if summary.is_clean() { "clean" } else { "findings" };
-            metrics.record_scrub(outcome, summary.freed);
-            for (outcome, count) in &summary.findings {
-                metrics.record_scrub_findings(outcome.as_str(), *count);
-            }
+            count(metrics, outcome, &summary);
             tracing::info!(
                 run = summary.run,
                 outcome,
@@ -171,10 +168,31 @@ async fn once(live: &Live, began: &Config, metrics: &Metrics) {
                 "scrub ended"
             );
         }
+        Err(Failed::Scrub(failed)) => {
+            let summary = &failed.summary;
+            count(metrics, "failed", summary);
+            tracing::error!(
+                error = %failed,
+                run = summary.run,
+                freed = summary.freed,
+                removed = %serde_json::json!(summary.removed),
+                findings = %serde_json::json!(summary.findings),
+                seconds = start.elapsed().as_secs(),
+                "scrub failed; what it did until then is done, and the next one goes on"
+            );
+        }
         Err(error) => {
             metrics.record_scrub("failed", 0);
             tracing::error!(%error, "scrub failed; what it did until then is done, and the next one goes on");
         }
+    }
+}
+
+/// Counts a run that has ended, in this way or that.
+fn count(metrics: &Metrics, outcome: &'static str, summary: &Summary) {
+    metrics.record_scrub(outcome, summary.freed);
+    for (outcome, number) in &summary.findings {
+        metrics.record_scrub_findings(outcome.as_str(), *number);
     }
 }
 

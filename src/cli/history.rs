@@ -1,9 +1,9 @@
 //! `simple-registry history`: what a tag meant, read from the store itself.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 
-use super::store;
+use super::{format::Format, store};
 use crate::{
     config::Config,
     oci::{Name, Tag},
@@ -24,14 +24,6 @@ pub(super) struct History {
     /// How to write it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// One JSON object
-    Json,
 }
 
 fn tagged(text: &str) -> Result<(Name, Tag), String> {

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod format;
 mod hash_password;
 mod history;
 mod policy;

@@ -9,10 +9,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::load;
+use super::{format::Format, load};
 use crate::{
     config::Config,
     identity::Facts,
@@ -57,14 +57,6 @@ pub(super) struct Output {
     /// How to write the outcome
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// One JSON object
-    Json,
 }
 
 /// The request to explain.

@@ -6,13 +6,13 @@ mod report;
 use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{
-    Args, ValueEnum,
+    Args,
     builder::{PossibleValuesParser, TypedValueParser as _},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::report::Report;
-use super::store::Place;
+use super::{format::Format, store::Place};
 use crate::{
     app,
     config::{self, Config},
@@ -51,14 +51,6 @@ pub(super) struct Scrub {
     format: Format,
     #[command(flatten)]
     place: Place,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// JSON, one object a line
-    Json,
 }
 
 fn pass() -> impl clap::builder::TypedValueParser<Value = Pass> {
@@ -138,7 +130,12 @@ impl Scrub {
                     Arc::<app::Recording<Report>>::clone(&observer),
                     metrics,
                 );
-                run.await.map_err(|error| failed(&error))
+                run.await.map_err(|ended| {
+                    // what it did until then is told all the same
+                    observer.then().finish();
+                    let told = observer.then().summary(&ended.summary).err();
+                    told.into_iter().fold(failed(&ended), |why, also| format!("{why}\nerror: {also}"))
+                })
             };
             let stopped = |signal| {
                 format!("scrub was stopped by {signal}: what it did until then is done, and the next run does the rest")

@@ -195,8 +195,8 @@ impl Registry {
         if let Some(place) = self.places.get(digest) {
             return Ok(place);
         }
-        let places = self.places_of(digest).await?;
-        let Some(first) = places.first().cloned() else { return Err(unknown(name, digest)) };
+        let (places, damage) = self.places_of(digest).await?;
+        let first = places.first().cloned();
         for place in places {
             if self.rotten.contains_key(&place.id) {
                 continue;
@@ -206,6 +206,10 @@ impl Registry {
                 return Ok(place);
             }
         }
+        if let Some(damage) = damage {
+            return Err(damage.into());
+        }
+        let Some(first) = first else { return Err(unknown(name, digest)) };
         let key = layout::place(digest, &first.id);
         Err(StorageError::damaged("read", &key, "the bytes it names are gone, too short or rotten").into())
     }
@@ -279,7 +283,7 @@ impl Registry {
         }
         let mut needed_by = Vec::new();
         for manifest in manifests {
-            if self.standing_afresh(name, &manifest).await?.is_some() {
+            if self.is_there(name, &manifest).await? {
                 needed_by.push(manifest);
                 if needed_by.len() == NAMED {
                     break;

@@ -3,7 +3,7 @@
 use crate::{
     action::UploadId,
     oci::{Digest, Name, Reference, Tag, manifest::ManifestError},
-    storage::StorageError,
+    storage::{FaultKind, StorageError},
 };
 
 /// An operation that was not done.
@@ -143,3 +143,11 @@ pub enum Error {
 
 /// A result of the registry.
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Whether something in the store is not what it should be: what is wrong with it, no further try puts right.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Storage(error) if error.kind == FaultKind::Damaged)
+    }
+}

@@ -239,6 +239,11 @@ impl Registry {
         Ok(newest.and_then(|entry| layout::version(&entry.key).map(|version| (entry.key, version))))
     }
 
+    /// Whether the newest version of a manifest says that it is there, be that damaged or not.
+    pub(super) async fn is_there(&self, name: &Name, digest: &Digest) -> Result<bool> {
+        Ok(self.newest_version(name, digest).await?.is_some_and(|(_, version)| version.there))
+    }
+
     /// Deletes a manifest and the tags that mean it; refused while an index that stands needs it.
     pub async fn delete_manifest(&self, name: &Name, digest: &Digest, by: &By) -> Result<()> {
         self.delete_manifest_under(name, digest, None, by).await
@@ -263,7 +268,7 @@ impl Registry {
         }
         let mut needed_by = Vec::new();
         for parent in parents {
-            if self.standing_afresh(name, &parent).await?.is_some() {
+            if self.is_there(name, &parent).await? {
                 needed_by.push(parent);
             }
         }
@@ -306,14 +311,27 @@ impl Registry {
         let ordinal = Ordinal::after(Some(seen.ordinal), 0);
         // before the look at the tags: whoever finds a tag and not this knows that the look will find the tag
         self.store.put(&layout::going(name, &seen.digest, ordinal, attempt), self.fact(by)).await?;
-        if let Some(stored) = self.version(&seen.digest, &seen.key).await?
-            && let Ok(Manifest { subject: Some(subject), .. }) =
-                Manifest::parse(Some(&stored.media_type), &stored.bytes)
-        {
+        if let Some(subject) = self.subject_of(seen).await? {
             let key = layout::referrer_version(name, &subject, &seen.digest, ordinal, false, attempt);
             self.store.put(&key, self.fact(by)).await?;
         }
         Ok(())
+    }
+
+    /// What a manifest that is to go refers to. One that is damaged goes as well: then it is what can be read that counts.
+    async fn subject_of(&self, seen: &SeenManifest) -> Result<Option<Digest>> {
+        match self.version(&seen.digest, &seen.key).await {
+            Ok(stored) => Ok(stored
+                .and_then(|stored| Manifest::parse(Some(&stored.media_type), &stored.bytes).ok())
+                .and_then(|manifest| manifest.subject)),
+            Err(error) if error.is_damage() => {
+                let content = self.store.get(&seen.key).await?;
+                Ok(content
+                    .and_then(|content| ManifestHeader::split(&content).ok())
+                    .and_then(|(header, _)| header.subject))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn end_at(&self, name: &Name, seen: &SeenManifest, attempt: &str, by: &By) -> Result<()> {

@@ -51,7 +51,12 @@ impl Registry {
     /// The manifest that a tag's newest version means, if that manifest stands since.
     async fn meant(&self, name: &Name, newest: Option<TagVersion>) -> Result<Option<Digest>> {
         let Some((digest, version)) = newest.and_then(|newest| newest.target) else { return Ok(None) };
-        Ok(self.standing_since(name, &digest, version).await?.map(|_| digest))
+        match self.standing_since(name, &digest, version).await {
+            Ok(standing) => Ok(standing.map(|_| digest)),
+            // it means that all the same: the same image can be pushed again, and no other
+            Err(error) if error.is_damage() => Ok(Some(digest)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Lets an immutable tag mean a version of a manifest from here on, or nothing.
@@ -68,13 +73,15 @@ impl Registry {
         for _ in 0..TRIES {
             let began = self.clock.now();
             let newest = self.newest_meaning(name, tag).await?;
-            match (self.meant(name, newest).await?, target) {
-                (Some(digest), Some((wanted, _))) if digest != wanted => {
-                    return Err(Error::TagImmutable { name: name.clone(), tag: tag.clone(), digest });
+            match target {
+                Some((wanted, _)) => {
+                    if let Some(digest) = self.meant(name, newest).await?.filter(|digest| *digest != wanted) {
+                        return Err(Error::TagImmutable { name: name.clone(), tag: tag.clone(), digest });
+                    }
                 }
                 // somebody else took it away
-                (None, None) => return Ok(()),
-                _ => {}
+                None if newest.is_none_or(|newest| newest.target.is_none()) => return Ok(()),
+                None => {}
             }
             let after = newest.map(|newest| newest.ordinal);
             if newest.is_some_and(|newest| newest.target.is_none())

@@ -44,15 +44,21 @@ pub(super) struct Look {
 }
 
 impl Registry {
-    /// The places of a digest, smallest id first.
-    pub(super) async fn places_of(&self, digest: &Digest) -> Result<Vec<Arc<Place>>> {
-        let mut places = Vec::new();
+    /// The places of a digest, smallest id first; and what is wrong with a fact that cannot be read, if any is. It names no
+    /// place, and does not stand in the way of those that others do.
+    pub(super) async fn places_of(&self, digest: &Digest) -> Result<(Vec<Arc<Place>>, Option<StorageError>)> {
+        let (mut places, mut damage) = (Vec::new(), None);
         for Entry { key, .. } in self.store.list_all(&layout::places(digest)).await? {
             if let Some(place) = self.place_facts.get(&key) {
                 places.push(place);
             } else if let Some(content) = self.store.get(&key).await? {
-                let fact: PlaceFact = serde_json::from_slice(&content)
-                    .map_err(|error| StorageError::damaged("get", &key, error.to_string()))?;
+                let fact: PlaceFact = match serde_json::from_slice(&content) {
+                    Ok(fact) => fact,
+                    Err(error) => {
+                        damage = Some(StorageError::damaged("get", &key, error.to_string()));
+                        continue;
+                    }
+                };
                 let id = layout::place_id(&key)
                     .ok_or_else(|| StorageError::damaged("list", &key, "its name is not one of the layout"))?;
                 let place = Arc::new(Place { id, size: fact.size, segments: fact.segments });
@@ -60,7 +66,7 @@ impl Registry {
                 places.push(place);
             }
         }
-        Ok(places)
+        Ok((places, damage))
     }
 
     /// Writes the fact that the bytes of `place` are `digest`.
@@ -75,7 +81,8 @@ impl Registry {
         let mut look = Look::default();
         let too_early =
             if mutated("marks before facts") { Some(self.store.list_all(layout::DATA).await?) } else { None };
-        for place in self.places_of(digest).await? {
+        // what is damaged is to be pushed again, as what is gone
+        for place in self.places_of(digest).await?.0 {
             if self.rotten.contains_key(&place.id) {
                 continue;
             }

@@ -155,10 +155,15 @@ impl Registry {
     /// The newest version of a manifest that has its bytes, whether or not it is gone since.
     async fn last_put(&self, name: &Name, digest: &Digest) -> Result<Option<StoredManifest>> {
         for entry in self.store.list_all(&layout::manifest(name, digest)).await? {
-            if layout::version(&entry.key).is_some_and(|version| version.there)
-                && let Some(stored) = self.version(digest, &entry.key).await?
-            {
-                return Ok(Some(stored.as_ref().clone()));
+            if !layout::version(&entry.key).is_some_and(|version| version.there) {
+                continue;
+            }
+            match self.version(digest, &entry.key).await {
+                Ok(Some(stored)) => return Ok(Some(stored.as_ref().clone())),
+                Ok(None) => {}
+                // an older one has the same bytes
+                Err(error) if error.is_damage() => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(None)

@@ -76,18 +76,31 @@ impl Registry {
     /// # Errors
     /// [`Error::TagKept`] where it does not.
     pub async fn delete_tag_under(&self, name: &Name, tag: &Tag, protection: Protection, by: &By) -> Result<()> {
-        // a tag whose manifest was deleted is gone already
-        let meant = self.manifest(name, &Reference::Tag(tag.clone())).await?.digest;
+        let target = self.newest_meaning(name, tag).await?.and_then(|version| version.target);
+        let meant = match target {
+            Some((digest, version)) if !self.died(name, &digest, version).await? => digest,
+            _ => {
+                let reference = Reference::Tag(tag.clone());
+                return Err(Error::ManifestUnknown { name: name.clone(), reference });
+            }
+        };
         if protection == Protection::Kept {
             return Err(Error::TagKept { name: name.clone(), tag: tag.clone(), digest: meant });
-        }
-        if self.newest_meaning(name, tag).await?.is_none_or(|version| version.target.is_none()) {
-            let reference = Reference::Tag(tag.clone());
-            return Err(Error::ManifestUnknown { name: name.clone(), reference });
         }
         match protection {
             Protection::None | Protection::Kept => self.write_tag(name, tag, None, by).await,
             Protection::Immutable => self.write_tag_once(name, tag, None, by).await,
+        }
+    }
+
+    /// Whether a tag that names this version of a manifest is gone, since that was deleted. One whose manifest is damaged, or
+    /// of which nothing is in the store, is not: who finds that out may want to delete it.
+    async fn died(&self, name: &Name, digest: &Digest, version: Ordinal) -> Result<bool> {
+        match self.standing_since(name, digest, version).await {
+            Ok(Some(_)) => Ok(false),
+            Ok(None) => Ok(self.newest_version(name, digest).await?.is_some()),
+            Err(error) if error.is_damage() => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

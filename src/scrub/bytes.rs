@@ -6,7 +6,6 @@
 //! Bytes that no fact names are of uploads under way, or of ones that went silent.
 
 mod adopt;
-mod age;
 mod attend;
 mod copies;
 mod facts;
@@ -25,13 +24,12 @@ use std::{
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
 pub(super) use self::{
-    age::Ages,
     copies::{Copy, State, look, look_all},
     facts::holders,
     notes::{Notes, found},
 };
 use self::{facts::Found, table::Table};
-use super::{Pass, Reason, Result, run::Run};
+use super::{Pass, Reason, Result, ages::Ages, run::Run};
 use crate::{action::UploadId, storage::layout};
 
 /// Operations of the store that run at a time.
@@ -64,10 +62,10 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
     if run.options.repository.is_some() {
         return Ok(());
     }
-    let ages = Ages::read(run).await?;
-    let notes = Notes::read(run, Pass::Links, ages.now, &[layout::BLOBS, layout::DATA, layout::UPLOADS]).await?;
-    let mut table = uploads::count(run, &ages, &notes).await?;
-    let mut found = facts::walk(run, &ages, &mut table, &notes).await?;
+    let ages = Ages::now(run).await?;
+    let notes = Notes::read(run, Pass::Links, ages.at(), &[layout::BLOBS, layout::DATA, layout::UPLOADS]).await?;
+    let mut table = uploads::count(run, ages, &notes).await?;
+    let mut found = facts::walk(run, ages, &mut table, &notes).await?;
     let suspects = std::mem::take(&mut found.suspects);
     let context = Context { run, ages, table, notes: &notes, found, adopted: Mutex::default() };
     let attended =
@@ -78,7 +76,7 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
     drop(context);
     notes.end(run).await?;
     if run.options.passes.contains(&Pass::Garbage) && !run.options.dry_run {
-        let swept = run.store.sweep(ages.old_before(), ages.now).await?;
+        let swept = run.store.sweep(ages.old_before(), ages.at()).await?;
         for _ in 0..swept.directories {
             run.housekeeping(Reason::Empty);
         }

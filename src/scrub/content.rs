@@ -19,7 +19,8 @@ use futures::{FutureExt, Stream, TryStreamExt, future::BoxFuture};
 use self::cursor::{Part, parts};
 use super::{
     Pass, Result, ScrubError,
-    bytes::{Ages, Copy, Notes},
+    ages::Ages,
+    bytes::{Copy, Notes},
     run::Run,
 };
 use crate::{
@@ -50,9 +51,9 @@ pub(super) async fn hash_segments(
 }
 
 pub(super) async fn run(run: &Run<'_>) -> Result<()> {
-    let ages = Ages::read(run).await?;
+    let ages = Ages::now(run).await?;
     // the pass that looks at links alone frees notes about facts; here they are written where it is not asked for
-    let notes = Notes::read(run, Pass::Content, ages.now, &[layout::BLOBS, layout::REPOSITORIES]).await?;
+    let notes = Notes::read(run, Pass::Content, ages.at(), &[layout::BLOBS, layout::REPOSITORIES]).await?;
     let content = Content { run, ages, notes, began: run.options.clock.now() };
     // a run over some repositories, or one that changes nothing, is none of those that go around
     let goes_around = run.options.repository.is_none() && !run.options.dry_run;
@@ -67,7 +68,7 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
     run.summary().content_left = stopped.is_some();
     if let Some(Stopped { after, error }) = stopped {
         if goes_around {
-            cursor::write(run, ages.now, &after).await?;
+            cursor::write(run, ages.at(), &after).await?;
             cursor::free(run, &cursors).await?;
         }
         return error.map_or(Ok(()), Err);

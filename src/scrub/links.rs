@@ -149,9 +149,9 @@ impl Links<'_, '_> {
         self.wrong(&key, says).await
     }
 
-    /// Whether something is older than a lease: nobody who wrote it is still at work.
+    /// Whether something is older than a lease: nobody who wrote it is still at work. What the store does not say is young.
     fn is_old(&self, entry: &Entry) -> bool {
-        self.now.saturating_sub(entry.modified) >= self.run.lease_ms()
+        entry.modified > 0 && self.now.saturating_sub(entry.modified) >= self.run.lease_ms()
     }
 
     /// The body of a fact of this run.

@@ -7,6 +7,7 @@
 //! | file | what is in it |
 //! | --- | --- |
 //! | `run` | one run: its clock, what it may change, what it found; the only way to change the store |
+//! | `ages` | how old things are, and what that means |
 //! | `report` | what a run tells |
 //! | `retention` | tags that no rule keeps |
 //! | `repositories` | manifests, tags, referrers and the catalog: what nothing needs |
@@ -14,6 +15,7 @@
 //! | `links` | whether what repositories name is there |
 //! | `content` | whether bytes are what they were |
 
+mod ages;
 mod bytes;
 mod content;
 #[cfg(test)]
@@ -89,7 +91,18 @@ pub struct Options {
     pub clock: registry::Clock,
 }
 
-/// Why a run ended early. What it did until then is done.
+/// A run that ended early. What it did until then is done.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Failed {
+    /// Why.
+    #[source]
+    pub error: ScrubError,
+    /// What it did until then.
+    pub summary: Box<Summary>,
+}
+
+/// Why a run ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ScrubError {
     /// The store failed. Nothing is freed on the word of a store that cannot say what it holds.
@@ -123,7 +136,7 @@ pub trait Observer: Send + Sync {
 /// `config` and `policy` are those of one snapshot.
 ///
 /// # Errors
-/// [`ScrubError`]; the summary of what was done is lost then, its events are not.
+/// [`Failed`], with the summary of what was done.
 pub async fn run(
     store: &Store,
     config: &Config,
@@ -131,7 +144,7 @@ pub async fn run(
     options: Options,
     observer: Arc<dyn Observer>,
     metrics: Metrics,
-) -> Result<Summary> {
+) -> std::result::Result<Summary, Failed> {
     let registry_options = registry::Options {
         lease: config.scrub.upload_expiry,
         cache_ttl: Duration::ZERO,
@@ -143,23 +156,35 @@ pub async fn run(
     let registry = Registry::new(store.clone(), registry_options, metrics);
     let run = Run::new(store.clone(), registry, config, policy, options, Arc::clone(&observer));
     observer.begins(&run.id);
+    let ended = passes(&run).await;
+    let mut summary = run.into_summary();
+    match ended {
+        Ok(()) => Ok(summary),
+        Err(error) => {
+            summary.failed = Some(error.to_string());
+            Err(Failed { error, summary: Box::new(summary) })
+        }
+    }
+}
+
+async fn passes(run: &Run<'_>) -> Result<()> {
     let does = |pass| run.options.passes.contains(&pass);
     // before anything is judged by references: one that was lost must not cost what it named
-    let links = if does(Pass::Links) { Some(links::begin(&run).await?) } else { None };
+    let links = if does(Pass::Links) { Some(links::begin(run).await?) } else { None };
     if does(Pass::Retention) {
-        retention::run(&run).await?;
+        retention::run(run).await?;
     }
     if does(Pass::Garbage) {
-        repositories::run(&run).await?;
+        repositories::run(run).await?;
     }
     if does(Pass::Garbage) || does(Pass::Uploads) || does(Pass::Links) {
-        bytes::run(&run).await?;
+        bytes::run(run).await?;
     }
     if let Some(links) = links {
-        links::end(&run, links).await?;
+        links::end(run, links).await?;
     }
     if does(Pass::Content) {
-        content::run(&run).await?;
+        content::run(run).await?;
     }
-    Ok(run.into_summary())
+    Ok(())
 }

@@ -4,17 +4,16 @@
 //!
 //! | file | what is in it |
 //! | --- | --- |
-//! | `ages` | how old things are, and what that means |
 //! | `names` | the repositories, and objects of a listing that belong together |
 //! | `look` | a repository with its tags: whether a manifest stands, what needs it, letting it go and what goes with it |
 //! | `fate` | what becomes of a manifest, decided |
 //! | `manifests` | what becomes of a manifest, done |
 //! | `tags`, `history` | superseded versions of tags become history; what immutable tags were said to mean |
+//! | `untagged` | images whose tag moved on a short while ago |
 //! | `referrers` | who refers to what; signatures whose image is gone |
 //! | `pulls` | what servers saw of pulls, merged |
 //! | `catalog` | empty repositories |
 
-mod ages;
 mod catalog;
 mod fate;
 mod history;
@@ -24,9 +23,9 @@ mod names;
 mod pulls;
 mod referrers;
 mod tags;
+mod untagged;
 
 pub(super) use self::{
-    ages::Ages,
     fate::Upheld,
     look::{Ended, Repository},
     manifests::Group,
@@ -35,7 +34,7 @@ pub(super) use self::{
     referrers::named_subject,
     tags::{Live, LiveTag, live as live_tags},
 };
-use super::{Pass, Result, run::Run};
+use super::{Pass, Result, ages::Ages, run::Run};
 use crate::oci::Name;
 
 pub(super) async fn run(run: &Run<'_>) -> Result<()> {

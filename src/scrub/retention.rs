@@ -15,7 +15,8 @@ pub use self::inventory::images;
 use self::inventory::{Inventory, Judged};
 use super::{
     Pass, Reason, Result,
-    repositories::{Ages, Ended, Group, Names, Repository, Upheld, live_tags},
+    ages::Ages,
+    repositories::{Ended, Group, Names, Repository, Upheld, live_tags},
     run::Run,
 };
 use crate::{
@@ -67,11 +68,17 @@ async fn one(run: &Run<'_>, name: &Name) -> Result<()> {
         return Ok(());
     }
     let mut repository = Repository::new(run, ages, name, live);
-    remove(&mut repository, going, decision.policies.first()).await
+    remove(&mut repository, going, asked(&decision.policies).as_ref()).await
 }
 
-async fn remove(repository: &mut Repository<'_>, going: Vec<Judged>, policy: Option<&Arc<Origin>>) -> Result<()> {
-    let policy = policy.map(Arc::as_ref);
+/// The policies whose rules were asked, and the digests of their texts in the same order, as one.
+fn asked(policies: &[Arc<Origin>]) -> Option<Origin> {
+    let all = |of: fn(&Origin) -> &str| policies.iter().map(|origin| of(origin)).collect::<Vec<_>>().join(", ");
+    let origin = Origin { policy: all(|origin| &origin.policy), sha256: all(|origin| &origin.sha256) };
+    (!policies.is_empty()).then_some(origin)
+}
+
+async fn remove(repository: &mut Repository<'_>, going: Vec<Judged>, policy: Option<&Origin>) -> Result<()> {
     // of each manifest, the newest version that one of these tags names
     let mut manifests: BTreeMap<Digest, Ordinal> = BTreeMap::new();
     for judged in &going {
@@ -120,4 +127,20 @@ async fn unneeded(repository: &Repository<'_>, digest: Digest, named: Ordinal) -
     }
     let children = header.map(|header| header.children).unwrap_or_default();
     Ok(Some((group, children)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removal_names_all_policies_that_were_asked() {
+        let origin =
+            |policy: &str, sha256: &str| Arc::new(Origin { policy: policy.to_owned(), sha256: sha256.to_owned() });
+        assert_eq!(asked(&[]), None);
+        let one = asked(&[origin("table", "ab")]).unwrap();
+        assert_eq!((one.policy.as_str(), one.sha256.as_str()), ("table", "ab"));
+        let both = asked(&[origin("table", "ab"), origin("file", "cd")]).unwrap();
+        assert_eq!((both.policy.as_str(), both.sha256.as_str()), ("table, file", "ab, cd"));
+    }
 }

@@ -128,6 +128,27 @@ async fn what_cannot_be_recorded_is_not_begun() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_run_did_before_it_failed_is_told() {
+    let (store, beside, _) = world("").await;
+    // links writes it again; then there is a removal, and no line of it can be written
+    let listed: Vec<String> = keys(store.path()).into_iter().filter(|key| key.starts_with("catalog/other!/")).collect();
+    fs::remove_file(store.path().join(&listed[0])).unwrap();
+    let config = configuration(beside.path(), store.path(), "trash = \"0s\"\nrecord = \"/dev/full\"\n");
+    let config = config.to_str().unwrap();
+    let (out, err) = says(&simple_registry(&["-c", config, "scrub"]), 1);
+    assert!(err.contains("a deletion cannot be recorded"), "{err}");
+    assert!(out.contains("failed: a deletion cannot be recorded") && out.contains("wrong: 1 repaired"), "{out}");
+    let report = beside.path().join("report");
+    let asked = ["-c", config, "scrub", "--format", "json", "--report", report.to_str().unwrap()];
+    let (out, _) = says(&simple_registry(&asked), 1);
+    assert_eq!(out, "", "it is in the report");
+    let report = fs::read_to_string(&report).unwrap();
+    let last: Value = serde_json::from_str(report.lines().last().unwrap()).unwrap();
+    assert_eq!(last["event"], "summary", "{report}");
+    assert!(last["failed"].as_str().unwrap().contains("scrub.record"), "{last}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_data_directory_needs_no_configuration() {
     let (store, _beside, _) = world("").await;
     let root = store.path().to_str().unwrap();

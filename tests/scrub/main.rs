@@ -4,6 +4,7 @@ mod bytes;
 mod command;
 mod damage;
 mod explain;
+mod kept;
 mod repositories;
 mod retention_table;
 mod shelf;

@@ -1,25 +1,19 @@
 //! A store in a directory with images in it, servers and scrubs on it, and a time of day that tests set.
 
-use std::{
-    fs,
-    path::Path,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
-use bytes::Bytes;
-use futures::{StreamExt as _, stream};
 use serde_json::json;
 use simple_registry::{
     action::Page,
     config::{Config, Source},
-    oci::{Algorithm, Digest, MediaType, Name, Reference, Tag},
-    policy::Policy,
-    registry::{By, Chunk, Clock, Error, Options, PutManifest, Registry, VerifyPulls},
-    scrub::{self, Event, Observer, Pass, Removal, Summary},
-    storage::{Location, Store},
-    telemetry::Metrics,
+    oci::{Digest, MediaType, Name, Reference, Tag},
+    registry::{Clock, Error, Options, Registry, VerifyPulls},
+    scrub::{self, Pass, Removal, Summary},
+    storage::Store,
 };
+
+use crate::world;
+pub(crate) use crate::world::sha256;
 
 /// The lease of servers and scrubs.
 const LEASE: Duration = Duration::from_mins(10);
@@ -35,16 +29,13 @@ impl Shelf {
     pub(crate) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let clock = Clock::by_hand();
-        let options = Options {
-            lease: LEASE,
-            cache_ttl: Duration::ZERO,
-            max_blob_size: 1 << 30,
-            allow_missing_references: false,
-            verify_pulls: VerifyPulls::None,
-            clock: clock.clone(),
-        };
-        let server = Registry::new(open(directory.path()).await, options, Metrics::new());
+        let server = server(directory.path(), &clock).await;
         Self { directory, server, clock }
+    }
+
+    /// A server that remembers nothing of what another one has read.
+    pub(crate) async fn another_server(&self) -> Registry {
+        server(self.root(), &self.clock).await
     }
 
     /// Where it is.
@@ -53,7 +44,7 @@ impl Shelf {
     }
 
     pub(crate) async fn store(&self) -> Store {
-        open(self.directory.path()).await
+        world::store(self.root()).await
     }
 
     /// Lets time pass for the store: everything in it was written so much longer ago.
@@ -67,40 +58,7 @@ impl Shelf {
 
     /// The keys that begin with `prefix`.
     pub(crate) fn keys(&self, prefix: &str) -> Vec<String> {
-        fn walk(root: &Path, at: &Path, found: &mut Vec<String>) {
-            for entry in fs::read_dir(at).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    walk(root, &path, found);
-                } else {
-                    found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
-                }
-            }
-        }
-        let mut found = Vec::new();
-        walk(self.directory.path(), self.directory.path(), &mut found);
-        found.retain(|key| key.starts_with(prefix) && !key.starts_with(".tmp"));
-        found.sort();
-        found
-    }
-
-    async fn blob(&self, to: &Name, bytes: &str) -> Digest {
-        let digest = sha256(bytes);
-        let body = stream::iter([Ok(Bytes::copy_from_slice(bytes.as_bytes()))]).boxed();
-        let chunk = Chunk { range: None, length: Some(bytes.len() as u64), body, progress: Arc::new(|| {}) };
-        self.server.put_blob(to, &digest, chunk, &By::default()).await.unwrap();
-        digest
-    }
-
-    async fn put(&self, to: &Name, manifest: &serde_json::Value, tags: &[&str]) -> Digest {
-        let bytes = manifest.to_string();
-        let put = PutManifest {
-            reference: Reference::Digest(sha256(&bytes)),
-            tags: tags.iter().map(|tag| tag.parse().unwrap()).collect(),
-            media_type: None,
-            bytes: bytes.into(),
-        };
-        self.server.put_manifest(to, &put, &By::default()).await.unwrap().digest
+        world::keys(self.root()).into_iter().filter(|key| key.starts_with(prefix)).collect()
     }
 
     /// Pushes an image that is `what`, under `tags`.
@@ -111,7 +69,7 @@ impl Shelf {
     /// Pushes one that refers to `subject`.
     pub(crate) async fn referrer(&self, to: &Name, what: &str, subject: Option<&Digest>, tags: &[&str]) -> Digest {
         let config = format!("{{\"config\":\"{what}\"}}");
-        let digest = self.blob(to, &config).await;
+        let digest = world::push_blob(&self.server, to, config.as_bytes()).await;
         let mut manifest = json!({
             "schemaVersion": 2,
             "mediaType": MediaType::OCI_MANIFEST,
@@ -122,7 +80,7 @@ impl Shelf {
         if let Some(subject) = subject {
             manifest["subject"] = json!({ "mediaType": MediaType::OCI_MANIFEST, "size": 1, "digest": subject });
         }
-        self.put(to, &manifest, tags).await
+        world::put(&self.server, to, &manifest.to_string(), tags).await
     }
 
     /// Pushes an index of these.
@@ -133,7 +91,7 @@ impl Shelf {
             listed.push(json!({ "mediaType": stored.media_type, "size": stored.bytes.len(), "digest": child }));
         }
         let manifest = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": listed });
-        self.put(to, &manifest, tags).await
+        world::put(&self.server, to, &manifest.to_string(), tags).await
     }
 
     /// The tags that a client is told of.
@@ -165,36 +123,23 @@ impl Shelf {
         config: &Config,
         change: impl FnOnce(&mut scrub::Options),
     ) -> (Summary, Vec<Removal>) {
-        let policy = Policy::build(config, &[]).unwrap();
-        let mut options = scrub::Options {
-            dry_run: false,
-            passes: [Pass::Retention, Pass::Garbage].into(),
-            repository: None,
-            verify_percent: 100,
-            max_duration: None,
-            clock: self.clock.clone(),
+        let change = |options: &mut scrub::Options| {
+            options.passes = [Pass::Retention, Pass::Garbage].into();
+            options.clock = self.clock.clone();
+            change(options);
         };
-        change(&mut options);
-        let told = Arc::new(Told::default());
-        let observer = Arc::<Told>::clone(&told);
-        let summary =
-            scrub::run(&self.store().await, config, &policy, options, observer, Metrics::new()).await.unwrap();
-        let events = std::mem::take(&mut *told.0.lock().unwrap());
-        let removals = events.into_iter().filter_map(|event| match event {
-            Event::Removal(removal) => Some(removal),
-            Event::Finding(_) => None,
-        });
-        (summary, removals.collect())
+        let (summary, told) = world::scrub_with(self.root(), config, change).await.unwrap();
+        (summary, told.removals())
     }
 }
 
-async fn open(root: &Path) -> Store {
-    let location = Location::Directory { root: root.to_owned(), durable: false, chunk: 1 << 16 };
-    Store::open(&location, Metrics::new()).await.unwrap()
-}
-
-pub(crate) fn sha256(bytes: &str) -> Digest {
-    Digest::of(Algorithm::Sha256, bytes.as_bytes())
+async fn server(root: &Path, clock: &Clock) -> Registry {
+    let change = |options: &mut Options| {
+        options.lease = LEASE;
+        options.verify_pulls = VerifyPulls::None;
+        options.clock = clock.clone();
+    };
+    world::server_with(root, change).await
 }
 
 /// A configuration with the lease of these tests.
@@ -203,17 +148,4 @@ pub(crate) fn config(text: &str) -> Config {
     config.scrub.upload_expiry = LEASE;
     config.scrub.grace = Duration::ZERO;
     config
-}
-
-/// What a run told.
-#[derive(Default)]
-struct Told(Mutex<Vec<Event>>);
-
-impl Observer for Told {
-    fn event(&self, event: &Event) -> Result<(), String> {
-        self.0.lock().unwrap().push(event.clone());
-        Ok(())
-    }
-
-    fn progress(&self, _pass: Pass, _done: u64, _total: u64) {}
 }

@@ -16,7 +16,7 @@ use simple_registry::{
     oci::{Algorithm, Digest, MediaType, Name, Reference, Tag},
     policy::Policy,
     registry::{By, Chunk, Clock, Options, PutManifest, Registry, VerifyPulls},
-    scrub::{self, Event, Finding, Observer, Outcome, Pass, Summary},
+    scrub::{self, Event, Finding, Observer, Outcome, Pass, Removal, Summary},
     storage::{Location, Store},
     telemetry::Metrics,
 };
@@ -34,7 +34,12 @@ pub(crate) async fn store(root: &Path) -> Store {
 
 /// A server on the store in `root`, that remembers nothing.
 pub(crate) async fn server(root: &Path) -> Registry {
-    let options = Options {
+    server_with(root, |_| {}).await
+}
+
+/// One with other options.
+pub(crate) async fn server_with(root: &Path, change: impl FnOnce(&mut Options)) -> Registry {
+    let mut options = Options {
         lease: LEASE,
         cache_ttl: Duration::ZERO,
         max_blob_size: 1 << 30,
@@ -42,6 +47,7 @@ pub(crate) async fn server(root: &Path) -> Registry {
         verify_pulls: VerifyPulls::OneIn(1),
         clock: Clock::default(),
     };
+    change(&mut options);
     Registry::new(store(root).await, options, Metrics::new())
 }
 
@@ -109,8 +115,8 @@ pub(crate) fn tag(text: &str) -> Tag {
     text.parse().unwrap()
 }
 
-pub(crate) fn sha256(bytes: &[u8]) -> Digest {
-    Digest::of(Algorithm::Sha256, bytes)
+pub(crate) fn sha256(bytes: impl AsRef<[u8]>) -> Digest {
+    Digest::of(Algorithm::Sha256, bytes.as_ref())
 }
 
 pub(crate) fn chunk(bytes: &[u8]) -> Chunk {
@@ -159,8 +165,9 @@ pub(crate) async fn push_index(server: &Registry, to: &Name, child: &Digest, tag
     put(server, to, &bytes, tags).await
 }
 
-async fn put(server: &Registry, to: &Name, bytes: &str, tags: &[&str]) -> Digest {
-    let reference = Reference::Digest(sha256(bytes.as_bytes()));
+/// Pushes a manifest.
+pub(crate) async fn put(server: &Registry, to: &Name, bytes: &str, tags: &[&str]) -> Digest {
+    let reference = Reference::Digest(sha256(bytes));
     let tags = tags.iter().map(|text| tag(text)).collect();
     let put = PutManifest { reference, tags, media_type: None, bytes: Bytes::copy_from_slice(bytes.as_bytes()) };
     server.put_manifest(to, &put, &By::default()).await.unwrap().digest
@@ -235,7 +242,7 @@ pub(crate) async fn view(root: &Path) -> BTreeMap<String, String> {
     let app = name("team/app");
     for what in ["one", "two", "signature", "three", "four"] {
         for bytes in [format!("{{\"config\":\"{what}\"}}"), format!("the layer of {what}").repeat(100)] {
-            let digest = sha256(bytes.as_bytes());
+            let digest = sha256(&bytes);
             saw(
                 format!("blob {digest} of {what}"),
                 read(&server, &app, &digest).await.map(|digest| digest.to_string()),
@@ -271,6 +278,14 @@ impl Observer for Told {
 }
 
 impl Told {
+    pub(crate) fn removals(&self) -> Vec<Removal> {
+        let events = self.0.lock().unwrap();
+        events
+            .iter()
+            .filter_map(|event| if let Event::Removal(removal) = event { Some(removal.clone()) } else { None })
+            .collect()
+    }
+
     pub(crate) fn findings(&self) -> Vec<Finding> {
         let events = self.0.lock().unwrap();
         events
@@ -286,20 +301,29 @@ impl Told {
 }
 
 /// Scrubs, with everything.
-pub(crate) async fn scrub(root: &Path, dry_run: bool) -> Result<(Summary, Arc<Told>), scrub::ScrubError> {
-    let config = config();
-    let policy = Policy::build(&config, &[]).unwrap();
-    let options = scrub::Options {
-        dry_run,
+pub(crate) async fn scrub(root: &Path, dry_run: bool) -> Result<(Summary, Arc<Told>), scrub::Failed> {
+    scrub_with(root, &config(), |options| options.dry_run = dry_run).await
+}
+
+/// Scrubs by this configuration, with everything but for what `change` says.
+pub(crate) async fn scrub_with(
+    root: &Path,
+    config: &Config,
+    change: impl FnOnce(&mut scrub::Options),
+) -> Result<(Summary, Arc<Told>), scrub::Failed> {
+    let policy = Policy::build(config, &[]).unwrap();
+    let mut options = scrub::Options {
+        dry_run: false,
         passes: Pass::ALL.into_iter().collect(),
         repository: None,
         verify_percent: 100,
         max_duration: None,
         clock: Clock::default(),
     };
+    change(&mut options);
     let told = Arc::new(Told::default());
     let observer = Arc::<Told>::clone(&told);
-    let summary = scrub::run(&store(root).await, &config, &policy, options, observer, Metrics::new()).await?;
+    let summary = scrub::run(&store(root).await, config, &policy, options, observer, Metrics::new()).await?;
     Ok((summary, told))
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Format, Wrong};
+use super::{super::format::Format, Wrong};
 use crate::{
     app,
     config::Config,

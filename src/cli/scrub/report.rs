@@ -11,7 +11,7 @@ use std::{
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
-use super::{Format, progress::Progress};
+use super::{super::format::Format, progress::Progress};
 use crate::scrub::{Event, Finding, Observer, Outcome, Pass, Removal, Summary};
 
 /// The report of one run.
@@ -156,6 +156,9 @@ fn text_of(summary: &Summary) -> String {
     let mut text = format!("scrub {}", summary.run);
     if summary.dry_run {
         text.push_str(" (dry run: nothing was changed)");
+    }
+    if let Some(why) = &summary.failed {
+        let _ = write!(text, "\n  failed: {why}\n  until then:");
     }
     let seen: Vec<_> = summary.seen.iter().map(|(what, number)| format!("{number} {what}")).collect();
     if !seen.is_empty() {

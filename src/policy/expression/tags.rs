@@ -80,34 +80,41 @@ impl Order {
     }
 }
 
+/// What a value of many says of itself: its type, and that one may look into it.
+macro_rules! of_many {
+    ($type:ident) => {
+        fn get_type(&self) -> &Type {
+            &$type
+        }
+
+        fn cel_type() -> &'static Type {
+            &$type
+        }
+
+        fn as_container(&self) -> Option<&dyn Container> {
+            Some(self)
+        }
+
+        fn as_indexer<'b, 'v>(&'b self) -> Option<&'b (dyn Indexer + 'v)>
+        where
+            Self: 'v,
+        {
+            Some(self)
+        }
+
+        fn as_sizer(&self) -> Option<&dyn Sizer> {
+            Some(self)
+        }
+    };
+}
+
 impl Val for Tags {
-    fn get_type(&self) -> &Type {
-        &LIST_TYPE
-    }
-
-    fn cel_type() -> &'static Type {
-        &LIST_TYPE
-    }
-
-    fn as_container(&self) -> Option<&dyn Container> {
-        Some(self)
-    }
-
-    fn as_indexer<'b, 'v>(&'b self) -> Option<&'b (dyn Indexer + 'v)>
-    where
-        Self: 'v,
-    {
-        Some(self)
-    }
+    of_many!(LIST_TYPE);
 
     fn as_iterable<'b, 'v>(&'b self) -> Option<&'b (dyn Iterable + 'v)>
     where
         Self: 'v,
     {
-        Some(self)
-    }
-
-    fn as_sizer(&self) -> Option<&dyn Sizer> {
         Some(self)
     }
 
@@ -179,28 +186,7 @@ impl<'b, 'v> traits::Iterator<'b, 'v> for Iter<'b> {
 pub(super) struct Annotations<'a>(pub(super) &'a BTreeMap<String, String>);
 
 impl Val for Annotations<'_> {
-    fn get_type(&self) -> &Type {
-        &MAP_TYPE
-    }
-
-    fn cel_type() -> &'static Type {
-        &MAP_TYPE
-    }
-
-    fn as_container(&self) -> Option<&dyn Container> {
-        Some(self)
-    }
-
-    fn as_indexer<'b, 'v>(&'b self) -> Option<&'b (dyn Indexer + 'v)>
-    where
-        Self: 'v,
-    {
-        Some(self)
-    }
-
-    fn as_sizer(&self) -> Option<&dyn Sizer> {
-        Some(self)
-    }
+    of_many!(MAP_TYPE);
 
     fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
     where

@@ -40,7 +40,7 @@ impl Context<'_> {
     pub(super) async fn adopt(&self, id: &UploadId, wanted: &HashSet<Digest>) -> Result<Option<Digest>> {
         let keys = self.run.store.list_all(&layout::data(id)).await?;
         let noted = |entry: &Entry| layout::is_mark(id, &entry.key) || layout::is_rotten(id, &entry.key);
-        if keys.iter().any(noted) || !keys.iter().all(|entry| self.ages.old(entry)) {
+        if keys.iter().any(noted) || !keys.iter().all(|entry| self.ages.is_old(entry)) {
             return Ok(None);
         }
         let Some(segments) = chain(id, &keys) else { return Ok(None) };
@@ -49,7 +49,7 @@ impl Context<'_> {
             let Some(digest) = digest.filter(|digest| wanted.contains(digest)) else { continue };
             let number = segments.len();
             let size = segments.iter().map(|segment| segment.size).sum();
-            let fact = PlaceFact { size, segments, at: self.ages.now, by: self.run.by.clone() };
+            let fact = PlaceFact { size, segments, at: self.ages.at(), by: self.run.by.clone() };
             let fact = serde_json::to_vec(&fact).unwrap_or_else(|error| unreachable!("facts are plain: {error}"));
             let key = layout::place(&digest, id);
             self.run.put(&key, fact).await?;
@@ -85,7 +85,7 @@ fn chain(id: &UploadId, keys: &[Entry]) -> Option<Vec<Segment>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::age::tests::*, *};
+    use super::{super::super::ages::tests::*, *};
 
     #[test]
     fn only_segments_one_behind_the_other_are_a_chain() {

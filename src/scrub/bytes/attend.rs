@@ -15,7 +15,7 @@ pub(super) async fn attend(context: &Context<'_>, suspect: Suspect) -> Result<()
     if suspect.need == Need::None {
         return if context.does(Pass::Garbage) { context.free_unneeded(&suspect).await } else { Ok(()) };
     }
-    let copies = look_all(context.run, &context.ages, &suspect.digest).await?;
+    let copies = look_all(context.run, context.ages, &suspect.digest).await?;
     for copy in &copies {
         context.free_left_over(copy).await?;
     }
@@ -42,7 +42,7 @@ impl Context<'_> {
         if !frees || copy.state != State::Sound || self.table.is_shared(&copy.id) {
             return Ok(());
         }
-        for entry in copy.left_over(&self.ages) {
+        for entry in copy.left_over(self.ages) {
             self.run.housekeeping(Reason::Unreferenced);
             self.run.free(&entry.key, entry.size).await?;
         }
@@ -56,7 +56,7 @@ impl Context<'_> {
             State::Broken(_) => true,
             State::Marked { dead: false } => false,
         };
-        wanted && self.ages.old(&copy.entry) && !self.table.is_shared(&copy.id)
+        wanted && self.ages.is_old(&copy.entry) && !self.table.is_shared(&copy.id)
     }
 
     /// The copy that stays: the smallest id that is sound and has the right bytes; and the copies before it that have not,
@@ -121,13 +121,13 @@ impl Context<'_> {
                 return found(self.run, &marked.entry.key, &says, Outcome::Repaired);
             }
         }
-        for copy in copies.iter().filter(|copy| self.ages.old(&copy.entry)) {
+        for copy in copies.iter().filter(|copy| self.ages.is_old(&copy.entry)) {
             let broken = matches!(copy.state, State::Broken(_));
             if broken && self.adopt(&copy.id, &HashSet::from([*digest])).await?.is_some() {
                 return Ok(());
             }
         }
-        for copy in copies.iter().filter(|copy| self.ages.old(&copy.entry)) {
+        for copy in copies.iter().filter(|copy| self.ages.is_old(&copy.entry)) {
             match &copy.state {
                 State::Rotten if self.does(Pass::Links) => {
                     let says = self.says(digest, "its bytes are rotten").await?;

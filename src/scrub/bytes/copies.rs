@@ -1,9 +1,6 @@
 //! One copy of a digest's bytes, looked at closely.
 
-use super::{
-    super::{Result, run::Run},
-    age::Ages,
-};
+use super::super::{Result, ages::Ages, run::Run};
 use crate::{
     action::UploadId,
     oci::Digest,
@@ -57,17 +54,17 @@ impl Copy {
     }
 
     /// Old keys beside a sound copy that no segment of it is: what an attempt that failed has left.
-    pub(super) fn left_over<'a>(&'a self, ages: &'a Ages) -> impl Iterator<Item = &'a Entry> {
+    pub(super) fn left_over(&self, ages: Ages) -> impl Iterator<Item = &Entry> {
         let named: Vec<String> = self.fact.iter().flat_map(|fact| &fact.segments).map(|it| it.key(&self.id)).collect();
         self.keys.iter().filter(move |entry| {
             let is_note = layout::is_mark(&self.id, &entry.key) || layout::is_rotten(&self.id, &entry.key);
-            !is_note && ages.old(entry) && !named.contains(&entry.key)
+            !is_note && ages.is_old(entry) && !named.contains(&entry.key)
         })
     }
 }
 
 /// Looks at all copies of a digest, smallest id first: facts, marks, bytes.
-pub(in crate::scrub) async fn look_all(run: &Run<'_>, ages: &Ages, digest: &Digest) -> Result<Vec<Copy>> {
+pub(in crate::scrub) async fn look_all(run: &Run<'_>, ages: Ages, digest: &Digest) -> Result<Vec<Copy>> {
     let mut copies = Vec::new();
     for entry in run.store.list_all(&layout::places(digest)).await? {
         copies.extend(look(run, ages, entry).await?);
@@ -76,7 +73,7 @@ pub(in crate::scrub) async fn look_all(run: &Run<'_>, ages: &Ages, digest: &Dige
 }
 
 /// Looks at one copy; nothing where its fact is gone.
-pub(in crate::scrub) async fn look(run: &Run<'_>, ages: &Ages, entry: Entry) -> Result<Option<Copy>> {
+pub(in crate::scrub) async fn look(run: &Run<'_>, ages: Ages, entry: Entry) -> Result<Option<Copy>> {
     let Some(id) = layout::place_id(&entry.key) else { return Ok(None) };
     let Some(content) = run.store.get(&entry.key).await? else { return Ok(None) };
     let fact = serde_json::from_slice::<PlaceFact>(&content).map_err(|error| error.to_string());
@@ -96,7 +93,7 @@ fn judge(
     fact: std::result::Result<&PlaceFact, &str>,
     marked: &[Entry],
     keys: &[Entry],
-    ages: &Ages,
+    ages: Ages,
 ) -> State {
     let fact = match fact {
         Ok(fact) => fact,
@@ -109,7 +106,7 @@ fn judge(
         return State::Rotten;
     }
     let marks = || marked.iter().chain(keys).filter(|entry| layout::is_mark(id, &entry.key));
-    if marks().next().is_some() { State::Marked { dead: marks().all(|mark| ages.old(mark)) } } else { State::Sound }
+    if marks().next().is_some() { State::Marked { dead: marks().all(|mark| ages.is_old(mark)) } } else { State::Sound }
 }
 
 /// What is not as the fact says, in a few words.
@@ -135,7 +132,7 @@ fn difference(id: &UploadId, fact: &PlaceFact, keys: &[Entry]) -> Option<String>
 
 #[cfg(test)]
 mod tests {
-    use super::{super::age::tests::*, *};
+    use super::{super::super::ages::tests::*, *};
     use crate::registry::{By, facts::Segment};
 
     fn fact(sizes: &[u64]) -> PlaceFact {
@@ -157,17 +154,17 @@ mod tests {
         let id = UploadId::random();
         let fact = fact(&[3, 4]);
         let all = keys(&id, &fact);
-        let state = |keys: &[Entry]| judge(&id, Ok(&fact), &[], keys, &AGES);
+        let state = |keys: &[Entry]| judge(&id, Ok(&fact), &[], keys, AGES);
         assert_eq!(state(&all), State::Sound);
         assert!(matches!(state(&all[..1]), State::Broken(says) if says.contains("gone")));
         let mut short = all.clone();
         short[1].size = 3;
         assert!(matches!(state(&short), State::Broken(says) if says.contains("3 long instead of 4")));
-        assert!(matches!(judge(&id, Err("eof"), &[], &all, &AGES), State::Broken(says) if says.contains("eof")));
+        assert!(matches!(judge(&id, Err("eof"), &[], &all, AGES), State::Broken(says) if says.contains("eof")));
         let empty = PlaceFact { size: 0, segments: vec![], ..fact.clone() };
-        assert_eq!(judge(&id, Ok(&empty), &[], &[], &AGES), State::Sound);
+        assert_eq!(judge(&id, Ok(&empty), &[], &[], AGES), State::Sound);
         let lying = PlaceFact { size: 9, ..fact.clone() };
-        assert!(matches!(judge(&id, Ok(&lying), &[], &all, &AGES), State::Broken(_)));
+        assert!(matches!(judge(&id, Ok(&lying), &[], &all, AGES), State::Broken(_)));
     }
 
     #[test]
@@ -178,14 +175,14 @@ mod tests {
             let marks: Vec<Entry> =
                 ages.iter().enumerate().map(|(at, age)| entry(&layout::mark(&id, &at.to_string()), 0, *age)).collect();
             let keys: Vec<Entry> = marks.iter().cloned().chain(keys(&id, &fact)).collect();
-            judge(&id, Ok(&fact), &marks, &keys, &AGES)
+            judge(&id, Ok(&fact), &marks, &keys, AGES)
         };
         assert_eq!(marks(&[500, 100]), State::Marked { dead: true });
         assert_eq!(marks(&[500, 99]), State::Marked { dead: false });
-        let only_at_first = judge(&id, Ok(&fact), &[entry(&layout::mark(&id, "a"), 0, 1)], &keys(&id, &fact), &AGES);
+        let only_at_first = judge(&id, Ok(&fact), &[entry(&layout::mark(&id, "a"), 0, 1)], &keys(&id, &fact), AGES);
         assert_eq!(only_at_first, State::Marked { dead: false }, "a mark that went while the bytes were looked at");
         let note = entry(&layout::rotten(&id, "a"), 0, 1);
         let rotten: Vec<Entry> = [note].into_iter().chain(keys(&id, &fact)).collect();
-        assert_eq!(judge(&id, Ok(&fact), &[], &rotten, &AGES), State::Rotten);
+        assert_eq!(judge(&id, Ok(&fact), &[], &rotten, AGES), State::Rotten);
     }
 }

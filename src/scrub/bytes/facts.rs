@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::{
-    super::{Pass, Result, run::Run},
+    super::{Pass, Result, ages::Ages, run::Run},
     AT_A_TIME,
-    age::Ages,
     groups::{Group, Item, groups},
     notes::Notes,
     rights::{self, Manifests},
@@ -74,7 +73,7 @@ struct Named {
 }
 
 /// Goes over all facts: frees those of repositories that speak for nothing any more, and tells the table what is named.
-pub(super) async fn walk(run: &Run<'_>, ages: &Ages, table: &mut Table, notes: &Notes) -> Result<Found> {
+pub(super) async fn walk(run: &Run<'_>, ages: Ages, table: &mut Table, notes: &Notes) -> Result<Found> {
     let manifests = Manifests::new();
     let (mut found, mut seen) = (Found::default(), 0_u64);
     let asked_for = [Pass::Garbage, Pass::Uploads, Pass::Links];
@@ -121,7 +120,7 @@ fn take(verdict: Verdict, table: &mut Table, found: &mut Found) {
     }
 }
 
-async fn judge(run: &Run<'_>, ages: &Ages, manifests: &Manifests, item: Item) -> Result<Judged> {
+async fn judge(run: &Run<'_>, ages: Ages, manifests: &Manifests, item: Item) -> Result<Judged> {
     let group = match item {
         Item::Strange(entry) => return Ok((vec![entry.key], None)),
         Item::Digest(group) => group,
@@ -147,7 +146,8 @@ async fn judge(run: &Run<'_>, ages: &Ages, manifests: &Manifests, item: Item) ->
     if later && need == Need::None && !run.store.list(&layout::holders(&digest), None, 1).await?.is_empty() {
         need = Need::Told;
     }
-    let suspect = last && (places.len() > 1 || (need == Need::None && places.iter().any(|place| ages.stale(place))));
+    let suspect =
+        last && (places.len() > 1 || (need == Need::None && places.iter().any(|place| ages.is_past_grace(place))));
     let mut told = Vec::with_capacity(places.len());
     for place in places.iter().filter(|_| last) {
         let Some(id) = layout::place_id(&place.key) else { continue };

@@ -18,7 +18,7 @@ impl Context<'_> {
         let places = self.run.store.list_all(&layout::places(&suspect.digest)).await?;
         let mut what = What::Blob;
         for (entry, id) in places.into_iter().filter_map(|entry| layout::place_id(&entry.key).map(|id| (entry, id))) {
-            if !self.ages.stale(&entry) || self.table.is_needed(&id) {
+            if !self.ages.is_past_grace(&entry) || self.table.is_needed(&id) {
                 continue;
             }
             let alone = [suspect.digest];
@@ -51,7 +51,7 @@ impl Context<'_> {
             let needed = needed && !mutated("no second look by scrub");
             let key = layout::place(digest, id);
             let place = self.run.store.list(&key, None, 1).await?.into_iter().find(|entry| entry.key == key);
-            let Some(place) = place.filter(|place| !needed && self.ages.stale(place)) else {
+            let Some(place) = place.filter(|place| !needed && self.ages.is_past_grace(place)) else {
                 self.run.free(&mark, 0).await?;
                 return Ok(false);
             };
@@ -65,7 +65,7 @@ impl Context<'_> {
     pub(super) async fn free_copy(&self, digest: &Digest, copy: &Copy, survivor: &Copy) -> Result<()> {
         let mark = layout::mark(&copy.id, &self.run.id);
         self.run.put(&mark, Vec::new()).await?;
-        let again = look(self.run, &self.ages, survivor.entry.clone()).await?;
+        let again = look(self.run, self.ages, survivor.entry.clone()).await?;
         let stays = again.is_some_and(|again| again.state == State::Sound) || mutated("survivor not looked at");
         if !stays {
             return self.run.free(&mark, 0).await;
@@ -90,7 +90,7 @@ impl Context<'_> {
             self.run.free(&entry.key, entry.size).await?;
         }
         // while another mark stands its scrub may be at work
-        for entry in marks.iter().filter(|entry| entry.key != mark && self.ages.old(entry)) {
+        for entry in marks.iter().filter(|entry| entry.key != mark && self.ages.is_old(entry)) {
             self.run.free(&entry.key, entry.size).await?;
         }
         self.run.free(mark, 0).await

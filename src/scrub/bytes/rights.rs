@@ -2,10 +2,7 @@
 
 use moka::sync::Cache;
 
-use super::{
-    super::{Reason, Result, run::Run},
-    age::Ages,
-};
+use super::super::{Reason, Result, ages::Ages, run::Run};
 use crate::{
     oci::{Digest, Name},
     storage::{Entry, layout, layout::Right},
@@ -74,7 +71,7 @@ pub(super) struct Fact {
 /// Reads the facts and looks at the manifests that old pins are of. What is no key of the layout is given back.
 pub(super) async fn read(
     run: &Run<'_>,
-    ages: &Ages,
+    ages: Ages,
     manifests: &Manifests,
     digest: &Digest,
     entries: Vec<Entry>,
@@ -86,7 +83,7 @@ pub(super) async fn read(
             continue;
         };
         let manifest = match right {
-            Right::Pin(manifest) if ages.old(&entry) => Some(manifests.look(run, &name, &manifest).await?),
+            Right::Pin(manifest) if ages.is_old(&entry) => Some(manifests.look(run, &name, &manifest).await?),
             _ => None,
         };
         facts.push(Fact { entry, name, right, manifest });
@@ -96,7 +93,7 @@ pub(super) async fn read(
 
 /// Which facts go, and why, in the order of their keys: all about one digest, or a part that begins and ends between the
 /// pins of two manifests. The others need the digest.
-pub(super) fn judge(facts: &[Fact], ages: &Ages) -> Vec<Option<Reason>> {
+pub(super) fn judge(facts: &[Fact], ages: Ages) -> Vec<Option<Reason>> {
     let mut fates: Vec<Option<Reason>> = facts.iter().map(|fact| alone(fact, ages)).collect();
     let mut start = 0;
     for of_one in facts.chunk_by(|a, b| a.right == b.right && a.name == b.name) {
@@ -113,12 +110,12 @@ pub(super) fn judge(facts: &[Fact], ages: &Ages) -> Vec<Option<Reason>> {
 }
 
 /// Whether a fact goes whatever else there is.
-fn alone(fact: &Fact, ages: &Ages) -> Option<Reason> {
+fn alone(fact: &Fact, ages: Ages) -> Option<Reason> {
     match fact.right {
-        Right::Grant => ages.stale(&fact.entry).then_some(Reason::Expired),
-        Right::Left => ages.past_trash(&fact.entry).then_some(Reason::Deleted),
+        Right::Grant => ages.is_past_grace(&fact.entry).then_some(Reason::Expired),
+        Right::Left => ages.is_past_trash(&fact.entry).then_some(Reason::Deleted),
         Right::Pin(_) => {
-            (fact.manifest == Some(Manifest::None) && ages.stale(&fact.entry)).then_some(Reason::Unreferenced)
+            (fact.manifest == Some(Manifest::None) && ages.is_past_grace(&fact.entry)).then_some(Reason::Unreferenced)
         }
     }
 }
@@ -131,7 +128,7 @@ pub(super) fn last_word(facts: &[Fact]) -> Option<&Entry> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::age::tests::*, *};
+    use super::{super::super::ages::tests::*, *};
     use crate::oci::Algorithm;
 
     fn digest(text: &str) -> Digest {
@@ -145,14 +142,14 @@ mod tests {
     fn pins(pins: &[(u64, Manifest)]) -> Vec<Option<Reason>> {
         let pin =
             |(age, manifest): &(u64, Manifest)| fact(Right::Pin(digest("m")), *age, (*age >= 100).then_some(*manifest));
-        judge(&pins.iter().map(pin).collect::<Vec<_>>(), &AGES)
+        judge(&pins.iter().map(pin).collect::<Vec<_>>(), AGES)
     }
 
     #[test]
     fn grants_go_after_the_grace_and_deletions_after_the_trash() {
         let facts = [(Right::Grant, 199), (Right::Grant, 200), (Right::Left, 299), (Right::Left, 300)];
         let facts: Vec<Fact> = facts.into_iter().map(|(right, age)| fact(right, age, None)).collect();
-        assert_eq!(judge(&facts, &AGES), [None, Some(Reason::Expired), None, Some(Reason::Deleted)]);
+        assert_eq!(judge(&facts, AGES), [None, Some(Reason::Expired), None, Some(Reason::Deleted)]);
     }
 
     #[test]
@@ -189,7 +186,7 @@ mod tests {
             right: Right::Pin(digest(manifest)),
             ..fact(Right::Grant, 500, Some(Manifest::Stands))
         };
-        assert_eq!(judge(&[of("a", "m"), of("a", "n"), of("b", "n")], &AGES), [None; 3]);
+        assert_eq!(judge(&[of("a", "m"), of("a", "n"), of("b", "n")], AGES), [None; 3]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::{
     storage::{Entry, layout},
 };
 
-use super::age::Ages;
+use super::super::ages::Ages;
 
 /// The bytes of one upload, as a listing showed them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,8 +48,8 @@ impl Row {
         from_number(self.id)
     }
 
-    fn add(&mut self, id: &UploadId, entry: &Entry, ages: &Ages) {
-        if !ages.old(entry) {
+    fn add(&mut self, id: &UploadId, entry: &Entry, ages: Ages) {
+        if !ages.is_old(entry) {
             self.flags |= YOUNG;
         }
         if layout::is_mark(id, &entry.key) {
@@ -80,7 +80,7 @@ pub(super) struct Table(Vec<Row>);
 
 impl Table {
     /// Adds a key of an upload's bytes; they come in the order of their ids.
-    pub(super) fn add(&mut self, id: &UploadId, entry: &Entry, ages: &Ages) {
+    pub(super) fn add(&mut self, id: &UploadId, entry: &Entry, ages: Ages) {
         let number = number(id);
         if self.0.last().is_none_or(|row| row.id != number) {
             self.0.push(Row { id: number, ..Row::default() });
@@ -152,7 +152,7 @@ fn from_number(number: u128) -> UploadId {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::age::tests::*, *};
+    use super::{super::super::ages::tests::*, *};
 
     fn id(text: &str) -> UploadId {
         text.parse().unwrap()
@@ -174,10 +174,10 @@ mod tests {
     fn marks_and_notes_are_no_bytes() {
         let mut table = Table::default();
         let (one, two) = (id(ONE), id(TWO));
-        table.add(&one, &entry(&layout::segment(&one, 0, "a"), 7, 500), &AGES);
-        table.add(&one, &entry(&layout::segment(&one, 7, "b"), 5, 500), &AGES);
-        table.add(&two, &entry(&layout::mark(&two, "cd"), 0, 500), &AGES);
-        table.add(&two, &entry(&layout::segment(&two, 0, "a"), 9, 500), &AGES);
+        table.add(&one, &entry(&layout::segment(&one, 0, "a"), 7, 500), AGES);
+        table.add(&one, &entry(&layout::segment(&one, 7, "b"), 5, 500), AGES);
+        table.add(&two, &entry(&layout::mark(&two, "cd"), 0, 500), AGES);
+        table.add(&two, &entry(&layout::segment(&two, 0, "a"), 9, 500), AGES);
         assert_eq!(table.len(), 2);
         let names = |id, offsets: &[u64]| {
             offsets.iter().zip(["a", "b"]).fold(0, |all, (at, name)| all ^ print(&layout::segment(id, *at, name)))
@@ -193,7 +193,7 @@ mod tests {
     fn what_one_of_two_digests_needs_is_needed() {
         let mut table = Table::default();
         let one = id(ONE);
-        table.add(&one, &entry(&layout::segment(&one, 0, "a"), 7, 500), &AGES);
+        table.add(&one, &entry(&layout::segment(&one, 0, "a"), 7, 500), AGES);
         assert_eq!(table.silent().count(), 1);
         table.name(&one, false);
         assert!(!table.is_shared(&one) && !table.is_needed(&one));
@@ -206,7 +206,7 @@ mod tests {
     fn what_is_young_is_not_silent() {
         let mut table = Table::default();
         let one = id(ONE);
-        table.add(&one, &entry(&layout::segment(&one, 0, "a"), 7, 99), &AGES);
+        table.add(&one, &entry(&layout::segment(&one, 0, "a"), 7, 99), AGES);
         assert_eq!(table.silent().count(), 0);
     }
 }

@@ -4,9 +4,8 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 
 use super::{
-    super::{Pass, Reason, Removal, Result, What, run::Run},
+    super::{Pass, Reason, Removal, Result, What, ages::Ages, run::Run},
     AT_A_TIME, Context,
-    age::Ages,
     notes::Notes,
     table::Table,
 };
@@ -17,7 +16,7 @@ use crate::{
 };
 
 /// Counts what lies under `data/`.
-pub(super) async fn count(run: &Run<'_>, ages: &Ages, notes: &Notes) -> Result<Table> {
+pub(super) async fn count(run: &Run<'_>, ages: Ages, notes: &Notes) -> Result<Table> {
     let mut table = Table::default();
     let mut entries = std::pin::pin!(run.store.scan(layout::DATA));
     while let Some(entry) = entries.next().await.transpose()? {
@@ -66,7 +65,7 @@ async fn silent(context: &Context<'_>, id: &UploadId) -> Result<Option<(Vec<Entr
     let bytes = store.list_all(&layout::data(id)).await?;
     let own = layout::mark(id, &context.run.id);
     let bytes: Vec<Entry> = bytes.into_iter().filter(|entry| entry.key != own).collect();
-    let old = session.iter().chain(&bytes).all(|entry| context.ages.old(entry));
+    let old = session.iter().chain(&bytes).all(|entry| context.ages.is_old(entry));
     Ok(old.then_some((session, bytes)))
 }
 
@@ -133,7 +132,7 @@ async fn sessions(context: &Context<'_>) -> Result<()> {
             (current, young) = (Some(id), false);
             seen += 1;
         }
-        young |= !context.ages.old(&entry);
+        young |= !context.ages.is_old(&entry);
         of_one.push(entry);
     }
     if let Some(id) = current.filter(|_| !young) {

@@ -22,7 +22,7 @@ impl Content<'_> {
         if !is_sampled(&run.id, &digest, run.options.verify_percent) || !self.covers(&digest).await? {
             return Ok(());
         }
-        let Some(copy) = look(run, &self.ages, entry).await? else { return Ok(()) };
+        let Some(copy) = look(run, self.ages, entry).await? else { return Ok(()) };
         let notes = copy.notes();
         match hash(run, &digest, &copy).await? {
             Some(true) => {
@@ -42,7 +42,7 @@ impl Content<'_> {
             }
             None => match &copy.state {
                 // the pass that looks at links has told of it
-                State::Broken(what) if !run.options.passes.contains(&Pass::Links) && self.ages.old(&copy.entry) => {
+                State::Broken(what) if !run.options.passes.contains(&Pass::Links) && self.ages.is_old(&copy.entry) => {
                     let says = format!("blob {digest}{}: {what}; push it again", self.of(&digest).await?);
                     self.notes.wrong(run, &copy.entry.key, &says).await
                 }
@@ -56,7 +56,7 @@ impl Content<'_> {
         let (run, key) = (self.run, layout::data(&copy.id));
         let known = copy.state == State::Rotten;
         let mut another = false;
-        for other in look_all(run, &self.ages, digest).await?.iter().filter(|other| other.id != copy.id) {
+        for other in look_all(run, self.ages, digest).await?.iter().filter(|other| other.id != copy.id) {
             another |= other.state == State::Sound && hash(run, digest, other).await? == Some(true);
         }
         if known && another {

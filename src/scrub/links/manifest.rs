@@ -22,6 +22,16 @@ struct Readable {
     manifest: Manifest,
 }
 
+/// A manifest that stands, with its newest version.
+#[derive(Clone, Copy)]
+struct Standing<'a> {
+    name: &'a Name,
+    digest: &'a Digest,
+    newest: &'a Entry,
+    ordinal: Ordinal,
+    readable: &'a Readable,
+}
+
 impl Links<'_, '_> {
     /// Looks at one manifest; whether it stands.
     pub(super) async fn manifest(&self, name: &Name, group: &Group) -> Result<bool> {
@@ -45,8 +55,10 @@ impl Links<'_, '_> {
         let Some(content) = self.run.store.get(&newest.key).await? else { return Ok(true) };
         match read(&digest, &content) {
             Ok(readable) => {
-                self.header(name, &digest, newest, version.ordinal, &readable).await?;
-                self.names(name, &digest, newest, version.ordinal, &readable).await?;
+                let standing =
+                    Standing { name, digest: &digest, newest, ordinal: version.ordinal, readable: &readable };
+                self.header(standing).await?;
+                self.names(standing).await?;
             }
             Err(what) => self.unreadable(name, &digest, &versions, &what).await?,
         }
@@ -73,14 +85,8 @@ impl Links<'_, '_> {
     }
 
     /// What is written before a manifest's bytes says what they do: others go by it.
-    async fn header(
-        &self,
-        name: &Name,
-        digest: &Digest,
-        newest: &Entry,
-        ordinal: Ordinal,
-        readable: &Readable,
-    ) -> Result<()> {
+    async fn header(&self, standing: Standing<'_>) -> Result<()> {
+        let Standing { name, digest, newest, ordinal, readable } = standing;
         let Readable { header, bytes, manifest } = readable;
         let children: Vec<Digest> = manifest.children.iter().map(|child| child.digest).collect();
         if header.subject == manifest.subject && header.children == children {
@@ -94,14 +100,8 @@ impl Links<'_, '_> {
     }
 
     /// Blobs, children and subject of a manifest that stands.
-    async fn names(
-        &self,
-        name: &Name,
-        digest: &Digest,
-        newest: &Entry,
-        ordinal: Ordinal,
-        readable: &Readable,
-    ) -> Result<()> {
+    async fn names(&self, standing: Standing<'_>) -> Result<()> {
+        let Standing { name, digest, newest, readable, .. } = standing;
         let mut digests = Vec::new();
         for blob in &readable.manifest.blobs {
             if !self.blob(name, digest, blob).await? {
@@ -120,7 +120,7 @@ impl Links<'_, '_> {
             self.missing.lock().unwrap_or_else(PoisonError::into_inner).push(missing);
         }
         match readable.manifest.subject {
-            Some(subject) => self.lists(name, digest, &subject, ordinal, readable).await,
+            Some(subject) => self.lists(standing, &subject).await,
             None => Ok(()),
         }
     }
@@ -175,14 +175,8 @@ impl Links<'_, '_> {
     }
 
     /// A manifest with a subject is listed among that one's referrers.
-    async fn lists(
-        &self,
-        name: &Name,
-        digest: &Digest,
-        subject: &Digest,
-        ordinal: Ordinal,
-        readable: &Readable,
-    ) -> Result<()> {
+    async fn lists(&self, standing: Standing<'_>, subject: &Digest) -> Result<()> {
+        let Standing { name, digest, ordinal, readable, .. } = standing;
         let descriptor = readable.manifest.as_referrer(*digest, readable.bytes.len() as u64);
         let Listed::Not(instead) = self.is_listed(name, subject, &descriptor).await? else { return Ok(()) };
         let says = instead.as_ref().and_then(|entry| Some((entry, layout::version(&entry.key)?)));

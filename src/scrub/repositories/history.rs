@@ -3,8 +3,11 @@
 use std::collections::HashSet;
 
 use super::{
-    super::{Reason, Result, run::Run},
-    ages::{Ages, milliseconds},
+    super::{
+        Reason, Result,
+        ages::{Ages, milliseconds},
+        run::Run,
+    },
     names::Groups,
 };
 use crate::{

@@ -3,18 +3,18 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    super::{Reason, Removal, Result, ScrubError, What, run::Run},
-    ages::Ages,
+    super::{Reason, Removal, Result, ScrubError, What, ages::Ages, run::Run},
     fate::{Fate, Newest, Seen, Upheld},
     manifests::Group,
     referrers::named_subject,
     tags::{Live, LiveTag},
+    untagged::Lately,
 };
 use crate::{
     oci::{Digest, Name},
     policy::Origin,
     registry::{self, SeenManifest, facts::ManifestHeader},
-    storage::{Entry, layout},
+    storage::{Entry, layout, mutation::mutated},
 };
 
 /// A repository, with the tags that mean something.
@@ -27,6 +27,8 @@ pub(in crate::scrub) struct Repository<'a> {
     named: HashMap<Digest, Vec<Digest>>,
     /// What this run has let go here, or would have.
     ended: HashSet<Digest>,
+    /// What tags meant until a short while ago, once that was asked for.
+    pub(super) lately: Option<Lately>,
 }
 
 /// Whether a manifest stands.
@@ -55,7 +57,7 @@ impl<'a> Repository<'a> {
                 named.entry(subject).or_default().push(*target);
             }
         }
-        Self { run, ages, name, live, named, ended: HashSet::new() }
+        Self { run, ages, name, live, named, ended: HashSet::new(), lately: None }
     }
 
     /// Whether a manifest stands, as far as this run is concerned.
@@ -126,7 +128,9 @@ impl<'a> Repository<'a> {
             Some((entry, version)) if version.there => {
                 Newest::There { old: self.ages.is_old(entry), past_untagged: self.ages.is_past_untagged(entry) }
             }
-            Some((entry, _)) => Newest::Gone { past_trash: self.ages.is_past_trash(entry) },
+            Some((entry, _)) => {
+                Newest::Gone { past_trash: self.ages.is_past_trash(entry) || mutated("gone freed at once") }
+            }
         };
         Seen { newest, tagged: self.tags_of(group).next().is_some(), parents, subject: Upheld::Never }
     }
@@ -269,7 +273,8 @@ impl<'a> Repository<'a> {
         if subject == Upheld::Never && subject_gone {
             subject = Upheld::Gone;
         }
-        self.settle(&group, Seen { subject, ..seen }, header).await
+        let seen = self.with_grace(&digest, Seen { subject, ..seen }).await?;
+        self.settle(&group, seen, header).await
     }
 
     /// Lets a manifest go, if that is what becomes of it by what was seen.

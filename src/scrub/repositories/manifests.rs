@@ -68,6 +68,7 @@ pub(super) async fn clean(repository: &mut Repository<'_>) -> Result<()> {
                 // its subject may need it
                 let header = repository.header(&group).await?;
                 seen.subject = repository.subject(header.as_ref()).await?;
+                seen = repository.with_grace(&digest, seen).await?;
                 match seen.fate(untagged) {
                     Fate::Goes(_) => {
                         let ended = repository.settle(&group, seen, header).await?;

@@ -18,23 +18,27 @@ pub(in crate::scrub) type Pulls = BTreeMap<(Option<Tag>, Digest), u64>;
 /// How often what a listing names may be gone before it is read, since it was merged into another object.
 const LOOKS: usize = 5;
 
-/// What was seen of pulls from a repository.
-pub(in crate::scrub) async fn read(store: &Store, name: &Name) -> Result<Pulls> {
+/// What was seen of pulls from a repository; nothing where a part of it cannot be read, so that nobody knows which images
+/// are in use.
+pub(in crate::scrub) async fn read(store: &Store, name: &Name) -> Result<Option<Pulls>> {
     let mut pulls = Pulls::new();
     for _ in 0..LOOKS {
         let listed = store.list_all(&layout::pulls(name)).await?;
         let mut whole = true;
         for entry in &listed {
             match store.get(&entry.key).await? {
-                Some(content) => merge(&mut pulls, parse(&entry.key, &content).unwrap_or_default()),
+                Some(content) => match parse(&entry.key, &content) {
+                    Some(more) => merge(&mut pulls, more),
+                    None => return Ok(None),
+                },
                 None => whole = false,
             }
         }
         if whole {
-            break;
+            return Ok(Some(pulls));
         }
     }
-    Ok(pulls)
+    Ok(None)
 }
 
 fn parse(key: &str, content: &[u8]) -> Option<Vec<Pull>> {

@@ -3,8 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    super::{Reason, Result, run::Run},
-    ages::Ages,
+    super::{Reason, Result, ages::Ages, run::Run},
     fate::superseded,
     history,
     names::Groups,
@@ -15,6 +14,7 @@ use crate::{
     storage::{
         Entry, Store, layout,
         layout::{Ordinal, TagVersion},
+        mutation::mutated,
     },
 };
 
@@ -34,7 +34,8 @@ pub(in crate::scrub) struct LiveTag {
 /// The tags that mean something, by what they mean.
 pub(in crate::scrub) type Live = HashMap<Digest, Vec<LiveTag>>;
 
-fn groups(store: &Store, name: &Name) -> Groups<Tag> {
+/// The versions of tags, tag by tag, newest first.
+pub(super) fn groups(store: &Store, name: &Name) -> Groups<Tag> {
     let of = name.clone();
     Groups::new(store, &layout::tags(name), move |key| Some(layout::parse_tag_version(&of, key)?.0))
 }
@@ -71,11 +72,17 @@ pub(super) async fn clean(run: &Run<'_>, ages: Ages, name: &Name) -> Result<Live
         let versions: Vec<(Entry, TagVersion)> = versions.collect();
         let Some((newest, version)) = versions.first() else { continue };
         let old: Vec<bool> = versions.iter().map(|(entry, _)| ages.is_old(entry)).collect();
-        let spare = superseded(&old);
+        let mut spare = superseded(&old);
+        let past_trash = ages.is_past_trash(newest) || mutated("gone freed at once");
+        if version.target.is_none() && !past_trash {
+            // what it meant last is what it is brought back by, however little of its history is kept
+            let last = versions.iter().position(|(_, version)| version.target.is_some());
+            spare = spare.min(last.map_or(spare, |last| versions.len() - last - 1));
+        }
         if spare > 0 {
             history::archive(run, ages, name, &tag, &versions, spare).await?;
             archived.insert(tag.clone());
-        } else if versions.len() == 1 && version.target.is_none() && ages.is_past_trash(newest) {
+        } else if versions.len() == 1 && version.target.is_none() && past_trash {
             // whoever claims a tag without a version would meet a claim of its former life: those go first
             if run.store.list(&layout::claims(name, &tag), None, 1).await?.is_empty() {
                 history::archive(run, ages, name, &tag, &versions, 1).await?;

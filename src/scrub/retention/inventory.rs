@@ -7,7 +7,8 @@ use jiff::Timestamp;
 
 use super::super::{
     Result,
-    repositories::{Ages, Group, Live, LiveTag, Pulls, live_tags, named_subject, read_pulls},
+    ages::Ages,
+    repositories::{Group, Live, LiveTag, Pulls, live_tags, named_subject, read_pulls},
 };
 use crate::{
     config::Config,
@@ -78,7 +79,10 @@ pub(super) async fn take(store: &Store, config: &Config, name: &Name, live: &Liv
             media_type: facts.media_type.clone(),
             size: facts.size,
             pushed_at: pushed.and_then(timestamp),
-            last_pulled_at: pulled_at(&pulls, tag, digest, pushed, since).and_then(timestamp),
+            last_pulled_at: pulls
+                .as_ref()
+                .and_then(|pulls| pulled_at(pulls, tag, digest, pushed, since))
+                .and_then(timestamp),
             annotations: facts.annotations.clone(),
             immutable: rule.covers(&tag.tag),
         });

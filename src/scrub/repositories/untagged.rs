@@ -1,0 +1,90 @@
+//! Images whose tag moved on, or was deleted: they have their grace from then on, not from when they were pushed.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    super::Result,
+    fate::{Fate, Newest, Seen},
+    look::Repository,
+    names::Groups,
+};
+use crate::{
+    oci::{Digest, Tag},
+    registry::facts::TagEntry,
+    scrub::Reason,
+    storage::layout,
+};
+
+/// The manifests that tags meant until a short while ago.
+#[derive(Debug)]
+pub(super) enum Lately {
+    /// These.
+    Meant(HashSet<Digest>),
+    /// Some of what tags meant cannot be read: it may have been any.
+    Unknown,
+}
+
+impl Repository<'_> {
+    /// What was seen of a manifest, with its grace where a tag meant it a short while ago.
+    pub(super) async fn with_grace(&mut self, digest: &Digest, seen: Seen) -> Result<Seen> {
+        let Newest::There { old, past_untagged: true } = seen.newest else { return Ok(seen) };
+        if seen.fate(self.run.config.scrub.untagged) != Fate::Goes(Reason::Untagged) {
+            return Ok(seen);
+        }
+        if self.lately.is_none() {
+            self.lately = Some(self.read_lately().await?);
+        }
+        let meant = match &self.lately {
+            Some(Lately::Meant(meant)) => meant.contains(digest),
+            Some(Lately::Unknown) | None => true,
+        };
+        Ok(if meant { Seen { newest: Newest::There { old, past_untagged: false }, ..seen } } else { seen })
+    }
+
+    async fn read_lately(&self) -> Result<Lately> {
+        let (store, ages) = (&self.run.store, self.ages);
+        let mut meant = HashSet::new();
+        // of each tag, when the oldest of its versions that are there was written: what it meant before ended by that
+        let mut oldest: HashMap<Tag, u64> = HashMap::new();
+        let mut tags = super::tags::groups(store, self.name);
+        while let Some((tag, versions)) = tags.next().await? {
+            let mut until = None;
+            for entry in &versions {
+                let target = layout::parse_tag_version(self.name, &entry.key).and_then(|(_, version)| version.target);
+                if let (Some((digest, _)), Some(until)) = (target, until)
+                    && !ages.is_past_untagged_since(until)
+                {
+                    meant.insert(digest);
+                }
+                until = Some(entry.modified);
+            }
+            oldest.extend(until.map(|until| (tag, until)));
+        }
+        let of = self.name.clone();
+        let mut histories =
+            Groups::new(store, &layout::all_history(self.name), move |key| layout::history_tag(&of, key));
+        while let Some((tag, objects)) = histories.next().await? {
+            let mut entries: Vec<TagEntry> = Vec::new();
+            for object in objects {
+                // gone: another run has merged it into one that is not listed here
+                let content = store.get(&object.key).await?;
+                let Some(more) = content.and_then(|content| serde_json::from_slice::<Vec<TagEntry>>(&content).ok())
+                else {
+                    return Ok(Lately::Unknown);
+                };
+                entries.extend(more);
+            }
+            entries.sort_by_key(|entry| std::cmp::Reverse(entry.ordinal));
+            let mut until = oldest.get(&tag).copied();
+            for entry in entries {
+                if let (Some((digest, _)), Some(until)) = (entry.target, until)
+                    && !ages.is_past_untagged_since(until)
+                {
+                    meant.insert(digest);
+                }
+                until = Some(entry.at);
+            }
+        }
+        Ok(Lately::Meant(meant))
+    }
+}
