@@ -1,0 +1,1 @@
+//! Ways to break what these cases are about, and the case that shows each.
