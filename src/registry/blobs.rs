@@ -195,17 +195,20 @@ impl Registry {
         if let Some(place) = self.places.get(digest) {
             return Ok(place);
         }
-        let places = self.places_of(digest).await?;
-        let Some(first) = places.first().cloned() else { return Err(unknown(name, digest)) };
-        for place in places {
-            if self.rotten.contains_key(&place.id) {
-                continue;
+        let mut places = self.places_of(digest).await?;
+        // of several copies scrub frees all but one, which may have come since they were listed
+        let first = loop {
+            for place in places.iter().filter(|place| !self.rotten.contains_key(&place.id)) {
+                if self.look_at(place).await? != super::places::Bytes::Missing {
+                    self.places.insert(*digest, Arc::clone(place));
+                    return Ok(Arc::clone(place));
+                }
             }
-            if self.look_at(&place).await? != super::places::Bytes::Missing {
-                self.places.insert(*digest, Arc::clone(&place));
-                return Ok(place);
-            }
-        }
+            let Some(others) = self.others_than(digest, &places).await? else {
+                break places.into_iter().next().ok_or_else(|| unknown(name, digest))?;
+            };
+            places = others;
+        };
         let key = layout::place(digest, &first.id);
         Err(StorageError::damaged("read", &key, "the bytes it names are gone, too short or rotten").into())
     }

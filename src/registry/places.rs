@@ -71,15 +71,39 @@ impl Registry {
     }
 
     /// Looks at a digest's bytes, for one that has written its reference already: facts, then marks, then bytes.
+    ///
+    /// Scrub frees all copies but one, which may have come after the facts were listed: so one that finds nothing lists them
+    /// again, until they are as they were.
     pub(super) async fn look(&self, digest: &Digest) -> Result<Look> {
+        let mut places = self.places_of(digest).await?;
+        loop {
+            let look = self.look_among(digest, &places).await?;
+            if look.sound.is_some() || !look.doomed.is_empty() {
+                return Ok(look);
+            }
+            match self.others_than(digest, &places).await? {
+                Some(others) => places = others,
+                None => return Ok(look),
+            }
+        }
+    }
+
+    /// The places of a digest as they are now; nothing where they are these.
+    pub(super) async fn others_than(&self, digest: &Digest, before: &[Arc<Place>]) -> Result<Option<Vec<Arc<Place>>>> {
+        let places = self.places_of(digest).await?;
+        let same = places.len() == before.len() && places.iter().zip(before).all(|(now, then)| now.id == then.id);
+        Ok((!same && !mutated("places not listed again")).then_some(places))
+    }
+
+    async fn look_among(&self, digest: &Digest, places: &[Arc<Place>]) -> Result<Look> {
         let mut look = Look::default();
         let too_early =
             if mutated("marks before facts") { Some(self.store.list_all(layout::DATA).await?) } else { None };
-        for place in self.places_of(digest).await? {
+        for place in places {
             if self.rotten.contains_key(&place.id) {
                 continue;
             }
-            let found = match (self.look_at(&place).await?, &too_early) {
+            let found = match (self.look_at(place).await?, &too_early) {
                 (Bytes::Marked, Some(seen)) if !seen.iter().any(|entry| layout::is_mark(&place.id, &entry.key)) => {
                     Bytes::Sound
                 }
@@ -87,11 +111,11 @@ impl Registry {
             };
             match found {
                 Bytes::Sound => {
-                    self.places.insert(*digest, Arc::clone(&place));
-                    look.sound = Some(place);
+                    self.places.insert(*digest, Arc::clone(place));
+                    look.sound = Some(Arc::clone(place));
                     return Ok(look);
                 }
-                Bytes::Marked => look.doomed.push(place),
+                Bytes::Marked => look.doomed.push(Arc::clone(place)),
                 Bytes::Missing => {}
             }
         }
@@ -138,17 +162,22 @@ impl Registry {
     /// Bytes to rely on, for one that has written its reference already: sound ones, or a copy made of marked ones
     /// while they can be read. Nothing where there are none.
     pub(super) async fn rely_on(&self, digest: &Digest, by: &By) -> Result<Option<Arc<Place>>> {
-        let look = self.look(digest).await?;
-        if look.sound.is_some() {
-            return Ok(look.sound);
-        }
-        for doomed in look.doomed {
-            if let Some(copy) = self.copy(&doomed).await? {
-                self.put_place(digest, &copy, by).await?;
-                return Ok(Some(Arc::new(copy)));
+        loop {
+            let look = self.look(digest).await?;
+            if look.sound.is_some() {
+                return Ok(look.sound);
+            }
+            for doomed in &look.doomed {
+                if let Some(copy) = self.copy(doomed).await? {
+                    self.put_place(digest, &copy, by).await?;
+                    return Ok(Some(Arc::new(copy)));
+                }
+            }
+            // all of them went while they were copied: a copy that was made of them, or pushed, may be there
+            if look.doomed.is_empty() || self.others_than(digest, &look.doomed).await?.is_none() {
+                return Ok(None);
             }
         }
-        Ok(None)
     }
 
     /// Makes sure that a digest that is needed has bytes to rely on: where all of them carry marks, of scrubs that did not

@@ -23,7 +23,7 @@ pub(super) fn broken(objects: &Objects, acked: &[Ack], now: u64, all_tags: bool)
             Ack::Manifest(_, _, Some(until)) if now >= *until => None,
             Ack::Manifest(name, digest, _) => see.manifest(name, digest),
             Ack::Tag(name, tag, digest) => see.acked_tag(name, tag, digest),
-            Ack::Promise(promise) => see.promise(promise),
+            Ack::Promise(promise) => see.promise(promise, all_tags),
         })
     })
 }

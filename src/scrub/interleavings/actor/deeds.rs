@@ -21,6 +21,11 @@ impl Actor {
         self.answers().acked.push(Ack::Promise(promise));
     }
 
+    /// What was answered and may have been ended by others since does not count any more.
+    pub(in crate::scrub::interleavings) fn only_promises(&self) {
+        self.take_back(|ack| !matches!(ack, Ack::Promise(_)));
+    }
+
     /// Says what went wrong.
     pub(in crate::scrub::interleavings) fn wrong(&self, what: String) {
         self.answers().failed.push(what);
@@ -46,16 +51,16 @@ impl Actor {
         self.done(&by, &result, acks)
     }
 
-    /// Gives an immutable tag its meaning. Who is refused is told what it means.
+    /// Gives an immutable tag its meaning. Who is refused is told what it means, unless time passed since `began`.
     pub(in crate::scrub::interleavings) async fn put_once(
         &self,
         name: &Name,
         bytes: &Bytes,
         tag: &Tag,
+        began: std::time::Instant,
         promises: impl Fn(Digest) -> Vec<Promise>,
     ) -> bool {
         let by = self.begin("push a manifest once").await;
-        let began = self.now();
         let digest = Digest::of(Algorithm::Sha256, bytes);
         let result = self.registry().put_manifest_under(name, &put(bytes, tag, &[]), &|_| true, &by).await;
         match &result {

@@ -35,8 +35,8 @@ pub(in crate::scrub::interleavings) enum Promise {
 }
 
 impl Seen<'_> {
-    /// What is not as it was promised.
-    pub(super) fn promise(&self, promise: &Promise) -> Option<String> {
+    /// What is not as it was promised. Lists may be wrong for a while where an operation took a lease: not `in_time`.
+    pub(super) fn promise(&self, promise: &Promise, in_time: bool) -> Option<String> {
         match promise {
             Promise::Stays(name, tag, digest) => self.stays(name, tag, std::slice::from_ref(digest)),
             Promise::OneOf(name, tag, digests) => self.stays(name, tag, digests),
@@ -47,7 +47,7 @@ impl Seen<'_> {
                 let meant = self.standing_meaning(name, tag) == Some(*digest);
                 meant.then(|| format!("tag {tag} of {name} was deleted and means {digest} again"))
             }
-            Promise::Gone(name, digest) => self.gone(name, digest),
+            Promise::Gone(name, digest) => self.gone(name, digest, in_time),
             Promise::Meant(name, tag, digest) => {
                 let meant =
                     self.meanings(name, tag).iter().any(|(_, target)| target.is_some_and(|(it, _)| it == *digest));
@@ -92,12 +92,12 @@ impl Seen<'_> {
         self.whole(name, &digest).map(|what| format!("tag {tag} of {name} was answered 201, but {what}"))
     }
 
-    fn gone(&self, name: &Name, digest: &Digest) -> Option<String> {
+    fn gone(&self, name: &Name, digest: &Digest, in_time: bool) -> Option<String> {
         if self.versions(name, digest).first().is_some_and(|(_, version)| version.there) {
             return Some(format!("manifest {digest} of {name} was deleted and stands again"));
         }
         let mut newest = None;
-        for (key, _) in self.under(&layout::all_referrers(name)) {
+        for (key, _) in self.under(&layout::all_referrers(name)).filter(|_| in_time) {
             let of = (layout::referrer_subject(name, key), layout::referrer_manifest(key));
             if of.1 != Some(*digest) || newest.replace(of) == Some(of) {
                 continue;

@@ -9,7 +9,8 @@ use super::{
         broken::Promise,
         play::{Case, Script},
     },
-    BLOB, GARBAGE, IMAGE, case, digest, granted, old, r, script, scrub_under, settled, stays, t, tagged, two_copies,
+    BLOB, GARBAGE, IMAGE, OTHER, case, digest, granted, old, r, script, scrub_under, settled, stays, t, tagged,
+    two_copies, u,
 };
 use crate::{scrub::Pass, storage::layout};
 
@@ -108,7 +109,13 @@ pub(super) fn cases() -> Vec<Case> {
     let content = || without_slander(scrub_under(&PLAIN, CONTENT));
     let both = || without_slander(scrub_under(&PLAIN, BOTH));
     let garbage = || scrub_under(&PLAIN, GARBAGE);
+    let needing = script(|actor| async move {
+        let began = actor.now();
+        let done = actor.put_tags(&r(), &OTHER, &[u()], stays).await;
+        actor.must(done || !actor.since(began).is_zero(), "push a manifest on what another one needs");
+    });
     let cases = [
+        settled(&PLAIN, case("a push beside copies that come and go", tagged, vec![needing, pusher(), garbage()], 0)),
         settled(&PLAIN, case("content beside a push and garbage", granted, vec![pusher(), content(), garbage()], 1)),
         settled(&PLAIN, case("content of two copies beside garbage", two_copies, vec![pusher(), both(), garbage()], 1)),
         case("rotten bytes pushed again", rotten, vec![pusher(), scrub_under(&PLAIN, BOTH)], 1),

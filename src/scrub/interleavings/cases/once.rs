@@ -15,7 +15,7 @@ const BOTH: &[Pass] = &[Pass::Retention, Pass::Garbage];
 /// The tag meant something until somebody deleted it.
 async fn freed(actor: Actor) {
     granted(actor.clone()).await;
-    actor.put_once(&r(), &IMAGE, &t(), |_| Vec::new()).await;
+    actor.put_once(&r(), &IMAGE, &t(), actor.now(), |_| Vec::new()).await;
     actor.delete_once(&r(), &t()).await;
     old(&actor);
     actor.put_blob(&r(), &BLOB).await;
@@ -24,7 +24,7 @@ async fn freed(actor: Actor) {
 /// The tag means something.
 async fn given(actor: Actor) {
     granted(actor.clone()).await;
-    actor.put_once(&r(), &IMAGE, &t(), |_| Vec::new()).await;
+    actor.put_once(&r(), &IMAGE, &t(), actor.now(), |_| Vec::new()).await;
     old(&actor);
     actor.put_blob(&r(), &BLOB).await;
 }
@@ -47,10 +47,11 @@ fn for_now(manifest: &'static bytes::Bytes) -> Script {
 
 fn giver(manifest: &'static bytes::Bytes, keeps: bool) -> Script {
     script(move |actor| async move {
+        let began = actor.now();
         actor.promise(Promise::Once(r(), t()));
         if actor.put_blob(&r(), &BLOB).await {
             let promises = |digest| if keeps { vec![Promise::Stays(r(), t(), digest)] } else { Vec::new() };
-            actor.put_once(&r(), manifest, &t(), promises).await;
+            actor.put_once(&r(), manifest, &t(), began, promises).await;
         }
     })
 }
