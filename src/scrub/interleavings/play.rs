@@ -220,7 +220,8 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
             break;
         }
     }
-    if let Some(after) = case.after.as_ref().filter(|_| played.broken.is_none() && !played.known) {
+    let ended = played.broken.is_none() && !played.known && !stage.stalled;
+    if let Some(after) = case.after.as_ref().filter(|_| ended) {
         let way = Way { bucket: Arc::clone(&stage.bucket), process: None, page: case.page };
         let actor = Actor::new(98, way, case.ordered, case.keeps, Arc::clone(&answers));
         unhindered(after(actor), hash_of(&(case.seed, "after")));

@@ -120,6 +120,7 @@ fn stays(tag: &Tag, digest: Digest) -> Vec<Promise> {
 /// When all have ended, and leases have passed, scrubs that do everything leave nothing that is wrong.
 fn settled(rules: &'static LazyLock<Rules>, case: Case) -> Case {
     let after = script(move |actor| async move {
+        actor.only_promises();
         for _ in 0..2 {
             old(&actor);
             actor.scrub_under(rules, &Pass::ALL).await;
