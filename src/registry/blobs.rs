@@ -195,21 +195,23 @@ impl Registry {
         if let Some(place) = self.places.get(digest) {
             return Ok(place);
         }
-        let (places, damage) = self.places_of(digest).await?;
-        let first = places.first().cloned();
-        for place in places {
-            if self.rotten.contains_key(&place.id) {
-                continue;
+        let (mut places, mut damage) = self.places_of(digest).await?;
+        // of several copies scrub frees all but one, which may have come since they were listed
+        let first = loop {
+            for place in places.iter().filter(|place| !self.rotten.contains_key(&place.id)) {
+                if self.look_at(place).await? != super::places::Bytes::Missing {
+                    self.places.insert(*digest, Arc::clone(place));
+                    return Ok(Arc::clone(place));
+                }
             }
-            if self.look_at(&place).await? != super::places::Bytes::Missing {
-                self.places.insert(*digest, Arc::clone(&place));
-                return Ok(place);
-            }
-        }
-        if let Some(damage) = damage {
-            return Err(damage.into());
-        }
-        let Some(first) = first else { return Err(unknown(name, digest)) };
+            let Some(others) = self.others_than(digest, &places).await? else {
+                if let Some(damage) = damage {
+                    return Err(damage.into());
+                }
+                break places.into_iter().next().ok_or_else(|| unknown(name, digest))?;
+            };
+            (places, damage) = others;
+        };
         let key = layout::place(digest, &first.id);
         Err(StorageError::damaged("read", &key, "the bytes it names are gone, too short or rotten").into())
     }

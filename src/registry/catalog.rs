@@ -1,7 +1,11 @@
 //! The catalog: which repositories exist.
 
 use super::{By, Listed, MAX_PAGE, Registry, Result};
-use crate::{action::Page, oci::Name, storage::layout};
+use crate::{
+    action::Page,
+    oci::Name,
+    storage::{layout, mutation::mutated},
+};
 
 /// Keys that one listing asks for at most to skip what is not visible.
 const KEYS: usize = 1000;
@@ -16,7 +20,8 @@ impl Registry {
         let prefix = layout::catalog(name);
         // a mark sorts first: a scrub that found the repository empty frees what was there before it, and nothing newer
         let first = self.store.list(&prefix, None, 1).await?;
-        if first.first().is_none_or(|entry| layout::catalog_mark_name(&entry.key).is_some()) {
+        let is_mark = |key| layout::catalog_mark_name(key).is_some() && !mutated("catalog without marks");
+        if first.first().is_none_or(|entry| is_mark(&entry.key)) {
             self.store.put(&(prefix + &layout::attempt()), self.fact(by)).await?;
         }
         self.catalogued.insert(name.clone(), began);

@@ -43,10 +43,13 @@ pub(super) struct Look {
     doomed: Vec<Arc<Place>>,
 }
 
+/// The places of a digest, smallest id first; and what is wrong with a fact that cannot be read, if any is. It names no
+/// place, and does not stand in the way of those that others do.
+pub(super) type Places = (Vec<Arc<Place>>, Option<StorageError>);
+
 impl Registry {
-    /// The places of a digest, smallest id first; and what is wrong with a fact that cannot be read, if any is. It names no
-    /// place, and does not stand in the way of those that others do.
-    pub(super) async fn places_of(&self, digest: &Digest) -> Result<(Vec<Arc<Place>>, Option<StorageError>)> {
+    /// The places of a digest.
+    pub(super) async fn places_of(&self, digest: &Digest) -> Result<Places> {
         let (mut places, mut damage) = (Vec::new(), None);
         for Entry { key, .. } in self.store.list_all(&layout::places(digest)).await? {
             if let Some(place) = self.place_facts.get(&key) {
@@ -77,16 +80,43 @@ impl Registry {
     }
 
     /// Looks at a digest's bytes, for one that has written its reference already: facts, then marks, then bytes.
+    ///
+    /// Scrub frees all copies but one, which may have come after the facts were listed: so one that finds nothing lists them
+    /// again, until they are as they were.
     pub(super) async fn look(&self, digest: &Digest) -> Result<Look> {
+        // what is damaged is to be pushed again, as what is gone
+        let (mut places, _) = self.places_of(digest).await?;
+        loop {
+            let look = self.look_among(digest, &places).await?;
+            if look.sound.is_some() || !look.doomed.is_empty() {
+                return Ok(look);
+            }
+            match self.others_than(digest, &places).await? {
+                Some((others, _)) => places = others,
+                None => return Ok(look),
+            }
+        }
+    }
+
+    /// The places of a digest as they are now; nothing where they are these, or where there was none.
+    pub(super) async fn others_than(&self, digest: &Digest, before: &[Arc<Place>]) -> Result<Option<Places>> {
+        if before.is_empty() || mutated("places not listed again") {
+            return Ok(None);
+        }
+        let now = self.places_of(digest).await?;
+        let same = now.0.iter().map(|place| &place.id).eq(before.iter().map(|place| &place.id));
+        Ok((!same).then_some(now))
+    }
+
+    async fn look_among(&self, digest: &Digest, places: &[Arc<Place>]) -> Result<Look> {
         let mut look = Look::default();
         let too_early =
             if mutated("marks before facts") { Some(self.store.list_all(layout::DATA).await?) } else { None };
-        // what is damaged is to be pushed again, as what is gone
-        for place in self.places_of(digest).await?.0 {
+        for place in places {
             if self.rotten.contains_key(&place.id) {
                 continue;
             }
-            let found = match (self.look_at(&place).await?, &too_early) {
+            let found = match (self.look_at(place).await?, &too_early) {
                 (Bytes::Marked, Some(seen)) if !seen.iter().any(|entry| layout::is_mark(&place.id, &entry.key)) => {
                     Bytes::Sound
                 }
@@ -94,11 +124,11 @@ impl Registry {
             };
             match found {
                 Bytes::Sound => {
-                    self.places.insert(*digest, Arc::clone(&place));
-                    look.sound = Some(place);
+                    self.places.insert(*digest, Arc::clone(place));
+                    look.sound = Some(Arc::clone(place));
                     return Ok(look);
                 }
-                Bytes::Marked => look.doomed.push(place),
+                Bytes::Marked => look.doomed.push(Arc::clone(place)),
                 Bytes::Missing => {}
             }
         }
@@ -145,17 +175,22 @@ impl Registry {
     /// Bytes to rely on, for one that has written its reference already: sound ones, or a copy made of marked ones
     /// while they can be read. Nothing where there are none.
     pub(super) async fn rely_on(&self, digest: &Digest, by: &By) -> Result<Option<Arc<Place>>> {
-        let look = self.look(digest).await?;
-        if look.sound.is_some() {
-            return Ok(look.sound);
-        }
-        for doomed in look.doomed {
-            if let Some(copy) = self.copy(&doomed).await? {
-                self.put_place(digest, &copy, by).await?;
-                return Ok(Some(Arc::new(copy)));
+        loop {
+            let look = self.look(digest).await?;
+            if look.sound.is_some() {
+                return Ok(look.sound);
+            }
+            for doomed in &look.doomed {
+                if let Some(copy) = self.copy(doomed).await? {
+                    self.put_place(digest, &copy, by).await?;
+                    return Ok(Some(Arc::new(copy)));
+                }
+            }
+            // all of them went while they were copied: a copy that was made of them, or pushed, may be there
+            if look.doomed.is_empty() || self.others_than(digest, &look.doomed).await?.is_none() {
+                return Ok(None);
             }
         }
-        Ok(None)
     }
 
     /// Makes sure that a digest that is needed has bytes to rely on: where all of them carry marks, of scrubs that did not

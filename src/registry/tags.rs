@@ -9,6 +9,7 @@ use crate::{
     storage::{
         layout,
         layout::{Ordinal, TagVersion},
+        mutation::mutated,
     },
 };
 
@@ -129,6 +130,9 @@ impl Registry {
 
     /// Lets a tag be gone after the version `seen`: what is pushed beside it, or was pushed since, stays.
     pub async fn end_tag(&self, name: &Name, tag: &Tag, seen: TagVersion, by: &By) -> Result<()> {
+        if mutated("end of no version") {
+            return self.write_tag(name, tag, None, by).await;
+        }
         let gone = TagVersion { ordinal: Ordinal::after(Some(seen.ordinal), 0), target: None };
         self.write_tag_version(name, tag, gone, self.fact(by)).await
     }

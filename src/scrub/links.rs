@@ -33,7 +33,7 @@ use super::{
 use crate::{
     oci::{Digest, Name},
     registry::facts::{ClaimFact, Pull, PullsSince, Stamp, TagEntry},
-    storage::{Entry, layout},
+    storage::{Entry, layout, mutation::mutated},
 };
 
 /// Groups of keys that are looked at at a time.
@@ -151,7 +151,8 @@ impl Links<'_, '_> {
 
     /// Whether something is older than a lease: nobody who wrote it is still at work. What the store does not say is young.
     fn is_old(&self, entry: &Entry) -> bool {
-        entry.modified > 0 && self.now.saturating_sub(entry.modified) >= self.run.lease_ms()
+        let age = self.now.saturating_sub(entry.modified);
+        entry.modified > 0 && age >= self.run.lease_ms() || mutated("links without a lease")
     }
 
     /// The body of a fact of this run.

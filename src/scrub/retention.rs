@@ -1,11 +1,13 @@
 //! Retention: tags that no rule keeps go, and their manifests with them where nothing else needs these.
 //!
-//! A removal names the version that its decision saw, so that what is pushed beside it stays.
+//! A removal names the version that its decision saw, so that what is pushed beside it stays. A push may give a manifest
+//! several tags, one after the other, and only some of them were seen: so what was pushed less than a lease ago is left to
+//! a later run, the tag with its manifest.
 
 mod inventory;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -22,7 +24,7 @@ use super::{
 use crate::{
     oci::{Digest, Name},
     policy::Origin,
-    storage::layout::Ordinal,
+    storage::mutation::mutated,
 };
 
 /// Manifests that are let go with one look at the repository's tags.
@@ -59,7 +61,8 @@ async fn one(run: &Run<'_>, name: &Name) -> Result<()> {
     let Some(decision) = run.policy.retain(name, &images, now) else { return Ok(()) };
     drop(images);
     let kept = decision.images.iter().map(|retained| retained.keep);
-    let going: Vec<Judged> = judged.into_iter().zip(kept).filter(|(_, keep)| !keep).map(|(judged, _)| judged).collect();
+    let going = judged.into_iter().zip(kept).filter(|(judged, keep)| !keep && is_settled(judged));
+    let going: Vec<Judged> = going.map(|(judged, _)| judged).collect();
     if going.is_empty() {
         return Ok(());
     }
@@ -78,24 +81,27 @@ fn asked(policies: &[Arc<Origin>]) -> Option<Origin> {
     (!policies.is_empty()).then_some(origin)
 }
 
+/// Whether the push that gave a tag its meaning has ended: the manifest that goes with it has all its tags.
+fn is_settled(judged: &Judged) -> bool {
+    judged.tag.old || mutated("retention of what is pushed")
+}
+
 async fn remove(repository: &mut Repository<'_>, going: Vec<Judged>, policy: Option<&Origin>) -> Result<()> {
-    // of each manifest, the newest version that one of these tags names
-    let mut manifests: BTreeMap<Digest, Ordinal> = BTreeMap::new();
+    let mut manifests: BTreeSet<Digest> = BTreeSet::new();
     for judged in &going {
         repository.end_tag(&judged.tag, Reason::Retention, policy).await?;
-        let newest = manifests.entry(judged.digest).or_insert(judged.tag.of);
-        *newest = judged.tag.of.max(*newest);
+        manifests.insert(judged.digest);
     }
     // somebody may have given one of them another tag while these were judged
     if !repository.run.options.dry_run {
         repository.live = live_tags(&repository.run.store, repository.ages, repository.name).await?;
     }
     let mut ended = Vec::new();
-    let manifests: Vec<(Digest, Ordinal)> = manifests.into_iter().collect();
+    let manifests: Vec<Digest> = manifests.into_iter().collect();
     for some in manifests.chunks(AT_ONCE) {
         let (mut groups, mut children) = (Vec::new(), HashMap::new());
-        for (digest, named) in some {
-            if let Some((group, of)) = unneeded(repository, *digest, *named).await? {
+        for digest in some {
+            if let Some((group, of)) = unneeded(repository, *digest).await? {
                 children.insert(*digest, of);
                 groups.push(group);
             }
@@ -110,11 +116,11 @@ async fn remove(repository: &mut Repository<'_>, going: Vec<Judged>, policy: Opt
 
 /// A manifest whose tags went, with what it lists, unless something else needs it, or somebody has pushed it since they were
 /// looked at.
-async fn unneeded(repository: &Repository<'_>, digest: Digest, named: Ordinal) -> Result<Option<(Group, Vec<Digest>)>> {
+async fn unneeded(repository: &Repository<'_>, digest: Digest) -> Result<Option<(Group, Vec<Digest>)>> {
     let group = repository.group(digest).await?;
     let Some((newest, version)) = group.versions.first() else { return Ok(None) };
     // one that no tag names yet may be about to get one, or its index is
-    let may_be_under_way = version.ordinal != named && !repository.ages.is_old(newest);
+    let may_be_under_way = !repository.ages.is_old(newest) && !mutated("retention of what is pushed");
     if !version.there || may_be_under_way || repository.tags_of(&group).next().is_some() {
         return Ok(None);
     }

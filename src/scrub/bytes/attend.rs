@@ -9,7 +9,10 @@ use super::{
     facts::{Need, Suspect, holders},
     notes::found,
 };
-use crate::{oci::Digest, storage::layout};
+use crate::{
+    oci::Digest,
+    storage::{layout, mutation::mutated},
+};
 
 pub(super) async fn attend(context: &Context<'_>, suspect: Suspect) -> Result<()> {
     if suspect.need == Need::None {
@@ -64,7 +67,8 @@ impl Context<'_> {
     async fn survivor<'c>(&self, digest: &Digest, copies: &'c [Copy]) -> Result<(Option<&'c Copy>, Vec<&'c Copy>)> {
         let mut rotten = Vec::new();
         for copy in copies.iter().filter(|copy| copy.state == State::Sound) {
-            match content::hash(self.run, digest, copy).await? {
+            let is_right = mutated("survivor not hashed").then_some(true);
+            match is_right.or(content::hash(self.run, digest, copy).await?) {
                 Some(true) => return Ok((Some(copy), rotten)),
                 Some(false) => {
                     self.run.put(&layout::rotten(&copy.id, &layout::attempt()), Vec::new()).await?;

@@ -11,7 +11,11 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 
-use super::{bucket::Bucket, service::Way};
+mod deeds;
+mod rules;
+
+pub(super) use self::rules::{DAYS, IMMUTABLE, PLAIN, RETAINING, Rules, TRASHING, UNTAGGING};
+use super::{broken::Promise, bucket::Bucket, service::Way};
 use crate::{
     action::Upload,
     config::{self, Config, Untagged},
@@ -35,6 +39,8 @@ pub(super) enum Ack {
     Manifest(Name, Digest, Option<u64>),
     /// The tag means the manifest.
     Tag(Name, Tag, Digest),
+    /// Something else, whatever others do.
+    Promise(Promise),
 }
 
 /// What all processes together have been answered, and what went wrong for them.
@@ -283,8 +289,12 @@ impl Actor {
     }
 
     pub(super) async fn scrub(&self, passes: &[Pass]) {
-        let by = self.begin("scrub").await;
         let config = if self.keeps { &*KEEPING } else { &*CONFIG };
+        self.scrub_by(config, &POLICY, passes).await;
+    }
+
+    async fn scrub_by(&self, config: &Config, policy: &Policy, passes: &[Pass]) {
+        let by = self.begin("scrub").await;
         let options = scrub::Options {
             dry_run: false,
             passes: passes.iter().copied().collect::<BTreeSet<_>>(),
@@ -293,7 +303,7 @@ impl Actor {
             max_duration: None,
             clock: self.bucket().clock.clone(),
         };
-        let result = scrub::run(&self.store, config, &POLICY, options, Arc::new(Deaf), METRICS.clone()).await;
+        let result = scrub::run(&self.store, config, policy, options, Arc::new(Deaf), METRICS.clone()).await;
         let mut answers = self.answers();
         match result {
             Ok(summary) => answers.log.push(format!("{}: removed {:?}", by.identity, summary.removed)),

@@ -1,6 +1,10 @@
 //! What must be true of the store after each step, said once more in terms of its keys.
 
+mod promise;
+
 use std::collections::BTreeSet;
+
+pub(super) use self::promise::Promise;
 
 use super::{actor::Ack, bucket::Objects};
 use crate::{
@@ -19,6 +23,7 @@ pub(super) fn broken(objects: &Objects, acked: &[Ack], now: u64, all_tags: bool)
             Ack::Manifest(_, _, Some(until)) if now >= *until => None,
             Ack::Manifest(name, digest, _) => see.manifest(name, digest),
             Ack::Tag(name, tag, digest) => see.acked_tag(name, tag, digest),
+            Ack::Promise(promise) => see.promise(promise, all_tags),
         })
     })
 }

@@ -50,7 +50,9 @@ fn chosen() -> Vec<Case> {
 #[test]
 fn no_order_breaks_a_small_case() {
     let mut failures = Vec::new();
-    for mut case in chosen() {
+    // those that are looked at again at their end are long: they are played in random orders, or when one is asked for
+    let short = |case: &Case| case.after.is_none() || variable("CASE").is_some();
+    for mut case in chosen().into_iter().filter(short) {
         for ordered in [true, false] {
             case.ordered = ordered;
             if let Some(schedule) = variable("SCHEDULE") {
@@ -90,7 +92,8 @@ fn no_random_order_breaks_a_case() {
         None => (0..100 * times() as u64).collect(),
     };
     for case in chosen() {
-        failures.extend(seeds.iter().find_map(|seed| random_order(&lively(&case), *seed)));
+        let share = if case.after.is_some() { seeds.len().div_ceil(3) } else { seeds.len() };
+        failures.extend(seeds[..share].iter().find_map(|seed| random_order(&lively(&case), *seed)));
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }

@@ -43,6 +43,8 @@ pub(super) struct Case {
     pub(super) page: usize,
     /// What random names and ids begin with.
     pub(super) seed: u64,
+    /// What is done when all have ended, by somebody whom nobody is in the way of.
+    pub(super) after: Option<Script>,
 }
 
 /// What happened.
@@ -218,6 +220,16 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
             break;
         }
     }
+    let ended = played.broken.is_none() && !played.known && !stage.stalled;
+    if let Some(after) = case.after.as_ref().filter(|_| ended) {
+        let way = Way { bucket: Arc::clone(&stage.bucket), process: None, page: case.page };
+        let actor = Actor::new(98, way, case.ordered, case.keeps, Arc::clone(&answers));
+        unhindered(after(actor), hash_of(&(case.seed, "after")));
+        let answers = answers.lock().expect("no test panics while it holds the answers");
+        let now = stage.bucket.clock.now_ms();
+        let of_store = |objects: &Objects| broken(objects, &answers.acked, now, true);
+        played.broken = answers.failed.first().cloned().or_else(|| stage.bucket.with_objects(of_store));
+    }
     played.log = std::mem::take(&mut answers.lock().expect("no test panics while it holds the answers").log);
     played.events = std::mem::take(&mut stage.events);
     played
@@ -231,15 +243,19 @@ pub(super) fn prepare<F: Future<Output = ()>>(setup: impl FnOnce(Actor) -> F) ->
     let bucket = Bucket::new(Objects::new(), clock, 0);
     let way = Way { bucket: Arc::clone(&bucket), process: None, page: 1000 };
     let actor = Actor::new(99, way, true, true, Arc::default());
-    let mut random = 1;
-    let mut task = std::pin::pin!(setup(actor));
+    unhindered(setup(actor), 1);
+    (bucket.objects(), bucket.clock.since(began))
+}
+
+/// Lets something run to its end that waits at no gate.
+fn unhindered(task: impl Future<Output = ()>, mut random: u64) {
+    let mut task = std::pin::pin!(task);
     let awake = Arc::new(Awake { woken: AtomicBool::new(true), thread: std::thread::current() });
     let waker = Waker::from(awake);
     let mut context = Context::from_waker(&waker);
     while seeded::with(&mut random, || task.as_mut().poll(&mut context)).is_pending() {
         std::thread::park_timeout(Duration::from_millis(100));
     }
-    (bucket.objects(), bucket.clock.since(began))
 }
 
 /// What happened, for a person.

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     oci::{Name, Tag},
     registry::facts::{Stamp, TagEntry},
-    storage::{Entry, layout, layout::TagVersion},
+    storage::{Entry, layout, layout::TagVersion, mutation::mutated},
 };
 
 /// Part of the age that history may have, beyond which it is looked through for what is too old.
@@ -45,10 +45,16 @@ pub(super) async fn archive(
     let before = objects.into_iter().filter(|entry| ages.is_old(entry)).collect::<Vec<_>>();
     let Some(merged) = read(run, &before, &mut entries).await? else { return Ok(()) };
     let kept = trim(run, ages, entries, until);
-    write(run, name, tag, &kept).await?;
+    let late = mutated("history written late");
+    if !late {
+        write(run, name, tag, &kept).await?;
+    }
     for (entry, _) in moved.iter().rev() {
         run.housekeeping(Reason::Superseded);
         run.free(&entry.key, entry.size).await?;
+    }
+    if late {
+        write(run, name, tag, &kept).await?;
     }
     free(run, merged).await
 }

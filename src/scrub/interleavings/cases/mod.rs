@@ -1,5 +1,13 @@
 //! The cases: a store, and what goes on in it at the same time.
 
+mod content;
+mod history;
+mod links;
+mod once;
+mod restore;
+mod retention;
+mod ways;
+
 use std::{
     rc::Rc,
     sync::{Arc, LazyLock, Mutex},
@@ -10,7 +18,8 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::{
-    actor::{Actor, LEASE, Task},
+    actor::{Actor, LEASE, Rules, Task},
+    broken::Promise,
     play::{Case, Script, prepare},
 };
 use crate::{
@@ -25,6 +34,8 @@ pub(super) static BLOB: LazyLock<Bytes> = LazyLock::new(|| Bytes::from_static(b"
 static IMAGE: LazyLock<Bytes> = LazyLock::new(|| image(&BLOB, None, None));
 /// Another manifest that needs the same blob.
 static OTHER: LazyLock<Bytes> = LazyLock::new(|| image(&BLOB, None, Some("other")));
+/// And another.
+static THIRD: LazyLock<Bytes> = LazyLock::new(|| image(&BLOB, None, Some("third")));
 /// One that refers to the first.
 static SIGNATURE: LazyLock<Bytes> = LazyLock::new(|| image(&BLOB, Some(&IMAGE), None));
 static INDEX: LazyLock<Bytes> = LazyLock::new(|| {
@@ -73,11 +84,52 @@ fn t() -> Tag {
     "t".parse().expect("a tag")
 }
 
+fn u() -> Tag {
+    "u".parse().expect("a tag")
+}
+
 fn script<F: Future<Output = ()> + 'static>(run: impl Fn(Actor) -> F + 'static) -> Script {
     Rc::new(move |actor| -> Task { Box::pin(run(actor)) })
 }
 
 const GARBAGE: &[Pass] = &[Pass::Garbage, Pass::Uploads];
+
+fn scrub_under(rules: &'static LazyLock<Rules>, passes: &'static [Pass]) -> Script {
+    script(move |actor| async move { actor.scrub_under(rules, passes).await })
+}
+
+/// Pushes a blob and a manifest that needs it under several tags in one request, of each of which `promises` says what holds
+/// from then on.
+fn tagger(
+    manifest: &'static Bytes,
+    tags: &'static [fn() -> Tag],
+    promises: impl Fn(&Tag, Digest) -> Vec<Promise> + Copy + 'static,
+) -> Script {
+    script(move |actor| async move {
+        let tags: Vec<Tag> = tags.iter().map(|tag| tag()).collect();
+        if actor.put_blob(&r(), &BLOB).await {
+            actor.put_tags(&r(), manifest, &tags, promises).await;
+        }
+    })
+}
+
+fn stays(tag: &Tag, digest: Digest) -> Vec<Promise> {
+    vec![Promise::Stays(r(), tag.clone(), digest)]
+}
+
+/// When all have ended, and leases have passed, scrubs that do everything leave nothing that is wrong.
+fn settled(rules: &'static LazyLock<Rules>, case: Case) -> Case {
+    let after = script(move |actor| async move {
+        actor.only_promises();
+        for _ in 0..2 {
+            old(&actor);
+            actor.scrub_under(rules, &Pass::ALL).await;
+        }
+        actor.promise(Promise::NoSlander);
+        actor.promise(Promise::NothingNoted);
+    });
+    Case { after: Some(after), ..keeping(case) }
+}
 
 fn scrub() -> Script {
     script(|actor| async move { actor.scrub(GARBAGE).await })
@@ -209,7 +261,19 @@ fn case<F: Future<Output = ()>>(
     ticks: usize,
 ) -> Case {
     let (objects, passed) = prepare(setup);
-    Case { name, objects, passed, scripts, ticks, mortal: 0, keeps: false, ordered: true, page: 1000, seed: 7 }
+    Case {
+        name,
+        objects,
+        passed,
+        scripts,
+        ticks,
+        mortal: 0,
+        keeps: false,
+        ordered: true,
+        page: 1000,
+        seed: 7,
+        after: None,
+    }
 }
 
 /// Manifests without a tag stay.
@@ -269,7 +333,9 @@ pub(super) fn cases() -> Vec<Case> {
         }
     });
     let index = manifest(r(), &INDEX, tag());
-    vec![
+    let more =
+        [retention::cases(), restore::cases(), once::cases(), links::cases(), content::cases(), history::cases()];
+    let first = vec![
         case("push, bytes left over, scrub", left, vec![push(), scrub()], 2),
         case("push beside scrub's look at uploads", |_| async {}, vec![uploader(r(), &IMAGE, tag()), scrub()], 2),
         case("a mark left by a dead scrub", marked, vec![put(tag()), scrub()], 2),
@@ -307,5 +373,6 @@ pub(super) fn cases() -> Vec<Case> {
             vec![manifest(r(), &SIGNATURE, None), delete_manifest(&IMAGE), scrub()],
             1,
         ),
-    ]
+    ];
+    first.into_iter().chain(more.into_iter().flatten()).collect()
 }

@@ -1,0 +1,152 @@
+//! What processes do beyond pushing and deleting: several tags at once, immutable tags, bringing back, reading.
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+
+use super::{Ack, Actor, Rules, body};
+use crate::{
+    oci::{Algorithm, Digest, Name, Reference, Tag},
+    registry::{Error, Protection, PutManifest, Restored},
+    scrub::{Pass, interleavings::broken::Promise},
+};
+
+fn put(bytes: &Bytes, first: &Tag, more: &[Tag]) -> PutManifest {
+    let reference = Reference::Tag(first.clone());
+    PutManifest { reference, tags: more.to_vec(), media_type: None, bytes: bytes.clone() }
+}
+
+impl Actor {
+    /// What must be true from here on.
+    pub(in crate::scrub::interleavings) fn promise(&self, promise: Promise) {
+        self.answers().acked.push(Ack::Promise(promise));
+    }
+
+    /// What was answered and may have been ended by others since does not count any more.
+    pub(in crate::scrub::interleavings) fn only_promises(&self) {
+        self.take_back(|ack| !matches!(ack, Ack::Promise(_)));
+    }
+
+    /// Says what went wrong.
+    pub(in crate::scrub::interleavings) fn wrong(&self, what: String) {
+        self.answers().failed.push(what);
+    }
+
+    pub(in crate::scrub::interleavings) async fn scrub_under(&self, rules: &Rules, passes: &[Pass]) {
+        self.scrub_by(&rules.config, &rules.policy, passes).await;
+    }
+
+    /// Pushes a manifest under several tags in one request; of each of them `promises` says what holds from then on.
+    pub(in crate::scrub::interleavings) async fn put_tags(
+        &self,
+        name: &Name,
+        bytes: &Bytes,
+        tags: &[Tag],
+        promises: impl Fn(&Tag, Digest) -> Vec<Promise>,
+    ) -> bool {
+        let by = self.begin("push a manifest").await;
+        let digest = Digest::of(Algorithm::Sha256, bytes);
+        let (first, more) = tags.split_first().expect("there is a tag");
+        let result = self.registry().put_manifest(name, &put(bytes, first, more), &by).await;
+        let acks = tags.iter().flat_map(|tag| promises(tag, digest)).map(Ack::Promise);
+        self.done(&by, &result, acks)
+    }
+
+    /// Gives an immutable tag its meaning. Who is refused is told what it means, unless time passed since `began`.
+    pub(in crate::scrub::interleavings) async fn put_once(
+        &self,
+        name: &Name,
+        bytes: &Bytes,
+        tag: &Tag,
+        began: std::time::Instant,
+        promises: impl Fn(Digest) -> Vec<Promise>,
+    ) -> bool {
+        let by = self.begin("push a manifest once").await;
+        let digest = Digest::of(Algorithm::Sha256, bytes);
+        let result = self.registry().put_manifest_under(name, &put(bytes, tag, &[]), &|_| true, &by).await;
+        match &result {
+            Err(Error::TagImmutable { digest: means, .. }) if *means == digest => {
+                self.wrong(format!("{tag} is refused since it means what was pushed"));
+            }
+            Ok(_) | Err(Error::TagImmutable { .. }) => {}
+            // only who waits for long hears something else
+            Err(error) => self.must(!self.since(began).is_zero(), &format!("push an immutable tag: {error}")),
+        }
+        self.done(&by, &result, promises(digest).into_iter().map(Ack::Promise))
+    }
+
+    /// Deletes a tag that is immutable.
+    pub(in crate::scrub::interleavings) async fn delete_once(&self, name: &Name, tag: &Tag) -> bool {
+        let by = self.begin("delete an immutable tag").await;
+        let result = self.registry().delete_tag_under(name, tag, Protection::Immutable, &by).await;
+        self.done(&by, &result, [])
+    }
+
+    /// Brings back what was deleted; what came back, or nothing where that was refused.
+    pub(in crate::scrub::interleavings) async fn restore(
+        &self,
+        name: &Name,
+        what: &Reference,
+    ) -> Option<Vec<Restored>> {
+        let by = self.begin("restore").await;
+        let result = self.registry().restore(name, what, &by).await;
+        let acks = result.iter().flatten().filter_map(|restored| match restored {
+            Restored::Tag(tag, digest) => Some(Ack::Tag(name.clone(), tag.clone(), *digest)),
+            Restored::Manifest(digest) if *what == Reference::Digest(*digest) && self.keeps => {
+                Some(Ack::Manifest(name.clone(), *digest, None))
+            }
+            Restored::Manifest(_) | Restored::Blob(_) => None,
+        });
+        self.done(&by, &result, acks.collect::<Vec<_>>());
+        result.ok()
+    }
+
+    /// Reads a blob to its end; nothing where the answer is that it is not there.
+    pub(in crate::scrub::interleavings) async fn pull_blob(&self, name: &Name, digest: &Digest) -> Option<Vec<u8>> {
+        let by = self.begin("pull a blob").await;
+        let read = async {
+            let blob = self.registry().blob(name, digest).await?;
+            let stream = self.registry().read_blob(name, &blob, None).await?;
+            let pieces: Vec<Bytes> = stream.try_collect().await?;
+            Ok(pieces.concat())
+        };
+        let result: crate::registry::Result<Vec<u8>> = read.await;
+        let mut answers = self.answers();
+        answers.log.push(match &result {
+            Ok(_) => format!("{}: done", by.identity),
+            Err(error) => format!("{}: {error}", by.identity),
+        });
+        result.ok()
+    }
+
+    /// What a tag meant, newest first.
+    pub(in crate::scrub::interleavings) async fn history(&self, name: &Name, tag: &Tag) -> Option<Vec<Option<Digest>>> {
+        let by = self.begin("ask what a tag meant").await;
+        let result = self.registry().tag_history(name, tag, 100, None).await;
+        let done = self.done(&by, &result, []);
+        let entries = result.ok().filter(|_| done)?;
+        Some(entries.into_iter().map(|entry| entry.target.map(|(digest, _)| digest)).collect())
+    }
+
+    /// Deletes something, of which `promises` says what holds from then on.
+    pub(in crate::scrub::interleavings) async fn delete(
+        &self,
+        name: &Name,
+        what: &Reference,
+        promises: impl IntoIterator<Item = Promise>,
+    ) -> bool {
+        let by = self.begin("delete").await;
+        let result = match what {
+            Reference::Tag(tag) => self.registry().delete_tag(name, tag, &by).await,
+            Reference::Digest(digest) => self.registry().delete_manifest(name, digest, &by).await,
+        };
+        self.done(&by, &result, promises.into_iter().map(Ack::Promise))
+    }
+
+    /// Pushes bytes that are sound from then on, as long as this process has a right to them.
+    pub(in crate::scrub::interleavings) async fn put_sound_blob(&self, name: &Name, bytes: &Bytes) -> bool {
+        let by = self.begin("push a blob").await;
+        let digest = Digest::of(Algorithm::Sha256, bytes);
+        let result = self.registry().put_blob(name, &digest, body(bytes), &by).await;
+        self.done(&by, &result, [Ack::Promise(Promise::Sound(name.clone(), digest))])
+    }
+}

@@ -1,0 +1,59 @@
+//! What scrubs and servers go by, beyond what all do.
+
+use std::{sync::LazyLock, time::Duration};
+
+use super::{KEEPING, LEASE};
+use crate::{
+    config::{Config, Expression, ImmutableTags, Repository},
+    policy::Policy,
+};
+
+/// A configuration with its policy.
+pub(in crate::scrub::interleavings) struct Rules {
+    pub(super) config: Config,
+    pub(super) policy: Policy,
+}
+
+impl Rules {
+    fn new(config: Config) -> Self {
+        let policy = Policy::build(&config, &[]).expect("these rules are right");
+        Self { config, policy }
+    }
+
+    fn of(mut config: Config, rules: &[&str], immutable_tags: ImmutableTags) -> Self {
+        let rule = |text: &&str| Expression { text: (*text).to_owned(), file: "rules".into(), line: 1, column: 1 };
+        let retention_rules = rules.iter().map(rule).collect();
+        let repository = Repository { retention_rules, immutable_tags, ..Repository::default() };
+        config.repository = [("r".to_owned(), repository)].into();
+        Self::new(config)
+    }
+}
+
+/// What was pushed within a day stays, and `u`; manifests without a tag stay.
+pub(in crate::scrub::interleavings) static RETAINING: LazyLock<Rules> = LazyLock::new(|| {
+    let rules = ["image.pushed_at > now() - days(1)", "image.tag == \"u\""];
+    Rules::of(KEEPING.clone(), &rules, ImmutableTags::None)
+});
+
+/// Only `u` stays; manifests without a tag stay.
+pub(in crate::scrub::interleavings) static UNTAGGING: LazyLock<Rules> =
+    LazyLock::new(|| Rules::of(KEEPING.clone(), &["image.tag == \"u\""], ImmutableTags::None));
+
+/// Tags are immutable, and go all the same.
+pub(in crate::scrub::interleavings) static IMMUTABLE: LazyLock<Rules> = LazyLock::new(|| {
+    let rules = ["image.immutable && image.pushed_at > now() - days(1)"];
+    Rules::of(KEEPING.clone(), &rules, ImmutableTags::All)
+});
+
+/// Manifests without a tag stay, and nothing that was deleted does.
+pub(in crate::scrub::interleavings) static PLAIN: LazyLock<Rules> = LazyLock::new(|| Rules::new(KEEPING.clone()));
+
+/// What is deleted can be brought back for three leases.
+pub(in crate::scrub::interleavings) static TRASHING: LazyLock<Rules> = LazyLock::new(|| {
+    let mut config = KEEPING.clone();
+    config.scrub.trash = LEASE * 3;
+    Rules::new(config)
+});
+
+/// More than a day.
+pub(in crate::scrub::interleavings) const DAYS: Duration = Duration::from_hours(72);

@@ -1,0 +1,174 @@
+//! What must be true of tags, the catalog and bytes beyond what every push is promised.
+
+use super::Seen;
+use crate::{
+    oci::{Digest, Name, Tag},
+    registry::facts::{PlaceFact, TagEntry},
+    storage::layout::{self, Ordinal, TagVersion},
+};
+
+/// Something that is true from here on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::scrub::interleavings) enum Promise {
+    /// The tag means this manifest, all of it is there, and nobody takes it away.
+    Stays(Name, Tag, Digest),
+    /// The tag means one of these.
+    OneOf(Name, Tag, Vec<Digest>),
+    /// The manifest stands with all it needs.
+    Stands(Name, Digest),
+    /// The tag means nothing, or not this.
+    NotThis(Name, Tag, Digest),
+    /// The manifest is gone, and nobody lists it among referrers.
+    Gone(Name, Digest),
+    /// The tag meant this once, and its history says so.
+    Meant(Name, Tag, Digest),
+    /// What the immutable tag means changes only where it meant nothing in between.
+    Once(Name, Tag),
+    /// The repository is in the catalog.
+    Listed(Name),
+    /// Some copy of the bytes is what it was, and is read, while the repository has a right to them.
+    Sound(Name, Digest),
+    /// No copy is said to be rotten that is not.
+    NoSlander,
+    /// There is no note about anything.
+    NothingNoted,
+}
+
+impl Seen<'_> {
+    /// What is not as it was promised. Lists may be wrong for a while where an operation took a lease: not `in_time`.
+    pub(super) fn promise(&self, promise: &Promise, in_time: bool) -> Option<String> {
+        match promise {
+            Promise::Stays(name, tag, digest) => self.stays(name, tag, std::slice::from_ref(digest)),
+            Promise::OneOf(name, tag, digests) => self.stays(name, tag, digests),
+            Promise::Stands(name, digest) => {
+                self.whole(name, digest).map(|what| format!("a manifest of {name} is to stand, but {what}"))
+            }
+            Promise::NotThis(name, tag, digest) => {
+                let meant = self.standing_meaning(name, tag) == Some(*digest);
+                meant.then(|| format!("tag {tag} of {name} was deleted and means {digest} again"))
+            }
+            Promise::Gone(name, digest) => self.gone(name, digest, in_time),
+            Promise::Meant(name, tag, digest) => {
+                let meant =
+                    self.meanings(name, tag).iter().any(|(_, target)| target.is_some_and(|(it, _)| it == *digest));
+                (!meant).then(|| format!("that tag {tag} of {name} meant {digest} is forgotten"))
+            }
+            Promise::Once(name, tag) => self.once(name, tag),
+            Promise::Listed(name) => {
+                let listed = self.under(&layout::catalog(name)).any(|(key, _)| layout::catalog_name(key).is_some());
+                (!listed).then(|| format!("repository {name} is not in the catalog"))
+            }
+            Promise::Sound(name, digest) => self.sound(name, digest),
+            Promise::NoSlander => self.slander(),
+            Promise::NothingNoted => {
+                let note = self.under(layout::QUARANTINE).next();
+                note.map(|(key, content)| format!("there is a note {key}: {}", String::from_utf8_lossy(content)))
+            }
+        }
+    }
+
+    /// What a tag means, if that was not deleted since.
+    fn standing_meaning(&self, name: &Name, tag: &Tag) -> Option<Digest> {
+        let (digest, since) = self.means(name, tag)?;
+        (!self.ended_since(name, &digest, since)).then_some(digest)
+    }
+
+    fn ended_since(&self, name: &Name, digest: &Digest, since: Ordinal) -> bool {
+        let versions = self.versions(name, digest);
+        versions.iter().any(|(_, version)| !version.there && version.ordinal > since)
+            || !versions.iter().any(|(_, version)| version.there)
+    }
+
+    fn stays(&self, name: &Name, tag: &Tag, digests: &[Digest]) -> Option<String> {
+        let Some((digest, since)) = self.means(name, tag) else {
+            return Some(format!("tag {tag} of {name} is gone, and nobody may have taken it away"));
+        };
+        if !digests.contains(&digest) {
+            return Some(format!("tag {tag} of {name} means {digest}, and was to mean one of {digests:?}"));
+        }
+        if self.ended_since(name, &digest, since) {
+            return Some(format!("the manifest of tag {tag} of {name} was deleted, and nobody may have done that"));
+        }
+        self.whole(name, &digest).map(|what| format!("tag {tag} of {name} was answered 201, but {what}"))
+    }
+
+    fn gone(&self, name: &Name, digest: &Digest, in_time: bool) -> Option<String> {
+        if self.versions(name, digest).first().is_some_and(|(_, version)| version.there) {
+            return Some(format!("manifest {digest} of {name} was deleted and stands again"));
+        }
+        let mut newest = None;
+        for (key, _) in self.under(&layout::all_referrers(name)).filter(|_| in_time) {
+            let of = (layout::referrer_subject(name, key), layout::referrer_manifest(key));
+            if of.1 != Some(*digest) || newest.replace(of) == Some(of) {
+                continue;
+            }
+            if layout::version(key).is_some_and(|version| version.there) {
+                return Some(format!("manifest {digest} of {name} was deleted and is listed as a referrer"));
+            }
+        }
+        None
+    }
+
+    /// What a tag meant, newest first: its versions and its history.
+    fn meanings(&self, name: &Name, tag: &Tag) -> Vec<(Ordinal, Option<(Digest, Ordinal)>)> {
+        let prefix = layout::tag(name, tag);
+        let live = self.under(&prefix).filter_map(|(key, _)| layout::parse_tag_version(name, key));
+        let mut all: Vec<_> = live.map(|(_, TagVersion { ordinal, target })| (ordinal, target)).collect();
+        for (_, content) in self.under(&layout::history(name, tag)) {
+            let entries = serde_json::from_slice::<Vec<TagEntry>>(content).unwrap_or_default();
+            let entry = |entry: TagEntry| {
+                (Ordinal(entry.ordinal), entry.target.map(|(digest, version)| (digest, Ordinal(version))))
+            };
+            all.extend(entries.into_iter().map(entry));
+        }
+        // at one ordinal that counts which means something
+        all.sort_by_key(|(ordinal, target)| std::cmp::Reverse((*ordinal, target.is_some())));
+        all.dedup();
+        all
+    }
+
+    fn once(&self, name: &Name, tag: &Tag) -> Option<String> {
+        let mut meanings = self.meanings(name, tag);
+        if let Some(twice) = meanings.windows(2).find(|two| {
+            two[0].0 == two[1].0 && matches!((two[0].1, two[1].1), (Some((one, _)), Some((other, _))) if one != other)
+        }) {
+            return Some(format!("immutable tag {tag} of {name} means two things at once: {twice:?}"));
+        }
+        meanings.dedup_by_key(|(ordinal, _)| *ordinal);
+        let changed = meanings.windows(2).find(|two| match (two[0].1, two[1].1) {
+            (Some((new, _)), Some((old, since))) => new != old && !self.ended_since(name, &old, since),
+            _ => false,
+        });
+        changed.map(|two| format!("immutable tag {tag} of {name} meant one thing and then another: {two:?}"))
+    }
+
+    /// The bytes of all copies of a digest that are all there: whether they are the digest, and whether they are said to be
+    /// rotten.
+    fn copies(&self, digest: &Digest) -> Vec<(bool, bool)> {
+        let prefix = layout::places(digest);
+        let copies = self.under(&prefix).filter_map(|(key, content)| {
+            let id = layout::place_id(key)?;
+            let fact = serde_json::from_slice::<PlaceFact>(content).ok()?;
+            let mut bytes = Vec::new();
+            for segment in &fact.segments {
+                bytes.extend_from_slice(&self.objects.get(&segment.key(&id))?.content);
+            }
+            let rotten = self.under(&layout::data(&id)).any(|(key, _)| layout::is_rotten(&id, key));
+            Some((Digest::of(digest.algorithm(), &bytes) == *digest, rotten))
+        });
+        copies.collect()
+    }
+
+    fn sound(&self, name: &Name, digest: &Digest) -> Option<String> {
+        let lost = self.has(name, digest) && !self.copies(digest).contains(&(true, false));
+        lost.then(|| format!("no sound copy of {digest} is left, which {name} has"))
+    }
+
+    fn slander(&self) -> Option<String> {
+        let mut digests: Vec<Digest> =
+            self.under(layout::BLOBS).filter_map(|(key, _)| layout::blob_digest(key)).collect();
+        digests.dedup();
+        let wronged = digests.into_iter().find(|digest| self.copies(digest).contains(&(true, true)));
+        wronged.map(|digest| format!("a copy of {digest} is said to be rotten and is not"))
+    }
+}

@@ -1,0 +1,133 @@
+//! Content beside pushes, readers and garbage: nothing healthy is called rotten, and what is healthy takes the place of what
+//! is not.
+
+use bytes::Bytes;
+
+use super::{
+    super::{
+        actor::{Actor, PLAIN},
+        broken::Promise,
+        play::{Case, Script},
+    },
+    BLOB, GARBAGE, IMAGE, OTHER, case, digest, granted, old, r, script, scrub_under, settled, stays, t, tagged,
+    two_copies, u,
+};
+use crate::{scrub::Pass, storage::layout};
+
+const CONTENT: &[Pass] = &[Pass::Content];
+const BOTH: &[Pass] = &[Pass::Garbage, Pass::Uploads, Pass::Content];
+
+/// Turns the bytes of the first copy into others; where there is a note, everybody knows.
+fn rot(actor: &Actor, noted: bool) {
+    let places = actor.keys(&layout::places(&digest(&BLOB)));
+    let id = places.iter().find_map(|key| layout::place_id(key)).expect("there is a copy");
+    for key in actor.keys(&layout::data(&id)) {
+        actor.bucket().put(None, &key, Bytes::from(vec![b'x'; BLOB.len()]), false);
+    }
+    if noted {
+        actor.bucket().put(None, &layout::rotten(&id, "0123456789abcdef"), Bytes::new(), false);
+    }
+    old(actor);
+}
+
+async fn rotten(actor: Actor) {
+    tagged(actor.clone()).await;
+    rot(&actor, false);
+}
+
+async fn one_of_two_rotten(actor: Actor) {
+    two_copies(actor.clone()).await;
+    actor.put_manifest(&r(), &IMAGE, Some(&t())).await;
+    old(&actor);
+    rot(&actor, false);
+}
+
+async fn one_of_two_known_rotten(actor: Actor) {
+    two_copies(actor.clone()).await;
+    actor.put_manifest(&r(), &IMAGE, Some(&t())).await;
+    old(&actor);
+    rot(&actor, true);
+}
+
+/// Healthy bytes of which somebody noted that they are rotten.
+async fn slandered(actor: Actor) {
+    tagged(actor.clone()).await;
+    let places = actor.keys(&layout::places(&digest(&BLOB)));
+    for id in places.iter().filter_map(|key| layout::place_id(key)) {
+        actor.bucket().put(None, &layout::rotten(&id, "0123456789abcdef"), Bytes::new(), false);
+    }
+    old(&actor);
+}
+
+/// Pushes the bytes anew, and a manifest that needs them.
+fn pusher() -> Script {
+    script(|actor| async move {
+        if actor.put_sound_blob(&r(), &BLOB).await {
+            actor.put_tags(&r(), &IMAGE, &[t()], stays).await;
+        }
+    })
+}
+
+/// As long as there is a healthy copy, there is one.
+fn with_a_sound_copy(scrub: Script) -> Script {
+    script(move |actor| {
+        actor.promise(Promise::Sound(r(), digest(&BLOB)));
+        scrub(actor)
+    })
+}
+
+fn without_slander(scrub: Script) -> Script {
+    script(move |actor| {
+        actor.promise(Promise::NoSlander);
+        scrub(actor)
+    })
+}
+
+/// Reads what all know where to read.
+fn reader() -> Script {
+    script(|actor| async move {
+        let bytes = actor.pull_blob(&r(), &digest(&BLOB)).await;
+        actor.must(bytes.is_some_and(|bytes| *bytes == **BLOB), "read a blob of which there is a sound copy");
+    })
+}
+
+/// In the end what the repository has is read as it is.
+fn read_at_the_end(case: Case) -> Case {
+    let settle = case.after.clone().expect("there is something to do");
+    let after = script(move |actor| {
+        let settle = settle(actor.clone());
+        async move {
+            settle.await;
+            let bytes = actor.pull_blob(&r(), &digest(&BLOB)).await;
+            actor.must(bytes.is_some_and(|bytes| *bytes == **BLOB), "read a blob after all");
+        }
+    });
+    Case { after: Some(after), ..case }
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let content = || without_slander(scrub_under(&PLAIN, CONTENT));
+    let both = || without_slander(scrub_under(&PLAIN, BOTH));
+    let garbage = || scrub_under(&PLAIN, GARBAGE);
+    let needing = script(|actor| async move {
+        let began = actor.now();
+        let done = actor.put_tags(&r(), &OTHER, &[u()], stays).await;
+        actor.must(done || !actor.since(began).is_zero(), "push a manifest on what another one needs");
+    });
+    let cases = [
+        settled(&PLAIN, case("a push beside copies that come and go", tagged, vec![needing, pusher(), garbage()], 0)),
+        settled(&PLAIN, case("content beside a push and garbage", granted, vec![pusher(), content(), garbage()], 1)),
+        settled(&PLAIN, case("content of two copies beside garbage", two_copies, vec![pusher(), both(), garbage()], 1)),
+        case("rotten bytes pushed again", rotten, vec![pusher(), scrub_under(&PLAIN, BOTH)], 1),
+        read_at_the_end(settled(&PLAIN, {
+            let scrub = with_a_sound_copy(both());
+            case("a rotten copy beside a sound one", one_of_two_rotten, vec![pusher(), scrub, garbage()], 1)
+        })),
+        read_at_the_end(settled(&PLAIN, {
+            let scrub = with_a_sound_copy(both());
+            case("a rotten copy known, and a reader", one_of_two_known_rotten, vec![reader(), scrub, pusher()], 1)
+        })),
+        settled(&PLAIN, case("a note that is wrong", slandered, vec![pusher(), scrub_under(&PLAIN, BOTH)], 1)),
+    ];
+    cases.into()
+}

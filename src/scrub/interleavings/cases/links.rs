@@ -1,0 +1,124 @@
+//! Links beside pushes and deletes, and the catalog: what was deleted does not come back, what is under way is not judged.
+
+use super::{
+    super::{
+        actor::{Actor, PLAIN},
+        broken::Promise,
+        play::{Case, Script},
+    },
+    GARBAGE, IMAGE, INDEX, OTHER, SIGNATURE, case as bare, digest, granted, old, r, script, scrub_under, settled,
+    stays, t, tagged, tagger, untagged,
+};
+use crate::{
+    oci::{Digest, Reference, Tag},
+    scrub::Pass,
+    storage::layout,
+};
+
+const LINKS: &[Pass] = &[Pass::Links];
+const BOTH: &[Pass] = &[Pass::Links, Pass::Garbage, Pass::Uploads];
+
+async fn signed(actor: Actor) {
+    tagged(actor.clone()).await;
+    actor.put_manifest(&r(), &SIGNATURE, None).await;
+    old(&actor);
+}
+
+/// Nobody says any more that there is a signature.
+async fn not_listed(actor: Actor) {
+    signed(actor.clone()).await;
+    for key in actor.keys(&layout::all_referrers(&r())) {
+        actor.bucket().delete(None, &key);
+    }
+}
+
+async fn indexed(actor: Actor) {
+    untagged(actor.clone()).await;
+    actor.put_manifest(&r(), &INDEX, Some(&t())).await;
+    old(&actor);
+}
+
+/// The index does not say any more that it needs its child, nor that with its own word.
+async fn not_needed(actor: Actor) {
+    indexed(actor.clone()).await;
+    for key in actor.keys(&layout::kids(&r(), &digest(&IMAGE))) {
+        actor.bucket().delete(None, &key);
+    }
+}
+
+/// A repository of which nothing is left but its name.
+async fn emptied(actor: Actor) {
+    granted(actor.clone()).await;
+    actor.put_manifest(&r(), &IMAGE, Some(&t())).await;
+    for key in actor.keys(&layout::repository(&r())) {
+        actor.bucket().delete(None, &key);
+    }
+    old(&actor);
+}
+
+/// The same, and a scrub has found it so.
+async fn marked_empty(actor: Actor) {
+    emptied(actor.clone()).await;
+    actor.scrub_under(&PLAIN, GARBAGE).await;
+    old(&actor);
+}
+
+fn deleter(what: impl Fn() -> Reference + 'static, promises: impl Fn() -> Vec<Promise> + 'static) -> Script {
+    script(move |actor| {
+        let (what, promises) = (what(), promises());
+        async move {
+            actor.delete(&r(), &what, promises).await;
+        }
+    })
+}
+
+/// Deletes a manifest, which nobody brings back.
+fn delete(manifest: &'static bytes::Bytes) -> Script {
+    let promises = || vec![Promise::Gone(r(), digest(manifest)), Promise::NotThis(r(), t(), digest(manifest))];
+    deleter(|| Reference::Digest(digest(manifest)), promises)
+}
+
+fn listed(tag: &Tag, digest: Digest) -> Vec<Promise> {
+    vec![Promise::Listed(r()), Promise::Stays(r(), tag.clone(), digest)]
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let links = || scrub_under(&PLAIN, LINKS);
+    let both = || scrub_under(&PLAIN, BOTH);
+    let garbage = || scrub_under(&PLAIN, GARBAGE);
+    let push = || tagger(&IMAGE, &[t], stays);
+    let index = || tagger(&INDEX, &[t], stays);
+    let delete_tag = || deleter(|| Reference::Tag(t()), || vec![Promise::NotThis(r(), t(), digest(&IMAGE))]);
+    let twice = script(|actor| async move {
+        actor.scrub_under(&PLAIN, GARBAGE).await;
+        actor.scrub_under(&PLAIN, GARBAGE).await;
+    });
+    let first = || tagger(&IMAGE, &[t], listed);
+    let case = |name, case: Case| settled(&PLAIN, Case { name, ..case });
+    let cases = [
+        case("links beside a push", bare("", granted, vec![push(), links(), both()], 1)),
+        case("links beside an index", bare("", untagged, vec![index(), both()], 1)),
+        case("links beside the delete of an image", bare("", tagged, vec![delete(&IMAGE), links(), both()], 1)),
+        case("links beside the delete of a tag", bare("", tagged, vec![delete_tag(), links(), both()], 1)),
+        case("links beside the delete of a signature", bare("", signed, vec![delete(&SIGNATURE), links(), both()], 1)),
+        case("links beside the delete of an index", bare("", indexed, vec![delete(&INDEX), links(), both()], 1)),
+        case("links beside a tag that moves from a deleted image", {
+            bare("", tagged, vec![tagger(&OTHER, &[t], stays), delete(&IMAGE), links()], 1)
+        }),
+        case("a signature listed again beside its delete", {
+            bare("", not_listed, vec![delete(&SIGNATURE), links(), links()], 1)
+        }),
+        case("a signature listed again beside its push", {
+            bare("", not_listed, vec![tagger(&SIGNATURE, &[t], stays), links(), both()], 1)
+        }),
+        case("a child protected again beside the delete of its index", {
+            bare("", not_needed, vec![delete(&INDEX), both(), links()], 1)
+        }),
+        case("a child protected again beside its index", bare("", not_needed, vec![index(), links(), both()], 1)),
+        case("a first push into a repository that is found empty", bare("", emptied, vec![first(), twice], 4)),
+        case("a first push into a repository that was found empty", {
+            bare("", marked_empty, vec![first(), garbage(), garbage()], 2)
+        }),
+    ];
+    cases.into()
+}

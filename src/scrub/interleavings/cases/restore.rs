@@ -1,0 +1,153 @@
+//! Bringing back beside scrub, pushes and deletes: what came back is whole.
+
+use std::sync::LazyLock;
+
+use super::{
+    super::{
+        actor::{Actor, PLAIN, Rules, TRASHING},
+        broken::Promise,
+        play::{Case, Script},
+    },
+    GARBAGE, IMAGE, INDEX, OTHER, case, delete_manifest, digest, granted, old, r, script, scrub_under, settled, t,
+    tagged, tagger, u,
+};
+use crate::{
+    oci::{Digest, Reference, Tag},
+    registry::Restored,
+};
+
+async fn tag_deleted(actor: Actor) {
+    tagged(actor.clone()).await;
+    actor.delete_tag(&r(), &t()).await;
+    old(&actor);
+}
+
+async fn manifest_deleted(actor: Actor) {
+    tagged(actor.clone()).await;
+    actor.delete_manifest(&r(), &digest(&IMAGE)).await;
+    old(&actor);
+}
+
+/// An index that was deleted, and its child with it by a scrub.
+async fn index_deleted(actor: Actor) {
+    granted(actor.clone()).await;
+    actor.put_manifest(&r(), &IMAGE, None).await;
+    actor.put_manifest(&r(), &INDEX, Some(&t())).await;
+    old(&actor);
+    actor.delete_manifest(&r(), &digest(&INDEX)).await;
+    actor.scrub_under(&TRASHING, GARBAGE).await;
+    old(&actor);
+}
+
+/// Brings something back; `promises` says of what came back what holds from then on.
+fn restorer(
+    what: impl Fn() -> Reference + 'static,
+    promises: impl Fn(&Restored) -> Option<Promise> + 'static,
+) -> Script {
+    let promises = std::rc::Rc::new(promises);
+    script(move |actor| {
+        let (what, promises) = (what(), std::rc::Rc::clone(&promises));
+        async move {
+            for restored in actor.restore(&r(), &what).await.unwrap_or_default() {
+                promises(&restored).into_iter().for_each(|promise| actor.promise(promise));
+            }
+        }
+    })
+}
+
+fn by_tag() -> Reference {
+    Reference::Tag(t())
+}
+
+fn by_digest() -> Reference {
+    Reference::Digest(digest(&IMAGE))
+}
+
+/// Nobody else does anything about it.
+fn whole(restored: &Restored) -> Option<Promise> {
+    match restored {
+        Restored::Tag(tag, digest) => Some(Promise::Stays(r(), tag.clone(), *digest)),
+        Restored::Manifest(digest) => Some(Promise::Stands(r(), *digest)),
+        Restored::Blob(_) => None,
+    }
+}
+
+fn either(tag: &Tag, _: Digest) -> Vec<Promise> {
+    vec![Promise::OneOf(r(), tag.clone(), vec![digest(&IMAGE), digest(&OTHER)])]
+}
+
+fn one_of(restored: &Restored) -> Option<Promise> {
+    match restored {
+        Restored::Tag(tag, digest) => either(tag, *digest).pop(),
+        _ => None,
+    }
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let scrub = |rules: &'static LazyLock<Rules>| scrub_under(rules, GARBAGE);
+    let delete_tag = || {
+        script(|actor| async move {
+            actor.delete_tag(&r(), &t()).await;
+        })
+    };
+    let cases = [
+        settled(
+            &TRASHING,
+            case("a tag restored beside scrub", tag_deleted, vec![restorer(by_tag, whole), scrub(&TRASHING)], 5),
+        ),
+        settled(
+            &TRASHING,
+            case(
+                "a deleted image restored by its tag",
+                manifest_deleted,
+                vec![restorer(by_tag, whole), scrub(&TRASHING)],
+                5,
+            ),
+        ),
+        settled(&PLAIN, {
+            let restore = restorer(by_tag, whole);
+            case("a tag restored while it is freed", manifest_deleted, vec![restore, scrub(&PLAIN), scrub(&PLAIN)], 1)
+        }),
+        settled(&PLAIN, {
+            let restore = restorer(by_digest, whole);
+            case("a manifest restored while it is freed", manifest_deleted, vec![restore, scrub(&PLAIN)], 2)
+        }),
+        settled(&TRASHING, {
+            let others = vec![restorer(by_digest, whole), scrub(&TRASHING), scrub(&PLAIN)];
+            case("a manifest restored at the end of the trash", manifest_deleted, others, 4)
+        }),
+        settled(&PLAIN, {
+            let push = tagger(&OTHER, &[t], either);
+            case(
+                "a tag restored beside a push of it",
+                manifest_deleted,
+                vec![restorer(by_tag, one_of), push, scrub(&PLAIN)],
+                1,
+            )
+        }),
+        settled(&PLAIN, {
+            let others = vec![restorer(by_tag, |_| None), delete_tag(), scrub(&PLAIN)];
+            case("a tag restored and deleted", tag_deleted, others, 1)
+        }),
+        settled(&PLAIN, {
+            let others = vec![restorer(by_digest, |_| None), delete_manifest(&IMAGE), scrub(&PLAIN)];
+            case("a manifest restored and deleted", manifest_deleted, others, 1)
+        }),
+        settled(&TRASHING, {
+            case("an index restored beside scrub", index_deleted, vec![restorer(by_tag, whole), scrub(&TRASHING)], 4)
+        }),
+        settled(&PLAIN, {
+            case("an index restored while it is freed", index_deleted, vec![restorer(by_tag, whole), scrub(&PLAIN)], 1)
+        }),
+        settled(&PLAIN, {
+            let push = tagger(&IMAGE, &[u], super::stays);
+            case(
+                "a manifest restored beside a push of it",
+                manifest_deleted,
+                vec![restorer(by_tag, whole), push, scrub(&PLAIN)],
+                1,
+            )
+        }),
+    ];
+    cases.into()
+}
