@@ -75,7 +75,7 @@ pub(super) fn watch(shared: &Arc<Shared>) {
             if let Some(job) = overdue {
                 watched.verify(&job);
             }
-            rest = PAUSE.max((worked() - before) * REST);
+            rest = PAUSE.max(worked().saturating_sub(before) * REST);
         }
     };
     if let Err(error) = thread::Builder::new().name("passwords-due".to_owned()).spawn(work) {

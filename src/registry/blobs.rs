@@ -192,9 +192,14 @@ impl Registry {
 
     /// A place whose bytes can be read.
     async fn readable(&self, name: &Name, digest: &Digest) -> Result<Arc<Place>> {
-        if let Some(place) = self.places.get(digest) {
-            return Ok(place);
+        match self.places.get(digest) {
+            Some(place) => Ok(place),
+            // boxed, since it is large and most requests do without
+            None => Box::pin(self.find_readable(name, digest)).await,
         }
+    }
+
+    async fn find_readable(&self, name: &Name, digest: &Digest) -> Result<Arc<Place>> {
         let (mut places, mut damage) = self.places_of(digest).await?;
         // of several copies scrub frees all but one, which may have come since they were listed
         let first = loop {

@@ -51,12 +51,16 @@ impl Registry {
     /// The places of a digest.
     pub(super) async fn places_of(&self, digest: &Digest) -> Result<Places> {
         let (mut places, mut damage) = (Vec::new(), None);
-        for Entry { key, .. } in self.store.list_all(&layout::places(digest)).await? {
+        for Entry { key, size, .. } in self.store.list_all(&layout::places(digest)).await? {
             if let Some(place) = self.place_facts.get(&key) {
                 places.push(place);
             } else if let Some(content) = self.store.get(&key).await? {
                 let fact: PlaceFact = match serde_json::from_slice(&content) {
                     Ok(fact) => fact,
+                    // a read that fell short says nothing about what is there
+                    Err(error) if content.len() as u64 != size => {
+                        return Err(StorageError::damaged("get", &key, error.to_string()).into());
+                    }
                     Err(error) => {
                         damage = Some(StorageError::damaged("get", &key, error.to_string()));
                         continue;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::{
     oci::{Algorithm, Digest, Hasher},
@@ -11,8 +11,6 @@ use crate::{
 
 /// Bytes up to which hashing costs less than handing it to another thread.
 const INLINE: u64 = 64 * 1024;
-/// Chunks, of what the store reads at a time, that are read ahead of the hash: about 1 MiB.
-const AHEAD: usize = 2;
 
 /// The digest of the bytes under these keys, each of so many, one behind the other; nothing where they are not all there.
 pub(in crate::scrub) async fn hash(
@@ -21,50 +19,48 @@ pub(in crate::scrub) async fn hash(
     segments: impl IntoIterator<Item = (String, u64)>,
 ) -> Result<Option<Digest>, StorageError> {
     let segments: Vec<(String, u64)> = segments.into_iter().collect();
-    let mut hasher = Hasher::new(algorithm);
-    if segments.iter().map(|(_, size)| size).sum::<u64>() <= INLINE {
-        let whole = read(store, &segments, Sink::Here(&mut hasher)).await?;
-        return Ok(whole.then(|| hasher.finish()));
-    }
-    let (sender, mut chunks) = mpsc::channel::<Bytes>(AHEAD);
-    let hashing = tokio::task::spawn_blocking(move || {
-        while let Some(chunk) = chunks.blocking_recv() {
-            hasher.update(&chunk);
-        }
-        hasher.finish()
-    });
-    // with the sender that is given away, the other thread comes to its end
-    let whole = read(store, &segments, Sink::Elsewhere(sender)).await;
-    let digest = hashing.await.map_err(|lost| StorageError::damaged("hash", "", lost.to_string()))?;
-    Ok(whole?.then_some(digest))
-}
-
-/// Where chunks go.
-enum Sink<'a> {
-    Here(&'a mut Hasher),
-    Elsewhere(mpsc::Sender<Bytes>),
-}
-
-/// Reads all of the segments; whether they were all there.
-async fn read(store: &Store, segments: &[(String, u64)], mut sink: Sink<'_>) -> Result<bool, StorageError> {
+    let mut hashing = Hashing::Here(Hasher::new(algorithm));
+    let elsewhere = segments.iter().map(|(_, size)| size).sum::<u64>() > INLINE;
     // what is gone or short is an answer; a store that cannot say is an error
-    let gone = |error: StorageError| if error.kind == FaultKind::Damaged { Ok(false) } else { Err(error) };
-    for (key, size) in segments {
+    let gone = |error: StorageError| if error.kind == FaultKind::Damaged { Ok(None) } else { Err(error) };
+    for (key, size) in &segments {
         let mut stream = match store.read(key, 0..*size).await {
             Ok(stream) => stream,
             Err(error) => return gone(error),
         };
         while let Some(chunk) = stream.next().await {
-            let chunk = match chunk {
-                Ok(chunk) => chunk,
+            match chunk {
+                Ok(chunk) => hashing = hashing.update(chunk, elsewhere).await?,
                 Err(error) => return gone(error),
-            };
-            match &mut sink {
-                Sink::Here(hasher) => hasher.update(&chunk),
-                Sink::Elsewhere(sender) if sender.send(chunk).await.is_ok() => {}
-                Sink::Elsewhere(_) => return Ok(false),
             }
         }
     }
-    Ok(true)
+    Ok(Some(hashing.end().await?.finish()))
+}
+
+/// A hash under way. No thread waits for the next chunk: that may need one itself, and there are only so many.
+enum Hashing {
+    Here(Hasher),
+    /// A chunk is being hashed, while the next is read.
+    Elsewhere(JoinHandle<Hasher>),
+}
+
+impl Hashing {
+    async fn update(self, chunk: Bytes, elsewhere: bool) -> Result<Self, StorageError> {
+        let mut hasher = self.end().await?;
+        let work = move || {
+            hasher.update(&chunk);
+            hasher
+        };
+        Ok(if elsewhere { Self::Elsewhere(spawn_blocking(work)) } else { Self::Here(work()) })
+    }
+
+    async fn end(self) -> Result<Hasher, StorageError> {
+        match self {
+            Self::Here(hasher) => Ok(hasher),
+            Self::Elsewhere(hashing) => {
+                hashing.await.map_err(|lost| StorageError::damaged("hash", "", lost.to_string()))
+            }
+        }
+    }
 }
