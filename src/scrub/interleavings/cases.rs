@@ -209,7 +209,7 @@ fn case<F: Future<Output = ()>>(
     ticks: usize,
 ) -> Case {
     let (objects, passed) = prepare(setup);
-    Case { name, objects, passed, scripts, ticks, mortal: 0, keeps: false, ordered: true, page: 1000, seed: 7 }
+    Case { name, objects, passed, scripts, ticks, mortal: 0, keeps: false, ordered: true, page: 1000, any_of_many: false, seed: 7 }
 }
 
 /// Manifests without a tag stay.

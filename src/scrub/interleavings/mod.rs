@@ -23,13 +23,16 @@ mod bucket;
 mod cases;
 mod event;
 mod play;
+mod process;
 mod service;
+mod states;
 mod walk;
 
 use self::{
     cases::cases,
     play::Case,
-    walk::{all_orders, random_order, replayed},
+    states::all_orders,
+    walk::{random_order, replayed},
 };
 use crate::storage::mutation;
 
@@ -51,6 +54,9 @@ fn chosen() -> Vec<Case> {
 fn no_order_breaks_a_small_case() {
     let mut failures = Vec::new();
     for mut case in chosen() {
+        if let Some(ticks) = variable("TICKS") {
+            case.ticks = ticks.parse().expect("TICKS is a number");
+        }
         for ordered in [true, false] {
             case.ordered = ordered;
             if let Some(schedule) = variable("SCHEDULE") {
@@ -61,7 +67,7 @@ fn no_order_breaks_a_small_case() {
                 continue;
             }
             let began = std::time::Instant::now();
-            let walked = all_orders(&case, 40 * times());
+            let walked = all_orders(&case, 20_000 * times());
             let word = if walked.failure.is_some() {
                 "BROKEN"
             } else if walked.finished {
@@ -70,11 +76,14 @@ fn no_order_breaks_a_small_case() {
                 "the first"
             };
             println!(
-                "{}, {}: {word} {} orders, {:?}",
+                "{}, {}, {} ticks: {word} {} states, {:?}, {} steps, {} replays",
                 case.name,
                 if ordered { "bucket" } else { "directory" },
-                walked.runs,
-                began.elapsed()
+                case.ticks,
+                walked.states,
+                began.elapsed(),
+                walked.steps,
+                walked.replays
             );
             failures.extend(walked.failure);
         }
@@ -153,7 +162,7 @@ fn rare_ways_to_break_the_protocol_are_found() {
     let mut missed = Vec::new();
     for (way, shows) in RARE.iter().filter(|(way, _)| wanted.as_ref().is_none_or(|wanted| wanted == way)) {
         let case = case(shows);
-        match mutation::with(Some(way), || all_orders(&case, 2000 * times()).failure) {
+        match mutation::with(Some(way), || all_orders(&case, 2_000_000 * times()).failure) {
             Some(failure) => println!("{way}: {failure}"),
             None => missed.push(*way),
         }
