@@ -38,7 +38,9 @@ impl Clock {
     /// A clock that stands still.
     #[must_use]
     pub fn by_hand() -> Self {
-        Self(Some(Arc::new(ByHand { began: Instant::now(), passed_ms: AtomicU64::new(0),
+        Self(Some(Arc::new(ByHand {
+            began: Instant::now(),
+            passed_ms: AtomicU64::new(0),
             #[cfg(test)]
             looks: AtomicU64::new(0),
         })))
@@ -75,6 +77,14 @@ impl Clock {
                 u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
             }
             Some(by_hand) => BEGINNING_MS + by_hand.passed(),
+        }
+    }
+
+    /// Sets a clock that is set by hand to so many milliseconds since 1970, be it back.
+    #[cfg(test)]
+    pub(crate) fn set_ms(&self, now: u64) {
+        if let Some(by_hand) = &self.0 {
+            by_hand.passed_ms.store(now - BEGINNING_MS, Ordering::SeqCst);
         }
     }
 

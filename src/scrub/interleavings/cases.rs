@@ -202,6 +202,25 @@ async fn two_copies(actor: Actor) {
     granted(actor).await;
 }
 
+/// Two copies of the bytes, and a grant that will soon be old.
+async fn two_copies_needed(actor: Actor) {
+    two_copies(actor.clone()).await;
+    for key in actor.keys(&layout::rights(&digest(&BLOB), &r())) {
+        let content = actor.bucket().objects().get(&*key).map(|object| object.content.clone()).unwrap_or_default();
+        actor.bucket().put(None, &key, content, false);
+    }
+    actor.bucket().clock.advance(LEASE / 2);
+}
+
+/// An old grant whose bytes are gone.
+async fn nothing_left(actor: Actor) {
+    actor.put_blob(&q(), &BLOB).await;
+    for key in actor.keys(layout::DATA).into_iter().chain(actor.keys(&layout::places(&digest(&BLOB)))) {
+        actor.bucket().delete(None, &key);
+    }
+    old(&actor);
+}
+
 fn case<F: Future<Output = ()>>(
     name: &'static str,
     setup: impl FnOnce(Actor) -> F,
@@ -209,7 +228,19 @@ fn case<F: Future<Output = ()>>(
     ticks: usize,
 ) -> Case {
     let (objects, passed) = prepare(setup);
-    Case { name, objects, passed, scripts, ticks, mortal: 0, keeps: false, ordered: true, page: 1000, any_of_many: false, seed: 7 }
+    Case {
+        name,
+        objects,
+        passed,
+        scripts,
+        ticks,
+        mortal: 0,
+        keeps: false,
+        ordered: true,
+        page: 1000,
+        any_of_many: false,
+        seed: 7,
+    }
 }
 
 /// Manifests without a tag stay.
@@ -255,6 +286,9 @@ pub(super) fn cases() -> Vec<Case> {
     let delete_tag = script(|actor| async move {
         actor.delete_tag(&r(), &t()).await;
     });
+    let put_blob = script(|actor| async move {
+        actor.put_blob(&r(), &BLOB).await;
+    });
     let delete_blob = script(|actor| async move {
         actor.delete_blob(&r(), &digest(&BLOB)).await;
     });
@@ -282,6 +316,18 @@ pub(super) fn cases() -> Vec<Case> {
         case("a manifest deleted by digest and pushed", tagged, vec![put(tag()), delete_manifest(&IMAGE), scrub()], 0),
         case("one manifest pushed twice, old versions and pins freed", pushed_twice, vec![put(tag()), scrub()], 2),
         keeping(case("second copies, two scrubs", two_copies, vec![put(None), scrub(), scrub()], 0)),
+        keeping(case(
+            "second copies, a grant that ends, two scrubs",
+            two_copies_needed,
+            vec![put(None), scrub(), scrub()],
+            1,
+        )),
+        keeping(case(
+            "a blob that comes very late, and one that relies on it",
+            nothing_left,
+            vec![put_blob, manifest(q(), &IMAGE, None), scrub()],
+            2,
+        )),
         case("a deleter and a pusher on one tag", tagged, vec![put(tag()), delete_tag, scrub()], 1),
         silent("a commit when its upload has gone silent", vec![scrub()], 3),
         keeping(case("two pushers of one digest", granted, vec![push(), manifest(q(), &IMAGE, None), scrub()], 1)),

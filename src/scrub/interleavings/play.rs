@@ -145,10 +145,6 @@ impl Stage<'_> {
         self.players.iter().all(|player| player.task.is_none())
     }
 
-    pub(super) fn ticks_left(&self) -> usize {
-        self.ticks
-    }
-
     pub(super) fn may(&self, choice: Choice) -> bool {
         match choice {
             Choice::Tick => self.ticks > 0,

@@ -8,7 +8,6 @@ use std::{
     collections::{HashMap, VecDeque},
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use super::{
@@ -111,8 +110,6 @@ pub(super) struct Process<'a> {
     live: HashMap<usize, Live>,
     /// The nodes of these, the one that was used last at the end.
     recent: VecDeque<usize>,
-    /// How often it was begun anew.
-    pub(super) replays: usize,
 }
 
 /// How many processes are kept where they stand. Each has a registry of its own.
@@ -127,7 +124,6 @@ impl<'a> Process<'a> {
             children: HashMap::new(),
             live: HashMap::new(),
             recent: VecDeque::new(),
-            replays: 0,
         };
         let live = process.begin();
         process.add(None, live, true, Vec::new(), touches);
@@ -168,7 +164,8 @@ impl<'a> Process<'a> {
     /// Tells it an answer, and lets it run to its next question; whether it looked at its clock.
     fn tell(&self, live: &mut Live, nth: usize, now: u64, answer: Answer) -> bool {
         let clock = &live.bucket.clock;
-        clock.advance(Duration::from_millis(now - clock.now_ms()));
+        // back, perhaps: it did not look since
+        clock.set_ms(now);
         let looks = clock.looks();
         mutation::TIME.set(now);
         live.bucket.tell(self.number, nth, answer);
@@ -176,8 +173,7 @@ impl<'a> Process<'a> {
         live.bucket.clock.looks() > looks || mutation::mutated("clock after look")
     }
 
-    fn replay(&mut self, node: usize) -> Live {
-        self.replays += 1;
+    fn replay(&self, node: usize) -> Live {
         let mut way = vec![node];
         while let Some((before, ..)) = self.nodes[way[way.len() - 1]].before {
             way.push(before);
@@ -218,7 +214,8 @@ impl<'a> Process<'a> {
         }
         let waiting = live.bucket.waiting(self.number);
         let nothing = Map::default();
-        let soon: Vec<usize> = waiting.iter().filter_map(|op| op.touch(&nothing)).map(|it| touches.number(it)).collect();
+        let soon: Vec<usize> =
+            waiting.iter().filter_map(|op| op.touch(&nothing)).map(|it| touches.number(it)).collect();
         let own: Vec<usize> = touched.into_iter().map(|touch| touches.number(touch)).collect();
         let parent = before.as_ref().map(|(parent, ..)| *parent);
         self.nodes.push(Node {

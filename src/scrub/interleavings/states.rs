@@ -34,9 +34,8 @@ use crate::registry::Clock;
 /// What came of a walk.
 pub(super) struct Walked {
     pub(super) states: usize,
-    /// How many steps of processes were run, and how often one was begun anew for it.
+    /// How many steps of processes were run, to know what came of all.
     pub(super) steps: usize,
-    pub(super) replays: usize,
     /// Whether there was nothing left to walk.
     pub(super) finished: bool,
     pub(super) failure: Option<String>,
@@ -108,8 +107,7 @@ pub(super) fn all_orders(case: &Case, most: usize) -> Walked {
         }
     };
     let steps = walk.processes.iter().map(|process| process.nodes.len()).sum();
-    let replays = walk.processes.iter().map(|process| process.replays).sum();
-    Walked { states, steps, replays, finished, failure }
+    Walked { states, steps, finished, failure }
 }
 
 impl Walk<'_> {

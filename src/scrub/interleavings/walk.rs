@@ -1,7 +1,9 @@
-//! Which orders are played: random ones, or one that was printed.
+//! Which orders are played: random ones, one that was printed, or one by a plan.
+
+use std::collections::VecDeque;
 
 use super::{
-    bucket::hash_of,
+    bucket::{Op, hash_of},
     event::Choice,
     play::{Case, Chooser, Played, Stage, play, short, trace},
 };
@@ -23,6 +25,46 @@ impl Chooser for Follow {
         }
         (0..stage.case.scripts.len()).find(|process| stage.lives(*process)).map(|process| Choice::Step(process, 0))
     }
+}
+
+/// Follows a plan: `1 until put pin.` lets process 1 go on until it asks for a `put` of a key with `pin.` in it, `1 ends` until
+/// there is no more to do, `time` lets half a lease pass. What is left afterwards is done one process after the other.
+struct Planned<'a> {
+    legs: VecDeque<&'a str>,
+}
+
+impl Chooser for Planned<'_> {
+    fn choose(&mut self, stage: &Stage<'_>) -> Option<Choice> {
+        while let Some(leg) = self.legs.front() {
+            let words: Vec<&str> = leg.split_whitespace().collect();
+            let go_on = match words[..] {
+                ["time"] => {
+                    self.legs.pop_front();
+                    return Some(Choice::Tick);
+                }
+                [process, "ends"] => Some(process),
+                [process, "until", word, part] => {
+                    let asks = stage.bucket.waiting(process.parse().expect("a process")).first().map(Op::says);
+                    let there = asks.is_some_and(|asks| asks.starts_with(word) && asks.contains(part));
+                    (!there).then_some(process)
+                }
+                _ => panic!("{leg:?} is no part of a plan"),
+            };
+            let process = go_on.map(|process| process.parse().expect("a process"));
+            if let Some(process) = process.filter(|process| stage.lives(*process)) {
+                return Some(Choice::Step(process, 0));
+            }
+            self.legs.pop_front();
+        }
+        (0..stage.case.scripts.len()).find(|process| stage.lives(*process)).map(|process| Choice::Step(process, 0))
+    }
+}
+
+/// Plays a case by a plan whose parts are between semicolons.
+pub(super) fn by_plan(case: &Case, plan: &str) -> Option<String> {
+    let played = play(case, &mut Planned { legs: plan.split(';').map(str::trim).collect() });
+    let again = || written(played.events.iter().map(|event| event.choice));
+    played.broken.as_ref().map(|what| failure(case, what, &played, &format!("SCHEDULE='{}'", again())))
 }
 
 /// A run in a random order. How often processes change, and how soon time passes, is random as well.
@@ -72,7 +114,7 @@ impl Chooser for Random {
 }
 
 /// A run in which each process goes on undisturbed but for a few moments: then others go on, and perhaps time has passed.
-struct Planned {
+struct Moments {
     random: Random,
     /// How many steps are left until something happens.
     until: usize,
@@ -81,7 +123,7 @@ struct Planned {
     passing: usize,
 }
 
-impl Planned {
+impl Moments {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let (until, moments) = (random.below(45), 1 + random.below(4));
@@ -89,7 +131,7 @@ impl Planned {
     }
 }
 
-impl Chooser for Planned {
+impl Chooser for Moments {
     fn choose(&mut self, stage: &Stage<'_>) -> Option<Choice> {
         if self.passing > 0 && stage.may(Choice::Tick) {
             self.passing -= 1;
@@ -127,7 +169,7 @@ pub(super) fn random_order(case: &Case, seed: u64) -> Option<String> {
     case.ordered = random.below(2) == 0;
     case.page = if case.ordered { 1000 } else { [1000, 1, 2, 3][random.below(4)] };
     let played =
-        if seed.is_multiple_of(2) { play(&case, &mut Planned::new(seed)) } else { play(&case, &mut Random::new(seed)) };
+        if seed.is_multiple_of(2) { play(&case, &mut Moments::new(seed)) } else { play(&case, &mut Random::new(seed)) };
     played.broken.as_ref().map(|what| failure(&case, what, &played, &format!("SEED={seed}")))
 }
 
