@@ -130,7 +130,7 @@ impl<'a> Process<'a> {
         process
     }
 
-    fn begin(&mut self) -> Live {
+    fn begin(&self) -> Live {
         let clock = Clock::by_hand();
         clock.advance(self.case.passed);
         let bucket = Bucket::new(Objects::new(), clock);
