@@ -30,6 +30,8 @@
 //! | `PLAN='...'` | plays an order by a plan (`walk::by_plan`) and prints it |
 //! | `WAY=name` | breaks the protocol that way |
 
+use std::sync::Mutex;
+
 mod actor;
 mod broken;
 mod bucket;
@@ -50,7 +52,6 @@ use self::{
     walks::{How, WAYS},
 };
 use crate::storage::mutation;
-use std::sync::Mutex;
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
@@ -89,13 +90,13 @@ fn jobs() -> Vec<Job> {
         let whole = if long { longer } else { always };
         for ordered in [true, false] {
             let job = |ticks, most| Job { case, ordered, ticks, most };
-            match ticks {
-                Some(ticks) => jobs.push(job(ticks, Some(200_000 * times()))),
-                None => {
-                    jobs.extend((0..whole).map(|ticks| job(ticks, None)));
-                    // the beginning of what is too large
-                    jobs.extend((whole == 0).then(|| job(whole, Some(10_000 * times()))));
-                }
+            if let Some(ticks) = ticks {
+                jobs.push(job(ticks, Some(200_000 * times())));
+            } else if whole == 0 {
+                // the beginning of what is too large
+                jobs.push(job(0, Some(10_000 * times())));
+            } else {
+                jobs.extend((0..whole).map(|ticks| job(ticks, None)));
             }
         }
     }
