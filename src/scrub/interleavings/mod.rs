@@ -141,8 +141,9 @@ fn no_order_breaks_a_small_case() {
     }
     println!("{:60}{:10}{:>5} half leases", "case", "store", "time");
     let mut jobs = jobs();
+    let large = cases().iter().position(|case| case.name == walks::LARGEST).expect("it is a case");
     // the longest first: from the end
-    jobs.sort_by_key(|job| (job.ticks, job.most.is_none()));
+    jobs.sort_by_key(|job| (job.case == large, job.ticks, job.most.is_none()));
     let jobs = Mutex::new(jobs);
     let failures: Vec<String> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..2).map(|_| scope.spawn(|| work_off(&jobs))).collect();
