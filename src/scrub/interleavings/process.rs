@@ -65,9 +65,9 @@ impl Touches {
         number
     }
 
-    /// Whether one of these cannot change places with one of those.
-    pub(super) fn conflict(&self, these: &[usize], those: &Set) -> bool {
-        these.iter().any(|touch| self.conflicts[*touch].meets(those))
+    /// Whether one of a process's touches cannot change places with one of the others'.
+    pub(super) fn conflict(&self, own: &[usize], others: &Set) -> bool {
+        own.iter().any(|touch| self.conflicts[*touch].meets(others))
     }
 
     /// Whether one of these is something that what must be true of the store is about.
@@ -155,8 +155,8 @@ impl<'a> Process<'a> {
             None => self.replay(node),
         };
         let timely = self.tell(&mut live, nth, now, told.clone());
-        let touched = op.touch(map).into_iter().collect();
-        let child = self.add(Some((node, nth, now, told)), live, timely, touched, touches);
+        let did = op.touch(map).into_iter().collect();
+        let child = self.add(Some((node, nth, now, told)), live, timely, did, touches);
         self.children.insert((node, nth, answer, if timely { now } else { 0 }), child);
         child
     }
@@ -201,22 +201,22 @@ impl<'a> Process<'a> {
         before: Option<(usize, usize, u64, Answer)>,
         live: Live,
         timely: bool,
-        mut touched: Vec<Touch>,
+        mut did: Vec<Touch>,
         touches: &mut Touches,
     ) -> usize {
         let node = self.nodes.len();
         let answers = std::mem::take(&mut *live.answers.lock().unwrap_or_else(PoisonError::into_inner));
         if !answers.acked.is_empty() {
-            touched.push(Touch::Answered);
+            did.push(Touch::Answered);
         }
         if !answers.void.is_empty() {
-            touched.push(Touch::Voided);
+            did.push(Touch::Voided);
         }
         let waiting = live.bucket.waiting(self.number);
         let nothing = Map::default();
         let soon: Vec<usize> =
             waiting.iter().filter_map(|op| op.touch(&nothing)).map(|it| touches.number(it)).collect();
-        let own: Vec<usize> = touched.into_iter().map(|touch| touches.number(touch)).collect();
+        let own: Vec<usize> = did.into_iter().map(|touch| touches.number(touch)).collect();
         let parent = before.as_ref().map(|(parent, ..)| *parent);
         self.nodes.push(Node {
             before,
@@ -229,9 +229,13 @@ impl<'a> Process<'a> {
             touches: own.clone(),
             future: Set::default(),
         });
-        soon.into_iter().for_each(|touch| self.expect(node, touch));
+        for touch in soon {
+            self.expect(node, touch);
+        }
         if let Some(parent) = parent {
-            own.into_iter().for_each(|touch| self.expect(parent, touch));
+            for touch in own {
+                self.expect(parent, touch);
+            }
         }
         if !self.nodes[node].ended {
             self.live.insert(node, live);

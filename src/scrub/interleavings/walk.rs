@@ -118,7 +118,7 @@ struct Moments {
     random: Random,
     /// How many steps are left until something happens.
     until: usize,
-    moments: usize,
+    left: usize,
     /// Of half a lease, still to pass.
     passing: usize,
 }
@@ -126,8 +126,8 @@ struct Moments {
 impl Moments {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let (until, moments) = (random.below(45), 1 + random.below(4));
-        Self { random, until, moments, passing: 0 }
+        let (until, left) = (random.below(45), 1 + random.below(4));
+        Self { random, until, left, passing: 0 }
     }
 }
 
@@ -139,8 +139,8 @@ impl Chooser for Moments {
         }
         let living: Vec<usize> = (0..stage.case.scripts.len()).filter(|process| stage.lives(*process)).collect();
         let current = self.random.current;
-        if self.until == 0 && self.moments > 0 {
-            self.moments -= 1;
+        if self.until == 0 && self.left > 0 {
+            self.left -= 1;
             self.until = 1 + self.random.below(45);
             self.passing = [0, 0, 1, 2][self.random.below(4)];
             let others: Vec<usize> = living.iter().copied().filter(|process| *process != current).collect();

@@ -28,6 +28,9 @@ pub(super) const WHOLE: &[(&str, usize, usize)] = &[
     ("a signature beside the end of its subject", 1, 1),
 ];
 
+/// The one with the most states.
+pub(super) const LARGEST: &str = "second copies, two scrubs";
+
 /// How a broken protocol is seen.
 pub(super) enum How {
     /// In a random order: this seed, or after a change of the code one of the first.
