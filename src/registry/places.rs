@@ -88,10 +88,12 @@ impl Registry {
     /// Scrub frees all copies but one, which may have come after the facts were listed: so one that finds nothing lists them
     /// again, until they are as they were.
     pub(super) async fn look(&self, digest: &Digest) -> Result<Look> {
+        let too_early =
+            if mutated("marks before facts") { Some(self.store.list_all(layout::DATA).await?) } else { None };
         // what is damaged is to be pushed again, as what is gone
         let (mut places, _) = self.places_of(digest).await?;
         loop {
-            let look = self.look_among(digest, &places).await?;
+            let look = self.look_among(digest, &places, too_early.as_deref()).await?;
             if look.sound.is_some() || !look.doomed.is_empty() {
                 return Ok(look);
             }
@@ -112,15 +114,13 @@ impl Registry {
         Ok((!same).then_some(now))
     }
 
-    async fn look_among(&self, digest: &Digest, places: &[Arc<Place>]) -> Result<Look> {
+    async fn look_among(&self, digest: &Digest, places: &[Arc<Place>], too_early: Option<&[Entry]>) -> Result<Look> {
         let mut look = Look::default();
-        let too_early =
-            if mutated("marks before facts") { Some(self.store.list_all(layout::DATA).await?) } else { None };
         for place in places {
             if self.rotten.contains_key(&place.id) {
                 continue;
             }
-            let found = match (self.look_at(place).await?, &too_early) {
+            let found = match (self.look_at(place).await?, too_early) {
                 (Bytes::Marked, Some(seen)) if !seen.iter().any(|entry| layout::is_mark(&place.id, &entry.key)) => {
                     Bytes::Sound
                 }

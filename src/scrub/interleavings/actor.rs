@@ -43,10 +43,15 @@ pub(super) enum Ack {
     Promise(Promise),
 }
 
+/// Which answers do not count any more.
+pub(super) type Void = Arc<dyn Fn(&Ack) -> bool + Send + Sync>;
+
 /// What all processes together have been answered, and what went wrong for them.
 #[derive(Default)]
 pub(super) struct Answers {
     pub(super) acked: Vec<Ack>,
+    /// What does not count any more since the last step.
+    pub(super) void: Vec<Void>,
     /// What may not fail and failed.
     pub(super) failed: Vec<String>,
     pub(super) log: Vec<String>,
@@ -145,7 +150,7 @@ impl Actor {
 
     /// The keys under a prefix, seen from outside.
     pub(super) fn keys(&self, prefix: &str) -> Vec<String> {
-        self.bucket().list(None, prefix, None, usize::MAX).0.into_iter().map(|(key, ..)| key).collect()
+        self.bucket().keys(prefix)
     }
 
     fn answers(&self) -> MutexGuard<'_, Answers> {
@@ -159,7 +164,7 @@ impl Actor {
             *calls += 1;
             *calls
         };
-        self.bucket().gate(self.way.process, || format!("begins to {what}")).await;
+        self.bucket().begin(self.way.process, what).await;
         By { identity: format!("{what}{}{call}", self.mark()), request: String::new() }
     }
 
@@ -171,7 +176,8 @@ impl Actor {
     /// What this process is answered about a blob; until then, what it was answered before does not count.
     fn blob_ack(&self, name: &Name, digest: &Digest) -> Ack {
         let ack = Ack::Blob(name.clone(), *digest, self.mark());
-        self.take_back(|other| *other == ack);
+        let before = ack.clone();
+        self.take_back(move |other| *other == before);
         ack
     }
 
@@ -203,8 +209,10 @@ impl Actor {
         }
     }
 
-    fn take_back(&self, gone: impl Fn(&Ack) -> bool) {
-        self.answers().acked.retain(|ack| !gone(ack));
+    fn take_back(&self, gone: impl Fn(&Ack) -> bool + Send + Sync + 'static) {
+        let mut answers = self.answers();
+        answers.acked.retain(|ack| !gone(ack));
+        answers.void.push(Arc::new(gone));
     }
 
     pub(super) async fn put_blob(&self, name: &Name, bytes: &Bytes) -> bool {
@@ -271,7 +279,8 @@ impl Actor {
 
     pub(super) async fn delete_tag(&self, name: &Name, tag: &Tag) -> bool {
         let by = self.begin("delete a tag").await;
-        self.take_back(|ack| matches!(ack, Ack::Tag(of, which, _) if of == name && which == tag));
+        let (of, which) = (name.clone(), tag.clone());
+        self.take_back(move |ack| matches!(ack, Ack::Tag(name, tag, _) if *name == of && *tag == which));
         let result = self.registry().delete_tag(name, tag, &by).await;
         self.done(&by, &result, [])
     }

@@ -35,7 +35,7 @@ struct Seen<'a> {
 impl<'a> Seen<'a> {
     fn under<'b>(&self, prefix: &'b str) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a, 'b> {
         let all = self.objects.range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
-        all.map(|(key, object)| (key.as_str(), &*object.content)).take_while(move |(key, _)| key.starts_with(prefix))
+        all.map(|(key, object)| (&**key, &*object.content)).take_while(move |(key, _)| key.starts_with(prefix))
     }
 
     fn tags(&self) -> BTreeSet<(Name, Tag)> {
@@ -137,7 +137,7 @@ impl<'a> Seen<'a> {
             let Ok(fact) = serde_json::from_slice::<PlaceFact>(content) else { return false };
             let Some(id) = layout::place_id(key) else { return false };
             fact.segments.iter().all(|segment| {
-                self.objects.get(&segment.key(&id)).is_some_and(|object| object.content.len() as u64 == segment.size)
+                self.objects.get(&*segment.key(&id)).is_some_and(|object| object.content.len() as u64 == segment.size)
             })
         })
     }

@@ -19,32 +19,198 @@ use crate::{registry::Clock, storage::layout};
 pub(super) struct Object {
     pub(super) content: Bytes,
     pub(super) modified: u64,
+    /// Of its key and all of it.
     hash: u64,
+    /// Of its key and what a listing shows of it.
+    seen: u64,
 }
 
 /// All objects, by key.
-pub(super) type Objects = BTreeMap<String, Object>;
+pub(super) type Objects = BTreeMap<Arc<str>, Object>;
 
-/// An operation that waits to be let through.
+/// What a listing shows: keys, sizes and times.
+pub(super) type Listed = Vec<(Arc<str>, u64, u64)>;
+
+pub(super) fn hash_of(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The objects, and a hash of all of them, so that equal stores are known without comparing them.
+#[derive(Clone, Default)]
+pub(super) struct Map {
+    pub(super) objects: Objects,
+    pub(super) hash: u64,
+}
+
+impl Map {
+    pub(super) fn new(objects: Objects) -> Self {
+        let hash = objects.values().fold(0, |hash, object| hash ^ object.hash);
+        Self { objects, hash }
+    }
+
+    fn put(&mut self, key: &Arc<str>, content: Bytes, modified: u64) {
+        let seen = hash_of(&(key, modified, content.len()));
+        let object = Object { hash: hash_of(&(seen, &content)), seen, content, modified };
+        self.hash ^= object.hash;
+        if let Some(old) = self.objects.insert(Arc::clone(key), object) {
+            self.hash ^= old.hash;
+        }
+    }
+
+    fn delete(&mut self, key: &str) {
+        if let Some(old) = self.objects.remove(key) {
+            self.hash ^= old.hash;
+        }
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Object)> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let all = self.objects.range::<str, _>((from, Bound::Unbounded));
+        all.take_while(move |(key, _)| key.starts_with(prefix)).take(limit)
+    }
+}
+
+/// What a process asks of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Op {
+    /// Nothing: it begins something.
+    Begin(String),
+    Stat(Arc<str>),
+    Read(Arc<str>),
+    Put {
+        key: Arc<str>,
+        content: Bytes,
+        new: bool,
+    },
+    Delete(Arc<str>),
+    List {
+        prefix: Arc<str>,
+        after: Option<Arc<str>>,
+        limit: usize,
+    },
+}
+
+/// What it is told.
+#[derive(Clone)]
+pub(super) enum Answer {
+    Done,
+    Found(Option<Object>),
+    /// Whether it was written.
+    Written(bool),
+    /// And whether there may be more.
+    Listed(Listed, bool),
+}
+
+impl Op {
+    pub(super) fn says(&self) -> String {
+        match self {
+            Self::Begin(what) => format!("begins to {what}"),
+            Self::Stat(key) => format!("stat {key}"),
+            Self::Read(key) => format!("read {key}"),
+            Self::Put { key, new: true, .. } => format!("create {key}"),
+            Self::Put { key, .. } => format!("put {key}"),
+            Self::Delete(key) => format!("delete {key}"),
+            Self::List { prefix, .. } => format!("list {prefix}"),
+        }
+    }
+
+    /// Whether this is how a process learns the store's time: nobody else looks at such keys.
+    pub(super) fn asks_time(&self) -> bool {
+        match self {
+            Self::Begin(_) => false,
+            Self::Stat(key) | Self::Read(key) | Self::Put { key, .. } | Self::Delete(key) => is_clock(key),
+            Self::List { prefix, .. } => is_clock(prefix),
+        }
+    }
+
+    pub(super) fn answer(&self, map: &Map) -> Answer {
+        match self {
+            Self::Begin(_) | Self::Delete(_) => Answer::Done,
+            Self::Stat(key) | Self::Read(key) => Answer::Found(map.objects.get(key).cloned()),
+            Self::Put { key, new, .. } => Answer::Written(!*new || !map.objects.contains_key(key)),
+            Self::List { prefix, after, limit } => {
+                let found = map.list(prefix, after.as_deref(), *limit);
+                let found: Listed = found
+                    .map(|(key, object)| (Arc::clone(key), object.content.len() as u64, object.modified))
+                    .collect();
+                let more = found.len() == *limit;
+                Answer::Listed(found, more)
+            }
+        }
+    }
+
+    /// A hash of the answer, without making one.
+    pub(super) fn hash_of_answer(&self, map: &Map) -> u64 {
+        match self {
+            Self::Begin(_) | Self::Delete(_) => 0,
+            Self::Stat(key) => map.objects.get(key).map_or(0, |object| object.seen),
+            Self::Read(key) => map.objects.get(key).map_or(0, |object| object.hash),
+            Self::Put { key, new, .. } => u64::from(*new && map.objects.contains_key(key)),
+            Self::List { prefix, after, limit } => {
+                let mut hasher = DefaultHasher::new();
+                map.list(prefix, after.as_deref(), *limit).for_each(|(_, object)| hasher.write_u64(object.seen));
+                hasher.finish()
+            }
+        }
+    }
+
+    pub(super) fn changes(&self, map: &Map) -> bool {
+        match self {
+            Self::Put { key, new, .. } => !*new || !map.objects.contains_key(key),
+            Self::Delete(key) => map.objects.contains_key(key),
+            _ => false,
+        }
+    }
+
+    pub(super) fn apply(&self, map: &mut Map, now: u64) {
+        match self {
+            Self::Put { key, content, new } if !*new || !map.objects.contains_key(key) => {
+                map.put(key, content.clone(), now);
+            }
+            Self::Delete(key) => map.delete(key),
+            _ => {}
+        }
+    }
+
+    /// What it does, as far as others can tell.
+    pub(super) fn touch(&self, map: &Map) -> Option<Touch> {
+        Some(match self {
+            Self::Begin(_) => return None,
+            Self::Stat(key) | Self::Read(key) => Touch::Read(Arc::clone(key)),
+            Self::Put { key, .. } => Touch::Put(Arc::clone(key)),
+            Self::Delete(key) => Touch::Delete(Arc::clone(key)),
+            Self::List { prefix, after, limit } => {
+                let until = map.list(prefix, after.as_deref(), *limit).nth(limit - 1).map(|(key, _)| Arc::clone(key));
+                Touch::List { prefix: Arc::clone(prefix), after: after.clone(), until }
+            }
+        })
+    }
+}
+
+/// An operation that waits to be let through, or has been.
 struct Waiting {
     ticket: u64,
     process: usize,
-    says: String,
+    op: Op,
     waker: Option<Waker>,
-    granted: bool,
+    answer: Option<Answer>,
 }
 
 #[derive(Default)]
 struct Inner {
-    objects: Objects,
-    /// Of all objects, so that equal stores are known without comparing them.
-    hash: u64,
+    map: Map,
     waiting: Vec<Waiting>,
     tickets: u64,
-    /// What each process has done and been answered.
-    histories: Vec<u64>,
-    /// What the operation that was let through last did.
-    touched: Vec<Touch>,
 }
 
 /// The store and the gate.
@@ -53,16 +219,9 @@ pub(super) struct Bucket {
     pub(super) clock: Clock,
 }
 
-pub(super) fn hash_of(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
-}
-
 impl Bucket {
-    pub(super) fn new(objects: Objects, clock: Clock, processes: usize) -> Arc<Self> {
-        let hash = objects.values().fold(0, |hash, object| hash ^ object.hash);
-        let inner = Inner { objects, hash, histories: vec![0; processes], ..Inner::default() };
+    pub(super) fn new(objects: Objects, clock: Clock) -> Arc<Self> {
+        let inner = Inner { map: Map::new(objects), ..Inner::default() };
         Arc::new(Self { inner: Mutex::new(inner), clock })
     }
 
@@ -71,165 +230,110 @@ impl Bucket {
     }
 
     pub(super) fn objects(&self) -> Objects {
-        self.inner().objects.clone()
+        self.inner().map.objects.clone()
     }
 
     /// Does something with the objects as they are.
     pub(super) fn with_objects<T>(&self, work: impl FnOnce(&Objects) -> T) -> T {
-        work(&self.inner().objects)
+        work(&self.inner().map.objects)
     }
 
-    /// Everything that decides what can happen from here on.
-    pub(super) fn state(&self) -> u64 {
+    /// The operations of a process that wait, in the order in which they came.
+    pub(super) fn waiting(&self, process: usize) -> Vec<Op> {
         let inner = self.inner();
-        hash_of(&(inner.hash, &inner.histories, self.clock.now_ms()))
-    }
-
-    /// The operations of a process that wait, in the order in which they came: what each is.
-    pub(super) fn waiting(&self, process: usize) -> Vec<String> {
-        let inner = self.inner();
-        inner.waiting.iter().filter(|one| one.process == process && !one.granted).map(|one| one.says.clone()).collect()
+        let waiting = inner.waiting.iter().filter(|one| one.process == process && one.answer.is_none());
+        waiting.map(|one| one.op.clone()).collect()
     }
 
     pub(super) fn waits(&self, process: usize) -> usize {
-        self.inner().waiting.iter().filter(|one| one.process == process && !one.granted).count()
+        self.inner().waiting.iter().filter(|one| one.process == process && one.answer.is_none()).count()
     }
 
-    /// Lets the `nth` of them through.
-    pub(super) fn grant(&self, process: usize, nth: usize) {
+    /// Lets the `nth` of them through; what it was.
+    pub(super) fn grant(&self, process: usize, nth: usize) -> Op {
         let mut inner = self.inner();
-        inner.touched.clear();
-        let now = self.clock.now_ms();
-        inner.histories[process] = hash_of(&(inner.histories[process], nth, now));
-        let one = inner.waiting.iter_mut().filter(|one| one.process == process && !one.granted).nth(nth);
-        let one = one.expect("only what waits is let through");
-        one.granted = true;
+        let one = inner.waiting.iter().filter(|one| one.process == process && one.answer.is_none()).nth(nth);
+        let op = one.expect("only what waits is let through").op.clone();
+        let answer = op.answer(&inner.map);
+        op.apply(&mut inner.map, self.clock.now_ms());
+        drop(inner);
+        self.tell(process, nth, answer);
+        op
+    }
+
+    /// Answers the `nth` of them.
+    pub(super) fn tell(&self, process: usize, nth: usize, answer: Answer) {
+        let mut inner = self.inner();
+        let one = inner.waiting.iter_mut().filter(|one| one.process == process && one.answer.is_none()).nth(nth);
+        let one = one.expect("only what waits is answered");
+        one.answer = Some(answer);
         if let Some(waker) = one.waker.take() {
             drop(inner);
             waker.wake();
         }
     }
 
-    /// What was done since the last operation was let through.
-    pub(super) fn touched(&self) -> Vec<Touch> {
-        std::mem::take(&mut self.inner().touched)
-    }
-
-    /// Waits until the scheduler lets this operation through; no time at all for nobody in particular, nor for a look at the
-    /// clock, which nobody else can see.
-    pub(super) fn gate(self: &Arc<Self>, process: Option<usize>, says: impl FnOnce() -> String) -> Gate {
-        let Some(process) = process else { return Gate { bucket: Arc::clone(self), ticket: None } };
+    /// Asks, and waits until the scheduler lets this operation through; no time at all for nobody in particular, nor for a
+    /// look at the clock, which nobody else can see.
+    pub(super) fn ask(self: &Arc<Self>, process: Option<usize>, op: Op) -> Gate {
         let mut inner = self.inner();
+        let Some(process) = process.filter(|_| !op.asks_time()) else {
+            let answer = op.answer(&inner.map);
+            op.apply(&mut inner.map, self.clock.now_ms());
+            return Gate { bucket: Arc::clone(self), ticket: 0, answer: Some(answer) };
+        };
         inner.tickets += 1;
         let ticket = inner.tickets;
-        inner.waiting.push(Waiting { ticket, process, says: says(), waker: None, granted: false });
-        Gate { bucket: Arc::clone(self), ticket: Some(ticket) }
+        inner.waiting.push(Waiting { ticket, process, op, waker: None, answer: None });
+        Gate { bucket: Arc::clone(self), ticket, answer: None }
     }
 
-    fn answer(inner: &mut Inner, process: Option<usize>, touch: Touch, answer: u64) {
-        if let Some(process) = process {
-            inner.histories[process] = hash_of(&(inner.histories[process], &touch, answer));
-            inner.touched.push(touch);
-        }
+    /// A moment at which a process begins something.
+    pub(super) async fn begin(self: &Arc<Self>, process: Option<usize>, what: &str) {
+        self.ask(process, Op::Begin(what.to_owned())).await;
     }
 
-    pub(super) fn get(&self, process: Option<usize>, key: &str) -> Option<Object> {
-        let mut inner = self.inner();
-        let found = inner.objects.get(key).cloned();
-        let answer = found.as_ref().map_or(0, |object| object.hash);
-        Self::answer(&mut inner, process, Touch::Read(key.to_owned()), answer);
-        found
+    /// Writes an object from outside.
+    pub(super) fn put(&self, _: Option<usize>, key: &str, content: Bytes, new: bool) {
+        let op = Op::Put { key: key.into(), content, new };
+        op.apply(&mut self.inner().map, self.clock.now_ms());
     }
 
-    /// Writes an object; where it must be new, whether it was.
-    pub(super) fn put(&self, process: Option<usize>, key: &str, content: Bytes, new: bool) -> bool {
-        let mut inner = self.inner();
-        let inner = &mut *inner;
-        let there = inner.objects.contains_key(key);
-        let touch = if is_clock(key) { Touch::Clock } else { Touch::Put(key.to_owned()) };
-        Self::answer(inner, process, touch, u64::from(new && there));
-        if new && there {
-            return false;
-        }
-        let modified = self.clock.now_ms();
-        let object = Object { hash: hash_of(&(key, modified, &content)), content, modified };
-        inner.hash ^= object.hash;
-        if let Some(old) = inner.objects.insert(key.to_owned(), object) {
-            inner.hash ^= old.hash;
-        }
-        true
+    /// Removes one from outside.
+    pub(super) fn delete(&self, _: Option<usize>, key: &str) {
+        self.inner().map.delete(key);
     }
 
-    pub(super) fn delete(&self, process: Option<usize>, key: &str) {
-        let mut inner = self.inner();
-        let inner = &mut *inner;
-        if let Some(old) = inner.objects.remove(key) {
-            inner.hash ^= old.hash;
-        }
-        let touch = if is_clock(key) { Touch::Clock } else { Touch::Delete(key.to_owned()) };
-        Self::answer(inner, process, touch, 0);
-    }
-
-    /// At most `limit` objects under `prefix` after `after`, and whether there may be more.
-    pub(super) fn list(
-        &self,
-        process: Option<usize>,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> (Vec<(String, u64, u64)>, bool) {
-        let mut inner = self.inner();
-        let from = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
-        };
-        let found: Vec<_> = inner
-            .objects
-            .range::<str, _>((from, Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .take(limit)
-            .map(|(key, object)| (key.clone(), object.content.len() as u64, object.modified))
-            .collect();
-        let more = found.len() == limit;
-        let touch = if is_clock(prefix) {
-            Touch::Clock
-        } else {
-            Touch::List {
-                prefix: prefix.to_owned(),
-                after: after.map(str::to_owned),
-                until: found.last().filter(|_| more).map(|(key, ..)| key.clone()),
-            }
-        };
-        let answer = hash_of(&found);
-        Self::answer(&mut inner, process, touch, answer);
-        (found, more)
+    /// The keys under a prefix.
+    pub(super) fn keys(&self, prefix: &str) -> Vec<String> {
+        self.inner().map.list(prefix, None, usize::MAX).map(|(key, _)| key.to_string()).collect()
     }
 }
 
-/// Whether a key is one by which a process learns the store's time: nobody else looks at it.
-pub(super) fn is_clock(key: &str) -> bool {
+fn is_clock(key: &str) -> bool {
     key.starts_with(&layout::clock(""))
 }
 
 /// An operation before the gate.
 pub(super) struct Gate {
     bucket: Arc<Bucket>,
-    ticket: Option<u64>,
+    ticket: u64,
+    answer: Option<Answer>,
 }
 
 impl Future for Gate {
-    type Output = ();
+    type Output = Answer;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Some(ticket) = self.ticket else { return Poll::Ready(()) };
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        if let Some(answer) = self.answer.take() {
+            return Poll::Ready(answer);
+        }
         let mut inner = self.bucket.inner();
-        let at = inner.waiting.iter().position(|one| one.ticket == ticket);
+        let at = inner.waiting.iter().position(|one| one.ticket == self.ticket);
         let at = at.expect("an operation waits until it is let through");
-        if inner.waiting[at].granted {
-            inner.waiting.remove(at);
-            drop(inner);
-            self.ticket = None;
-            return Poll::Ready(());
+        if inner.waiting[at].answer.is_some() {
+            let answer = inner.waiting.remove(at).answer;
+            return answer.map_or(Poll::Pending, Poll::Ready);
         }
         inner.waiting[at].waker = Some(context.waker().clone());
         Poll::Pending
@@ -238,8 +342,6 @@ impl Future for Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket {
-            self.bucket.inner().waiting.retain(|one| one.ticket != ticket);
-        }
+        self.bucket.inner().waiting.retain(|one| one.ticket != self.ticket);
     }
 }

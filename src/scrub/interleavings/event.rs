@@ -1,38 +1,60 @@
 //! What happened in a run, and which two happenings could not be told apart in the other order.
 
-/// What an operation did to the store.
+use std::sync::Arc;
+
+use crate::storage::layout;
+
+/// What a step did that others may see, or saw what others may do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Touch {
     /// Read one object, or found none.
-    Read(String),
+    Read(Arc<str>),
     /// Wrote one.
-    Put(String),
+    Put(Arc<str>),
     /// Removed one.
-    Delete(String),
+    Delete(Arc<str>),
     /// Saw which objects there are: all under the prefix that come after `after`, and none after `until` where that is said.
-    List { prefix: String, after: Option<String>, until: Option<String> },
-    /// Learned the time.
-    Clock,
+    List { prefix: Arc<str>, after: Option<Arc<str>>, until: Option<Arc<str>> },
+    /// Was answered something.
+    Answered,
+    /// Made answers to others void.
+    Voided,
 }
 
 impl Touch {
-    pub(super) fn writes(&self) -> Option<&str> {
+    fn writes(&self) -> Option<&str> {
         match self {
             Self::Put(key) | Self::Delete(key) => Some(key),
             _ => None,
         }
     }
 
+    /// Whether it writes what [`broken`](super::broken::broken) may look at: that no session is, nor a mark.
+    pub(super) fn shows(&self) -> bool {
+        self.writes().is_some_and(|key| {
+            let mark = layout::data_id(key).is_some_and(|id| layout::is_mark(&id, key));
+            !mark && !key.starts_with(layout::UPLOADS)
+        })
+    }
+
     fn sees(&self, key: &str) -> bool {
         match self {
-            Self::Read(own) | Self::Put(own) | Self::Delete(own) => own == key,
+            Self::Read(own) | Self::Put(own) | Self::Delete(own) => **own == *key,
             Self::List { prefix, after, until } => {
-                key.starts_with(prefix.as_str())
-                    && after.as_ref().is_none_or(|after| key > after.as_str())
-                    && until.as_ref().is_none_or(|until| key <= until.as_str())
+                key.starts_with(&**prefix)
+                    && after.as_ref().is_none_or(|after| key > &**after)
+                    && until.as_ref().is_none_or(|until| key <= &**until)
             }
-            Self::Clock => false,
+            Self::Answered | Self::Voided => false,
         }
+    }
+
+    /// Whether the order of the two makes a difference.
+    pub(super) fn conflicts(&self, other: &Self) -> bool {
+        let meet = |one: &Self, two: &Self| one.writes().is_some_and(|key| two.sees(key));
+        let answers =
+            matches!((self, other), (Self::Answered, Self::Voided) | (Self::Voided, Self::Answered | Self::Voided));
+        answers || meet(self, other) || meet(other, self)
     }
 }
 
@@ -52,43 +74,4 @@ pub(super) enum Choice {
 pub(super) struct Event {
     pub(super) choice: Choice,
     pub(super) says: String,
-    pub(super) touched: Vec<Touch>,
-    /// Whether a process began something, and so looked at its clock.
-    pub(super) begins: bool,
-}
-
-impl Event {
-    /// Who does it: each process, time, and for each process its end.
-    pub(super) fn who(&self, processes: usize) -> usize {
-        match self.choice {
-            Choice::Step(process, _) => process,
-            Choice::Tick => processes,
-            Choice::Kill(process) => processes + 1 + process,
-        }
-    }
-
-    fn changes(&self) -> bool {
-        self.touched.iter().any(|touch| touch.writes().is_some())
-    }
-
-    fn looks_at_time(&self) -> bool {
-        self.begins || self.touched.iter().any(|touch| matches!(touch, Touch::Put(_) | Touch::Clock))
-    }
-
-    /// Whether the order of the two makes a difference.
-    pub(super) fn conflicts(&self, other: &Self) -> bool {
-        match (self.choice, other.choice) {
-            (Choice::Tick, Choice::Step(..)) => other.looks_at_time(),
-            (Choice::Step(..), Choice::Tick) => self.looks_at_time(),
-            (Choice::Kill(killed), Choice::Step(process, _)) => killed == process && other.changes(),
-            (Choice::Step(process, _), Choice::Kill(killed)) => killed == process && self.changes(),
-            (Choice::Step(..), Choice::Step(..)) => {
-                let meet = |one: &Self, two: &Self| {
-                    one.touched.iter().filter_map(Touch::writes).any(|key| two.touched.iter().any(|it| it.sees(key)))
-                };
-                meet(self, other) || meet(other, self)
-            }
-            (one, other) => one == other,
-        }
-    }
 }

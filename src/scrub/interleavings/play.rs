@@ -14,8 +14,8 @@ use std::{
 use super::{
     actor::{Actor, Answers, LEASE, Task},
     broken::broken,
-    bucket::{Bucket, Objects, hash_of},
-    event::{Choice, Event, Touch},
+    bucket::{Bucket, Objects, Op, hash_of},
+    event::{Choice, Event},
     service::Way,
 };
 use crate::{action::seeded, registry::Clock, storage::mutation};
@@ -41,10 +41,21 @@ pub(super) struct Case {
     pub(super) ordered: bool,
     /// How many keys a listing sees at one moment.
     pub(super) page: usize,
+    /// Whether a walk over all orders lets any of a process's operations under way through, and not only the first.
+    pub(super) any_of_many: bool,
     /// What random names and ids begin with.
     pub(super) seed: u64,
     /// What is done when all have ended, by somebody whom nobody is in the way of.
     pub(super) after: Option<Script>,
+}
+
+impl Case {
+    /// A process of this case, before its first step.
+    pub(super) fn player(&self, process: usize, bucket: &Arc<Bucket>, answers: &Arc<Mutex<Answers>>) -> Player {
+        let way = Way { bucket: Arc::clone(bucket), process: Some(process), page: self.page };
+        let actor = Actor::new(process, way, self.ordered, self.keeps, Arc::clone(answers));
+        Player::new(self.scripts[process](actor), hash_of(&(self.seed, process)))
+    }
 }
 
 /// What happened.
@@ -52,8 +63,6 @@ pub(super) struct Played {
     pub(super) events: Vec<Event>,
     pub(super) broken: Option<String>,
     pub(super) log: Vec<String>,
-    /// Whether it was broken off since the rest is known.
-    pub(super) known: bool,
 }
 
 /// Who says what happens next: one of these, or nothing more.
@@ -62,7 +71,7 @@ pub(super) trait Chooser {
 }
 
 /// Futures run by hand on the test's own thread; what they leave to others, to read and hash for example, goes here.
-static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+pub(super) static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(1).enable_all().build().expect("a runtime can be made")
 });
@@ -83,22 +92,22 @@ impl Wake for Awake {
 const BUSY: Duration = Duration::from_secs(20);
 
 /// A process, as the stage sees it.
-struct Player {
-    task: Option<Task>,
+pub(super) struct Player {
+    pub(super) task: Option<Task>,
     awake: Arc<Awake>,
     waker: Waker,
     random: u64,
 }
 
 impl Player {
-    fn new(task: Task, random: u64) -> Self {
+    pub(super) fn new(task: Task, random: u64) -> Self {
         let awake = Arc::new(Awake { woken: AtomicBool::new(true), thread: std::thread::current() });
         let waker = Waker::from(Arc::clone(&awake));
         Self { task: Some(task), awake, waker, random }
     }
 
     /// Runs it until it has ended, or waits at the gate.
-    fn go_on(&mut self, bucket: &Bucket, process: usize) {
+    pub(super) fn go_on(&mut self, bucket: &Bucket, process: usize) {
         let began = std::time::Instant::now();
         while let Some(task) = self.task.as_mut() {
             if self.awake.woken.swap(false, Ordering::SeqCst) {
@@ -138,10 +147,6 @@ impl Stage<'_> {
         self.players.iter().all(|player| player.task.is_none())
     }
 
-    pub(super) fn ticks_left(&self) -> usize {
-        self.ticks
-    }
-
     pub(super) fn may(&self, choice: Choice) -> bool {
         match choice {
             Choice::Tick => self.ticks > 0,
@@ -150,9 +155,9 @@ impl Stage<'_> {
         }
     }
 
-    fn act(&mut self, choice: Choice) {
-        let mut says = String::new();
-        self.bucket.touched();
+    /// Whether it changed the store.
+    fn act(&mut self, choice: Choice) -> bool {
+        let (mut says, mut changed) = (String::new(), false);
         match choice {
             Choice::Tick => {
                 self.ticks -= 1;
@@ -161,14 +166,15 @@ impl Stage<'_> {
             }
             Choice::Kill(process) => self.players[process].task = None,
             Choice::Step(process, nth) => {
-                says.push_str(&self.bucket.waiting(process)[nth]);
-                self.stalled |= std::mem::take(&mut self.stood[process]) > 1 && !says.starts_with("begins");
-                self.bucket.grant(process, nth);
+                let op = self.bucket.grant(process, nth);
+                self.stalled |= std::mem::take(&mut self.stood[process]) > 1 && !matches!(op, Op::Begin(_));
+                changed = matches!(op, Op::Put { .. } | Op::Delete(_));
+                says = op.says();
                 self.players[process].go_on(&self.bucket, process);
             }
         }
-        let begins = says.starts_with("begins");
-        self.events.push(Event { choice, says, touched: self.bucket.touched(), begins });
+        self.events.push(Event { choice, says });
+        changed
     }
 }
 
@@ -178,13 +184,8 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
     let clock = Clock::by_hand();
     clock.advance(case.passed);
     let answers = Arc::new(Mutex::new(Answers::default()));
-    let bucket = Bucket::new(case.objects.clone(), clock, case.scripts.len());
-    let players = case.scripts.iter().enumerate().map(|(number, script)| {
-        let way = Way { bucket: Arc::clone(&bucket), process: Some(number), page: case.page };
-        let actor = Actor::new(number, way, case.ordered, case.keeps, Arc::clone(&answers));
-        Player::new(script(actor), hash_of(&(case.seed, number)))
-    });
-    let players = players.collect();
+    let bucket = Bucket::new(case.objects.clone(), clock);
+    let players = (0..case.scripts.len()).map(|process| case.player(process, &bucket, &answers)).collect();
     let mut stage = Stage {
         case,
         bucket,
@@ -197,18 +198,14 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
     for process in 0..stage.players.len() {
         stage.players[process].go_on(&stage.bucket, process);
     }
-    let mut played = Played { events: Vec::new(), broken: None, log: Vec::new(), known: false };
+    let mut played = Played { events: Vec::new(), broken: None, log: Vec::new() };
     loop {
         if stage.over() {
             break;
         }
-        let Some(choice) = chooser.choose(&stage) else {
-            played.known = true;
-            break;
-        };
+        let Some(choice) = chooser.choose(&stage) else { break };
         mutation::TIME.set(stage.bucket.clock.now_ms());
-        stage.act(choice);
-        let changed = stage.events.last().is_some_and(|event| event.touched.iter().any(|it| it.writes().is_some()));
+        let changed = stage.act(choice);
         let answers = answers.lock().expect("no test panics while it holds the answers");
         let now = stage.bucket.clock.now_ms();
         let of_store = |objects: &Objects| broken(objects, &answers.acked, now, !stage.stalled);
@@ -220,7 +217,7 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
             break;
         }
     }
-    let ended = played.broken.is_none() && !played.known && !stage.stalled;
+    let ended = played.broken.is_none() && stage.over() && !stage.stalled;
     if let Some(after) = case.after.as_ref().filter(|_| ended) {
         let way = Way { bucket: Arc::clone(&stage.bucket), process: None, page: case.page };
         let actor = Actor::new(98, way, case.ordered, case.keeps, Arc::clone(&answers));
@@ -240,7 +237,7 @@ pub(super) fn prepare<F: Future<Output = ()>>(setup: impl FnOnce(Actor) -> F) ->
     let _runtime = RUNTIME.enter();
     let clock = Clock::by_hand();
     let began = clock.now();
-    let bucket = Bucket::new(Objects::new(), clock, 0);
+    let bucket = Bucket::new(Objects::new(), clock);
     let way = Way { bucket: Arc::clone(&bucket), process: None, page: 1000 };
     let actor = Actor::new(99, way, true, true, Arc::default());
     unhindered(setup(actor), 1);
@@ -261,12 +258,11 @@ fn unhindered(task: impl Future<Output = ()>, mut random: u64) {
 /// What happened, for a person.
 pub(super) fn trace(events: &[Event]) -> String {
     let line = |event: &Event| {
-        let done = event.touched.iter().filter(|touch| **touch != Touch::Clock).count();
         let says = short(&event.says);
         match event.choice {
             Choice::Tick => "    time: half a lease passes\n".to_owned(),
             Choice::Kill(process) => format!("    {process}: stops for good\n"),
-            Choice::Step(process, 0) if done <= 1 => format!("    {process}: {says}\n"),
+            Choice::Step(process, 0) => format!("    {process}: {says}\n"),
             Choice::Step(process, nth) => format!("    {process}: {says} (of those under way number {nth})\n"),
         }
     };

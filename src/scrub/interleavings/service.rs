@@ -11,7 +11,7 @@ use opendal::{
     },
 };
 
-use super::bucket::{Bucket, Object, is_clock};
+use super::bucket::{Answer, Bucket, Listed, Object, Op};
 
 /// How one process reaches the store.
 #[derive(Clone)]
@@ -28,9 +28,15 @@ impl Way {
         Operator::new(Opening(Some(self))).expect("a map can be opened")
     }
 
-    async fn gate(&self, word: &str, key: &str) {
-        let process = self.process.filter(|_| !is_clock(key));
-        self.bucket.gate(process, || format!("{word} {key}")).await;
+    async fn ask(&self, op: Op) -> Answer {
+        self.bucket.ask(self.process, op).await
+    }
+
+    async fn get(&self, op: Op) -> Result<Object> {
+        match self.ask(op).await {
+            Answer::Found(Some(object)) => Ok(object),
+            _ => Err(Error::new(ErrorKind::NotFound, "there is no such object")),
+        }
     }
 }
 
@@ -98,8 +104,7 @@ impl Service for Way {
     }
 
     async fn stat(&self, _: &OperationContext, path: &str, _: OpStat) -> Result<RpStat> {
-        self.gate("stat", path).await;
-        let object = found(self.bucket.get(self.process, path))?;
+        let object = self.get(Op::Stat(path.into())).await?;
         Ok(RpStat::new(metadata(object.content.len() as u64, object.modified)))
     }
 
@@ -119,8 +124,8 @@ impl Service for Way {
     fn list(&self, _: &OperationContext, path: &str, options: OpList) -> Result<MapLister> {
         Ok(MapLister {
             way: self.clone(),
-            prefix: path.trim_start_matches('/').to_owned(),
-            after: options.start_after().map(str::to_owned),
+            prefix: path.trim_start_matches('/').into(),
+            after: options.start_after().map(Arc::from),
             limit: options.limit().unwrap_or(1000).min(self.page),
             ready: VecDeque::new(),
             ended: false,
@@ -140,10 +145,6 @@ impl Service for Way {
     }
 }
 
-fn found(object: Option<Object>) -> Result<Object> {
-    object.ok_or_else(|| Error::new(ErrorKind::NotFound, "there is no such object"))
-}
-
 pub(super) struct MapReader {
     way: Way,
     key: String,
@@ -151,8 +152,7 @@ pub(super) struct MapReader {
 
 impl MapReader {
     async fn bytes(&self, range: BytesRange) -> Result<(RpRead, Buffer)> {
-        self.way.gate("read", &self.key).await;
-        let object = found(self.way.bucket.get(self.way.process, &self.key))?;
+        let object = self.way.get(Op::Read(self.key.as_str().into())).await?;
         let range = range.to_content_range(object.content.len())?;
         let said = metadata(object.content.len() as u64, object.modified);
         Ok((RpRead::new(said), Buffer::from(object.content.slice(range))))
@@ -184,14 +184,13 @@ impl oio::Write for MapWriter {
     }
 
     async fn close(&mut self) -> Result<Metadata> {
-        self.way.gate(if self.new { "create" } else { "put" }, &self.key).await;
         let content: Buffer = std::mem::take(&mut self.pieces).into_iter().flatten().collect();
         let content = content.to_bytes();
         let size = content.len() as u64;
-        if self.way.bucket.put(self.way.process, &self.key, content, self.new) {
-            Ok(metadata(size, 0))
-        } else {
-            Err(Error::new(ErrorKind::ConditionNotMatch, "there is such an object"))
+        let op = Op::Put { key: self.key.as_str().into(), content, new: self.new };
+        match self.way.ask(op).await {
+            Answer::Written(true) => Ok(metadata(size, 0)),
+            _ => Err(Error::new(ErrorKind::ConditionNotMatch, "there is such an object")),
         }
     }
 
@@ -205,29 +204,30 @@ pub(super) struct MapDeleter(Way);
 
 impl oio::OneShotDelete for MapDeleter {
     async fn delete_once(&self, path: String, _: OpDelete) -> Result<()> {
-        self.0.gate("delete", &path).await;
-        self.0.bucket.delete(self.0.process, &path);
+        self.0.ask(Op::Delete(path.into())).await;
         Ok(())
     }
 }
 
 pub(super) struct MapLister {
     way: Way,
-    prefix: String,
-    after: Option<String>,
+    prefix: Arc<str>,
+    after: Option<Arc<str>>,
     limit: usize,
-    ready: VecDeque<(String, u64, u64)>,
+    ready: VecDeque<(Arc<str>, u64, u64)>,
     ended: bool,
 }
 
 impl oio::List for MapLister {
     async fn next(&mut self) -> Result<Option<oio::Entry>> {
         if self.ready.is_empty() && !self.ended {
-            self.way.gate("list", &self.prefix).await;
-            let after = self.after.as_deref();
-            let (found, more) = self.way.bucket.list(self.way.process, &self.prefix, after, self.limit);
+            let op = Op::List { prefix: Arc::clone(&self.prefix), after: self.after.clone(), limit: self.limit };
+            let (found, more): (Listed, bool) = match self.way.ask(op).await {
+                Answer::Listed(found, more) => (found, more),
+                _ => (Listed::new(), false),
+            };
             self.ended = !more;
-            self.after = found.last().map(|(key, ..)| key.clone()).or(self.after.take());
+            self.after = found.last().map(|(key, ..)| Arc::clone(key)).or(self.after.take());
             self.ready = found.into();
         }
         let next = self.ready.pop_front();

@@ -151,7 +151,7 @@ impl Seen<'_> {
             let fact = serde_json::from_slice::<PlaceFact>(content).ok()?;
             let mut bytes = Vec::new();
             for segment in &fact.segments {
-                bytes.extend_from_slice(&self.objects.get(&segment.key(&id))?.content);
+                bytes.extend_from_slice(&self.objects.get(&*segment.key(&id))?.content);
             }
             let rotten = self.under(&layout::data(&id)).any(|(key, _)| layout::is_rotten(&id, key));
             Some((Digest::of(digest.algorithm(), &bytes) == *digest, rotten))

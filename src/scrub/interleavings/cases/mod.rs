@@ -4,6 +4,7 @@ mod content;
 mod history;
 mod links;
 mod once;
+mod promised;
 mod restore;
 mod retention;
 mod ways;
@@ -17,9 +18,9 @@ use std::{
 use bytes::Bytes;
 use serde_json::json;
 
+use self::promised::{scrub_under, settled, stays, tagger};
 use super::{
-    actor::{Actor, LEASE, Rules, Task},
-    broken::Promise,
+    actor::{Actor, LEASE, Task},
     play::{Case, Script, prepare},
 };
 use crate::{
@@ -93,43 +94,6 @@ fn script<F: Future<Output = ()> + 'static>(run: impl Fn(Actor) -> F + 'static) 
 }
 
 const GARBAGE: &[Pass] = &[Pass::Garbage, Pass::Uploads];
-
-fn scrub_under(rules: &'static LazyLock<Rules>, passes: &'static [Pass]) -> Script {
-    script(move |actor| async move { actor.scrub_under(rules, passes).await })
-}
-
-/// Pushes a blob and a manifest that needs it under several tags in one request, of each of which `promises` says what holds
-/// from then on.
-fn tagger(
-    manifest: &'static Bytes,
-    tags: &'static [fn() -> Tag],
-    promises: impl Fn(&Tag, Digest) -> Vec<Promise> + Copy + 'static,
-) -> Script {
-    script(move |actor| async move {
-        let tags: Vec<Tag> = tags.iter().map(|tag| tag()).collect();
-        if actor.put_blob(&r(), &BLOB).await {
-            actor.put_tags(&r(), manifest, &tags, promises).await;
-        }
-    })
-}
-
-fn stays(tag: &Tag, digest: Digest) -> Vec<Promise> {
-    vec![Promise::Stays(r(), tag.clone(), digest)]
-}
-
-/// When all have ended, and leases have passed, scrubs that do everything leave nothing that is wrong.
-fn settled(rules: &'static LazyLock<Rules>, case: Case) -> Case {
-    let after = script(move |actor| async move {
-        actor.only_promises();
-        for _ in 0..2 {
-            old(&actor);
-            actor.scrub_under(rules, &Pass::ALL).await;
-        }
-        actor.promise(Promise::NoSlander);
-        actor.promise(Promise::NothingNoted);
-    });
-    Case { after: Some(after), ..keeping(case) }
-}
 
 fn scrub() -> Script {
     script(|actor| async move { actor.scrub(GARBAGE).await })
@@ -254,6 +218,25 @@ async fn two_copies(actor: Actor) {
     granted(actor).await;
 }
 
+/// Two copies of the bytes, and a grant that will soon be old.
+async fn two_copies_needed(actor: Actor) {
+    two_copies(actor.clone()).await;
+    for key in actor.keys(&layout::rights(&digest(&BLOB), &r())) {
+        let content = actor.bucket().objects().get(&*key).map(|object| object.content.clone()).unwrap_or_default();
+        actor.bucket().put(None, &key, content, false);
+    }
+    actor.bucket().clock.advance(LEASE / 2);
+}
+
+/// An old grant whose bytes are gone.
+async fn nothing_left(actor: Actor) {
+    actor.put_blob(&q(), &BLOB).await;
+    for key in actor.keys(layout::DATA).into_iter().chain(actor.keys(&layout::places(&digest(&BLOB)))) {
+        actor.bucket().delete(None, &key);
+    }
+    old(&actor);
+}
+
 fn case<F: Future<Output = ()>>(
     name: &'static str,
     setup: impl FnOnce(Actor) -> F,
@@ -271,6 +254,7 @@ fn case<F: Future<Output = ()>>(
         keeps: false,
         ordered: true,
         page: 1000,
+        any_of_many: false,
         seed: 7,
         after: None,
     }
@@ -319,6 +303,9 @@ pub(super) fn cases() -> Vec<Case> {
     let delete_tag = script(|actor| async move {
         actor.delete_tag(&r(), &t()).await;
     });
+    let put_blob = script(|actor| async move {
+        actor.put_blob(&r(), &BLOB).await;
+    });
     let delete_blob = script(|actor| async move {
         actor.delete_blob(&r(), &digest(&BLOB)).await;
     });
@@ -348,6 +335,18 @@ pub(super) fn cases() -> Vec<Case> {
         case("a manifest deleted by digest and pushed", tagged, vec![put(tag()), delete_manifest(&IMAGE), scrub()], 0),
         case("one manifest pushed twice, old versions and pins freed", pushed_twice, vec![put(tag()), scrub()], 2),
         keeping(case("second copies, two scrubs", two_copies, vec![put(None), scrub(), scrub()], 0)),
+        keeping(case(
+            "second copies, a grant that ends, two scrubs",
+            two_copies_needed,
+            vec![put(None), scrub(), scrub()],
+            1,
+        )),
+        keeping(case(
+            "a blob that comes very late, and one that relies on it",
+            nothing_left,
+            vec![put_blob, manifest(q(), &IMAGE, None), scrub()],
+            2,
+        )),
         case("a deleter and a pusher on one tag", tagged, vec![put(tag()), delete_tag, scrub()], 1),
         silent("a commit when its upload has gone silent", vec![scrub()], 3),
         keeping(case("two pushers of one digest", granted, vec![push(), manifest(q(), &IMAGE, None), scrub()], 1)),

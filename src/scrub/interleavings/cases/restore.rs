@@ -49,7 +49,9 @@ fn restorer(
         let (what, promises) = (what(), std::rc::Rc::clone(&promises));
         async move {
             for restored in actor.restore(&r(), &what).await.unwrap_or_default() {
-                promises(&restored).into_iter().for_each(|promise| actor.promise(promise));
+                if let Some(promise) = promises(&restored) {
+                    actor.promise(promise);
+                }
             }
         }
     })

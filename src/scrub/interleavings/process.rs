@@ -1,0 +1,259 @@
+//! A process as a function of what it is told: what it asks next, and what it says to its client.
+//!
+//! A future cannot be cloned, but what it does depends on nothing else than the answers that it got, and the times at which
+//! it looked at its clock. So each step is run once; where a walk comes by again, what came of it is known. To branch off
+//! from an earlier step, the process is begun anew and told all its answers again, without a store and without the others.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{
+    actor::{Ack, Answers, Void},
+    bucket::{Answer, Bucket, Map, Objects, Op},
+    event::Touch,
+    play::{Case, Player},
+};
+use crate::{registry::Clock, storage::mutation};
+
+/// A set of small numbers.
+#[derive(Clone, Default)]
+pub(super) struct Set(Vec<u64>);
+
+impl Set {
+    /// Whether it is new.
+    fn insert(&mut self, number: usize) -> bool {
+        let (word, bit) = (number / 64, 1 << (number % 64));
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        let new = self.0[word] & bit == 0;
+        self.0[word] |= bit;
+        new
+    }
+
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).any(|(one, two)| one & two != 0)
+    }
+}
+
+/// All that any process was ever seen to touch, by number, and what does not commute.
+#[derive(Default)]
+pub(super) struct Touches {
+    all: Vec<Touch>,
+    numbers: HashMap<Touch, usize>,
+    conflicts: Vec<Set>,
+}
+
+impl Touches {
+    fn number(&mut self, touch: Touch) -> usize {
+        if let Some(number) = self.numbers.get(&touch) {
+            return *number;
+        }
+        let number = self.all.len();
+        self.all.push(touch.clone());
+        self.conflicts.push(Set::default());
+        for (other, with) in self.all.iter().enumerate() {
+            if with.conflicts(&touch) {
+                self.conflicts[other].insert(number);
+                self.conflicts[number].insert(other);
+            }
+        }
+        self.numbers.insert(touch, number);
+        number
+    }
+
+    /// Whether one of a process's touches cannot change places with one of the others'.
+    pub(super) fn conflict(&self, own: &[usize], others: &Set) -> bool {
+        own.iter().any(|touch| self.conflicts[*touch].meets(others))
+    }
+
+    /// Whether one of these is something that what must be true of the store is about.
+    pub(super) fn show(&self, these: &[usize]) -> bool {
+        these.iter().any(|touch| self.all[*touch].shows())
+    }
+}
+
+/// Where a process stands.
+pub(super) struct Node {
+    /// The step that led here: from where, which operation was let through, and when it was told what.
+    before: Option<(usize, usize, u64, Answer)>,
+    /// What it asks.
+    pub(super) waiting: Rc<Vec<Op>>,
+    pub(super) ended: bool,
+    /// Whether it looked at its clock in that step.
+    pub(super) timely: bool,
+    pub(super) acked: Vec<Ack>,
+    pub(super) void: Vec<Void>,
+    pub(super) failed: Option<String>,
+    /// What was touched in that step.
+    pub(super) touches: Vec<usize>,
+    /// All that it was ever seen to touch from here on.
+    pub(super) future: Set,
+}
+
+/// A process that can go on from a node.
+struct Live {
+    player: Player,
+    bucket: Arc<Bucket>,
+    answers: Arc<Mutex<Answers>>,
+}
+
+/// All that a process was seen to do.
+pub(super) struct Process<'a> {
+    case: &'a Case,
+    number: usize,
+    pub(super) nodes: Vec<Node>,
+    children: HashMap<(usize, usize, u64, u64), usize>,
+    live: HashMap<usize, Live>,
+    /// The nodes of these, the one that was used last at the end.
+    recent: VecDeque<usize>,
+}
+
+/// How many processes are kept where they stand. Each has a registry of its own.
+const KEPT: usize = 256;
+
+impl<'a> Process<'a> {
+    pub(super) fn new(case: &'a Case, number: usize, touches: &mut Touches) -> Self {
+        let mut process = Self {
+            case,
+            number,
+            nodes: Vec::new(),
+            children: HashMap::new(),
+            live: HashMap::new(),
+            recent: VecDeque::new(),
+        };
+        let live = process.begin();
+        process.add(None, live, true, Vec::new(), touches);
+        process
+    }
+
+    fn begin(&self) -> Live {
+        let clock = Clock::by_hand();
+        clock.advance(self.case.passed);
+        let bucket = Bucket::new(Objects::new(), clock);
+        let answers = Arc::new(Mutex::new(Answers::default()));
+        let mut player = self.case.player(self.number, &bucket, &answers);
+        player.go_on(&bucket, self.number);
+        Live { player, bucket, answers }
+    }
+
+    /// The node after this one when the operation is let through now, with this store.
+    pub(super) fn step(&mut self, node: usize, nth: usize, map: &Map, now: u64, touches: &mut Touches) -> usize {
+        let waiting = Rc::clone(&self.nodes[node].waiting);
+        let op = &waiting[nth];
+        let answer = op.hash_of_answer(map);
+        let known = self.children.get(&(node, nth, answer, 0)).or_else(|| self.children.get(&(node, nth, answer, now)));
+        if let Some(child) = known {
+            return *child;
+        }
+        let told = op.answer(map);
+        let mut live = match self.live.remove(&node) {
+            Some(live) => live,
+            None => self.replay(node),
+        };
+        let timely = self.tell(&mut live, nth, now, told.clone());
+        let did = op.touch(map).into_iter().collect();
+        let child = self.add(Some((node, nth, now, told)), live, timely, did, touches);
+        self.children.insert((node, nth, answer, if timely { now } else { 0 }), child);
+        child
+    }
+
+    /// Tells it an answer, and lets it run to its next question; whether it looked at its clock.
+    fn tell(&self, live: &mut Live, nth: usize, now: u64, answer: Answer) -> bool {
+        let clock = &live.bucket.clock;
+        // back, perhaps: it did not look since
+        clock.set_ms(now);
+        let looks = clock.looks();
+        mutation::TIME.set(now);
+        live.bucket.tell(self.number, nth, answer);
+        live.player.go_on(&live.bucket, self.number);
+        live.bucket.clock.looks() > looks || mutation::mutated("clock after look")
+    }
+
+    fn replay(&self, node: usize) -> Live {
+        let mut way = vec![node];
+        while let Some((before, ..)) = self.nodes[way[way.len() - 1]].before {
+            way.push(before);
+        }
+        let mut live = self.begin();
+        for node in way.iter().rev() {
+            if let Some((_, nth, now, answer)) = &self.nodes[*node].before {
+                self.tell(&mut live, *nth, *now, answer.clone());
+            }
+        }
+        let mut answers = live.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        *answers = Answers::default();
+        drop(answers);
+        assert!(
+            live.bucket.waiting(self.number) == *self.nodes[node].waiting,
+            "{}: process {} does something else when it is told the same",
+            self.case.name,
+            self.number
+        );
+        live
+    }
+
+    fn add(
+        &mut self,
+        before: Option<(usize, usize, u64, Answer)>,
+        live: Live,
+        timely: bool,
+        mut did: Vec<Touch>,
+        touches: &mut Touches,
+    ) -> usize {
+        let node = self.nodes.len();
+        let answers = std::mem::take(&mut *live.answers.lock().unwrap_or_else(PoisonError::into_inner));
+        if !answers.acked.is_empty() {
+            did.push(Touch::Answered);
+        }
+        if !answers.void.is_empty() {
+            did.push(Touch::Voided);
+        }
+        let waiting = live.bucket.waiting(self.number);
+        let nothing = Map::default();
+        let soon: Vec<usize> =
+            waiting.iter().filter_map(|op| op.touch(&nothing)).map(|it| touches.number(it)).collect();
+        let own: Vec<usize> = did.into_iter().map(|touch| touches.number(touch)).collect();
+        let parent = before.as_ref().map(|(parent, ..)| *parent);
+        self.nodes.push(Node {
+            before,
+            waiting: Rc::new(waiting),
+            ended: live.player.task.is_none(),
+            timely,
+            acked: answers.acked,
+            void: answers.void,
+            failed: answers.failed.first().cloned(),
+            touches: own.clone(),
+            future: Set::default(),
+        });
+        for touch in soon {
+            self.expect(node, touch);
+        }
+        if let Some(parent) = parent {
+            for touch in own {
+                self.expect(parent, touch);
+            }
+        }
+        if !self.nodes[node].ended {
+            self.live.insert(node, live);
+            self.recent.push_back(node);
+            if self.recent.len() > KEPT
+                && let Some(oldest) = self.recent.pop_front()
+            {
+                self.live.remove(&oldest);
+            }
+        }
+        node
+    }
+
+    /// Notes that from this node on the process may touch something.
+    fn expect(&mut self, node: usize, touch: usize) {
+        let mut node = Some(node);
+        while let Some(at) = node.filter(|at| self.nodes[*at].future.insert(touch)) {
+            node = self.nodes[at].before.as_ref().map(|(before, ..)| *before);
+        }
+    }
+}

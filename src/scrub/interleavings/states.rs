@@ -1,0 +1,311 @@
+//! All orders of a small case: a walk over states, each of which is gone on from once.
+//!
+//! A state is the store with its times, where each process stands (what it was told, and when it looked at its clock), the
+//! time, and what was answered. Stopping for good needs no step of its own: to the others a process that stopped is one that
+//! does not go on, and all that they do meanwhile is walked as well.
+//!
+//! Not every order is walked where the order cannot matter. If a process's next step
+//! - touches nothing that any other process may still touch in a way that does not commute with it,
+//! - is no change to what must be true of the store, makes no answer void, and
+//! - neither looks at the clock nor writes a time as long as time can pass,
+//!
+//! then only that step is taken: whatever the others do before it can be done after it just as well, and breaks there what it
+//! would have broken before. What a process may still touch is what it was seen to touch from there on. That is less than all
+//! while the walk is under way, so each such decision is looked at again at its end, and the walk is made anew if one was
+//! wrong: an order that was left out begins with steps that were walked after the step it was left out for, and the first of
+//! them that does not commute with that step would have been seen there.
+
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
+
+use super::{
+    actor::{Ack, LEASE},
+    broken::broken,
+    bucket::{Map, Op, hash_of},
+    event::Choice,
+    play::{Case, RUNTIME},
+    process::{Process, Touches},
+    walk::{replayed, written},
+};
+use crate::registry::Clock;
+
+/// What came of a walk.
+pub(super) struct Walked {
+    pub(super) states: usize,
+    /// How many steps of processes were run, to know what came of all.
+    pub(super) steps: usize,
+    /// Whether there was nothing left to walk.
+    pub(super) finished: bool,
+    pub(super) failure: Option<String>,
+    /// The stores and answers with which it can end.
+    ends: HashSet<u64>,
+}
+
+/// What was answered and holds, and a hash of it that knows no order.
+#[derive(Clone, Default)]
+struct Acked {
+    all: Vec<Ack>,
+    hash: u64,
+}
+
+#[derive(Clone)]
+struct State {
+    map: Rc<Map>,
+    /// The node of each process.
+    at: Vec<usize>,
+    ticks: usize,
+    acked: Rc<Acked>,
+    /// How often time has passed since each process did something, less what it could have taken for steps that were taken at
+    /// once since they were anybody's.
+    stood: Vec<i8>,
+    /// Whether one operation took a lease.
+    stalled: bool,
+    from: usize,
+}
+
+/// What a walk found out; it stays when the walk is made anew.
+struct Walk<'a> {
+    case: &'a Case,
+    beginning: u64,
+    processes: Vec<Process<'a>>,
+    touches: Touches,
+    /// How each state was come to.
+    ways: Vec<(usize, Choice)>,
+    seen: HashSet<u64>,
+    checked: HashSet<u64>,
+    stores: HashMap<u64, Rc<Map>>,
+    /// Where only one step was taken: whose, which, and where the others stood.
+    alone: HashSet<(usize, usize, Vec<usize>)>,
+    /// Whether a step is taken alone at all.
+    reduces: bool,
+    ends: HashSet<u64>,
+}
+
+/// Walks all orders of a case, unless it has more than so many states.
+pub(super) fn all_orders(case: &Case, most: usize) -> Walked {
+    walked(case, most, true)
+}
+
+fn walked(case: &Case, most: usize, reduces: bool) -> Walked {
+    let _runtime = RUNTIME.enter();
+    let clock = Clock::by_hand();
+    clock.advance(case.passed);
+    let mut touches = Touches::default();
+    let processes = (0..case.scripts.len()).map(|number| Process::new(case, number, &mut touches)).collect();
+    let mut walk = Walk {
+        case,
+        beginning: clock.now_ms(),
+        processes,
+        touches,
+        ways: Vec::new(),
+        seen: HashSet::new(),
+        checked: HashSet::new(),
+        stores: HashMap::new(),
+        alone: HashSet::new(),
+        reduces,
+        ends: HashSet::new(),
+    };
+    let mut before = 0;
+    let (finished, failure) = loop {
+        let failure = walk.once(most.saturating_sub(before));
+        before += walk.seen.len();
+        match failure {
+            Err(failure) => break (false, Some(failure)),
+            Ok(finished) if !finished || walk.was_right() => break (finished, None),
+            Ok(_) => {}
+        }
+    };
+    let steps = walk.processes.iter().map(|process| process.nodes.len()).sum();
+    let states = walk.seen.len();
+    Walked { states, steps, finished, failure, ends: walk.ends }
+}
+
+impl Walk<'_> {
+    /// One walk, by what processes were seen to touch until now; whether it came to its end.
+    fn once(&mut self, most: usize) -> Result<bool, String> {
+        let processes = self.processes.len();
+        self.ways.clear();
+        self.seen.clear();
+        self.alone.clear();
+        let first = State {
+            map: Rc::new(Map::new(self.case.objects.clone())),
+            at: vec![0; processes],
+            ticks: self.case.ticks,
+            acked: Rc::default(),
+            stood: vec![0; processes],
+            stalled: false,
+            from: 0,
+        };
+        self.ways.push((0, Choice::Tick));
+        let mut stack = vec![first];
+        while let Some(state) = stack.pop() {
+            if self.seen.len() >= most {
+                return Ok(false);
+            }
+            if !self.seen.insert(state.hash()) {
+                continue;
+            }
+            let (next, from) = (self.next(&state)?, state.from);
+            for (choice, mut next) in next {
+                if !self.seen.contains(&next.hash()) {
+                    self.ways.push((from, choice));
+                    next.from = self.ways.len() - 1;
+                    self.check(&next)?;
+                    stack.push(next);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn now(&self, state: &State) -> u64 {
+        let half = u64::try_from(LEASE.as_millis() / 2).unwrap_or_default();
+        self.beginning + half * (self.case.ticks - state.ticks) as u64
+    }
+
+    /// Where one can come to from a state.
+    fn next(&mut self, state: &State) -> Result<Vec<(Choice, State)>, String> {
+        let mut all = Vec::new();
+        for process in 0..self.processes.len() {
+            let node = &self.processes[process].nodes[state.at[process]];
+            if node.ended {
+                continue;
+            }
+            let waiting = if self.case.any_of_many { node.waiting.len() } else { 1 };
+            for nth in 0..waiting {
+                let choice = Choice::Step(process, nth);
+                let (next, anybody) = self.step(state, process, nth)?;
+                if anybody && waiting == 1 {
+                    return Ok(vec![(choice, next)]);
+                }
+                all.push((choice, next));
+            }
+        }
+        if all.is_empty() {
+            self.ends.insert(hash_of(&(state.map.hash, state.acked.hash)));
+        } else if state.ticks > 0 {
+            let mut next = state.clone();
+            next.ticks -= 1;
+            next.stood.iter_mut().for_each(|stood| *stood += 1);
+            next.settle();
+            all.push((Choice::Tick, next));
+        }
+        Ok(all)
+    }
+
+    /// What comes of a step, and whether it commutes with all that others can do.
+    fn step(&mut self, state: &State, process: usize, nth: usize) -> Result<(State, bool), String> {
+        let now = self.now(state);
+        let here = state.at[process];
+        let child = self.processes[process].step(here, nth, &state.map, now, &mut self.touches);
+        let op = &self.processes[process].nodes[here].waiting[nth];
+        let mut next = state.clone();
+        next.at[process] = child;
+        let changes = op.changes(&state.map);
+        if changes {
+            let mut map = (*state.map).clone();
+            op.apply(&mut map, now);
+            next.map = Rc::clone(self.stores.entry(map.hash).or_insert_with(|| Rc::new(map)));
+        }
+        let node = &self.processes[process].nodes[child];
+        let mut voids = false;
+        if !node.void.is_empty() || !node.acked.is_empty() {
+            let mut all = state.acked.all.clone();
+            all.retain(|ack| !node.void.iter().any(|void| void(ack)));
+            voids = all.len() < state.acked.all.len();
+            all.extend(node.acked.iter().cloned());
+            let hash = all.iter().fold(0_u64, |hash, ack| hash.wrapping_add(hash_of(&format!("{ack:?}"))));
+            next.acked = Rc::new(Acked { all, hash });
+        }
+        let timely = state.ticks > 0 && (node.timely || matches!(op, Op::Put { .. }));
+        let others = || (0..self.processes.len()).filter(|other| *other != process);
+        let meets = others().any(|other| {
+            let future = &self.processes[other].nodes[state.at[other]].future;
+            self.touches.conflict(&node.touches, future)
+        });
+        let anybody =
+            self.reduces && !timely && !voids && !meets && node.failed.is_none() && !self.touches.show(&node.touches);
+        let begins = matches!(op, Op::Begin(_));
+        next.stalled |= state.stood[process] > 1 && !begins;
+        next.stood[process] = if anybody { state.stood[process] - 1 } else { 0 };
+        next.settle();
+        if anybody {
+            self.alone.insert((process, child, state.at.clone()));
+        }
+        if let Some(failed) = &node.failed {
+            self.ways.push((state.from, Choice::Step(process, nth)));
+            return Err(self.failure(self.ways.len() - 1, failed));
+        }
+        Ok((next, anybody))
+    }
+
+    /// Whether all steps that were taken alone could be.
+    fn was_right(&self) -> bool {
+        self.alone.iter().all(|(process, child, at)| {
+            let touched = &self.processes[*process].nodes[*child].touches;
+            let others = at.iter().enumerate().filter(|(other, _)| other != process);
+            others.into_iter().all(|(other, node)| {
+                let future = &self.processes[other].nodes[*node].future;
+                !self.touches.conflict(touched, future)
+            })
+        })
+    }
+
+    fn check(&mut self, state: &State) -> Result<(), String> {
+        let now = self.now(state);
+        if !self.checked.insert(hash_of(&(state.map.hash, state.acked.hash, now, state.stalled))) {
+            return Ok(());
+        }
+        match broken(&state.map.objects, &state.acked.all, now, !state.stalled) {
+            None => Ok(()),
+            Some(what) => Err(self.failure(state.from, &what)),
+        }
+    }
+
+    fn failure(&self, at: usize, what: &str) -> String {
+        let mut way = Vec::new();
+        let mut at = at;
+        while at > 0 {
+            let (before, choice) = self.ways[at];
+            way.push(choice);
+            at = before;
+        }
+        way.reverse();
+        let schedule = written(way);
+        replayed(self.case, &schedule).unwrap_or_else(|| {
+            format!("{}: {what}\n  which only the walk sees; SCHEDULE='{schedule}'\n", self.case.name)
+        })
+    }
+}
+
+impl State {
+    fn hash(&self) -> u64 {
+        hash_of(&(self.map.hash, &self.at, self.ticks, self.acked.hash, &self.stood, self.stalled))
+    }
+
+    /// Makes equal what cannot be told apart any more.
+    fn settle(&mut self) {
+        let ticks = i8::try_from(self.ticks).unwrap_or(i8::MAX);
+        for stood in &mut self.stood {
+            *stood = if self.stalled { 0 } else { (*stood).clamp(1 - ticks, 2) };
+        }
+    }
+}
+
+#[test]
+fn orders_that_are_left_out_end_as_others_do() {
+    for (name, ticks) in
+        [("manifest put on an old grant, one scrub", 0), ("manifest put on an old grant, scrub, time", 1)]
+    {
+        let case = super::cases::cases().into_iter().find(|case| case.name == name).expect("there is such a case");
+        let case = Case { ticks, ..case };
+        let (whole, less) = (walked(&case, usize::MAX, false), walked(&case, usize::MAX, true));
+        assert!(whole.finished && less.finished);
+        assert!(less.states < whole.states, "{} of {} states", less.states, whole.states);
+        assert!(whole.ends.len() > 1, "{name} can end in one way only");
+        println!("{name}: {} of {} states, {} ends", less.states, whole.states, whole.ends.len());
+        assert!(less.ends == whole.ends, "{name}: {} ends of {}", less.ends.len(), whole.ends.len());
+    }
+}

@@ -1,0 +1,92 @@
+//! How far each case is walked, and what shows each way to break the protocol.
+
+/// Cases that are walked whole, with no half lease, one, and so on: so many of these walks in every run, and in a long one.
+/// A walk that is in here and does not come to its end fails.
+pub(super) const WHOLE: &[(&str, usize, usize)] = &[
+    ("push, bytes left over, scrub", 1, 2),
+    ("push beside scrub's look at uploads", 1, 2),
+    ("a mark left by a dead scrub", 1, 2),
+    ("manifest put on an old grant, one scrub", 2, 3),
+    ("manifest put on an old grant, two scrubs", 1, 1),
+    ("manifest put on an old grant, scrub, time", 2, 3),
+    ("a tag for an untagged manifest", 2, 3),
+    ("the same manifest again while scrub frees it", 1, 2),
+    ("an index takes in an untagged child", 1, 2),
+    ("a manifest deleted by digest and pushed", 1, 1),
+    ("one manifest pushed twice, old versions and pins freed", 1, 2),
+    ("second copies, two scrubs", 0, 1),
+    ("a deleter and a pusher on one tag", 1, 1),
+    ("a commit when its upload has gone silent", 2, 2),
+    ("two pushers of one digest", 1, 2),
+    ("a late commit beside one that relies on it", 1, 1),
+    ("a child deleted beside an index", 1, 1),
+    ("a blob deleted beside a server that holds it", 1, 1),
+    ("a blob that comes very late, and one that relies on it", 1, 2),
+    ("a mount", 2, 2),
+    ("asked for, then pushed", 2, 2),
+    ("a tag that moves, its old manifest deleted", 1, 1),
+    ("a signature beside the end of its subject", 1, 1),
+];
+
+/// The one with the most states.
+pub(super) const LARGEST: &str = "second copies, two scrubs";
+
+/// How a broken protocol is seen.
+pub(super) enum How {
+    /// In a random order: this seed, or after a change of the code one of the first.
+    Seed(u64),
+    /// In an order that was made for it.
+    Plan(&'static str),
+    /// In a walk over all orders with so many half leases.
+    Walk(usize),
+}
+
+use How::{Plan, Seed, Walk};
+
+/// The ways to break the protocol that the model has, where the code has a place for each: a case that shows it, and how.
+pub(super) const WAYS: &[(&str, &str, How)] = &[
+    ("bytes not looked at", LATE, Seed(7)),
+    ("look before reference", "manifest put on an old grant, two scrubs", Seed(1)),
+    ("shared pins", "a mark left by a dead scrub", Seed(1222)),
+    ("no new version", "a tag for an untagged manifest", Seed(1)),
+    ("slow push does not look again", "a tag that moves, its old manifest deleted", Seed(37)),
+    ("session not looked for", LATE, Seed(7)),
+    ("slow commit does not look", SILENT, Seed(784)),
+    ("children not renewed", "an index takes in an untagged child", Seed(14)),
+    ("no second look by scrub", "manifest put on an old grant, scrub, time", Seed(1)),
+    ("clock after look", SILENT, Seed(531)),
+    ("no lease", "an index takes in an untagged child", Seed(1)),
+    ("no marks", LATE, Seed(105)),
+    ("gone freed at once", "a child deleted beside an index", Walk(0)),
+    ("mark goes before the bytes", "manifest put on an old grant, one scrub", Walk(0)),
+    ("shared marks", "manifest put on an old grant, two scrubs", Walk(0)),
+    // the commit looks while the mark stands; before its fact goes, the mark is taken back and another looks
+    (
+        "failed commit takes back",
+        LATE,
+        Plan(
+            "0 until put data/; time; 1 until put pin.; 2 until put !; 0 until put at.; 2 until delete !; \
+             0 until put grant.; 1 until list data/; 0 until delete at.; 2 ends; 1 ends; 0 ends",
+        ),
+    ),
+    // a fact that comes after the look at marks, about bytes that are marked since
+    (
+        "marks before facts",
+        "a blob that comes very late, and one that relies on it",
+        Plan(
+            "0 until put at.; time; time; 1 until put pin.; 2 until put !; 1 until list at.; 2 until delete data/; \
+             0 ends; 1 until list catalog/; 2 ends; 1 ends",
+        ),
+    ),
+    // one scrub saw both copies while they were needed; another frees the survivor once they are not
+    (
+        "survivor not looked at",
+        "second copies, a grant that ends, two scrubs",
+        Plan(
+            "1 until put !; time; 0 until put pin.; 2 until delete data/; 0 until list catalog/; 1 ends; 2 ends; 0 ends",
+        ),
+    ),
+];
+
+const SILENT: &str = "a commit when its upload has gone silent";
+const LATE: &str = "a late commit beside one that relies on it";
