@@ -19,7 +19,7 @@ pub(in crate::scrub) async fn hash(
     segments: impl IntoIterator<Item = (String, u64)>,
 ) -> Result<Option<Digest>, StorageError> {
     let segments: Vec<(String, u64)> = segments.into_iter().collect();
-    let mut hashing = Hashing::Here(Hasher::new(algorithm));
+    let mut hashing = Hashing::Here(Box::new(Hasher::new(algorithm)));
     let elsewhere = segments.iter().map(|(_, size)| size).sum::<u64>() > INLINE;
     // what is gone or short is an answer; a store that cannot say is an error
     let gone = |error: StorageError| if error.kind == FaultKind::Damaged { Ok(None) } else { Err(error) };
@@ -40,9 +40,9 @@ pub(in crate::scrub) async fn hash(
 
 /// A hash under way. No thread waits for the next chunk: that may need one itself, and there are only so many.
 enum Hashing {
-    Here(Hasher),
+    Here(Box<Hasher>),
     /// A chunk is being hashed, while the next is read.
-    Elsewhere(JoinHandle<Hasher>),
+    Elsewhere(JoinHandle<Box<Hasher>>),
 }
 
 impl Hashing {
@@ -55,7 +55,7 @@ impl Hashing {
         Ok(if elsewhere { Self::Elsewhere(spawn_blocking(work)) } else { Self::Here(work()) })
     }
 
-    async fn end(self) -> Result<Hasher, StorageError> {
+    async fn end(self) -> Result<Box<Hasher>, StorageError> {
         match self {
             Self::Here(hasher) => Ok(hasher),
             Self::Elsewhere(hashing) => {
