@@ -1,4 +1,8 @@
-//! What runs in spare time.
+//! What runs in spare time, and how much of it there is.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Lets this thread, and those that it starts from now on, run only while no other thread wants its core.
 ///
@@ -17,4 +21,11 @@ pub fn only_spare_time() {
             tracing::debug!(?error, "what was meant for spare time runs at the usual priority");
         }
     }
+}
+
+/// The time that this thread has had on a core.
+#[must_use]
+pub fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -7,12 +7,19 @@ use crate::{
     telemetry::{self, LogOptions, Metrics, TraceOptions},
 };
 
+/// Bytes that a command reads at a time, at most: a system may finish a read that it has begun before it serves others.
+const STEP: usize = 128 * 1024;
+
 /// Opens the store that a configuration names, for a command that works on it beside servers.
 ///
 /// # Errors
 /// Also where there is no store yet: a command must not make one where somebody mistyped a path.
 pub async fn open_store(config: &Config) -> Result<Store, OpenError> {
-    Store::open_existing(&location(config), Metrics::new()).await
+    let mut location = location(config);
+    if let Location::Directory { chunk, .. } = &mut location {
+        *chunk = STEP.min(*chunk);
+    }
+    Store::open_existing(&location, Metrics::new()).await
 }
 
 /// Where the store lies that a configuration names.

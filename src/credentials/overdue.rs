@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
-
 use super::logins::{Job, Shared, State};
+use crate::priority::thread_time;
 
 /// How long a password may take in spare time.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -49,12 +48,6 @@ impl State {
     }
 }
 
-/// The processor's time that this thread has had.
-fn worked() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
 /// Sees to what is overdue, in a thread of its own, for as long as there are workers.
 pub(super) fn watch(shared: &Arc<Shared>) {
     let watched = Arc::clone(shared);
@@ -62,7 +55,7 @@ pub(super) fn watch(shared: &Arc<Shared>) {
         let mut rest = PAUSE;
         loop {
             thread::sleep(rest);
-            let before = worked();
+            let before = thread_time();
             let overdue = {
                 let mut state = watched.lock();
                 if state.closed || state.workers == 0 {
@@ -75,7 +68,7 @@ pub(super) fn watch(shared: &Arc<Shared>) {
             if let Some(job) = overdue {
                 watched.verify(&job);
             }
-            rest = PAUSE.max(worked().saturating_sub(before) * REST);
+            rest = PAUSE.max(thread_time().saturating_sub(before) * REST);
         }
     };
     if let Err(error) = thread::Builder::new().name("passwords-due".to_owned()).spawn(work) {

@@ -7,6 +7,7 @@ mod blobs;
 mod cursor;
 mod hash;
 mod manifests;
+mod pace;
 
 use std::{
     future::ready,
