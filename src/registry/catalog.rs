@@ -32,13 +32,28 @@ impl Registry {
         self.catalogued.get(name).is_some_and(|seen| self.clock.since(seen) < self.options.lease / 2)
     }
 
-    /// Whether a repository exists: something was pushed to it, whether or not it is empty now.
+    /// Whether a repository exists: it is in the catalog, whether or not it is empty now.
     pub(super) async fn exists(&self, name: &Name) -> Result<bool> {
         if self.knows_catalogued(name) || !self.store.list(&layout::catalog(name), None, 1).await?.is_empty() {
             return Ok(true);
         }
         // one of an older store has another key in the catalog, and something of its own
-        Ok(!self.store.list(&layout::repository(name), None, 1).await?.is_empty())
+        Ok(!self.is_empty(name).await?)
+    }
+
+    /// Whether nothing is left of a repository that it is listed for: no tag and no manifest, nor anything of either that can
+    /// be brought back. What its tags meant before, what immutable ones were said to mean and who pulled may be known still.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn is_empty(&self, name: &Name) -> Result<bool> {
+        // manifests last: a push writes its manifest before its tags
+        for prefix in [layout::tags(name), layout::manifests(name)] {
+            if !self.store.list(&prefix, None, 1).await?.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The repositories that `visible` says yes to, in byte order.

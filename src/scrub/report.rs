@@ -68,7 +68,7 @@ pub enum Reason {
     Duplicate,
     /// Something newer stands in its place.
     Superseded,
-    /// It is empty.
+    /// It has no tag and no manifest, nor any that could be brought back.
     Empty,
 }
 

@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use simple_registry::{
+    action::Page,
     config::Untagged,
     oci::{Digest, Name, Reference, Tag},
-    registry::{By, facts::TagEntry},
+    registry::{
+        By, Error,
+        facts::{ClaimFact, TagEntry},
+    },
     scrub::{Pass, Reason, What},
     storage::layout,
 };
@@ -174,6 +178,96 @@ async fn a_repository_that_is_pushed_to_stays_in_the_catalog() {
     let keys = shelf.keys("catalog/");
     assert!(!keys.iter().any(|key| layout::catalog_mark_name(key).is_some()) && keys.len() == 2, "{keys:?}");
     assert!(shelf.has(&app(), &image).await);
+}
+
+async fn is_listed(shelf: &Shelf) -> bool {
+    shelf.server.catalog(&Page { n: None, last: None }, |_| true).await.unwrap().entries.contains(&app())
+}
+
+#[tokio::test]
+async fn a_repository_of_which_only_its_past_is_known_leaves_the_catalog_until_something_is_pushed_again() {
+    let shelf = Shelf::new().await;
+    let (config, v1) = (config(""), tag("v1"));
+    let pass = |days: u32| {
+        shelf.age(DAY * days);
+        shelf.clock.advance(DAY * days);
+    };
+    let scrub = async || shelf.scrub_with(&config, |options| options.passes = Pass::ALL.into()).await;
+    let image = shelf.image(&app(), "image", &["v1"]).await;
+    shelf.server.delete_manifest(&app(), &image, &By::default()).await.unwrap();
+    for _ in 0..3 {
+        pass(1);
+        scrub().await;
+        assert!(is_listed(&shelf).await, "it can be brought back");
+    }
+    shelf.server.restore(&app(), &Reference::Tag(v1.clone()), &By::default()).await.unwrap();
+    shelf.server.delete_manifest(&app(), &image, &By::default()).await.unwrap();
+    // past the trash; then the last words of tag and manifest go
+    for days in [8, 1] {
+        pass(days);
+        scrub().await;
+        assert!(is_listed(&shelf).await, "it was not found empty before, a lease ago");
+    }
+    let is_history = |key: &String| layout::history_tag(&app(), key).is_some();
+    assert!(shelf.keys(&layout::repository(&app())).iter().all(is_history));
+    pass(1);
+    // what may be there as well
+    let (attempt, by) = (layout::attempt(), By::default());
+    let claim = ClaimFact { digest: None, version: None, ordinal: None, attempt, at: 0, by };
+    let key = layout::claim(&app(), &v1, Some(layout::Ordinal(1)));
+    shelf.store().await.put(&key, serde_json::to_vec(&claim).unwrap()).await.unwrap();
+    shelf.server.pulled(&app(), &Reference::Tag(v1.clone()), &image);
+    shelf.server.record_pulls().await.unwrap();
+    let (_, removed) = scrub().await;
+    let left: Vec<_> = removed.iter().filter(|it| it.what == What::Repository).map(|it| it.reason).collect();
+    assert_eq!(left, [Reason::Empty]);
+    assert!(!is_listed(&shelf).await);
+    let unknown = shelf.server.tags(&app(), &Page { n: None, last: None }).await;
+    assert!(matches!(unknown, Err(Error::NameUnknown(_))), "{unknown:?}");
+    let known = shelf.server.tag_history(&app(), &v1, 100, None).await.unwrap();
+    assert_eq!(known.last().unwrap().target.unwrap().0, image);
+    // nobody puts it back, tells of it or finds it empty again
+    for _ in 0..2 {
+        pass(1);
+        let (summary, removed) = scrub().await;
+        assert!(!removed.iter().any(|it| it.what == What::Repository), "{removed:?}");
+        assert!(summary.findings.is_empty(), "{summary:?}");
+        assert_eq!(shelf.keys("catalog/"), Vec::<String>::new());
+    }
+    let again = shelf.image(&app(), "again", &["v1"]).await;
+    assert!(is_listed(&shelf).await);
+    assert_eq!(shelf.tags(&app()).await, ["v1"]);
+    let longer = shelf.server.tag_history(&app(), &v1, 100, None).await.unwrap();
+    assert_eq!((longer[0].target.unwrap().0, &longer[1..]), (again, &known[..]));
+}
+
+/// What a server remembers of the catalog does not outlast the mark.
+#[tokio::test]
+async fn a_push_right_after_a_repository_was_found_without_images_keeps_it_in_the_catalog() {
+    let shelf = Shelf::new().await;
+    let config = config("");
+    let image = shelf.image(&app(), "image", &["v1"]).await;
+    shelf.server.delete_manifest(&app(), &image, &By::default()).await.unwrap();
+    for _ in 0..2 {
+        shelf.age(DAY * 8);
+        shelf.clock.advance(DAY * 8);
+        shelf.scrub(&config).await;
+    }
+    let is_mark = |key: &String| layout::catalog_mark_name(key).is_some();
+    assert_eq!(shelf.keys("catalog/").iter().filter(|key| is_mark(key)).count(), 1);
+    assert!(!shelf.keys(&layout::all_history(&app())).is_empty());
+    let again = shelf.image(&app(), "again", &[]).await;
+    shelf.server.delete_manifest(&app(), &again, &By::default()).await.unwrap();
+    for _ in 0..2 {
+        shelf.age(DAY);
+        shelf.clock.advance(DAY);
+        shelf.scrub(&config).await;
+        assert!(is_listed(&shelf).await, "what was pushed since can be brought back");
+    }
+    let keys = shelf.keys("catalog/");
+    assert!(!keys.iter().any(is_mark), "{keys:?}");
+    let restored = shelf.server.restore(&app(), &Reference::Digest(again), &By::default()).await.unwrap();
+    assert!(!restored.is_empty() && is_listed(&shelf).await);
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! The catalog: a repository that is found empty twice, a lease apart, leaves it.
+//! The catalog: a repository that is found empty twice, a lease apart, leaves it. What is known of its past stays as long as
+//! it would otherwise, and is no reason to list it.
 //!
 //! Who pushes to a repository writes its place in the catalog unless it is there, and where a mark is, always: so what is
 //! there from before the mark is relied on for no longer than a lease.
@@ -16,7 +17,7 @@ pub(super) async fn clean(repository: &Repository<'_>) -> Result<()> {
     let (marks, facts): (Vec<Entry>, Vec<Entry>) =
         listed.into_iter().partition(|entry| layout::catalog_mark_name(&entry.key).is_some());
     let old: Vec<&Entry> = marks.iter().filter(|mark| ages.is_old(mark)).collect();
-    let is_empty = run.store.list(&layout::repository(name), None, 1).await?.is_empty();
+    let is_empty = run.registry.is_empty(name).await?;
     // the first mark that is old: everybody has looked since
     let Some(first) = old.iter().map(|mark| mark.modified).min() else {
         if is_empty && marks.is_empty() && !facts.is_empty() {

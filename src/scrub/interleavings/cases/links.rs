@@ -63,6 +63,25 @@ async fn marked_empty(actor: Actor) {
     old(&actor);
 }
 
+/// A repository of which nothing is left but what its tag meant, and a scrub has found it so.
+async fn remembered(actor: Actor) {
+    granted(actor.clone()).await;
+    for manifest in [&OTHER, &IMAGE] {
+        actor.put_manifest(&r(), manifest, Some(&t())).await;
+    }
+    old(&actor);
+    actor.scrub_under(&PLAIN, GARBAGE).await;
+    for key in actor.keys(&layout::repository(&r())) {
+        if layout::history_tag(&r(), &key).is_none() {
+            actor.bucket().delete(None, &key);
+        }
+    }
+    assert_eq!(actor.keys(&layout::repository(&r())).len(), 1, "its history");
+    old(&actor);
+    actor.scrub_under(&PLAIN, GARBAGE).await;
+    old(&actor);
+}
+
 fn deleter(what: impl Fn() -> Reference + 'static, promises: impl Fn() -> Vec<Promise> + 'static) -> Script {
     script(move |actor| {
         let (what, promises) = (what(), promises());
@@ -118,6 +137,9 @@ pub(super) fn cases() -> Vec<Case> {
         case("a first push into a repository that is found empty", bare("", emptied, vec![first(), twice], 4)),
         case("a first push into a repository that was found empty", {
             bare("", marked_empty, vec![first(), garbage(), garbage()], 2)
+        }),
+        case("a push into a repository of which only history is left", {
+            bare("", remembered, vec![first(), garbage(), both()], 2)
         }),
     ];
     cases.into()

@@ -9,6 +9,7 @@ const WAYS: &[(&str, &str, u64)] = &[
     ("claims not looked at", "two first pushes of an immutable tag", 15),
     ("history written late", "what a tag meant, gathered beside a push", 1),
     ("catalog without marks", "a first push into a repository that was found empty", 1),
+    ("catalog without marks", "a push into a repository of which only history is left", 17),
     ("links without a lease", "links beside the delete of a signature", 5),
     ("survivor not hashed", "a rotten copy beside a sound one", 1),
     ("places not listed again", "a push beside copies that come and go", 216),
