@@ -59,7 +59,10 @@ impl Progress {
         // several at a time report in no order
         (state.done, state.total) = (state.done.max(done), total);
         if self.terminal {
-            state.bar.set_length(total.max(state.done));
+            let length = total.max(state.done);
+            if state.bar.length() != Some(length) {
+                state.bar.set_length(length);
+            }
             state.bar.set_position(state.done);
         } else if state.said.elapsed() >= EVERY {
             state.said = now;
