@@ -90,6 +90,10 @@ impl<O: Observer> Observer for Recording<O> {
     fn progress(&self, pass: Pass, done: u64, total: u64) {
         self.then.progress(pass, done, total);
     }
+
+    fn looks_on(&self) -> bool {
+        self.then.looks_on()
+    }
 }
 
 /// Scrubs every `interval` until `stop` turns true.
@@ -231,4 +235,8 @@ impl Observer for Log {
     }
 
     fn progress(&self, _pass: Pass, _done: u64, _total: u64) {}
+
+    fn looks_on(&self) -> bool {
+        false
+    }
 }

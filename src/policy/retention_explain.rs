@@ -18,7 +18,7 @@ pub struct RetentionExplanation {
     pub enforced: bool,
     /// Every rule of every policy that covers the repository.
     pub rules: Vec<RetentionRule>,
-    /// Of each image, in the order in which they were given.
+    /// Of each image, in the order in which they were given; others may be added.
     pub images: Vec<ImageExplanation>,
 }
 
@@ -40,7 +40,7 @@ pub struct RetentionRule {
 }
 
 /// Why one image stays or goes.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct ImageExplanation {
     /// Its tag.
     pub tag: String,
@@ -48,12 +48,16 @@ pub struct ImageExplanation {
     pub digest: String,
     /// Whether it stays.
     pub keep: bool,
+    /// Whether rules judge it. Where they do not, no rule was asked.
+    pub judged: bool,
     /// The policy whose rule keeps it.
     pub policy: Option<String>,
     /// The rule that keeps it.
     pub rule: Option<String>,
-    /// Why it stays where no rule is true.
+    /// Why it stays where no rule is true, or why it is not judged.
     pub why: Option<String>,
+    /// Why it does not go with the next run already, if it goes.
+    pub later: Option<String>,
     /// When it was last pushed, if that is known.
     #[serde(serialize_with = "as_text")]
     pub pushed_at: Option<Timestamp>,
@@ -68,6 +72,14 @@ pub struct ImageExplanation {
     pub place_pulled: Option<usize>,
     /// What each rule says, in the order of [`RetentionExplanation::rules`].
     pub outcomes: Vec<RuleOutcome>,
+}
+
+impl ImageExplanation {
+    /// A tag that rules do not judge: whether it stays, and why they do not.
+    #[must_use]
+    pub fn not_judged(tag: String, digest: String, keep: bool, why: String) -> Self {
+        Self { tag, digest, keep, why: Some(why), ..Self::default() }
+    }
 }
 
 /// What one rule says about an image.
@@ -111,9 +123,11 @@ impl super::Policy {
                 tag: image.tag.clone(),
                 digest: image.digest.clone(),
                 keep: retained.keep,
+                judged: true,
                 policy: retained.by.map(|by| by.policy.clone()),
                 rule: retained.rule.map(|rule| rule.to_string()),
                 why: retained.why,
+                later: None,
                 pushed_at: image.pushed_at,
                 last_pulled_at: image.last_pulled_at,
                 immutable: image.immutable,
@@ -150,17 +164,19 @@ impl fmt::Display for RetentionExplanation {
         }
         let widest = self.images.iter().map(|image| image.tag.chars().count()).max().unwrap_or_default();
         for image in &self.images {
-            let effect = match (image.keep, self.enforced) {
-                (true, _) => "stays",
-                (false, true) => "goes",
-                (false, false) => "would go",
+            let effect = match (image.judged, image.keep, self.enforced) {
+                (false, ..) => "not judged",
+                (true, true, _) => "stays",
+                (true, false, true) => "goes",
+                (true, false, false) => "would go",
             };
             let why = match (&image.why, &image.policy, &image.rule) {
                 (Some(why), ..) => why.clone(),
                 (None, Some(policy), Some(rule)) => format!("{policy}, rule {rule}"),
                 _ => "no rule keeps it".to_owned(),
             };
-            writeln!(f, "{:widest$}  {effect}: {why}", image.tag)?;
+            let later = image.later.iter().map(|later| format!("; {later}"));
+            writeln!(f, "{:widest$}  {effect}: {why}{}", image.tag, later.collect::<String>())?;
         }
         Ok(())
     }

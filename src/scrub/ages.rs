@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Result, run::Run};
 use crate::{
     config::Scrub,
+    registry::Clock,
     storage::{
         Entry,
         mutation::{mutated, read_before},
@@ -24,19 +25,23 @@ pub(super) struct Ages {
 impl Ages {
     /// Asks the store for its time: before anything is looked at that is judged by it.
     pub(super) async fn now(run: &Run<'_>) -> Result<Self> {
-        let Scrub { grace, trash, untagged_grace, .. } = run.config.scrub;
-        Ok(Self::new(run.store.now().await?, run.lease_ms(), [grace, trash, untagged_grace].map(milliseconds)))
+        Ok(Self::by(run.store.now().await?, &run.config.scrub))
+    }
+
+    /// For who only looks, and so does not write what the store tells its time by: those of this machine's clock.
+    pub(super) fn here(scrub: &Scrub) -> Self {
+        Self::by(Clock::default().now_ms(), scrub)
+    }
+
+    fn by(now: u64, scrub: &Scrub) -> Self {
+        let others = [scrub.grace, scrub.trash, scrub.untagged_grace].map(milliseconds);
+        Self::new(now, milliseconds(scrub.upload_expiry), others)
     }
 
     /// The lease holds, whatever the others are.
     fn new(now: u64, lease: u64, others: [u64; 3]) -> Self {
         let [grace, trash, untagged] = others.map(|age| age.max(lease));
         Self { now, lease, grace, trash, untagged }
-    }
-
-    /// For who only looks: nothing is old.
-    pub(super) const fn unknown() -> Self {
-        Self { now: 0, lease: u64::MAX, grace: u64::MAX, trash: u64::MAX, untagged: u64::MAX }
     }
 
     /// Milliseconds since 1970.

@@ -8,16 +8,23 @@ mod cursor;
 mod hash;
 mod manifests;
 mod pace;
+mod total;
 
 use std::{
     future::ready,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
 use futures::{FutureExt, Stream, TryStreamExt, future::BoxFuture};
 
-use self::cursor::{Part, parts};
+use self::{
+    cursor::{Part, parts},
+    total::Total,
+};
 use super::{
     Pass, Result, ScrubError,
     ages::Ages,
@@ -55,7 +62,9 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
     let ages = Ages::now(run).await?;
     // the pass that looks at links alone frees notes about facts; here they are written where it is not asked for
     let notes = Notes::read(run, Pass::Content, ages.at(), &[layout::BLOBS, layout::REPOSITORIES]).await?;
-    let content = Content { run, ages, notes, began: run.options.clock.now() };
+    let repositories = if reads_manifests(run) { run.repositories().await? } else { 0 };
+    let total = Mutex::new(Total::new(repositories));
+    let content = Content { run, ages, notes, began: run.options.clock.now(), total };
     // a run over some repositories, or one that changes nothing, is none of those that go around
     let goes_around = run.options.repository.is_none() && !run.options.dry_run;
     let (cursors, after) = if goes_around { cursor::read(run).await? } else { Default::default() };
@@ -74,7 +83,16 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
         }
         return error.map_or(Ok(()), Err);
     }
+    let read = run.done(Pass::Content);
+    if read > 0 {
+        run.progress(Pass::Content, read, read);
+    }
     cursor::free(run, &cursors).await
+}
+
+/// Whether manifests are read back here: the pass that looks at links has read all of them.
+fn reads_manifests(run: &Run<'_>) -> bool {
+    !run.options.passes.contains(&Pass::Links)
 }
 
 /// What a check works with.
@@ -83,6 +101,7 @@ struct Content<'a> {
     ages: Ages,
     notes: Notes,
     began: Instant,
+    total: Mutex<Total>,
 }
 
 /// Where it ended before its end: for want of time, or by an error. The next run goes on behind what failed, since it would
@@ -94,14 +113,22 @@ struct Stopped {
 
 impl Content<'_> {
     async fn part(&self, part: &Part) -> Result<Option<Stopped>> {
+        self.total(|total| total.begin(part));
+        let stopped = self.go_over(part).await?;
+        if stopped.is_none() {
+            self.total(|total| total.end(part));
+        }
+        Ok(stopped)
+    }
+
+    async fn go_over(&self, part: &Part) -> Result<Option<Stopped>> {
         let entries = self.run.store.scan_after(part.prefix, part.after.as_deref()).map_err(ScrubError::from);
         let until = part.until.as_deref();
         let entries = entries.try_take_while(move |entry| ready(Ok(until.is_none_or(|until| *entry.key <= *until))));
         if part.prefix == layout::BLOBS {
             let places = entries.try_filter(|entry| ready(layout::place_id(&entry.key).is_some()));
             self.each(places, |entry| self.blob(entry).boxed()).await
-        } else if self.run.options.passes.contains(&Pass::Links) {
-            // that pass has read all of them
+        } else if !reads_manifests(self.run) {
             Ok(None)
         } else {
             let mut before = part.after.as_deref().and_then(manifests::thing).map(|(name, digest, _)| (name, digest));
@@ -131,6 +158,7 @@ impl Content<'_> {
         let mut stopped = None;
         // what has begun comes to its end: what it changes is told
         while let Some((after, outcome)) = checked.try_next().await? {
+            self.tell(&after);
             let late =
                 self.run.options.max_duration.is_some_and(|most| self.run.options.clock.since(self.began) >= most);
             if late || outcome.is_err() || stop.load(Ordering::Relaxed) {
@@ -147,8 +175,18 @@ impl Content<'_> {
         let mut summary = self.run.summary();
         summary.verified.number += 1;
         summary.verified.bytes += bytes;
-        let done = summary.verified.number;
-        drop(summary);
-        self.run.progress(Pass::Content, done, 0);
+    }
+
+    fn total<T>(&self, of: impl FnOnce(&mut Total) -> T) -> T {
+        of(&mut self.total.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says how far it is: behind this key, which the run is about or not.
+    fn tell(&self, key: &str) {
+        let read = self.run.summary().verified.number;
+        let total = self.total(|total| total.went_by(key, read));
+        if read > 0 {
+            self.run.progress(Pass::Content, read, total);
+        }
     }
 }

@@ -46,6 +46,7 @@ pub(super) async fn begin(run: &Run<'_>) -> Result<Left> {
     let links = Links { run, now, notes: Notes::read(run).await?, missing: Mutex::default() };
     links.catalog().await?;
     links.pulls_since().await?;
+    let total = run.repositories().await?;
     let mut after: Option<String> = None;
     let mut done = 0;
     // from one repository to the next, however much is in each
@@ -59,7 +60,7 @@ pub(super) async fn begin(run: &Run<'_>) -> Result<Left> {
         if run.covers(&name) {
             links.repository(&name).await?;
             done += 1;
-            run.progress(Pass::Links, done, 0);
+            run.progress(Pass::Links, done, total);
         }
     }
     let Links { now, notes, missing, .. } = links;

@@ -31,7 +31,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use self::run::Run;
 pub use self::{
     report::{Event, Finding, Outcome, Reason, Removal, Summary, What},
-    retention::images,
+    retention::{Tags, Unjudged, tags},
 };
 use crate::{
     config::Config,
@@ -127,8 +127,13 @@ pub trait Observer: Send + Sync {
     /// Something is about to be removed, or was found. An error ends the run, before anything is removed.
     fn event(&self, event: &Event) -> std::result::Result<(), String>;
 
-    /// So many of about so many (0: not known) have been looked at in this pass.
+    /// So many of about so many, which are no fewer, have been looked at in this pass.
     fn progress(&self, pass: Pass, done: u64, total: u64);
+
+    /// Whether [`Observer::progress`] is for anybody: else nothing is counted for its totals alone.
+    fn looks_on(&self) -> bool {
+        true
+    }
 }
 
 /// Runs once over the whole store.

@@ -29,7 +29,7 @@ pub(super) use self::{
     fate::Upheld,
     look::{Ended, Repository},
     manifests::Group,
-    names::Names,
+    names::{Names, count},
     pulls::{Pulls, read as read_pulls},
     referrers::named_subject,
     tags::{Live, LiveTag, live as live_tags},
@@ -38,14 +38,14 @@ use super::{Pass, Result, ages::Ages, run::Run};
 use crate::oci::Name;
 
 pub(super) async fn run(run: &Run<'_>) -> Result<()> {
-    let mut names = Names::default();
+    let (mut names, total) = (Names::default(), run.repositories().await?);
     let mut done = 0;
     while let Some(name) = names.next(&run.store).await? {
         if run.covers(&name) {
             run.saw("repositories", 1);
             clean(run, &name).await?;
             done += 1;
-            run.progress(Pass::Garbage, done, 0);
+            run.progress(Pass::Garbage, done, total);
         }
     }
     Ok(())

@@ -13,8 +13,8 @@ use std::{
 
 use jiff::Timestamp;
 
-pub use self::inventory::images;
 use self::inventory::{Inventory, Judged};
+pub use self::inventory::{Tags, Unjudged, tags};
 use super::{
     Pass, Reason, Result,
     ages::Ages,
@@ -31,13 +31,13 @@ use crate::{
 const AT_ONCE: usize = 100;
 
 pub(super) async fn run(run: &Run<'_>) -> Result<()> {
-    let mut names = Names::default();
+    let (mut names, total) = (Names::default(), run.repositories().await?);
     let mut done = 0;
     while let Some(name) = names.next(&run.store).await? {
         if run.covers(&name) {
             one(run, &name).await?;
             done += 1;
-            run.progress(Pass::Retention, done, 0);
+            run.progress(Pass::Retention, done, total);
         }
     }
     Ok(())
@@ -57,7 +57,7 @@ async fn one(run: &Run<'_>, name: &Name) -> Result<()> {
     }
     let ages = Ages::now(run).await?;
     let live = live_tags(&run.store, ages, name).await?;
-    let Inventory { images, judged } = inventory::take(&run.store, run.config, name, &live).await?;
+    let Inventory { images, judged, .. } = inventory::take(&run.store, run.config, name, &live).await?;
     let Some(decision) = run.policy.retain(name, &images, now) else { return Ok(()) };
     drop(images);
     let kept = decision.images.iter().map(|retained| retained.keep);

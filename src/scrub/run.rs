@@ -1,12 +1,17 @@
 //! One run: what it works on, and the only way in which it changes the store.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use bytes::Bytes;
+use tokio::sync::OnceCell;
 
 use super::{
     Observer, Options, Pass, Result, ScrubError,
     report::{Event, Finding, Reason, Removal, Summary, What},
+    repositories,
 };
 use crate::{
     config::Config,
@@ -30,6 +35,10 @@ pub(super) struct Run<'a> {
     pub(super) by: By,
     observer: Arc<dyn Observer>,
     summary: Mutex<Summary>,
+    /// Of each pass, how many things were said to be done.
+    done: Mutex<BTreeMap<Pass, u64>>,
+    /// Repositories by the catalog, once they were counted.
+    repositories: OnceCell<u64>,
 }
 
 impl<'a> Run<'a> {
@@ -44,7 +53,19 @@ impl<'a> Run<'a> {
         let id = if mutated("shared marks") { "0".repeat(16) } else { layout::attempt() };
         let by = By { identity: "scrub".to_owned(), request: id.clone() };
         let summary = Summary { run: id.clone(), dry_run: options.dry_run, ..Summary::default() };
-        Self { store, registry, config, policy, options, id, by, observer, summary: Mutex::new(summary) }
+        Self {
+            store,
+            registry,
+            config,
+            policy,
+            options,
+            id,
+            by,
+            observer,
+            summary: Mutex::new(summary),
+            done: Mutex::default(),
+            repositories: OnceCell::new(),
+        }
     }
 
     pub(super) fn into_summary(self) -> Summary {
@@ -95,8 +116,24 @@ impl<'a> Run<'a> {
         *self.summary().seen.entry(what).or_default() += number;
     }
 
+    /// Says that so many of about so many are done in this pass.
     pub(super) fn progress(&self, pass: Pass, done: u64, total: u64) {
-        self.observer.progress(pass, done, total);
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(pass, done);
+        self.observer.progress(pass, done, total.max(done));
+    }
+
+    /// How many things were said to be done in this pass so far: what follows counts on from there.
+    pub(super) fn done(&self, pass: Pass) -> u64 {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).get(&pass).copied().unwrap_or_default()
+    }
+
+    /// About how many repositories this run goes over, for [`Run::progress`]: those in the catalog, listed once, and only
+    /// where somebody looks on.
+    pub(super) async fn repositories(&self) -> Result<u64> {
+        if !self.observer.looks_on() {
+            return Ok(0);
+        }
+        self.repositories.get_or_try_init(|| repositories::count(self)).await.copied()
     }
 
     /// Removes an object of `size` bytes, unless nothing is to be changed.

@@ -1,10 +1,14 @@
 //! `simple-registry policy explain --retention`.
 
-use std::process::{Command, Output};
+use std::{
+    fs,
+    process::{Command, Output},
+    time::Duration,
+};
 
-use simple_registry::oci::Name;
+use simple_registry::{oci::Name, registry::By};
 
-use crate::shelf::Shelf;
+use crate::shelf::{Shelf, config};
 
 fn explain(shelf: &Shelf, rules: &str, arguments: &[&str]) -> Output {
     let directory = tempfile::tempdir().unwrap();
@@ -49,6 +53,61 @@ async fn it_shows_for_each_tag_which_rule_keeps_it_or_that_none_does() {
     assert_eq!(kept, [("latest", true), ("test", false), ("v1", true)]);
     assert_eq!(shelf.keys(""), before);
     assert!(text(&explain(&shelf, "", &asked)).contains("everything stays"));
+}
+
+#[tokio::test]
+async fn it_shows_tags_that_rules_do_not_judge_and_those_that_go_later() {
+    let shelf = Shelf::new().await;
+    let app: Name = "prod/app".parse().unwrap();
+    let image = shelf.image(&app, "image", &["v1"]).await;
+    let gone = shelf.image(&app, "gone", &["gone"]).await;
+    let [signature, left] = [image, gone].map(|subject| format!("sha256-{}.sig", subject.hex()));
+    shelf.image(&app, "signature", &[&signature]).await;
+    shelf.image(&app, "signature of what is gone", &[&left]).await;
+    shelf.server.delete_manifest(&app, &gone, &By::default()).await.unwrap();
+    let cut = shelf.image(&app, "cut", &["cut"]).await;
+    let lost = shelf.image(&app, "lost", &["lost"]).await;
+    shelf.image(&app, "old", &["old"]).await;
+    shelf.age(Duration::from_hours(25));
+    shelf.image(&app, "young", &["young"]).await;
+    let version = |hex: String| shelf.root().join(&shelf.keys(&format!("repos/prod/app!/manifests/sha256/{hex}/"))[0]);
+    fs::write(version(cut.hex()), "{").unwrap();
+    fs::remove_file(version(lost.hex())).unwrap();
+    let before = shelf.keys("");
+    let rules = "[repository.prod.retention_policy]\nrules = ['image.tag.startsWith(\"v\")']\n";
+    let asked = ["--retention", "--repository", "prod/app"];
+    let json = text(&explain(&shelf, rules, &[&asked[..], &["--format", "json"]].concat()));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let shown = json["retention"]["images"].as_array().unwrap().iter().map(|image| {
+        let why = image["why"].as_str().or(image["later"].as_str()).unwrap_or_default().to_owned();
+        (image["tag"].as_str().unwrap(), image["judged"].as_bool().unwrap(), image["keep"].as_bool().unwrap(), why)
+    });
+    let says = String::from;
+    let mut expected = vec![
+        ("cut", false, true, says("its manifest is damaged: it is cut short; it stays")),
+        ("lost", false, true, says("its manifest is missing; it stays")),
+        ("old", true, false, says("")),
+        (&signature, false, true, format!("goes with {image}, which stands")),
+        (&left, false, false, format!("goes with {gone}, which is gone")),
+        ("v1", true, true, says("")),
+        ("young", true, false, says("pushed less than 24 hours ago, so a later run removes it")),
+    ];
+    expected.sort();
+    assert_eq!(shown.collect::<Vec<_>>(), expected);
+    let told = text(&explain(&shelf, rules, &asked));
+    let lines: Vec<(&str, &str)> = told.lines().filter_map(|line| line.split_once("  ")).collect();
+    let says = |tag: &str| lines.iter().find(|(this, _)| *this == tag).map_or("", |(_, says)| says.trim());
+    assert_eq!(says("cut"), "not judged: its manifest is damaged: it is cut short; it stays");
+    assert_eq!(says(&signature), format!("not judged: goes with {image}, which stands"));
+    assert_eq!(says("old"), "goes: no rule keeps it");
+    assert_eq!(says("young"), "goes: no rule keeps it; pushed less than 24 hours ago, so a later run removes it");
+    assert_eq!(shelf.keys(""), before);
+    // and that is what a scrub does
+    let mut config = config(rules);
+    config.scrub.upload_expiry = Duration::from_hours(24);
+    shelf.scrub(&config).await;
+    let left: Vec<&str> = expected.iter().map(|(tag, ..)| *tag).filter(|tag| !["old", &left].contains(tag)).collect();
+    assert_eq!(shelf.tags(&app).await, left);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod command;
 mod damage;
 mod explain;
 mod kept;
+mod progress;
 mod repositories;
 mod retention_table;
 mod shelf;

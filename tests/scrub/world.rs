@@ -264,9 +264,9 @@ async fn read(server: &Registry, of: &Name, digest: &Digest) -> Result<Digest, s
     Ok(sha256(&bytes))
 }
 
-/// What a run told.
+/// What a run told, and how far it said it was.
 #[derive(Default)]
-pub(crate) struct Told(Mutex<Vec<Event>>);
+pub(crate) struct Told(Mutex<Vec<Event>>, Mutex<Vec<(Pass, u64, u64)>>);
 
 impl Observer for Told {
     fn event(&self, event: &Event) -> Result<(), String> {
@@ -274,10 +274,18 @@ impl Observer for Told {
         Ok(())
     }
 
-    fn progress(&self, _pass: Pass, _done: u64, _total: u64) {}
+    fn progress(&self, pass: Pass, done: u64, total: u64) {
+        self.1.lock().unwrap().push((pass, done, total));
+    }
 }
 
 impl Told {
+    /// How far a pass said it was: so many of about so many, each time.
+    pub(crate) fn progress_of(&self, pass: Pass) -> Vec<(u64, u64)> {
+        let said = self.1.lock().unwrap();
+        said.iter().filter(|(of, ..)| *of == pass).map(|(_, done, total)| (*done, *total)).collect()
+    }
+
     pub(crate) fn removals(&self) -> Vec<Removal> {
         let events = self.0.lock().unwrap();
         events

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use indicatif::HumanDuration;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -10,20 +11,32 @@ use crate::{
     app,
     config::Config,
     oci::Name,
-    policy::{Image, Policy},
-    scrub,
+    policy::{ImageExplanation, Policy},
+    scrub::{self, Tags},
 };
 
-/// Shows which rule keeps each tag, or that none does.
+/// Shows which rule keeps each tag, or that none does, or why none is asked.
 pub(super) fn run(config: &Config, policy: &Policy, repository: &Name, format: Format) -> Result<ExitCode, Wrong> {
-    let images = images(config, repository)?;
-    if images.is_empty() {
+    let Tags { images, settled, others } = tags(config, repository)?;
+    if images.is_empty() && others.is_empty() {
         return Err(Wrong::Sentence(format!(
             "error: {repository} has no tags in the {}; name a repository that was pushed to, as its clients name it",
             app::location(config).place()
         )));
     }
-    let explanation = policy.explain_retention(repository, &images, Timestamp::now());
+    let mut explanation = policy.explain_retention(repository, &images, Timestamp::now());
+    if let Some(explanation) = &mut explanation {
+        let expiry = HumanDuration(config.scrub.upload_expiry);
+        for (image, settled) in explanation.images.iter_mut().zip(settled) {
+            if explanation.enforced && !image.keep && !settled {
+                image.later = Some(format!("pushed less than {expiry} ago, so a later run removes it"));
+            }
+        }
+        let others = others.into_iter();
+        let others = others.map(|other| ImageExplanation::not_judged(other.tag, other.digest, other.keep, other.why));
+        explanation.images.extend(others);
+        explanation.images.sort_by(|one, other| one.tag.cmp(&other.tag));
+    }
     match (format, explanation) {
         (Format::Text, Some(explanation)) => print!("{explanation}"),
         (Format::Text, None) => {
@@ -37,11 +50,11 @@ pub(super) fn run(config: &Config, policy: &Policy, repository: &Name, format: F
     Ok(ExitCode::SUCCESS)
 }
 
-fn images(config: &Config, repository: &Name) -> Result<Vec<Image>, Wrong> {
+fn tags(config: &Config, repository: &Name) -> Result<Tags, Wrong> {
     let sentence = |error: &dyn std::fmt::Display| Wrong::Sentence(format!("error: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| sentence(&error))?.block_on(async {
         let store = app::open_store(config).await.map_err(|error| sentence(&error))?;
-        scrub::images(&store, config, repository).await.map_err(|error| sentence(&error))
+        scrub::tags(&store, config, repository).await.map_err(|error| sentence(&error))
     })
 }

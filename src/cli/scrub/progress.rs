@@ -39,7 +39,7 @@ impl Progress {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many of about so many (0: not known) are done in this pass.
+    /// So many of about so many are done in this pass.
     pub(super) fn at(&self, pass: Pass, done: u64, total: u64) {
         let mut state = self.state();
         let now = Instant::now();
@@ -59,9 +59,9 @@ impl Progress {
         // several at a time report in no order
         (state.done, state.total) = (state.done.max(done), total);
         if self.terminal {
-            if total > 0 && state.bar.length() != Some(total) {
-                state.bar.set_style(style("{prefix:>10} {wide_bar} {human_pos}/{human_len} {per_sec}, {eta} left"));
-                state.bar.set_length(total.max(state.done));
+            let length = total.max(state.done);
+            if state.bar.length() != Some(length) {
+                state.bar.set_length(length);
             }
             state.bar.set_position(state.done);
         } else if state.said.elapsed() >= EVERY {
@@ -103,9 +103,6 @@ impl State {
     )]
     fn says(&self) -> String {
         let rate = self.done as f64 / self.began.elapsed().as_secs_f64().max(1e-3);
-        if self.total == 0 {
-            return format!("{} looked at, {rate:.0}/s", self.done);
-        }
         let left = self.total.saturating_sub(self.done) as f64 / rate.max(1e-3);
         format!("{} of {}, {rate:.0}/s, about {} s left", self.done, self.total, left as u64)
     }
@@ -113,11 +110,8 @@ impl State {
 
 fn bar(pass: Pass) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    bar.set_style(style("{prefix:>10} {spinner} {human_pos} {per_sec}"));
+    let style = ProgressStyle::with_template("{prefix:>10} {wide_bar} {human_pos}/{human_len} {per_sec}, {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_prefix(pass.as_str());
     bar
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

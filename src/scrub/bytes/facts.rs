@@ -78,6 +78,8 @@ pub(super) async fn walk(run: &Run<'_>, ages: Ages, table: &mut Table, notes: &N
     let (mut found, mut seen) = (Found::default(), 0_u64);
     let asked_for = [Pass::Garbage, Pass::Uploads, Pass::Links];
     let pass = asked_for.into_iter().find(|pass| run.options.passes.contains(pass)).unwrap_or(Pass::Garbage);
+    // the pass may have gone over repositories before
+    let before = run.done(pass);
     let items = groups(run.store.scan(layout::BLOBS));
     let verdicts = items.map_ok(|item| judge(run, ages, &manifests, item).boxed()).try_buffer_unordered(AT_A_TIME);
     let mut verdicts = std::pin::pin!(verdicts);
@@ -91,7 +93,7 @@ pub(super) async fn walk(run: &Run<'_>, ages: Ages, table: &mut Table, notes: &N
         }
         let Some(verdict) = verdict else { continue };
         seen += 1;
-        run.progress(pass, seen, table.len() as u64);
+        run.progress(pass, before + seen, before + seen.max(table.len() as u64));
         take(verdict, table, &mut found);
     }
     run.saw("blobs", seen);

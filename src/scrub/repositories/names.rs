@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use futures::{Stream, TryStreamExt as _};
 
-use super::super::Result;
+use super::super::{Result, run::Run};
 use crate::{
     oci::Name,
     storage::{self, Entry, Store, layout},
@@ -90,6 +90,20 @@ impl Names {
         let names = [self.catalog.name(), self.repositories.name()];
         names.into_iter().flatten().min_by_key(|name| format!("{name}!")).cloned()
     }
+}
+
+/// The repositories in the catalog that a run covers, by one listing: few are in [`Names`] and not there.
+pub(in crate::scrub) async fn count(run: &Run<'_>) -> Result<u64> {
+    let mut listing = std::pin::pin!(run.store.scan(layout::CATALOG));
+    let (mut number, mut last) = (0, None);
+    while let Some(entry) = listing.try_next().await? {
+        let Some(name) = in_catalog(&entry.key) else { continue };
+        if last.as_ref() != Some(&name) {
+            number += u64::from(run.covers(&name));
+            last = Some(name);
+        }
+    }
+    Ok(number)
 }
 
 /// What an object belongs to, by its key.

@@ -2,13 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 
-use super::super::{
-    Result,
-    ages::Ages,
-    repositories::{Group, Live, LiveTag, Pulls, live_tags, named_subject, read_pulls},
+use super::{
+    super::{
+        Result,
+        ages::Ages,
+        repositories::{Group, Live, LiveTag, Pulls, live_tags, named_subject, read_pulls},
+    },
+    is_settled,
 };
 use crate::{
     config::Config,
@@ -26,6 +30,32 @@ pub(super) struct Inventory {
     pub(super) images: Vec<Image>,
     /// Of each image, what was seen of it.
     pub(super) judged: Vec<Judged>,
+    /// The other tags.
+    others: Vec<Unjudged>,
+}
+
+/// The tags of a repository, as retention sees them.
+#[derive(Debug)]
+pub struct Tags {
+    /// Those that rules judge, by their tags in order.
+    pub images: Vec<Image>,
+    /// Of each image, whether it was pushed longer than a lease ago: else it does not go yet.
+    pub settled: Vec<bool>,
+    /// Those that rules do not judge.
+    pub others: Vec<Unjudged>,
+}
+
+/// A tag that rules do not judge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unjudged {
+    /// The tag.
+    pub tag: String,
+    /// The digest of the manifest that it means.
+    pub digest: String,
+    /// Whether it stays for now.
+    pub keep: bool,
+    /// Why no rule is asked.
+    pub why: String,
 }
 
 /// A tag that is judged.
@@ -44,34 +74,49 @@ struct Facts {
     annotations: BTreeMap<String, String>,
 }
 
-/// The images of a repository, by their tags in order.
+/// Why a manifest cannot be judged.
+#[derive(Debug)]
+enum Lost {
+    Missing,
+    Deleted,
+    Damaged(String),
+}
+
+/// What was found of a manifest.
+type Found = std::result::Result<Facts, Lost>;
+
+/// All tags of a repository; nothing is written.
 ///
 /// # Errors
 /// Those of the store.
-pub async fn images(store: &Store, config: &Config, name: &Name) -> Result<Vec<Image>> {
-    let live = live_tags(store, Ages::unknown(), name).await?;
-    Ok(take(store, config, name, &live).await?.images)
+pub async fn tags(store: &Store, config: &Config, name: &Name) -> Result<Tags> {
+    let live = live_tags(store, Ages::here(&config.scrub), name).await?;
+    let Inventory { images, judged, others } = take(store, config, name, &live).await?;
+    Ok(Tags { images, settled: judged.iter().map(is_settled).collect(), others })
 }
 
-/// The images that these tags are, but for what is a referrer by its name.
+/// The images that these tags are, but for what is a referrer by its name, and what leads to no manifest.
 pub(super) async fn take(store: &Store, config: &Config, name: &Name, live: &Live) -> Result<Inventory> {
     let rule = config.immutable_tags(name);
     let manifests = manifests(store, name, live).await?;
     let pulls = read_pulls(store, name).await?;
     let since = pulls_since(store).await?;
     let subjects = subjects(store, name, live).await?;
-    let tags = live.iter().flat_map(|(digest, tags)| tags.iter().map(move |tag| (*digest, tag)));
-    let tags = tags.filter_map(|(digest, tag)| {
-        let facts = manifests.get(&digest)?;
-        let is_there = facts.gone.is_none_or(|gone| tag.of >= gone);
-        let is_referrer = named_subject(&tag.tag).is_some_and(|subject| subjects.contains(&subject));
-        (is_there && !is_referrer).then_some((digest, tag, facts))
-    });
-    let mut tags: Vec<_> = tags.collect();
+    let (mut tags, mut others) = (Vec::new(), Vec::new());
+    for (digest, tag) in live.iter().flat_map(|(digest, tags)| tags.iter().map(move |tag| (*digest, tag))) {
+        let subject = named_subject(&tag.tag).and_then(|subject| Some((subject, *subjects.get(&subject)?)));
+        match judge(tag, subject, manifests.get(&digest)) {
+            Ok(facts) => tags.push((digest, tag, facts)),
+            Err((keep, why)) => {
+                others.push(Unjudged { tag: tag.tag.to_string(), digest: digest.to_string(), keep, why });
+            }
+        }
+    }
     tags.sort_by(|(_, one, _), (_, other, _)| one.tag.cmp(&other.tag));
     let pushed = tags.iter().map(|(_, tag, _)| pushed_at(store, name, tag));
     let pushed: Vec<Option<u64>> = stream::iter(pushed.collect::<Vec<_>>()).buffered(AT_A_TIME).try_collect().await?;
-    let mut inventory = Inventory { images: Vec::with_capacity(tags.len()), judged: Vec::with_capacity(tags.len()) };
+    let (images, judged) = (Vec::with_capacity(tags.len()), Vec::with_capacity(tags.len()));
+    let mut inventory = Inventory { images, judged, others };
     for ((digest, tag, facts), pushed) in tags.into_iter().zip(pushed) {
         inventory.images.push(Image {
             tag: tag.tag.to_string(),
@@ -89,6 +134,24 @@ pub(super) async fn take(store: &Store, config: &Config, name: &Name, live: &Liv
         inventory.judged.push(Judged { tag: tag.clone(), digest });
     }
     Ok(inventory)
+}
+
+/// What rules judge a tag by; or whether it stays and why, where they do not.
+fn judge<'f>(
+    tag: &LiveTag,
+    subject: Option<(Digest, bool)>,
+    manifest: Option<&'f Found>,
+) -> std::result::Result<&'f Facts, (bool, String)> {
+    let deleted = "its manifest was deleted";
+    match (manifest, subject) {
+        (Some(Err(Lost::Deleted)), _) => Err((false, deleted.to_owned())),
+        (Some(Ok(facts)), _) if facts.gone.is_some_and(|gone| tag.of < gone) => Err((false, deleted.to_owned())),
+        (_, Some((subject, true))) => Err((true, format!("goes with {subject}, which stands"))),
+        (_, Some((subject, false))) => Err((false, format!("goes with {subject}, which is gone"))),
+        (Some(Ok(facts)), None) => Ok(facts),
+        (Some(Err(Lost::Damaged(what))), None) => Err((true, format!("its manifest is damaged: {what}; it stays"))),
+        (Some(Err(Lost::Missing)) | None, None) => Err((true, "its manifest is missing; it stays".to_owned())),
+    }
 }
 
 fn timestamp(milliseconds: u64) -> Option<Timestamp> {
@@ -117,38 +180,39 @@ fn pulled_at(pulls: &Pulls, tag: &LiveTag, digest: Digest, pushed: Option<u64>, 
     pulled.max(at_least)
 }
 
-/// The subjects that tags name as what they are about, and that the repository has or had.
-async fn subjects(store: &Store, name: &Name, live: &Live) -> Result<HashSet<Digest>> {
+/// The subjects that tags name as what they are about, and that the repository has or had: whether they stand.
+async fn subjects(store: &Store, name: &Name, live: &Live) -> Result<HashMap<Digest, bool>> {
     let named: HashSet<Digest> = live.values().flatten().filter_map(|tag| named_subject(&tag.tag)).collect();
     let known = named.into_iter().map(async |subject| {
         let newest = store.list(&layout::manifest(name, &subject), None, 1).await?;
-        let known = newest.first().is_some_and(|entry| layout::version(&entry.key).is_some());
-        Result::Ok(known.then_some(subject))
+        let version = newest.first().and_then(|entry| layout::version(&entry.key));
+        Result::Ok(version.map(|version| (subject, version.there)))
     });
-    let known: Vec<Option<Digest>> = stream::iter(known.collect::<Vec<_>>()).buffered(AT_A_TIME).try_collect().await?;
+    let known: Vec<Option<(Digest, bool)>> =
+        stream::iter(known.collect::<Vec<_>>()).buffered(AT_A_TIME).try_collect().await?;
     Ok(known.into_iter().flatten().collect())
 }
 
-/// What is known of the manifests that stand, of those that tags mean.
-async fn manifests(store: &Store, name: &Name, live: &Live) -> Result<HashMap<Digest, Facts>> {
+/// What is known of the manifests that tags mean.
+async fn manifests(store: &Store, name: &Name, live: &Live) -> Result<HashMap<Digest, Found>> {
     let looks = live
         .iter()
         .filter(|(_, tags)| !tags.is_empty())
         .map(async |(digest, _)| Result::Ok((*digest, facts(store, name, *digest).await?)));
-    let facts: Vec<(Digest, Option<Facts>)> =
-        stream::iter(looks.collect::<Vec<_>>()).buffered(AT_A_TIME).try_collect().await?;
-    Ok(facts.into_iter().filter_map(|(digest, facts)| Some((digest, facts?))).collect())
+    stream::iter(looks.collect::<Vec<_>>()).buffered(AT_A_TIME).try_collect().await
 }
 
-/// What is known of a manifest; nothing where it does not stand, or cannot be read: then no rule can judge it.
-async fn facts(store: &Store, name: &Name, digest: Digest) -> Result<Option<Facts>> {
-    let Some((manifest, gone)) = standing(store, name, digest).await? else { return Ok(None) };
+async fn facts(store: &Store, name: &Name, digest: Digest) -> Result<Found> {
+    let (manifest, gone) = match standing(store, name, digest).await? {
+        Ok(standing) => standing,
+        Err(lost) => return Ok(Err(lost)),
+    };
     let mut blobs: HashMap<Digest, u64> = manifest.blobs.iter().map(|blob| (blob.digest, blob.size)).collect();
     let mut seen = HashSet::from([digest]);
     let mut left: Vec<Digest> = manifest.children.iter().map(|child| child.digest).collect();
     while let Some(child) = left.pop() {
         if seen.insert(child)
-            && let Some((child, _)) = standing(store, name, child).await?
+            && let Ok((child, _)) = standing(store, name, child).await?
         {
             blobs.extend(child.blobs.iter().map(|blob| (blob.digest, blob.size)));
             left.extend(child.children.iter().map(|child| child.digest));
@@ -156,21 +220,32 @@ async fn facts(store: &Store, name: &Name, digest: Digest) -> Result<Option<Fact
     }
     let size = blobs.values().fold(0_u64, |sum, size| sum.saturating_add(*size));
     let media_type = manifest.media_type.to_string();
-    Ok(Some(Facts { gone, media_type, size, annotations: manifest.annotations.unwrap_or_default() }))
+    Ok(Ok(Facts { gone, media_type, size, annotations: manifest.annotations.unwrap_or_default() }))
 }
 
-async fn standing(store: &Store, name: &Name, digest: Digest) -> Result<Option<(Manifest, Option<layout::Ordinal>)>> {
+/// A manifest that stands, with the newest version that said it gone.
+type Standing = std::result::Result<(Manifest, Option<layout::Ordinal>), Lost>;
+
+async fn standing(store: &Store, name: &Name, digest: Digest) -> Result<Standing> {
     let group = Group::new(digest, store.list_all(&layout::manifest(name, &digest)).await?);
-    let Some((entry, _)) = group.versions.first().filter(|(_, version)| version.there) else { return Ok(None) };
-    let Some(content) = store.get(&entry.key).await? else { return Ok(None) };
-    let manifest = ManifestHeader::split(&content).ok().and_then(|(header, bytes)| {
-        let is_whole = Digest::of(digest.algorithm(), &bytes) == digest;
-        Manifest::parse(Some(&header.media_type), &bytes).ok().filter(|_| is_whole)
-    });
-    if manifest.is_none() {
-        tracing::warn!(repository = %name, %digest, "a manifest cannot be read; its tags are not judged, and stay");
+    let Some((entry, version)) = group.versions.first() else { return Ok(Err(Lost::Missing)) };
+    if !version.there {
+        return Ok(Err(Lost::Deleted));
     }
-    Ok(manifest.map(|manifest| (manifest, group.last_gone())))
+    let Some(content) = store.get(&entry.key).await? else { return Ok(Err(Lost::Missing)) };
+    let read = read(digest, &content).map_err(|what| {
+        tracing::warn!(repository = %name, %digest, what, "a manifest cannot be read; its tags are not judged, and stay");
+        Lost::Damaged(what)
+    });
+    Ok(read.map(|manifest| (manifest, group.last_gone())))
+}
+
+fn read(digest: Digest, content: &Bytes) -> std::result::Result<Manifest, String> {
+    let (header, bytes) = ManifestHeader::split(content)?;
+    if Digest::of(digest.algorithm(), &bytes) != digest {
+        return Err("its bytes are another digest's".to_owned());
+    }
+    Manifest::parse(Some(&header.media_type), &bytes).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
