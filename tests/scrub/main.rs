@@ -6,6 +6,7 @@ mod damage;
 mod explain;
 mod kept;
 mod repositories;
+mod restored;
 mod retention_table;
 mod shelf;
 mod world;

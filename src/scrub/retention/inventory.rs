@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::super::{
     Result,
     ages::Ages,
-    repositories::{Group, Live, LiveTag, Pulls, live_tags, named_subject, read_pulls},
+    repositories::{Group, Live, LiveTag, Pulls, live_tags, read_pulls},
 };
 use crate::{
     config::Config,
@@ -64,7 +64,7 @@ pub(super) async fn take(store: &Store, config: &Config, name: &Name, live: &Liv
     let tags = tags.filter_map(|(digest, tag)| {
         let facts = manifests.get(&digest)?;
         let is_there = facts.gone.is_none_or(|gone| tag.of >= gone);
-        let is_referrer = named_subject(&tag.tag).is_some_and(|subject| subjects.contains(&subject));
+        let is_referrer = tag.tag.named_subject().is_some_and(|subject| subjects.contains(&subject));
         (is_there && !is_referrer).then_some((digest, tag, facts))
     });
     let mut tags: Vec<_> = tags.collect();
@@ -119,7 +119,7 @@ fn pulled_at(pulls: &Pulls, tag: &LiveTag, digest: Digest, pushed: Option<u64>, 
 
 /// The subjects that tags name as what they are about, and that the repository has or had.
 async fn subjects(store: &Store, name: &Name, live: &Live) -> Result<HashSet<Digest>> {
-    let named: HashSet<Digest> = live.values().flatten().filter_map(|tag| named_subject(&tag.tag)).collect();
+    let named: HashSet<Digest> = live.values().flatten().filter_map(|tag| tag.tag.named_subject()).collect();
     let known = named.into_iter().map(async |subject| {
         let newest = store.list(&layout::manifest(name, &subject), None, 1).await?;
         let known = newest.first().is_some_and(|entry| layout::version(&entry.key).is_some());
