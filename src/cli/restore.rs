@@ -1,12 +1,13 @@
 //! `simple-registry restore`: brings back what was deleted, beside servers that run.
 
 use clap::Args;
+use serde_json::{Value, json};
 
-use super::store;
+use super::{format::Format, store};
 use crate::{
     config::Config,
     oci::{Name, Reference},
-    registry::By,
+    registry::{By, Restoration, Restored},
     storage::layout,
 };
 
@@ -18,6 +19,9 @@ pub(super) struct Restore {
     what: (Name, Reference),
     #[command(flatten)]
     pub(super) place: store::Place,
+    /// How to write what came back
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
 }
 
 fn named(text: &str) -> Result<(Name, Reference), String> {
@@ -34,7 +38,7 @@ fn named(text: &str) -> Result<(Name, Reference), String> {
     Ok((name.parse().map_err(|error| format!("{name} is no repository: {error}"))?, reference))
 }
 
-/// Brings it back, and prints what came.
+/// Brings it back, and prints what came; what else went with it and did not come is said, and is no failure.
 ///
 /// # Errors
 /// What to tell the person who asked.
@@ -42,13 +46,34 @@ pub(super) fn run(restore: &Restore, config: &Config) -> Result<(), String> {
     let (name, reference) = &restore.what;
     store::with_registry(config, async |registry| {
         let by = By { identity: "restore".to_owned(), request: layout::attempt() };
-        let restored = registry.restore(name, reference, &by).await.map_err(|error| error.to_string())?;
-        if restored.is_empty() {
-            println!("nothing to restore: {reference} is there in {name}");
-        }
-        for restored in restored {
-            println!("restored in {name}: {restored}");
+        let came = registry.restore(name, reference, &by).await.map_err(|error| error.to_string())?;
+        match restore.format {
+            Format::Json => println!("{}", as_json(name, &came)),
+            Format::Text => print(name, reference, &came),
         }
         Ok(())
     })
+}
+
+fn print(name: &Name, reference: &Reference, came: &Restoration) {
+    if came.restored.is_empty() {
+        println!("nothing to restore: {reference} is there in {name}");
+    }
+    for restored in &came.restored {
+        println!("restored in {name}: {restored}");
+    }
+    for lost in &came.lost {
+        eprintln!("not restored in {name}: {}: {}", lost.what, lost.why);
+    }
+}
+
+fn as_json(name: &Name, came: &Restoration) -> Value {
+    let restored = |restored: &Restored| match restored {
+        Restored::Tag(tag, digest) => json!({ "kind": "tag", "tag": tag, "digest": digest }),
+        Restored::Manifest(digest) => json!({ "kind": "manifest", "digest": digest }),
+        Restored::Blob(digest) => json!({ "kind": "blob", "digest": digest }),
+    };
+    let lost: Vec<Value> =
+        came.lost.iter().map(|lost| json!({ "reference": lost.what.to_string(), "why": lost.why })).collect();
+    json!({ "name": name, "restored": came.restored.iter().map(restored).collect::<Vec<_>>(), "not_restored": lost })
 }

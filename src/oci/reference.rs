@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use super::digest::{Digest, DigestError};
+use super::digest::{Algorithm, Digest, DigestError};
 
 /// A valid tag: 1 to 128 characters of `[a-zA-Z0-9_][a-zA-Z0-9._-]*`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,6 +18,16 @@ impl Tag {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What it is about by its name: `sha256-<hex>`, with any suffix such as `.sig` behind it. Clients that sign keep
+    /// signatures under such tags.
+    #[must_use]
+    pub fn named_subject(&self) -> Option<Digest> {
+        let (algorithm, rest) = self.0.split_once('-')?;
+        let algorithm: Algorithm = algorithm.parse().ok()?;
+        let end = rest.find(['.', '-', '_']).unwrap_or(rest.len());
+        Digest::from_parts(algorithm, &rest[..end]).ok()
     }
 }
 
@@ -92,6 +102,23 @@ mod tests {
         for bad in ["", ".a", "-a", "a b", "a/b", "a:b", "ä", "a!", &"a".repeat(129)] {
             assert!(bad.parse::<Tag>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn tags_that_name_what_they_are_about() {
+        let digest = Digest::of(Algorithm::Sha256, b"image");
+        let long = Digest::of(Algorithm::Sha512, b"image");
+        let subject = |text: String| text.parse::<Tag>().unwrap().named_subject();
+        for suffix in ["", ".sig", ".att", ".sbom", "-other", ".a.b"] {
+            assert_eq!(subject(format!("sha256-{}{suffix}", digest.hex())), Some(digest), "{suffix}");
+        }
+        assert_eq!(subject(format!("sha256-{}x", digest.hex())), None);
+        assert_eq!(subject(format!("v1-{}", digest.hex())), None);
+        for other in ["latest", "sha256-abc", "main-3f2a91c", "sha256"] {
+            assert_eq!(subject(other.to_owned()), None, "{other}");
+        }
+        // as long as a tag can be, the digest of 512 bits is cut short
+        assert!(format!("sha512-{}", long.hex()).parse::<Tag>().is_err());
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub use self::{
     manifests::{SeenManifest, StoredManifest},
     put_manifest::{Put, PutManifest},
     referrers::Referrers,
-    restore::Restored,
+    restore::{Lost, Restoration, Restored},
     session::UploadStatus,
     tags::Protection,
     uploads::{Chunk, Progress},
@@ -99,6 +99,20 @@ pub struct By {
     pub identity: String,
     /// The request's id.
     pub request: String,
+}
+
+impl By {
+    const SCRUB: &str = "scrub";
+
+    /// A run of scrub.
+    #[must_use]
+    pub fn scrub(run: &str) -> Self {
+        Self { identity: Self::SCRUB.to_owned(), request: run.to_owned() }
+    }
+
+    fn is_scrub(&self) -> bool {
+        self.identity == Self::SCRUB
+    }
 }
 
 /// The bytes of a request, as they come.

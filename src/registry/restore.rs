@@ -1,5 +1,7 @@
 //! Bringing back what was deleted, while it is still there: a newer fact, as everything is.
 
+mod with;
+
 use std::pin::Pin;
 
 use super::{By, Error, Registry, Result, manifests::StoredManifest, put_manifest::Asked};
@@ -34,43 +36,95 @@ impl std::fmt::Display for Restored {
     }
 }
 
+/// Something that went with what is restored, and could not be brought back with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The manifest or tag; or the manifest of which it could not be found out what went with it.
+    pub what: Reference,
+    /// What is in the way.
+    pub why: String,
+}
+
+impl Lost {
+    fn new(what: Reference, error: Error) -> Self {
+        let why = if let Error::GoneForGood { why, .. } = error { why } else { error.to_string() };
+        Self { what, why }
+    }
+}
+
+/// What came of a restore.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restoration {
+    /// What came back: a tag before its manifest, an index after what it lists, what refers to a manifest after that.
+    pub restored: Vec<Restored>,
+    /// What went with it and is still gone.
+    pub lost: Vec<Lost>,
+}
+
 impl Registry {
-    /// Brings back a tag (with its manifest), a manifest (with its children) or a blob that was deleted from a repository.
-    /// What came back, in that order; nothing where it was not gone.
+    /// Brings back a tag (with its manifest), a manifest (with its children, and with the signatures and the like that a
+    /// scrub let go with it) or a blob that was deleted from a repository. Nothing came back where nothing was gone.
     ///
     /// # Errors
-    /// [`Error::GoneForGood`], which names what is missing; and as a push.
-    pub async fn restore(&self, name: &Name, reference: &Reference, by: &By) -> Result<Vec<Restored>> {
-        let mut restored = Vec::new();
-        match reference {
-            Reference::Tag(tag) => self.restore_tag(name, tag, by, &mut restored).await?,
+    /// [`Error::GoneForGood`], which names what is missing; and as a push. What refers to a manifest makes no error.
+    pub async fn restore(&self, name: &Name, reference: &Reference, by: &By) -> Result<Restoration> {
+        let mut came = Restoration::default();
+        let manifest = match reference {
+            Reference::Tag(tag) => self.restore_tag(name, tag, by, &mut came.restored).await?,
             Reference::Digest(digest) if self.newest_version(name, digest).await?.is_some() => {
                 if self.standing_afresh(name, digest).await?.is_none() {
-                    self.bring_back(name, *digest, None, DEEPEST, by, &mut restored).await?;
+                    self.bring_back(name, *digest, None, DEEPEST, by, &mut came.restored).await?;
                 }
+                *digest
             }
-            Reference::Digest(digest) => self.restore_blob(name, digest, by, &mut restored).await?,
-        }
-        Ok(restored)
+            Reference::Digest(digest) => {
+                self.restore_blob(name, digest, by, &mut came.restored).await?;
+                return Ok(came);
+            }
+        };
+        // also where it stands already: a restore that was broken off can be made again
+        self.bring_back_with(name, manifest, by, &mut came).await;
+        Ok(came)
     }
 
-    async fn restore_tag(&self, name: &Name, tag: &Tag, by: &By, restored: &mut Vec<Restored>) -> Result<()> {
-        if self.newest_standing(name, tag).await?.is_some() {
-            return Ok(());
+    /// Brings back a tag, unless it is there; what it means.
+    async fn restore_tag(&self, name: &Name, tag: &Tag, by: &By, restored: &mut Vec<Restored>) -> Result<Digest> {
+        if let Some(digest) = self.newest_standing(name, tag).await? {
+            return Ok(digest);
         }
+        let never = || gone(name, format!("tag {tag}"), "nothing that it ever meant is known");
+        let digest = self.last_meaning(name, tag).await?.ok_or_else(never)?;
+        self.bring_back_tag(name, tag, digest, by, restored).await?;
+        Ok(digest)
+    }
+
+    /// What a tag meant last.
+    async fn last_meaning(&self, name: &Name, tag: &Tag) -> Result<Option<Digest>> {
         let mut last = None;
         loop {
             let page = self.tag_history(name, tag, PAGE, last).await?;
             if let Some((digest, _)) = page.iter().find_map(|entry| entry.target) {
-                self.bring_back(name, digest, Some(tag.clone()), DEEPEST, by, restored).await?;
-                restored.insert(0, Restored::Tag(tag.clone(), digest));
-                return Ok(());
+                return Ok(Some(digest));
             }
             match page.last() {
                 Some(oldest) => last = Some(oldest.ordinal),
-                None => return Err(gone(name, format!("tag {tag}"), "nothing that it ever meant is known")),
+                None => return Ok(None),
             }
         }
+    }
+
+    async fn bring_back_tag(
+        &self,
+        name: &Name,
+        tag: &Tag,
+        digest: Digest,
+        by: &By,
+        restored: &mut Vec<Restored>,
+    ) -> Result<()> {
+        let before = restored.len();
+        self.bring_back(name, digest, Some(tag.clone()), DEEPEST, by, restored).await?;
+        restored.insert(before, Restored::Tag(tag.clone(), digest));
+        Ok(())
     }
 
     async fn restore_blob(&self, name: &Name, digest: &Digest, by: &By, restored: &mut Vec<Restored>) -> Result<()> {

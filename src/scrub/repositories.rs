@@ -31,7 +31,6 @@ pub(super) use self::{
     manifests::Group,
     names::{Names, count},
     pulls::{Pulls, read as read_pulls},
-    referrers::named_subject,
     tags::{Live, LiveTag, live as live_tags},
 };
 use super::{Pass, Result, ages::Ages, run::Run};

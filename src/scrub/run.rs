@@ -51,7 +51,7 @@ impl<'a> Run<'a> {
         observer: Arc<dyn Observer>,
     ) -> Self {
         let id = if mutated("shared marks") { "0".repeat(16) } else { layout::attempt() };
-        let by = By { identity: "scrub".to_owned(), request: id.clone() };
+        let by = By::scrub(&id);
         let summary = Summary { run: id.clone(), dry_run: options.dry_run, ..Summary::default() };
         Self {
             store,

@@ -8,7 +8,9 @@ use simple_registry::registry::{
 use super::*;
 
 async fn restore(server: &Registry, reference: &str) -> Result<Vec<Restored>, Error> {
-    server.restore(&name(), &reference.parse().unwrap(), &By::default()).await
+    let came = server.restore(&name(), &reference.parse().unwrap(), &By::default()).await?;
+    assert_eq!(came.lost, []);
+    Ok(came.restored)
 }
 
 fn tag(tag: &str) -> Tag {

@@ -24,7 +24,7 @@ fn tag(text: &str) -> Tag {
 }
 
 /// Lets time pass for the store and for the servers.
-fn pass(shelf: &Shelf, time: Duration) {
+pub(crate) fn pass(shelf: &Shelf, time: Duration) {
     shelf.clock.advance(time);
     shelf.age(time);
 }
@@ -70,7 +70,7 @@ async fn a_deleted_tag_comes_back_by_its_name_for_as_long_as_the_trash_keeps() {
     }
     assert_eq!(shelf.tags(&app()).await, Vec::<String>::new());
     let reference = Reference::Tag(tag("v1"));
-    let restored = shelf.server.restore(&app(), &reference, &By::default()).await.unwrap();
+    let restored = shelf.server.restore(&app(), &reference, &By::default()).await.unwrap().restored;
     assert_eq!(restored.len(), 1, "{restored:?}");
     assert_eq!(shelf.gets(&app(), &reference).await, Some(image));
     // and when the trash is over, the tag goes without a trace; history has its age by the clock of servers

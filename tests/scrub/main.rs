@@ -7,6 +7,7 @@ mod explain;
 mod kept;
 mod progress;
 mod repositories;
+mod restored;
 mod retention_table;
 mod shelf;
 mod world;

@@ -6,7 +6,6 @@ use super::{
     super::{Reason, Removal, Result, ScrubError, What, ages::Ages, run::Run},
     fate::{Fate, Newest, Seen, Upheld},
     manifests::Group,
-    referrers::named_subject,
     tags::{Live, LiveTag},
     untagged::Lately,
 };
@@ -53,7 +52,7 @@ impl<'a> Repository<'a> {
     pub(in crate::scrub) fn new(run: &'a Run<'a>, ages: Ages, name: &'a Name, live: Live) -> Self {
         let mut named: HashMap<Digest, Vec<Digest>> = HashMap::new();
         for (target, tags) in &live {
-            for subject in tags.iter().filter_map(|tag| named_subject(&tag.tag)) {
+            for subject in tags.iter().filter_map(|tag| tag.tag.named_subject()) {
                 named.entry(subject).or_default().push(*target);
             }
         }
@@ -249,7 +248,7 @@ impl<'a> Repository<'a> {
     pub(super) fn named_after(&self, subject: &Digest) -> Vec<LiveTag> {
         let meant = self.named.get(subject).into_iter().flatten();
         let tags = meant.filter_map(|target| self.live.get(target)).flatten();
-        tags.filter(|tag| named_subject(&tag.tag).as_ref() == Some(subject)).cloned().collect()
+        tags.filter(|tag| tag.tag.named_subject().as_ref() == Some(subject)).cloned().collect()
     }
 
     /// Lets a tag go whose subject, by its name, is gone, and its manifest with it.

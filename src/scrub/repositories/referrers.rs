@@ -7,18 +7,9 @@ use super::{
     names::Groups,
 };
 use crate::{
-    oci::{Algorithm, Digest, Tag},
+    oci::Digest,
     storage::{Entry, layout},
 };
-
-/// What a tag is about by its name: `sha256-<hex>`, with any suffix such as `.sig` behind it. Clients that sign keep
-/// signatures under such tags.
-pub(in crate::scrub) fn named_subject(tag: &Tag) -> Option<Digest> {
-    let (algorithm, rest) = tag.as_str().split_once('-')?;
-    let algorithm: Algorithm = algorithm.parse().ok()?;
-    let end = rest.find(['.', '-', '_']).unwrap_or(rest.len());
-    Digest::from_parts(algorithm, &rest[..end]).ok()
-}
 
 /// Cleans the referrers of a repository.
 pub(super) async fn clean(repository: &mut Repository<'_>) -> Result<()> {
@@ -51,7 +42,8 @@ pub(super) async fn clean(repository: &mut Repository<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Frees the versions of a referrer but the newest; that as well, in a run that finds it alone, when its manifest is gone.
+/// Frees the versions of a referrer but the newest; that as well, in a run that finds it alone, when its manifest cannot be
+/// brought back any more: by it a restore of the subject finds what went with that.
 async fn free_superseded(repository: &Repository<'_>, manifest: &Digest, entries: &[Entry]) -> Result<()> {
     let ages = repository.ages;
     let old: Vec<bool> = entries.iter().map(|entry| ages.is_old(entry)).collect();
@@ -62,7 +54,7 @@ async fn free_superseded(repository: &Repository<'_>, manifest: &Digest, entries
     {
         let newest = repository.run.store.list(&layout::manifest(repository.name, manifest), None, 1).await?;
         let version = newest.first().and_then(|entry| Some((entry, layout::version(&entry.key)?)));
-        if version.is_none_or(|(entry, version)| !version.there && ages.is_old(entry)) {
+        if version.is_none_or(|(entry, version)| !version.there && ages.is_past_trash(entry)) {
             spare = 1;
         }
     }
@@ -71,26 +63,4 @@ async fn free_superseded(repository: &Repository<'_>, manifest: &Digest, entries
         repository.run.free(&entry.key, entry.size).await?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tags_that_name_what_they_are_about() {
-        let digest = Digest::of(Algorithm::Sha256, b"image");
-        let long = Digest::of(Algorithm::Sha512, b"image");
-        let subject = |text: String| named_subject(&text.parse().unwrap());
-        for suffix in ["", ".sig", ".att", ".sbom", "-other", ".a.b"] {
-            assert_eq!(subject(format!("sha256-{}{suffix}", digest.hex())), Some(digest), "{suffix}");
-        }
-        assert_eq!(subject(format!("sha256-{}x", digest.hex())), None);
-        assert_eq!(subject(format!("v1-{}", digest.hex())), None);
-        for other in ["latest", "sha256-abc", "main-3f2a91c", "sha256"] {
-            assert_eq!(subject(other.to_owned()), None, "{other}");
-        }
-        // as long as a tag can be, the digest of 512 bits is cut short
-        assert!(format!("sha512-{}", long.hex()).parse::<Tag>().is_err());
-    }
 }

@@ -10,7 +10,7 @@ use super::{
     super::{
         Result,
         ages::Ages,
-        repositories::{Group, Live, LiveTag, Pulls, live_tags, named_subject, read_pulls},
+        repositories::{Group, Live, LiveTag, Pulls, live_tags, read_pulls},
     },
     is_settled,
 };
@@ -104,7 +104,7 @@ pub(super) async fn take(store: &Store, config: &Config, name: &Name, live: &Liv
     let subjects = subjects(store, name, live).await?;
     let (mut tags, mut others) = (Vec::new(), Vec::new());
     for (digest, tag) in live.iter().flat_map(|(digest, tags)| tags.iter().map(move |tag| (*digest, tag))) {
-        let subject = named_subject(&tag.tag).and_then(|subject| Some((subject, *subjects.get(&subject)?)));
+        let subject = tag.tag.named_subject().and_then(|subject| Some((subject, *subjects.get(&subject)?)));
         match judge(tag, subject, manifests.get(&digest)) {
             Ok(facts) => tags.push((digest, tag, facts)),
             Err((keep, why)) => {
@@ -182,7 +182,7 @@ fn pulled_at(pulls: &Pulls, tag: &LiveTag, digest: Digest, pushed: Option<u64>, 
 
 /// The subjects that tags name as what they are about, and that the repository has or had: whether they stand.
 async fn subjects(store: &Store, name: &Name, live: &Live) -> Result<HashMap<Digest, bool>> {
-    let named: HashSet<Digest> = live.values().flatten().filter_map(|tag| named_subject(&tag.tag)).collect();
+    let named: HashSet<Digest> = live.values().flatten().filter_map(|tag| tag.tag.named_subject()).collect();
     let known = named.into_iter().map(async |subject| {
         let newest = store.list(&layout::manifest(name, &subject), None, 1).await?;
         let version = newest.first().and_then(|entry| layout::version(&entry.key));

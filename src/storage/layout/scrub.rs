@@ -188,6 +188,12 @@ pub fn noted(key: &str) -> Option<&str> {
     Some(key.strip_prefix(QUARANTINE)?.rsplit_once("!/")?.0)
 }
 
+/// Prefix of the tags that name this manifest as what they are about, and of few others.
+#[must_use]
+pub fn tags_named_after(name: &Name, subject: &Digest) -> String {
+    format!("{}{}-{}", tags(name), subject.algorithm().as_str(), subject.hex())
+}
+
 /// Whether a key is that of a version of a tag of `name`.
 #[must_use]
 pub fn is_tag(name: &Name, key: &str) -> bool {

@@ -89,7 +89,7 @@ impl Actor {
     ) -> Option<Vec<Restored>> {
         let by = self.begin("restore").await;
         let result = self.registry().restore(name, what, &by).await;
-        let acks = result.iter().flatten().filter_map(|restored| match restored {
+        let acks = result.iter().flat_map(|came| &came.restored).filter_map(|restored| match restored {
             Restored::Tag(tag, digest) => Some(Ack::Tag(name.clone(), tag.clone(), *digest)),
             Restored::Manifest(digest) if *what == Reference::Digest(*digest) && self.keeps => {
                 Some(Ack::Manifest(name.clone(), *digest, None))
@@ -97,7 +97,7 @@ impl Actor {
             Restored::Manifest(_) | Restored::Blob(_) => None,
         });
         self.done(&by, &result, acks.collect::<Vec<_>>());
-        result.ok()
+        result.ok().map(|came| came.restored)
     }
 
     /// Reads a blob to its end; nothing where the answer is that it is not there.

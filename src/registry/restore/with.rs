@@ -1,0 +1,144 @@
+//! What went with an image when a scrub let that go, and comes back with it: signatures, SBOMs, and what refers to those.
+
+use std::{collections::HashSet, pin::pin};
+
+use futures::TryStreamExt as _;
+
+use super::{DEEPEST, Lost, Restoration};
+use crate::{
+    oci::{Digest, Manifest, Name, Reference, Tag},
+    registry::{By, Registry, Result, facts::Stamp},
+    storage::{StorageError, layout},
+};
+
+/// How the last life of a manifest or tag ended.
+struct End {
+    /// When, by the store's clock: milliseconds since 1970.
+    at: u64,
+    /// Who said so; several may have, beside each other.
+    by: Vec<By>,
+    /// Whether it stands again since.
+    again: bool,
+}
+
+impl End {
+    const UNKNOWN: Self = Self { at: 0, by: Vec::new(), again: true };
+
+    /// Whether nobody but a scrub ended it, and it stands no more, after that other thing had ended. What one run did counts
+    /// as after it: a store's times may be too coarse to tell.
+    fn is_with(&self, other: &Self) -> bool {
+        let with = |by: &By| by.is_scrub() && (self.at >= other.at || other.by.contains(by));
+        !self.again && self.by.iter().all(with)
+    }
+}
+
+/// What refers to a manifest, or is listed in it.
+#[derive(Default)]
+struct With {
+    /// What went with it: a manifest, and the tag that was about it by its name.
+    gone: Vec<(Digest, Option<Tag>)>,
+    /// What may stand, so that it is to be looked at what went with that.
+    standing: Vec<Digest>,
+}
+
+impl Registry {
+    /// Brings back what went with a manifest that stands, with what is listed in it, and with what comes back here: as
+    /// far as it goes.
+    pub(super) async fn bring_back_with(&self, name: &Name, digest: Digest, by: &By, came: &mut Restoration) {
+        let mut left = vec![digest];
+        let mut seen = HashSet::new();
+        while let Some(subject) = left.pop() {
+            if !seen.insert(subject) {
+                continue;
+            }
+            let with = match self.with(name, &subject, &mut came.lost).await {
+                Ok(with) => with,
+                Err(error) => {
+                    let why = format!("what went with it cannot be found: {error}");
+                    came.lost.push(Lost { what: Reference::Digest(subject), why });
+                    continue;
+                }
+            };
+            left.extend(with.standing);
+            for (digest, tag) in with.gone {
+                let outcome = match &tag {
+                    Some(tag) => self.bring_back_tag(name, tag, digest, by, &mut came.restored).await,
+                    None => self.bring_back(name, digest, None, DEEPEST, by, &mut came.restored).await,
+                };
+                match outcome {
+                    Ok(()) => left.push(digest),
+                    Err(error) => {
+                        let what = tag.map_or(Reference::Digest(digest), Reference::Tag);
+                        came.lost.push(Lost::new(what, error));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn with(&self, name: &Name, subject: &Digest, lost: &mut Vec<Lost>) -> Result<With> {
+        let mut with = With::default();
+        let Some(stored) = self.standing_afresh(name, subject).await? else { return Ok(with) };
+        // where that is freed, it is long ago: a scrub let nothing go that refers to it while it stood
+        let end = self.end_of(&layout::manifest(name, subject)).await?.unwrap_or(End::UNKNOWN);
+        let manifest = Manifest::parse(Some(&stored.media_type), &stored.bytes)?;
+        with.standing.extend(manifest.children.iter().map(|child| child.digest));
+        let entries = self.store.list_all(&layout::referrers(name, subject)).await?;
+        let mut referrers: Vec<Digest> =
+            entries.iter().filter_map(|entry| layout::referrer_manifest(&entry.key)).collect();
+        referrers.dedup();
+        for referrer in referrers {
+            match self.end_of(&layout::manifest(name, &referrer)).await {
+                Ok(Some(of)) if of.is_with(&end) => with.gone.push((referrer, None)),
+                Ok(_) => with.standing.push(referrer),
+                Err(error) => lost.push(Lost::new(Reference::Digest(referrer), error)),
+            }
+        }
+        let entries = self.store.list_all(&layout::tags_named_after(name, subject)).await?;
+        let mut tags: Vec<Tag> =
+            entries.iter().filter_map(|entry| Some(layout::parse_tag_version(name, &entry.key)?.0)).collect();
+        tags.dedup();
+        for tag in tags.into_iter().filter(|tag| tag.named_subject() == Some(*subject)) {
+            match self.went_with(name, &tag, &end).await {
+                Ok(digest) => with.gone.extend(digest.map(|digest| (digest, Some(tag)))),
+                Err(error) => lost.push(Lost::new(Reference::Tag(tag), error)),
+            }
+        }
+        Ok(with)
+    }
+
+    /// What a tag meant that went with its subject.
+    async fn went_with(&self, name: &Name, tag: &Tag, end: &End) -> Result<Option<Digest>> {
+        if !self.end_of(&layout::tag(name, tag)).await?.is_some_and(|of| of.is_with(end)) {
+            return Ok(None);
+        }
+        let Some(digest) = self.last_meaning(name, tag).await? else { return Ok(None) };
+        // a scrub says a tag gone as well that was left of a manifest which somebody deleted
+        let of = self.end_of(&layout::manifest(name, &digest)).await?;
+        Ok(of.is_none_or(|of| of.again || of.is_with(end)).then_some(digest))
+    }
+
+    /// How what has its versions under `prefix` ended; nothing where that is not known, or never was.
+    async fn end_of(&self, prefix: &str) -> Result<Option<End>> {
+        let mut versions = pin!(self.store.scan(prefix));
+        let mut again = false;
+        let mut end: Option<End> = None;
+        while let Some(entry) = versions.try_next().await? {
+            let Some(version) = layout::version(&entry.key) else { break };
+            if version.there && end.is_some() {
+                break;
+            }
+            if version.there {
+                again = true;
+                continue;
+            }
+            let Some(content) = self.store.get(&entry.key).await? else { continue };
+            let stamp: Stamp = serde_json::from_slice(&content)
+                .map_err(|error| StorageError::damaged("get", &entry.key, error.to_string()))?;
+            let end = end.get_or_insert(End { at: entry.modified, by: Vec::new(), again });
+            end.at = end.at.min(entry.modified);
+            end.by.push(stamp.by);
+        }
+        Ok(end)
+    }
+}
