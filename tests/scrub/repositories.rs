@@ -267,7 +267,7 @@ async fn a_push_right_after_a_repository_was_found_without_images_keeps_it_in_th
     let keys = shelf.keys("catalog/");
     assert!(!keys.iter().any(is_mark), "{keys:?}");
     let restored = shelf.server.restore(&app(), &Reference::Digest(again), &By::default()).await.unwrap();
-    assert!(!restored.is_empty() && is_listed(&shelf).await);
+    assert!(!restored.restored.is_empty() && is_listed(&shelf).await);
 }
 
 #[tokio::test]

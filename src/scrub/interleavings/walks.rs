@@ -47,7 +47,7 @@ use How::{Plan, Seed, Walk};
 pub(super) const WAYS: &[(&str, &str, How)] = &[
     ("bytes not looked at", LATE, Seed(7)),
     ("look before reference", "manifest put on an old grant, two scrubs", Seed(1)),
-    ("shared pins", "a mark left by a dead scrub", Seed(1222)),
+    ("shared pins", "a mark left by a dead scrub", Seed(2830)),
     ("no new version", "a tag for an untagged manifest", Seed(1)),
     ("slow push does not look again", "a tag that moves, its old manifest deleted", Seed(37)),
     ("session not looked for", LATE, Seed(7)),
