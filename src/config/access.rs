@@ -136,8 +136,12 @@ pub(super) fn identities(reading: &Reading<'_>, root: &mut Section<'_>) -> BTree
 }
 
 fn identity(table: &mut Section<'_>) -> Identity {
-    let username = rule::text("a name of 1 to 255 characters, without a colon or control characters", |text| {
-        plain(text).filter(|text| !text.is_empty() && !text.contains(':'))
+    let says =
+        "a name of 1 to 255 characters, without a colon or control characters, and not anonymous, restore or scrub";
+    // the names by which records and facts know who is no user
+    let taken = ["anonymous", "restore", "scrub"];
+    let username = rule::text(says, move |text| {
+        plain(text).filter(|text| !text.is_empty() && !text.contains(':') && !taken.contains(&text.as_str()))
     });
     let hash = rule::checked_text("a hash of a password: an argon2 PHC string, or bcrypt", |text| {
         let next = "make one with `simple-registry hash-password`, and write it between quotes";

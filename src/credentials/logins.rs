@@ -3,14 +3,14 @@
 //! A hash is made to be slow: some 20 ms of a core and 19 MiB. So each credential is verified once and then remembered for
 //! five minutes, under a keyed hash of it; the password is not kept. Verification runs on threads of its own, on half of
 //! the cores and in spare time: a flood of wrong passwords takes what is left over. Those who are remembered never wait for
-//! it. Who is not waits their turn (see `queue`), for a few seconds at most, also where no time is to spare (see `overdue`).
+//! it. Who is not waits their turn (see `queue`), for a few seconds at most, also where no time is to spare (see `hashing`).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use moka::sync::Cache;
@@ -22,11 +22,10 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::accounts::{Account, Accounts};
-use super::hash::{Hash, LONGEST_PASSWORD};
-use super::overdue::{self, Running};
+use super::hash::{CannotVerify, Hash, LONGEST_PASSWORD};
+use super::hashing::Hashing;
 use super::queue::{Client, Pushed, Queue};
 use crate::identity::User;
-use crate::priority;
 
 /// How long a credential that was right is remembered.
 const REMEMBERED: Duration = Duration::from_mins(5);
@@ -60,7 +59,7 @@ pub enum LoginError {
 /// A credential of one version of an account, under a key that only this process knows.
 type Key = [u8; 32];
 
-pub(super) struct Shared {
+struct Shared {
     secret: Zeroizing<[u8; 32]>,
     right: Cache<Key, ()>,
     wrong: Cache<Key, ()>,
@@ -70,25 +69,26 @@ pub(super) struct Shared {
     most_workers: usize,
 }
 
-pub(super) struct State {
+struct State {
     queue: Queue<Job>,
-    /// What workers are verifying.
-    pub(super) running: Vec<Running>,
-    /// When a worker last took something from the queue, or something came into an empty one.
-    pub(super) moved: Instant,
-    /// Whether somebody sees to what is overdue.
-    pub(super) is_watched: bool,
     /// Who waits for what is queued or being verified; several may wait for one credential.
     waiting: HashMap<Key, Vec<oneshot::Sender<bool>>>,
-    pub(super) workers: usize,
+    workers: usize,
     idle: usize,
-    pub(super) closed: bool,
+    closed: bool,
 }
 
 pub(super) struct Job {
     key: Key,
     hash: Arc<Hash>,
     password: SecretString,
+}
+
+impl Job {
+    /// Whether the password is right. Blocks for as long as its hash takes.
+    pub(super) fn verify(&self) -> Result<bool, CannotVerify> {
+        self.hash.verify(self.password.expose_secret().as_bytes())
+    }
 }
 
 impl Default for Logins {
@@ -105,16 +105,7 @@ impl Logins {
         rand::rng().fill_bytes(secret.as_mut());
         let cache = |time| Cache::builder().max_capacity(MOST_REMEMBERED).time_to_live(time).build();
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let state = State {
-            queue: Queue::new(),
-            running: Vec::new(),
-            moved: Instant::now(),
-            is_watched: false,
-            waiting: HashMap::new(),
-            workers: 0,
-            idle: 0,
-            closed: false,
-        };
+        let state = State { queue: Queue::new(), waiting: HashMap::new(), workers: 0, idle: 0, closed: false };
         let shared = Shared {
             secret,
             right: cache(REMEMBERED),
@@ -184,7 +175,7 @@ impl Drop for Logins {
 }
 
 impl Shared {
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics between two changes that belong together, so what a panicking thread left is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -213,9 +204,6 @@ impl Shared {
             waiting.push(sender);
             return Ok(receiver);
         }
-        if state.queue.len() == 0 {
-            state.moved = Instant::now();
-        }
         match state.queue.push(client, username, job) {
             Pushed::Waits => {}
             Pushed::Instead(other) => drop(state.waiting.remove(&other.key)),
@@ -225,13 +213,9 @@ impl Shared {
         if state.queue.len() > state.idle && state.workers < shared.most_workers {
             state.workers += 1;
             let mut worker = Worker { shared: Arc::clone(shared), is_counted: true };
-            let is_watched = std::mem::replace(&mut state.is_watched, true);
             drop(state);
-            if !is_watched {
-                overdue::watch(shared);
-            }
             // where no thread can be had, the worker is dropped and what waits is left to others, or to time
-            if let Err(error) = thread::Builder::new().name("passwords".to_owned()).spawn(move || worker.run()) {
+            if let Err(error) = thread::Builder::new().name("logins".to_owned()).spawn(move || worker.run()) {
                 tracing::error!(%error, "no thread to verify passwords with");
             }
         } else {
@@ -239,22 +223,11 @@ impl Shared {
         }
         Ok(receiver)
     }
-
-    /// Verifies a password, and tells those who wait for it.
-    pub(super) fn verify(&self, job: &Job) {
-        let answer = Answer { shared: self, key: job.key, is_given: false };
-        let verified = job.hash.verify(job.password.expose_secret().as_bytes());
-        self.verified.fetch_add(1, Ordering::Relaxed);
-        match verified {
-            Ok(is_right) => answer.give(is_right),
-            Err(error) => tracing::error!(?error, "a password cannot be verified, perhaps for want of memory"),
-        }
-    }
 }
 
 impl State {
     /// The next job that somebody still waits for.
-    pub(super) fn pop(&mut self) -> Option<Job> {
+    fn pop(&mut self) -> Option<Job> {
         while let Some(job) = self.queue.pop() {
             let is_wanted = |waiting: &Vec<oneshot::Sender<bool>>| waiting.iter().any(|one| !one.is_closed());
             if self.waiting.get(&job.key).is_some_and(is_wanted) {
@@ -266,7 +239,7 @@ impl State {
     }
 }
 
-/// One thread that verifies.
+/// One thread that takes passwords from the queue, has them verified, and answers.
 struct Worker {
     shared: Arc<Shared>,
     is_counted: bool,
@@ -282,15 +255,20 @@ impl Drop for Worker {
 
 impl Worker {
     fn run(&mut self) {
-        priority::only_spare_time();
-        while let Some(job) = self.next() {
-            self.shared.verify(&job);
-            self.shared.lock().running.retain(|one| !one.is(&job));
+        let mut hashing = Hashing::start();
+        while let Some(job) = self.next().map(Arc::new) {
+            let answer = Answer { shared: &self.shared, key: job.key, is_given: false };
+            let verified = hashing.verify(&job);
+            self.shared.verified.fetch_add(1, Ordering::Relaxed);
+            match verified {
+                Ok(is_right) => answer.give(is_right),
+                Err(error) => tracing::error!(?error, "a password cannot be verified, perhaps for want of memory"),
+            }
         }
     }
 
     /// The next job that somebody still waits for. None: there was none for a while, and this worker counts no more.
-    fn next(&mut self) -> Option<Arc<Job>> {
+    fn next(&mut self) -> Option<Job> {
         let mut state = self.shared.lock();
         let mut has_waited = false;
         loop {
@@ -300,9 +278,7 @@ impl Worker {
                 self.is_counted = false;
                 return None;
             }
-            if let Some(job) = state.pop().map(Arc::new) {
-                state.running.push(Running::new(&job));
-                state.moved = Instant::now();
+            if let Some(job) = state.pop() {
                 return Some(job);
             }
             state.idle += 1;
@@ -327,7 +303,8 @@ impl Answer<'_> {
         // remembered first, so that whoever comes after the answer finds it
         let cache = if is_right { &self.shared.right } else { &self.shared.wrong };
         cache.insert(self.key, ());
-        for one in self.shared.lock().waiting.remove(&self.key).unwrap_or_default() {
+        let waiting = self.shared.lock().waiting.remove(&self.key);
+        for one in waiting.unwrap_or_default() {
             let _ = one.send(is_right); // who asked may have gone
         }
         self.is_given = true;

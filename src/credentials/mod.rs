@@ -13,10 +13,11 @@
 
 mod accounts;
 mod hash;
+mod hashing;
 mod header;
 mod key_file;
 mod logins;
-mod overdue;
+
 mod queue;
 mod scopes;
 mod signer;

@@ -15,7 +15,13 @@ use futures::{
     stream,
 };
 
-use super::{By, Error, Registry, Result, VerifyPulls, cache::Ticket, facts::Stamp, json, places::Place};
+use super::{
+    By, Error, Registry, Result, VerifyPulls,
+    cache::Ticket,
+    facts::Stamp,
+    json,
+    places::{Place, TURNS},
+};
 use crate::{
     oci::{Digest, Hasher, Name},
     storage::{self, FaultKind, StorageError, layout, layout::Right},
@@ -202,6 +208,7 @@ impl Registry {
     async fn find_readable(&self, name: &Name, digest: &Digest) -> Result<Arc<Place>> {
         let (mut places, mut damage) = self.places_of(digest).await?;
         // of several copies scrub frees all but one, which may have come since they were listed
+        let mut turns = 0;
         let first = loop {
             for place in places.iter().filter(|place| !self.rotten.contains_key(&place.id)) {
                 if self.look_at(place).await? != super::places::Bytes::Missing {
@@ -209,7 +216,9 @@ impl Registry {
                     return Ok(Arc::clone(place));
                 }
             }
-            let Some(others) = self.others_than(digest, &places).await? else {
+            turns += 1;
+            let others = if turns < TURNS { self.others_than(digest, &places).await? } else { None };
+            let Some(others) = others else {
                 if let Some(damage) = damage {
                     return Err(damage.into());
                 }

@@ -43,8 +43,11 @@ pub(super) struct Look {
     doomed: Vec<Arc<Place>>,
 }
 
-/// The places of a digest, smallest id first; and what is wrong with a fact that cannot be read, if any is. It names no
-/// place, and does not stand in the way of those that others do.
+/// How often the places of a digest may have become others while they were looked at.
+pub(super) const TURNS: usize = 8;
+
+/// The places of a digest, smallest id first; and what is wrong with one of the facts that cannot be read, if any is. Those
+/// name no place, and do not stand in the way of those that others do.
 pub(super) type Places = (Vec<Arc<Place>>, Option<StorageError>);
 
 impl Registry {
@@ -92,7 +95,7 @@ impl Registry {
             if mutated("marks before facts") { Some(self.store.list_all(layout::DATA).await?) } else { None };
         // what is damaged is to be pushed again, as what is gone
         let (mut places, _) = self.places_of(digest).await?;
-        loop {
+        for _ in 0..TURNS {
             let look = self.look_among(digest, &places, too_early.as_deref()).await?;
             if look.sound.is_some() || !look.doomed.is_empty() {
                 return Ok(look);
@@ -102,6 +105,7 @@ impl Registry {
                 None => return Ok(look),
             }
         }
+        Err(Error::TooSlow)
     }
 
     /// The places of a digest as they are now; nothing where they are these, or where there was none.
@@ -179,7 +183,7 @@ impl Registry {
     /// Bytes to rely on, for one that has written its reference already: sound ones, or a copy made of marked ones
     /// while they can be read. Nothing where there are none.
     pub(super) async fn rely_on(&self, digest: &Digest, by: &By) -> Result<Option<Arc<Place>>> {
-        loop {
+        for _ in 0..TURNS {
             let look = self.look(digest).await?;
             if look.sound.is_some() {
                 return Ok(look.sound);
@@ -195,6 +199,7 @@ impl Registry {
                 return Ok(None);
             }
         }
+        Err(Error::TooSlow)
     }
 
     /// Makes sure that a digest that is needed has bytes to rely on: where all of them carry marks, of scrubs that did not

@@ -90,6 +90,8 @@ impl Registry {
     /// Brings back a tag, unless it is there; what it means.
     async fn restore_tag(&self, name: &Name, tag: &Tag, by: &By, restored: &mut Vec<Restored>) -> Result<Digest> {
         if let Some(digest) = self.newest_standing(name, tag).await? {
+            // one that is damaged is there, and is not what was asked for
+            self.standing_afresh(name, &digest).await?;
             return Ok(digest);
         }
         let never = || gone(name, format!("tag {tag}"), "nothing that it ever meant is known");

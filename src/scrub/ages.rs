@@ -85,7 +85,7 @@ impl Ages {
 
     /// As much, since a time in milliseconds since 1970.
     pub(super) fn is_past_untagged_since(self, at: u64) -> bool {
-        self.now.saturating_sub(at) >= self.untagged
+        at > 0 && self.now.saturating_sub(at) >= self.untagged
     }
 }
 

@@ -115,7 +115,16 @@ fn accepts(username: &str, password: &str) -> bool {
 fn an_identity_needs_a_name() {
     assert!(accepts("\"ana\"", HASH));
     assert!(accepts(&format!("{:?}", "a".repeat(255)), HASH));
-    for username in ["\"\"", "\"a:b\"", "\"a\\nb\"", "5", &format!("{:?}", "a".repeat(256))] {
+    for username in [
+        "\"\"",
+        "\"a:b\"",
+        "\"a\\nb\"",
+        "5",
+        "\"anonymous\"",
+        "\"restore\"",
+        "\"scrub\"",
+        &format!("{:?}", "a".repeat(256)),
+    ] {
         assert!(!accepts(username, HASH), "{username} was accepted");
     }
     let error = read(&["[identity.ana]"]).expect_err("nothing is given").to_string();

@@ -190,6 +190,9 @@ async fn an_immutable_tag_whose_image_is_damaged_can_be_pushed_again_and_be_dele
     for key in shelf.keys(&layout::manifest(&app(), &image)) {
         fs::write(shelf.root().join(key), "{").unwrap();
     }
+    let server = shelf.another_server().await;
+    let damaged = server.restore(&app(), &Reference::Tag(tag("v1")), &by).await.unwrap_err();
+    assert!(damaged.is_damage(), "not as if it were there: {damaged}");
     let refused = push(another.clone()).await.unwrap_err();
     assert!(matches!(refused, Error::TagImmutable { digest, .. } if digest == image), "{refused}");
     push(same).await.unwrap();
