@@ -123,7 +123,7 @@ pub enum ClientAuth {
 /// `[identity.<id>]`: somebody who can log in with a password.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// The name to log in with: not empty, without a colon.
+    /// The name to log in with: not empty, without a colon, and none by which records know who is no user.
     pub username: String,
     /// A hash of the password: an argon2 PHC string, or bcrypt. `Debug` leaves it out.
     pub password: SecretString,

@@ -89,7 +89,7 @@ impl Registry {
     /// Looks at a digest's bytes, for one that has written its reference already: facts, then marks, then bytes.
     ///
     /// Scrub frees all copies but one, which may have come after the facts were listed: so one that finds nothing lists them
-    /// again, until they are as they were.
+    /// again, until they are as they were, or too often have not been.
     pub(super) async fn look(&self, digest: &Digest) -> Result<Look> {
         let too_early =
             if mutated("marks before facts") { Some(self.store.list_all(layout::DATA).await?) } else { None };
