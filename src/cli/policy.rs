@@ -2,6 +2,7 @@
 
 mod explain_retention;
 mod replay;
+mod tables;
 
 use std::{
     net::IpAddr,
@@ -267,9 +268,17 @@ fn explain(asked: &Explain, configs: &[PathBuf]) -> Result<ExitCode, Wrong> {
         facts.client_ip = address.to_string();
     }
     let explanation = policy.explain(&facts, &request);
+    let repository = &request.namespace;
     match asked.output.format {
-        Format::Text => print!("{explanation}"),
-        Format::Json => println!("{}", json!(explanation)),
+        Format::Text if repository.is_empty() => print!("{explanation}"),
+        Format::Text => print!("{explanation}\n{}", tables::text(&config, repository)),
+        Format::Json => {
+            let mut explained = json!(explanation);
+            if !repository.is_empty() {
+                explained["tables"] = tables::json(&config, repository);
+            }
+            println!("{explained}");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

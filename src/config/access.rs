@@ -30,6 +30,14 @@ pub(super) fn access_policy(reading: &Reading<'_>, parent: &mut Section<'_>) -> 
     AccessPolicy { default_allow, rules }
 }
 
+/// Returns what `read` makes of a key of this table, if the table states the key.
+fn stated<'a, T>(table: &mut Section<'a>, key: &str, read: impl FnOnce(&mut Section<'a>) -> T) -> Option<T> {
+    let is_stated = table.entry(key).is_some();
+    // read in either case, so that the key is known
+    let value = read(table);
+    is_stated.then_some(value)
+}
+
 fn retention_rules(reading: &Reading<'_>, parent: &mut Section<'_>) -> Vec<Expression> {
     let mut table = parent.table("retention_policy");
     let rules = expressions(reading, &mut table);
@@ -93,10 +101,12 @@ pub(super) fn repositories(reading: &Reading<'_>, root: &mut Section<'_>) -> BTr
             reading.refuse(node, Place::Key, says, help.to_owned());
         }
         let repository = Repository {
-            access_policy: access_policy(reading, &mut table),
-            retention_rules: retention_rules(reading, &mut table),
-            immutable_tags: table.key("immutable_tags", "false", &immutable_tags()),
-            allow_delete: table.key("allow_delete", "false", &rule::flag()),
+            access_policy: stated(&mut table, "access_policy", |table| access_policy(reading, table)),
+            retention_rules: stated(&mut table, "retention_policy", |table| retention_rules(reading, table)),
+            immutable_tags: stated(&mut table, "immutable_tags", |table| {
+                table.key("immutable_tags", "false", &immutable_tags())
+            }),
+            allow_delete: stated(&mut table, "allow_delete", |table| table.key("allow_delete", "false", &rule::flag())),
         };
         table.finish();
         repositories.insert(name.clone(), repository);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use secrecy::SecretString;
 
-use super::{AccessPolicy, Config, Expression, FsStorage, Identity, Repository, Storage};
+use super::{AccessPolicy, Config, Expression, FsStorage, Identity, ImmutableTags, Repository, Storage};
 
 /// The id, username and group of the one identity.
 const ADMIN: &str = "admin";
@@ -44,8 +44,13 @@ impl Config {
             }
         };
         config.access_policy = all;
-        config.repository =
-            [("*".to_owned(), Repository { access_policy: repositories, ..Repository::default() })].into();
+        let everywhere = Repository {
+            access_policy: Some(repositories),
+            retention_rules: Some(Vec::new()),
+            immutable_tags: Some(ImmutableTags::None),
+            allow_delete: Some(false),
+        };
+        config.repository = [("*".to_owned(), everywhere)].into();
         config
     }
 }

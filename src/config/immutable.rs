@@ -5,19 +5,24 @@ use std::sync::Arc;
 
 use regex::Regex;
 
-use super::model::{Config, ImmutableTags, Repository};
+use super::covering::covering;
+use super::model::{Config, ImmutableTags};
 use crate::oci::{Name, Tag};
 
-/// Which tags of one repository are immutable: what the table with the longest prefix that covers it says.
+/// The immutable tags of one repository, and whether they may be deleted. Each of the two keys is taken from the
+/// table with the longest prefix that states it.
 #[derive(Clone, Debug, Default)]
-pub struct ImmutableRule(Arc<Rule>);
+pub struct ImmutableRule {
+    tags: Arc<Tags>,
+    allow_delete: bool,
+}
 
+/// `immutable_tags` of one table.
 #[derive(Debug, Default)]
-struct Rule {
+struct Tags {
     /// The table's key in the configuration.
     table: String,
     covers: Covers,
-    allow_delete: bool,
 }
 
 #[derive(Debug, Default)]
@@ -41,11 +46,16 @@ pub(super) fn pattern(text: &str) -> Result<Regex, regex::Error> {
 }
 
 impl Config {
-    /// Which tags of a repository are immutable. Compiles the patterns: [`ImmutableRules`] is for who asks often.
+    /// Finds the immutable tags of a repository. Compiles the patterns: [`ImmutableRules`] is for who asks often.
     #[must_use]
     pub fn immutable_tags(&self, name: &Name) -> ImmutableRule {
-        let covering = covering(name).find_map(|prefix| self.repository.get_key_value(prefix));
-        covering.map_or_else(ImmutableRule::default, |(prefix, table)| ImmutableRule::new(prefix, table))
+        let tags = self.stated(name.as_str(), |table| table.immutable_tags.as_ref());
+        let tags = tags.map(|(prefix, stated)| Arc::new(Tags::new(prefix, stated))).unwrap_or_default();
+        ImmutableRule { tags, allow_delete: self.allow_delete(name.as_str()) }
+    }
+
+    fn allow_delete(&self, name: &str) -> bool {
+        self.stated(name, |table| table.allow_delete.as_ref()).is_some_and(|(_, allow)| *allow)
     }
 }
 
@@ -53,31 +63,42 @@ impl ImmutableRules {
     /// Those of a configuration.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let rule = |(prefix, table): (&String, &Repository)| (prefix.clone(), ImmutableRule::new(prefix, table));
-        Self { tables: config.repository.iter().map(rule).collect() }
+        let stating = config.repository.iter().filter_map(|(prefix, table)| {
+            let stated = table.immutable_tags.as_ref()?;
+            Some((prefix.as_str(), Arc::new(Tags::new(prefix, stated))))
+        });
+        // compiled once, however many tables with a longer prefix leave the key to this one
+        let stating: BTreeMap<&str, Arc<Tags>> = stating.collect();
+        let rule = |prefix: &String| {
+            let tags = covering(prefix).find_map(|prefix| stating.get(prefix)).cloned().unwrap_or_default();
+            (prefix.clone(), ImmutableRule { tags, allow_delete: config.allow_delete(prefix) })
+        };
+        Self { tables: config.repository.keys().map(rule).collect() }
     }
 
-    /// That of a repository.
+    /// Returns that of a repository.
     #[must_use]
     pub fn of(&self, name: &Name) -> ImmutableRule {
-        covering(name).find_map(|prefix| self.tables.get(prefix)).cloned().unwrap_or_default()
+        covering(name.as_str()).find_map(|prefix| self.tables.get(prefix)).cloned().unwrap_or_default()
     }
 }
 
-impl ImmutableRule {
-    fn new(prefix: &str, table: &Repository) -> Self {
-        let covers = match &table.immutable_tags {
+impl Tags {
+    fn new(prefix: &str, stated: &ImmutableTags) -> Self {
+        let covers = match stated {
             ImmutableTags::None => Covers::None,
             ImmutableTags::All => Covers::All,
             ImmutableTags::Matching(texts) => Covers::Matching(texts.iter().map(|text| compiled(text)).collect()),
         };
-        Self(Arc::new(Rule { table: prefix.to_owned(), covers, allow_delete: table.allow_delete }))
+        Self { table: prefix.to_owned(), covers }
     }
+}
 
+impl ImmutableRule {
     /// Whether a tag keeps the meaning that it was first given.
     #[must_use]
     pub fn covers(&self, tag: &Tag) -> bool {
-        match &self.0.covers {
+        match &self.tags.covers {
             Covers::None => false,
             Covers::All => true,
             Covers::Matching(patterns) => patterns.iter().any(|pattern| pattern.is_match(tag.as_str())),
@@ -87,20 +108,20 @@ impl ImmutableRule {
     /// Whether there is any tag that it could cover.
     #[must_use]
     pub fn is_none(&self) -> bool {
-        matches!(self.0.covers, Covers::None)
+        matches!(self.tags.covers, Covers::None)
     }
 
     /// Whether such tags, and manifests that they mean, may be deleted by whoever policy lets delete.
     #[must_use]
     pub fn allow_delete(&self) -> bool {
-        self.0.allow_delete
+        self.allow_delete
     }
 
     /// The configuration's key that says so of `tag`, and what it says there, for messages.
     #[must_use]
     pub fn says(&self, tag: &Tag) -> String {
-        let key = format!("[repository.\"{}\"] immutable_tags", self.0.table);
-        match &self.0.covers {
+        let key = format!("[repository.\"{}\"] immutable_tags", self.tags.table);
+        match &self.tags.covers {
             Covers::None => key,
             Covers::All => format!("{key} = true"),
             Covers::Matching(patterns) => {
@@ -118,13 +139,6 @@ fn compiled(text: &str) -> Regex {
     pattern(text).unwrap_or_else(|_| everything())
 }
 
-/// The tables that cover a repository, the longest prefix first.
-fn covering(name: &Name) -> impl Iterator<Item = &str> {
-    let whole = name.as_str();
-    let shorter = whole.rmatch_indices('/').map(|(at, _)| &whole[..at]);
-    std::iter::once(whole).chain(shorter).chain(["*"])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_with_the_longest_prefix_says_which_tags_are_immutable() {
+    fn each_key_is_taken_from_the_table_with_the_longest_prefix_that_states_it() {
         let config = config(
             r#"
             [repository."*"]
@@ -144,6 +158,11 @@ mod tests {
             immutable_tags = ["^v[0-9]", "-final$"]
             allow_delete = true
             [repository."team/free"]
+            immutable_tags = false
+            [repository."team/free/strict"]
+            allow_delete = false
+            [repository."team/limited".access_policy]
+            default_allow = true
             "#,
         );
         let rules = ImmutableRules::new(&config);
@@ -155,15 +174,19 @@ mod tests {
             ("team/app/deep", "x-final", true, true),
             ("team/app", "latest", false, true),
             ("team/app", "xv1", false, true),
-            ("team/free", "v1", false, false),
-            ("team/free/er", "v1", false, false),
+            ("team/free", "v1", false, true),
+            ("team/free/er", "v1", false, true),
+            ("team/free/strict", "v1", false, false),
+            // a table about something else leaves these keys to the next shorter prefix
+            ("team/limited", "v1", true, true),
+            ("team/limited/app", "latest", false, true),
         ] {
             let (name, tag) = (name.parse().unwrap(), tag.parse().unwrap());
             for rule in [rules.of(&name), config.immutable_tags(&name)] {
                 assert_eq!((rule.covers(&tag), rule.allow_delete()), (covered, deletable), "{name}:{tag}");
             }
         }
-        let says = rules.of(&"team/app".parse().unwrap()).says(&"v1".parse().unwrap());
+        let says = rules.of(&"team/limited/app".parse().unwrap()).says(&"v1".parse().unwrap());
         assert_eq!(says, "[repository.\"team\"] immutable_tags: ^v[0-9]");
     }
 

@@ -14,6 +14,7 @@
 //! | `section` | a table read key by key, and unknown keys |
 //! | `document` | TOML with places; merging |
 //! | `data_dir` | the configuration without a file |
+//! | `covering` | which table gives each key of a repository |
 //! | `immutable` | which tags of a repository are immutable |
 //! | `changes` | which differences take effect after a restart |
 //! | `error`, `mask` | what a person is shown, and what must not be |
@@ -24,6 +25,7 @@
 
 mod access;
 mod changes;
+mod covering;
 mod data_dir;
 mod decode;
 mod document;

@@ -263,17 +263,18 @@ pub struct Expression {
     pub column: usize,
 }
 
-/// `[repository."<namespace>"]`: what holds for the repositories it covers.
+/// `[repository."<namespace>"]`: what holds for the repositories it covers. `None`: this table does not state the key, and
+/// the table with the next shorter prefix that states it counts ([`Config::stated`]).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Repository {
     /// `[repository."<namespace>".access_policy]`
-    pub access_policy: AccessPolicy,
+    pub access_policy: Option<AccessPolicy>,
     /// `[repository."<namespace>".retention_policy] rules`: an image that none of them keeps goes. Empty: none goes for it.
-    pub retention_rules: Vec<Expression>,
+    pub retention_rules: Option<Vec<Expression>>,
     /// Which tags keep the meaning that they were first given.
-    pub immutable_tags: ImmutableTags,
+    pub immutable_tags: Option<ImmutableTags>,
     /// Whether tags that are immutable may be deleted, by whoever policy lets delete.
-    pub allow_delete: bool,
+    pub allow_delete: Option<bool>,
 }
 
 /// `[repository."<namespace>"] immutable_tags`: which tags keep the meaning that they were first given.

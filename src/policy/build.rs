@@ -37,9 +37,13 @@ pub(super) fn build(config: &Config, files: &[File]) -> Built {
     let mut built = Built::default();
     access(&mut built, "[access_policy]".to_owned(), About::Everything, &config.access_policy);
     for (prefix, repository) in &config.repository {
-        let name = format!("[repository.{prefix:?}.access_policy]");
-        access(&mut built, name, About::Table(prefix.clone()), &repository.access_policy);
-        retention(&mut built, prefix, &repository.retention_rules);
+        if let Some(table) = &repository.access_policy {
+            let name = format!("[repository.{prefix:?}.access_policy]");
+            access(&mut built, name, About::Table(prefix.clone()), table);
+        }
+        if let Some(rules) = &repository.retention_rules {
+            retention(&mut built, prefix, rules);
+        }
     }
     for file in files {
         match file::parse(file) {

@@ -95,7 +95,7 @@ impl Policy {
         if !built.problems.is_empty() {
             return Err(PolicyErrors::new(built.problems));
         }
-        let cover = Cover::new(&built.units);
+        let cover = Cover::new(&built.units, config.repository.keys());
         let open = open_to_everyone(&cover);
         Ok(Self { cover, retention: Retention::new(built.retention), warnings: built.warnings, open })
     }

@@ -28,7 +28,7 @@ pub(super) struct Rule {
 pub(super) enum About {
     /// All requests; its default is for those about no repository.
     Everything,
-    /// A table of the configuration: names below this prefix that no table with a longer one covers.
+    /// A table of the configuration: names below this prefix, unless a table with a longer one states the same.
     Table(String),
     /// A file: names below any of these prefixes.
     Names(Vec<String>),
@@ -193,10 +193,12 @@ pub(super) struct Cover {
 }
 
 impl Cover {
-    pub(super) fn new(units: &[Arc<Unit>]) -> Self {
+    /// `tables` are the prefixes of all tables of the configuration. A table makes the repositories below its prefix exist,
+    /// also if it leaves their access policy to the table with the next shorter prefix that states one.
+    pub(super) fn new<'a>(units: &'a [Arc<Unit>], tables: impl Iterator<Item = &'a String>) -> Self {
         let general: Vec<Arc<Unit>> = units.iter().filter(|unit| unit.about == About::Everything).cloned().collect();
         let mut names = HashMap::default();
-        for prefix in units.iter().flat_map(|unit| unit.prefixes()) {
+        for prefix in units.iter().flat_map(|unit| unit.prefixes()).chain(tables) {
             // every name whose longest stated prefix this is, is covered by the same policies as the prefix itself
             let tables = units.iter().filter(|unit| matches!(unit.about, About::Table(_)));
             let table = tables
@@ -212,7 +214,7 @@ impl Cover {
 
     /// Of one policy alone, for its tests: enforced, and where it is about everything, every repository exists.
     pub(super) fn alone(unit: &Arc<Unit>) -> Self {
-        let mut cover = Self::new(std::slice::from_ref(unit));
+        let mut cover = Self::new(std::slice::from_ref(unit), std::iter::empty());
         if unit.about == About::Everything {
             cover.names.insert("*".to_owned(), Pools::new(vec![Arc::clone(unit)], Some("*")));
         }

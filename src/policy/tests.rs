@@ -4,7 +4,7 @@ use crate::config::{AccessPolicy, Repository};
 fn config(general: Option<bool>, repositories: &[(&str, Option<bool>)]) -> Config {
     let table = |default_allow| AccessPolicy { default_allow, rules: Vec::new() };
     let repository = |(name, default): &(&str, Option<bool>)| {
-        ((*name).to_owned(), Repository { access_policy: table(*default), ..Repository::default() })
+        ((*name).to_owned(), Repository { access_policy: Some(table(*default)), ..Repository::default() })
     };
     Config {
         access_policy: table(general),

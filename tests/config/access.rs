@@ -22,11 +22,11 @@ fn a_data_dir_with_a_login_is_the_admins() {
     assert_eq!(config.token.signing_key, Path::new("/srv/token.key"));
     assert_eq!(config.access_policy.default_allow, Some(false));
     assert_eq!(texts(&config.access_policy.rules), ["identity.id == 'admin'"]);
-    let everywhere = &config.repository["*"].access_policy;
+    let everywhere = config.repository["*"].access_policy.as_ref().unwrap();
     assert_eq!(everywhere.default_allow, Some(false));
     assert_eq!(texts(&everywhere.rules), ["request.access == 'pull'", "request.action == 'list-tags'"]);
     let private = of(true);
-    let everywhere = &private.repository["*"].access_policy;
+    let everywhere = private.repository["*"].access_policy.as_ref().unwrap();
     assert_eq!((everywhere.default_allow, texts(&everywhere.rules)), (Some(false), vec![]));
     assert_eq!(private.access_policy, config.access_policy);
 }
@@ -41,7 +41,7 @@ rules = ["identity.username == 'admin'", "identity.certificate.organizations.con
 "#;
     for (text, default) in [(text.to_owned(), true), (text.replace("true", "false"), false)] {
         let config = read(&[&text]).expect("it is valid");
-        let policy = &config.repository["my-registry"].access_policy;
+        let policy = config.repository["my-registry"].access_policy.as_ref().unwrap();
         assert_eq!(policy.default_allow, Some(default));
         let rules = ["identity.username == 'admin'", "identity.certificate.organizations.contains('admin')"];
         assert_eq!(texts(&policy.rules), rules);
@@ -86,7 +86,7 @@ fn a_rule_knows_its_file_after_merging() {
     let expected = ("of the second".to_owned(), "second.toml".to_owned(), 3, 29);
     assert_eq!(places(&[base, over]), [expected]);
     let config = read(&[base, over]).expect("it is valid");
-    let kept = &config.repository["a"].access_policy.rules[0];
+    let kept = &config.repository["a"].access_policy.as_ref().unwrap().rules[0];
     assert_eq!((kept.file.as_str(), kept.line, kept.column), ("config.toml", 4, 11));
 }
 

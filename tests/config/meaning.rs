@@ -91,8 +91,8 @@ fn tables_merge_and_a_later_file_wins() {
     assert_eq!(config.max_concurrent_requests, 7);
     assert_eq!(config.server.port, 3);
     assert_eq!(config.server.query_timeout, Duration::from_secs(5));
-    assert_eq!(config.repository["a"].access_policy.default_allow, Some(false));
-    assert_eq!(config.repository["b"].access_policy.default_allow, Some(false));
+    assert_eq!(config.repository["a"].access_policy.as_ref().unwrap().default_allow, Some(false));
+    assert_eq!(config.repository["b"].access_policy.as_ref().unwrap().default_allow, Some(false));
     assert_eq!(read(&[over, base]).expect("they are valid").server.port, 1);
 }
 

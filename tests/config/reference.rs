@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use simple_registry::config::{AccessPolicy, Config, Repository};
+use simple_registry::config::{AccessPolicy, Config, ImmutableTags, Repository};
 
 use super::{HASH, read, told};
 
@@ -114,7 +114,13 @@ fn the_examples_of_the_reference_are_valid() {
 fn the_projects_own_file_states_the_defaults_and_is_open() {
     let open = AccessPolicy { default_allow: Some(true), rules: Vec::new() };
     let mut expected = Config { access_policy: open.clone(), ..Config::default() };
-    expected.repository.insert("*".to_owned(), Repository { access_policy: open, ..Repository::default() });
+    let everywhere = Repository {
+        access_policy: Some(open),
+        retention_rules: Some(Vec::new()),
+        immutable_tags: Some(ImmutableTags::None),
+        allow_delete: Some(false),
+    };
+    expected.repository.insert("*".to_owned(), everywhere);
     assert_eq!(read(&[include_str!("../../config.toml")]).unwrap_or_else(|error| panic!("{error}")), expected);
 }
 

@@ -193,6 +193,35 @@ fn explain_shows_each_rule_with_its_values() {
     }
 }
 
+#[test]
+fn explain_shows_which_prefix_gave_each_table() {
+    let dir = world();
+    let tables = "[repository.\"open/strict\"]\nimmutable_tags = true\n[repository.\"*\".retention_policy]\nrules = [\"image.tag == 'v1'\"]\n";
+    fs::write(dir.path().join("config.toml"), format!("{CONFIG}{tables}")).unwrap();
+    let ask = ["explain", "--action", "list-tags", "--namespace", "open/strict/app"];
+    let (code, out, err) = run(dir.path(), &ask);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("allow, by the default of [repository.\"open\".access_policy]"), "{out}");
+    for line in [
+        "tables of open/strict/app\n",
+        "   access_policy    [repository.\"open\"]\n",
+        "   retention_policy [repository.\"*\"]\n",
+        "   immutable_tags   [repository.\"open/strict\"]\n",
+        "   allow_delete     not stated\n",
+    ] {
+        assert!(out.contains(line), "{line}: {out}");
+    }
+    let (_, out, _) = run(dir.path(), &[&ask[..], &["--format", "json"]].concat());
+    let tables = &json(&out)["tables"];
+    assert_eq!(
+        (&tables["access_policy"], &tables["allow_delete"]),
+        (&"[repository.\"open\"]".into(), &serde_json::Value::Null)
+    );
+    // a request about no repository has none
+    let (_, out, _) = run(dir.path(), &["explain", "--action", "list-catalog"]);
+    assert!(!out.contains("tables of"), "{out}");
+}
+
 fn line(username: &str, access: &str, namespace: &str, decision: &str) -> String {
     let action = if access == "push" { "put-manifest" } else { "get-manifest" };
     serde_json::json!({

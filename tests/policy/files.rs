@@ -39,7 +39,8 @@ fn a_mistake_in_the_configuration_is_shown_with_its_place() {
     let rule = Expression { text: "identity.usrname == 'a'".into(), file: "config.toml".into(), line: 12, column: 11 };
     let access_policy = AccessPolicy { default_allow: Some(true), rules: vec![rule] };
     let config = Config {
-        repository: [("a".to_owned(), Repository { access_policy, ..Repository::default() })].into(),
+        repository: [("a".to_owned(), Repository { access_policy: Some(access_policy), ..Repository::default() })]
+            .into(),
         ..Config::default()
     };
     let told = Policy::build(&config, &[]).unwrap_err().to_string();

@@ -28,7 +28,7 @@ pub(super) fn config(repositories: &[(&str, &[&str])]) -> Config {
         |text: &&str| Expression { text: (*text).to_owned(), file: "config.toml".to_owned(), line: 1, column: 1 };
     let repository = |(name, rules): &(&str, &[&str])| {
         let retention_rules = rules.iter().map(rule).collect();
-        ((*name).to_owned(), Repository { retention_rules, ..Repository::default() })
+        ((*name).to_owned(), Repository { retention_rules: Some(retention_rules), ..Repository::default() })
     };
     Config { repository: repositories.iter().map(repository).collect(), ..Config::default() }
 }

@@ -165,7 +165,7 @@ fn rules_that_mean_nothing_are_refused_with_the_next_step() {
 #[test]
 fn a_mistake_in_the_configuration_is_shown_with_its_place() {
     let mut config = config(&[("a", &["image.tag == 'a'", "image.pushd_at > now()"])]);
-    let rules = &mut config.repository.get_mut("a").unwrap().retention_rules;
+    let rules = config.repository.get_mut("a").unwrap().retention_rules.as_mut().unwrap();
     (rules[1].line, rules[1].column) = (12, 11);
     let told = Policy::build(&config, &[]).unwrap_err().to_string();
     assert!(told.contains("config.toml:12:17") && told.contains("did you mean `pushed_at`?"), "{told}");

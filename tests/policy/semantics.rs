@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use simple_registry::{
     action::Action,
-    config::{AccessPolicy, Config, Expression, Repository},
+    config::{AccessPolicy, Config, Expression, Repository, Source},
     identity::{Certificate, Facts, Identity, User},
-    policy::{Decision, Policy, Request},
+    oci::Name,
+    policy::{Decision, Image, Policy, Request},
 };
 
 use super::file;
@@ -21,7 +22,7 @@ fn table(default_allow: Option<bool>, rules: &[&str]) -> AccessPolicy {
 fn config(general: AccessPolicy, repositories: Vec<(&str, AccessPolicy)>) -> Config {
     let repository = repositories
         .into_iter()
-        .map(|(name, access_policy)| (name.to_owned(), Repository { access_policy, ..Repository::default() }));
+        .map(|(name, table)| (name.to_owned(), Repository { access_policy: Some(table), ..Repository::default() }));
     Config { access_policy: general, repository: repository.collect(), ..Config::default() }
 }
 
@@ -360,4 +361,59 @@ fn twenty_rules_are_decided_in_time() {
     // unoptimised code takes many times as long
     let limit = if cfg!(debug_assertions) { 1000 } else { 20 };
     assert!(best < std::time::Duration::from_micros(limit), "{best:?}");
+}
+
+#[test]
+fn each_table_of_a_repository_is_taken_whole_from_the_longest_prefix_that_states_it() {
+    let text = r#"
+        [repository."*".access_policy]
+        default_allow = true
+        rules = ["identity.username == 'ben'"]
+        [repository."*".retention_policy]
+        rules = ["image.tag == 'latest'"]
+        [repository."tags"]
+        immutable_tags = true
+        [repository."keeps".retention_policy]
+        rules = ["image.tag == 'v1'"]
+        [repository."says/nothing"]
+        [repository."own".access_policy]
+        default_allow = false
+        [repository."own/deeper"]
+        allow_delete = true
+        [repository."empty"]
+        access_policy = {}
+        retention_policy = {}
+    "#;
+    let config = Config::from_sources(&[Source { name: "config.toml".to_owned(), text: text.to_owned() }]).unwrap();
+    let policy = Policy::build(&config, &[]).unwrap();
+    for name in ["other", "tags", "tags/app", "keeps/app", "says", "says/nothing"] {
+        assert_eq!(short(&decide(&policy, "ana", name)), "allow [repository.\"*\".access_policy]", "{name}");
+        assert_eq!(short(&decide(&policy, "ben", name)), "deny [repository.\"*\".access_policy] rules[0]", "{name}");
+    }
+    for name in ["own", "own/deeper/app"] {
+        assert_eq!(short(&decide(&policy, "ana", name)), "deny [repository.\"own\".access_policy]", "{name}");
+    }
+    // a table that is stated empty is stated
+    assert_eq!(short(&decide(&policy, "ana", "empty")), "deny");
+
+    let images = ["latest", "v1"].map(|tag| Image { tag: tag.to_owned(), ..Image::default() });
+    for (name, stay) in [
+        ("tags/app", Some([true, false])),
+        ("own/app", Some([true, false])),
+        ("keeps/app", Some([false, true])),
+        ("empty", None),
+    ] {
+        let name: Name = name.parse().unwrap();
+        let kept = policy.retain(&name, &images, "2026-01-01T00:00:00Z".parse().unwrap());
+        assert_eq!(kept.map(|kept| [0, 1].map(|at: usize| kept.images[at].keep)), stay, "{name}");
+    }
+}
+
+#[test]
+fn a_table_makes_its_repositories_exist_also_if_it_states_no_access_policy() {
+    let text = "[repository.\"prod\"]\nimmutable_tags = true\n";
+    let config = Config::from_sources(&[Source { name: "config.toml".to_owned(), text: text.to_owned() }]).unwrap();
+    let policy = Policy::build(&config, &[]).unwrap();
+    assert_eq!(short(&decide(&policy, "ana", "prod/app")), "deny");
+    assert_eq!(short(&decide(&policy, "ana", "other")), "not_covered");
 }

@@ -44,6 +44,8 @@ async fn it_shows_for_each_tag_which_rule_keeps_it_or_that_none_does() {
     let json = text(&explain(&shelf, rules, &[&asked[..], &["--format", "json"]].concat()));
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["covered"], true);
+    assert_eq!(json["tables"]["retention_policy"], "[repository.\"prod\"]");
+    assert!(told.contains("   retention_policy [repository.\"prod\"]\n"), "{told}");
     let kept: Vec<_> = json["retention"]["images"]
         .as_array()
         .unwrap()

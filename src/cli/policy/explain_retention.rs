@@ -6,7 +6,7 @@ use indicatif::HumanDuration;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{super::format::Format, Wrong};
+use super::{super::format::Format, Wrong, tables};
 use crate::{
     app,
     config::Config,
@@ -37,15 +37,22 @@ pub(super) fn run(config: &Config, policy: &Policy, repository: &Name, format: F
         explanation.images.extend(others);
         explanation.images.sort_by(|one, other| one.tag.cmp(&other.tag));
     }
-    match (format, explanation) {
-        (Format::Text, Some(explanation)) => print!("{explanation}"),
-        (Format::Text, None) => {
-            println!("no retention rule covers {repository}: everything stays");
+    if format == Format::Json {
+        let mut told = json!({
+            "repository": repository,
+            "covered": explanation.is_some(),
+            "tables": tables::json(config, repository.as_str()),
+        });
+        if let Some(explanation) = explanation {
+            told["retention"] = json!(explanation);
         }
-        (Format::Json, Some(explanation)) => {
-            println!("{}", json!({ "repository": repository, "covered": true, "retention": explanation }));
+        println!("{told}");
+    } else {
+        match explanation {
+            Some(explanation) => print!("{explanation}"),
+            None => println!("no retention rule covers {repository}: everything stays"),
         }
-        (Format::Json, None) => println!("{}", json!({ "repository": repository, "covered": false })),
+        print!("\n{}", tables::text(config, repository.as_str()));
     }
     Ok(ExitCode::SUCCESS)
 }

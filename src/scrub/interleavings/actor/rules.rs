@@ -23,7 +23,11 @@ impl Rules {
     fn of(mut config: Config, rules: &[&str], immutable_tags: ImmutableTags) -> Self {
         let rule = |text: &&str| Expression { text: (*text).to_owned(), file: "rules".into(), line: 1, column: 1 };
         let retention_rules = rules.iter().map(rule).collect();
-        let repository = Repository { retention_rules, immutable_tags, ..Repository::default() };
+        let repository = Repository {
+            retention_rules: Some(retention_rules),
+            immutable_tags: Some(immutable_tags),
+            ..Repository::default()
+        };
         config.repository = [("r".to_owned(), repository)].into();
         Self::new(config)
     }
