@@ -16,8 +16,6 @@ const NOT_YET: &[&str] = &[
     "docs/explanation/speed-table-scrub.md",
     "docs/explanation/speed.md",
     "docs/reference/api.md",
-    "docs/reference/audit.md",
-    "docs/reference/command-line.md",
     "docs/reference/policy.md",
 ];
 
