@@ -28,8 +28,8 @@ OF_ANONYMOUS, OF_CALM, OF_NGINX, HEALTH_MS, DECISION_US = 0.9, 0.7, 0.9, 10, 20
 def measure(run):
     table = run.table(
         "Access",
-        f"`GET` of a manifest by tag over {CONNECTIONS} kept connections by the bench's own tool, unless a row says otherwise. One identity, a client authority "
-        "and a policy file of four rules, the same for all; each is held against the same requests, over the same transport, without what the row is about. "
+        f"`GET` of a manifest by tag over {CONNECTIONS} kept connections by the bench's own tool, unless a row says otherwise. All rows have the same identity, "
+        "client authority and policy file of four rules. Each row is compared with the same requests over the same transport, without the feature of the row. "
         "TLS is 1.3 with AES-256-GCM and a certificate on P-256.",
     )
     bench = Bench(run, table)
@@ -139,7 +139,7 @@ class Bench:
             goal = at_most(worst, HEALTH_MS, f"under {HEALTH_MS} ms")
             self.table.compare(f"`/healthz` {when}, p99", worst, None, milliseconds, less=True, goals=[goal])
         tried = [median(results["health"], f"{what}_per_second") for what in ("looked_at", "turned_away")]
-        self.table.notes.append(f"Wrong passwords that were looked at and that were turned away unseen, while nothing else went on: {rate(tried[0])}, {rate(tried[1])}.")
+        self.table.notes.append(f"Wrong passwords verified, and wrong passwords turned away unverified, while nothing else went on: {rate(tried[0])}, {rate(tried[1])}.")
 
     def flooded(self, server, turn):
         """A turn while others try passwords, as fast as they are answered, and `/healthz` is asked every few milliseconds."""

@@ -21,8 +21,8 @@ GROWTH, MEMORY, OF_HASHING, OF_ALONE = 1.5, 256 * MIB, 0.8, 1.5
 def measure(run):
     table = run.table(
         "Scrub",
-        "`simple-registry scrub` as a process of its own. Stores are of images of ten small blobs, 100 images a repository, each with a tag; "
-        "the time of a run is that of the process, everything in the page cache.",
+        "`simple-registry scrub` as a process of its own. Each image has ten small blobs and a tag; each repository has 100 images. "
+        "The time of a run is that of the process, with everything in the page cache.",
     )
     guarded(table, "growth", lambda: growth(run, table))
     guarded(table, "reading back", lambda: content(run, table))

@@ -53,7 +53,8 @@ fn shown(path: &Path) -> String {
 /// Lists the pages that hold to the rules of prose and links.
 fn documents() -> Vec<PathBuf> {
     let mut documents = files(&root().join("docs"), "md");
-    documents.extend(["README.md", "CHANGELOG.md"].map(|name| root().join(name)));
+    let more = ["README.md", "CHANGELOG.md", "bench/README.md", "tests/e2e/README.md", "tests/stores/README.md"];
+    documents.extend(more.map(|name| root().join(name)));
     documents
 }
 
