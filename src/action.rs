@@ -6,47 +6,19 @@
 mod query;
 #[cfg(test)]
 pub(crate) mod seeded;
+mod upload;
 
-use std::{borrow::Cow, str::FromStr};
+use std::borrow::Cow;
 
-pub use self::query::MAX_TAGS;
 use self::query::{Query, decode};
+pub use self::{
+    query::MAX_TAGS,
+    upload::{Upload, UploadId},
+};
 use crate::oci::{
     Algorithm, Digest, Name, Reference, Tag, digest::DigestError, name::NameError, reference::ReferenceError,
     reference::TagError,
 };
-
-/// An upload's id: the UUID in its location.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct UploadId(uuid::Uuid);
-
-impl UploadId {
-    /// A fresh random id.
-    #[must_use]
-    pub fn random() -> Self {
-        #[cfg(test)]
-        if let (Some(high), Some(low)) = (seeded::draw(), seeded::draw()) {
-            return Self(uuid::Uuid::from_u64_pair(high, low));
-        }
-        Self(uuid::Uuid::new_v4())
-    }
-}
-
-impl FromStr for UploadId {
-    type Err = ActionError;
-
-    fn from_str(text: &str) -> Result<Self, ActionError> {
-        // only the hyphenated lower-case form: one id, one spelling, since it is part of keys
-        let id = uuid::Uuid::try_parse(text).map_err(|_| ActionError::UploadId)?;
-        if id.hyphenated().to_string() == text { Ok(Self(id)) } else { Err(ActionError::UploadId) }
-    }
-}
-
-impl std::fmt::Display for UploadId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.hyphenated().fmt(f)
-    }
-}
 
 /// A page of a list: at most `n` entries that sort after `last`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,29 +97,24 @@ pub enum Action {
     GetUpload {
         name: Name,
         upload: Upload,
+        owner: Box<str>,
     },
     UpdateUpload {
         name: Name,
         upload: Upload,
+        owner: Box<str>,
     },
     CompleteUpload {
         name: Name,
         upload: Upload,
         digest: Digest,
+        owner: Box<str>,
     },
     CancelUpload {
         name: Name,
         upload: Upload,
+        owner: Box<str>,
     },
-}
-
-/// Which upload, and which of its states the client has last been told of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upload {
-    /// The session.
-    pub id: UploadId,
-    /// The state named by the location that the client used; a hint that saves a look at the store, no more.
-    pub state: Option<u32>,
 }
 
 /// What a kind of action does to a repository, as policies see it.
@@ -360,15 +327,16 @@ impl Action {
         let parse = || {
             let name = name.parse()?;
             let upload = Upload { id: last.parse()?, state: query.get("state")?.and_then(|state| state.parse().ok()) };
+            let owner = Box::default();
             match method {
-                "GET" | "HEAD" => Ok(Self::GetUpload { name, upload }),
-                "PATCH" => Ok(Self::UpdateUpload { name, upload }),
+                "GET" | "HEAD" => Ok(Self::GetUpload { name, upload, owner }),
+                "PATCH" => Ok(Self::UpdateUpload { name, upload, owner }),
                 "PUT" => {
                     let rule = "the final PUT names the whole blob's digest";
                     let digest = query.get("digest")?.ok_or(ActionError::Query { name: "digest", rule })?.parse()?;
-                    Ok(Self::CompleteUpload { name, upload, digest })
+                    Ok(Self::CompleteUpload { name, upload, digest, owner })
                 }
-                "DELETE" => Ok(Self::CancelUpload { name, upload }),
+                "DELETE" => Ok(Self::CancelUpload { name, upload, owner }),
                 _ => wrong("GET, HEAD, PATCH, PUT, DELETE"),
             }
         };

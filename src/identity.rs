@@ -51,6 +51,9 @@ pub struct Certificate {
     pub not_before: String,
     /// Until when it is valid, as RFC 3339 writes it.
     pub not_after: String,
+    /// Its issuer and subject as RFC 4514 writes them, with a semicolon between: whose it is. No variable of policies.
+    #[serde(skip)]
+    pub issuer_and_subject: String,
 }
 
 /// An identity as records, policy tests and `policy explain --as` write it: what CEL knows as `identity`.
@@ -80,6 +83,17 @@ impl Identity {
     #[must_use]
     pub const fn is_anonymous(&self) -> bool {
         self.user.is_none() && self.certificate.is_none()
+    }
+
+    /// Returns the owner of an upload that this identity begins: the username, else `certificate:` with issuer and subject. Empty
+    /// for somebody anonymous. No username has a colon in it.
+    #[must_use]
+    pub fn upload_owner(&self) -> String {
+        match (&self.user, &self.certificate) {
+            (Some(user), _) => user.username.clone(),
+            (None, Some(certificate)) => format!("certificate:{}", certificate.issuer_and_subject),
+            (None, None) => String::new(),
+        }
     }
 
     /// All that is known, as policies see it.

@@ -41,7 +41,7 @@ pub(super) enum Command {
         output: Output,
     },
     /// Decide one request, and show what each rule says about it; or, with --retention, which images of a repository stay
-    Explain(Explain),
+    Explain(Box<Explain>),
     /// Decide recorded requests again, and show what would change
     Replay {
         /// The record of decisions, one JSON object a line; `-` for standard input
@@ -70,7 +70,7 @@ pub(super) struct Explain {
     #[arg(long, required_unless_present = "retention", default_value = "")]
     action: String,
     /// Show for each tag of `--repository`, as it is in the store now, which rule keeps it, or that none does
-    #[arg(long, requires = "repository", conflicts_with_all = ["who", "action", "namespace", "reference", "digest", "from", "client_ip", "listener"])]
+    #[arg(long, requires = "repository", conflicts_with_all = ["who", "action", "namespace", "reference", "digest", "from", "upload_owner", "client_ip", "listener"])]
     retention: bool,
     /// The repository whose images are judged
     #[arg(long, value_name = "NAME", requires = "retention")]
@@ -87,6 +87,9 @@ pub(super) struct Explain {
     /// The repository that a blob is to be mounted from
     #[arg(long, default_value = "")]
     from: String,
+    /// The identity that began the upload: a username, or `certificate:` with issuer and subject
+    #[arg(long, default_value = "")]
+    upload_owner: String,
     /// The address of the client
     #[arg(long, value_name = "ADDRESS")]
     client_ip: Option<IpAddr>,
@@ -255,6 +258,7 @@ fn explain(asked: &Explain, configs: &[PathBuf]) -> Result<ExitCode, Wrong> {
         reference: asked.reference.clone(),
         digest: asked.digest.clone(),
         from: asked.from.clone(),
+        upload_owner: asked.upload_owner.clone(),
         listener: asked.listener.clone(),
         ..Request::default()
     };

@@ -73,6 +73,15 @@ impl Decisions {
         });
     }
 
+    /// Adds to what policy decided last who began the upload, which was looked up since.
+    pub(super) fn tell_upload_owner(&self, owner: &str) {
+        if let Some(lines) = &self.lines
+            && let Some(line) = lines.lock().unwrap_or_else(PoisonError::into_inner).last_mut()
+        {
+            owner.clone_into(&mut line.request.upload_owner);
+        }
+    }
+
     /// What was refused before policy was asked.
     fn refused(&self, identity: &Identity, action: &Action, why: &str) {
         self.add(|| Decided {

@@ -70,12 +70,12 @@ pub(super) async fn dispatch(call: Call<'_>, permit: Permit, slot: Slot) -> Resu
             Box::pin(uploads::put_at_once(call, &slot, &name, &digest)).await
         }
         Action::StartUpload { name, algorithm, .. } => Box::pin(uploads::start(&call, &name, algorithm)).await,
-        Action::GetUpload { name, upload } => Box::pin(uploads::status(&call, &name, &upload)).await,
-        Action::UpdateUpload { name, upload } => Box::pin(uploads::update(call, &slot, &name, &upload)).await,
-        Action::CompleteUpload { name, upload, digest } => {
+        Action::GetUpload { name, upload, .. } => Box::pin(uploads::status(&call, &name, &upload)).await,
+        Action::UpdateUpload { name, upload, .. } => Box::pin(uploads::update(call, &slot, &name, &upload)).await,
+        Action::CompleteUpload { name, upload, digest, .. } => {
             Box::pin(uploads::complete(call, &slot, &name, &upload, &digest)).await
         }
-        Action::CancelUpload { name, upload } => Box::pin(uploads::cancel(&call, &name, &upload)).await,
+        Action::CancelUpload { name, upload, .. } => Box::pin(uploads::cancel(&call, &name, &upload)).await,
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     health,
     peer::Peer,
     record::Record,
-    token,
+    token, uploads,
 };
 use crate::{
     action::{Action, ActionError},
@@ -186,6 +186,7 @@ async fn work(
     let call = Call { service, snapshot, peer, parts, body, clock, caller, decisions, request_id };
     match asked {
         Asked::Token => Box::pin(token::answer(call)).await,
+        Asked::Action(action) if action.upload().is_some() => Box::pin(upload(call, action)).await,
         Asked::Action(action) => {
             let permit = decision::authorize(&call, action)?;
             let slot = match permit.action() {
@@ -195,4 +196,13 @@ async fn work(
             dispatch::dispatch(call, permit, slot).await
         }
     }
+}
+
+/// Answers an action on an upload, for whoever began it.
+async fn upload(call: Call<'_>, mut action: Action) -> Result<Response<Body>, Failure> {
+    let has_owner = uploads::find_owner(&call, &mut action).await?;
+    let permit = decision::authorize(&call, action)?;
+    let slot = call.service.limits.slot().await?;
+    uploads::check_owner(&call, permit.action(), has_owner).await?;
+    dispatch::dispatch(call, permit, slot).await
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     action::{Action, Upload},
     oci::{Algorithm, Digest, ErrorCode, Name, range::ContentRange},
-    registry::{By, Chunk, UploadStatus},
+    registry::{By, Chunk, Error, UploadStatus},
 };
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -68,9 +68,47 @@ pub(super) fn has_body(call: &Call<'_>) -> bool {
         })
 }
 
+/// Tells an action on an upload who began it, before policy decides: from memory, or from the store where a rule asks for
+/// it. So a stranger whom policy refuses costs no request to the store. Returns whether it was found out.
+pub(super) async fn find_owner(call: &Call<'_>, action: &mut Action) -> Result<bool, Failure> {
+    let Some((name, upload)) = action.upload() else { return Ok(true) };
+    let registry = &call.service.registry;
+    let owner = match registry.remembered_upload_owner(name, &upload.id) {
+        Some(owner) => owner,
+        None if call.snapshot.policy().asks_for_upload_owner(name) => {
+            match registry.upload_owner(name, &upload.id).await {
+                Ok(owner) => owner,
+                // its handler says so, to one who may know
+                Err(Error::UploadUnknown(_)) => return Ok(false),
+                Err(error) => return Err(Failure::about(name, error)),
+            }
+        }
+        None => return Ok(false),
+    };
+    action.set_upload_owner(&owner);
+    Ok(true)
+}
+
+/// Refuses whoever did not begin the upload, as if there were none. `known` is whether the action has its owner.
+pub(super) async fn check_owner(call: &Call<'_>, action: &Action, known: bool) -> Result<(), Failure> {
+    let Some((name, upload)) = action.upload() else { return Ok(()) };
+    let mut owner = action.upload_owner().to_owned();
+    if !known {
+        let read = call.service.registry.upload_owner(name, &upload.id).await;
+        owner = read.map_err(|error| Failure::about(name, error))?;
+        call.decisions.tell_upload_owner(&owner);
+    }
+    if call.caller.facing(action).0.upload_owner() == owner {
+        return Ok(());
+    }
+    Err(Failure::about(name, Error::UploadUnknown(upload.id.clone())))
+}
+
 /// `POST` that begins an upload.
 pub(super) async fn start(call: &Call<'_>, name: &Name, algorithm: Algorithm) -> Result<Response<Body>, Failure> {
-    let status = call.service.registry.start_upload(name, algorithm, &call.by()).await?;
+    let action = Action::StartUpload { name: name.clone(), digest: None, algorithm };
+    let owner = call.caller.facing(&action).0.upload_owner();
+    let status = call.service.registry.start_upload(name, algorithm, &owner, &call.by()).await?;
     Ok(progress(StatusCode::ACCEPTED, name, &status))
 }
 

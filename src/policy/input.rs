@@ -32,6 +32,8 @@ pub struct Request {
     pub from: String,
     /// `request.listener`: one of [`LISTENERS`].
     pub listener: String,
+    /// `request.upload_owner`: who began the upload.
+    pub upload_owner: String,
 }
 
 /// An action as policies know it.
@@ -77,7 +79,7 @@ pub const ACCESSES: [&str; 5] = ["pull", "push", "delete", "list", "admin"];
 pub const LISTENERS: [&str; 2] = ["main", "side"];
 
 /// Variables of access rules that are texts.
-pub(super) const TEXTS: [&str; 14] = [
+pub(super) const TEXTS: [&str; 15] = [
     "identity.id",
     "identity.username",
     "identity.client_ip",
@@ -92,7 +94,11 @@ pub(super) const TEXTS: [&str; 14] = [
     "request.reference",
     "request.from",
     "request.listener",
+    UPLOAD_OWNER,
 ];
+
+/// The variable that a look at the upload gives a value.
+pub(super) const UPLOAD_OWNER: &str = "request.upload_owner";
 
 /// Variables of access rules that are lists of texts.
 pub(super) const LISTS: [&str; 7] = [
@@ -115,6 +121,7 @@ impl Request {
             access: access_of(name).unwrap_or_default().to_owned(),
             namespace: action.name().map(|name| name.as_str().to_owned()).unwrap_or_default(),
             listener: listener.to_owned(),
+            upload_owner: action.upload_owner().to_owned(),
             ..Self::default()
         };
         match action {
@@ -195,6 +202,7 @@ static NO_CERTIFICATE: Certificate = Certificate {
     fingerprint: String::new(),
     not_before: String::new(),
     not_after: String::new(),
+    issuer_and_subject: String::new(),
 };
 
 impl<'a> Input<'a> {
@@ -236,6 +244,7 @@ impl<'a> Input<'a> {
                 &request.reference,
                 &request.from,
                 &request.listener,
+                &request.upload_owner,
             ],
             lists: [
                 groups,

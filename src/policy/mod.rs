@@ -30,6 +30,7 @@ use crate::{
     action::Action,
     config::Config,
     identity::{Facts, Identity},
+    oci::Name,
 };
 pub use decision::{Decision, Effect, Origin};
 pub use explain::{DefaultExplanation, Explanation, RuleExplanation};
@@ -122,6 +123,13 @@ impl Policy {
         };
         let outcome = if decision.allows() { Ok(Permit { action }) } else { Err(action) };
         Verdict { decision, outcome }
+    }
+
+    /// Returns whether a rule about this repository asks for `request.upload_owner`, which costs a look at the store where this
+    /// process does not remember the upload.
+    #[must_use]
+    pub fn asks_for_upload_owner(&self, name: &Name) -> bool {
+        self.cover.of(name.as_str()).is_some_and(|pools| pools.ask_for(input::UPLOAD_OWNER))
     }
 
     /// Decides about a request as records and tests write it, as [`Policy::authorize`] does.

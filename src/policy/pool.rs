@@ -166,6 +166,11 @@ impl Pools {
         Some(if otherwise { Decision::by_default(true, None) } else { constant.clone() })
     }
 
+    /// Tells whether any rule asks for this variable.
+    pub(super) fn ask_for(&self, variable: &str) -> bool {
+        self.units.iter().flat_map(|unit| &unit.rules).any(|rule| rule.condition.uses().contains(&variable))
+    }
+
     pub(super) fn decide(&self, values: &Values<'_>, otherwise: bool) -> Decision {
         let real = self.enforced.decide(values, otherwise);
         both(real, || self.whole.as_ref().map(|whole| whole.decide(values, otherwise)))

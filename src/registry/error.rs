@@ -69,7 +69,7 @@ pub enum Error {
     #[error("an upload has at most {limit} chunks; begin a new one and send larger chunks")]
     TooManyChunks {
         /// The limit.
-        limit: usize,
+        limit: u32,
     },
     /// The client broke off, or fell silent.
     #[error("the request's body could not be taken: {0}")]

@@ -74,9 +74,20 @@ impl ManifestHeader {
     /// # Errors
     /// What is wrong with it, in a few words.
     pub fn split(content: &Bytes) -> Result<(Self, Bytes), String> {
-        let line = content.iter().position(|byte| *byte == b'\n').ok_or("it is cut short")?;
-        let header = serde_json::from_slice(&content[..line]).map_err(|error| error.to_string())?;
-        Ok((header, content.slice(line + 1..)))
+        let (line, rest) = split_line(content);
+        if line.len() == content.len() {
+            return Err("it is cut short".to_owned());
+        }
+        Ok((serde_json::from_slice(&line).map_err(|error| error.to_string())?, rest))
+    }
+}
+
+/// Splits an object into its first line, without the line's end, and the bytes after it.
+#[must_use]
+pub fn split_line(content: &Bytes) -> (Bytes, Bytes) {
+    match content.iter().position(|byte| *byte == b'\n') {
+        Some(end) => (content.slice(..end), content.slice(end + 1..)),
+        None => (content.clone(), Bytes::new()),
     }
 }
 

@@ -19,6 +19,7 @@ mod once;
 mod places;
 mod pulls;
 mod put_manifest;
+mod receive;
 mod referrers;
 mod restore;
 mod session;
@@ -50,11 +51,11 @@ pub use self::{
     error::{Error, Result},
     manifests::{SeenManifest, StoredManifest},
     put_manifest::{Put, PutManifest},
+    receive::{Chunk, Progress},
     referrers::Referrers,
     restore::{Lost, Restoration, Restored},
     session::UploadStatus,
     tags::Protection,
-    uploads::{Chunk, Progress},
 };
 use crate::{
     action::UploadId,
@@ -225,7 +226,7 @@ impl Registry {
             catalogued: Cache::builder().max_capacity(100_000).time_to_live(half).build(),
             sessions: Cache::builder()
                 .max_capacity(SESSION_CACHE)
-                .weigher(|_, session: &Arc<Session>| weigh(600 + session.state.segments.len() * places::SEGMENT_WEIGHT))
+                .weigher(|_, session: &Arc<Session>| weigh(session.weight()))
                 .time_to_live(half)
                 .build(),
             rotten: Cache::new(100_000),

@@ -1,16 +1,29 @@
 //! An upload's session: its states, each written once, the next one only by the writer that comes first.
+//!
+//! A state names the segments since the last full state, and every 64th state is full, so that states do not grow with the
+//! square of the chunks. A small chunk is kept in its state; [`super::receive`] writes such chunks as one segment later.
 
 use std::{sync::Arc, time::Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{By, Error, Registry, Result, facts::Segment, json};
+use super::{
+    By, Error, Registry, Result,
+    facts::{Segment, split_line},
+    json,
+    places::SEGMENT_WEIGHT,
+    several,
+};
 use crate::{
     action::{Upload, UploadId},
     oci::{Algorithm, Digest, Hasher, Name},
-    storage::{StorageError, layout},
+    storage::{Entry, StorageError, layout},
 };
+
+/// A state whose number is a multiple of this is full: it names all segments, and keeps no chunk.
+pub(super) const FULL_EVERY: u32 = 64;
 
 /// How far an upload is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,22 +36,50 @@ pub struct UploadStatus {
     pub offset: u64,
 }
 
-/// One state of an upload, as stored.
+/// One state of an upload, as stored: a line of JSON, and after it the bytes of the chunk that the state keeps.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct State {
     pub(super) repository: Name,
     pub(super) by: By,
+    /// The identity that it belongs to; empty where it belongs to everyone anonymous.
+    #[serde(default)]
+    owner: String,
     /// Milliseconds since 1970.
     pub(super) started: u64,
     pub(super) algorithm: Algorithm,
     pub(super) offset: u64,
+    /// How many segments the last full state names.
+    #[serde(default)]
+    before: usize,
+    /// As stored, those since the last full state; in memory, all of them.
     pub(super) segments: Vec<Segment>,
-    /// The hash of the segments so far, saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) kept: Option<Kept>,
+    /// The hash of all bytes so far, saved.
     hash: String,
     /// The attempt that wrote this state: makes its content its own.
     attempt: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) end: Option<End>,
+}
+
+/// Chunks that the states from `first` to this one keep, one each: they follow the last segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    /// Where the first of the chunks begins.
+    pub(super) offset: u64,
+    first: u32,
+    /// The digest of this state's own chunk. A directory does not sync sessions, so a power cut may tear a chunk.
+    digest: Digest,
+}
+
+/// The addition of a request to an upload.
+pub(super) enum Added {
+    Nothing,
+    /// Bytes behind the last segment, with those of all chunks that states kept.
+    Segment(Segment),
+    /// A small chunk, for the next state to keep.
+    Chunk(Bytes),
 }
 
 /// How an upload ended.
@@ -57,49 +98,82 @@ pub(super) struct Session {
     pub(super) id: UploadId,
     pub(super) sequence: u32,
     pub(super) state: State,
+    /// The chunks that states keep, oldest first. Nothing where this process has not read all of them.
+    chunks: Option<Vec<Bytes>>,
     /// Nothing where a saved hash is of a form that this version does not read.
     pub(super) hasher: Option<Hasher>,
-    /// When this process last knew that scrub had not given the upload up: since then all that its state names is
+    /// When this process last knew that scrub had not given the upload up: since then all segments that its state names are
     /// there. Nothing where it does not know; what it wrote itself says nothing of the segments before.
     pub(super) alive: Option<Instant>,
 }
 
 impl Session {
-    pub(super) fn begin(name: &Name, algorithm: Algorithm, by: &By, started: u64) -> Self {
+    pub(super) fn begin(name: &Name, algorithm: Algorithm, owner: &str, by: &By, started: u64) -> Self {
         let state = State {
             repository: name.clone(),
             by: by.clone(),
+            owner: owner.to_owned(),
             started,
             algorithm,
             offset: 0,
+            before: 0,
             segments: Vec::new(),
+            kept: None,
             hash: String::new(),
             attempt: String::new(),
             end: None,
         };
         let hasher = Some(Hasher::new(algorithm));
-        Self { id: UploadId::random(), sequence: 0, state, hasher, alive: None }
+        Self { id: UploadId::random(), sequence: 0, state, chunks: Some(Vec::new()), hasher, alive: None }
     }
 
-    /// The state after this one: with a segment more, or ended, or both.
-    pub(super) fn next(
-        &self,
-        segment: Option<Segment>,
-        hasher: Option<Hasher>,
-        end: Option<End>,
-        now: Instant,
-    ) -> Self {
+    /// Returns the state after this one: with more bytes, or ended, or both.
+    pub(super) fn next(&self, added: Added, hasher: Option<Hasher>, end: Option<End>, now: Instant) -> Self {
         let mut next = self.clone();
         next.sequence = self.sequence.saturating_add(1);
-        next.state.offset += segment.as_ref().map_or(0, |segment| segment.size);
-        next.state.segments.extend(segment);
-        next.state.end = end;
+        let state = &mut next.state;
+        match added {
+            Added::Nothing => (state.kept, next.chunks) = (None, Some(Vec::new())),
+            Added::Segment(segment) => {
+                state.offset = segment.offset + segment.size;
+                state.segments.push(segment);
+                (state.kept, next.chunks) = (None, Some(Vec::new()));
+            }
+            Added::Chunk(bytes) => {
+                let (offset, first) =
+                    state.kept.map_or((state.offset, next.sequence), |kept| (kept.offset, kept.first));
+                state.kept = Some(Kept { offset, first, digest: Digest::of(Algorithm::Sha256, &bytes) });
+                state.offset += bytes.len() as u64;
+                next.chunks.iter_mut().for_each(|chunks| chunks.push(bytes.clone()));
+                if next.chunks.is_none() && first == next.sequence {
+                    next.chunks = Some(vec![bytes]);
+                }
+            }
+        }
+        state.end = end;
+        if next.is_full() {
+            next.state.before = next.state.segments.len();
+        }
         next.hasher = hasher;
         if self.state.segments.is_empty() {
             // all the bytes that it names are this attempt's own, and young
             next.alive = Some(now);
         }
         next
+    }
+
+    fn is_full(&self) -> bool {
+        self.sequence.is_multiple_of(FULL_EVERY)
+    }
+
+    /// Tells whether the next state may keep a small chunk.
+    pub(super) fn keeps_next(&self) -> bool {
+        !self.sequence.saturating_add(1).is_multiple_of(FULL_EVERY)
+    }
+
+    /// Returns the offset of the next segment, which takes in the chunks that states keep.
+    pub(super) fn next_segment(&self) -> u64 {
+        self.state.kept.map_or(self.state.offset, |kept| kept.offset)
     }
 
     pub(super) fn status(&self) -> UploadStatus {
@@ -109,18 +183,48 @@ impl Session {
     pub(super) fn out_of_order(&self) -> Error {
         Error::OutOfOrder { id: self.id.clone(), offset: self.state.offset, state: self.sequence }
     }
+
+    /// Returns about how much memory it takes.
+    pub(super) fn weight(&self) -> usize {
+        /// Of the handle of a chunk, and of what the allocator adds.
+        const CHUNK_WEIGHT: usize = 80;
+        let chunks = self.chunks.iter().flatten().map(|chunk| CHUNK_WEIGHT + chunk.len());
+        700 + self.state.segments.len() * SEGMENT_WEIGHT + chunks.sum::<usize>()
+    }
+
+    /// Returns the object that stores this state.
+    fn content(&self, own: &Bytes) -> Vec<u8> {
+        let from = if self.is_full() { 0 } else { self.state.before };
+        let hash = self.hasher.as_ref().map_or_else(String::new, |hasher| BASE64.encode(hasher.save()));
+        let State { repository, by, owner, started, algorithm, offset, kept, end, .. } = &self.state;
+        let mut content = json(&State {
+            repository: repository.clone(),
+            by: by.clone(),
+            owner: owner.clone(),
+            started: *started,
+            algorithm: *algorithm,
+            offset: *offset,
+            before: from,
+            segments: self.state.segments[from..].to_vec(),
+            kept: *kept,
+            hash,
+            attempt: layout::attempt(),
+            end: *end,
+        });
+        content.push(b'\n');
+        content.extend_from_slice(own);
+        content
+    }
 }
 
 impl Registry {
-    /// Writes a state of an upload if no other attempt has written that state; whether it did.
-    pub(super) async fn write_session(&self, mut session: Session) -> Result<bool> {
-        session.state.attempt = layout::attempt();
-        session.state.hash = session.hasher.as_ref().map_or_else(String::new, |hasher| BASE64.encode(hasher.save()));
+    /// Writes a state of an upload if no other attempt has written that state; whether it did. `own` is the chunk that it keeps.
+    pub(super) async fn write_session(&self, mut session: Session, own: Bytes) -> Result<bool> {
         // a state renews what was alive a moment ago; it does not bring back what scrub has freed
         let none_before = session.state.segments.is_empty();
         session.alive = (none_before || self.known_alive(session.alive)).then(|| self.clock.now());
         let key = layout::upload_state(&session.id, session.sequence);
-        let first = self.store.create_new(&key, json(&session.state)).await?;
+        let first = self.store.create_new(&key, session.content(&own)).await?;
         if first {
             self.sessions.insert(session.id.clone(), Arc::new(session));
         }
@@ -132,7 +236,27 @@ impl Registry {
         alive.is_some_and(|alive| self.clock.since(alive) < self.options.lease / 4)
     }
 
-    /// The upload's session: as this process remembers it if the client speaks of that very state, otherwise as stored.
+    /// Returns who an upload belongs to, if this process remembers it.
+    #[must_use]
+    pub fn remembered_upload_owner(&self, name: &Name, id: &UploadId) -> Option<String> {
+        let session = self.sessions.get(id).filter(|session| session.state.repository == *name)?;
+        Some(session.state.owner.clone())
+    }
+
+    /// Returns who an upload belongs to. Remembers what it reads of the store, for the request that follows.
+    ///
+    /// # Errors
+    /// [`Error::UploadUnknown`], and storage that fails.
+    pub async fn upload_owner(&self, name: &Name, id: &UploadId) -> Result<String> {
+        if let Some(owner) = self.remembered_upload_owner(name, id) {
+            return Ok(owner);
+        }
+        let session = self.session_as_stored(name, id).await?;
+        self.sessions.insert(id.clone(), Arc::clone(&session));
+        Ok(session.state.owner.clone())
+    }
+
+    /// Returns the upload's session: as this process remembers it if the client speaks of that very state, otherwise as stored.
     pub(super) async fn session(&self, name: &Name, upload: &Upload) -> Result<Arc<Session>> {
         let remembered = self.sessions.get(&upload.id);
         match remembered.filter(|session| upload.state == Some(session.sequence)) {
@@ -141,27 +265,100 @@ impl Registry {
         }
     }
 
-    /// The newest state of an upload of this repository.
+    /// Returns the newest state of an upload of this repository. Costs a listing and two reads at most.
     pub(super) async fn session_as_stored(&self, name: &Name, id: &UploadId) -> Result<Arc<Session>> {
         let unknown = || Error::UploadUnknown(id.clone());
-        let newest = self.store.list(&layout::upload(id), None, 1).await?;
-        let newest = newest.into_iter().find(|entry| layout::is_upload_state(id, &entry.key)).ok_or_else(unknown)?;
-        if let Some(session) = self.sessions.get(id)
-            && layout::upload_state(id, session.sequence) == newest.key
-            && session.state.repository == *name
-        {
-            return Ok(session);
-        }
-        // a directory does not sync sessions: one may be empty after a power cut
-        let content = self.store.get(&newest.key).await?.filter(|content| !content.is_empty()).ok_or_else(unknown)?;
-        let state: State = serde_json::from_slice(&content)
-            .map_err(|error| StorageError::damaged("get", &newest.key, error.to_string()))?;
+        // back to the last full state
+        let states = self.store.list(&layout::upload(id), None, FULL_EVERY as usize).await?;
+        let newest = states.first().filter(|entry| layout::is_upload_state(id, &entry.key)).ok_or_else(unknown)?;
+        let remembered = self.sessions.get(id).filter(|session| session.state.repository == *name);
+        let sequence = layout::upload_sequence(id, &newest.key)
+            .ok_or_else(|| StorageError::damaged("list", &newest.key, "its name is not one of the layout"))?;
+        let remembered = match remembered {
+            Some(session) if session.sequence == sequence => return Ok(session),
+            other => other.filter(|session| session.sequence < sequence),
+        };
+        let full = sequence - sequence % FULL_EVERY;
+        let before = async {
+            match &remembered {
+                // the first state names none
+                _ if full == sequence || full == 0 => Ok(Vec::new()),
+                Some(session) if session.sequence >= full => {
+                    Ok(session.state.segments[..session.state.before].to_vec())
+                }
+                _ => Ok(self.read_state(id, full).await?.0.segments),
+            }
+        };
+        let ((mut state, own), mut segments) = tokio::try_join!(self.read_state(id, sequence), before)?;
         if state.repository != *name {
             return Err(unknown());
         }
-        let sequence = layout::upload_sequence(id, &newest.key)
-            .ok_or_else(|| StorageError::damaged("list", &newest.key, "its name is not one of the layout"))?;
+        if state.before != segments.len() {
+            let key = layout::upload_state(id, full);
+            return Err(StorageError::damaged("get", &key, "it does not name the segments that it should").into());
+        }
+        segments.append(&mut state.segments);
+        state.segments = segments;
+        let chunks = match state.kept {
+            None => Some(Vec::new()),
+            Some(kept) if !are_there(id, sequence, kept.first, &states) => return Err(unknown()),
+            Some(kept) if kept.first == sequence => Some(vec![own]),
+            Some(kept) => remembered
+                .filter(|session| session.sequence + 1 == sequence)
+                .filter(|session| session.state.kept.is_some_and(|before| before.first == kept.first))
+                .and_then(|session| session.chunks.clone())
+                .map(|chunks| [chunks, vec![own]].concat()),
+        };
         let hasher = BASE64.decode(&state.hash).ok().and_then(|saved| Hasher::restore(state.algorithm, &saved));
-        Ok(Arc::new(Session { id: id.clone(), sequence, state, hasher, alive: None }))
+        let mut session = Session { id: id.clone(), sequence, state, chunks, hasher, alive: None };
+        if session.is_full() {
+            session.state.before = session.state.segments.len();
+        }
+        Ok(Arc::new(session))
     }
+
+    /// Returns the chunks that an upload's states keep, oldest first. Reads them where this process does not remember them.
+    pub(super) async fn kept_chunks(&self, session: &Session) -> Result<Vec<Bytes>> {
+        let kept = match (&session.chunks, session.state.kept) {
+            (Some(chunks), _) => return Ok(chunks.clone()),
+            (None, None) => return Ok(Vec::new()),
+            (None, Some(kept)) => kept,
+        };
+        let numbers = kept.first..=session.sequence;
+        let read = numbers.map(|number| async move { Ok(self.read_state(&session.id, number).await?.1) });
+        let chunks: Vec<Bytes> = several(read.collect()).await?;
+        let length: usize = chunks.iter().map(Bytes::len).sum();
+        if length as u64 != session.state.offset - kept.offset {
+            return Err(Error::UploadUnknown(session.id.clone()));
+        }
+        Ok(chunks)
+    }
+
+    /// Reads a state as stored, and the chunk that it keeps.
+    async fn read_state(&self, id: &UploadId, sequence: u32) -> Result<(State, Bytes)> {
+        let unknown = || Error::UploadUnknown(id.clone());
+        let key = layout::upload_state(id, sequence);
+        // a directory does not sync sessions: one may be empty or torn after a power cut
+        let content = self.store.get(&key).await?.filter(|content| !content.is_empty()).ok_or_else(unknown)?;
+        let (line, own) = split_line(&content);
+        let state: State =
+            serde_json::from_slice(&line).map_err(|error| StorageError::damaged("get", &key, error.to_string()))?;
+        if state.kept.is_some_and(|kept| Digest::of(Algorithm::Sha256, &own) != kept.digest) {
+            // a read that fell short says nothing about what is there
+            if self.store.size(&key).await? != Some(content.len() as u64) {
+                return Err(StorageError::damaged("get", &key, "it was read cut short").into());
+            }
+            tracing::warn!(key, "the chunk that a state of an upload keeps is torn; the client begins anew");
+            return Err(unknown());
+        }
+        Ok((state, own))
+    }
+}
+
+/// Tells whether a listing of the newest states has those from `first` on. A state that is empty was lost in a power cut.
+fn are_there(id: &UploadId, newest: u32, first: u32, states: &[Entry]) -> bool {
+    (first..=newest).all(|number| {
+        let entry = states.get((newest - number) as usize);
+        entry.is_some_and(|entry| entry.key == layout::upload_state(id, number) && entry.size > 0)
+    })
 }

@@ -3,11 +3,9 @@
 //! Bytes are written once, as they come, under keys of the attempt that receives them; a session's next state names
 //! them, and the fact that ends the upload says what they are. Whatever is cut off names nothing.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
+use bytes::Bytes as Content;
 use futures::StreamExt;
 
 use super::{
@@ -15,60 +13,21 @@ use super::{
     blobs::RightHit,
     facts::Segment,
     places::{Bytes, place_of},
-    session::{End, Session},
+    receive::{Chunk, Place, Progress, Received},
+    session::{Added, End, Session},
 };
 use crate::{
     action::Upload,
     oci::{Algorithm, Digest, Hasher, Name, range::ContentRange},
-    storage::{ObjectWriter, layout, mutation::mutated},
+    storage::{layout, mutation::mutated},
 };
 
-/// A body and what the request said about it.
-pub struct Chunk {
-    /// Where it belongs, if the client said so.
-    pub range: Option<ContentRange>,
-    /// Its length in bytes, if the client said so.
-    pub length: Option<u64>,
-    /// The bytes.
-    pub body: Body,
-    /// Called while bytes are read again after the body has come, which may take long, so that whoever bounds the time
-    /// knows that they move.
-    pub progress: Progress,
-}
-
-/// See [`Chunk::progress`].
-pub type Progress = Arc<dyn Fn() + Send + Sync>;
-
-/// Most chunks of an upload. Each state names them all, and so does the fact that it becomes.
-const MOST_CHUNKS: usize = 10_000;
-
-/// What was received of a body: bytes that are not visible yet.
-struct Received {
-    hasher: Option<Hasher>,
-    progress: Progress,
-    bytes: Option<(Segment, ObjectWriter)>,
-}
-
-impl Received {
-    fn segment(&self) -> Option<Segment> {
-        self.bytes.as_ref().map(|(segment, _)| segment.clone())
-    }
-
-    /// Makes the bytes durable.
-    async fn close(self) -> Result<()> {
-        match self.bytes {
-            Some((_, writer)) => Ok(writer.close().await?),
-            None => Ok(()),
-        }
-    }
-}
-
 impl Registry {
-    /// Begins an upload.
-    pub async fn start_upload(&self, name: &Name, algorithm: Algorithm, by: &By) -> Result<UploadStatus> {
-        let session = Session::begin(name, algorithm, by, self.clock.now_ms());
+    /// Begins an upload that belongs to `owner`.
+    pub async fn start_upload(&self, name: &Name, algorithm: Algorithm, owner: &str, by: &By) -> Result<UploadStatus> {
+        let session = Session::begin(name, algorithm, owner, by, self.clock.now_ms());
         let status = session.status();
-        self.write_session(session).await?; // its id is fresh: nobody else writes it
+        self.write_session(session, Content::new()).await?; // its id is fresh: nobody else writes it
         self.metrics.upload_opened();
         Ok(status)
     }
@@ -86,7 +45,8 @@ impl Registry {
         if session.state.end.is_some() {
             return Err(unknown());
         }
-        if !self.write_session(session.next(None, None, Some(End::Cancelled), self.clock.now())).await? {
+        let cancelled = session.next(Added::Nothing, None, Some(End::Cancelled), self.clock.now());
+        if !self.write_session(cancelled, Content::new()).await? {
             return Err(session.out_of_order());
         }
         self.metrics.upload_closed();
@@ -100,16 +60,22 @@ impl Registry {
         if session.state.end.is_some() {
             return Err(Error::UploadUnknown(upload.id.clone()));
         }
-        let mut received = self.receive(&session, chunk).await?;
-        let Some(segment) = received.segment() else { return Ok(session.status()) };
-        let hasher = received.hasher.take();
+        let mut received = self.receive(&session, chunk, Place::State).await?;
+        let (hasher, segment, added) = (received.hasher.take(), received.segment(), received.added());
+        let own = match &added {
+            Added::Nothing => return Ok(session.status()),
+            Added::Segment(_) => Content::new(),
+            Added::Chunk(bytes) => bytes.clone(),
+        };
         received.close().await?;
-        let next = session.next(Some(segment.clone()), hasher, None, self.clock.now());
+        let next = session.next(added, hasher, None, self.clock.now());
         let status = next.status();
-        if self.write_session(next).await? {
+        if self.write_session(next, own).await? {
             return Ok(status);
         }
-        self.take_back(&session, &segment).await;
+        if let Some(segment) = &segment {
+            self.take_back(&session, segment).await;
+        }
         let newest = self.session_as_stored(name, &upload.id).await?;
         Err(if newest.state.end.is_some() { Error::UploadUnknown(upload.id.clone()) } else { newest.out_of_order() })
     }
@@ -144,12 +110,13 @@ impl Registry {
             }
             Some(_) => return Err(Error::UploadUnknown(upload.id.clone())),
         }
-        let mut received = self.receive(&session, chunk).await?;
-        let (segment, progress) = (received.segment(), Arc::clone(&received.progress));
+        let mut received = self.receive(&session, chunk, Place::Segment).await?;
+        let (has_bytes, progress) = (received.length > 0, Arc::clone(&received.progress));
         let mut session = session;
         loop {
-            let ended =
-                session.next(segment.clone(), received.hasher.clone(), Some(End::Completed(*digest)), self.clock.now());
+            let segment = received.segment();
+            let end = Some(End::Completed(*digest));
+            let ended = session.next(received.added(), received.hasher.clone(), end, self.clock.now());
             match Box::pin(self.end(name, ended, received, digest, by)).await? {
                 Ended::Blob(blob) => return Ok(blob),
                 Ended::NotFirst => {}
@@ -170,10 +137,10 @@ impl Registry {
                     return self.commit(name, &newest, digest, by).await;
                 }
                 Some(_) => return Err(Error::UploadUnknown(upload.id.clone())),
-                None if segment.is_some() => return Err(newest.out_of_order()),
+                None if has_bytes => return Err(newest.out_of_order()),
                 // there are no bytes to put in order
                 None => {
-                    received = Received { hasher: newest.hasher.clone(), progress: Arc::clone(&progress), bytes: None };
+                    received = self.receive(&newest, Chunk::empty(&progress), Place::Segment).await?;
                     session = newest;
                 }
             }
@@ -191,7 +158,7 @@ impl Registry {
         closed?;
         granted?;
         // the session ends when its bytes are durable: until then the client can go on with it
-        if !self.write_session(ended.clone()).await? {
+        if !self.write_session(ended.clone(), Content::new()).await? {
             return Ok(Ended::NotFirst);
         }
         self.metrics.upload_closed();
@@ -205,10 +172,10 @@ impl Registry {
 
     /// Takes a blob in one request, without a session that could be gone on with.
     pub async fn put_blob(&self, name: &Name, digest: &Digest, chunk: Chunk, by: &By) -> Result<Blob> {
-        let session = Session::begin(name, digest.algorithm(), by, self.clock.now_ms());
-        let received = self.receive(&session, chunk).await?;
-        let ended =
-            session.next(received.segment(), received.hasher.clone(), Some(End::Completed(*digest)), self.clock.now());
+        let session = Session::begin(name, digest.algorithm(), "", by, self.clock.now_ms());
+        let received = self.receive(&session, chunk, Place::Segment).await?;
+        let end = Some(End::Completed(*digest));
+        let ended = session.next(received.added(), received.hasher.clone(), end, self.clock.now());
         let received =
             self.check_digest(&ended, received, digest).await?.map_err(|computed| mismatch(digest, computed))?;
         let began = self.clock.now();
@@ -237,7 +204,7 @@ impl Registry {
             if let Some(segment) = segment.filter(|_| computed != *digest) {
                 self.take_back(session, &segment).await;
             }
-            received = Received { hasher: None, progress, bytes: None };
+            received = Received::closed(progress);
             computed
         };
         Ok(if computed == *digest { Ok(received) } else { Err(computed) })
@@ -252,61 +219,6 @@ impl Registry {
         }
         let session = self.session_as_stored(name, &upload.id).await?;
         if fits(&session) { Ok(session) } else { Err(session.out_of_order()) }
-    }
-
-    /// Writes a body's bytes behind those that the session has. They mean nothing until a state names them.
-    async fn receive(&self, session: &Session, mut chunk: Chunk) -> Result<Received> {
-        let limit = self.options.max_blob_size;
-        let announced = chunk.length.or(chunk.range.map(ContentRange::length));
-        if let (Some(range), Some(length)) = (chunk.range, chunk.length)
-            && range.length() != length
-        {
-            return Err(Error::SizeMismatch { announced: range.length(), received: length });
-        }
-        if session.state.segments.len() >= MOST_CHUNKS && chunk.length != Some(0) {
-            return Err(Error::TooManyChunks { limit: MOST_CHUNKS });
-        }
-        let too_large = Error::TooLarge { what: "blob", limit };
-        if session.state.offset.saturating_add(announced.unwrap_or(0)) > limit {
-            return Err(too_large);
-        }
-        let mut segment = Segment { offset: session.state.offset, size: 0, attempt: layout::attempt() };
-        let mut hasher = session.hasher.clone();
-        let mut writer = self.store.writer(segment.key(&session.id), announced);
-        let mut renewed = self.clock.now();
-        while let Some(bytes) = chunk.body.next().await {
-            let bytes = bytes?;
-            if bytes.is_empty() {
-                continue;
-            }
-            segment.size += bytes.len() as u64;
-            if segment.offset + segment.size > limit {
-                return Err(too_large);
-            }
-            if let Some(hasher) = hasher.as_mut() {
-                hasher.update(&bytes);
-            }
-            writer.write(bytes).await?;
-            renewed = self.keep_alive(session, renewed).await?;
-        }
-        if let Some(announced) = announced.filter(|announced| *announced != segment.size) {
-            return Err(Error::SizeMismatch { announced, received: segment.size });
-        }
-        if segment.size == 0 {
-            return Ok(Received { hasher, progress: chunk.progress, bytes: None });
-        }
-        Ok(Received { hasher, progress: chunk.progress, bytes: Some((segment, writer)) })
-    }
-
-    /// A body that streams for long renews its upload every quarter of a lease.
-    async fn keep_alive(&self, session: &Session, renewed: Instant) -> Result<Instant> {
-        let quarter: Duration = self.options.lease / 4;
-        if self.clock.since(renewed) < quarter {
-            return Ok(renewed);
-        }
-        let now = self.clock.now();
-        self.store.put(&layout::upload_alive(&session.id, &layout::attempt()), Vec::new()).await?;
-        Ok(now)
     }
 
     /// The digest of what the session's segments name, by reading them.

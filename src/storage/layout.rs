@@ -22,7 +22,7 @@
 //! pulls-recorded-since                              when pulls began to be recorded
 //! quarantine/<key>!/<attempt>                       note: what is under that key is wrong
 //! scrub/...                                         what scrub remembers from run to run
-//! uploads/<id>/<newest-first>                       an upload's state
+//! uploads/<id>/<newest-first>                       an upload's state, and the small chunk that it keeps
 //! uploads/<id>/~<attempt>                           fact: the upload is alive
 //! ```
 //!

@@ -10,6 +10,7 @@ use x509_parser::{
     extensions::GeneralName,
     oid_registry::{OID_X509_COMMON_NAME, OID_X509_ORGANIZATION_NAME, OID_X509_ORGANIZATIONAL_UNIT},
     time::ASN1Time,
+    x509::{AttributeTypeAndValue, X509Name},
 };
 
 use crate::identity::Certificate;
@@ -40,6 +41,7 @@ pub(super) fn of(der: &CertificateDer<'_>) -> Result<Certificate, String> {
         fingerprint: hex(&Sha256::digest(der)),
         not_before: rfc3339(parsed.validity().not_before),
         not_after: rfc3339(parsed.validity().not_after),
+        issuer_and_subject: format!("{};{}", name(parsed.issuer()), name(parsed.subject())),
         ..Certificate::default()
     };
     let names = parsed.subject_alternative_name().map_err(|_| "its subjectAltName cannot be read".to_owned())?;
@@ -62,6 +64,40 @@ fn subject(certificate: &X509Certificate<'_>, oid: &Oid<'_>, kind: &str) -> Resu
         add(&mut names, name, kind)?;
     }
     Ok(names)
+}
+
+/// Writes a distinguished name in the way of RFC 4514, but in the certificate's order. Names that differ have different texts.
+fn name(name: &X509Name<'_>) -> String {
+    let relative = name.iter_rdn().map(|relative| relative.iter().map(attribute).collect::<Vec<_>>().join("+"));
+    relative.collect::<Vec<_>>().join(",")
+}
+
+/// Writes a kind of name and its value.
+fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
+    let short = [(OID_X509_COMMON_NAME, "CN"), (OID_X509_ORGANIZATION_NAME, "O"), (OID_X509_ORGANIZATIONAL_UNIT, "OU")];
+    let (oid, value) = (attribute.attr_type(), attribute.attr_value());
+    let short = short.into_iter().find(|(known, _)| known == oid);
+    let mut written = short.map_or_else(|| oid.to_id_string(), |(_, short)| short.to_owned());
+    written.push('=');
+    match text(value) {
+        Some(text) => {
+            for character in text.chars() {
+                // what separates names or begins an escape is written in hex
+                if character.is_control() || ",+;#\"<>\\".contains(character) {
+                    let mut bytes = [0; 4];
+                    let escaped = hex(character.encode_utf8(&mut bytes).as_bytes());
+                    escaped.as_bytes().chunks(2).for_each(|byte| {
+                        written.push('\\');
+                        written.extend(byte.iter().copied().map(char::from));
+                    });
+                } else {
+                    written.push(character);
+                }
+            }
+        }
+        None => written.extend(["#", &hex(&value.tag().0.to_be_bytes()), &hex(value.data)]),
+    }
+    written
 }
 
 fn add(names: &mut Vec<String>, name: String, kind: &str) -> Result<(), String> {

@@ -64,12 +64,14 @@ fn put_of(bytes: Vec<u8>) -> PutManifest {
 /// Pushes blobs in each way there is, the image by its digest, its index under a tag, and a signature.
 async fn push(server: &Registry, pushed: &Pushed) -> Result<(), Error> {
     let image = &pushed.image;
-    let begun = server.start_upload(&name(), Algorithm::Sha256, &by()).await?;
-    let upload = Upload { id: begun.id.clone(), state: Some(begun.state) };
-    let half = image.layers[0].len() / 2;
-    let (one, two) = (image.layers[0].slice(..half), image.layers[0].slice(half..));
-    let status = server.append(&name(), &upload, chunk(&one)).await?;
-    let upload = Upload { id: begun.id, state: Some(status.state) };
+    let begun = server.start_upload(&name(), Algorithm::Sha256, "", &by()).await?;
+    let mut upload = Upload { id: begun.id, state: Some(begun.state) };
+    // small ones, which states keep, before and after a large one
+    let (layer, ends) = (&image.layers[0], [100, 1000, 150_000, 160_000]);
+    for (start, end) in [0].into_iter().chain(ends).zip(ends) {
+        upload.state = Some(server.append(&name(), &upload, chunk(&layer.slice(start..end))).await?.state);
+    }
+    let two = layer.slice(ends[3]..);
     server.complete_upload(&name(), &upload, &sha256(&image.layers[0]), chunk(&two), &by()).await?;
     for blob in [&image.config, &image.layers[1]] {
         server.put_blob(&name(), &sha256(blob), chunk(blob), &by()).await?;

@@ -64,7 +64,7 @@ async fn push_too_much(root: &Path) {
     let at_once = server.put_blob(&name(), &sha256(&large), chunk(&large), &by()).await.unwrap_err();
     assert!(full(&at_once), "{at_once:?}");
 
-    let begun = server.start_upload(&name(), Algorithm::Sha256, &by()).await.unwrap();
+    let begun = server.start_upload(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
     let upload = Upload { id: begun.id, state: Some(begun.state) };
     let chunked = server.append(&name(), &upload, chunk(&large)).await.unwrap_err();
     assert!(full(&chunked), "{chunked:?}");

@@ -31,7 +31,7 @@ async fn push(client: &Client, image: &Image, told: &Told) -> Result<(), Failure
     client.request(client.server().put_blob(&name, &digest, chunk(&image.config), &by)).await?;
     told.blobs.borrow_mut().push(image.config.clone());
     for (layer, with_the_end) in image.layers.iter().zip([false, true]) {
-        let begun = client.request(client.server().start_upload(&name, Algorithm::Sha256, &by)).await?;
+        let begun = client.request(client.server().start_upload(&name, Algorithm::Sha256, "", &by)).await?;
         let (first, second) = (layer.slice(..layer.len() - 300), layer.slice(layer.len() - 300..));
         let mut status = client.request(client.server().append(&name, &at(&begun), chunk(&first))).await?;
         let mut last = second.clone();
@@ -148,7 +148,7 @@ async fn resume_with(plan: Plan, servers: usize) -> bool {
     let (client, name, by) = (world.client(servers), name(), by());
     let layer = &image.layers[0];
     let ends = [270_000, 290_000, layer.len()];
-    let begun = client.server().start_upload(&name, Algorithm::Sha256, &by).await.unwrap();
+    let begun = client.server().start_upload(&name, Algorithm::Sha256, "", &by).await.unwrap();
     world.faults.arm(plan);
     let mut upload = at(&begun);
     let mut offset = 0;

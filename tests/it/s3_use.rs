@@ -133,3 +133,45 @@ fn a_tag_that_was_looked_at_before_is_one_request() {
     repo.get_manifest("v1").expect(200);
     assert_eq!(total() - before, 1, "{:?}", server.s3().requests());
 }
+
+/// What is too small to be an object of its own is written with the state that names it.
+#[test]
+fn a_small_chunk_is_one_request() {
+    let server = Server::start_on_own_s3("");
+    let repo = server.repo("small");
+    let total = || server.s3().requests().values().sum::<usize>();
+    let data = unique(40_000);
+    let mut location = repo.start_upload();
+    let before = total();
+    for piece in data.chunks(1000) {
+        location = repo.send(Request::patch(&location).body(piece)).expect(202).location();
+    }
+    assert_eq!(total() - before, 40, "{:?}", server.s3().requests());
+    repo.send(finish(&location, &sha256(&data))).expect(201);
+    assert_eq!(
+        total() - before,
+        44,
+        "the segment, a grant, the last state, and the copy: {:?}",
+        server.s3().requests()
+    );
+    assert_eq!(repo.get_blob(&sha256(&data)).expect(200).body, data);
+}
+
+/// A usual push: the state that begins it, the segment and its state, then a grant, the last state and the copy.
+#[test]
+fn a_push_in_one_chunk_is_six_requests() {
+    let server = Server::start_on_own_s3("");
+    let repo = server.repo("usual");
+    let total = || server.s3().requests().values().sum::<usize>();
+    for (size, requests) in [(100_000, 6), (1000, 6)] {
+        let data = unique(size);
+        let before = total();
+        let location = repo.send(Request::patch(repo.start_upload()).body(data.clone())).expect(202).location();
+        repo.send(finish(&location, &sha256(&data))).expect(201);
+        assert_eq!(total() - before, requests, "{:?}", server.s3().requests());
+        let data = unique(size);
+        let before = total();
+        repo.send(finish(&repo.start_upload(), &sha256(&data)).body(data)).expect(201);
+        assert_eq!(total() - before, 5, "{:?}", server.s3().requests());
+    }
+}

@@ -2,6 +2,7 @@
 
 mod once;
 mod restore;
+mod sessions;
 
 use std::{sync::Arc, time::Duration};
 
@@ -99,16 +100,18 @@ async fn put(server: &Registry, bytes: &Bytes) -> Result<Digest, Error> {
 async fn a_server_that_takes_up_another_ones_upload_looks_at_the_bytes_that_it_did_not_see_alive() {
     let world = World::new();
     let (one, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
-    let begun = one.start_upload(&name(), Algorithm::Sha256, &By::default()).await.unwrap();
+    let begun = one.start_upload(&name(), Algorithm::Sha256, "", &By::default()).await.unwrap();
     let upload = |state| Upload { id: begun.id.clone(), state: Some(state) };
-    let status = one.append(&name(), &upload(begun.state), chunk(b"first ")).await.unwrap();
+    // as long as a chunk that is no part of its state
+    let first = vec![b'x'; 70_000];
+    let status = one.append(&name(), &upload(begun.state), chunk(&first)).await.unwrap();
     // the client was silent for longer than a lease, and scrub is freeing the upload while it comes back
     for key in world.keys("data/").await {
         world.operator().delete(&key).await.unwrap();
     }
     let outcome = match other.append(&name(), &upload(status.state), chunk(b"second")).await {
         Ok(status) => {
-            let digest = sha256(b"first second");
+            let digest = sha256(&[&first[..], b"second"].concat());
             other.complete_upload(&name(), &upload(status.state), &digest, chunk(b""), &By::default()).await.map(drop)
         }
         Err(error) => Err(error),
@@ -120,7 +123,7 @@ async fn a_server_that_takes_up_another_ones_upload_looks_at_the_bytes_that_it_d
 async fn an_old_location_at_a_server_that_remembers_it_does_not_fail_the_upload() {
     let world = World::new();
     let (one, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
-    let begun = one.start_upload(&name(), Algorithm::Sha256, &By::default()).await.unwrap();
+    let begun = one.start_upload(&name(), Algorithm::Sha256, "", &By::default()).await.unwrap();
     let upload = Upload { id: begun.id, state: Some(begun.state) };
     other.append(&name(), &upload, chunk(b"content")).await.unwrap();
     let done = one.complete_upload(&name(), &upload, &sha256(b"content"), chunk(b""), &By::default()).await;
@@ -161,15 +164,17 @@ async fn what_a_deleted_manifest_alone_gave_a_right_to_is_gone_at_once() {
 async fn bytes_that_are_lost_in_the_middle_are_looked_up_afresh_the_next_time() {
     let world = World::new();
     let server = world.server(Duration::ZERO);
-    let begun = server.start_upload(&name(), Algorithm::Sha256, &By::default()).await.unwrap();
+    let begun = server.start_upload(&name(), Algorithm::Sha256, "", &By::default()).await.unwrap();
     let upload = |state| Upload { id: begun.id.clone(), state: Some(state) };
-    let status = server.append(&name(), &upload(begun.state), chunk(b"first ")).await.unwrap();
-    let digest = sha256(b"first second");
+    let (first, second) = (vec![b'x'; 70_000], b"second");
+    let whole = [&first[..], second].concat();
+    let status = server.append(&name(), &upload(begun.state), chunk(&first)).await.unwrap();
+    let digest = sha256(&whole);
     let upload = upload(status.state);
-    let done = server.complete_upload(&name(), &upload, &digest, chunk(b"second"), &By::default()).await;
+    let done = server.complete_upload(&name(), &upload, &digest, chunk(second), &By::default()).await;
     let blob = done.unwrap();
     let damaged = world.keys("data/").await;
-    push(&world.server(Duration::ZERO), b"first second").await; // a sound copy, by another server
+    push(&world.server(Duration::ZERO), &whole).await; // a sound copy, by another server
     world.operator().delete(damaged.last().unwrap()).await.unwrap();
     let read = async || -> Result<Vec<Bytes>, String> {
         let stream = server.read_blob(&name(), &blob, None).await.map_err(|error| error.to_string())?;
@@ -177,7 +182,7 @@ async fn bytes_that_are_lost_in_the_middle_are_looked_up_afresh_the_next_time() 
     };
     let first = read().await;
     assert!(first.is_err(), "what is short is broken off: {first:?}");
-    assert_eq!(read().await.unwrap().concat(), b"first second");
+    assert_eq!(read().await.unwrap().concat(), whole);
 }
 
 fn index(child: &Digest, size: usize) -> Bytes {

@@ -207,7 +207,7 @@ pub(crate) async fn full() -> tempfile::TempDir {
     let left = push_blob(&server, &other, b"to be deleted as well").await;
     server.delete_blob(&other, &left, &by).await.unwrap();
     // an upload that went silent
-    let begun = server.start_upload(&app, Algorithm::Sha256, &by).await.unwrap();
+    let begun = server.start_upload(&app, Algorithm::Sha256, "", &by).await.unwrap();
     let upload = Upload { id: begun.id, state: Some(begun.state) };
     server.append(&app, &upload, chunk(b"half of it")).await.unwrap();
     age(root);

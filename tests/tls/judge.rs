@@ -76,6 +76,8 @@ fn a_certificate_is_known_by_all_that_it_says() {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     });
     let client = tls.client(slice::from_ref(&leaf.der)).unwrap();
+    let whose = client.certificate.issuer_and_subject.clone();
+    assert!(whose.contains(";") && whose.contains("CN=ci-17") && whose.contains("O=Ünïcode & Söhne"), "{whose}");
     let expected = Certificate {
         common_names: vec!["ci-17".to_owned()],
         organizations: vec!["ci".to_owned(), "Ünïcode & Söhne".to_owned()],
@@ -86,9 +88,34 @@ fn a_certificate_is_known_by_all_that_it_says() {
         fingerprint: hex(&Sha256::digest(&leaf.der)),
         not_before: "2020-02-29T00:00:00Z".to_owned(),
         not_after: "2099-12-31T00:00:00Z".to_owned(),
+        issuer_and_subject: whose,
     };
     assert_eq!(*client.certificate, expected);
     assert_eq!(client.valid_until, at(2099, 12, 31));
+}
+
+/// Uploads belong to a certificate by its issuer and subject.
+#[test]
+fn no_two_names_are_written_alike() {
+    let ca = Authority::new("ca");
+    let tls = Files::asking(&ca).load();
+    let whose = |names: &[(DnType, &str)]| {
+        let leaf = ca.sign(|params| {
+            for (kind, name) in names {
+                params.distinguished_name.push(kind.clone(), *name);
+            }
+        });
+        verdict(&tls, &leaf).unwrap().issuer_and_subject
+    };
+    let two = whose(&[(DnType::CommonName, "ann"), (DnType::OrganizationName, "x")]);
+    assert!(two.ends_with(";CN=ann,O=x"), "{two}");
+    let one = whose(&[(DnType::CommonName, "ann,O=x")]);
+    assert!(one.ends_with(";CN=ann\\2cO=x"), "{one}");
+    let signs = whose(&[(DnType::CommonName, "#a;b+c\\")]);
+    assert!(signs.ends_with(";CN=\\23a\\3bb\\2bc\\5c"), "{signs}");
+    let country = whose(&[(DnType::CountryName, "CH")]);
+    assert!(country.ends_with(";2.5.4.6=CH"), "{country}");
+    assert!(two.starts_with(one.split(';').next().unwrap()), "one authority");
 }
 
 #[test]

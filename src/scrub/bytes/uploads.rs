@@ -12,6 +12,7 @@ use super::{
 use crate::{
     action::UploadId,
     oci::Name,
+    registry::facts::split_line,
     storage::{Entry, layout},
 };
 
@@ -46,16 +47,27 @@ pub(super) async fn run(context: &Context<'_>) -> Result<()> {
 #[derive(Deserialize)]
 struct SessionState {
     repository: Name,
+    offset: u64,
+    kept: Option<Kept>,
     end: Option<serde::de::IgnoredAny>,
 }
 
-/// An upload that is still open, as its client knows it: its repository.
-async fn open(run: &Run<'_>, id: &UploadId, session: &[Entry]) -> Result<Option<Name>> {
+/// Where the chunks begin that states keep.
+#[derive(Deserialize)]
+struct Kept {
+    offset: u64,
+}
+
+/// Returns the repository of an upload that is still open, and how many bytes its states keep.
+async fn open(run: &Run<'_>, id: &UploadId, session: &[Entry]) -> Result<Option<(Name, u64)>> {
     // the newest state comes first
     let Some(newest) = session.iter().find(|entry| layout::is_upload_state(id, &entry.key)) else { return Ok(None) };
-    let state =
-        run.store.get(&newest.key).await?.and_then(|content| serde_json::from_slice::<SessionState>(&content).ok());
-    Ok(state.filter(|state| state.end.is_none()).map(|state| state.repository))
+    let content = run.store.get(&newest.key).await?;
+    let state = content.and_then(|content| serde_json::from_slice::<SessionState>(&split_line(&content).0).ok());
+    Ok(state.filter(|state| state.end.is_none()).map(|state| {
+        let kept = state.kept.map_or(0, |kept| state.offset.saturating_sub(kept.offset));
+        (state.repository, kept)
+    }))
 }
 
 /// Session and bytes of an upload, if all of them are old.
@@ -84,9 +96,8 @@ async fn free_bytes(context: &Context<'_>, id: UploadId) -> Result<()> {
     };
     let (marks, bytes): (Vec<_>, Vec<_>) = bytes.into_iter().partition(|entry| layout::is_mark(&id, &entry.key));
     let size = bytes.iter().map(|entry| entry.size).sum();
-    let repository = open(run, &id, &session).await?;
-    let removal = if repository.is_some() {
-        Some(expired(repository, &id, size))
+    let removal = if let Some((repository, kept)) = open(run, &id, &session).await? {
+        Some(expired(repository, &id, size + kept))
     } else {
         let bytes = Removal::new(What::Blob, Reason::Unreferenced);
         (size > 0).then(|| Removal { reference: Some(id.to_string()), size, ..bytes })
@@ -110,7 +121,8 @@ async fn free_bytes(context: &Context<'_>, id: UploadId) -> Result<()> {
     Ok(())
 }
 
-fn expired(repository: Option<Name>, id: &UploadId, size: u64) -> Removal {
+fn expired(repository: Name, id: &UploadId, size: u64) -> Removal {
+    let repository = Some(repository);
     Removal { repository, reference: Some(id.to_string()), size, ..Removal::new(What::Upload, Reason::Expired) }
 }
 
@@ -152,7 +164,7 @@ async fn end_session(context: &Context<'_>, id: &UploadId, session: Vec<Entry>) 
         return Ok(());
     }
     match open(run, id, &session).await? {
-        Some(repository) if context.table.get(id).is_none() => run.tell(expired(Some(repository), id, 0))?,
+        Some((repository, kept)) if context.table.get(id).is_none() => run.tell(expired(repository, id, kept))?,
         _ => run.housekeeping(Reason::Expired),
     }
     for entry in session.iter().rev() {

@@ -229,25 +229,27 @@ impl Actor {
 
     /// An upload in two requests, each begun on its own.
     pub(super) async fn upload(&self, name: &Name, bytes: &Bytes) -> bool {
-        let Some(upload) = self.start(name, bytes).await else { return false };
-        self.finish(name, &upload, bytes).await
+        let half = bytes.len() / 2;
+        let Some(upload) = self.start(name, bytes, half).await else { return false };
+        self.finish(name, &upload, bytes, half).await
     }
 
-    pub(super) async fn start(&self, name: &Name, bytes: &Bytes) -> Option<Upload> {
+    /// Begins an upload, with its first chunk.
+    pub(super) async fn start(&self, name: &Name, bytes: &Bytes, first: usize) -> Option<Upload> {
         let by = self.begin("start an upload").await;
-        let status = self.registry().start_upload(name, Algorithm::Sha256, &by).await.ok()?;
+        let status = self.registry().start_upload(name, Algorithm::Sha256, "", &by).await.ok()?;
         let upload = Upload { id: status.id, state: Some(status.state) };
-        let half = bytes.slice(..bytes.len() / 2);
-        let status = self.registry().append(name, &upload, body(&half)).await.ok()?;
+        let chunk = bytes.slice(..first);
+        let status = self.registry().append(name, &upload, body(&chunk)).await.ok()?;
         Some(Upload { id: status.id, state: Some(status.state) })
     }
 
-    pub(super) async fn finish(&self, name: &Name, upload: &Upload, bytes: &Bytes) -> bool {
+    pub(super) async fn finish(&self, name: &Name, upload: &Upload, bytes: &Bytes, first: usize) -> bool {
         let by = self.begin("finish an upload").await;
         let digest = Digest::of(Algorithm::Sha256, bytes);
-        let half = bytes.slice(bytes.len() / 2..);
+        let rest = bytes.slice(first..);
         let ack = self.blob_ack(name, &digest);
-        let result = self.registry().complete_upload(name, upload, &digest, body(&half), &by).await;
+        let result = self.registry().complete_upload(name, upload, &digest, body(&rest), &by).await;
         self.done(&by, &result, [ack])
     }
 

@@ -17,6 +17,7 @@ pub(super) const WHOLE: &[(&str, usize, usize)] = &[
     ("second copies, two scrubs", 0, 1),
     ("a deleter and a pusher on one tag", 1, 1),
     ("a commit when its upload has gone silent", 2, 2),
+    ("a commit when an upload whose bytes are in its states has gone silent", 2, 2),
     ("two pushers of one digest", 1, 2),
     ("a late commit beside one that relies on it", 1, 1),
     ("a child deleted beside an index", 1, 1),

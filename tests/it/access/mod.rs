@@ -1,6 +1,7 @@
 //! Who may do what: every kind of sender, every action, every kind of rule; and what those who are refused are told.
 
 mod tokens;
+mod uploads;
 mod world;
 
 use base64::Engine as _;

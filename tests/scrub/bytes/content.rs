@@ -75,7 +75,7 @@ async fn a_check_without_time_goes_on_the_next_time() {
 #[tokio::test]
 async fn a_large_blob_of_several_segments_is_hashed_as_a_whole() {
     let world = World::new().await;
-    let begun = world.server.start_upload(&name(), Algorithm::Sha256, &by()).await.unwrap();
+    let begun = world.server.start_upload(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
     let mut upload = Upload { id: begun.id, state: Some(begun.state) };
     let part = vec![7_u8; 300_000];
     for _ in 0..4 {

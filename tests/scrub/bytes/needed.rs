@@ -46,7 +46,7 @@ async fn a_dry_run_tells_what_would_go_and_changes_nothing() {
     let world = World::new().await;
     world.pushed(b"needed").await;
     world.push(b"not needed").await;
-    let begun = world.server.start_upload(&name(), Algorithm::Sha256, &by()).await.unwrap();
+    let begun = world.server.start_upload(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
     world.server.append(&name(), &Upload { id: begun.id, state: None }, chunk(b"half")).await.unwrap();
     world.age();
     let before = world.keys("");

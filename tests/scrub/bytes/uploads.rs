@@ -3,21 +3,23 @@
 use simple_registry::{
     action::{Upload, UploadId},
     oci::Algorithm,
+    registry::Error,
     scrub::{Pass, Reason, What},
     storage::layout,
 };
 
 use super::{ALL, World, by, name};
-use crate::world::{chunk, sha256, store};
+use crate::world::{chunk, server, sha256, store};
 
 #[tokio::test]
 async fn an_upload_that_went_silent_goes_and_one_that_is_alive_stays() {
     let world = World::new().await;
     let mut uploads = Vec::new();
-    for _ in 0..2 {
-        let begun = world.server.start_upload(&name(), Algorithm::Sha256, &by()).await.unwrap();
+    // one is kept in its session, the other is a segment
+    for half in [&b"half of it"[..], &[b'x'; 70_000]] {
+        let begun = world.server.start_upload(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
         let upload = Upload { id: begun.id, state: Some(begun.state) };
-        world.server.append(&name(), &upload, chunk(b"half of it")).await.unwrap();
+        world.server.append(&name(), &upload, chunk(half)).await.unwrap();
         uploads.push(upload);
     }
     world.age();
@@ -32,10 +34,26 @@ async fn an_upload_that_went_silent_goes_and_one_that_is_alive_stays() {
 }
 
 #[tokio::test]
+async fn bytes_of_an_upload_that_went_silent_count_wherever_they_are() {
+    let world = World::new().await;
+    let begun = world.server.start_upload(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
+    let mut upload = Upload { id: begun.id, state: Some(begun.state) };
+    for part in [&[b'x'; 70_000][..], b"kept", b"kept too"] {
+        upload.state = Some(world.server.append(&name(), &upload, chunk(part)).await.unwrap().state);
+    }
+    world.age();
+    let ran = world.scrub(&[Pass::Uploads]).await;
+    assert_eq!(ran.removed(), [(What::Upload, Reason::Expired, 70_012)]);
+    assert_eq!(world.keys("uploads/"), [""; 0]);
+    let late = server(world.root()).await.append(&name(), &upload, chunk(b"late")).await;
+    assert!(matches!(late, Err(Error::UploadUnknown(_))), "{late:?}");
+}
+
+#[tokio::test]
 async fn sessions_without_bytes_and_completed_ones_go() {
     let world = World::new().await;
-    let silent = world.server.start_upload(&name(), Algorithm::Sha256, &by()).await.unwrap();
-    let begun = world.server.start_upload(&name(), Algorithm::Sha256, &by()).await.unwrap();
+    let silent = world.server.start_upload(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
+    let begun = world.server.start_upload(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
     let upload = Upload { id: begun.id, state: Some(begun.state) };
     let digest = sha256(b"content");
     world.server.complete_upload(&name(), &upload, &digest, chunk(b"content"), &by()).await.unwrap();

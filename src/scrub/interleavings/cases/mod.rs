@@ -265,12 +265,12 @@ fn keeping(case: Case) -> Case {
     Case { keeps: true, ..case }
 }
 
-/// An upload that went silent, and those who do something about it.
-fn silent(name: &'static str, others: Vec<Script>, ticks: usize) -> Case {
+/// An upload that went silent after so many bytes, and those who do something about it.
+fn silent(name: &'static str, first: usize, others: Vec<Script>, ticks: usize) -> Case {
     let upload: Arc<Mutex<Option<Upload>>> = Arc::default();
     let begun = Arc::clone(&upload);
     let setup = move |actor: Actor| async move {
-        let started = actor.start(&r(), &BLOB).await;
+        let started = actor.start(&r(), &BLOB, first).await;
         *begun.lock().expect("nobody panics") = started;
         actor.put_blob(&q(), &BLOB).await;
         let own = actor.keys(layout::BLOBS).into_iter().filter(|key| layout::place_id(key).is_some());
@@ -287,7 +287,7 @@ fn silent(name: &'static str, others: Vec<Script>, ticks: usize) -> Case {
         let upload = upload.lock().expect("nobody panics").clone();
         async move {
             let Some(upload) = upload else { return };
-            if actor.finish(&r(), &upload, &BLOB).await {
+            if actor.finish(&r(), &upload, &BLOB, first).await {
                 actor.put_manifest(&r(), &IMAGE, None).await;
             }
         }
@@ -348,9 +348,14 @@ pub(super) fn cases() -> Vec<Case> {
             2,
         )),
         case("a deleter and a pusher on one tag", tagged, vec![put(tag()), delete_tag, scrub()], 1),
-        silent("a commit when its upload has gone silent", vec![scrub()], 3),
+        silent("a commit when its upload has gone silent", BLOB.len() / 2, vec![scrub()], 3),
         keeping(case("two pushers of one digest", granted, vec![push(), manifest(q(), &IMAGE, None), scrub()], 1)),
-        silent("a late commit beside one that relies on it", vec![manifest(q(), &IMAGE, None), scrub()], 2),
+        silent(
+            "a late commit beside one that relies on it",
+            BLOB.len() / 2,
+            vec![manifest(q(), &IMAGE, None), scrub()],
+            2,
+        ),
         case("a child deleted beside an index", untagged, vec![index, delete_manifest(&IMAGE), scrub()], 1),
         case(
             "a blob deleted beside a server that holds it",
@@ -372,6 +377,8 @@ pub(super) fn cases() -> Vec<Case> {
             vec![manifest(r(), &SIGNATURE, None), delete_manifest(&IMAGE), scrub()],
             1,
         ),
+        // a chunk this small is kept in a state
+        silent("a commit when an upload whose bytes are in its states has gone silent", 3, vec![scrub()], 3),
     ];
     first.into_iter().chain(more.into_iter().flatten()).collect()
 }
