@@ -48,7 +48,7 @@ const SMALL: usize = if cfg!(test) { 4 } else { 64 * 1024 };
 
 /// Where a chunk goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Target {
     /// The session's next state, if the chunk is small and that state keeps one; otherwise a segment.
     State,
     /// A segment, even of no more than the chunks that states kept: the upload ends.
@@ -103,7 +103,7 @@ impl Received {
 
 impl Registry {
     /// Takes a body's bytes, which follow those that the session has. They mean nothing until a state names or keeps them.
-    pub(super) async fn receive(&self, session: &Session, mut chunk: Chunk, place: Place) -> Result<Received> {
+    pub(super) async fn receive(&self, session: &Session, mut chunk: Chunk, target: Target) -> Result<Received> {
         let limit = self.options.max_blob_size;
         let announced = chunk.length.or(chunk.range.map(ContentRange::length));
         if let (Some(range), Some(length)) = (chunk.range, chunk.length)
@@ -150,11 +150,11 @@ impl Registry {
             return Err(Error::SizeMismatch { announced, received: length });
         }
         let kept = session.state.kept.is_some();
-        let bytes = match (writer, place) {
-            (None, Place::State) if length == 0 => Bytes::None,
-            (None, Place::Segment) if length == 0 && !kept => Bytes::None,
+        let bytes = match (writer, target) {
+            (None, Target::State) if length == 0 => Bytes::None,
+            (None, Target::Segment) if length == 0 && !kept => Bytes::None,
             // a copy, since what it was gathered in may be twice as large
-            (None, Place::State) if session.keeps_next() => Bytes::Chunk(bytes::Bytes::copy_from_slice(&small)),
+            (None, Target::State) if session.keeps_next() => Bytes::Chunk(bytes::Bytes::copy_from_slice(&small)),
             (writer, _) => {
                 let (segment, mut object) = match writer {
                     Some(writer) => writer,

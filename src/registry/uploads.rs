@@ -13,7 +13,7 @@ use super::{
     blobs::RightHit,
     facts::Segment,
     places::{Bytes, place_of},
-    receive::{Chunk, Place, Progress, Received},
+    receive::{Chunk, Progress, Received, Target},
     session::{Added, End, Session},
 };
 use crate::{
@@ -60,7 +60,7 @@ impl Registry {
         if session.state.end.is_some() {
             return Err(Error::UploadUnknown(upload.id.clone()));
         }
-        let mut received = self.receive(&session, chunk, Place::State).await?;
+        let mut received = self.receive(&session, chunk, Target::State).await?;
         let (hasher, segment, added) = (received.hasher.take(), received.segment(), received.added());
         let own = match &added {
             Added::Nothing => return Ok(session.status()),
@@ -110,7 +110,7 @@ impl Registry {
             }
             Some(_) => return Err(Error::UploadUnknown(upload.id.clone())),
         }
-        let mut received = self.receive(&session, chunk, Place::Segment).await?;
+        let mut received = self.receive(&session, chunk, Target::Segment).await?;
         let (has_bytes, progress) = (received.length > 0, Arc::clone(&received.progress));
         let mut session = session;
         loop {
@@ -140,7 +140,7 @@ impl Registry {
                 None if has_bytes => return Err(newest.out_of_order()),
                 // there are no bytes to put in order
                 None => {
-                    received = self.receive(&newest, Chunk::empty(&progress), Place::Segment).await?;
+                    received = self.receive(&newest, Chunk::empty(&progress), Target::Segment).await?;
                     session = newest;
                 }
             }
@@ -173,7 +173,7 @@ impl Registry {
     /// Takes a blob in one request, without a session that could be gone on with.
     pub async fn put_blob(&self, name: &Name, digest: &Digest, chunk: Chunk, by: &By) -> Result<Blob> {
         let session = Session::begin(name, digest.algorithm(), "", by, self.clock.now_ms());
-        let received = self.receive(&session, chunk, Place::Segment).await?;
+        let received = self.receive(&session, chunk, Target::Segment).await?;
         let end = Some(End::Completed(*digest));
         let ended = session.next(received.added(), received.hasher.clone(), end, self.clock.now());
         let received =

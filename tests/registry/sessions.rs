@@ -99,8 +99,8 @@ async fn play(steps: &[Step], last: usize, same_algorithm: bool) {
     let bound = 2 * total as u64 + 8_000 * (steps.len() as u64 + 2);
     assert!(written <= bound, "{written} bytes were written for {total} in {} chunks", steps.len());
     let keys = world.keys("uploads/").await;
-    let states = keys.iter().filter(|key| layout::is_upload_state(&status.id, key));
-    assert_eq!(states.count(), steps.len() + 2, "scrub alone frees states");
+    let left = keys.iter().filter(|key| layout::is_upload_state(&status.id, key));
+    assert_eq!(left.count(), steps.len() + 2, "scrub alone frees states");
 }
 
 proptest! {

@@ -45,12 +45,12 @@ async fn a_fact_that_is_lost_is_written_again_from_the_bytes() {
         let world = World::new().await;
         let begun = world.server.start_upload(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
         let mut upload = Upload { id: begun.id, state: Some(begun.state) };
-        let whole = [b'x'; 140_000];
+        let whole = vec![b'x'; 140_000];
         for part in whole.chunks(70_000) {
             let status = world.server.append(&name(), &upload, chunk(part)).await.unwrap();
             upload.state = Some(status.state);
         }
-        let digest = sha256(whole);
+        let digest = sha256(&whole);
         world.server.complete_upload(&name(), &upload, &digest, chunk(b""), &by()).await.unwrap();
         world.image(&digest, 140_000).await;
         let place = world.root().join(&world.containing("/at.")[0]);

@@ -16,7 +16,8 @@ async fn an_upload_that_went_silent_goes_and_one_that_is_alive_stays() {
     let world = World::new().await;
     let mut uploads = Vec::new();
     // one is kept in its session, the other is a segment
-    for half in [&b"half of it"[..], &[b'x'; 70_000]] {
+    let large = vec![b'x'; 70_000];
+    for half in [&b"half of it"[..], &large] {
         let begun = world.server.start_upload(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
         let upload = Upload { id: begun.id, state: Some(begun.state) };
         world.server.append(&name(), &upload, chunk(half)).await.unwrap();
@@ -38,7 +39,8 @@ async fn bytes_of_an_upload_that_went_silent_count_wherever_they_are() {
     let world = World::new().await;
     let begun = world.server.start_upload(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
     let mut upload = Upload { id: begun.id, state: Some(begun.state) };
-    for part in [&[b'x'; 70_000][..], b"kept", b"kept too"] {
+    let large = vec![b'x'; 70_000];
+    for part in [&large[..], b"kept", b"kept too"] {
         upload.state = Some(world.server.append(&name(), &upload, chunk(part)).await.unwrap().state);
     }
     world.age();
