@@ -1,4 +1,4 @@
-"""What the group `access` sets up: certificates, one identity, policies, and servers that are configured with them."""
+"""Sets up the group `access`: certificates, one identity, policies, and servers with them."""
 
 import base64
 import http.client
@@ -13,7 +13,7 @@ from servers import Candidate
 USERNAME, PASSWORD = "ana", "correct horse battery staple"
 BASIC = "Authorization: Basic " + base64.b64encode(f"{USERNAME}:{PASSWORD}".encode()).decode()
 
-# Few rules, as a registry has them: what is pushed by whom, what everyone may pull, what nobody may delete.
+# Few rules, as a registry has them: who pushes, who pulls, who deletes.
 FEW_RULES = """
 description  = "CI and staff push, everyone pulls, releases stay"
 kind         = "access"

@@ -1,4 +1,4 @@
-"""Gets what a run needs: the two registries, minio and the load tools, each built once into target/bench."""
+"""Gets the programs of a run: the two registries, minio and the load tools, each built once into target/bench."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ DEBIAN = {"wrk": "wrk", "nginx": "nginx-light", "openssl": "openssl", "go": "gol
 
 
 def need(program):
-    """The path of an installed program; an error that says which package has it where there is none."""
+    """Returns the path of an installed program. If it is missing, the error names its package."""
     found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
     if not found:
         raise SystemExit(f"bench: {program} is needed: install it (Debian: {DEBIAN[program]})")
@@ -40,7 +40,7 @@ def load_tools():
 
 
 def candidate(binary):
-    """The path of simple-registry: the binary that was named, or a release build of this tree."""
+    """Returns the path of simple-registry: the named binary, or a release build of this tree."""
     if binary:
         return str(Path(binary).resolve())
     run([need("cargo"), "build", "--quiet", "--release", "--locked", "--bin", "simple-registry"], cwd=ROOT)

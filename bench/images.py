@@ -1,4 +1,4 @@
-"""A small client of the registry API, for what is not timed or is slow enough for Python: images of a few blobs."""
+"""Pushes and pulls small images. For steps that are not timed, or that are slow enough for Python."""
 
 import hashlib
 import http.client
@@ -37,7 +37,7 @@ class Client:
         return answer, data
 
     def push_blob(self, repo, data):
-        """As docker pushes: look, start, one streamed PATCH, and the PUT that closes it."""
+        """Pushes a blob as docker does: look, start, one streamed PATCH, and the closing PUT."""
         digest = digest_of(data)
         self.ask("HEAD", f"/v2/{repo}/blobs/{digest}", expect=(404, 200))
         answer, _ = self.ask("POST", f"/v2/{repo}/blobs/uploads/", body=b"", expect=(202,))
@@ -72,7 +72,7 @@ class Client:
         return self.ask("GET", f"/v2/{repo}/manifests/{reference}", headers={"Accept": ACCEPT})
 
     def copy_image(self, other, repo, tag, manifest, blobs):
-        """Pushes to this registry the very image that `other` has, so that both serve the same bytes."""
+        """Pushes the image of `other` to this registry, so that both serve the same bytes."""
         for digest in blobs:
             self.push_blob(repo, other.ask("GET", f"/v2/{repo}/blobs/{digest}")[1])
         self.put_manifest(repo, tag, manifest)

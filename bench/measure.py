@@ -1,4 +1,4 @@
-"""One run's settings, the load generators, and the turns that contestants take."""
+"""Holds the settings of a run, the load generators, and the turns of the contestants."""
 
 import http.client
 import json
@@ -18,12 +18,12 @@ UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 
 
 class OutOfTime(Exception):
-    """The run's time is over: what was measured so far is reported, the rest is named as not measured."""
+    """Ends the run at its time limit. The report has the measured rows and names the others."""
 
 
 @dataclass
 class Run:
-    """What every group of rows gets: settings, paths, and the clock. `binary` is None where distribution takes both places."""
+    """Holds settings, paths and the clock for every group of rows. `binary` is None where distribution takes both places."""
 
     quick: bool
     rounds: int
@@ -42,7 +42,7 @@ class Run:
     tables: list = field(default_factory=list)
 
     def table(self, title, about):
-        """A new table of the report: it is there with the rows it has, whatever comes after."""
+        """Begins a table of the report. The table stays with its rows if a later row fails."""
         self.tables.append(Table(title, about))
         return self.tables[-1]
 
@@ -71,7 +71,7 @@ class Run:
         return results
 
     def tool(self, command, limit=900, **options):
-        """Runs a load tool to its end; what it measured."""
+        """Runs a load tool to its end, and returns its measurements."""
         words = [self.tools, command]
         for key, value in options.items():
             for one in value if isinstance(value, list) else [value]:
@@ -91,7 +91,7 @@ class Run:
 
 
 def parse_wrk(text):
-    """What wrk prints, as numbers; an answer that is not 2xx or a broken connection is an error."""
+    """Returns the numbers that wrk printed. An answer that is not 2xx, or a broken connection, is an error."""
     if "Non-2xx" in text or "Socket errors" in text or "Requests/sec" not in text:
         raise RuntimeError(f"wrk: {text.strip()[-400:]}")
 
@@ -117,7 +117,7 @@ def spread(results, key):
     return max(values) / min(values) if min(values) else float("inf")
 
 
-# What a contestant or a tool can do wrong; anything else is a mistake of the bench and ends it.
+# Errors of a contestant or a tool. Any other error is a mistake of the bench and ends the run.
 FAILURES = (RuntimeError, OSError, subprocess.SubprocessError, http.client.HTTPException, ValueError)
 
 

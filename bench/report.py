@@ -40,7 +40,7 @@ def times(value):
 
 @dataclass
 class Goal:
-    """One thing to reach, in words, and whether it is."""
+    """Holds a goal in words, and whether the run met it."""
 
     text: str
     met: bool
@@ -58,7 +58,7 @@ def at_most(value, reach, text):
 
 @dataclass
 class Row:
-    """One line: figures as text, the ratio to distribution (more is better), what the limit is, what is to be reached."""
+    """Holds a row: figures as text, the ratio to distribution (more is better), the limit and the goals."""
 
     name: str
     ours: str
@@ -98,7 +98,7 @@ class Table:
         self.rows.append(Row(name, show(ours), show(theirs) if theirs is not None else DASH, ratio, text, all_goals))
 
     def failed(self, name, error):
-        """Adds a row for what could not be measured."""
+        """Adds a row for a failed measurement."""
         self.failures += 1
         self.rows.append(Row(name, "not measured"))
         self.notes.append(f"{name}: not measured: {' '.join(str(error).split())[:300]}")
@@ -116,7 +116,7 @@ class Table:
 
 
 def machine(work):
-    """What the run ran on, in a line or two."""
+    """Describes the machine in a line or two."""
     model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "unknown processor")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     system = subprocess.run(["stat", "-f", "-c", "%T", str(work)], capture_output=True, text=True).stdout.strip()
@@ -124,7 +124,7 @@ def machine(work):
 
 
 def document(command, where, versions, run, load, took, tables, unmeasured):
-    """The whole report."""
+    """Returns the whole report."""
     goals = [goal for table in tables for row in table.rows for goal in row.goals]
     met = sum(goal.met for goal in goals)
     head = [

@@ -1,4 +1,4 @@
-"""Access: what a password, a token, a certificate, rules and the record of decisions cost, and what TLS costs beside nginx.
+"""Measures the cost of passwords, tokens, certificates, rules and the record of decisions, and of TLS beside nginx.
 
 Everything is simple-registry against itself, or against nginx: each figure's limit is the same without what is measured.
 """
@@ -21,7 +21,7 @@ MANIFEST = f"/v2/{REPO}/manifests/v1"
 CONNECTIONS = 32
 FLOOD_CLIENTS = 16
 RULES = 20
-# What is to be reached: of the same anonymous requests, of the same without wrong passwords, of nginx; and times.
+# Goals: relative to anonymous requests, to requests without wrong passwords, and to nginx; and times.
 OF_ANONYMOUS, OF_CALM, OF_NGINX, HEALTH_MS, DECISION_US = 0.9, 0.7, 0.9, 10, 20
 
 
@@ -46,7 +46,7 @@ def measure(run):
 
 
 class Bench:
-    """The group's certificates, its store with an image and a blob, and the servers of the part that runs."""
+    """Holds the group's certificates, its store with an image and a blob, and the servers of the running part."""
 
     def __init__(self, run, table):
         self.run, self.table = run, table
@@ -81,7 +81,7 @@ class Bench:
         self.running = []
 
     def load(self, server, headers=(), path=MANIFEST, **options):
-        """Requests on kept connections, with the processor time that the server spent meanwhile for each of them."""
+        """Makes requests on kept connections, and returns the server's processor time per request."""
         settings = {"connections": CONNECTIONS, "seconds": self.seconds, **options}
         before = server.processor_seconds()
         result = self.run.tool("load", addr=server.addr, path=path, header=[f"Accept: {ACCEPT}", *headers], **settings)
@@ -194,7 +194,7 @@ class Bench:
             self.table.compare(name, figures[0], None, speed, limit=("nginx", figures[1]), limit_reach=OF_NGINX)
 
     def blob_file(self):
-        """The path, below the store, of the file that has the blob's bytes: nginx serves that very file."""
+        """Returns the path, below the store, of the file with the blob's bytes. nginx serves that file."""
         for folder, _, files in os.walk(self.store):
             for file in files:
                 path = os.path.join(folder, file)
@@ -223,7 +223,7 @@ class Bench:
 
 
 class Aside:
-    """Something that runs beside a turn; its failure is the turn's."""
+    """Runs something beside a turn. Its failure fails the turn."""
 
     def __init__(self, work):
         self.work, self.outcome, self.error = work, None, None

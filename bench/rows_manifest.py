@@ -6,7 +6,7 @@ from report import milliseconds, rate
 from servers import Responder
 
 REPO = "bench/app"
-# What is to be reached: of distribution's requests/s by (kind, connections), and of the responder's at 32 connections.
+# Goals: relative to distribution's requests/s by (kind, connections), and to the responder's at 32 connections.
 REACH = {("tag", 32): 8, ("digest", 32): 10, ("head", 32): 10, ("tag", 1): 3, ("digest", 1): 3, ("head", 1): 3}
 OF_RESPONDER = {"tag": 0.5, "digest": 0.65, "head": 0.65}
 NAMES = {"tag": "GET by tag", "digest": "GET by digest", "head": "HEAD by digest"}

@@ -1,4 +1,4 @@
-"""Much of everything: pages of long lists, and the start of a registry that holds a lot.
+"""Measures pages of long lists, and the start of a registry with a large store.
 
 Their stores are in memory (tmpfs) where there is room: what is read comes from the page cache in any case, and making and
 removing a million small files takes longer on a disk than everything that is measured.
@@ -15,7 +15,7 @@ PAGE = 1000
 
 
 def fill(run, table, ours, theirs, what, repo, count, unit):
-    """Fills both through the API; how many each then has, and a row of how fast that went (16 clients)."""
+    """Fills both through the API by 16 clients, adds a row for the speed, and returns the counts."""
     made = {}
     for server in (ours, theirs):
         run.check_time()
@@ -31,7 +31,7 @@ def fill(run, table, ours, theirs, what, repo, count, unit):
 
 
 def page(run, server, path, key):
-    """A turn: pages one after the other on one connection. The first is looked at, so that an empty page is not a fast one."""
+    """Makes a turn of pages, one after the other on one connection. Checks the first page, so that an empty page does not count as fast."""
     _, body = Client(server.addr).ask("GET", path)
     found = len(json.loads(body)[key])
     if found != PAGE:

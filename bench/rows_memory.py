@@ -42,7 +42,7 @@ def idle(run, table, ours, theirs):
 
 
 def transfers(run, table, ours, theirs, name, options, pull):
-    """Rows for the peak of a push, of the pull of the same bytes, and for what stays afterwards."""
+    """Adds rows for the peak of a push, of the pull of the same bytes, and for the memory afterwards."""
     pushed, pulled, after = [], [], []
     for server in (ours, theirs):
         run.check_time()

@@ -1,4 +1,4 @@
-"""On S3: what a registry asks of the bucket, and how long the last step of a push takes."""
+"""Measures requests to the bucket, and the time of the last step of a push."""
 
 import hashlib
 import hmac
@@ -18,7 +18,7 @@ CACHE_SECONDS = 2.5
 
 
 def create_bucket(addr, bucket):
-    """Makes a bucket: one request with an AWS signature, version 4, again while minio says that it is not ready yet."""
+    """Makes a bucket by one request with an AWS signature, version 4. Repeats the request while minio is not ready."""
     begun = time.monotonic()
     while True:
         try:
@@ -79,7 +79,7 @@ def written(run, table, both):
             found.append((counts["received"] + counts["copied"]) / (size * MIB))
             if counts["unknown_copies"]:
                 table.notes.append(f"{server.name}: {counts['unknown_copies']} copies of objects of unknown size are not in the bytes written.")
-        # What a push writes beside the bytes themselves, facts and sessions, is far below a hundredth.
+        # Records and sessions of a push are far below a hundredth of its bytes.
         goal = at_most(round(found[0], 2), 1.0, "1.00")
         table.compare(f"bytes written per byte pushed, {size} MiB, {'streamed' if mode == 'stream' else 'monolithic'}", *found, lambda v: f"{v:.2f}", less=True, goals=[goal])
 

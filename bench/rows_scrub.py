@@ -1,4 +1,4 @@
-"""Scrub: how its time and memory grow with the store, how fast it reads back, and what pulls beside it lose."""
+"""Measures scrub: growth of time and memory with the store, speed of reading back, and loss of pulls beside it."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ from report import at_least, at_most, milliseconds, rate, size, speed
 
 MIB = 1 << 20
 REPO = "bench/app"
-# What is to be reached: time per blob of the largest store beside the smallest, memory, of plain hashing, of a pull alone.
+# Goals: time per blob of the largest store over the smallest, memory, and ratios to plain hashing and to pulls alone.
 GROWTH, MEMORY, OF_HASHING, OF_ALONE = 1.5, 256 * MIB, 0.8, 1.5
 
 
@@ -70,7 +70,7 @@ def growth(run, table):
 
 
 def content(run, table):
-    """Reading everything back, beside one process that reads the same files one after the other and hashes them."""
+    """Measures reading back beside a process that reads and hashes the same files one after the other."""
     server = run.make_candidate(run.many / "scrub-content")
     server.start()
     count, each = run.pick((4, 64), (16, 128))

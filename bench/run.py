@@ -69,7 +69,7 @@ def room_for_many(given, work):
 
 
 def prepare(given, work, many):
-    """Builds what the chosen groups need; the run's settings, and the contestants in words."""
+    """Builds the programs of the chosen groups, and returns the settings and the names of the contestants."""
     registry = build.go_tool("registry")
     minio = build.go_tool("minio") if "s3" in given.rows else None
     binary = None if given.self_check else build.candidate(given.binary)
@@ -100,7 +100,7 @@ def prepare(given, work, many):
 
 
 def command_of(given):
-    """The command that makes this report again; where things lie is left out."""
+    """Returns the command that makes this report again, without paths."""
     words = ["python3 bench/run.py"]
     words += ["--quick"] if given.quick else []
     words += ["--rows " + ",".join(given.rows)] if given.rows != list(GROUPS) else []

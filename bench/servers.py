@@ -18,7 +18,7 @@ REGION, BUCKET_USER, BUCKET_SECRET = "us-east-1", "benchuser", "benchsecret"
 
 
 def free_port():
-    """A port that nobody listens on now."""
+    """Returns a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -73,13 +73,13 @@ class Server:
             time.sleep(0.0005)
 
     def connect(self):
-        """A connection to it, over TLS where it speaks that."""
+        """Opens a connection to the server, over TLS if the server speaks TLS."""
         if self.context:
             return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=START_LIMIT, context=self.context)
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_LIMIT)
 
     def log_end(self):
-        """The last of what the process wrote."""
+        """Returns the end of the process's output."""
         return (self.dir.parent / f"{self.dir.name}.log").read_text(errors="replace")[-600:].strip()
 
     def stop(self):
@@ -115,7 +115,7 @@ class Server:
         raise RuntimeError(f"{self.name}: no {field} in its status")
 
     def processor_seconds(self):
-        """The processor time that the process has used, of its own and the kernel's on its behalf."""
+        """Returns the processor time of the process, in user and kernel mode."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -159,7 +159,7 @@ class Candidate(Server):
         super().__init__(name, folder, health="/healthz")
         self.binary, self.s3 = binary, s3
         self.store = self.dir / "store"
-        # Who may do what, in the configuration's words; keys of the root come first.
+        # Access policies of the configuration; keys of the root come first.
         self.access = '[access_policy]\ndefault_allow = true\n\n[repository."*".access_policy]\ndefault_allow = true\n\n'
 
     def command(self):
@@ -190,7 +190,7 @@ class Nginx(Server):
         self.context = certificates.context if certificates else None
 
     def tls(self):
-        """The lines that make it speak TLS 1.3 and ask for client certificates, as the registry beside it does."""
+        """Returns the configuration for TLS 1.3 with client certificates, as the registry beside it has."""
         if not self.certificates:
             return ""
         return (
@@ -212,7 +212,7 @@ class Nginx(Server):
 
 
 class Responder(Server):
-    """A bare hyper responder with one fixed answer: the limit of what any server on hyper does on this machine."""
+    """Runs a bare hyper responder with one fixed answer: the limit of any hyper server on this machine."""
 
     def __init__(self, tools, folder, body, headers):
         super().__init__("hyper responder", folder, health="/")
@@ -262,7 +262,7 @@ class Counter(Server):
 
 
 def stop_all():
-    """Stops whatever still runs, last started first."""
+    """Stops all running servers, last started first."""
     for server in reversed(list(RUNNING)):
         server.stop()
 

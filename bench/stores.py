@@ -1,4 +1,4 @@
-"""Stores of very many blobs, written straight as files, as a registry that had been used for long would have left them."""
+"""Writes stores of very many blobs as files, as a long use of the registry would leave them."""
 
 import concurrent.futures
 import hashlib
@@ -18,7 +18,7 @@ TOP = 2**64 - 1
 
 
 def make(root, blobs):
-    """A store of so many blobs in images of ten, each tagged; everything a week old, so that nothing is under way. The number made."""
+    """Writes a store of tagged images with ten blobs each, and returns the number of blobs. All files are a week old, so no lease protects them."""
     root = Path(root)
     images = blobs // BLOBS
     root.mkdir(parents=True)
@@ -69,7 +69,7 @@ def repository(root, number, images):
         }).encode()
         digest = hashlib.sha256(manifest).hexdigest()
         for blob, _ in layers:
-            # what is in it is for people, and would take a page of memory each
+            # its content is for people, and would take a page of memory each
             write(f"blobs/sha256/{blob[:2]}/{blob}/in/{name}!/pin.sha256.{digest}.{attempt}", b"")
         header = json.dumps({"media_type": MANIFEST_TYPE, "at": at, "by": {"identity": "bench", "request": "bench"}}, separators=(",", ":"))
         write(f"repos/{name}!/manifests/sha256/{digest}/{TOP - at:016x}.put.{attempt}", header.encode() + b"\n" + manifest)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes certificates to try TLS with, by openssl: an authority, a server, clients, a revocation list. For development:
-# the keys are not encrypted, and the authority's lies beside the others.
+# Makes certificates for a trial of TLS, by openssl: an authority, a server, clients, a revocation list. They are for
+# development: the keys are not encrypted, and the authority's key lies beside the others.
 set -euo pipefail
 
 usage() {
@@ -15,9 +15,9 @@ usage: certs/make.sh [-d DIR] [COMMAND]
   revoke NAME...       puts clients' certificates on the revocation list
   list                 renews the revocation list, which is valid for 30 days
 
-DIR is certs/dev beside this script, unless -d names another. What is there already stays as it is, so that any command
-can be repeated; to make something anew, delete its .pem file first. By itself a certificate is made anew when it has
-expired, when it is another authority's, and when a server NAME is given that it does not have.
+DIR is certs/dev beside this script, unless -d names another. Existing files stay as they are, so any command can be
+repeated. To make a certificate anew, delete its .pem file first. The script itself makes a certificate anew if it has
+expired, if another authority signed it, or if it lacks a given server NAME.
 END
 }
 
@@ -41,7 +41,7 @@ command=${1:-init}
 command -v openssl >/dev/null || die "openssl is not there; install it, or make certificates with another authority"
 openssl version | grep -q '^OpenSSL [3-9]' || die "OpenSSL 3 or newer is needed; this is $(openssl version)"
 
-# Keys are their owner's alone from the moment that they exist.
+# From their creation on, only their owner can read keys.
 umask 077
 mkdir -p "$dir"
 cd "$dir"
@@ -53,7 +53,7 @@ run() {
   said=$("$@" 2>&1) || die "$* failed: $said"
 }
 
-# The authority's book: which certificates it has signed, and which of them are revoked.
+# The authority's book has its signed certificates and their revocations.
 book() {
   mkdir -p authority/certs
   [ -f authority/index.txt ] || : >authority/index.txt
@@ -99,14 +99,14 @@ authority() {
       -addext "basicConstraints=critical,CA:TRUE" -addext "keyUsage=critical,keyCertSign,cRLSign" \
       -addext "subjectKeyIdentifier=hash"
     mv ca.pem.new ca.pem
-    # What an authority of before has signed is nothing to this one.
+    # Certificates of an earlier authority do not count for this one.
     : >authority/index.txt
     rm -f crl.pem
   fi
   [ -f crl.pem ] || renew_list
 }
 
-# Under another name first, so that whoever watches the file never reads half of it.
+# Writes under another name first, so that a watcher of the file never reads half of it.
 renew_list() {
   run openssl ca -config authority/openssl.cnf -gencrl -out crl.pem.new
   mv crl.pem.new crl.pem
@@ -123,10 +123,10 @@ sign() {
   rm -f "$1.csr"
 }
 
-# good NAME: NAME.pem is there, signed by this authority and not expired.
+# good NAME: checks that NAME.pem exists, that this authority signed it, and that it has not expired.
 good() { [ -f "$1.pem" ] && openssl verify -CAfile ca.pem "$1.pem" >/dev/null 2>&1; }
 
-# server NAME...: with the names that every development server has.
+# server NAME...: adds the names that every development server has.
 server() {
   local name alternatives="" known=""
   if good server; then known=$(openssl x509 -in server.pem -noout -ext subjectAltName); fi

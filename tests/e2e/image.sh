@@ -96,8 +96,7 @@ check_layout() {
   esac
 }
 
-# served_digest REPOSITORY REFERENCE: the digest of the manifest's bytes as the registry serves them, which must also be
-# what its headers say.
+# served_digest REPOSITORY REFERENCE: prints the digest of the manifest's bytes as served. It must equal the digest in the headers.
 served_digest() {
   local body head said
   body=$(mktemp "$WORK/served.XXXXXX") head=$(mktemp "$WORK/served.XXXXXX")

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs what the end-to-end suites need: Debian's packages (as root), and Go programs into ${E2E_TOOLS:-target/e2e-tools}.
+# Installs the tools of the end-to-end suites: Debian's packages (as root), and Go programs into ${E2E_TOOLS:-target/e2e-tools}.
 #   tests/e2e/install.sh [packages|tools|cargo-deny]...
 # Without arguments, packages and tools; cargo-deny is for the check of licences and sources in .ci/run.
-# What is there already stays as it is, so that a second run takes a moment.
+# It leaves installed tools as they are, so a second run takes a moment.
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -35,8 +35,8 @@ packages() {
   took "$began" "packages"
 }
 
-# install_go NAME PATH VERSION: builds the program unless that version is there. A stamp is written last, so that a build
-# that was cut off is made again.
+# install_go NAME PATH VERSION: builds the program unless that version is there. It writes a stamp last, so it repeats a
+# build that was cut off.
 install_go() {
   local name=$1 path=$2 version=$3 stamp="$E2E_TOOLS/stamps/$1" began=$SECONDS
   if [ -x "$E2E_TOOLS/bin/$name" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$path@$version" ]; then

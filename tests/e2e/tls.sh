@@ -390,7 +390,7 @@ tls_versions() {
   if tls_curl "$WORK/dir-ca" -f -o /dev/null "http://$REGISTRY/v2/" 2>/dev/null; then die "it answers plain HTTP"; fi
 }
 
-# A certificate, a password and nobody: what each is told, and the line that says who asked, what was decided, by which rule
+# A certificate, a password and nobody: the answer to each, and the line of the record with identity, decision and rule
 # of which text.
 tls_record() {
   local sum url="https://$REGISTRY/v2/team/record" ask=(-o "$WORK/answer" -w '%{http_code}')

@@ -27,7 +27,7 @@ sbom=$(oras discover --plain-http --format json "$image:data" |
 oras pull --plain-http --output "$WORK/sbom" "$image@$sbom" >&2
 same "the attached file" "$(digest_of sbom.json)" "$(digest_of "$WORK/sbom/sbom.json")"
 
-# With -r, what refers to the artifact goes along.
+# With -r, oras also copies the artifacts that refer to this one.
 oras cp -r --from-plain-http --to-plain-http "$image:data" "$image-copy:data" >&2
 same "the copy" "$artifact" "$(served_digest "$REPO-copy" data)"
 same "the copy's referrers" "application/vnd.example.sbom.v1 application/vnd.example.signature.v1" "$(discover "$image-copy:data")"
