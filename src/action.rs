@@ -1,7 +1,7 @@
-//! What a request asks for: one operation of the API, parsed once from method and URI.
+//! Parses the operation of a request, once, from method and URI.
 //!
-//! The path is split by hand, from the right: a repository name has slashes in it and may contain the very words
-//! that follow it (`a/blobs/uploads/blobs/sha256:...` is a blob of the repository `a/blobs/uploads`).
+//! The code splits the path by hand, from the right: a repository name has slashes and may contain the very words
+//! behind it (`a/blobs/uploads/blobs/sha256:...` is a blob of the repository `a/blobs/uploads`).
 
 mod query;
 #[cfg(test)]
@@ -49,7 +49,7 @@ pub enum Action {
         name: Name,
         page: Page<Tag>,
     },
-    /// What a tag meant; pages are by ordinal.
+    /// The history of a tag; pages are by ordinal.
     GetTagHistory {
         name: Name,
         tag: Tag,
@@ -117,7 +117,7 @@ pub enum Action {
     },
 }
 
-/// What a kind of action does to a repository, as policies see it.
+/// The kind of an action, as policies see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Reads content.
@@ -181,7 +181,7 @@ impl From<ReferenceError> for ActionError {
 }
 
 impl Action {
-    /// The action's name in policies, records, logs and metrics.
+    /// Returns the action's name in policies, records, logs and metrics.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -205,7 +205,7 @@ impl Action {
         }
     }
 
-    /// What it does.
+    /// Returns the kind of the action.
     #[must_use]
     pub const fn access(&self) -> Access {
         match self {
@@ -225,7 +225,7 @@ impl Action {
         }
     }
 
-    /// The repository it is about, if it is about one.
+    /// Returns the repository in the path, if there is one.
     #[must_use]
     pub const fn name(&self) -> Option<&Name> {
         match self {

@@ -1,4 +1,4 @@
-//! Who asks: several facts at once, each proved by something of its own.
+//! Holds the identity of a client: several facts at once, each with its own proof.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -29,7 +29,7 @@ pub struct User {
     pub groups: Vec<String>,
 }
 
-/// What policies see of a client certificate (RFC 5280). What it does not say is empty.
+/// The facts of a client certificate for policies (RFC 5280). A missing value is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Certificate {
@@ -73,13 +73,13 @@ pub struct Facts {
 }
 
 impl Identity {
-    /// Somebody of whom nothing but the address is known.
+    /// Returns the identity of a client with a known address and nothing else.
     #[must_use]
     pub const fn anonymous(client_ip: IpAddr) -> Self {
         Self { client_ip, user: None, certificate: None }
     }
 
-    /// Whether nothing but the address is known.
+    /// Returns true if only the address is known.
     #[must_use]
     pub const fn is_anonymous(&self) -> bool {
         self.user.is_none() && self.certificate.is_none()
@@ -96,7 +96,7 @@ impl Identity {
         }
     }
 
-    /// All that is known, as policies see it.
+    /// Returns all facts, as policies see them.
     #[must_use]
     pub fn facts(&self) -> Facts {
         let (id, username, groups) = match &self.user {
@@ -109,7 +109,7 @@ impl Identity {
 }
 
 impl fmt::Display for Identity {
-    /// The name under which records and logs know this identity: its user, or else its certificate.
+    /// Writes the name of this identity for records and logs: its user, or else its certificate.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.user, &self.certificate) {
             (Some(user), _) => f.write_str(&user.username),

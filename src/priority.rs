@@ -1,4 +1,4 @@
-//! What runs in spare time, and how much of it there is.
+//! Starts threads that use idle processor time only, and measures how much there is.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub fn only_spare_time() {
     }
 }
 
-/// The time that this thread has had on a core.
+/// Returns the processor time of this thread.
 #[must_use]
 pub fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);

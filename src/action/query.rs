@@ -20,7 +20,7 @@ impl<'a> Query<'a> {
         })
     }
 
-    /// The value of a parameter that may be given once.
+    /// Returns the value of a parameter that may be given once.
     pub(super) fn get(&self, name: &'static str) -> Result<Option<Cow<'a, str>>, ActionError> {
         let mut values = self.pairs(name);
         let value = values.next().transpose()?;
@@ -31,7 +31,7 @@ impl<'a> Query<'a> {
         Ok(value)
     }
 
-    /// `n` and `last`.
+    /// Returns `n` and `last`.
     pub(super) fn page<T>(&self, parse: impl FnOnce(&str) -> Result<T, ActionError>) -> Result<Page<T>, ActionError> {
         let rule = "it is a number of entries, written in decimal digits";
         let n = match self.get("n")? {
@@ -45,7 +45,7 @@ impl<'a> Query<'a> {
         Ok(Page { n, last })
     }
 
-    /// Every `tag`, each once.
+    /// Returns every `tag`, each once.
     pub(super) fn tags(&self) -> Result<Vec<Tag>, ActionError> {
         let mut tags: Vec<Tag> = Vec::new();
         for tag in self.pairs("tag") {

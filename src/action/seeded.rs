@@ -6,7 +6,7 @@ thread_local! {
     static STATE: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// The next draw of this thread's generator, where a test has given it one.
+/// Draws the next number of this thread's generator, if a test has set one.
 pub(crate) fn draw() -> Option<u64> {
     STATE.with(|cell| {
         // splitmix64: the state goes round all values, and neighbours look nothing alike

@@ -10,7 +10,7 @@ use crate::oci::Name;
 pub struct UploadId(uuid::Uuid);
 
 impl UploadId {
-    /// A fresh random id.
+    /// Generates a random id.
     #[must_use]
     pub fn random() -> Self {
         #[cfg(test)]
@@ -37,7 +37,7 @@ impl std::fmt::Display for UploadId {
     }
 }
 
-/// Which upload, and which of its states the client has last been told of.
+/// An upload, and the last of its states that the client knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upload {
     /// The session.

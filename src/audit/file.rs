@@ -46,7 +46,7 @@ struct Open {
     len: u64,
     /// The time of the first line; none in an empty file.
     since: Option<Timestamp>,
-    /// Whether the file ends in the middle of a line, so that the next one has to begin with a line break.
+    /// True if the file ends in the middle of a line. The next line then begins with a line break.
     torn: bool,
 }
 
@@ -198,7 +198,8 @@ impl Open {
         Ok(open)
     }
 
-    /// One write, unless the system takes less at a time; what was taken of a line that fails is cut off again.
+    /// Appends a line with one write, unless the system takes less at a time. Cuts off the part of a line that
+    /// failed.
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         let whole;
         let bytes = if self.torn {
@@ -250,7 +251,7 @@ fn id(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// The time that the first line says.
+/// Returns the time in the first line.
 fn first_time(mut file: &File) -> Option<Timestamp> {
     const BEFORE: &[u8] = br#"{"time":""#;
     let mut beginning = [0; BEFORE.len() + "0000-00-00T00:00:00.000Z".len()];
@@ -259,7 +260,7 @@ fn first_time(mut file: &File) -> Option<Timestamp> {
     str::from_utf8(beginning.strip_prefix(BEFORE)?).ok()?.parse().ok()
 }
 
-/// When a file that is none of ours was made, or else changed.
+/// Returns the creation time of a foreign file, or else its modification time.
 fn begun(metadata: &Metadata) -> Option<Timestamp> {
     metadata.created().or_else(|_| metadata.modified()).ok()?.try_into().ok()
 }
@@ -278,7 +279,7 @@ fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether this is the end of a name that [`Log::put_aside`] gives: `20260131T093000.123Z`.
+/// Returns true for the end of a name that [`Log::put_aside`] gives: `20260131T093000.123Z`.
 fn is_time(name: &[u8]) -> bool {
     const LIKE: &[u8] = b"00000000T000000.000Z";
     let fits = |(byte, like): (&u8, &u8)| if *like == b'0' { byte.is_ascii_digit() } else { byte == like };

@@ -37,7 +37,7 @@ pub use line::{Deletion, Event, Line};
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How often the log says that it still fails.
 const SAY_AGAIN: Duration = Duration::from_mins(1);
-/// What a thread keeps of the memory for its lines.
+/// The size of the memory that a thread keeps for its lines.
 const BUFFER: usize = 16 << 10;
 
 thread_local! {
@@ -53,7 +53,7 @@ pub struct Audit {
 
 struct Inner {
     on_error: OnAuditError,
-    /// Whether `state` has a failure in it, for those who only want to know that.
+    /// True if `state` has a failure. Readers of this flag need no lock.
     failing: AtomicBool,
     state: Mutex<State>,
 }
@@ -108,7 +108,7 @@ impl Audit {
         Self::open_file("audit.file", &options.file, options)
     }
 
-    /// No record.
+    /// Returns an audit without a record.
     #[must_use]
     pub const fn off() -> Self {
         Self { inner: None }
@@ -150,16 +150,18 @@ impl Audit {
         Ok(Self { inner: Some(Arc::new(inner)) })
     }
 
-    /// Whether there is a record at all.
+    /// Returns true if there is a record.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.inner.is_some()
     }
 
-    /// Whether a request may be begun: false alone with `on_error = "deny"`, while the record fails. Tries the record
-    /// again, at most once a second. Costs next to nothing otherwise.
+    /// Checks that a request may begin. It fails only with `on_error = "deny"`, while the record fails.
+    ///
+    /// Tries the record again, at most once a second. Costs next to nothing otherwise.
     ///
     /// # Errors
+    ///
     /// [`NotRecording`]: refuse the request before any work.
     pub fn ready(&self) -> Result<(), NotRecording> {
         let Some(inner) = self.inner.as_deref() else { return Ok(()) };
@@ -192,8 +194,11 @@ impl Audit {
         inner.record(&Deleted { event: "deletion", deletion }).map_err(|refused| refused.cause)
     }
 
-    /// Why lines cannot be written at present, for `/readyz`. None while they can, and until the first one cannot. Tries
-    /// the record again, as [`Audit::ready`] does: a server that gets no requests since it is not ready must become so.
+    /// Returns the reason why lines cannot be written, for `/readyz`. Returns `None` while they can, and until the
+    /// first one cannot.
+    ///
+    /// Tries the record again, as [`Audit::ready`] does. A server that gets no requests, because it is not ready,
+    /// must become ready.
     #[must_use]
     pub fn failing(&self) -> Option<String> {
         let inner = self.inner.as_deref().filter(|inner| inner.failing.load(Ordering::Relaxed))?;
@@ -255,8 +260,8 @@ impl Inner {
         Err(NotRecording { cause })
     }
 
-    /// Where the record failed, and not just now: says in the record itself that lines are missing, and if that can be
-    /// written, all is well again.
+    /// Writes into the record that lines are missing, if the record failed and not just now. If that succeeds, the
+    /// failure is over.
     fn recover(&self, state: &mut State) -> Result<(), NotRecording> {
         let Some(failure) = &mut state.failure else { return Ok(()) };
         if failure.tried.elapsed() < TRY_AGAIN {

@@ -24,7 +24,7 @@ pub(super) fn run() -> ExitCode {
     }
 }
 
-/// The hash of the password that a file holds, for `--admin-password-file`.
+/// Returns the hash of the password in a file, for `--admin-password-file`.
 pub(super) fn hash_of_file(path: &Path) -> Result<String, String> {
     let told = |error: String| format!("--admin-password-file {}: {error}", path.display());
     let file = File::open(path).map_err(|error| told(error.to_string()))?;
@@ -44,14 +44,15 @@ fn read_password() -> Result<Zeroizing<String>, String> {
     }
 }
 
-/// The terminal that standard input is, without echo. The question goes to standard error: the output is the hash alone.
+/// Asks for a password on the terminal, without echo. The question goes to standard error, since the output is the
+/// hash alone.
 fn prompt(question: &str) -> Result<Zeroizing<String>, String> {
     let terminal = ConfigBuilder::new().input_file_path("/dev/stdin").output_writer(io::stderr()).build();
     let password = rpassword::prompt_password_with_config(question, terminal);
     password.map(Zeroizing::new).map_err(|error| format!("no password can be read from the terminal: {error}"))
 }
 
-/// All that there is, without one line break at its end.
+/// Reads everything, without one line break at its end.
 fn read_line(from: impl Read) -> Result<Zeroizing<String>, String> {
     let most = LONGEST_PASSWORD + "\r\n".len();
     let mut bytes = Zeroizing::new(Vec::with_capacity(most + 1));

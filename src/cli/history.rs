@@ -13,7 +13,7 @@ use crate::{
 /// Entries that are read at a time.
 const PAGE: usize = 1000;
 
-/// Which tag.
+/// Options of `history`.
 #[derive(Debug, Args)]
 pub(super) struct History {
     /// The repository and the tag, such as `team/app:v1`

@@ -21,7 +21,7 @@ use crate::{
 /// The configuration file that is read where none is named.
 const DEFAULT_CONFIG: &str = "config.toml";
 
-/// What to say where both are given.
+/// The message for `--data-dir` with `-c`.
 const DATA_DIR_ALONE: &str =
     "--data-dir reads no configuration file; leave out -c, or set storage.fs.root_dir in the file";
 
@@ -134,7 +134,7 @@ fn serve(cli: &Cli, server: &Server) -> ExitCode {
     }
 }
 
-/// Where the server's configuration comes from; the error is about the file of the administrator's password.
+/// Returns the sources of the server's configuration. The error is about the file of the administrator's password.
 fn sources(files: &[PathBuf], server: &Server) -> Result<Sources, String> {
     let Some(dir) = &server.data_dir else { return Ok(Sources::Files(named(files))) };
     let login = match &server.admin_password_file {
@@ -144,7 +144,7 @@ fn sources(files: &[PathBuf], server: &Server) -> Result<Sources, String> {
     Ok(Sources::Fixed(Box::new(Config::for_data_dir(dir, login))))
 }
 
-/// The configuration that the options name.
+/// Loads the configuration that the options name.
 fn load(files: &[PathBuf]) -> Result<Config, ConfigError> {
     Config::load(&named(files))
 }

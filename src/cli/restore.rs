@@ -11,7 +11,7 @@ use crate::{
     storage::layout,
 };
 
-/// What to bring back.
+/// Options of `restore`.
 #[derive(Debug, Args)]
 pub(super) struct Restore {
     /// The repository and what was deleted from it: `team/app@sha256:...` (a manifest or blob) or `team/app:v1`

@@ -11,7 +11,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Which store is meant: that of the configuration, or of a directory.
+/// The store of a command: that of the configuration, or a directory.
 #[derive(Debug, Args)]
 pub(super) struct Place {
     /// The directory of a server that was started with `--data-dir`; no configuration file is read
@@ -57,7 +57,7 @@ pub(super) fn with_registry(
     })
 }
 
-/// A time in milliseconds since 1970, as RFC 3339 has it.
+/// Formats a time in milliseconds since 1970 as RFC 3339.
 pub(super) fn rfc3339(at: u64) -> String {
     let at = i64::try_from(at).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(at).unwrap_or(jiff::Timestamp::MAX).to_string()

@@ -45,7 +45,7 @@ fn retention_rules(reading: &Reading<'_>, parent: &mut Section<'_>) -> Vec<Expre
     rules
 }
 
-/// The key `rules` of a table.
+/// Reads the key `rules` of a table.
 fn expressions(reading: &Reading<'_>, table: &mut Section<'_>) -> Vec<Expression> {
     let texts = table.key("rules", "[]", &rules());
     let nodes: &[Node] = match table.entry("rules") {
@@ -59,7 +59,7 @@ fn expressions(reading: &Reading<'_>, table: &mut Section<'_>) -> Vec<Expression
     texts.into_iter().zip(nodes).map(with_place).collect()
 }
 
-/// `true`, `false`, or regular expressions of up to 1,000 bytes.
+/// Accepts `true`, `false`, or regular expressions of up to 1,000 bytes.
 fn immutable_tags() -> rule::Rule<ImmutableTags> {
     let pattern = rule::checked_text("a regular expression", |text| {
         let refused = |says: String| (says, "see docs.rs/regex, \"Syntax\", for what a pattern may be".to_owned());
@@ -169,7 +169,7 @@ fn identity(table: &mut Section<'_>) -> Identity {
     }
 }
 
-/// Two identities have one username; the later of them is to blame.
+/// Reports two identities with one username, at the later one.
 fn refuse_twin(reading: &Reading<'_>, username: &str, later: (&Node, &String), earlier: (&Node, &String)) {
     if !reading.whole {
         return;
@@ -180,7 +180,7 @@ fn refuse_twin(reading: &Reading<'_>, username: &str, later: (&Node, &String), e
     reading.refuse(later.0, Place::Value, says, "give one of the two another username".to_owned());
 }
 
-/// A name that can be shown in one line.
+/// Returns a name that fits in one line.
 fn plain(text: &str) -> Option<String> {
     let fits = text.chars().count() <= LONGEST_NAME && !text.contains(char::is_control);
     fits.then(|| text.to_owned())

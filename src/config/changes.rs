@@ -1,11 +1,11 @@
-//! What can change while a server runs, and what cannot.
+//! Compares configurations: which keys take effect while a server runs, and which need a restart.
 
 use super::{Config, FsStorage, S3Storage, Storage, Tracing};
 
-/// Whether two configurations differ in something.
+/// Compares one part of two configurations.
 type Differ = fn(&Config, &Config) -> bool;
 
-/// Whether the values that an expression of a configuration has in two differ.
+/// Compares the values of an expression in two configurations.
 macro_rules! differ {
     ($($field:ident).+) => {
         |old, new| old.$($field).+ != new.$($field).+
@@ -68,8 +68,8 @@ const AFTER_A_RESTART: &[(&str, Differ)] = &[
 ];
 
 impl Config {
-    /// The keys that `new` changes and that a running server keeps as they were: the paths of keys, or of a table that is
-    /// new or gone (`server.tls`, `storage` for another kind of it). Everything else can change while it runs.
+    /// Returns the keys that `new` changes and that need a restart: the paths of keys, or of a table that is new or
+    /// gone (`server.tls`, or `storage` for another kind of store). All other keys can change while the server runs.
     #[must_use]
     pub fn changes_needing_restart(&self, new: &Self) -> Vec<&'static str> {
         AFTER_A_RESTART.iter().filter(|(_, differ)| differ(self, new)).map(|(path, _)| *path).collect()

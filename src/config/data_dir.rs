@@ -9,7 +9,7 @@ use super::{AccessPolicy, Config, Expression, FsStorage, Identity, ImmutableTags
 /// The id, username and group of the one identity.
 const ADMIN: &str = "admin";
 
-/// Who can log in where there is no configuration file.
+/// The login of a server without a configuration file.
 #[derive(Debug, Clone)]
 pub enum Login {
     /// Nobody, and everyone may do everything.
@@ -18,15 +18,15 @@ pub enum Login {
     Admin {
         /// A hash of the password, as `[identity.<id>] password` has it.
         hash: SecretString,
-        /// Whether nobody else may do anything. Otherwise anyone may pull, and list the tags of a repository.
+        /// True: nobody else may do anything. Otherwise everyone may pull, and list the tags of a repository.
         private: bool,
     },
 }
 
 impl Config {
-    /// What `server --data-dir <dir>` means: plain HTTP on 127.0.0.1:5000, everything stored in `dir`, the key of tokens
-    /// too, and no policy file read. Without a login it is what the `config.toml` of the project says; with one, its
-    /// policies say who may do what.
+    /// Returns the configuration of `server --data-dir <dir>`: plain HTTP on 127.0.0.1:5000, everything stored in
+    /// `dir`, the key of tokens too, and no policy file read. Without a login it equals the project's `config.toml`;
+    /// with a login, its policies give the rights.
     #[must_use]
     pub fn for_data_dir(dir: &Path, login: Login) -> Self {
         let defaults = Self::default();
@@ -59,7 +59,7 @@ fn open() -> AccessPolicy {
     AccessPolicy { default_allow: Some(true), rules: Vec::new() }
 }
 
-/// What any of these rules allows, and nothing else.
+/// Returns a policy that allows what any of these rules allows, and nothing else.
 fn rules(texts: &[&str]) -> AccessPolicy {
     let place = |text: &&str| Expression {
         text: (*text).to_owned(),

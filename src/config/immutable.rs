@@ -1,4 +1,4 @@
-//! Which tags keep the meaning that they were first given.
+//! Decides which tags are immutable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl Config {
 }
 
 impl ImmutableRules {
-    /// Those of a configuration.
+    /// Builds the rules of a configuration.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let stating = config.repository.iter().filter_map(|(prefix, table)| {
@@ -95,7 +95,7 @@ impl Tags {
 }
 
 impl ImmutableRule {
-    /// Whether a tag keeps the meaning that it was first given.
+    /// Returns true if a tag is immutable.
     #[must_use]
     pub fn covers(&self, tag: &Tag) -> bool {
         match &self.tags.covers {
@@ -105,19 +105,20 @@ impl ImmutableRule {
         }
     }
 
-    /// Whether there is any tag that it could cover.
+    /// Returns true if no tag can be immutable.
     #[must_use]
     pub fn is_none(&self) -> bool {
         matches!(self.tags.covers, Covers::None)
     }
 
-    /// Whether such tags, and manifests that they mean, may be deleted by whoever policy lets delete.
+    /// Returns true if immutable tags, and manifests that they mean, may be deleted by clients whom policy lets
+    /// delete.
     #[must_use]
     pub fn allow_delete(&self) -> bool {
         self.allow_delete
     }
 
-    /// The configuration's key that says so of `tag`, and what it says there, for messages.
+    /// Returns the configuration's key that covers `tag`, and its value, for messages.
     #[must_use]
     pub fn says(&self, tag: &Tag) -> String {
         let key = format!("[repository.\"{}\"] immutable_tags", self.tags.table);
@@ -132,8 +133,8 @@ impl ImmutableRule {
     }
 }
 
-/// A pattern that was checked when the configuration was read. One of a configuration made by hand that is none covers all:
-/// what was meant to be kept is not lost.
+/// Compiles a pattern that was checked when the configuration was read. A wrong pattern of a configuration made by
+/// hand covers all tags, so no tag loses its protection.
 fn compiled(text: &str) -> Regex {
     let everything = || Regex::new("").unwrap_or_else(|error| unreachable!("the empty pattern is one: {error}"));
     pattern(text).unwrap_or_else(|_| everything())

@@ -1,4 +1,4 @@
-//! What keys there are: read off the code that reads them, and so never out of step with it.
+//! Lists the keys of the configuration, from the code that reads them, so the list is never out of date.
 
 use std::sync::LazyLock;
 
@@ -22,27 +22,27 @@ const ANY_REPOSITORY: &str = "repository.\"<namespace>\"";
 /// The same for `[identity.<id>]`.
 const ANY_IDENTITY: &str = "identity.<id>.";
 
-/// The parts of all paths. A namespace is no key, nor is an id.
+/// Returns the parts of all paths. A namespace is no key, nor is an id.
 fn paths() -> impl Iterator<Item = Vec<&'static str>> {
     KEYS.iter().map(|key| key.path.split('.').collect())
 }
 
-/// Whether some table has a key, or is a table, of this name.
+/// Returns true if some table has a key, or is a table, of this name.
 pub(super) fn is_key(name: &str) -> bool {
     paths().any(|path| path.contains(&name))
 }
 
-/// The names of all keys.
+/// Returns the names of all keys.
 pub(super) fn all() -> impl Iterator<Item = &'static str> {
     paths().filter_map(|path| path.last().copied())
 }
 
-/// Whether there is such a key or table.
+/// Returns true if there is such a key or table.
 pub(super) fn is_path(path: &str) -> bool {
     KEYS.iter().any(|key| key.path == path || key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
 }
 
-/// The names of the keys and tables in a table.
+/// Returns the names of the keys and tables in a table.
 pub(super) fn children(table: &[String]) -> Vec<String> {
     let matches = |part: &str, name: &str| part == name || part.starts_with(['"', '<']);
     let mut names: Vec<String> = paths()
@@ -54,7 +54,7 @@ pub(super) fn children(table: &[String]) -> Vec<String> {
     names
 }
 
-/// The tables, as they are shown, that have a key of this name.
+/// Returns the tables that have a key of this name, as they are shown.
 pub(super) fn tables_with(key: &str) -> Vec<String> {
     let owners = paths().filter(|path| path.last() == Some(&key));
     owners
@@ -65,7 +65,7 @@ pub(super) fn tables_with(key: &str) -> Vec<String> {
         .collect()
 }
 
-/// A path as it is written in a file: parts that are no bare keys are quoted.
+/// Writes a path as in a file: parts that are no bare keys are quoted.
 pub(super) fn join<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     let quote = |part: &str| match part {

@@ -56,16 +56,16 @@ pub use password::check_password_hash;
 pub struct Source {
     /// Its path, as it is shown in errors.
     pub name: String,
-    /// What is in it.
+    /// The content of the file.
     pub text: String,
 }
 
-/// What is known of a key without any file.
+/// The facts about a key that need no file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyFacts {
     /// Its path, such as `server.port` or `repository."<namespace>".access_policy.rules`.
     pub path: String,
-    /// What its value must be, in words: `an integer from 0 to 65535`.
+    /// The description of its values: `an integer from 0 to 65535`.
     pub expects: String,
     /// Its default as it would be written in a file. None: there is none.
     pub default: Option<&'static str>,
@@ -111,7 +111,7 @@ impl Config {
         reading.finish().map(|_| config)
     }
 
-    /// Every key that there is, in the order of the reference.
+    /// Returns every key, in the order of the reference.
     #[must_use]
     pub fn keys() -> &'static [KeyFacts] {
         &keys::KEYS

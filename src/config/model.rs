@@ -26,7 +26,7 @@ pub struct Config {
     pub max_manifest_size: u64,
     /// The largest blob that is accepted, in bytes, at least 1 KiB.
     pub max_blob_size: u64,
-    /// Whether a manifest is accepted though the repository does not have all of the blobs and manifests that it names.
+    /// True: a manifest is accepted although the repository lacks blobs or manifests that it names.
     pub allow_missing_references: bool,
     /// How long what another server deleted or tagged anew may still be served as it was. Zero: not at all.
     pub cache_ttl: Duration,
@@ -60,7 +60,8 @@ pub struct Config {
 pub struct PolicyDir {
     /// The directory.
     pub path: PathBuf,
-    /// Whether a file names it, so that it is an error if it is absent. Otherwise it is the default, and may be.
+    /// True if a file names the directory, so that its absence is an error. Otherwise it is the default, and may be
+    /// absent.
     pub must_exist: bool,
 }
 
@@ -104,13 +105,13 @@ pub struct Tls {
     pub server_private_key: PathBuf,
     /// The authorities whose client certificates are accepted, PEM. None: no client certificate is asked for.
     pub client_ca_bundle: Option<PathBuf>,
-    /// Whether a connection without a client certificate is accepted.
+    /// The treatment of a connection without a client certificate.
     pub client_auth: ClientAuth,
     /// Revocation lists of those authorities, PEM.
     pub client_crl: Option<PathBuf>,
 }
 
-/// Whether a connection without a client certificate is accepted.
+/// The treatment of a connection without a client certificate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ClientAuth {
     /// It is, and is anonymous until it logs in.
@@ -162,7 +163,7 @@ pub struct Audit {
     pub max_age: Duration,
     /// How many files that were put aside are kept; older ones are deleted. 0: all.
     pub keep: u32,
-    /// What happens to requests while no line can be written.
+    /// The treatment of requests while no line can be written.
     pub on_error: OnAuditError,
 }
 
@@ -177,7 +178,7 @@ pub enum AuditFile {
     File(PathBuf),
 }
 
-/// What happens to requests while the record of decisions cannot be written.
+/// The treatment of requests while the record of decisions cannot be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnAuditError {
     /// They are refused with 503.
@@ -200,7 +201,7 @@ pub enum Storage {
 pub struct FsStorage {
     /// The directory; a relative path is relative to the working directory of the process. Not empty.
     pub root_dir: PathBuf,
-    /// Whether what is acknowledged is on the disk before.
+    /// True: a push is on the disk before it is acknowledged.
     pub durable: bool,
 }
 
@@ -217,7 +218,7 @@ pub struct S3Storage {
     pub bucket: String,
     /// The region that requests are signed for.
     pub region: String,
-    /// What every key in the bucket begins with, without slashes at either end; empty for the bucket's root.
+    /// The begin of every key in the bucket, without slashes at either end; empty for the bucket's root.
     pub key_prefix: String,
     /// The smallest part of a multipart upload but its last, in bytes; at least [`S3Storage::SMALLEST_PART`].
     pub multipart_min_part_size: u64,
@@ -244,7 +245,7 @@ impl PartialEq for S3Storage {
 /// `[access_policy]`, `[repository."<namespace>".access_policy]`: what is allowed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccessPolicy {
-    /// What holds where no rule decides. `true`: rules deny. `false` or not set: rules allow.
+    /// The decision where no rule decides. `true`: rules deny. `false` or not set: rules allow.
     pub default_allow: Option<bool>,
     /// Rules in CEL, as they are written; `policy` checks them.
     pub rules: Vec<Expression>,
@@ -271,9 +272,9 @@ pub struct Repository {
     pub access_policy: Option<AccessPolicy>,
     /// `[repository."<namespace>".retention_policy] rules`: an image that none of them keeps goes. Empty: none goes for it.
     pub retention_rules: Option<Vec<Expression>>,
-    /// Which tags keep the meaning that they were first given.
+    /// The immutable tags.
     pub immutable_tags: Option<ImmutableTags>,
-    /// Whether tags that are immutable may be deleted, by whoever policy lets delete.
+    /// True: immutable tags may be deleted by clients whom policy lets delete.
     pub allow_delete: Option<bool>,
 }
 
@@ -298,7 +299,7 @@ pub struct Scrub {
     pub grace: Duration,
     /// How long what was deleted can be brought back. Zero: not at all.
     pub trash: Duration,
-    /// Whether manifests without a tag, which nothing else needs, are kept.
+    /// The treatment of manifests without a tag that nothing else needs.
     pub untagged: Untagged,
     /// How long a manifest without a tag is left alone.
     pub untagged_grace: Duration,
@@ -310,7 +311,7 @@ pub struct Scrub {
     pub record: Option<AuditFile>,
 }
 
-/// What becomes of a manifest without a tag.
+/// The treatment of a manifest without a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Untagged {
     /// It stays.

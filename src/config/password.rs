@@ -1,4 +1,4 @@
-//! What is accepted as the hash of a password.
+//! Checks hashes of passwords.
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Params, Version};

@@ -1,4 +1,4 @@
-//! Who can log in.
+//! Holds the accounts that can log in.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use crate::identity::User;
 pub struct Accounts {
     by_id: BTreeMap<String, Arc<Account>>,
     by_username: HashMap<String, Arc<Account>>,
-    /// What the password of an unknown user is compared with. None: there is no user at all.
+    /// The hash that stands in for an unknown user's. `None`: there is no user at all.
     dummy: Option<Arc<Hash>>,
 }
 
 /// Somebody who can log in with a password.
 pub struct Account {
-    /// Who that is, as policies see it.
+    /// The user, as policies see it.
     pub user: Arc<User>,
     version: String,
     pub(super) hash: Arc<Hash>,
@@ -35,7 +35,7 @@ pub enum AccountsError {
     Hash {
         /// The identity.
         id: String,
-        /// What is wrong, in words that follow the key.
+        /// The fault, in words that follow the key.
         rule: &'static str,
     },
     /// Two identities have one username.
@@ -51,7 +51,7 @@ pub enum AccountsError {
 }
 
 impl Accounts {
-    /// The accounts of a configuration, by id.
+    /// Builds the accounts of a configuration, by id.
     pub fn new(identities: &BTreeMap<String, config::Identity>) -> Result<Self, AccountsError> {
         let mut accounts = Self::default();
         for (id, identity) in identities {
@@ -67,13 +67,13 @@ impl Accounts {
         Ok(accounts)
     }
 
-    /// Whether nobody can log in.
+    /// Returns true if nobody can log in.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
 
-    /// The account of `[identity.<id>]`.
+    /// Returns the account of `[identity.<id>]`.
     #[must_use]
     pub fn user(&self, id: &str) -> Option<&Account> {
         self.by_id.get(id).map(Arc::as_ref)
@@ -87,7 +87,7 @@ impl Accounts {
         self.dummy.as_ref()
     }
 
-    /// A hash of the cost that most accounts have.
+    /// Returns a hash of the cost that most accounts have.
     fn usual_hash(&self) -> Option<&Hash> {
         let mut costs: BTreeMap<Cost, (usize, &Hash)> = BTreeMap::new();
         for account in self.by_id.values() {
@@ -120,8 +120,8 @@ impl Account {
         Ok(Self { user: Arc::new(user), version, hash: Arc::new(hash) })
     }
 
-    /// What changes with its username or password: 16 hex digits of a SHA-256 over both. Tokens carry it, so that one that
-    /// was given for another password is worth nothing.
+    /// Returns a version that changes with the username or password: 16 hex digits of a SHA-256 over both. Tokens
+    /// carry it, so a token for an old password is void.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version

@@ -10,7 +10,7 @@ use crate::config::check_password_hash;
 
 /// The longest password, in bytes.
 pub const LONGEST_PASSWORD: usize = 1024;
-/// What bcrypt reads of a password, in bytes.
+/// The number of bytes of a password that bcrypt reads.
 const BCRYPT_READS: usize = 72;
 
 /// Why a password cannot be hashed.
@@ -58,7 +58,7 @@ pub(super) enum Hash {
     },
 }
 
-/// What verifying takes: two hashes of one cost take the same time, whatever the password.
+/// The cost of verifying. Two hashes of one cost take the same time, whatever the password.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Cost {
     Argon2 { algorithm: String, version: Option<u32>, params: String, salt: usize, output: usize },
@@ -97,7 +97,7 @@ impl Hash {
         }
     }
 
-    /// A hash of the same cost that no password has.
+    /// Returns a hash of the same cost that no password has.
     pub(super) fn dummy(&self) -> Self {
         let mut random = [0; 64];
         rand::rng().fill_bytes(&mut random);
@@ -118,7 +118,7 @@ impl Hash {
         }
     }
 
-    /// Whether this is the hash of a password. Takes the time that [`Hash::cost`] stands for, and blocks for it.
+    /// Checks a password against the hash. Blocks for the time that [`Hash::cost`] stands for.
     pub(super) fn verify(&self, password: &[u8]) -> Result<bool, CannotVerify> {
         match self {
             Self::Argon2(hash) => match Argon2::default().verify_password(password, hash.as_ref()) {

@@ -18,7 +18,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// What a request brings to prove who it is from. `Debug` leaves out what is secret.
+/// The credentials of a request. `Debug` leaves secrets out.
 pub enum Authorization {
     /// A username and a password.
     Basic {

@@ -47,7 +47,7 @@ pub enum KeyError {
     },
 }
 
-/// The key of a file, which is made, readable by its owner alone, where there is none; and a warning about the file.
+/// Loads the key of a file, and returns a warning about the file. Makes a missing file, readable by its owner alone.
 pub(super) fn load_or_create(path: &Path) -> Result<(Key, Option<String>), KeyError> {
     match File::open(path) {
         Ok(file) => load(path, file),

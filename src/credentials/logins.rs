@@ -71,7 +71,7 @@ struct Shared {
 
 struct State {
     queue: Queue<Job>,
-    /// Who waits for what is queued or being verified; several may wait for one credential.
+    /// The waiters of queued and running jobs. Several may wait for one credential.
     waiting: HashMap<Key, Vec<oneshot::Sender<bool>>>,
     workers: usize,
     idle: usize,
@@ -85,7 +85,7 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Whether the password is right. Blocks for as long as its hash takes.
+    /// Checks the password. Blocks for as long as its hash takes.
     pub(super) fn verify(&self) -> Result<bool, CannotVerify> {
         self.hash.verify(self.password.expose_secret().as_bytes())
     }
@@ -98,7 +98,7 @@ impl Default for Logins {
 }
 
 impl Logins {
-    /// Nobody is remembered. Threads begin with the first password.
+    /// Begins with nothing remembered. Threads begin with the first password.
     #[must_use]
     pub fn new() -> Self {
         let mut secret = Zeroizing::new([0; 32]);
@@ -118,9 +118,9 @@ impl Logins {
         Self { shared: Arc::new(shared) }
     }
 
-    /// The user of a username and password, for a request of a client at `client`, whose address decides about turns alone.
+    /// Verifies a username and password, and returns the user. The address `client` only decides about turns.
     ///
-    /// What is remembered takes a microsecond. Otherwise it waits for its turn, at most 10 seconds, and for the hash. A user
+    /// A remembered password takes a microsecond. Otherwise it waits for its turn, at most 10 seconds, and for the hash. A user
     /// that does not exist takes as long as a wrong password of most others.
     ///
     /// # Errors
@@ -154,7 +154,7 @@ impl Logins {
         }
     }
 
-    /// How many hashes were computed so far.
+    /// Returns the number of hashes computed so far.
     #[must_use]
     pub fn verifications(&self) -> u64 {
         self.shared.verified.load(Ordering::Relaxed)
@@ -226,7 +226,7 @@ impl Shared {
 }
 
 impl State {
-    /// The next job that somebody still waits for.
+    /// Returns the next job that somebody still waits for.
     fn pop(&mut self) -> Option<Job> {
         while let Some(job) = self.queue.pop() {
             let is_wanted = |waiting: &Vec<oneshot::Sender<bool>>| waiting.iter().any(|one| !one.is_closed());
@@ -267,7 +267,8 @@ impl Worker {
         }
     }
 
-    /// The next job that somebody still waits for. None: there was none for a while, and this worker counts no more.
+    /// Returns the next job that somebody still waits for. `None`: there was none for a while, and this worker no
+    /// longer counts.
     fn next(&mut self) -> Option<Job> {
         let mut state = self.shared.lock();
         let mut has_waited = false;

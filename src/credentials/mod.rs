@@ -1,14 +1,14 @@
-//! What proves who somebody is: passwords and tokens. (Certificates are proved by `tls`.)
+//! Verifies passwords and tokens. (`tls` verifies certificates.)
 //!
 //! | file | what is in it |
 //! | --- | --- |
 //! | `hash` | hashes of passwords: made, read, verified |
-//! | `accounts` | who can log in, as the configuration says |
+//! | `accounts` | the accounts of the configuration |
 //! | `logins` | passwords verified once, off the async threads, and remembered for a while |
-//! | `queue` | whose password is verified next, so that a flood of wrong ones keeps nobody out |
-//! | `key_file` | the key that tokens are signed with |
+//! | `queue` | the order of verification, so that a flood of wrong passwords keeps nobody out |
+//! | `key_file` | the key that signs tokens |
 //! | `signer` | tokens made and verified |
-//! | `scopes` | what a token may be used for |
+//! | `scopes` | the limits of a token's use |
 //! | `header` | the `Authorization` header |
 
 mod accounts;

@@ -1,7 +1,8 @@
-//! Whose turn it is: a bounded queue that is fair between clients, and within one between users.
+//! Orders waiting jobs: a bounded queue that is fair between clients, and within one client between users.
 //!
-//! Clients take turns, and each client's users take turns within its own. So somebody who tries a thousand passwords waits
-//! behind their own tries, and others do not. Whether a user exists plays no part, or the wait would tell.
+//! Clients take turns, and each client's users take turns within the client's own. So a client that tries a thousand
+//! passwords waits behind its own tries, and others do not. Unknown users wait as known ones do, or the wait would
+//! reveal them.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -11,7 +12,7 @@ const MOST_OF_CLIENT: usize = 128;
 /// Most that waits.
 const MOST: usize = 512;
 
-/// Who sends a request: an IPv4 address, or a network of 64 bits, which is what one IPv6 client has.
+/// A client: an IPv4 address, or the network of 64 bits that one IPv6 client has.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Client(u128);
 
@@ -31,13 +32,13 @@ pub(super) struct Queue<T> {
     len: usize,
 }
 
-/// What waits of one client: by user, of whom the first is next. None is empty.
+/// The waiting jobs of one client, by user. The first user is next. No list is empty.
 struct OfClient<T> {
     users: VecDeque<(Box<str>, VecDeque<T>)>,
     len: usize,
 }
 
-/// What became of something that was to wait.
+/// The outcome of adding a job to the queue.
 pub(super) enum Pushed<T> {
     /// It waits.
     Waits,

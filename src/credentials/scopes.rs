@@ -1,7 +1,7 @@
-//! What a token may be used for, at most: scopes, in the words of Docker's token protocol ("Token Scope Documentation" of
-//! the distribution project): `repository:team/app:pull,push`, `registry:catalog:*`.
+//! Limits the use of a token by scopes, in the words of Docker's token protocol ("Token Scope Documentation" of the
+//! distribution project): `repository:team/app:pull,push`, `registry:catalog:*`.
 //!
-//! They bind the token alone. What policy does not allow stays forbidden, whatever a token's scope.
+//! Scopes bind the token alone. Policy still decides, whatever a token's scope.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,7 +34,7 @@ pub enum ScopeError {
     TooMany,
 }
 
-/// What may be done in a repository: a set of the bits below.
+/// The rights in a repository: a set of the bits below.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Rights(u8);
 
@@ -63,7 +63,7 @@ impl Rights {
         self.0 & other.0 == other.0
     }
 
-    /// What an action takes of them.
+    /// Returns the rights that an access needs.
     fn for_access(access: Access) -> Self {
         if access == Access::Pull || access == Access::List {
             Self::PULL
@@ -77,7 +77,7 @@ impl Rights {
     }
 }
 
-/// What an action needs a token to be for.
+/// The scope that an action needs.
 enum Need<'a> {
     Nothing,
     Repository(&'a Name, Rights),
@@ -96,7 +96,7 @@ fn need(action: &Action) -> Need<'_> {
     }
 }
 
-/// The repository that an action reads from, beside the one that it is about.
+/// Returns the source repository of an action, beside the repository in its path.
 const fn source(action: &Action) -> Option<&Name> {
     match action {
         Action::MountBlob { from, .. } => from.as_ref(),
@@ -133,7 +133,7 @@ impl Scopes {
         Ok(scopes)
     }
 
-    /// Whether a token of these scopes may be used for an action. The ping needs none.
+    /// Returns true if a token of these scopes may be used for an action. The ping needs none.
     #[must_use]
     pub fn covers(&self, action: &Action) -> bool {
         match need(action) {
@@ -150,7 +150,7 @@ impl Scopes {
         self.repositories.get(name).is_some_and(|had| had.covers(rights))
     }
 
-    /// Whether they are for nothing.
+    /// Returns true if the scopes allow nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -175,9 +175,10 @@ impl fmt::Display for Scopes {
     }
 }
 
-/// The scope that a client has to ask for before an action, for the `scope` of a challenge. None: any token will do.
+/// Returns the scope that a client must ask for before an action, for the `scope` of a challenge. `None`: any token
+/// will do.
 ///
-/// For a push it is `pull,push`, although `push` is enough: clients look for what is there already.
+/// For a push it is `pull,push`, although `push` is enough: clients look for existing blobs first.
 #[must_use]
 pub fn scope_needed(action: &Action) -> Option<String> {
     match need(action) {

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use super::key_file::{self, KeyError};
 use super::scopes::Scopes;
 
-/// Who makes tokens, and whom they are for: this registry, and only this kind of token of it.
+/// The maker and the audience of tokens: this registry, and only this kind of token.
 const ISSUER: &str = "simple-registry";
 const AUDIENCE: &str = "simple-registry:v2";
 /// The longest token, in bytes. A chain of certificates takes some KiB.
@@ -33,14 +33,14 @@ pub struct Signer {
     good: Cache<[u8; 32], Arc<Claims>>,
 }
 
-/// What a token says.
+/// The content of a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
-    /// Whose password it was given for: the id of the account, and its version at that time.
+    /// The account whose password the token was given for: its id, and its version at that time.
     pub account: Option<(String, String)>,
     /// The chain of certificates that it was given for, DER, the client's first; to be verified anew at each use.
     pub certificates: Vec<Vec<u8>>,
-    /// What it may be used for, at most.
+    /// The limit of the token's use.
     pub scopes: Scopes,
     /// When it was given, in seconds since 1970.
     pub issued: u64,
@@ -81,7 +81,7 @@ struct Written {
 }
 
 impl Signer {
-    /// A signer with the key of a file, which is made where there is none.
+    /// Builds a signer with the key of a file, and makes the file if there is none.
     pub fn load_or_create(path: &Path) -> Result<Self, KeyError> {
         let (key, warning) = key_file::load_or_create(path)?;
         let mut validation = Validation::new(Algorithm::HS256);
@@ -102,13 +102,13 @@ impl Signer {
         })
     }
 
-    /// What is wrong with the key's file, though it can be used.
+    /// Returns a fault of the key's file that does not prevent its use.
     #[must_use]
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }
 
-    /// A token that says this.
+    /// Returns a token with this content.
     ///
     /// # Panics
     /// It does not: claims can always be written and signed.
@@ -127,7 +127,7 @@ impl Signer {
             .expect("claims of text and numbers can be written as JSON, and HMAC signs everything")
     }
 
-    /// What a token says, if it is one of this signer's and not expired.
+    /// Returns the content of a token, if it is one of this signer's and not expired.
     pub fn verify(&self, token: &str) -> Result<Arc<Claims>, TokenError> {
         if token.len() > LONGEST {
             return Err(TokenError::Malformed);

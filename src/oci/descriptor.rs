@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{digest::Digest, media_type::MediaType};
 
-/// What content is, how long, and its digest.
+/// The media type, the length and the digest of content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
@@ -16,7 +16,7 @@ pub struct Descriptor {
     pub digest: Digest,
     /// The content's length in bytes.
     pub size: u64,
-    /// What a referrer is: `artifactType` of its manifest, or its config's media type.
+    /// The type of a referrer: `artifactType` of its manifest, or its config's media type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     /// Free key-value pairs.

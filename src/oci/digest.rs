@@ -19,7 +19,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The name as it stands before the colon of a digest.
+    /// Returns the name before the colon of a digest.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -73,13 +73,13 @@ pub enum DigestError {
 }
 
 impl Digest {
-    /// The algorithm.
+    /// Returns the algorithm.
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// The lower-case hex digits after the colon.
+    /// Returns the lower-case hex digits after the colon.
     #[must_use]
     pub fn hex(&self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -91,7 +91,7 @@ impl Digest {
         hex
     }
 
-    /// A digest out of an algorithm and its hex digits.
+    /// Builds a digest from an algorithm and its hex digits.
     pub fn from_parts(algorithm: Algorithm, hex: &str) -> Result<Self, DigestError> {
         let wrong = DigestError::Hex(algorithm.as_str(), algorithm.size() * 2);
         if hex.len() != algorithm.size() * 2 {
@@ -109,7 +109,7 @@ impl Digest {
         Ok(Self { algorithm, bytes })
     }
 
-    /// The digest of `content`.
+    /// Computes the digest of `content`.
     #[must_use]
     pub fn of(algorithm: Algorithm, content: &[u8]) -> Self {
         let mut hasher = Hasher::new(algorithm);
@@ -169,7 +169,7 @@ enum State {
 const SAVED_FORM: u8 = 1;
 
 impl Hasher {
-    /// A hasher that has seen nothing.
+    /// Starts a hasher without input.
     #[must_use]
     pub fn new(algorithm: Algorithm) -> Self {
         Self(match algorithm {
@@ -178,7 +178,7 @@ impl Hasher {
         })
     }
 
-    /// The algorithm it computes.
+    /// Returns the algorithm of the hasher.
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {
         match self.0 {
@@ -195,7 +195,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of all that was taken in.
+    /// Returns the digest of the whole input.
     #[must_use]
     pub fn finish(self) -> Digest {
         let algorithm = self.algorithm();
@@ -207,7 +207,7 @@ impl Hasher {
         Digest { algorithm, bytes }
     }
 
-    /// The state as bytes, for [`Hasher::restore`] in this or another process.
+    /// Returns the state as bytes, for [`Hasher::restore`] in this or another process.
     #[must_use]
     pub fn save(&self) -> Vec<u8> {
         let mut saved = vec![SAVED_FORM];
@@ -218,7 +218,7 @@ impl Hasher {
         saved
     }
 
-    /// The hasher that [`Hasher::save`] described, or nothing where the bytes are of another form or algorithm.
+    /// Restores a hasher from the bytes of [`Hasher::save`]. Returns nothing for bytes of another form or algorithm.
     #[must_use]
     pub fn restore(algorithm: Algorithm, saved: &[u8]) -> Option<Self> {
         let (&form, state) = saved.split_first()?;

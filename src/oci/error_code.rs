@@ -27,7 +27,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    /// The code as clients see it.
+    /// Returns the code as clients see it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -31,7 +31,7 @@ impl Name {
     /// Longest component: with what storage puts behind it, it must stay within a file name's 255 bytes.
     pub const MAX_COMPONENT: usize = 230;
 
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-/// What a `Range` header of one range asks for.
+/// A `Range` header with one range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ByteRange {
     /// `bytes=first-last`, both inclusive; `bytes=first-` has no last.
@@ -12,8 +12,8 @@ pub enum ByteRange {
 }
 
 impl ByteRange {
-    /// A `Range` header's value. Nothing for what a server ignores: another unit, several ranges, a syntax error
-    /// (RFC 9110 section 14.2 lets a server ignore any `Range`).
+    /// Parses a `Range` header. Returns nothing for a header that a server ignores: another unit, several ranges, a
+    /// syntax error (RFC 9110 section 14.2 lets a server ignore any `Range`).
     #[must_use]
     pub fn parse(header: &str) -> Option<Self> {
         let set = header.trim().strip_prefix("bytes=")?.trim();
@@ -25,7 +25,7 @@ impl ByteRange {
         }
     }
 
-    /// The bytes meant, of content `size` bytes long; nothing where it cannot be satisfied (416).
+    /// Returns the range of bytes within content of `size` bytes; nothing if no byte is in the range (416).
     #[must_use]
     pub fn within(self, size: u64) -> Option<std::ops::Range<u64>> {
         match self {
@@ -63,7 +63,8 @@ pub struct ContentRangeError;
 impl FromStr for ContentRange {
     type Err = ContentRangeError;
 
-    /// `^[0-9]+-[0-9]+$`; the form of RFC 9110, `bytes first-last/total`, is taken as well since some clients send it.
+    /// Parses `^[0-9]+-[0-9]+$`. It also accepts the form of RFC 9110, `bytes first-last/total`, since some clients
+    /// send it.
     fn from_str(text: &str) -> Result<Self, ContentRangeError> {
         let text = text.trim();
         let text = text.strip_prefix("bytes ").or_else(|| text.strip_prefix("bytes=")).unwrap_or(text);

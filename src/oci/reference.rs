@@ -14,13 +14,13 @@ pub struct Tag(Arc<str>);
 pub struct TagError;
 
 impl Tag {
-    /// The tag as text.
+    /// Returns the tag as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What it is about by its name: `sha256-<hex>`, with any suffix such as `.sig` behind it. Clients that sign keep
+    /// Returns the digest in the name `sha256-<hex>`, with any suffix such as `.sig`. Clients that sign keep
     /// signatures under such tags.
     #[must_use]
     pub fn named_subject(&self) -> Option<Digest> {
@@ -51,7 +51,7 @@ impl FromStr for Tag {
 
 super::text_traits!(Tag);
 
-/// What a manifest is asked for by: a tag or a digest.
+/// A tag or a digest, by which a request names a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reference {
     /// By a name that can move.

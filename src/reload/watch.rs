@@ -1,4 +1,4 @@
-//! Which directories are watched, and which of their events matter.
+//! Chooses the watched directories and the events that matter.
 
 use std::{
     collections::BTreeSet,
@@ -70,7 +70,7 @@ impl Watch {
     }
 }
 
-/// A path, made absolute, and every path that it leads to by links.
+/// Collects a path, made absolute, and every path that its links lead to.
 fn follow(path: &Path, into: &mut BTreeSet<PathBuf>) {
     let Ok(mut path) = std::path::absolute(path) else { return };
     // a link anywhere on the way may be swapped
@@ -91,12 +91,12 @@ fn follow(path: &Path, into: &mut BTreeSet<PathBuf>) {
     }
 }
 
-/// The directory that has a path, or the nearest one above it that exists.
+/// Returns the directory of a path, or the nearest existing one above.
 fn nearest_directory(path: &Path) -> Option<PathBuf> {
     path.ancestors().skip(1).find(|above| above.is_dir()).map(Path::to_owned)
 }
 
-/// Whether an event at `path` may change what a watched path says.
+/// Returns true if an event at `path` may change the content of a watched path.
 fn concerns(path: &Path, watched: &BTreeSet<PathBuf>) -> bool {
     let name = path.file_name().map(std::ffi::OsStr::as_encoded_bytes).unwrap_or_default();
     // the link that a mounted volume swaps

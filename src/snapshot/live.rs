@@ -20,16 +20,17 @@ const MOST_READINGS: usize = 5;
 /// The snapshot in force.
 pub struct Live {
     current: ArcSwap<Snapshot>,
-    /// What the process began with: what takes a restart is compared with this.
+    /// The configuration at the start of the process. Keys that need a restart are compared with this one.
     began_with: Config,
     sources: Sources,
     /// Why the last reading was refused. Not under the lock of a reading, which may take its time.
     refused: ArcSwapOption<String>,
-    /// What the last reading named: also when it was refused, since mending a named file mends it. Held while reading.
+    /// The paths that the last reading named, even if it was refused: mending a named file mends it. Locked while
+    /// reading.
     named: Mutex<BTreeSet<PathBuf>>,
 }
 
-/// What came of a reload.
+/// The outcome of a reload.
 #[derive(Debug)]
 pub enum Reload {
     /// The files say what is in force.
@@ -71,7 +72,7 @@ impl Checked {
         }
     }
 
-    /// The configuration.
+    /// Returns the configuration.
     #[must_use]
     pub const fn config(&self) -> &Config {
         self.snapshot.config()
@@ -92,13 +93,13 @@ impl Live {
         Ok(Self { current, began_with, sources, refused: ArcSwapOption::empty(), named })
     }
 
-    /// The snapshot in force; a request takes it once.
+    /// Returns the snapshot in force. A request calls this once.
     #[must_use]
     pub fn current(&self) -> Arc<Snapshot> {
         self.current.load_full()
     }
 
-    /// Why the files, as they were last read, are not in force; none where they are.
+    /// Returns the reason why the files of the last reading are not in force; `None` if they are.
     #[must_use]
     pub fn refused(&self) -> Option<String> {
         self.refused.load().as_deref().cloned()
@@ -130,7 +131,7 @@ impl Live {
         ))
     }
 
-    /// One reading: what it makes, nothing where that is in force.
+    /// Reads the files once. Returns the new snapshot, or nothing if it is already in force.
     fn read(
         &self,
         current: &Snapshot,

@@ -42,7 +42,7 @@ pub struct Snapshot {
     accounts: Arc<Accounts>,
     tls: Option<Arc<Tls>>,
     requires_certificate: bool,
-    /// What the certificates of `tls` were read from, to keep it where nothing changed.
+    /// A hash of the files behind `tls`, to keep the certificates if nothing changed.
     tls_inputs: Hash,
     signer: Option<Arc<Signer>>,
     /// Chains of tokens that were verified under this snapshot, by their hash.
@@ -122,8 +122,8 @@ impl Snapshot {
         Ok(self)
     }
 
-    /// The certificates: those before where their files are the same, so that sessions can still be resumed; and whether
-    /// there is TLS at all stays as it was at the start.
+    /// Loads the certificates. If their files are unchanged, it keeps the previous ones, so that sessions can still
+    /// be resumed. The presence of TLS stays as it was at the start.
     fn load_tls(config: &Config, previous: Option<&Self>) -> Result<(Option<Arc<Tls>>, Hash), SnapshotError> {
         let inputs = sources::tls_inputs(config);
         match (previous, &config.server.tls) {
@@ -135,55 +135,56 @@ impl Snapshot {
         }
     }
 
-    /// Which one it is: 1 at the start, one more with each reload.
+    /// Returns the number of the snapshot: 1 at the start, one more with each reload.
     #[must_use]
     pub const fn number(&self) -> u64 {
         self.number
     }
 
-    /// The configuration. Of keys that take a restart it has what the files say now, not what the process began with.
+    /// Returns the configuration. For keys that need a restart it has the values of the files, not those of the
+    /// start.
     #[must_use]
     pub const fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Which tags are immutable.
+    /// Returns the rules for immutable tags.
     #[must_use]
     pub const fn immutable_tags(&self) -> &ImmutableRules {
         &self.immutable
     }
 
-    /// The rules.
+    /// Returns the policy.
     #[must_use]
     pub const fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// Who can log in.
+    /// Returns the accounts.
     #[must_use]
     pub const fn accounts(&self) -> &Arc<Accounts> {
         &self.accounts
     }
 
-    /// The certificates. None: plain HTTP.
+    /// Returns the certificates; `None` for plain HTTP.
     #[must_use]
     pub fn tls(&self) -> Option<&Tls> {
         self.tls.as_deref()
     }
 
-    /// The maker of tokens; none where nobody can log in.
+    /// Returns the maker of tokens; `None` if nobody can log in.
     #[must_use]
     pub fn signer(&self) -> Option<&Signer> {
         self.signer.as_deref()
     }
 
-    /// Whether a connection needs a client certificate.
+    /// Returns true if a connection needs a client certificate.
     #[must_use]
     pub const fn requires_certificate(&self) -> bool {
         self.requires_certificate
     }
 
-    /// What is worth a warning though it is valid.
+    /// Returns warnings about valid but doubtful settings.
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
         let tls = self.tls.iter().flat_map(|tls| tls.warnings());
         let key = self.signer.iter().filter_map(|signer| signer.warning());

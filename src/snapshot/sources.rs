@@ -1,4 +1,4 @@
-//! What a snapshot is made of: files, and a hash of them that tells whether anything changed.
+//! Reads the files of a snapshot, and hashes them to detect changes.
 
 use std::{
     collections::BTreeSet,
@@ -34,12 +34,12 @@ impl Sources {
         }
     }
 
-    /// A hash of the files and of all that they name, as they are now.
+    /// Returns a hash of the files, and of all files that they name, as they are now.
     pub(super) fn inputs(&self) -> Hash {
         inputs(self.files(), self.config().ok().as_ref())
     }
 
-    /// The files themselves.
+    /// Returns the configuration files.
     pub(super) fn files(&self) -> &[PathBuf] {
         match self {
             Self::Files(files) => files,
@@ -48,9 +48,10 @@ impl Sources {
     }
 }
 
-/// The policy files that a configuration names; an absent default directory has none.
+/// Returns the policy files that a configuration names; an absent default directory has none.
 ///
 /// # Errors
+///
 /// A file or directory that cannot be read.
 pub fn policy_files(config: &Config) -> Result<Vec<File>, PolicyErrors> {
     match &config.policy_dir {
@@ -59,19 +60,19 @@ pub fn policy_files(config: &Config) -> Result<Vec<File>, PolicyErrors> {
     }
 }
 
-/// Whether something is at a path, or may be: what cannot be looked at is not absent.
+/// Returns true if something is at a path, or may be. An unreadable path is not absent.
 pub(super) fn is_there(path: &Path) -> bool {
     path.try_exists().unwrap_or(true)
 }
 
-/// Every file and directory that a configuration names and that may be edited while the server runs.
+/// Returns all files and directories that a configuration names and that may be edited while the server runs.
 pub(super) fn named(config: &Config) -> BTreeSet<PathBuf> {
     let mut paths: BTreeSet<PathBuf> = config.server.tls.iter().flat_map(Tls::files).collect();
     paths.extend(config.policy_dir.iter().map(|dir| dir.path.clone()));
     paths
 }
 
-/// A hash of the configuration files and of all that a configuration names.
+/// Returns a hash of the configuration files, and of all files that a configuration names.
 fn inputs(files: &[PathBuf], config: Option<&Config>) -> Hash {
     let mut hash = Sha256::new();
     for file in files {
@@ -95,7 +96,7 @@ fn inputs(files: &[PathBuf], config: Option<&Config>) -> Hash {
     hash.finalize().into()
 }
 
-/// A hash of `[server.tls]` and its files.
+/// Returns a hash of `[server.tls]` and its files.
 pub(super) fn tls_inputs(config: &Config) -> Hash {
     let mut hash = Sha256::new();
     if let Some(options) = &config.server.tls {
@@ -107,7 +108,7 @@ pub(super) fn tls_inputs(config: &Config) -> Hash {
     hash.finalize().into()
 }
 
-/// A file's name and content; one that cannot be read is another content.
+/// Adds a file's name and content to a hash. An unreadable file counts as other content.
 fn add(hash: &mut Sha256, path: &Path) {
     hash.update(path.as_os_str().as_encoded_bytes());
     match std::fs::read(path) {

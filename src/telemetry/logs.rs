@@ -49,8 +49,9 @@ pub struct LogOptions {
     pub output: LogOutput,
     /// How they look.
     pub format: LogFormat,
-    /// What is logged: a level (`off`, `error`, `warn`, `info`, `debug`, `trace`), or several parts separated by commas,
-    /// each a level or `target=level`, where the longest target that fits decides.
+    /// Selects the lines to log: a level (`off`, `error`, `warn`, `info`, `debug`, `trace`), or several parts
+    /// separated by commas. Each part is a level or `target=level`, and the part with the longest fitting target
+    /// decides.
     pub level: String,
 }
 
@@ -60,7 +61,7 @@ impl Default for LogOptions {
     }
 }
 
-/// The layer that writes events as lines. Spans are none of its business, so it never switches one on.
+/// Returns the layer that writes events as lines. The layer never switches a span on.
 pub(super) fn layer(options: &LogOptions) -> Result<Box<dyn Layer<Registry> + Send + Sync>, TelemetryError> {
     let filter = levels(&options.level)?.and(filter_fn(is_wanted));
     let file = open(&options.output)?;
@@ -135,7 +136,7 @@ fn open(output: &LogOutput) -> Result<File, TelemetryError> {
     }
 }
 
-/// A descriptor of our own for a standard stream: `io::stdout` would buffer and could split a line in two writes.
+/// Duplicates the descriptor of a standard stream. `io::stdout` would buffer, and could split a line in two writes.
 fn duplicate(stream: impl AsFd, name: &'static str) -> Result<File, TelemetryError> {
     let duplicate = stream.as_fd().try_clone_to_owned();
     duplicate.map(File::from).map_err(|source| TelemetryError::LogStream { stream: name, source })

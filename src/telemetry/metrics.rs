@@ -17,7 +17,7 @@ use histogram::Histogram;
 /// The media type of [`Metrics::render`] (`OpenMetrics` 1.0, "Protocol Negotiation").
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What the process counts. Clones share the same numbers, so every part holds its own.
+/// Counts events of the process. Clones share the same numbers, so each module holds its own.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     inner: Arc<Inner>,
@@ -59,7 +59,7 @@ struct Requests {
     sent: AtomicU64,
 }
 
-/// What was asked of the storage by one operation.
+/// Counts one operation of the storage.
 #[derive(Debug, Default)]
 struct Storage {
     /// Its count is the number of operations, failed ones included.
@@ -76,12 +76,12 @@ impl Statuses {
     const FIRST: u16 = 100;
     const LAST: u16 = 599;
 
-    /// The counter of `status`; a status that HTTP does not have counts as the nearest that it has.
+    /// Returns the counter of `status`. A status that HTTP does not have counts as the nearest one.
     fn of(&self, status: u16) -> &AtomicU64 {
         &self.0[usize::from(status.clamp(Self::FIRST, Self::LAST) - Self::FIRST)]
     }
 
-    /// The statuses that were answered, with how often.
+    /// Returns the answered statuses with their counts.
     fn seen(&self) -> impl Iterator<Item = (u16, u64)> {
         (Self::FIRST..).zip(self.0.iter().map(|count| count.load(Ordering::Relaxed))).filter(|(_, count)| *count > 0)
     }
@@ -175,33 +175,33 @@ impl Metrics {
         self.inner.scrub_findings.with(outcome, |count| count.fetch_add(number, Ordering::Relaxed));
     }
 
-    /// A request is being answered, until the returned value is dropped.
+    /// Counts a request as being answered until the returned value is dropped.
     pub fn request_started(&self) -> InFlight {
         InFlight::new(&self.inner, |inner| &inner.requests_in_flight)
     }
 
-    /// A body is being received or sent, until the returned value is dropped.
+    /// Counts a body as moving until the returned value is dropped.
     pub fn transfer_started(&self) -> InFlight {
         InFlight::new(&self.inner, |inner| &inner.transfers_in_flight)
     }
 
-    /// An upload session was opened by this process.
+    /// Counts an upload session that this process opened.
     pub fn upload_opened(&self) {
         self.inner.uploads_open.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An upload session that this process opened is complete or cancelled.
+    /// Counts an upload session of this process as complete or cancelled.
     ///
-    /// One that another process opened must not be reported here; if it is, the gauge stays at zero rather than
-    /// falling below.
+    /// Do not call this for a session of another process. If it happens, the gauge stays at zero and does not fall
+    /// below.
     pub fn upload_closed(&self) {
         let one_less = |open: i64| Some((open - 1).max(0));
         let _before = self.inner.uploads_open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
     }
 
-    /// Everything in the text format of `OpenMetrics` 1.0, to be sent as [`CONTENT_TYPE`].
+    /// Returns all families in the text format of `OpenMetrics` 1.0, for [`CONTENT_TYPE`].
     ///
-    /// Reads `/proc/self`, which needs microseconds but no disk.
+    /// Reads `/proc/self`, which takes microseconds and no disk.
     #[must_use]
     pub fn render(&self) -> String {
         exposition::render(&self.inner)

@@ -1,7 +1,7 @@
-//! What an operator sees of the running process: logs, traces and metrics.
+//! Shows the running process to its operator: logs, traces and metrics.
 //!
 //! [`init`] installs logs and traces for the whole process; [`Metrics`] counts; [`RequestId`] ties the lines of one
-//! request together. This module imports nothing else of the crate, so that every other part can use it.
+//! request together. This module imports no other module of the crate, so every other module can use it.
 
 mod logs;
 mod metrics;
@@ -33,7 +33,7 @@ pub enum TelemetryError {
     LogFile {
         /// The file as it was named.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// Standard output or standard error is closed.
@@ -41,7 +41,7 @@ pub enum TelemetryError {
     LogStream {
         /// `standard output` or `standard error`.
         stream: &'static str,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A part of the log level is neither a level nor `target=level`.
@@ -112,10 +112,12 @@ pub fn init(logs: &LogOptions, traces: &TraceOptions) -> Result<Guard, Telemetry
     Ok(guard)
 }
 
-/// What [`init`] installs, for a caller that wants it on one thread only (`tracing::dispatcher::with_default`).
+/// Returns the subscriber that [`init`] installs, for a caller that wants it on one thread only
+/// (`tracing::dispatcher::with_default`).
 ///
 /// # Errors
-/// [`TelemetryError`], for a setting that cannot be honoured.
+///
+/// [`TelemetryError`], for a setting that cannot be applied.
 pub fn subscriber(logs: &LogOptions, traces: &TraceOptions) -> Result<(Dispatch, Guard), TelemetryError> {
     let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = vec![logs::layer(logs)?];
     let provider = traces::provider(traces)?;

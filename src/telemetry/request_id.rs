@@ -28,9 +28,9 @@ impl RequestId {
         }
     }
 
-    /// A random id: a version 4 UUID (RFC 9562, section 5.4) as text.
+    /// Generates a random id: a version 4 UUID (RFC 9562, section 5.4) as text.
     ///
-    /// From the thread's own generator, so that it costs no system call; the id is a name, not a secret.
+    /// The thread's own generator makes the id without a system call. The id is a name, not a secret.
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "the claim cannot fail")]
     pub fn fresh() -> Self {
@@ -40,14 +40,14 @@ impl RequestId {
         Self(HeaderValue::from_str(text).expect("the text of a UUID is hexadecimal digits and hyphens"))
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "the claim cannot fail")]
     pub fn as_str(&self) -> &str {
         self.0.to_str().expect("both constructors take visible ASCII alone")
     }
 
-    /// The id as the value of a header, to be sent back.
+    /// Returns the id as the value of a header.
     #[must_use]
     pub fn to_header(&self) -> HeaderValue {
         self.0.clone()

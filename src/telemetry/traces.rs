@@ -101,7 +101,7 @@ impl Extractor for Carrier {
     }
 }
 
-/// The exporter with its thread and queue; `None` without an endpoint.
+/// Returns the exporter with its thread and queue; `None` without an endpoint.
 pub(super) fn provider(options: &TraceOptions) -> Result<Option<SdkTracerProvider>, TelemetryError> {
     if !(0.0..=1.0).contains(&options.sampling_rate) {
         return Err(TelemetryError::SamplingRate(options.sampling_rate));
@@ -135,7 +135,7 @@ pub(super) fn provider(options: &TraceOptions) -> Result<Option<SdkTracerProvide
     Ok(Some(provider))
 }
 
-/// The layer that turns spans of [`SPAN_TARGET`] into exported ones.
+/// Returns the layer that turns spans of [`SPAN_TARGET`] into exported ones.
 pub(super) fn layer(provider: &SdkTracerProvider) -> Box<dyn Layer<Registry> + Send + Sync> {
     let only_our_spans = filter_fn(|metadata| {
         metadata.is_span() && metadata.target() == SPAN_TARGET && *metadata.level() <= Level::INFO
@@ -154,7 +154,7 @@ pub(super) fn layer(provider: &SdkTracerProvider) -> Box<dyn Layer<Registry> + S
         .boxed()
 }
 
-/// The URL that spans are posted to, from the configured base.
+/// Returns the URL for spans, from the configured base.
 fn traces_url(endpoint: &str) -> Result<String, TelemetryError> {
     let refuse = |rule| TelemetryError::Endpoint { endpoint: without_credentials(endpoint), rule };
     let uri: http::Uri = endpoint.parse().map_err(|_| refuse("is not a URL"))?;

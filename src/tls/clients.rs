@@ -1,4 +1,4 @@
-//! Whose certificates are accepted, and what they say.
+//! Verifies client certificates and reads their facts.
 
 use std::{
     fmt,
@@ -32,7 +32,7 @@ use crate::{
 /// A client whose certificate was verified.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// What its certificate says.
+    /// The facts in its certificate.
     pub certificate: Arc<Certificate>,
     /// Until when the whole chain is valid by its dates, so that it can be remembered until then: until the first of the
     /// certificates that were sent expires. Authorities' own dates do not count (RFC 5280, section 6.1).
@@ -47,7 +47,7 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// None: no client certificate is asked for.
+    /// Loads the authorities and lists. `None`: clients are not asked for a certificate.
     pub(super) fn load(options: &config::Tls, warnings: &mut Vec<String>) -> Result<Option<Self>, Vec<Problem>> {
         let Some(file) = &options.client_ca_bundle else {
             return without_authorities(options).map(|()| None);
@@ -149,13 +149,13 @@ fn without_authorities(options: &config::Tls) -> Result<(), Vec<Problem>> {
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
-/// Whether certificates signed by this one are to be believed (RFC 5280, sections 4.2.1.3 and 4.2.1.9).
+/// Returns true if this certificate may sign others (RFC 5280, sections 4.2.1.3 and 4.2.1.9).
 fn may_sign(certificate: &X509Certificate<'_>) -> bool {
     let usage = certificate.key_usage();
     certificate.is_ca() && usage.is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()))
 }
 
-/// What the library said, in our words.
+/// Translates an error of the library.
 fn why(error: Error) -> ClientError {
     match error {
         Error::InvalidCertificate(error) => match error {

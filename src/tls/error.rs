@@ -1,4 +1,4 @@
-//! What is wrong with the files of `[server.tls]`, as a person is told.
+//! Describes faults in the files of `[server.tls]` to a person.
 
 use std::fmt;
 use std::path::Path;
@@ -27,7 +27,7 @@ impl Problem {
         Self { says: format!("server.tls.{key}: {} {says}", file.display()), help: help.into() }
     }
 
-    /// A problem of the keys, whatever is in the files.
+    /// Makes a problem of a key, whatever is in the files.
     pub(super) fn of_key(key: &str, says: impl fmt::Display, help: impl Into<String>) -> Self {
         Self { says: format!("server.tls.{key}: {says}"), help: help.into() }
     }

@@ -1,4 +1,4 @@
-//! What a certificate says (RFC 5280), bounded.
+//! Reads the facts of a certificate (RFC 5280), bounded.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,8 +29,8 @@ pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'
     }
 }
 
-/// What policies see of a client's certificate. The error says, in words, what is too large or cannot be read: a name
-/// that cannot be read is not left out, since a rule that denies it would not see it.
+/// Returns the facts of a client's certificate for policies. The error names a part that is too large or cannot be
+/// read. An unreadable name is not left out, since a rule that denies it would not see it.
 pub(super) fn of(der: &CertificateDer<'_>) -> Result<Certificate, String> {
     let parsed = parse(der)?;
     let mut facts = Certificate {
@@ -56,7 +56,7 @@ pub(super) fn of(der: &CertificateDer<'_>) -> Result<Certificate, String> {
     Ok(facts)
 }
 
-/// The values of one attribute of the subject, of all its relative distinguished names.
+/// Returns the values of one attribute of the subject, of all its relative distinguished names.
 fn subject(certificate: &X509Certificate<'_>, oid: &Oid<'_>, kind: &str) -> Result<Vec<String>, String> {
     let mut names = Vec::new();
     for attribute in certificate.subject().iter_attributes().filter(|attribute| attribute.attr_type() == oid) {
@@ -111,7 +111,7 @@ fn add(names: &mut Vec<String>, name: String, kind: &str) -> Result<(), String> 
     Ok(())
 }
 
-/// A `DirectoryString` (RFC 5280, section 4.1.2.4), or an `IA5String` or `NumericString` in its place.
+/// Reads a `DirectoryString` (RFC 5280, section 4.1.2.4), or an `IA5String` or `NumericString` in its place.
 fn text(value: &Any<'_>) -> Option<String> {
     let bytes = value.data;
     match value.tag() {
@@ -134,7 +134,7 @@ fn text(value: &Any<'_>) -> Option<String> {
     }
 }
 
-/// An INTEGER without the zero bytes that say no more than that it is not negative.
+/// Returns an INTEGER without the zero bytes that only mark it as not negative.
 pub(super) fn significant(integer: &[u8]) -> &[u8] {
     let zeros = integer.iter().take_while(|byte| **byte == 0).count();
     &integer[zeros.min(integer.len().saturating_sub(1))..]
@@ -146,14 +146,15 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
 }
 
-/// In UTC, to the second. Written by hand since RFC 5280 has a year, 9999, whose last hours libraries may not have.
+/// Formats a time in UTC, to the second. The code is our own, since RFC 5280 has a year, 9999, whose last hours
+/// libraries may not have.
 pub(super) fn rfc3339(time: ASN1Time) -> String {
     let t = time.to_datetime();
     let (year, month, day) = (t.year(), u8::from(t.month()), t.day());
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", t.hour(), t.minute(), t.second())
 }
 
-/// The moment; one before 1970 is 1970.
+/// Converts a time; a time before 1970 becomes 1970.
 pub(super) fn moment(time: ASN1Time) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
 }

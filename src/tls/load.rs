@@ -21,17 +21,17 @@ use super::{
 };
 use crate::config;
 
-/// What clients may choose from by ALPN (RFC 7301), most preferred first.
+/// The protocols for ALPN (RFC 7301), most preferred first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// What a set of files becomes.
+/// The result of loading a set of files.
 pub(super) struct Loaded {
     pub(super) server: Arc<ServerConfig>,
     pub(super) clients: Option<Arc<Clients>>,
     pub(super) warnings: Vec<String>,
 }
 
-/// The cryptography, named rather than taken from the process, where a library could have set another.
+/// Returns the cryptography of this server. The process default could be another one, set by a library.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
@@ -56,7 +56,7 @@ pub(super) fn load(options: &config::Tls) -> Result<Loaded, TlsError> {
     Ok(Loaded { server: Arc::new(server), clients, warnings })
 }
 
-/// The server's certificates and the key of the first.
+/// Loads the server's certificates and the key of the first.
 fn own(options: &config::Tls, warnings: &mut Vec<String>) -> Result<CertifiedKey, Vec<Problem>> {
     let bundle = Source { key: "server_certificate_bundle", file: &options.server_certificate_bundle };
     let key_file = Source { key: "server_private_key", file: &options.server_private_key };
@@ -87,7 +87,8 @@ fn own(options: &config::Tls, warnings: &mut Vec<String>) -> Result<CertifiedKey
     }
 }
 
-/// The certificates can be read. What clients will refuse is a warning: a server that does not start serves nobody.
+/// Checks readable certificates. A certificate that clients will refuse is a warning: a server that does not start
+/// serves nobody.
 fn check_own(
     bundle: Source<'_>,
     certificates: &[CertificateDer<'static>],

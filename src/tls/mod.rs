@@ -53,8 +53,8 @@ impl Tls {
         Ok(Self { server, clients, warnings })
     }
 
-    /// How to accept connections: TLS 1.2 and 1.3, `h2` and `http/1.1` by ALPN, client certificates as configured.
-    /// Whoever [`Tls::client`] refuses is refused in the handshake.
+    /// Returns the settings for connections: TLS 1.2 and 1.3, `h2` and `http/1.1` by ALPN, client certificates as
+    /// configured. The handshake refuses every client that [`Tls::client`] refuses.
     #[must_use]
     pub fn server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.server)
@@ -75,19 +75,19 @@ impl Tls {
         }
     }
 
-    /// Whether clients are asked for a certificate: whether `client_ca_bundle` is set.
+    /// Returns true if clients are asked for a certificate: if `client_ca_bundle` is set.
     #[must_use]
     pub fn asks_for_certificates(&self) -> bool {
         self.clients.is_some()
     }
 
-    /// What an operator should know of the files though they can be used: what has expired, what was not checked.
+    /// Returns warnings about usable files: expired certificates, and lists that were not checked.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Every file that the options name.
+    /// Returns every file that the options name.
     #[must_use]
     pub fn files(options: &config::Tls) -> Vec<PathBuf> {
         let config::Tls { server_certificate_bundle, server_private_key, client_ca_bundle, client_auth: _, client_crl } =
@@ -98,7 +98,7 @@ impl Tls {
     }
 }
 
-/// What the first certificate of a PEM file says, whoever issued it and however long ago: for a person to look at. It
+/// Reads the first certificate of a PEM file for a person, whatever its issuer and its age. It
 /// proves nothing.
 ///
 /// # Errors

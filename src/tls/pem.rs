@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::error::Problem;
 
-/// What a file is for.
+/// The purpose of a file.
 struct Kind {
     /// As it is called in errors.
     name: &'static str,
@@ -43,17 +43,17 @@ impl Source<'_> {
         Problem::of_file(self.key, self.file, says, help)
     }
 
-    /// All certificates, at least one, in the order of the file.
+    /// Returns all certificates, at least one, in the order of the file.
     pub(super) fn certificates(self) -> Result<Vec<CertificateDer<'static>>, Problem> {
         self.read(&CERTIFICATES)
     }
 
-    /// All revocation lists, at least one.
+    /// Returns all revocation lists, at least one.
     pub(super) fn lists(self) -> Result<Vec<CertificateRevocationListDer<'static>>, Problem> {
         self.read(&LISTS)
     }
 
-    /// The one private key.
+    /// Returns the one private key.
     pub(super) fn private_key(self) -> Result<PrivateKeyDer<'static>, Problem> {
         let mut keys = self.read::<PrivateKeyDer<'static>>(&KEYS)?;
         match (keys.pop(), keys.is_empty()) {
@@ -84,7 +84,7 @@ impl Source<'_> {
         }
     }
 
-    /// The number of sections of this kind; an error if there is none, or any of another kind.
+    /// Returns the number of sections of this kind. It is an error if there is none, or any of another kind.
     fn check_labels(self, kind: &Kind, text: &[u8]) -> Result<usize, Problem> {
         let mut count = 0;
         for label in labels(text) {
@@ -114,7 +114,7 @@ impl Source<'_> {
         Err(self.problem(format_args!("holds no {}", kind.name), help))
     }
 
-    /// Of the library's errors only the kind is told: what it quotes may be part of a key.
+    /// Makes a problem of the kind of the library's error alone, since the library may quote a part of a key.
     fn broken(self, kind: &Kind, error: &pem::Error, text: &[u8]) -> Problem {
         if kind.name == KEYS.name && text.windows(10).any(|window| window == b"Proc-Type:") {
             return self.encrypted();
@@ -141,7 +141,7 @@ fn copied_whole(kind: &Kind) -> String {
     format!("copy the {} again, whole, from its first `-----BEGIN` to its last `-----END`", kind.name)
 }
 
-/// The labels of all sections, known or not, in the order of the file.
+/// Returns the labels of all sections, known or not, in the order of the file.
 fn labels(text: &[u8]) -> impl Iterator<Item = String> {
     text.split(|byte| matches!(byte, b'\n' | b'\r')).filter_map(|line| {
         let label =

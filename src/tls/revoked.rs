@@ -31,7 +31,7 @@ pub(super) struct Revoked {
 }
 
 impl Revoked {
-    /// Whether a list of its issuer names this certificate.
+    /// Returns true if a list of its issuer names this certificate.
     pub(super) fn names(&self, certificate: &X509Certificate<'_>) -> bool {
         self.by_issuer
             .get(certificate.issuer().as_raw())
@@ -84,7 +84,7 @@ impl Revoked {
     }
 }
 
-/// A list that says all that it says in a way that is understood here; else, why not.
+/// Parses a list. Returns the reason if the list has a part that is not understood here.
 fn parse<'a>(der: &'a CertificateRevocationListDer<'static>) -> Result<CertificateRevocationList<'a>, String> {
     // `webpki` knows which critical extensions a reader must understand, and refuses deltas and indirect lists.
     strictly(der)?;
@@ -117,8 +117,8 @@ enum Signed {
     Unknown,
 }
 
-/// Whether one of the authorities of the issuer's name has signed the list: there may be several, with an old key and a
-/// new one.
+/// Checks that an authority of the issuer's name signed the list. There may be several, with an old key and a new
+/// one.
 fn signed(list: &CertificateRevocationList<'_>, authorities: &[X509Certificate<'_>]) -> Signed {
     let mut answer = Signed::Unknown;
     for authority in authorities.iter().filter(|authority| authority.subject().as_raw() == list.issuer().as_raw()) {

@@ -32,11 +32,11 @@ pub struct Tracing {
 pub struct Logs {
     /// Where lines go.
     pub output: LogOutput,
-    /// What a line looks like.
+    /// The form of a line.
     pub format: LogFormat,
     /// Levels, alone or for a target, separated by commas, as `tracing_subscriber::EnvFilter` reads them.
     pub level: String,
-    /// Whether each request is a line.
+    /// True: one line for each request.
     pub requests: bool,
 }
 
@@ -51,7 +51,7 @@ pub enum LogOutput {
     File(PathBuf),
 }
 
-/// What a line of the log looks like.
+/// The form of a line of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// Text where the output is a terminal, JSON otherwise.

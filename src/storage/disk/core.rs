@@ -1,4 +1,4 @@
-//! What all operations on one directory share: its descriptor, its options, and how failures are told.
+//! Holds the shared parts of all operations on one directory: its descriptor, its options, and its error messages.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,7 +17,7 @@ use super::names::NameCache;
 use super::sync::DurableDirectories;
 use super::temporary;
 
-/// What was done so far, for tests that count it.
+/// Counts of finished operations, for tests.
 #[derive(Debug, Default)]
 pub struct Stats {
     directories_read: AtomicU64,
@@ -94,7 +94,8 @@ impl Core {
         open_directory_in(&self.root, path)
     }
 
-    /// The error for a key that is not there. A root that was deleted is a fault of the store and says nothing about the key.
+    /// Returns the error for an absent key. If the root was deleted, the store has a fault, and the error says
+    /// nothing about the key.
     pub(super) fn missing(&self, action: &str, key: &str) -> Error {
         match self.check_root() {
             Ok(()) => Error::new(ErrorKind::NotFound, format!("cannot {action} {key:?}: there is no such object")),
@@ -126,7 +127,7 @@ pub(super) fn open_directory_in(above: impl AsFd, path: &str) -> io::Result<Owne
     Ok(rustix::fs::openat(above, path, flags, Mode::empty())?)
 }
 
-/// Whether the error says that there is no such file; a component of its path that is a file says the same.
+/// Returns true if there is no such file. A file in place of a directory of the path means the same.
 pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
@@ -138,7 +139,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|lost| Err(lost_task(lost)))
 }
 
-/// The error for work on the blocking pool that did not finish.
+/// Returns the error for unfinished work on the blocking pool.
 pub(super) fn lost_task(lost: tokio::task::JoinError) -> Error {
     Error::new(
         ErrorKind::Unexpected,
@@ -147,7 +148,8 @@ pub(super) fn lost_task(lost: tokio::task::JoinError) -> Error {
     .set_source(lost)
 }
 
-/// An opendal error that names the key and the cause, says what to do where that is known, and keeps the [`io::Error`] as source.
+/// Returns an opendal error with the key, the cause and, if known, the next step. It keeps the [`io::Error`] as
+/// source.
 pub(super) fn failure(action: &str, key: &str, error: io::Error) -> Error {
     use io::ErrorKind as Io;
     let (kind, advice) = match error.kind() {
@@ -172,7 +174,7 @@ fn too_many_files(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// What opendal calls the metadata of a file.
+/// Returns the metadata of a file in opendal's form.
 pub(super) fn file_metadata(size: u64, modified_seconds: i64, modified_nanoseconds: i32) -> Metadata {
     let mut metadata = MetadataBuilder::file(size);
     if let Ok(modified) = Timestamp::new(modified_seconds, modified_nanoseconds) {
@@ -181,7 +183,7 @@ pub(super) fn file_metadata(size: u64, modified_seconds: i64, modified_nanosecon
     metadata.build()
 }
 
-/// [`file_metadata`] out of what `fstat` and its kind give.
+/// Returns [`file_metadata`] from the result of `fstat` and similar calls.
 pub(super) fn stat_metadata(stat: &rustix::fs::Stat) -> Metadata {
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     #[allow(clippy::useless_conversion, reason = "the widths differ between platforms")]

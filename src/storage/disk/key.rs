@@ -1,4 +1,4 @@
-//! Which keys a directory can hold.
+//! Checks that a directory can hold a key.
 
 use opendal::{Error, ErrorKind, Result};
 
@@ -25,7 +25,7 @@ pub(super) fn split_prefix(prefix: &str) -> Result<(&str, &str)> {
     Ok((directory, beginning))
 }
 
-/// The directory that holds `path`, without a slash at its end; empty for the root.
+/// Returns the directory of `path`, without a slash at its end; empty for the root.
 pub(super) fn parent(path: &str) -> &str {
     path.rfind('/').map_or("", |slash| &path[..slash])
 }

@@ -26,8 +26,8 @@ const DIRECTORIES: usize = 4096;
 /// One directory on the way down.
 #[derive(Debug)]
 struct Level {
-    /// What is in it is looked up from here, and not from the root again for each name. Should it be removed meanwhile, it was
-    /// empty, and what is put under the same name then came after the listing began.
+    /// The open directory. Its files are looked up from here, not from the root for each name. If it is removed
+    /// meanwhile, it was empty; files under the same name then came after the begin of the listing.
     directory: OwnedFd,
     names: Arc<Names>,
     next: usize,
@@ -40,7 +40,7 @@ struct Level {
 #[derive(Debug)]
 struct Walk {
     core: Arc<Core>,
-    /// What the names of the first directory begin with.
+    /// The prefix of names in the first directory.
     beginning: String,
     after: Option<String>,
     recursive: bool,
@@ -120,7 +120,8 @@ impl Walk {
         Ok(Some(Level { directory, names, next, end: range.end, depth }))
     }
 
-    /// The entry for the file at `path`, which lies in `level`. `None` where it has vanished since its directory was read.
+    /// Returns the entry for the file at `path` in `level`. `None` if the file has vanished since its directory was
+    /// read.
     fn file(&self, level: &Level) -> Result<Option<oio::Entry>> {
         match rustix::fs::statat(&level.directory, &self.path[level.depth..], AtFlags::empty()) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_file() => {
@@ -132,7 +133,7 @@ impl Walk {
     }
 }
 
-/// What a trip to the blocking pool brings back.
+/// The result of a trip to the blocking pool.
 type Batch = (Box<Walk>, VecDeque<oio::Entry>, Result<bool>);
 
 #[derive(Debug)]

@@ -42,8 +42,8 @@ pub use self::sweep::{Sweeper, Swept};
 /// How a directory store behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct DiskOptions {
-    /// Whether a write or delete is on the disk, by `fsync`, before it is acknowledged. Without it a power cut may lose what
-    /// was acknowledged in the last seconds; a crash of this process alone loses nothing.
+    /// True: `fsync` puts a write or delete on the disk before it is acknowledged. Without it a power cut may lose
+    /// writes of the last seconds; a crash of this process alone loses nothing.
     pub durable: bool,
     /// Prefixes of keys that need not survive a power cut, whatever `durable` says.
     pub unsynced: &'static [&'static str],
@@ -52,7 +52,7 @@ pub struct DiskOptions {
 }
 
 impl DiskOptions {
-    /// Whether what happens to a key must survive a power cut.
+    /// Returns true if changes of a key must survive a power cut.
     fn is_durable(&self, key: &str) -> bool {
         self.durable && !self.unsynced.iter().any(|prefix| key.starts_with(prefix))
     }
@@ -78,7 +78,7 @@ pub fn operator(root: &Path, options: DiskOptions) -> opendal::Result<Operator> 
     operator_with_stats(root, options).map(|(operator, _)| operator)
 }
 
-/// [`operator`] with what sweeps its directory.
+/// Builds [`operator`] with the sweeper of its directory.
 ///
 /// # Errors
 ///
@@ -94,7 +94,7 @@ fn open(root: &Path, options: DiskOptions) -> opendal::Result<Arc<Core>> {
     core.map(Arc::new).map_err(|error| failure("open the directory", &root.display().to_string(), error))
 }
 
-/// [`operator`] with the counters that its tests read.
+/// Builds [`operator`] with counters for tests.
 ///
 /// # Errors
 ///
@@ -107,13 +107,13 @@ pub fn operator_with_stats(root: &Path, options: DiskOptions) -> opendal::Result
     Ok((operator, stats))
 }
 
-/// Whether the directory `root` takes `a` and `A` for one name. A registry's tags `v1` and `V1` are two.
+/// Returns true if the directory `root` takes `a` and `A` for one name. A registry's tags `v1` and `V1` are two.
 ///
 /// Makes and removes a file below `<root>/.tmp`. Blocks on a few system calls.
 ///
 /// # Errors
 ///
-/// Where that file cannot be made, looked up or removed.
+/// If that file cannot be made, looked up or removed.
 pub fn case_insensitive(root: &Path) -> io::Result<bool> {
     let temporary = root.join(temporary::DIRECTORY);
     std::fs::create_dir_all(&temporary)?;

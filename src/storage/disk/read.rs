@@ -51,7 +51,7 @@ impl oio::Read for DiskReader {
 struct DiskStream {
     key: Arc<str>,
     file: Arc<File>,
-    /// What no read was begun for yet.
+    /// The bytes without a read so far.
     left: Range<u64>,
     chunk: u64,
     next: Next,

@@ -16,7 +16,7 @@ use super::list::DiskLister;
 use super::read::DiskReader;
 use super::write::DiskWriter;
 
-/// What opendal's `Operator::new` wants, which also puts opendal's own checks around the service.
+/// Builds the service for opendal's `Operator::new`, which also puts opendal's own checks around the service.
 #[derive(Debug, Default)]
 pub(super) struct DiskBuilder(Option<Arc<Core>>);
 

@@ -24,7 +24,7 @@ struct Identity {
 }
 
 impl Identity {
-    /// `None` where the file system does not say when the directory was made.
+    /// Returns the identity of a directory; `None` if the file system does not record the time of its birth.
     fn of(directory: &OwnedFd) -> io::Result<Option<Self>> {
         let wanted = StatxFlags::INO | StatxFlags::BTIME;
         let stat = rustix::fs::statx(directory, c"", AtFlags::EMPTY_PATH, wanted)?;

@@ -23,7 +23,7 @@ impl<T: Default> ByLabel<T> {
         record(&self.add(label))
     }
 
-    /// All values, in the order of their labels.
+    /// Returns all values, in the order of their labels.
     pub(super) fn sorted(&self) -> Vec<(&'static str, Arc<T>)> {
         let mut all: Vec<_> = self.values.load().iter().map(|(label, value)| (*label, Arc::clone(value))).collect();
         all.sort_unstable_by_key(|(label, _)| *label);

@@ -223,14 +223,14 @@ fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: &At
     encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value.load(Ordering::Relaxed))
 }
 
-/// `VmRSS` of `/proc/self/status`, in bytes (proc(5)).
+/// Returns `VmRSS` of `/proc/self/status`, in bytes (proc(5)).
 fn resident_memory() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?;
     Some(kibibytes.parse::<u64>().ok()? * 1024)
 }
 
-/// The entries of `/proc/self/fd`, without the one that lists them.
+/// Returns the number of entries of `/proc/self/fd`, without the descriptor that lists them.
 fn open_descriptors() -> Option<u64> {
     let entries = fs::read_dir("/proc/self/fd").ok()?.count();
     u64::try_from(entries.saturating_sub(1)).ok()

@@ -17,7 +17,7 @@ pub(super) struct Histogram {
     sum: AtomicU64,
 }
 
-/// What a histogram holds at one moment.
+/// Holds the values of a histogram at one moment.
 pub(super) struct Observed {
     /// Seconds.
     pub(super) sum: f64,
@@ -35,8 +35,8 @@ impl Histogram {
         self.sum.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
-    /// The count is the sum of the buckets as they were read, so that the two never disagree; the sum of the durations
-    /// may be ahead by what is observed meanwhile.
+    /// Returns the present values. The count is the sum of the read buckets, so the two always agree. The sum of
+    /// durations may include later observations.
     pub(super) fn observed(&self) -> Observed {
         let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(self.buckets.iter().map(|count| count.load(Ordering::Relaxed))).collect();
