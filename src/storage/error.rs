@@ -62,6 +62,12 @@ impl StorageError {
         let cause = io::Error::new(io::ErrorKind::InvalidData, what.into());
         Self { operation, key: key.to_owned(), kind: FaultKind::Damaged, cause: Arc::new(cause) }
     }
+
+    /// Makes the error of a listing of which nothing can be believed.
+    pub(super) fn unordered(prefix: &str, what: String) -> Self {
+        let cause = io::Error::new(io::ErrorKind::InvalidData, what);
+        Self { operation: "list", key: prefix.to_owned(), kind: FaultKind::Unavailable, cause: Arc::new(cause) }
+    }
 }
 
 fn kind_of(error: &opendal::Error) -> FaultKind {

@@ -3,11 +3,14 @@
 //! Objects are written once under keys of their own and never changed. [`layout`] says which keys there are;
 //! what they mean is `registry`'s business.
 
+mod answers;
 pub mod disk;
 mod error;
 pub mod layout;
 pub(crate) mod mutation;
 mod open;
+mod order;
+mod probe;
 mod write;
 
 use std::{
@@ -24,6 +27,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use opendal::{Buffer, BufferStream, ErrorKind, Operator};
 use tracing::Instrument as _;
 
+use self::order::Ascending;
 pub use self::{
     disk::Swept,
     error::{FaultKind, StorageError},
@@ -157,9 +161,13 @@ impl Store {
                 listing = listing.start_after(after);
             }
             let files = listing.await?.try_filter(|entry| std::future::ready(entry.metadata().is_file()));
-            files.map_ok(|entry| Entry::of(&entry)).take(limit).try_collect().await
+            files.map_ok(|entry| Entry::of(&entry)).take(limit).try_collect::<Vec<Entry>>().await
         })
         .await
+        .and_then(|entries| {
+            let mut ascending = Ascending::new(prefix, after);
+            entries.into_iter().map(|entry| ascending.next(entry)).collect()
+        })
     }
 
     /// All objects under `prefix`; for prefixes that are known to hold few.
@@ -168,7 +176,8 @@ impl Store {
     }
 
     /// All objects under `prefix`, in the order of their keys, read no further than the stream is pulled: for prefixes that
-    /// hold more than fits into memory. What comes or goes meanwhile may be seen or not; what stays is seen. An error ends it.
+    /// hold more than fits into memory. What comes or goes meanwhile may be seen or not; what stays is seen. An error ends it,
+    /// such as a key that is not after the one before it.
     pub fn scan(&self, prefix: &str) -> impl Stream<Item = Result<Entry>> + Send + use<> {
         self.scan_after(prefix, None)
     }
@@ -183,8 +192,9 @@ impl Store {
             }
             let listing = store.observe("list", &prefix, listing.into_future()).await?;
             let files = listing.try_filter(|entry| std::future::ready(entry.metadata().is_file()));
+            let mut ascending = Ascending::new(&prefix, after.as_deref());
             let error = move |error| StorageError::from_opendal("list", &prefix, error);
-            Ok(files.map_ok(|entry| Entry::of(&entry)).map_err(error))
+            Ok(files.map_err(error).map(move |entry| ascending.next(Entry::of(&entry?))))
         };
         futures::stream::once(first).try_flatten()
     }

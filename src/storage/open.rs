@@ -3,14 +3,19 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use opendal::{
-    ErrorKind, Operator,
+    ErrorKind, HttpTransporter, OperationContext, Operator,
     layers::{RetryLayer, TimeoutLayer},
     services::S3,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::{Inner, Store, disk, layout};
+use super::{
+    Inner, Store,
+    answers::CheckedAnswers,
+    disk, layout,
+    probe::{self, Lacks},
+};
 use crate::telemetry::Metrics;
 
 /// The layout that this version writes and reads.
@@ -95,6 +100,24 @@ pub enum OpenError {
         /// Where.
         place: String,
     },
+    /// The backend lists keys in another order, or not all of them.
+    #[error(
+        "the store at {place} does not list all keys in the order of their bytes; what it lists would be taken for all \
+         there is, so it is refused; use an S3 server that lists as Amazon S3 does"
+    )]
+    Unordered {
+        /// Where.
+        place: String,
+    },
+    /// The backend does not read parts of objects.
+    #[error(
+        "the store at {place} answers a read of some bytes of an object with others (it ignores Range), so it is refused; \
+         use an S3 server, or a proxy before it, that honours Range"
+    )]
+    NoRanges {
+        /// Where.
+        place: String,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -134,7 +157,9 @@ impl Location {
                     .disable_config_load()
                     .disable_ec2_metadata();
                 opendal::install_default();
-                Operator::new(builder).map(|operator| (operator, None))
+                let answers = HttpTransporter::new(CheckedAnswers(HttpTransporter::default()));
+                let context = OperationContext::new().with_http_transport(answers);
+                Operator::new(builder).map(|operator| (operator.with_context(context), None))
             }
         }
     }
@@ -235,7 +260,19 @@ impl Store {
                 Err(error) => return Err(failed(error)),
             }
         }
-        if written == 2 { Err(OpenError::NotExclusive { place: place.to_owned() }) } else { Ok(()) }
+        let place = place.to_owned();
+        if written == 2 {
+            return Err(OpenError::NotExclusive { place });
+        }
+        let is_bucket = self.inner.part_size.is_some();
+        let lacks =
+            if is_bucket { probe::probe(operator).await.map_err(|error| unusable(&place, error))? } else { None };
+        match lacks {
+            None => Ok(()),
+            Some(Lacks::ExclusiveCreate) => Err(OpenError::NotExclusive { place }),
+            Some(Lacks::Order) => Err(OpenError::Unordered { place }),
+            Some(Lacks::Ranges) => Err(OpenError::NoRanges { place }),
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod http2;
 mod life;
 mod live;
 mod queue;
+mod quirks;
 mod record;
 mod s3_use;
 mod scrub;

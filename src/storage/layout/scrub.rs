@@ -31,6 +31,12 @@ pub fn clock(attempt: &str) -> String {
     format!("scrub/clock/{attempt}")
 }
 
+/// Returns the prefix of the objects that a server tries a bucket with.
+#[must_use]
+pub fn probe(attempt: &str) -> String {
+    format!("scrub/probe/{attempt}/")
+}
+
 /// How far the check of content came; the newest attempt counts.
 pub const CONTENT_CURSOR: &str = "scrub/content/";
 

@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     Lost,
     /// It is done, but the connection closes in the middle of the answer's body (before the answer, where it has none).
     Cut,
+    /// It is done, and half of the answer's body passes for the whole of it.
+    Half,
     /// Nothing is done and nothing is ever answered.
     Stall,
 }
@@ -55,16 +57,26 @@ impl Gate {
         match fault {
             Some(Fault::Status(status)) => return Ok(refusal(status, self.served.fetch_add(1, Ordering::Relaxed))),
             Some(Fault::Stall) => std::future::pending().await,
-            Some(Fault::Lost | Fault::Cut) | None => {}
+            Some(Fault::Lost | Fault::Cut | Fault::Half) | None => {}
         }
         let answer =
             s3.call(request.map(s3s::Body::from)).await.map_err(|error| io::Error::other(format!("{error:?}")))?;
         match fault {
             Some(Fault::Lost) => Err(io::Error::other("the answer is lost, as the test asked")),
             Some(Fault::Cut) => cut(answer).await,
+            Some(Fault::Half) => half(answer).await,
             _ => Ok(answer.map(|body| body.map_err(io::Error::other).boxed_unsync())),
         }
     }
+}
+
+/// The answer with the first half of its body as all of it.
+async fn half(answer: s3s::HttpResponse) -> io::Result<Answer> {
+    let (mut head, body) = answer.into_parts();
+    let body = BodyExt::collect(body).await.map_err(io::Error::other)?.to_bytes();
+    let half = body.slice(..body.len() / 2);
+    head.headers.insert(hyper::header::CONTENT_LENGTH, half.len().into());
+    Ok(Response::from_parts(head, http_body_util::Full::new(half).map_err(io::Error::other).boxed_unsync()))
 }
 
 /// The answer with the first half of its body alone, after which the connection breaks.

@@ -22,6 +22,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 pub(crate) use faults::Fault;
 use faults::{Gate, Request};
+pub(crate) use store::Quirk;
 use store::State;
 
 /// The only key that the in-process server knows, and the one that a real server is asked to know.
@@ -81,6 +82,11 @@ impl S3 {
     /// From now on asks `decide` of each request whether it fails and how; it is given the S3 operation's name (`PutObject`) and the key.
     pub(crate) fn fail(&self, decide: impl FnMut(&str, &str) -> Option<Fault> + Send + 'static) {
         self.gate.set(Some(Box::new(decide)));
+    }
+
+    /// From now on does that as well, or as S3 does.
+    pub(crate) fn quirk(&self, quirk: Option<Quirk>) {
+        self.state.lock().expect("state").quirk = quirk;
     }
 
     /// From now on nothing fails; what was stalled stays so.

@@ -11,7 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::{self, CopySource, ETag, ETagCondition, StreamingBlob};
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
-use super::store::{Object, Page, Paging, State, etag};
+use super::store::{Object, Page, Paging, Quirk, State, etag};
 
 /// What S3 leaves as it is where a listing asks for `encoding-type=url`.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
@@ -111,6 +111,15 @@ impl S3 for Service {
             return Err(s3_error!(NotImplemented, "If-Match is not implemented"));
         }
         let data = read(input.body, input.content_length).await?;
+        let late = create && self.state().quirk == Some(Quirk::LooksThenCreates);
+        if late {
+            let there = self.state().object(&input.bucket, &input.key).is_ok();
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            if there {
+                return Err(s3_error!(PreconditionFailed, "{} exists", input.key));
+            }
+        }
+        let create = create && !late;
         let mut state = self.state();
         state.bytes_written += data.len() as u64;
         let tag = etag(&data);
@@ -125,7 +134,8 @@ impl S3 for Service {
         }
         let object = self.state().object(&input.bucket, &input.key)?;
         let total = object.data.len();
-        let (data, content_range) = match input.range {
+        let ignores_range = self.state().quirk == Some(Quirk::IgnoresRange);
+        let (data, content_range) = match input.range.filter(|_| !ignores_range) {
             None => (object.data, None),
             Some(range) => {
                 let range = range
@@ -193,9 +203,10 @@ impl S3 for Service {
                 .and_then(|bytes| String::from_utf8(bytes).ok())
                 .ok_or_else(|| s3_error!(InvalidArgument, "that continuation token is not ours"))
         });
-        let token = token.transpose()?;
+        let quirk = self.state().quirk;
+        let token = token.transpose()?.filter(|_| quirk != Some(Quirk::ListsOnePage));
         let limit = input.max_keys.unwrap_or(1000);
-        let page = self.state().list(
+        let mut page = self.state().list(
             &input.bucket,
             &Paging {
                 prefix: input.prefix.as_deref().unwrap_or_default(),
@@ -207,6 +218,9 @@ impl S3 for Service {
                     .min(1000),
             },
         )?;
+        if quirk == Some(Quirk::ListsBackwards) {
+            page.objects.reverse();
+        }
         Ok(S3Response::new(listing(input, page, limit)))
     }
 

@@ -31,8 +31,24 @@ pub(super) struct Upload {
     pub(super) parts: BTreeMap<i32, Part>,
 }
 
+/// What a server does that is none of S3, as some are said to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quirk {
+    /// Overwrites an object that was to be created.
+    Overwrites,
+    /// Looks whether an object is there, and creates it a moment later.
+    LooksThenCreates,
+    /// Lists the keys of a page in another order.
+    ListsBackwards,
+    /// Lists one page again where the next one was asked for.
+    ListsOnePage,
+    /// Answers a read of a range with the whole object.
+    IgnoresRange,
+}
+
 #[derive(Default)]
 pub(super) struct State {
+    pub(super) quirk: Option<Quirk>,
     pub(super) buckets: BTreeMap<String, BTreeMap<String, Object>>,
     pub(super) uploads: BTreeMap<String, Upload>,
     pub(super) bytes_written: u64,
@@ -72,7 +88,7 @@ impl State {
     /// Stores an object; with `create` only where there is none. Returns its entity tag.
     pub(super) fn put(&mut self, bucket: &str, key: &str, data: Bytes, etag: String, create: bool) -> S3Result<String> {
         let objects = self.buckets.get_mut(bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
-        if create && objects.contains_key(key) {
+        if create && objects.contains_key(key) && self.quirk != Some(Quirk::Overwrites) {
             return Err(s3_error!(PreconditionFailed, "{key} exists"));
         }
         objects.insert(key.to_owned(), Object { data, etag: etag.clone(), modified: SystemTime::now() });

@@ -1,0 +1,84 @@
+//! Trying a bucket before it is relied on: what other servers and scrub rely on, and some S3 servers do not do.
+
+use futures::{StreamExt as _, TryStreamExt as _, future::join_all};
+use opendal::{ErrorKind, Operator, Result};
+
+use super::{answers, layout};
+
+/// A thing that a bucket does not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lacks {
+    /// Of several writers that create one object, more than one is told that it did.
+    ExclusiveCreate,
+    /// A listing is not in the order of the keys, or not all of it comes, or not from the key that was named on.
+    Order,
+    /// A read of some bytes gives others.
+    Ranges,
+}
+
+/// Writers that create one object at a time.
+const RACERS: usize = 4;
+/// The object that they create.
+const RACED: &str = "a0";
+/// All objects of the trial, as a listing has them: by their bytes, with capitals first and `!` before `/`.
+const KEYS: [&str; 4] = ["B/x", "a!/x", "a/x", RACED];
+
+/// Tries a bucket with objects of its own, which are removed again. Returns the thing that the bucket lacks.
+pub(super) async fn probe(operator: &Operator) -> Result<Option<Lacks>> {
+    let prefix = layout::probe(&layout::attempt());
+    let lacks = attempt(operator, &prefix).await;
+    for key in KEYS {
+        // what stays is small, and in nobody's way
+        let _ = operator.delete(&format!("{prefix}{key}")).await;
+    }
+    lacks
+}
+
+async fn attempt(operator: &Operator, prefix: &str) -> Result<Option<Lacks>> {
+    let raced = format!("{prefix}{RACED}");
+    let contents: Vec<String> = (0..RACERS).map(|racer| format!("{racer}-{}", layout::attempt())).collect();
+    let created = join_all(contents.iter().map(|content| create(operator, &raced, content))).await;
+    let created = created.into_iter().collect::<Result<Vec<bool>>>()?;
+    let winners: Vec<&String> =
+        contents.iter().zip(created).filter(|(_, won)| *won).map(|(content, _)| content).collect();
+    let late = create(operator, &raced, "too late").await?;
+    let found = operator.read(&raced).await?.to_bytes();
+    // a winner whose answer was lost may have been told that it lost
+    let is_one = contents.iter().any(|content| content.as_bytes() == found);
+    if late || winners.len() > 1 || winners.iter().any(|winner| winner.as_bytes() != found) || !is_one {
+        return Ok(Some(Lacks::ExclusiveCreate));
+    }
+    for key in KEYS.iter().rev().filter(|key| **key != RACED) {
+        operator.write(&format!("{prefix}{key}"), *key).await?;
+    }
+    // in pages, so that the way from one to the next is tried as well
+    if list(operator, prefix, None).await? != KEYS || list(operator, prefix, Some(KEYS[1])).await? != KEYS[2..] {
+        return Ok(Some(Lacks::Order));
+    }
+    match operator.read_with(&raced).range(3..9).await {
+        Ok(part) if part.to_bytes() == found.slice(3..9) => Ok(None),
+        Ok(_) => Ok(Some(Lacks::Ranges)),
+        Err(error) if error.to_string().contains(answers::IGNORES_RANGE) => Ok(Some(Lacks::Ranges)),
+        Err(error) => Err(error),
+    }
+}
+
+async fn create(operator: &Operator, key: &str, content: &str) -> Result<bool> {
+    match operator.write_with(key, content.to_owned()).if_not_exists(true).await {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), ErrorKind::ConditionNotMatch | ErrorKind::AlreadyExists) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Lists the keys under the prefix, without it; a few more than there are, where a listing does not end.
+async fn list(operator: &Operator, prefix: &str, after: Option<&str>) -> Result<Vec<String>> {
+    let mut listing = operator.lister_with(prefix).recursive(true).limit(2);
+    let after = after.map(|after| format!("{prefix}{after}"));
+    if let Some(after) = &after {
+        listing = listing.start_after(after);
+    }
+    let files = listing.await?.try_filter(|entry| std::future::ready(entry.metadata().is_file()));
+    let keys = files.map_ok(|entry| entry.path().strip_prefix(prefix).unwrap_or(entry.path()).to_owned());
+    keys.take(2 * KEYS.len()).try_collect().await
+}
