@@ -21,6 +21,10 @@ pub struct Line<'a, R> {
     pub identity: &'a Facts,
     /// What was asked for.
     pub request: &'a R,
+    /// How many tags it changes, where it changes tags that its path does not name; not written elsewhere. The request
+    /// names the first of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag_count: Option<usize>,
     /// `allow`, `deny`, `would_deny` or `not_covered`.
     pub decision: &'a str,
     /// The policy that decided: a file's name, or a table of the configuration.
@@ -41,6 +45,8 @@ pub struct Line<'a, R> {
 pub enum Event {
     /// A request that was decided by policy.
     Decision,
+    /// A ping without credentials, answered 401 so that the client logs in. No policy was asked.
+    Challenge,
     /// A password, token or certificate that was not accepted, or a token that was given for one.
     Login,
 }

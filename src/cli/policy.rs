@@ -70,10 +70,10 @@ pub(super) struct Explain {
     #[arg(long, required_unless_present = "retention", default_value = "")]
     action: String,
     /// Show for each tag of `--repository`, as it is in the store now, which rule keeps it, or that none does
-    #[arg(long, requires = "repository", conflicts_with_all = ["who", "action", "namespace", "reference", "digest", "from", "upload_owner", "client_ip", "listener"])]
+    #[arg(long, requires = "repository", conflicts_with_all = ["who", "action", "namespace", "reference", "tag", "digest", "from", "upload_owner", "client_ip", "listener"])]
     retention: bool,
     /// The repository whose images are judged
-    #[arg(long, value_name = "NAME", requires = "retention")]
+    #[arg(long, value_name = "NAME")]
     repository: Option<Name>,
     /// The repository
     #[arg(long, default_value = "")]
@@ -81,6 +81,9 @@ pub(super) struct Explain {
     /// The tag or digest
     #[arg(long, default_value = "")]
     reference: String,
+    /// A tag that a push sets beside its reference, or that a delete by digest would take along; repeatable
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
     /// The digest of a blob
     #[arg(long, default_value = "")]
     digest: String,
@@ -117,7 +120,7 @@ pub(super) fn run(command: &Command, configs: &[PathBuf]) -> ExitCode {
     };
     outcome.unwrap_or_else(|wrong| {
         wrong.tell(command.format());
-        ExitCode::FAILURE
+        if matches!(wrong, Wrong::Usage(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
     })
 }
 
@@ -134,6 +137,8 @@ impl Command {
 enum Wrong {
     Policies(Vec<Problem>),
     Sentence(String),
+    /// Options that do not go together.
+    Usage(String),
 }
 
 impl From<PolicyErrors> for Wrong {
@@ -147,6 +152,10 @@ impl Wrong {
         let problems = match self {
             Self::Sentence(sentence) => {
                 eprintln!("{}", sentence.trim_end());
+                return;
+            }
+            Self::Usage(says) => {
+                eprintln!("error: {says}");
                 return;
             }
             Self::Policies(problems) => problems,
@@ -248,6 +257,11 @@ fn test(paths: &[PathBuf], configs: &[PathBuf], format: Format) -> Result<ExitCo
 }
 
 fn explain(asked: &Explain, configs: &[PathBuf]) -> Result<ExitCode, Wrong> {
+    if asked.repository.is_some() && !asked.retention {
+        // clap asks for an option only as long as nothing else is given that excludes it
+        let says = "--repository needs --retention; the repository of a request is --namespace";
+        return Err(Wrong::Usage(says.to_owned()));
+    }
     let (config, policy) = policies(configs)?;
     if let Some(repository) = &asked.repository {
         return explain_retention::run(&config, &policy, repository, asked.output.format);
@@ -256,6 +270,7 @@ fn explain(asked: &Explain, configs: &[PathBuf]) -> Result<ExitCode, Wrong> {
         action: asked.action.clone(),
         namespace: asked.namespace.clone(),
         reference: asked.reference.clone(),
+        tags: asked.tag.clone(),
         digest: asked.digest.clone(),
         from: asked.from.clone(),
         upload_owner: asked.upload_owner.clone(),

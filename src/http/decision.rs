@@ -21,7 +21,7 @@ use crate::{
     audit::{Audit, Event, Line, NotRecording},
     credentials,
     identity::{self, Identity},
-    oci::{ErrorCode, Name},
+    oci::{ErrorCode, Name, Tag},
     policy::{self, Decision, Effect, Permit, Verdict},
     snapshot::Snapshot,
     telemetry::RequestId,
@@ -41,6 +41,7 @@ struct Decided {
     event: Event,
     identity: identity::Facts,
     request: policy::Request,
+    tag_count: Option<usize>,
     decision: &'static str,
     by: Option<Decision>,
     message: Option<String>,
@@ -58,18 +59,52 @@ impl Decisions {
         }
     }
 
+    /// Returns whether decisions are recorded at all.
+    pub(super) const fn are_recorded(&self) -> bool {
+        self.lines.is_some()
+    }
+
+    /// Adds to the last line the first of the tags that the request would delete, how many there are, and the decision
+    /// about them, where that one counts.
+    pub(super) fn note_tags(&self, tags: Vec<String>, count: usize, decision: Decision) {
+        let Some(lines) = &self.lines else { return };
+        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(line) = lines.last_mut() else { return };
+        line.request.tags = tags;
+        if let Some(tag) = decision.tag.as_deref()
+            && !line.request.tags.iter().any(|named| named == tag)
+        {
+            line.request.tags.push(tag.to_owned());
+        }
+        line.request.shorten_tags(decision.tag.as_deref());
+        line.tag_count = Some(count);
+        if let Some(before) = line.by.take() {
+            let counts = policy::worse(before, decision);
+            if counts.tag.is_some() {
+                line.decision = counts.effect.as_str();
+                line.message = counts.message.as_deref().map(str::to_owned);
+            }
+            line.by = Some(counts);
+        }
+    }
+
     /// What policy said; `beyond` is whose token came along and was not for this.
     fn policy(&self, identity: &Identity, action: &Action, decision: &Decision, beyond: Option<&Identity>) {
-        self.add(|| Decided {
-            event: Event::Decision,
-            identity: identity.facts(),
-            request: policy::Request::of(action, listener(self.purpose)),
-            decision: decision.effect.as_str(),
-            by: Some(decision.clone()),
-            message: match beyond {
-                Some(bearer) => Some(format!("beyond the scope of the token of {bearer}")),
-                None => decision.message.as_deref().map(str::to_owned),
-            },
+        self.add(|| {
+            let mut request = policy::Request::of(action, listener(self.purpose));
+            let tag_count = request.shorten_tags(decision.tag.as_deref());
+            Decided {
+                event: Event::Decision,
+                identity: identity.facts(),
+                request,
+                tag_count,
+                decision: decision.effect.as_str(),
+                by: Some(decision.clone()),
+                message: match beyond {
+                    Some(bearer) => Some(format!("beyond the scope of the token of {bearer}")),
+                    None => decision.message.as_deref().map(str::to_owned),
+                },
+            }
         });
     }
 
@@ -82,12 +117,13 @@ impl Decisions {
         }
     }
 
-    /// What was refused before policy was asked.
-    fn refused(&self, identity: &Identity, action: &Action, why: &str) {
+    /// Notes that a client was asked to log in, before policy was asked.
+    fn challenged(&self, identity: &Identity, action: &Action, why: &str) {
         self.add(|| Decided {
-            event: Event::Decision,
+            event: Event::Challenge,
             identity: identity.facts(),
             request: policy::Request::of(action, listener(self.purpose)),
+            tag_count: None,
             decision: "deny",
             by: None,
             message: Some(why.to_owned()),
@@ -103,6 +139,7 @@ impl Decisions {
                 Asked::Action(action) => policy::Request::of(action, listener(self.purpose)),
                 Asked::Token => policy::Request { action: asked.as_str().to_owned(), ..policy::Request::default() },
             },
+            tag_count: None,
             decision: if failed.is_some() { "deny" } else { "allow" },
             by: None,
             message: failed,
@@ -115,6 +152,7 @@ impl Decisions {
             event: Event::Login,
             identity: Identity::anonymous(client).facts(),
             request: policy::Request { action: "handshake".to_owned(), ..policy::Request::default() },
+            tag_count: None,
             decision: "deny",
             by: None,
             message: Some(why),
@@ -134,6 +172,7 @@ impl Decisions {
                 request_id: self.request_id.as_str(),
                 identity: &line.identity,
                 request: &line.request,
+                tag_count: line.tag_count,
                 decision: line.decision,
                 policy: origin.map(|origin| origin.policy.as_str()),
                 rule: by.and_then(|decision| decision.rule.as_deref()),
@@ -162,7 +201,7 @@ pub(super) fn authorize(call: &Call<'_>, action: Action) -> Result<Permit, Failu
     if matches!(action, Action::GetApiVersion) && may_log_in && call.caller.brings_nothing() {
         // clients learn here, and only here, that there is something to log in to
         let message = "log in: this registry asks for a password or a token";
-        call.decisions.refused(&call.caller.identity, &action, "nobody has logged in");
+        call.decisions.challenged(&call.caller.identity, &action, "nobody has logged in");
         return Err(auth::unauthorized(message, call.challenge(None, None)));
     }
     let (identity, in_scope) = call.caller.facing(&action);
@@ -172,13 +211,24 @@ pub(super) fn authorize(call: &Call<'_>, action: Action) -> Result<Permit, Failu
         Err(action) => action,
     };
     call.decisions.policy(identity, action, &decision, (!in_scope).then_some(&call.caller.identity));
-    let action = match outcome {
-        Ok(permit) => return Ok(permit),
-        Err(action) => action,
-    };
+    match outcome {
+        Ok(permit) => Ok(permit),
+        Err(action) => Err(refusal(call, identity, &action, &decision)),
+    }
+}
+
+/// Decides whether `identity` may let a tag go by `action`, a delete by digest.
+pub(super) fn of_tag(call: &Call<'_>, identity: &Identity, action: &Action, tag: &Tag) -> Decision {
+    call.snapshot.policy().decide_tag(identity, action, tag, listener(call.peer.purpose))
+}
+
+/// Returns what the client is told of a refusal.
+pub(super) fn refusal(call: &Call<'_>, identity: &Identity, action: &Action, decision: &Decision) -> Failure {
+    let may_log_in = !call.snapshot.accounts().is_empty();
+    let (_, in_scope) = call.caller.facing(action);
     let reason = decision.reason(action.as_str());
-    let scope = credentials::scope_needed(&action);
-    Err(match decision.effect {
+    let scope = credentials::scope_needed(action);
+    match decision.effect {
         Effect::NotCovered => {
             let name = action.name().map(Name::to_string).unwrap_or_default();
             let message = format!(
@@ -198,7 +248,7 @@ pub(super) fn authorize(call: &Call<'_>, action: Action) -> Result<Permit, Failu
             call.challenge(scope.as_deref(), None),
         ),
         _ => Failure::new(StatusCode::FORBIDDEN, ErrorCode::Denied, reason),
-    })
+    }
 }
 
 impl Call<'_> {

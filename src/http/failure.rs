@@ -175,7 +175,9 @@ impl From<Error> for Failure {
             }
             Error::Missing { .. } => (StatusCode::NOT_FOUND, Code::ManifestBlobUnknown),
             Error::Needed { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
-            Error::TagImmutable { .. } | Error::TagKept { .. } => (StatusCode::FORBIDDEN, Code::Denied),
+            Error::TagImmutable { .. } | Error::TagKept { .. } | Error::TagDenied { .. } => {
+                (StatusCode::FORBIDDEN, Code::Denied)
+            }
             Error::TooSlow => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
             Error::Storage(error) => return storage(error),
         };

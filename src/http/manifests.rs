@@ -8,10 +8,11 @@ use super::{
     dispatch::Call,
     failure::Failure,
     limits::Slot,
+    tag_decisions::TagDecisions,
 };
 use crate::{
     oci::{ErrorCode, MediaType, Name, Reference, Tag},
-    registry::{Error, Protection, PutManifest},
+    registry::{Error, LookAtTag, Protection, PutManifest, TagDelete},
 };
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -102,11 +103,23 @@ pub(super) async fn delete(call: &Call<'_>, name: &Name, reference: &Reference) 
     let rule = call.snapshot.immutable_tags().of(name);
     let done = match reference {
         Reference::Digest(digest) => {
-            let covers = |tag: &Tag| rule.covers(tag);
-            let covers: &(dyn Fn(&Tag) -> bool + Sync) = &covers;
-            // where none is kept, no tag need be looked at
-            let kept = (!rule.is_none() && !rule.allow_delete()).then_some(covers);
-            registry.delete_manifest_under(name, digest, kept, &by).await
+            let decided = TagDecisions::new(call, name, digest);
+            let keeps = !rule.is_none() && !rule.allow_delete();
+            let look = |tag: &Tag| match (decided.may_go(tag), keeps && rule.covers(tag)) {
+                (false, _) => TagDelete::Denied,
+                (true, true) => TagDelete::Kept,
+                (true, false) => TagDelete::Allowed,
+            };
+            let look: &LookAtTag<'_> = &look;
+            // where nothing is asked about tags, no tag need be looked at
+            let look = (keeps || decided.are_needed()).then_some(look);
+            let done = registry.delete_manifest_under(name, digest, look, &by).await;
+            if let Err(Error::TagDenied { .. }) = &done
+                && let Some(refused) = decided.refusal()
+            {
+                return Err(refused);
+            }
+            done
         }
         Reference::Tag(tag) => {
             let protection = match (rule.covers(tag), rule.allow_delete()) {

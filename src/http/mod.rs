@@ -20,6 +20,7 @@ mod peer;
 mod record;
 mod request;
 mod stream;
+mod tag_decisions;
 mod token;
 mod uploads;
 

@@ -17,6 +17,8 @@ pub struct Decision {
     pub message: Option<Arc<str>>,
     /// Whether no rule decided, but a default.
     pub default: bool,
+    /// The tag for which this was decided, where the request changes tags beside the one in its path.
+    pub tag: Option<Arc<str>>,
 }
 
 /// What policy can say.
@@ -71,21 +73,25 @@ impl Decision {
     /// Why not, as a sentence for the client: the rule's own message if it has one.
     #[must_use]
     pub fn reason(&self, action: &str) -> String {
-        match (self.effect, &self.message, &self.rule) {
+        let reason = match (self.effect, &self.message, &self.rule) {
             (Effect::NotCovered, ..) => "there is no such repository: no policy covers its name".to_owned(),
             (_, Some(message), _) => message.to_string(),
             (_, None, Some(rule)) => format!("{action} is not allowed: the rule {rule} denies it"),
             (_, None, None) => format!("{action} is not allowed: no rule allows it"),
+        };
+        match &self.tag {
+            Some(tag) => format!("tag {tag}: {reason}"),
+            None => reason,
         }
     }
 
     pub(super) const fn not_covered() -> Self {
-        Self { effect: Effect::NotCovered, by: None, rule: None, message: None, default: false }
+        Self { effect: Effect::NotCovered, by: None, rule: None, message: None, default: false, tag: None }
     }
 
     /// What a default says.
     pub(super) const fn by_default(allow: bool, by: Option<Arc<Origin>>) -> Self {
         let effect = if allow { Effect::Allow } else { Effect::Deny };
-        Self { effect, by, rule: None, message: None, default: true }
+        Self { effect, by, rule: None, message: None, default: true, tag: None }
     }
 }

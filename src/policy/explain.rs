@@ -22,6 +22,10 @@ pub struct Explanation {
     pub rule: Option<String>,
     /// The rule's message.
     pub message: Option<String>,
+    /// The tag for which this was decided, of a request that changes tags beside the one in its path.
+    pub tag: Option<String>,
+    /// How many tags the request changes.
+    pub tags: usize,
     /// Every rule of every policy that covers the request.
     pub rules: Vec<RuleExplanation>,
     /// The default of every such policy that states one.
@@ -90,6 +94,8 @@ impl Explanation {
             policy: decision.by.as_ref().map(|by| by.policy.clone()),
             rule: decision.rule.as_deref().map(str::to_owned),
             message: decision.message.as_deref().map(str::to_owned),
+            tag: decision.tag.as_deref().map(str::to_owned),
+            tags: 0,
             rules: rules.collect(),
             defaults: defaults.collect(),
         }
@@ -133,6 +139,9 @@ impl fmt::Display for Explanation {
                 writeln!(f, ": no rule decided, and this is allowed unless one denies it")?;
             }
             (None, _) => writeln!(f, ": no rule decided, and no default is stated")?,
+        }
+        if let Some(tag) = &self.tag {
+            writeln!(f, "  for the tag {tag}, one of {} that the request changes", self.tags)?;
         }
         if let Some(message) = &self.message {
             writeln!(f, "  message: {message}")?;

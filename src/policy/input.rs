@@ -26,7 +26,8 @@ pub struct Request {
     pub digest: String,
     /// `request.reference`: the tag or digest in the path of a manifest.
     pub reference: String,
-    /// `request.tags`: all tags that a push of a manifest sets.
+    /// `request.tags`: all tags that a push of a manifest sets. Of a delete by digest: tags that mean the digest, as records,
+    /// tests and `policy explain` write them; rules do not see those.
     pub tags: Vec<String>,
     /// `request.from`: the repository that a blob is to be mounted from.
     pub from: String,
@@ -173,8 +174,9 @@ impl Request {
         if is_digest && self.digest.is_empty() {
             self.digest.clone_from(&self.reference);
         }
-        if !is_digest && self.action == "put-manifest" && self.tags.is_empty() && !self.reference.is_empty() {
-            self.tags.push(self.reference.clone());
+        let names_tag = !is_digest && self.action == "put-manifest" && !self.reference.is_empty();
+        if names_tag && !self.tags.contains(&self.reference) {
+            self.tags.insert(0, self.reference.clone());
         }
         self
     }

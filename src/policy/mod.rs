@@ -10,12 +10,14 @@
 //! | `file` | policy files and the tests in them |
 //! | `build`, `trial` | from configuration and files to policies, and what is wrong with them; their tests |
 //! | `pool` | how several policies come together |
+//! | `each` | requests that change several tags, decided for each of them |
 //! | `decision`, `explain` | what is decided, and why |
 //! | `retention`, `retention_explain` | which images stay, and why |
 //! | `problem` | what a person is told |
 
 mod build;
 mod decision;
+mod each;
 mod explain;
 mod expression;
 mod file;
@@ -30,7 +32,7 @@ use crate::{
     action::Action,
     config::Config,
     identity::{Facts, Identity},
-    oci::Name,
+    oci::{Name, Tag},
 };
 pub use decision::{Decision, Effect, Origin};
 pub use explain::{DefaultExplanation, Explanation, RuleExplanation};
@@ -118,7 +120,9 @@ impl Policy {
             Some(pools) => pools.constant(otherwise).unwrap_or_else(|| {
                 let request = Request::of(&action, listener);
                 let client_ip = identity.client_ip.to_string();
-                pools.decide(&Values::new(&Input::of(identity, &client_ip, &request)), otherwise)
+                each::decide(&request, |request| {
+                    pools.decide(&Values::new(&Input::of(identity, &client_ip, request)), otherwise)
+                })
             }),
         };
         let outcome = if decision.allows() { Ok(Permit { action }) } else { Err(action) };
@@ -135,15 +139,45 @@ impl Policy {
     /// Decides about a request as records and tests write it, as [`Policy::authorize`] does.
     #[must_use]
     pub fn decide(&self, identity: &Facts, request: &Request) -> Decision {
-        decide(&self.cover, &Values::new(&Input::written(identity, request)), request)
+        decide(&self.cover, identity, request)
+    }
+
+    /// Decides whether `action`, a delete by digest that policy allowed for the digest, may take a tag along.
+    #[must_use]
+    pub fn decide_tag(&self, identity: &Identity, action: &Action, tag: &Tag, listener: &'static str) -> Decision {
+        let mut request = Request::of(action, listener);
+        tag.as_str().clone_into(&mut request.reference);
+        let decision = self.cover.of(&request.namespace).map_or_else(Decision::not_covered, |pools| {
+            let client_ip = identity.client_ip.to_string();
+            pools
+                .constant(false)
+                .unwrap_or_else(|| pools.decide(&Values::new(&Input::of(identity, &client_ip, &request)), false))
+        });
+        each::for_tag(decision, tag.as_str())
+    }
+
+    /// Returns whether rules, and not a default alone, decide about requests of a repository.
+    #[must_use]
+    pub fn has_rules(&self, name: &Name) -> bool {
+        self.cover.of(name.as_str()).is_some_and(|pools| pools.constant(false).is_none())
+    }
+
+    /// Returns whether a rule about a repository asks for `request.tags`, so that a request whose tags are not all known
+    /// cannot be decided again.
+    #[must_use]
+    pub fn uses_tags(&self, namespace: &str) -> bool {
+        let rules = self.cover.of(namespace).into_iter().flat_map(|pools| &pools.units).flat_map(|unit| &unit.rules);
+        rules.into_iter().any(|rule| rule.condition.uses().contains(&"request.tags"))
     }
 
     /// Why a request is decided as it is.
     #[must_use]
     pub fn explain(&self, identity: &Facts, request: &Request) -> Explanation {
-        let values = Values::new(&Input::written(identity, request));
-        let decision = decide(&self.cover, &values, request);
-        Explanation::new(&decision, self.cover.of(&request.namespace), &values)
+        let decision = decide(&self.cover, identity, request);
+        let shown = request.for_tag(decision.tag.as_deref());
+        let values = Values::new(&Input::written(identity, &shown));
+        let tags = request.tags.len();
+        Explanation { tags, ..Explanation::new(&decision, self.cover.of(&request.namespace), &values) }
     }
 
     /// Prefixes of names below which anyone may push, `*` for all that no other prefix covers: for the line that says at
@@ -188,12 +222,20 @@ pub fn vocabularies() -> [Vocabulary; 2] {
     })
 }
 
-fn decide(cover: &Cover, values: &Values<'_>, request: &Request) -> Decision {
+fn decide(cover: &Cover, identity: &Facts, request: &Request) -> Decision {
     let otherwise = allowed_otherwise(&request.action, &request.listener);
     match cover.of(&request.namespace) {
         None => Decision::not_covered(),
-        Some(pools) => pools.constant(otherwise).unwrap_or_else(|| pools.decide(values, otherwise)),
+        Some(pools) => pools.constant(otherwise).unwrap_or_else(|| {
+            each::decide(request, |request| pools.decide(&Values::new(&Input::written(identity, request)), otherwise))
+        }),
     }
+}
+
+/// Returns the decision that counts for a request, of one made before and one made later.
+#[must_use]
+pub fn worse(before: Decision, decision: Decision) -> Decision {
+    each::worse(Some(before), decision)
 }
 
 /// Whether an action is allowed where no rule decides, whatever defaults say.

@@ -96,6 +96,7 @@ impl Pool {
             rule: Some(Arc::clone(&rule.name)),
             message,
             default: false,
+            tag: None,
         };
         let failed = |rule: &Rule, why: &str| {
             by(rule, Effect::Deny, Some(format!("the rule {} failed, and what fails denies: {why}", rule.name).into()))

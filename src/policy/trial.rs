@@ -4,9 +4,8 @@ use std::{fmt::Write, sync::Arc};
 
 use super::{
     decision::Effect,
-    expression::Values,
     file::{AccessCase, Case, Document, Expectation, RetentionCase, Test},
-    input::{Input, Request},
+    input::Request,
     pool::{Cover, Unit},
     problem::{File, Problem},
     retention,
@@ -43,7 +42,7 @@ pub(super) fn run(unit: &Arc<Unit>, file: &File, document: &Document) -> Vec<Tes
 
 fn access(cover: &Cover, file: &File, test: &Test, case: &AccessCase) -> Option<Problem> {
     let AccessCase { facts, request, expected } = case;
-    let decided = super::decide(cover, &Values::new(&Input::written(facts, request)), request);
+    let decided = super::decide(cover, facts, request);
     let rule = decided.rule.as_deref();
     let as_expected =
         decided.effect == expected.effect && expected.rule.as_deref().is_none_or(|wanted| rule == Some(wanted));

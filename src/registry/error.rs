@@ -123,6 +123,16 @@ pub enum Error {
         /// What it means.
         digest: Digest,
     },
+    /// A delete by digest of a manifest whose tag the caller may not delete.
+    #[error("tag {tag} of {name} means {digest} and would go with it, and you may not delete this tag")]
+    TagDenied {
+        /// The repository.
+        name: Name,
+        /// The tag.
+        tag: Tag,
+        /// The digest that it means.
+        digest: Digest,
+    },
     /// What was to be restored, and cannot be.
     #[error("{what} cannot be brought back in {name}: {why}")]
     GoneForGood {

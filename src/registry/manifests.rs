@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{By, Error, Registry, Result, cache::Ticket, facts::ManifestHeader, json, several};
+use super::{By, Error, Registry, Result, cache::Ticket, facts::ManifestHeader, json, several, tags::LookAtTag};
 use crate::{
     oci::{Digest, Manifest, MediaType, Name, Reference, Tag},
     storage::{Entry, StorageError, layout, layout::Ordinal},
@@ -249,12 +249,15 @@ impl Registry {
         self.delete_manifest_under(name, digest, None, by).await
     }
 
-    /// As [`Registry::delete_manifest`], refused as well while a tag that `kept` says yes to means it.
+    /// Deletes as [`Registry::delete_manifest`], unless `look` refuses a tag that would go with the manifest.
+    ///
+    /// `look` is asked for each such tag before anything is written, and again when the delete has begun: a tag that was
+    /// pushed between the two is asked for too.
     pub async fn delete_manifest_under(
         &self,
         name: &Name,
         digest: &Digest,
-        kept: Option<&(dyn Fn(&Tag) -> bool + Sync)>,
+        look: Option<&LookAtTag<'_>>,
         by: &By,
     ) -> Result<()> {
         let unknown = || Error::ManifestUnknown { name: name.clone(), reference: Reference::Digest(*digest) };
@@ -275,10 +278,11 @@ impl Registry {
         if !needed_by.is_empty() {
             return Err(Error::Needed { digest: *digest, needed_by });
         }
-        if let Some(kept) = kept {
-            self.refuse_kept(name, digest, newest.ordinal, kept).await?;
+        if let Some(look) = look {
+            self.look_at_tags(name, digest, newest.ordinal, look).await?;
         }
-        self.end_manifests(name, &[SeenManifest { digest: *digest, key, ordinal: newest.ordinal }], by).await
+        let seen = SeenManifest { digest: *digest, key, ordinal: newest.ordinal };
+        self.end_manifests_under(name, &[seen], look, by).await
     }
 
     /// Lets a manifest be gone after the version `seen`, whose key is `key`; see [`Registry::end_manifests`].
@@ -292,9 +296,26 @@ impl Registry {
     /// # Errors
     /// [`Error::TooSlow`], and then they still stand.
     pub async fn end_manifests(&self, name: &Name, seen: &[SeenManifest], by: &By) -> Result<()> {
+        self.end_manifests_under(name, seen, None, by).await
+    }
+
+    async fn end_manifests_under(
+        &self,
+        name: &Name,
+        seen: &[SeenManifest],
+        look: Option<&LookAtTag<'_>>,
+        by: &By,
+    ) -> Result<()> {
         let attempt = layout::attempt();
         let began = self.clock.now();
         several(seen.iter().map(|one| self.begin_end(name, one, &attempt, by)).collect()).await?;
+        // what refuses from here on leaves a delete that has begun and never ends, which tells readers to look again
+        if let Some(look) = look {
+            for one in seen {
+                self.look_at_tags(name, &one.digest, one.ordinal, look).await?;
+            }
+        }
+        several(seen.iter().map(|one| self.unlist_referrer(name, one, &attempt, by)).collect()).await?;
         // before the manifests: what is broken off between the two leaves no tag that is listed and does not answer
         let until = seen.iter().map(|one| (one.digest, one.ordinal)).collect();
         self.say_tags_gone(name, &until, by).await?;
@@ -306,11 +327,16 @@ impl Registry {
         Ok(())
     }
 
-    /// Says that a manifest is about to go, and that it refers to nothing any more.
+    /// Says that a manifest is about to go.
     async fn begin_end(&self, name: &Name, seen: &SeenManifest, attempt: &str, by: &By) -> Result<()> {
         let ordinal = Ordinal::after(Some(seen.ordinal), 0);
         // before the look at the tags: whoever finds a tag and not this knows that the look will find the tag
-        self.store.put(&layout::going(name, &seen.digest, ordinal, attempt), self.fact(by)).await?;
+        Ok(self.store.put(&layout::going(name, &seen.digest, ordinal, attempt), self.fact(by)).await?)
+    }
+
+    /// Takes a manifest that is about to go off the list of what refers to its subject.
+    async fn unlist_referrer(&self, name: &Name, seen: &SeenManifest, attempt: &str, by: &By) -> Result<()> {
+        let ordinal = Ordinal::after(Some(seen.ordinal), 0);
         if let Some(subject) = self.subject_of(seen).await? {
             let key = layout::referrer_version(name, &subject, &seen.digest, ordinal, false, attempt);
             self.store.put(&key, self.fact(by)).await?;

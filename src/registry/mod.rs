@@ -55,7 +55,7 @@ pub use self::{
     referrers::Referrers,
     restore::{Lost, Restoration, Restored},
     session::UploadStatus,
-    tags::Protection,
+    tags::{LookAtTag, Protection, TagDelete},
 };
 use crate::{
     action::UploadId,

@@ -27,6 +27,20 @@ pub enum Protection {
     Kept,
 }
 
+/// The fate of a tag when the manifest that it means is deleted by digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagDelete {
+    /// It goes.
+    Allowed,
+    /// It stays, and so the manifest: the tag is immutable.
+    Kept,
+    /// It stays, and so the manifest: the caller may not delete this tag.
+    Denied,
+}
+
+/// A look at a tag that would go with its manifest.
+pub type LookAtTag<'a> = dyn Fn(&Tag) -> TagDelete + Sync + 'a;
+
 /// Whether a tag's version means a version of `digest` up to `until`.
 fn means(version: TagVersion, digest: &Digest, until: Ordinal) -> bool {
     version.target.is_some_and(|(meant, ordinal)| meant == *digest && ordinal <= until)
@@ -105,20 +119,28 @@ impl Registry {
         }
     }
 
-    /// An error where a tag that `kept` says yes to means a version of `digest` up to `until`.
-    pub(super) async fn refuse_kept(
+    /// Asks `look` about each tag that means a version of `digest` up to `until`.
+    ///
+    /// # Errors
+    /// [`Error::TagKept`] or [`Error::TagDenied`] for the first tag that must stay.
+    pub(super) async fn look_at_tags(
         &self,
         name: &Name,
         digest: &Digest,
         until: Ordinal,
-        kept: &(dyn Fn(&Tag) -> bool + Sync),
+        look: &LookAtTag<'_>,
     ) -> Result<()> {
         let mut after = None;
         loop {
             let (page, end) = self.page_of_tags(name, after.as_deref(), MAX_PAGE).await?;
             for (tag, version) in page {
-                if means(version, digest, until) && kept(&tag) {
-                    return Err(Error::TagKept { name: name.clone(), tag, digest: *digest });
+                if !means(version, digest, until) {
+                    continue;
+                }
+                match look(&tag) {
+                    TagDelete::Allowed => {}
+                    TagDelete::Kept => return Err(Error::TagKept { name: name.clone(), tag, digest: *digest }),
+                    TagDelete::Denied => return Err(Error::TagDenied { name: name.clone(), tag, digest: *digest }),
                 }
             }
             match end {

@@ -33,6 +33,7 @@ fn a_line_has_this_form() {
         request_id: "6f1c",
         identity: &identity,
         request: &request,
+        tag_count: None,
         decision: "deny",
         policy: Some("prod.toml"),
         rule: Some("ci-pushes"),

@@ -28,6 +28,7 @@ pub(crate) fn record(audit: &Audit, message: &str) -> Result<(), NotRecording> {
         request_id: "id",
         identity: &Facts::default(),
         request: &request,
+        tag_count: None,
         decision: "allow",
         policy: None,
         rule: None,

@@ -30,5 +30,6 @@ mod s3_use;
 mod scrub;
 mod stores;
 mod support;
+mod tag_rules;
 mod tags;
 mod uploads;

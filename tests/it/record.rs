@@ -30,12 +30,12 @@ fn start(file: &Path, more: &str) -> (Server, PathBuf) {
     (Server::start_plain(Backend::Directory, &settings), policies)
 }
 
-fn new_file() -> PathBuf {
+pub(crate) fn new_file() -> PathBuf {
     tempfile::tempdir().unwrap().keep().join("decisions.jsonl")
 }
 
 /// A `policy replay` of the record under the configuration of the server: its exit code, and what it says.
-fn replay(server: &Server, file: &Path) -> (Option<i32>, String) {
+pub(crate) fn replay(server: &Server, file: &Path) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_simple-registry"));
     command.arg("-c").arg(server.configuration_file()).args(["policy", "replay", "--log"]).arg(file);
     let output = command.output().expect("run it");

@@ -187,9 +187,49 @@ fn explain_shows_each_rule_with_its_values() {
         (&["--action", "list-catalog", "--as", "nobody-of-this-name"], "no [identity]"),
         (&["--action", "list-catalog", "--as", "{\"usrname\": \"a\"}"], "no identity as JSON"),
         (&["--action", "list-catalog", "--listener", "back"], "no listener"),
+        (&["--action", "get-blob", "--namespace", "a", "--from", "b"], "`from` belongs to mount-blob"),
+        (&["--action", "list-tags", "--namespace", "a", "--reference", "v1"], "`reference` belongs to manifests"),
+        (&["--action", "get-manifest", "--namespace", "a", "--tag", "v1"], "`tags` belongs to put-manifest"),
+        (&["--action", "delete-manifest", "--namespace", "a", "--reference", "v1", "--tag", "v2"], "of a digest"),
     ] {
         let (code, _, err) = run(dir.path(), &[&["explain"][..], arguments].concat());
         assert!(code == 1 && err.contains(says), "{arguments:?}: {err}");
+    }
+}
+
+#[test]
+fn explain_decides_a_request_for_each_tag_that_it_changes() {
+    let dir = world();
+    let rule = "repositories = [\"open\"]\n[[rule]]\nname = \"releases\"\neffect = \"deny\"\nwhen = 'request.reference.startsWith(\"v\")'\n";
+    fs::write(dir.path().join("policies/open.toml"), rule).unwrap();
+    let digest = format!("sha256:{}", "0".repeat(64));
+    for (action, reference) in [("put-manifest", "x"), ("put-manifest", &*digest), ("delete-manifest", &digest)] {
+        let ask = |tags: &[&str]| {
+            let request = ["explain", "--action", action, "--namespace", "open/app", "--reference", reference];
+            run(dir.path(), &[&request[..], &tags.iter().flat_map(|tag| ["--tag", tag]).collect::<Vec<_>>()].concat())
+        };
+        let (code, out, err) = ask(&["y", "v1"]);
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert!(
+            out.starts_with("deny, by the rule releases of open.toml\n  for the tag v1, one of "),
+            "{action}: {out}"
+        );
+        assert!(out.contains("request.reference = \"v1\""), "{action}: {out}");
+        assert!(ask(&["y", "z"]).1.starts_with("allow"), "{action}");
+    }
+}
+
+#[test]
+fn an_option_of_another_mode_is_refused_and_the_missing_one_is_named() {
+    let dir = world();
+    for (arguments, missing) in [
+        (&["explain", "--repository", "open/x", "--action", "list-tags", "--namespace", "open/x"][..], "--retention"),
+        (&["explain", "--repository", "open/x"], "--action"),
+        (&["explain", "--retention"], "--repository"),
+    ] {
+        let (code, out, err) = run(dir.path(), arguments);
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
+        assert!(err.contains(missing), "{arguments:?}: {err}");
     }
 }
 
@@ -231,6 +271,25 @@ fn line(username: &str, access: &str, namespace: &str, decision: &str) -> String
         "decision": decision, "policy": "prod.toml", "rule": "old-rule", "policy_sha256": "00", "status": 200,
     })
     .to_string()
+}
+
+#[test]
+fn replay_does_not_guess_where_the_record_names_some_of_the_tags() {
+    let dir = world();
+    let record = |rule: &str| {
+        let policy = format!("repositories = [\"open\"]\n[[rule]]\nname = \"r\"\neffect = \"deny\"\nwhen = '{rule}'\n");
+        fs::write(dir.path().join("policies/open.toml"), policy).unwrap();
+        let line = serde_json::json!({
+            "event": "decision", "identity": {}, "tag_count": 30, "decision": "deny",
+            "request": { "action": "put-manifest", "access": "push", "namespace": "open", "reference": "a", "tags": ["a", "v1"], "listener": "main" },
+        });
+        fs::write(dir.path().join("decisions.jsonl"), format!("{line}\n")).unwrap();
+        run(dir.path(), &["replay", "--log", "decisions.jsonl"])
+    };
+    let (code, out, _) = record("size(request.tags) > 25");
+    assert_eq!(code, 0, "{out}");
+    assert!(out.starts_with("0 of 0 decisions would change; 1 not decided again"), "{out}");
+    assert_eq!(record("request.reference == \"v1\"").1, "0 of 1 decisions would change\n");
 }
 
 #[test]

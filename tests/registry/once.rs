@@ -1,6 +1,6 @@
 //! Immutable tags: one meaning, whoever races for it and whoever dies on the way.
 
-use simple_registry::registry::{Protection, facts::ClaimFact};
+use simple_registry::registry::{LookAtTag, Protection, TagDelete, facts::ClaimFact};
 
 use super::*;
 
@@ -125,6 +125,55 @@ async fn whoever_saw_the_version_before_cannot_write_beside_the_one_that_says_th
     assert!(world.keys("repos/").await.contains(&closed), "the place beside it can be claimed no more");
 }
 
+/// A look that keeps one tag.
+fn keeps(kept: &str) -> impl Fn(&Tag) -> TagDelete + Sync {
+    move |tag| if tag.as_str() == kept { TagDelete::Kept } else { TagDelete::Allowed }
+}
+
+#[tokio::test]
+async fn when_a_tag_comes_after_the_first_look_the_delete_looks_at_it_before_anything_goes() {
+    let world = World::new();
+    let server = world.server(Duration::ZERO);
+    let (image, _) = images(&server).await;
+    let subject = put(&server, &image).await.unwrap();
+    let config = push(&server, b"{}").await;
+    let about = super::image(
+        &config,
+        2,
+        &format!(
+            r#","subject":{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{subject}","size":{}}}"#,
+            image.len()
+        ),
+    );
+    let digest = put_tagged(&server, "a", &about).await;
+    let version = version_of(&world, &digest).await;
+    let (asked, late) = (std::sync::Mutex::new(Vec::new()), "v1".parse::<Tag>().unwrap());
+    let look = |tag: &Tag| {
+        let mut asked = asked.lock().unwrap();
+        asked.push(tag.to_string());
+        if asked.len() == 1 {
+            // a push that began before the delete lets its tag mean the version that the delete saw
+            let key = layout::tag_version(
+                &name(),
+                &late,
+                TagVersion { ordinal: Ordinal(7), target: Some((digest, version)) },
+            );
+            let fact = br#"{"at":1,"by":{"identity":"ana","request":"1"}}"#.to_vec();
+            let path = world.directory.path().join(key);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, fact).unwrap();
+        }
+        if *tag == late { TagDelete::Denied } else { TagDelete::Allowed }
+    };
+    let look: &LookAtTag<'_> = &look;
+    let done = server.delete_manifest_under(&name(), &digest, Some(look), &By::default()).await;
+    assert!(matches!(&done, Err(Error::TagDenied { tag, .. }) if *tag == late), "{done:?}");
+    assert_eq!(*asked.lock().unwrap(), ["a", "a", "v1"]);
+    assert_eq!((by_tag(&server, "a").await, by_tag(&server, "v1").await), (Some(digest), Some(digest)));
+    let listed = server.referrers(&name(), &subject, None, &Page::default()).await.unwrap();
+    assert_eq!(listed.descriptors.len(), 1, "it refers to its subject as before");
+}
+
 #[tokio::test]
 async fn an_immutable_tag_and_its_manifest_are_deleted_only_where_that_is_allowed() {
     let world = World::new();
@@ -134,12 +183,12 @@ async fn an_immutable_tag_and_its_manifest_are_deleted_only_where_that_is_allowe
     let digest = put_once(&server, "v1", &first).await.unwrap();
     let kept = server.delete_tag_under(&name(), &tag(), Protection::Kept, &by).await;
     assert!(matches!(kept, Err(Error::TagKept { .. })), "{kept:?}");
-    let kept = server.delete_manifest_under(&name(), &digest, Some(&|tag| tag.as_str() == "v1"), &by).await;
+    let kept = server.delete_manifest_under(&name(), &digest, Some(&keeps("v1")), &by).await;
     assert!(matches!(kept, Err(Error::TagKept { .. })), "{kept:?}");
     assert_eq!(by_tag(&server, "v1").await, Some(digest));
     server.delete_tag_under(&name(), &tag(), Protection::Immutable, &by).await.unwrap();
     assert_eq!(by_tag(&server, "v1").await, None);
     let digest = put_once(&server, "v1", &second).await.unwrap();
-    server.delete_manifest_under(&name(), &digest, Some(&|tag| tag.as_str() == "v2"), &by).await.unwrap();
+    server.delete_manifest_under(&name(), &digest, Some(&keeps("v2")), &by).await.unwrap();
     put_once(&server, "v1", &first).await.unwrap();
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     identity::Facts,
-    oci::Name,
+    oci::{Digest, Name, Tag},
     policy::{
         decision::Effect,
         expression::Scope,
@@ -162,6 +162,25 @@ pub(in crate::policy) fn faults(request: &Request) -> Vec<(String, String)> {
     }
     if !request.namespace.is_empty() && !word.named {
         faults.push((format!("{} is about no repository", word.action), "leave `namespace` out".to_owned()));
+    }
+    let is_digest = request.reference.parse::<Digest>().is_ok();
+    let belongs = |given: bool, key: &str, to: &str| {
+        let says = format!("`{key}` belongs to {to}, not to {}", word.action);
+        given.then(|| (says, format!("leave `{key}` out, or ask about {to}")))
+    };
+    let changes_tags = word.action == "put-manifest" || word.action == "delete-manifest" && is_digest;
+    faults.extend(belongs(
+        !request.tags.is_empty() && !changes_tags,
+        "tags",
+        "put-manifest, or delete-manifest of a digest",
+    ));
+    faults.extend(belongs(!request.from.is_empty() && word.action != "mount-blob", "from", "mount-blob"));
+    let refers = word.action.ends_with("-manifest") || word.action == "get-tag-history";
+    faults.extend(belongs(!request.reference.is_empty() && !refers, "reference", "manifests and the history of a tag"));
+    for tag in &request.tags {
+        if let Err(rule) = tag.parse::<Tag>() {
+            faults.push((format!("no tag is called \"{tag}\": {rule}"), "write a tag such as \"v1\"".to_owned()));
+        }
     }
     for name in [&request.namespace, &request.from].into_iter().filter(|name| !name.is_empty()) {
         if let Err(rule) = name.parse::<Name>() {
