@@ -33,7 +33,7 @@ pub(super) enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Run the tests in policy files, each against its own file alone
+    /// Run the tests in policy files, each against its own file alone and against all policies together
     Test {
         /// Policy files; without any: those of the configuration's `policy_dir`
         files: Vec<PathBuf>,
@@ -236,7 +236,7 @@ fn check(paths: &[PathBuf], configs: &[PathBuf], format: Format) -> Result<ExitC
 
 fn test(paths: &[PathBuf], configs: &[PathBuf], format: Format) -> Result<ExitCode, Wrong> {
     let config = if paths.is_empty() { configuration(configs)? } else { Config::default() };
-    let outcomes = policy::run_tests(&files(paths, &config)?)?;
+    let policy::TestRun { outcomes, warnings } = policy::run_tests(&config, &files(paths, &config)?)?;
     let failed: Vec<&Problem> = outcomes.iter().filter_map(|test| test.failure.as_ref()).collect();
     match format {
         Format::Json => {
@@ -244,11 +244,15 @@ fn test(paths: &[PathBuf], configs: &[PathBuf], format: Format) -> Result<ExitCo
                 json!({ "file": test.file, "test": test.name, "passed": test.failure.is_none(), "problem": test.failure.as_ref().map(as_json) })
             });
             let tests: Vec<_> = tests.collect();
-            println!("{}", json!({ "passed": outcomes.len() - failed.len(), "failed": failed.len(), "tests": tests }));
+            let passed = outcomes.len() - failed.len();
+            println!("{}", json!({ "passed": passed, "failed": failed.len(), "tests": tests, "warnings": warnings }));
         }
         Format::Text => {
             for problem in &failed {
                 eprintln!("{problem}\n");
+            }
+            for warning in &warnings {
+                eprintln!("warning: {warning}");
             }
             println!("{} passed, {} failed", counted(outcomes.len() - failed.len(), "test"), failed.len());
         }

@@ -10,6 +10,7 @@ use super::{
     file::{self, Document},
     pool::{About, Rule, Unit},
     problem::{File, Problem, Written},
+    together::Together,
     trial::{self, TestOutcome},
 };
 use crate::config::{AccessPolicy, Config, Expression};
@@ -22,6 +23,18 @@ pub(super) struct Built {
     pub(super) warnings: Vec<String>,
     pub(super) tests: Vec<TestOutcome>,
     pub(super) retention: Vec<Arc<Unit>>,
+    /// Warnings about tests that fail only together with other policies.
+    pub(super) together: Vec<String>,
+}
+
+/// A policy file with tests to run against all policies together.
+pub(super) struct Tested<'a> {
+    pub(super) file: &'a File,
+    pub(super) document: Document,
+    /// The policy, as if it were enforced.
+    pub(super) unit: Arc<Unit>,
+    /// The names of its tests that fail alone.
+    pub(super) failed: Vec<String>,
 }
 
 /// A rule as it is written.
@@ -45,11 +58,20 @@ pub(super) fn build(config: &Config, files: &[File]) -> Built {
             retention(&mut built, prefix, rules);
         }
     }
+    let mut tested = Vec::new();
     for file in files {
         match file::parse(file) {
-            Ok(document) => policy(&mut built, file, &document),
+            Ok(document) => {
+                if let Some((unit, failed)) = policy(&mut built, file, &document) {
+                    tested.push(Tested { file, document, unit, failed });
+                }
+            }
             Err(problems) => built.problems.extend(problems),
         }
+    }
+    if built.problems.is_empty() {
+        let together = Together::new(&built.units, &built.retention, config.repository.keys().collect());
+        built.together = tested.iter().flat_map(|tested| together.warnings(tested)).collect();
     }
     built.problems.extend(built.tests.iter().filter_map(|test| test.failure.clone()));
     built
@@ -123,8 +145,8 @@ fn keeps_all(name: &str, sources: &[Source<'_>], conditions: &[Condition]) -> Op
     Some(format!("{name}: the rule {} keeps every image, so that nothing goes from what it covers", source.name))
 }
 
-/// A policy file.
-fn policy(built: &mut Built, file: &File, document: &Document) {
+/// Builds the policy of a file and runs its tests. Returns the policy as if it were enforced, and the tests that failed.
+fn policy(built: &mut Built, file: &File, document: &Document) -> Option<(Arc<Unit>, Vec<String>)> {
     let sources = document.rules.iter().map(|rule| Source {
         name: rule.name.text.clone(),
         written: Written::File { file, span: &rule.when.span, text: &rule.when.text },
@@ -135,7 +157,10 @@ fn policy(built: &mut Built, file: &File, document: &Document) {
     let covers = document.repositories.as_deref().map_or(Covers::Everything, Covers::Below);
     let conditions = match conditions(&sources, document.scope, covers) {
         Ok(conditions) => conditions,
-        Err(problems) => return built.problems.extend(problems),
+        Err(problems) => {
+            built.problems.extend(problems);
+            return None;
+        }
     };
     if document.scope == Scope::Retention {
         built.warnings.extend(keeps_all(&file.name, &sources, &conditions));
@@ -148,11 +173,14 @@ fn policy(built: &mut Built, file: &File, document: &Document) {
         Arc::new(Unit { origin, about, enforced, default: document.default, rules })
     };
     // a policy that is not enforced is tested as if it were
-    built.tests.extend(trial::run(&unit(true), file, document));
+    let outcomes = trial::run(&unit(true), file, document);
+    let failed = outcomes.iter().filter(|test| test.failure.is_some()).map(|test| test.name.clone()).collect();
+    built.tests.extend(outcomes);
     match document.scope {
         Scope::Access => built.units.push(unit(document.enforce)),
         Scope::Retention => built.retention.push(unit(document.enforce)),
     }
+    Some((unit(true), failed))
 }
 
 fn rules(origin: &Arc<Origin>, sources: &[Source<'_>], conditions: Vec<Condition>, enforced: bool) -> Vec<Arc<Rule>> {

@@ -9,6 +9,7 @@
 //! | `expression` | conditions in CEL: limits, checks, evaluation |
 //! | `file` | policy files and the tests in them |
 //! | `build`, `trial` | from configuration and files to policies, and what is wrong with them; their tests |
+//! | `together` | tests of policy files against all policies together |
 //! | `pool` | how several policies come together |
 //! | `each` | requests that change several tags, decided for each of them |
 //! | `decision`, `explain` | what is decided, and why |
@@ -26,6 +27,7 @@ mod pool;
 mod problem;
 mod retention;
 mod retention_explain;
+mod together;
 mod trial;
 
 use crate::{
@@ -100,7 +102,12 @@ impl Policy {
         }
         let cover = Cover::new(&built.units, config.repository.keys());
         let open = open_to_everyone(&cover);
-        Ok(Self { cover, retention: Retention::new(built.retention), warnings: built.warnings, open })
+        Ok(Self {
+            cover,
+            retention: Retention::new(built.retention),
+            warnings: [built.warnings, built.together].concat(),
+            open,
+        })
     }
 
     /// What an operator should know though it is no error.
@@ -187,15 +194,25 @@ impl Policy {
     }
 }
 
-/// Runs the tests of policy files, each against its own file alone.
+/// The outcome of the tests of policy files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestRun {
+    /// Each test against its own file alone.
+    pub outcomes: Vec<TestOutcome>,
+    /// A warning for each test that passes alone and fails together with the tables of the configuration and all files.
+    pub warnings: Vec<String>,
+}
+
+/// Runs the tests of policy files, each against its own file alone, and against all policies together.
 ///
 /// # Errors
-/// All that is wrong with the files, but for tests that fail.
-pub fn run_tests(files: &[File]) -> Result<Vec<TestOutcome>, PolicyErrors> {
-    let built = build::build(&Config::default(), files);
+/// All that is wrong with the policies, but for tests that fail.
+pub fn run_tests(config: &Config, files: &[File]) -> Result<TestRun, PolicyErrors> {
+    let built = build::build(config, files);
     let failed = |problem: &Problem| built.tests.iter().any(|test| test.failure.as_ref() == Some(problem));
     let problems: Vec<Problem> = built.problems.iter().filter(|problem| !failed(problem)).cloned().collect();
-    if problems.is_empty() { Ok(built.tests) } else { Err(PolicyErrors::new(problems)) }
+    let run = || TestRun { outcomes: built.tests.clone(), warnings: built.together.clone() };
+    if problems.is_empty() { Ok(run()) } else { Err(PolicyErrors::new(problems)) }
 }
 
 /// What no request can be that a person wrote down: what is wrong, and the next step.

@@ -253,7 +253,7 @@ impl Cover {
 }
 
 impl Unit {
-    fn prefixes(&self) -> &[String] {
+    pub(super) fn prefixes(&self) -> &[String] {
         match &self.about {
             About::Everything => &[],
             About::Table(prefix) => std::slice::from_ref(prefix),

@@ -4,7 +4,10 @@
 //! what is not known must not remove anything; an image that no rule keeps goes. Policies that are not enforced count
 //! only where no other covers the repository, and then decide nothing but what is reported.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 
@@ -81,6 +84,26 @@ pub(super) struct Retention {
 impl Retention {
     pub(super) const fn new(units: Vec<Arc<Unit>>) -> Self {
         Self { units }
+    }
+
+    /// Returns the enforced policies that cover a repository which `own` covers too.
+    pub(super) fn beside(&self, own: &Unit) -> Vec<&Arc<Unit>> {
+        let everywhere = ["*".to_owned()];
+        let prefixes: BTreeSet<&String> =
+            self.units.iter().flat_map(|unit| unit.prefixes()).chain(&everywhere).collect();
+        let mut beside: Vec<&Arc<Unit>> = Vec::new();
+        for prefix in prefixes {
+            let covering = self.covering(prefix);
+            if covering.iter().any(|unit| unit.origin == own.origin) {
+                let others = covering.into_iter().filter(|unit| unit.enforced && unit.origin != own.origin);
+                for other in others {
+                    if !beside.iter().any(|known| Arc::ptr_eq(known, other)) {
+                        beside.push(other);
+                    }
+                }
+            }
+        }
+        beside
     }
 
     /// The policies with rules that cover a repository.

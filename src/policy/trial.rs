@@ -72,7 +72,7 @@ fn retention(unit: &Arc<Unit>, file: &File, test: &Test, case: &RetentionCase) -
     (!differs.is_empty()).then(|| file.problem(&test.span, says, "correct the rules or the test"))
 }
 
-fn wanted(expected: &Expectation) -> String {
+pub(super) fn wanted(expected: &Expectation) -> String {
     match &expected.rule {
         Some(rule) => format!("{} by the rule \"{rule}\"", expected.effect.as_str()),
         None => expected.effect.as_str().to_owned(),
@@ -80,7 +80,7 @@ fn wanted(expected: &Expectation) -> String {
 }
 
 /// What was decided, and by what, in a few words.
-fn describe(effect: Effect, rule: Option<&str>, default: bool) -> String {
+pub(super) fn describe(effect: Effect, rule: Option<&str>, default: bool) -> String {
     let by = match rule {
         Some(rule) => format!(" by the rule \"{rule}\""),
         None if default => " by default, since no rule decided".to_owned(),
@@ -90,7 +90,7 @@ fn describe(effect: Effect, rule: Option<&str>, default: bool) -> String {
 }
 
 /// The command that explains a decision.
-fn explain_command(facts: &Facts, request: &Request) -> String {
+pub(super) fn explain_command(facts: &Facts, request: &Request) -> String {
     let mut command = "simple-registry policy explain".to_owned();
     let mut add = |option: &str, value: &str| {
         if !value.is_empty() {
@@ -102,6 +102,10 @@ fn explain_command(facts: &Facts, request: &Request) -> String {
     add("action", &request.action);
     add("namespace", &request.namespace);
     add("reference", &request.reference);
+    for tag in request.tags.iter().filter(|tag| **tag != request.reference) {
+        add("tag", tag);
+    }
+    add("from", &request.from);
     command
 }
 

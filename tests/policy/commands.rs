@@ -148,6 +148,51 @@ fn test_says_which_rule_decided_instead() {
 }
 
 #[test]
+fn a_test_that_fails_only_together_is_a_warning_that_names_the_other_policy() {
+    let dir = world();
+    let table = "[repository.\"*\".access_policy]\nrules = [\"identity.username == 'ana'\"]\n";
+    fs::write(dir.path().join("config.toml"), format!("{CONFIG}{table}")).unwrap();
+    let warning = "policies/prod.toml:20: the test \"a laptop cannot push\" fails only together with [repository.\"*\".access_policy]: expected deny, and got allow by the rule \"rules[0]\"";
+    for command in ["check", "test"] {
+        let (code, _, err) = run(dir.path(), &[command]);
+        assert_eq!(code, 0, "it refuses nothing: {err}");
+        assert!(err.contains(&format!("warning: {warning}")), "{err}");
+        let (code, out, _) = run(dir.path(), &[command, "--format", "json"]);
+        assert_eq!((code, json(&out)["warnings"].as_array().unwrap().len()), (0, 1), "{out}");
+        // the file alone
+        assert_eq!(run(dir.path(), &[command, "policies/prod.toml"]).2, "");
+    }
+    // a freeze goes in, and the test of the other file that expected to be allowed is named
+    let ci = POLICY
+        .replace("a laptop cannot push", "ci can push")
+        .replace("identity = { username = \"ana\" }", "identity = { certificate = { organizations = [\"ci\"] } }");
+    fs::write(dir.path().join("config.toml"), CONFIG).unwrap();
+    fs::write(dir.path().join("policies/prod.toml"), ci.replace("decision = \"deny\"", "decision = \"allow\""))
+        .unwrap();
+    let freeze = "[[rule]]\nname = \"all\"\neffect = \"deny\"\nwhen = 'request.access == \"push\"'\n";
+    fs::write(dir.path().join("policies/freeze.toml"), freeze).unwrap();
+    let (code, _, err) = run(dir.path(), &["check"]);
+    assert!(code == 0 && err.contains("\"ci can push\" fails only together with freeze.toml"), "{err}");
+}
+
+#[test]
+fn a_retention_test_that_fails_only_together_is_a_warning_too() {
+    let dir = world();
+    let keep = "kind = \"retention\"\nrepositories = [\"open\"]\n[[rule]]\nname = \"v1\"\nwhen = 'image.tag == \"v1\"'\n\
+                [[test]]\nname = \"others go\"\nimages = [{ tag = \"v1\" }, { tag = \"v2\" }]\nexpect = { keep = [\"v1\"] }\n";
+    fs::write(dir.path().join("policies/keep.toml"), keep).unwrap();
+    assert_eq!(run(dir.path(), &["check"]).2, "");
+    let table = "[repository.\"open/deep\".retention_policy]\nrules = [\"image.tag == 'v2'\"]\n";
+    fs::write(dir.path().join("config.toml"), format!("{CONFIG}{table}")).unwrap();
+    let (code, _, err) = run(dir.path(), &["check"]);
+    let says = "\"others go\" fails only together with [repository.\"open/deep\".retention_policy]: its rule \"rules[0]\" keeps \"v2\"";
+    assert!(code == 0 && err.contains(says), "{err}");
+    // one that covers other repositories changes nothing
+    fs::write(dir.path().join("config.toml"), format!("{CONFIG}{}", table.replace("open/deep", "prod"))).unwrap();
+    assert_eq!(run(dir.path(), &["check"]).2, "");
+}
+
+#[test]
 fn explain_shows_each_rule_with_its_values() {
     let dir = world();
     let push = ["--action", "put-manifest", "--namespace", "prod/app", "--reference", "v1"];

@@ -183,7 +183,7 @@ fn a_test_that_fails_says_what_was_decided_instead() {
     }
     let good =
         "request = { action = \"get-blob\", namespace = \"a\" }\nexpect = { decision = \"allow\", rule = \"r\" }";
-    let outcomes = run_tests(&[file("p.toml", &test(good))]).unwrap();
+    let outcomes = run_tests(&Config::default(), &[file("p.toml", &test(good))]).unwrap().outcomes;
     assert_eq!((outcomes.len(), outcomes[0].name.as_str(), &outcomes[0].failure), (1, "t", &None));
 }
 
@@ -219,7 +219,11 @@ fn the_examples_are_valid_alone_and_together_and_each_has_tests() {
     for file in &files {
         let policy = Policy::build(&Config::default(), std::slice::from_ref(file));
         let policy = policy.unwrap_or_else(|errors| panic!("{errors}"));
-        assert!(run_tests(std::slice::from_ref(file)).unwrap().len() >= 2, "{}", file.name);
+        assert!(
+            run_tests(&Config::default(), std::slice::from_ref(file)).unwrap().outcomes.len() >= 2,
+            "{}",
+            file.name
+        );
         assert_eq!(policy.warnings(), [""; 0], "{}", file.name);
     }
     let all = Policy::build(&Config::default(), &files).unwrap();

@@ -1,5 +1,6 @@
 //! What retention rules can say, and what they cannot.
 
+use simple_registry::config::Config;
 use simple_registry::policy::{Image, Policy, run_tests};
 
 use super::{
@@ -238,7 +239,9 @@ fn tests_of_a_policy_are_run_and_say_what_differs() {
         assert!(told.contains(says), "{test}:\n{told}");
     }
     let passes = |test: &str| {
-        let outcomes = run_tests(&[file("p.toml", &tested(test))]).unwrap_or_else(|errors| panic!("{errors}"));
+        let outcomes = run_tests(&Config::default(), &[file("p.toml", &tested(test))])
+            .unwrap_or_else(|errors| panic!("{errors}"))
+            .outcomes;
         assert_eq!(outcomes.len(), 1);
         outcomes[0].failure.is_none()
     };

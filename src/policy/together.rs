@@ -1,0 +1,84 @@
+//! Runs the tests of policy files against all policies together. A test that passes alone and fails here is a warning: it
+//! refuses nothing, since a policy that must go in at once may well break the tests of others.
+
+use std::sync::Arc;
+
+use super::{
+    build::Tested,
+    decision::{Decision, Effect},
+    file::{AccessCase, Case, RetentionCase, Test},
+    pool::{Cover, Unit},
+    retention::{self, Retention},
+    trial::{describe, explain_command, wanted},
+};
+
+/// All policies, for the tests of each.
+pub(super) struct Together<'a> {
+    units: &'a [Arc<Unit>],
+    tables: Vec<&'a String>,
+    cover: Cover,
+    retention: Retention,
+}
+
+impl<'a> Together<'a> {
+    pub(super) fn new(units: &'a [Arc<Unit>], retention: &[Arc<Unit>], tables: Vec<&'a String>) -> Self {
+        let cover = Cover::new(units, tables.iter().copied());
+        Self { units, tables, cover, retention: Retention::new(retention.to_vec()) }
+    }
+
+    /// Returns a warning for each test of a file that fails here, naming the other policy.
+    pub(super) fn warnings(&self, tested: &Tested<'_>) -> Vec<String> {
+        // a policy on trial is tested as if it were enforced, here as alone
+        let enforced = (!tested.document.enforce).then(|| {
+            let own = |unit: &Arc<Unit>| if unit.origin == tested.unit.origin { &tested.unit } else { unit }.clone();
+            let units: Vec<Arc<Unit>> = self.units.iter().map(own).collect();
+            Cover::new(&units, self.tables.iter().copied())
+        });
+        let cover = enforced.as_ref().unwrap_or(&self.cover);
+        let tests = tested.document.tests.iter().filter(|test| !tested.failed.contains(&test.name));
+        let warning = |test: &Test| {
+            let says = match &test.case {
+                Case::Access(case) => access(cover, case),
+                Case::Retention(case) => self.retention(&tested.unit, case),
+            }?;
+            let place = tested.file.problem(&test.span, String::new(), "").place;
+            let place =
+                place.map_or_else(|| tested.file.name.clone(), |place| format!("{}:{}", place.file, place.line));
+            Some(format!("{place}: the test \"{}\" fails only together with {says}", test.name))
+        };
+        tests.filter_map(warning).collect()
+    }
+
+    /// Compares what a test of retention expects with what comes of its policy and each other one that covers the same
+    /// repositories. Asks each policy once, so that the time grows with the rules and not with pairs of them.
+    fn retention(&self, own: &Arc<Unit>, case: &RetentionCase) -> Option<String> {
+        let alone = retention::alone(own, &case.images, case.now);
+        self.retention.beside(own).into_iter().find_map(|other| {
+            let also = retention::alone(other, &case.images, case.now);
+            let differs = alone.iter().zip(&also).zip(&case.images).find_map(|((one, two), image)| {
+                // an image that no rule keeps stays as immutable only where no rule of any policy names that
+                let keep = one.rule.is_some() || two.rule.is_some() || one.keep && two.keep;
+                (keep != case.keep.contains(&image.tag)).then(|| match &two.rule {
+                    Some(rule) => format!("its rule \"{rule}\" keeps \"{}\"", image.tag),
+                    None => format!("\"{}\" goes", image.tag),
+                })
+            });
+            differs.map(|says| format!("{}: {says}", other.origin.policy))
+        })
+    }
+}
+
+fn access(cover: &Cover, case: &AccessCase) -> Option<String> {
+    let AccessCase { facts, request, expected } = case;
+    let decided = super::decide(cover, facts, request);
+    // a repository that does not exist is refused too; and a rule that only this file has decides in this file alone
+    let refuses = |effect: Effect| !effect.allows();
+    if decided.effect == expected.effect || refuses(decided.effect) && refuses(expected.effect) {
+        return None;
+    }
+    let Decision { effect, by, rule, default, .. } = &decided;
+    let other = by.as_ref().map_or("the other policies", |by| by.policy.as_str());
+    let said = describe(*effect, rule.as_deref(), *default);
+    let command = explain_command(facts, request);
+    Some(format!("{other}: expected {}, and got {said}; to see each rule: {command}", wanted(expected)))
+}
