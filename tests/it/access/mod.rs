@@ -1,5 +1,6 @@
 //! Who may do what: every kind of sender, every action, every kind of rule; and what those who are refused are told.
 
+mod replayed;
 mod tokens;
 mod uploads;
 mod world;

@@ -34,6 +34,9 @@ repository.ci.access_policy.default_allow = false
 repository.ci.access_policy.rules = ["identity.certificate.organizations.contains('ci')"]
 repository.both.access_policy.default_allow = false
 repository.both.access_policy.rules = ["identity.username == 'ana' && identity.certificate.organizations.contains('ci')"]
+repository.tagged.access_policy.default_allow = true
+repository.tagged.access_policy.rules = ["request.reference.startsWith('v') && identity.username != 'ana'",
+    "size(request.tags) > 3", "request.upload_owner != '' && request.upload_owner != identity.username"]
 repository.not-ci.access_policy.default_allow = true
 repository.not-ci.access_policy.rules = ["identity.certificate.organizations.contains('ci')"]
 "#;
