@@ -47,6 +47,10 @@ use crate::{
 /// The object that says which layout a store has.
 pub const FORMAT: &str = "format";
 
+/// What the keys of a store begin with, [`FORMAT`] and [`PULLS_SINCE`] aside. Whatever else lies in the same place is
+/// somebody else's: it is neither listed, nor swept, nor judged.
+pub const PREFIXES: [&str; 7] = [BLOBS, CATALOG, DATA, QUARANTINE, REPOSITORIES, SCRUB, UPLOADS];
+
 /// Sorts after every key below a prefix whose next characters are those of keys.
 const LAST: char = '~';
 

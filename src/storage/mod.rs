@@ -199,12 +199,12 @@ impl Store {
         futures::stream::once(first).try_flatten()
     }
 
-    /// Removes what keys do not show and nobody needs: in a directory, the directories that are empty and did not change since
-    /// `before_ms`, in milliseconds since 1970 by the store's clock, and temporary files that were left behind longer than a
-    /// day ago. In a bucket there is neither.
+    /// Removes what keys do not show and nobody needs: in a directory, the directories of the layout that are empty and did
+    /// not change since `before_ms`, in milliseconds since 1970 by the store's clock, and temporary files that were left
+    /// behind longer than a day ago. In a bucket there is neither.
     pub async fn sweep(&self, before_ms: u64, now_ms: u64) -> Result<Swept> {
         let Some(sweeper) = self.inner.sweeper.clone() else { return Ok(Swept::default()) };
-        let swept = tokio::task::spawn_blocking(move || sweeper.sweep(before_ms, now_ms)).await;
+        let swept = tokio::task::spawn_blocking(move || sweeper.sweep(&layout::PREFIXES, before_ms, now_ms)).await;
         let swept = swept.unwrap_or_else(|lost| Err(std::io::Error::other(lost)));
         swept.map_err(|error| {
             let error = opendal::Error::new(ErrorKind::Unexpected, error.to_string()).set_source(error);

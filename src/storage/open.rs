@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use futures::TryStreamExt as _;
 use opendal::{
     ErrorKind, HttpTransporter, OperationContext, Operator,
     layers::{RetryLayer, TimeoutLayer},
@@ -77,8 +78,11 @@ pub enum OpenError {
         /// What its `format` object says.
         found: String,
     },
-    /// Something lies there that is no store.
-    #[error("{place} holds {found:?}, but no store of this registry; point the configuration at an empty place")]
+    /// Objects lie there under the layout's own keys, and the `format` object is missing.
+    #[error(
+        "{place} holds {found:?} but no object `format`, so it is no whole store of this registry; restore `format` from \
+         a backup, or point the configuration at another place"
+    )]
     Occupied {
         /// Where.
         place: String,
@@ -227,6 +231,18 @@ impl Store {
         }
     }
 
+    /// Returns a key of the layout, if there is any. What else lies in the same place is not listed.
+    async fn first_of_layout(&self) -> opendal::Result<Option<String>> {
+        for prefix in layout::PREFIXES {
+            let lister = self.inner.operator.lister_with(prefix).recursive(true).limit(1).await?;
+            let mut files = lister.try_filter(|entry| std::future::ready(entry.metadata().is_file()));
+            if let Some(entry) = files.try_next().await? {
+                return Ok(Some(entry.path().to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
     async fn check_format(&self, place: &str, make: bool) -> Result<(), OpenError> {
         let operator = &self.inner.operator;
         let failed = |error| unusable(place, error);
@@ -235,9 +251,7 @@ impl Store {
             Ok(found) => found.to_vec(),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 // a missing bucket says "not found" as well, and then this listing is what fails
-                let first = operator.list_with("").recursive(true).limit(1).await.map_err(failed)?;
-                if let Some(entry) = first.iter().find(|entry| entry.path() != layout::FORMAT && entry.path() != "/") {
-                    let found = entry.path().to_owned();
+                if let Some(found) = self.first_of_layout().await.map_err(failed)? {
                     return Err(OpenError::Occupied { place: place.to_owned(), found });
                 }
                 if !make {
@@ -290,4 +304,35 @@ fn unusable(place: &str, error: opendal::Error) -> OpenError {
         "it does not answer as it should; check that it is there and can be written"
     };
     OpenError::Unusable { place: place.to_owned(), hint, cause: Box::new(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Opens a store among these keys; those that are there afterwards.
+    async fn opened_among(keys: &[&str]) -> Result<Vec<String>, OpenError> {
+        let operator = Operator::new(opendal::services::Memory::default()).unwrap();
+        for key in keys {
+            operator.write(key, "x").await.unwrap();
+        }
+        let store = Store::over(operator.clone(), Some(1), Metrics::new());
+        store.check_format("here", true).await?;
+        let listed = operator.list_with("").recursive(true).await.unwrap();
+        Ok(listed.iter().filter(|entry| entry.metadata().is_file()).map(|entry| entry.path().to_owned()).collect())
+    }
+
+    #[tokio::test]
+    async fn keys_of_others_stay_and_keys_of_the_layout_without_a_format_are_refused() {
+        let mut others = ["a", "datasets/a", "other/a", "reposx", "zzz"].to_vec();
+        let there = opened_among(&others).await.unwrap();
+        others.push("format");
+        others.sort_unstable();
+        assert_eq!(there, others);
+        for prefix in layout::PREFIXES {
+            let found = format!("{prefix}x");
+            let error = opened_among(&["a", &found]).await.unwrap_err().to_string();
+            assert!(error.contains(&found) && error.contains("`format`"), "{error}");
+        }
+    }
 }

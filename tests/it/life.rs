@@ -88,14 +88,15 @@ fn on_directory(directory: &Path, root: &Path) -> String {
 }
 
 #[test]
-fn a_directory_that_holds_something_else_is_refused() {
+fn objects_of_a_store_without_its_format_are_refused_and_left_as_they_were() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("other");
-    fs::create_dir_all(root.join("docker")).unwrap();
-    fs::write(root.join("docker/file"), "x").unwrap();
+    fs::create_dir_all(root.join("repos")).unwrap();
+    fs::write(root.join("repos/file"), "x").unwrap();
     let config = on_directory(directory.path(), &root);
-    says(&refused(directory.path(), &["-c", &config, "server"], 1), &["docker/file", "no store of this registry"]);
-    assert!(!root.join("format").exists(), "what is refused is left as it was");
+    says(&refused(directory.path(), &["-c", &config, "server"], 1), &["repos/file", "`format`", "backup"]);
+    assert!(!root.join("format").exists());
+    assert_eq!(fs::read_to_string(root.join("repos/file")).unwrap(), "x");
 }
 
 #[test]

@@ -10,4 +10,5 @@ mod repositories;
 mod restored;
 mod retention_table;
 mod shelf;
+mod strangers;
 mod world;

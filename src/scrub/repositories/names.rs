@@ -10,6 +10,9 @@ use crate::{
     storage::{self, Entry, Store, layout},
 };
 
+/// Keys that one listing asks for to skip those that are no repository's.
+const AT_ONCE: usize = 1000;
+
 /// Walks over the names of repositories, in the catalog or not, in the order of their keys; one listing for each, however
 /// much is in it.
 #[derive(Default)]
@@ -45,17 +48,20 @@ impl Cursor {
         if matches!(self, Self::End) {
             return Ok(());
         }
+        let mut at_once = 1;
         loop {
-            let listed = store.list(prefix, after.as_deref(), 1).await?;
-            let Some(entry) = listed.into_iter().next() else {
+            let listed = store.list(prefix, after.as_deref(), at_once).await?;
+            let Some(last) = listed.last() else {
                 *self = Self::End;
                 return Ok(());
             };
-            if let Some(name) = name_of(&entry.key) {
+            if let Some(name) = listed.iter().find_map(|entry| name_of(&entry.key)) {
                 *self = Self::At(name);
                 return Ok(());
             }
-            after = Some(entry.key);
+            // somebody else's keys, of which there may be many
+            after = Some(last.key.clone());
+            at_once = AT_ONCE;
         }
     }
 }

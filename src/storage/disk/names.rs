@@ -140,36 +140,41 @@ impl NameCache {
 }
 
 /// The directory `path`, which is relative to `above` or else to the root, empty for that itself; and the names in it. `None`
-/// where there is no such directory.
+/// where there is no such directory, or where somebody removes it while it is read: it was empty then.
 pub(super) fn read(
     core: &Core,
     above: Option<BorrowedFd<'_>>,
     path: &str,
 ) -> io::Result<Option<(OwnedFd, Arc<Names>)>> {
-    let directory = match open_directory_in(above.unwrap_or(core.root.as_fd()), path) {
-        Ok(directory) => directory,
-        Err(error) if is_absent(&error) => return core.check_root().map(|()| None),
-        Err(error) => return Err(error),
-    };
+    let opened = open_directory_in(above.unwrap_or(core.root.as_fd()), path);
+    let read = opened.and_then(|directory| Ok((read_open(core, &directory)?, directory)));
+    match read {
+        Ok((names, directory)) => Ok(Some((directory, names))),
+        Err(error) if is_absent(&error) => core.check_root().map(|()| None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The names in an open directory. Of one that was removed since it was opened the system says that it is not there.
+fn read_open(core: &Core, directory: &OwnedFd) -> io::Result<Arc<Names>> {
     // Most directories are small: those are read at once, and cost no more than that.
-    if let Some(names) = read_sorted(&directory, Extent::Small)? {
+    if let Some(names) = read_sorted(directory, Extent::Small)? {
         core.stats.count_directory_read();
-        return Ok(Some((directory, Arc::new(names))));
+        return Ok(Arc::new(names));
     }
     // Taken before what is remembered under it is read.
-    let version = Version::of(&rustix::fs::fstat(&directory)?);
+    let version = Version::of(&rustix::fs::fstat(directory)?);
     if let Some(names) = core.names.get(version) {
-        return Ok(Some((directory, names)));
+        return Ok(names);
     }
     let began = SystemTime::now();
     core.stats.count_directory_read();
-    rustix::fs::seek(&directory, SeekFrom::Start(0))?;
-    let Some(names) = read_sorted(&directory, Extent::Any)? else { return Ok(None) };
-    let names = Arc::new(names);
+    rustix::fs::seek(directory, SeekFrom::Start(0))?;
+    let names = Arc::new(read_sorted(directory, Extent::Any)?.unwrap_or_default());
     if names.spans.len() >= CACHED_FROM && version.settled(began) {
         core.names.insert(version, names.clone());
     }
-    Ok(Some((directory, names)))
+    Ok(names)
 }
 
 /// How much of a directory is wanted.
@@ -219,5 +224,26 @@ fn resolve(parent: impl AsFd, name: &str) -> io::Result<Option<bool>> {
         Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode).is_dir())),
         Err(Errno::NOENT) => Ok(None),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::disk::DiskOptions;
+
+    #[test]
+    fn a_directory_that_was_removed_while_it_was_open_is_absent_and_a_removed_root_is_a_fault() {
+        let above = tempfile::tempdir().unwrap();
+        let root = above.path().join("root");
+        let core = Core::open(&root, DiskOptions::default()).unwrap();
+        std::fs::create_dir(root.join("empty")).unwrap();
+        let empty = core.open_directory("empty").unwrap();
+        std::fs::remove_dir(root.join("empty")).unwrap();
+        // a walk may hold the directory above, and opens this one by its name or, here, by the descriptor
+        assert!(read(&core, Some(empty.as_fd()), "").unwrap().is_none());
+        assert!(is_absent(&read_open(&core, &empty).unwrap_err()), "the system says so when it is read, too");
+        std::fs::remove_dir_all(&root).unwrap();
+        assert!(read(&core, None, "").is_err());
     }
 }

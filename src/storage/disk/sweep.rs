@@ -1,11 +1,11 @@
 //! Removing what is empty or was left behind, beside writers.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FileType, RawDir, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 
 use super::core::{Core, is_absent, open_directory_in};
@@ -30,64 +30,56 @@ pub struct Swept {
 pub struct Sweeper(pub(super) Arc<Core>);
 
 impl Sweeper {
-    /// Removes directories that are empty and did not change since `before_ms`, milliseconds since 1970 by the file system's
-    /// clock; and temporary files that did not change for a day before `now_ms` either. Writers make directories again that
-    /// vanish before them, and only empty ones can be removed. Blocks.
+    /// Removes directories below `prefixes` that are empty and did not change since `before_ms`, milliseconds since 1970 by
+    /// the file system's clock; and temporary files that did not change for a day before `now_ms` either. Writers make
+    /// directories again that vanish before them, and only empty ones can be removed. Nothing else in the root is looked at.
+    /// Blocks.
     ///
     /// # Errors
     /// Where a directory cannot be read or removed.
-    pub fn sweep(&self, before_ms: u64, now_ms: u64) -> io::Result<Swept> {
+    pub fn sweep(&self, prefixes: &[&str], before_ms: u64, now_ms: u64) -> io::Result<Swept> {
         self.0.check_root()?;
         let mut swept = Swept::default();
         let abandoned = before_ms.min(now_ms.saturating_sub(u64::try_from(ABANDONED.as_millis()).unwrap_or(u64::MAX)));
         remove_files(&self.0, abandoned, &mut swept)?;
-        below(self.0.root.as_fd(), before_ms, &mut swept)?;
+        for prefix in prefixes {
+            remove_if_empty(self.0.root.as_fd(), prefix.trim_end_matches('/').as_bytes(), before_ms, &mut swept)?;
+        }
         Ok(swept)
     }
 }
 
-/// Sweeps what is below a directory; whether nothing is left in it.
-fn below(directory: impl AsFd, before_ms: u64, swept: &mut Swept) -> io::Result<bool> {
+/// Sweeps the directory `name`, and removes it if it is empty and old. Returns whether it is gone.
+fn remove_if_empty(above: BorrowedFd<'_>, name: &[u8], before_ms: u64, swept: &mut Swept) -> io::Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = match rustix::fs::openat(above, name, flags, Mode::empty()) {
+        Ok(directory) => directory,
+        Err(Errno::NOENT) => return Ok(true),
+        Err(Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+        Err(errno) => return Err(errno.into()),
+    };
+    // before what is in it goes, which changes it
+    let old = changed_ms(&rustix::fs::fstat(&directory)?) <= before_ms;
     let mut empty = true;
     for (name, kind) in names(&directory)? {
         // names with a dot are not of the store
-        if name.first() == Some(&b'.') || !matches!(kind, FileType::Directory | FileType::Unknown) {
-            empty = false;
-            continue;
-        }
-        let child = match rustix::fs::openat(
-            &directory,
-            &*name,
-            rustix::fs::OFlags::RDONLY
-                | rustix::fs::OFlags::DIRECTORY
-                | rustix::fs::OFlags::NOFOLLOW
-                | rustix::fs::OFlags::CLOEXEC,
-            rustix::fs::Mode::empty(),
-        ) {
-            Ok(child) => child,
-            Err(Errno::NOENT) => continue,
-            Err(Errno::NOTDIR | Errno::LOOP) => {
-                empty = false;
-                continue;
-            }
-            Err(errno) => return Err(errno.into()),
-        };
-        // before what is in it goes, which changes it
-        let old = changed_ms(&rustix::fs::fstat(&child)?) <= before_ms;
-        if !below(&child, before_ms, swept)? || !old {
-            empty = false;
-            continue;
-        }
-        drop(child);
-        match rustix::fs::unlinkat(&directory, &*name, AtFlags::REMOVEDIR) {
-            Ok(()) => swept.directories += 1,
-            Err(Errno::NOENT) => {}
-            // a writer was quicker
-            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY | Errno::NOTDIR) => empty = false,
-            Err(errno) => return Err(errno.into()),
-        }
+        let may_go = name.first() != Some(&b'.') && matches!(kind, FileType::Directory | FileType::Unknown);
+        empty &= may_go && remove_if_empty(directory.as_fd(), &name, before_ms, swept)?;
     }
-    Ok(empty)
+    if !empty || !old {
+        return Ok(false);
+    }
+    drop(directory);
+    match rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR) {
+        Ok(()) => {
+            swept.directories += 1;
+            Ok(true)
+        }
+        Err(Errno::NOENT) => Ok(true),
+        // a writer was quicker
+        Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY | Errno::NOTDIR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 fn remove_files(core: &Core, before_ms: u64, swept: &mut Swept) -> io::Result<()> {
@@ -120,8 +112,16 @@ fn remove_files(core: &Core, before_ms: u64, swept: &mut Swept) -> io::Result<()
 
 type Name = Vec<u8>;
 
-/// The names in a directory, all of them before any is removed.
+/// Returns the names in a directory, all of them before any is removed. A directory that somebody has just removed has none.
 fn names(directory: impl AsFd) -> io::Result<Vec<(Name, FileType)>> {
+    match read_names(directory) {
+        Err(error) if is_absent(&error) => Ok(Vec::new()),
+        names => names,
+    }
+}
+
+fn read_names(directory: impl AsFd) -> io::Result<Vec<(Name, FileType)>> {
+    // opened anew, since a descriptor is read from where it stands
     let directory: OwnedFd = open_directory_in(directory, "")?;
     let mut buffer = Vec::with_capacity(32 * 1024);
     let mut entries = RawDir::new(&directory, buffer.spare_capacity_mut());
@@ -140,4 +140,19 @@ fn changed_ms(stat: &Stat) -> u64 {
     #[allow(clippy::useless_conversion, reason = "the widths differ between platforms")]
     let (seconds, nanoseconds) = (i64::from(stat.st_mtime), i64::try_from(stat.st_mtime_nsec).unwrap_or(0));
     u64::try_from(seconds.saturating_mul(1000) + nanoseconds / 1_000_000).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_was_removed_while_it_was_open_has_no_names() {
+        let above = tempfile::tempdir().unwrap();
+        let path = above.path().join("empty");
+        std::fs::create_dir(&path).unwrap();
+        let directory = std::fs::File::open(&path).unwrap();
+        std::fs::remove_dir(&path).unwrap();
+        assert_eq!(names(&directory).unwrap(), []);
+    }
 }

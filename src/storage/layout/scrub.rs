@@ -25,6 +25,9 @@ pub const PULLS_SINCE: &str = "pulls-recorded-since";
 /// Prefix of the notes about what is wrong.
 pub const QUARANTINE: &str = "quarantine/";
 
+/// Prefix of what scrub remembers.
+pub const SCRUB: &str = "scrub/";
+
 /// Where the scrub of that run finds out the store's time.
 #[must_use]
 pub fn clock(attempt: &str) -> String {

@@ -52,3 +52,20 @@ fn no_component_outgrows_a_file_name() {
         assert!(key.split('/').all(|component| component.len() <= 255), "{key}");
     }
 }
+
+#[test]
+fn every_key_of_the_table_is_one_of_the_layouts() {
+    let table = include_str!("../layout.rs").lines().map_while(|line| line.strip_prefix("//!"));
+    let keys: Vec<&str> = table
+        .map(|line| line.trim_start_matches(' '))
+        .skip_while(|line| !line.starts_with("```"))
+        .skip(1)
+        .take_while(|line| !line.starts_with("```"))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(keys.len() > 20, "{keys:?}");
+    for key in keys {
+        let is_ours = PREFIXES.iter().any(|prefix| key.starts_with(prefix)) || [FORMAT, PULLS_SINCE].contains(&key);
+        assert!(is_ours, "{key} is below none of PREFIXES");
+    }
+}
