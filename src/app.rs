@@ -109,7 +109,7 @@ async fn run(checked: Checked) -> Result<(), AppError> {
         tracing::warn!(%error, "the last pulls could not be recorded");
     }
     if let Some(scrubbing) = scrubbing {
-        let _ = tokio::task::spawn_blocking(|| scrubbing.join()).await;
+        scrubbing.end().await;
     }
     tracing::info!("stopped");
     Ok(())

@@ -6,11 +6,11 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::open_store;
 use crate::{
@@ -96,6 +96,59 @@ impl<O: Observer> Observer for Recording<O> {
     }
 }
 
+/// How long a server that stops waits for its scrub, which may be at something that it must not be dropped within. On cores
+/// that are never idle that can last for seconds. What is cut off there is as after a crash.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A server's scrub, in its thread.
+pub(super) struct Scrubbing {
+    /// Closed when the thread ends.
+    ended: oneshot::Receiver<()>,
+    whereabouts: Arc<Whereabouts>,
+}
+
+impl Scrubbing {
+    /// Waits until the scrub has ended that was told to stop, but not for ever.
+    pub(super) async fn end(self) {
+        self.ends_within(PATIENCE).await;
+    }
+
+    /// Whether it has ended after so long at most; else the log says what is left.
+    async fn ends_within(self, patience: Duration) -> bool {
+        let ended = tokio::time::timeout(patience, self.ended).await.is_ok();
+        if !ended {
+            tracing::warn!(
+                left = self.whereabouts.left(),
+                "a scrub did not stop within {} s and is cut off; what it did until then is done, and the next one does the rest",
+                patience.as_secs()
+            );
+        }
+        ended
+    }
+}
+
+/// The pass that a scrub is in, and how many things it has looked at there.
+#[derive(Debug, Default)]
+struct Whereabouts(Mutex<Option<(Pass, u64)>>);
+
+impl Whereabouts {
+    fn at(&self, now: Option<(Pass, u64)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// What a run that is broken off here leaves to the next.
+    fn left(&self) -> String {
+        let at = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let passes = PASSES.into_iter().skip_while(|pass| at.is_some_and(|(at, _)| at != *pass));
+        let left: Vec<&str> = passes.map(Pass::as_str).collect();
+        let done = at.map(|(pass, done)| format!("; {done} looked at in {}", pass.as_str()));
+        left.join(", ") + &done.unwrap_or_default()
+    }
+}
+
+/// What a server's scrub does, in that order.
+const PASSES: [Pass; 4] = [Pass::Links, Pass::Retention, Pass::Garbage, Pass::Uploads];
+
 /// Scrubs every `interval` until `stop` turns true.
 ///
 /// `began` is the configuration that the server began with: its store and its lease are what its requests rely on, whatever
@@ -106,19 +159,24 @@ pub(super) fn start(
     began: Config,
     metrics: Metrics,
     stop: watch::Receiver<bool>,
-) -> std::io::Result<std::thread::JoinHandle<()>> {
+) -> std::io::Result<Scrubbing> {
+    let (ends, ended) = oneshot::channel();
+    let whereabouts = Arc::<Whereabouts>::default();
+    let scrubbing = Scrubbing { ended, whereabouts: Arc::clone(&whereabouts) };
     let work = move || {
+        let _ends = ends;
         priority::only_spare_time();
         // one thread beside those that wait for the disk, and these inherit it
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
-                runtime.block_on(until_stopped(interval, &live, &began, &metrics, stop));
+                runtime.block_on(until_stopped(interval, &live, &began, &metrics, &whereabouts, stop));
                 runtime.shutdown_background();
             }
             Err(error) => tracing::error!(%error, "this server will not scrub its store: no runtime for it"),
         }
     };
-    std::thread::Builder::new().name("scrub".to_owned()).spawn(work)
+    std::thread::Builder::new().name("scrub".to_owned()).spawn(work)?;
+    Ok(scrubbing)
 }
 
 async fn until_stopped(
@@ -126,6 +184,7 @@ async fn until_stopped(
     live: &Live,
     began: &Config,
     metrics: &Metrics,
+    whereabouts: &Arc<Whereabouts>,
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
@@ -135,11 +194,11 @@ async fn until_stopped(
         }
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => {
-                tracing::info!("scrub is broken off; the next one goes on");
+                tracing::info!(left = whereabouts.left(), "scrub is broken off; the next one does the rest");
                 metrics.record_scrub("stopped", 0);
                 return;
             }
-            () = once(live, began, metrics) => {}
+            () = once(live, began, metrics, whereabouts) => {}
         }
     }
 }
@@ -155,10 +214,11 @@ enum Failed {
     Scrub(#[from] scrub::Failed),
 }
 
-async fn once(live: &Live, began: &Config, metrics: &Metrics) {
+async fn once(live: &Live, began: &Config, metrics: &Metrics, whereabouts: &Arc<Whereabouts>) {
     let start = Instant::now();
     tracing::info!("scrub begins");
-    match run(live, began, metrics).await {
+    whereabouts.at(None);
+    match run(live, began, metrics, whereabouts).await {
         Ok(summary) => {
             let outcome = if summary.is_clean() { "clean" } else { "findings" };
             count(metrics, outcome, &summary);
@@ -200,16 +260,21 @@ fn count(metrics: &Metrics, outcome: &'static str, summary: &Summary) {
     }
 }
 
-async fn run(live: &Live, began: &Config, metrics: &Metrics) -> Result<Summary, Failed> {
+async fn run(
+    live: &Live,
+    began: &Config,
+    metrics: &Metrics,
+    whereabouts: &Arc<Whereabouts>,
+) -> Result<Summary, Failed> {
     let snapshot = live.current();
     let mut config = snapshot.config().clone();
     config.storage = began.storage.clone();
     config.scrub.upload_expiry = began.scrub.upload_expiry;
     let store = open_store(&config).await?;
-    let observer = Arc::new(Recording::open(&config, false, Log)?);
+    let observer = Arc::new(Recording::open(&config, false, Log(Arc::clone(whereabouts)))?);
     let options = Options {
         dry_run: false,
-        passes: Pass::ALL.into_iter().filter(|pass| *pass != Pass::Content).collect::<BTreeSet<_>>(),
+        passes: BTreeSet::from(PASSES),
         repository: None,
         verify_percent: 100,
         max_duration: None,
@@ -220,7 +285,7 @@ async fn run(live: &Live, began: &Config, metrics: &Metrics) -> Result<Summary, 
 
 /// Findings go to the log; of deletions it has their number alone.
 #[derive(Debug)]
-struct Log;
+struct Log(Arc<Whereabouts>);
 
 impl Observer for Log {
     fn event(&self, event: &Event) -> Result<(), String> {
@@ -234,9 +299,34 @@ impl Observer for Log {
         Ok(())
     }
 
-    fn progress(&self, _pass: Pass, _done: u64, _total: u64) {}
+    fn progress(&self, pass: Pass, done: u64, _total: u64) {
+        self.0.at(Some((pass, done)));
+    }
 
     fn looks_on(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_does_not_wait_for_ever_for_a_scrub_that_stands_still() {
+        let (ends, ended) = oneshot::channel();
+        assert!(!Scrubbing { ended, whereabouts: Arc::default() }.ends_within(Duration::ZERO).await);
+        drop(ends);
+        let (ends, ended) = oneshot::channel();
+        drop(ends);
+        assert!(Scrubbing { ended, whereabouts: Arc::default() }.ends_within(Duration::from_hours(1)).await);
+    }
+
+    #[test]
+    fn what_a_scrub_leaves_is_said() {
+        let whereabouts = Whereabouts::default();
+        assert_eq!(whereabouts.left(), "links, retention, garbage, uploads");
+        whereabouts.at(Some((Pass::Garbage, 7)));
+        assert_eq!(whereabouts.left(), "garbage, uploads; 7 looked at in garbage");
     }
 }

@@ -40,7 +40,7 @@ pub(super) struct Scrub {
     #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100",
           value_parser = clap::value_parser!(u8).range(1..=100))]
     verify_content: Option<u8>,
-    /// Read content back for no longer than this, such as `2h`; the next run goes on from there
+    /// Stop after this time, such as `2h`; a later run does the rest, and reads content back from where this one was
     #[arg(long, value_name = "TIME", value_parser = duration)]
     max_duration: Option<Duration>,
     /// Write a line for each thing that is removed or wrong into this file, and the summary; `-` is standard output

@@ -20,6 +20,8 @@ use crate::oci::Name;
 
 /// The variable that a rule names to decide about images whose tags are immutable.
 const IMMUTABLE: &str = "image.immutable";
+/// The variable that a rule names to decide by annotations.
+const ANNOTATIONS: &str = "image.annotations";
 
 /// An image as retention policies see it: a tag of a repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,8 +38,8 @@ pub struct Image {
     pub pushed_at: Option<Timestamp>,
     /// `image.last_pulled_at`: when it was last pulled, or pushed where it never was. None: not known, as above.
     pub last_pulled_at: Option<Timestamp>,
-    /// `image.annotations`
-    pub annotations: BTreeMap<String, String>,
+    /// `image.annotations`, shared by the tags of one manifest.
+    pub annotations: Arc<BTreeMap<String, String>>,
     /// `image.immutable`: whether its tag keeps the meaning that it was first given. It stays unless a rule says so
     /// explicitly: where no rule names this variable, whatever the rules say.
     pub immutable: bool,
@@ -171,17 +173,38 @@ pub(super) fn alone(unit: &Arc<Unit>, images: &[Image], now: Timestamp) -> Vec<R
 }
 
 impl super::Policy {
+    /// Whether a retention rule that covers the repository names annotations. They may be large, so nobody reads them for
+    /// rules that do not.
+    #[must_use]
+    pub fn retention_reads_annotations(&self, repository: &Name) -> bool {
+        let mut rules = self.retention.covering(repository.as_str()).into_iter().flat_map(|unit| &unit.rules);
+        rules.any(|rule| rule.condition.uses().contains(&ANNOTATIONS))
+    }
+
     /// Which images of a repository stay at the time `now`; `images` are all of its tags. None: no retention rule covers
     /// the repository, and everything stays. The time it takes grows with the images times the rules.
     #[must_use]
     pub fn retain(&self, repository: &Name, images: &[Image], now: Timestamp) -> Option<RetentionDecision> {
+        self.retain_some(repository, images, 0..images.len(), now)
+    }
+
+    /// As `retain`, but decides only about the images at the places `asked`, in that order: the annotations of the others are
+    /// not looked at.
+    #[must_use]
+    pub fn retain_some(
+        &self,
+        repository: &Name,
+        images: &[Image],
+        asked: impl IntoIterator<Item = usize>,
+        now: Timestamp,
+    ) -> Option<RetentionDecision> {
         let covering = self.retention.covering(repository.as_str());
         if covering.is_empty() {
             return None;
         }
         let tagged = Tagged::new(images, now);
         let pool = Pool::new(&covering, &tagged)?;
-        let retained = images.iter().map(|image| pool.decide(image)).collect();
+        let retained = asked.into_iter().map(|at| pool.decide(&images[at])).collect();
         Some(RetentionDecision { images: retained, enforced: pool.enforced, policies: pool.policies })
     }
 }

@@ -68,6 +68,11 @@ impl Ages {
         self.of(entry) >= self.lease
     }
 
+    /// From when on something is old that was written at `modified`; nothing where the store does not say when that was.
+    pub(super) const fn old_from(self, modified: u64) -> Option<u64> {
+        if modified == 0 { None } else { Some(modified.saturating_add(self.lease)) }
+    }
+
     /// As garbage it may be freed.
     pub(super) fn is_past_grace(self, entry: &Entry) -> bool {
         self.of(entry) >= self.grace

@@ -16,7 +16,6 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
 };
 
 use futures::{FutureExt, Stream, TryStreamExt, future::BoxFuture};
@@ -64,7 +63,7 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
     let notes = Notes::read(run, Pass::Content, ages.at(), &[layout::BLOBS, layout::REPOSITORIES]).await?;
     let repositories = if reads_manifests(run) { run.repositories().await? } else { 0 };
     let total = Mutex::new(Total::new(repositories));
-    let content = Content { run, ages, notes, began: run.options.clock.now(), total };
+    let content = Content { run, ages, notes, total };
     // a run over some repositories, or one that changes nothing, is none of those that go around
     let goes_around = run.options.repository.is_none() && !run.options.dry_run;
     let (cursors, after) = if goes_around { cursor::read(run).await? } else { Default::default() };
@@ -100,7 +99,6 @@ struct Content<'a> {
     run: &'a Run<'a>,
     ages: Ages,
     notes: Notes,
-    began: Instant,
     total: Mutex<Total>,
 }
 
@@ -159,9 +157,7 @@ impl Content<'_> {
         // what has begun comes to its end: what it changes is told
         while let Some((after, outcome)) = checked.try_next().await? {
             self.tell(&after);
-            let late =
-                self.run.options.max_duration.is_some_and(|most| self.run.options.clock.since(self.began) >= most);
-            if late || outcome.is_err() || stop.load(Ordering::Relaxed) {
+            if self.run.is_late() || outcome.is_err() || stop.load(Ordering::Relaxed) {
                 stop.store(true, Ordering::Relaxed);
                 let before = stopped.and_then(|stopped: Stopped| stopped.error);
                 stopped = Some(Stopped { after, error: before.or(outcome.err()) });

@@ -51,6 +51,7 @@ pub(super) async fn begin(run: &Run<'_>) -> Result<Left> {
     let mut done = 0;
     // from one repository to the next, however much is in each
     while let Some(first) = run.store.list(layout::REPOSITORIES, after.as_deref(), 1).await?.into_iter().next() {
+        run.go_on()?;
         let Some((name, _)) = layout::repository_name(&first.key) else {
             links.unknown(&first).await?;
             after = Some(first.key);
@@ -72,6 +73,7 @@ pub(super) async fn end(run: &Run<'_>, left: Left) -> Result<()> {
     let Left { now, notes, missing } = left;
     let links = Links { run, now, notes, missing: Mutex::default() };
     for missing in missing {
+        run.go_on()?;
         links.still(missing).await?;
     }
     links.notes.drop_settled(run).await
@@ -211,6 +213,7 @@ impl Links<'_, '_> {
     }
 
     async fn group(&self, name: &Name, group: Group, seen: &Seen) -> Result<()> {
+        self.run.go_on()?;
         let Some(first) = group.first() else { return Ok(()) };
         let part = layout::repository_name(&first.key).and_then(|(_, rest)| rest.split('/').next());
         match part {

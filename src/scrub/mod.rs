@@ -30,7 +30,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use self::run::Run;
 pub use self::{
-    report::{Event, Finding, Outcome, Reason, Removal, Summary, What},
+    report::{Event, Finding, Later, Outcome, Reason, Removal, Summary, What},
     retention::{Tags, Unjudged, tags},
 };
 use crate::{
@@ -85,7 +85,7 @@ pub struct Options {
     pub repository: Option<Name>,
     /// How many of a hundred blobs are read back and hashed by [`Pass::Content`], 1 to 100.
     pub verify_percent: u8,
-    /// When to stop reading content back, for the next run to go on.
+    /// After which time to stop, for a later run to do the rest. Reading content back goes on where it was.
     pub max_duration: Option<Duration>,
     /// What leases are measured by.
     pub clock: registry::Clock,
@@ -111,6 +111,9 @@ pub enum ScrubError {
     /// An operation of the registry failed.
     #[error(transparent)]
     Registry(#[from] registry::Error),
+    /// The time that the run was given is over. What it did is done, and nothing is wrong.
+    #[error("the time is over")]
+    OutOfTime,
     /// The record of deletions cannot be written, and what is not recorded is not removed.
     #[error("a deletion cannot be recorded, so nothing more is removed: {0}")]
     Record(String),
@@ -173,6 +176,16 @@ pub async fn run(
 }
 
 async fn passes(run: &Run<'_>) -> Result<()> {
+    match all_passes(run).await {
+        Err(ScrubError::OutOfTime) => {
+            run.summary().out_of_time = true;
+            Ok(())
+        }
+        ended => ended,
+    }
+}
+
+async fn all_passes(run: &Run<'_>) -> Result<()> {
     let does = |pass| run.options.passes.contains(&pass);
     // before anything is judged by references: one that was lost must not cost what it named
     let links = if does(Pass::Links) { Some(links::begin(run).await?) } else { None };

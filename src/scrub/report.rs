@@ -132,6 +132,17 @@ impl Removal {
     }
 }
 
+/// Something that a later run removes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Later {
+    /// What is removed then.
+    #[serde(flatten)]
+    pub removal: Removal,
+    /// From when on, as RFC 3339 writes it, unless something changes until then; nothing where the store does not say when
+    /// it was pushed.
+    pub from: Option<String>,
+}
+
 /// What became of something that was found wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -176,6 +187,8 @@ pub struct Finding {
 pub enum Event {
     /// Something is removed now, or would be.
     Removal(Removal),
+    /// A later run removes something. Only a run that changes nothing tells it.
+    Later(Later),
     /// Something is wrong.
     Finding(Finding),
 }
@@ -202,12 +215,16 @@ pub struct Summary {
     pub seen: BTreeMap<&'static str, u64>,
     /// What was removed, by what and why.
     pub removed: BTreeMap<What, BTreeMap<Reason, Count>>,
+    /// What a later run removes, as a run that changes nothing foresees it.
+    pub later: BTreeMap<What, BTreeMap<Reason, u64>>,
     /// Bytes that the store has less for it.
     pub freed: u64,
     /// What was found wrong, by what became of it.
     pub findings: BTreeMap<Outcome, u64>,
     /// Blobs that were read back and hashed.
     pub verified: Count,
+    /// Whether the time that it was given was over before all passes were.
+    pub out_of_time: bool,
     /// Whether content is left that a later run will read.
     pub content_left: bool,
 }

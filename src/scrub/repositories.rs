@@ -40,6 +40,7 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
     let (mut names, total) = (Names::default(), run.repositories().await?);
     let mut done = 0;
     while let Some(name) = names.next(&run.store).await? {
+        run.go_on()?;
         if run.covers(&name) {
             run.saw("repositories", 1);
             clean(run, &name).await?;

@@ -2,18 +2,18 @@
 //!
 //! A removal names the version that its decision saw, so that what is pushed beside it stays. A push may give a manifest
 //! several tags, one after the other, and only some of them were seen: so what was pushed less than a lease ago is left to
-//! a later run, the tag with its manifest.
+//! a later run, the tag with its manifest. A dry run tells what that will be, and from when on.
 
 mod inventory;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use jiff::Timestamp;
 
-use self::inventory::{Inventory, Judged};
+use self::inventory::{Annotations, Inventory, Judged};
 pub use self::inventory::{Tags, Unjudged, tags};
 use super::{
     Pass, Reason, Result,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     oci::{Digest, Name},
-    policy::Origin,
+    policy::{Image, Origin, RetentionDecision},
     storage::mutation::mutated,
 };
 
@@ -34,6 +34,7 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
     let (mut names, total) = (Names::default(), run.repositories().await?);
     let mut done = 0;
     while let Some(name) = names.next(&run.store).await? {
+        run.go_on()?;
         if run.covers(&name) {
             one(run, &name).await?;
             done += 1;
@@ -57,13 +58,12 @@ async fn one(run: &Run<'_>, name: &Name) -> Result<()> {
     }
     let ages = Ages::now(run).await?;
     let live = live_tags(&run.store, ages, name).await?;
-    let Inventory { images, judged, .. } = inventory::take(&run.store, run.config, name, &live).await?;
-    let Some(decision) = run.policy.retain(name, &images, now) else { return Ok(()) };
-    drop(images);
+    let Inventory { images, judged, .. } = inventory::take(run, ages, name, &live).await?;
+    let Some(decision) = decide(run, name, images, &judged, now).await? else { return Ok(()) };
     let kept = decision.images.iter().map(|retained| retained.keep);
-    let going = judged.into_iter().zip(kept).filter(|(judged, keep)| !keep && is_settled(judged));
-    let going: Vec<Judged> = going.map(|(judged, _)| judged).collect();
-    if going.is_empty() {
+    let going = judged.into_iter().zip(kept).filter(|(_, keep)| !keep).map(|(judged, _)| judged);
+    let (going, later): (Vec<Judged>, Vec<Judged>) = going.partition(is_settled);
+    if going.is_empty() && (later.is_empty() || !run.options.dry_run) {
         return Ok(());
     }
     if !decision.enforced {
@@ -71,7 +71,47 @@ async fn one(run: &Run<'_>, name: &Name) -> Result<()> {
         return Ok(());
     }
     let mut repository = Repository::new(run, ages, name, live);
-    remove(&mut repository, going, asked(&decision.policies).as_ref()).await
+    let policy = asked(&decision.policies);
+    remove(&mut repository, going, policy.as_ref()).await?;
+    if run.options.dry_run { foresee(&mut repository, later, policy.as_ref()).await } else { Ok(()) }
+}
+
+/// Decides about all images. Where rules ask for more annotations than fit into memory, some images after the others.
+async fn decide(
+    run: &Run<'_>,
+    name: &Name,
+    mut images: Vec<Image>,
+    judged: &[Judged],
+    now: Timestamp,
+) -> Result<Option<RetentionDecision>> {
+    let Some(mut decision) = run.policy.retain(name, &images, now) else { return Ok(None) };
+    if !run.policy.retention_reads_annotations(name) {
+        return Ok(Some(decision));
+    }
+    // the tags of one manifest together, so that it is read once
+    let mut left_out: Vec<usize> = (0..judged.len()).filter(|at| judged[*at].without_annotations).collect();
+    left_out.sort_by_key(|at| judged[*at].digest);
+    let (mut pending, mut held) = (Vec::new(), 0);
+    let mut last: Option<(Digest, Annotations)> = None;
+    for (nth, at) in left_out.iter().copied().enumerate() {
+        let digest = judged[at].digest;
+        if last.as_ref().is_none_or(|(of, _)| *of != digest) {
+            let annotations = inventory::annotations(&run.store, name, digest).await?;
+            held += inventory::bytes_of(&annotations);
+            last = Some((digest, annotations));
+        }
+        images[at].annotations = last.as_ref().map(|(_, annotations)| Arc::clone(annotations)).unwrap_or_default();
+        pending.push(at);
+        if held >= inventory::ANNOTATIONS || nth + 1 == left_out.len() {
+            let some = run.policy.retain_some(name, &images, pending.iter().copied(), now);
+            for (at, retained) in pending.drain(..).zip(some.into_iter().flat_map(|some| some.images)) {
+                decision.images[at] = retained;
+                images[at].annotations = Annotations::default();
+            }
+            (held, last) = (0, None);
+        }
+    }
+    Ok(Some(decision))
 }
 
 /// The policies whose rules were asked, and the digests of their texts in the same order, as one.
@@ -83,7 +123,25 @@ fn asked(policies: &[Arc<Origin>]) -> Option<Origin> {
 
 /// Whether the push that gave a tag its meaning has ended: the manifest that goes with it has all its tags.
 fn is_settled(judged: &Judged) -> bool {
-    judged.tag.old || mutated("retention of what is pushed")
+    judged.settled || mutated("retention of what is pushed")
+}
+
+/// Tells what a later run will remove that no rule keeps, and from when on: tags that were pushed a short while ago, and the
+/// manifests that go with them. For a run that changes nothing.
+async fn foresee(repository: &mut Repository<'_>, later: Vec<Judged>, policy: Option<&Origin>) -> Result<()> {
+    let mut manifests: BTreeMap<Digest, Option<Timestamp>> = BTreeMap::new();
+    for judged in &later {
+        repository.foresee_tag(&judged.tag, judged.settles, policy).await?;
+        let from = manifests.entry(judged.digest).or_default();
+        *from = (*from).max(judged.settles);
+    }
+    for (digest, from) in manifests {
+        let group = repository.group(digest).await?;
+        if is_unneeded(repository, &group).await?.is_some() {
+            repository.foresee_manifest(&group, from, policy)?;
+        }
+    }
+    Ok(())
 }
 
 async fn remove(repository: &mut Repository<'_>, going: Vec<Judged>, policy: Option<&Origin>) -> Result<()> {
@@ -118,21 +176,25 @@ async fn remove(repository: &mut Repository<'_>, going: Vec<Judged>, policy: Opt
 /// looked at.
 async fn unneeded(repository: &Repository<'_>, digest: Digest) -> Result<Option<(Group, Vec<Digest>)>> {
     let group = repository.group(digest).await?;
-    let Some((newest, version)) = group.versions.first() else { return Ok(None) };
     // one that no tag names yet may be about to get one, or its index is
-    let may_be_under_way = !repository.ages.is_old(newest) && !mutated("retention of what is pushed");
-    if !version.there || may_be_under_way || repository.tags_of(&group).next().is_some() {
+    let is_old = group.versions.first().is_some_and(|(newest, _)| repository.ages.is_old(newest));
+    if !is_old && !mutated("retention of what is pushed") {
         return Ok(None);
     }
-    if repository.parents(&group).await?.0 == Upheld::Stands {
+    Ok(is_unneeded(repository, &group).await?.map(|children| (group, children)))
+}
+
+/// What a manifest lists that stands, and that no tag, index or subject upholds.
+async fn is_unneeded(repository: &Repository<'_>, group: &Group) -> Result<Option<Vec<Digest>>> {
+    let stands = group.versions.first().is_some_and(|(_, version)| version.there);
+    if !stands || repository.tags_of(group).next().is_some() || repository.parents(group).await?.0 == Upheld::Stands {
         return Ok(None);
     }
-    let header = repository.header(&group).await?;
+    let header = repository.header(group).await?;
     if repository.subject(header.as_ref()).await? == Upheld::Stands {
         return Ok(None);
     }
-    let children = header.map(|header| header.children).unwrap_or_default();
-    Ok(Some((group, children)))
+    Ok(Some(header.map(|header| header.children).unwrap_or_default()))
 }
 
 #[cfg(test)]

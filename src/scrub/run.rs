@@ -3,14 +3,16 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use super::{
     Observer, Options, Pass, Result, ScrubError,
-    report::{Event, Finding, Reason, Removal, Summary, What},
+    report::{Event, Finding, Later, Reason, Removal, Summary, What},
     repositories,
 };
 use crate::{
@@ -33,6 +35,7 @@ pub(super) struct Run<'a> {
     pub(super) id: String,
     /// Who writes the facts of this run.
     pub(super) by: By,
+    began: Instant,
     observer: Arc<dyn Observer>,
     summary: Mutex<Summary>,
     /// Of each pass, how many things were said to be done.
@@ -58,6 +61,7 @@ impl<'a> Run<'a> {
             registry,
             config,
             policy,
+            began: options.clock.now(),
             options,
             id,
             by,
@@ -81,6 +85,16 @@ impl<'a> Run<'a> {
         u64::try_from(self.config.scrub.upload_expiry.as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Whether the time that this run was given is over.
+    pub(super) fn is_late(&self) -> bool {
+        self.options.max_duration.is_some_and(|most| self.options.clock.since(self.began) >= most)
+    }
+
+    /// Ends the run where its time is over. Each pass asks before each thing that it looks at.
+    pub(super) fn go_on(&self) -> Result<()> {
+        if self.is_late() { Err(ScrubError::OutOfTime) } else { Ok(()) }
+    }
+
     /// Whether a run over all repositories may do this to that one.
     pub(super) fn covers(&self, name: &Name) -> bool {
         self.options.repository.as_ref().is_none_or(|prefix| {
@@ -98,6 +112,13 @@ impl<'a> Run<'a> {
             count.bytes += removal.size;
         }
         self.observer.event(&Event::Removal(removal)).map_err(ScrubError::Record)
+    }
+
+    /// Tells what a later run removes, and from when on; nothing is removed now.
+    pub(super) fn foresee(&self, removal: Removal, from: Option<Timestamp>) -> Result<()> {
+        let from = from.map(|from| from.to_string());
+        *self.summary().later.entry(removal.what).or_default().entry(removal.reason).or_default() += 1;
+        self.observer.event(&Event::Later(Later { removal, from })).map_err(ScrubError::Record)
     }
 
     /// Counts what only the store knows of.

@@ -15,7 +15,9 @@ fn images() -> Vec<Image> {
         digest: format!("sha256:{}", "ab".repeat(32)),
         media_type: "application/vnd.oci.image.index.v1+json".into(),
         size: 5_000_000_000,
-        annotations: [("team".to_owned(), "storage".to_owned()), ("empty".to_owned(), String::new())].into(),
+        annotations: std::sync::Arc::new(
+            [("team".to_owned(), "storage".to_owned()), ("empty".to_owned(), String::new())].into(),
+        ),
         ..image("main-3", 20, 10)
     };
     vec![first, image("main-1", 40, 1), image("main-2", 30, 30), image("v1.0.0", 1, 1), image("latest", 20, 20)]

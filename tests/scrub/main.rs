@@ -8,6 +8,7 @@ mod kept;
 mod progress;
 mod repositories;
 mod restored;
+mod retention_ahead;
 mod retention_table;
 mod shelf;
 mod strangers;

@@ -16,7 +16,7 @@ use crate::world;
 pub(crate) use crate::world::sha256;
 
 /// The lease of servers and scrubs.
-const LEASE: Duration = Duration::from_mins(10);
+pub(crate) const LEASE: Duration = Duration::from_mins(10);
 
 /// A store, and a server on it.
 pub(crate) struct Shelf {

@@ -17,7 +17,7 @@ use crate::{
 
 /// Shows which rule keeps each tag, or that none does, or why none is asked.
 pub(super) fn run(config: &Config, policy: &Policy, repository: &Name, format: Format) -> Result<ExitCode, Wrong> {
-    let Tags { images, settled, others } = tags(config, repository)?;
+    let Tags { images, settles, others } = tags(config, policy, repository)?;
     if images.is_empty() && others.is_empty() {
         return Err(Wrong::Sentence(format!(
             "error: {repository} has no tags in the {}; name a repository that was pushed to, as its clients name it",
@@ -27,9 +27,9 @@ pub(super) fn run(config: &Config, policy: &Policy, repository: &Name, format: F
     let mut explanation = policy.explain_retention(repository, &images, Timestamp::now());
     if let Some(explanation) = &mut explanation {
         let expiry = HumanDuration(config.scrub.upload_expiry);
-        for (image, settled) in explanation.images.iter_mut().zip(settled) {
-            if explanation.enforced && !image.keep && !settled {
-                image.later = Some(format!("pushed less than {expiry} ago, so a later run removes it"));
+        for (image, settles) in explanation.images.iter_mut().zip(settles) {
+            if let Some(from) = settles.filter(|_| explanation.enforced && !image.keep) {
+                image.later = Some(format!("pushed less than {expiry} ago, so a run from {from:.0} on removes it"));
             }
         }
         let others = others.into_iter();
@@ -57,11 +57,11 @@ pub(super) fn run(config: &Config, policy: &Policy, repository: &Name, format: F
     Ok(ExitCode::SUCCESS)
 }
 
-fn tags(config: &Config, repository: &Name) -> Result<Tags, Wrong> {
+fn tags(config: &Config, policy: &Policy, repository: &Name) -> Result<Tags, Wrong> {
     let sentence = |error: &dyn std::fmt::Display| Wrong::Sentence(format!("error: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| sentence(&error))?.block_on(async {
         let store = app::open_store(config).await.map_err(|error| sentence(&error))?;
-        scrub::tags(&store, config, repository).await.map_err(|error| sentence(&error))
+        scrub::tags(&store, config, policy, repository).await.map_err(|error| sentence(&error))
     })
 }

@@ -12,7 +12,7 @@ use indicatif::BinaryBytes;
 use serde::Serialize;
 
 use super::{super::format::Format, progress::Progress};
-use crate::scrub::{Event, Finding, Observer, Outcome, Pass, Removal, Summary};
+use crate::scrub::{Event, Finding, Later, Observer, Outcome, Pass, Removal, Summary};
 
 /// The report of one run.
 #[derive(Debug)]
@@ -103,7 +103,10 @@ impl Observer for Report {
         }
         self.line(&match (self.format, event) {
             (Format::Json, event) => json(event),
-            (Format::Text, Event::Removal(removal)) => removal_line(removal, self.dry_run),
+            (Format::Text, Event::Removal(removal)) => {
+                removal_line(if self.dry_run { "would remove" } else { "removed" }, removal)
+            }
+            (Format::Text, Event::Later(later)) => later_line(later),
             (Format::Text, Event::Finding(finding)) => finding_line(finding),
         })
     }
@@ -122,8 +125,16 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|error| unreachable!("events are plain values: {error}"))
 }
 
-fn removal_line(removal: &Removal, dry_run: bool) -> String {
-    let mut line = format!("{} {}", if dry_run { "would remove" } else { "removed" }, removal.what.as_str());
+fn later_line(later: &Later) -> String {
+    let from = later
+        .from
+        .as_deref()
+        .map_or_else(|| "at a time that is not known".to_owned(), |from| format!("from {from} on"));
+    format!("{}; {from}", removal_line("would later remove", &later.removal))
+}
+
+fn removal_line(verb: &str, removal: &Removal) -> String {
+    let mut line = format!("{verb} {}", removal.what.as_str());
     let name = removal.repository.as_ref().map_or("", |name| name.as_str());
     let _ = match (&removal.reference, removal.digest) {
         (Some(reference), Some(digest)) => write!(line, " {name}:{reference} ({digest})"),
@@ -160,6 +171,9 @@ fn text_of(summary: &Summary) -> String {
     if let Some(why) = &summary.failed {
         let _ = write!(text, "\n  failed: {why}\n  until then:");
     }
+    if summary.out_of_time {
+        text.push_str("\n  the time is over; a later run does the rest");
+    }
     let seen: Vec<_> = summary.seen.iter().map(|(what, number)| format!("{number} {what}")).collect();
     if !seen.is_empty() {
         let _ = write!(text, "\n  looked at: {}", seen.join(", "));
@@ -172,6 +186,14 @@ fn text_of(summary: &Summary) -> String {
                 let _ = write!(text, ", {}", BinaryBytes(count.bytes));
             }
         }
+    }
+    for (what, reasons) in &summary.later {
+        for (reason, number) in reasons {
+            let _ = write!(text, "\n  would later remove: {number} {} ({})", what.as_str(), reason.as_str());
+        }
+    }
+    if !summary.later.is_empty() {
+        text.push_str("; --report shows each and when");
     }
     let freed = if summary.dry_run { "would free" } else { "freed" };
     let _ = write!(text, "\n  {freed}: {} ({} bytes)", BinaryBytes(summary.freed), summary.freed);

@@ -85,7 +85,7 @@ fn image(reading: &Reading<'_>, entry: &mut Table<'_>, tag: String) -> Image {
         size: size(reading, entry),
         pushed_at,
         last_pulled_at: time(reading, entry, "last_pulled_at").or(pushed_at),
-        annotations: annotations(reading, entry),
+        annotations: annotations(reading, entry).into(),
         immutable: entry.flag("immutable").unwrap_or(false),
     }
 }

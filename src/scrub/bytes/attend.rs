@@ -15,6 +15,7 @@ use crate::{
 };
 
 pub(super) async fn attend(context: &Context<'_>, suspect: Suspect) -> Result<()> {
+    context.run.go_on()?;
     if suspect.need == Need::None {
         return if context.does(Pass::Garbage) { context.free_unneeded(&suspect).await } else { Ok(()) };
     }

@@ -84,6 +84,7 @@ pub(super) async fn walk(run: &Run<'_>, ages: Ages, table: &mut Table, notes: &N
     let verdicts = items.map_ok(|item| judge(run, ages, &manifests, item).boxed()).try_buffer_unordered(AT_A_TIME);
     let mut verdicts = std::pin::pin!(verdicts);
     while let Some((strange, verdict)) = verdicts.try_next().await? {
+        run.go_on()?;
         for key in strange {
             // whatever it is, bytes that it may name are not taken for garbage
             if let Some(id) = layout::place_id(&key) {

@@ -21,6 +21,7 @@ pub(super) async fn count(run: &Run<'_>, ages: Ages, notes: &Notes) -> Result<Ta
     let mut table = Table::default();
     let mut entries = std::pin::pin!(run.store.scan(layout::DATA));
     while let Some(entry) = entries.next().await.transpose()? {
+        run.go_on()?;
         match layout::data_id(&entry.key) {
             Some(id) => table.add(&id, &entry, ages),
             None => notes.wrong(run, &entry.key, "it is no key that this registry writes").await?,
@@ -84,6 +85,7 @@ async fn silent(context: &Context<'_>, id: &UploadId) -> Result<Option<(Vec<Entr
 /// Frees the bytes of an upload, and its session with them.
 async fn free_bytes(context: &Context<'_>, id: UploadId) -> Result<()> {
     let run = context.run;
+    run.go_on()?;
     let Some((_, bytes)) = silent(context, &id).await? else { return Ok(()) };
     if bytes.is_empty() {
         return Ok(());
@@ -132,6 +134,7 @@ async fn sessions(context: &Context<'_>) -> Result<()> {
     let (mut of_one, mut current): (Vec<Entry>, Option<UploadId>) = (Vec::new(), None);
     let (mut young, mut seen) = (false, 0);
     while let Some(entry) = entries.next().await.transpose()? {
+        context.run.go_on()?;
         let Some(id) = layout::upload_id(&entry.key) else {
             context.notes.wrong(context.run, &entry.key, "it is no key that this registry writes").await?;
             continue;

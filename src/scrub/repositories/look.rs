@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use jiff::Timestamp;
+
 use super::{
     super::{Reason, Removal, Result, ScrubError, What, ages::Ages, run::Run},
     fate::{Fate, Newest, Seen, Upheld},
@@ -187,6 +189,33 @@ impl<'a> Repository<'a> {
         let reference = Some(tag.tag.to_string());
         self.run.tell(Removal { reference, ..self.removal(What::Tag, reason, digest, policy) })?;
         self.say_gone(tag).await
+    }
+
+    /// Tells that a later run lets a tag go, and from when on; this run goes on as if it were gone. For a run that changes
+    /// nothing.
+    pub(in crate::scrub) async fn foresee_tag(
+        &mut self,
+        tag: &LiveTag,
+        from: Option<Timestamp>,
+        policy: Option<&Origin>,
+    ) -> Result<()> {
+        let Some((digest, _)) = tag.version.target else { return Ok(()) };
+        let reference = Some(tag.tag.to_string());
+        let removal = self.removal(What::Tag, Reason::Retention, digest, policy);
+        self.run.foresee(Removal { reference, ..removal }, from)?;
+        self.say_gone(tag).await
+    }
+
+    /// Tells that a later run lets a manifest go, and from when on.
+    pub(in crate::scrub) fn foresee_manifest(
+        &self,
+        group: &Group,
+        from: Option<Timestamp>,
+        policy: Option<&Origin>,
+    ) -> Result<()> {
+        let size = group.versions.first().map_or(0, |(entry, _)| entry.size);
+        let removal = self.removal(What::Manifest, Reason::Retention, group.digest, policy);
+        self.run.foresee(Removal { size, ..removal }, from)
     }
 
     /// Lets a tag be gone that is so for everyone already, or is told to be.

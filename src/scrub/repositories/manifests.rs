@@ -57,6 +57,7 @@ pub(super) async fn clean(repository: &mut Repository<'_>) -> Result<()> {
     let mut groups = Groups::new(&repository.run.store, &prefix, move |key| layout::manifest_digest(&of, key));
     let mut count = 0;
     while let Some((digest, entries)) = groups.next().await? {
+        repository.run.go_on()?;
         count += 1;
         let group = Group::new(digest, entries);
         let (parents, stands) = repository.parents(&group).await?;

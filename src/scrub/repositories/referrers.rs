@@ -19,6 +19,7 @@ pub(super) async fn clean(repository: &mut Repository<'_>) -> Result<()> {
     let mut groups = Groups::new(&repository.run.store, &prefix, both);
     let mut subject_gone: Option<(Digest, bool)> = None;
     while let Some(((subject, manifest), entries)) = groups.next().await? {
+        repository.run.go_on()?;
         let gone = match subject_gone {
             Some((seen, gone)) if seen == subject => gone,
             _ => repository.stand(&subject).await? == Stand::Gone,

@@ -29,6 +29,8 @@ pub(in crate::scrub) struct LiveTag {
     pub(in crate::scrub) of: Ordinal,
     /// Whether it is older than a lease.
     pub(in crate::scrub) old: bool,
+    /// From when on it is that, in milliseconds since 1970 by the store's clock, if that is known.
+    pub(in crate::scrub) old_from: Option<u64>,
 }
 
 /// The tags that mean something, by what they mean.
@@ -42,7 +44,8 @@ pub(super) fn groups(store: &Store, name: &Name) -> Groups<Tag> {
 
 fn add(live: &mut Live, ages: Ages, tag: Tag, entry: &Entry, version: TagVersion) {
     if let Some((digest, of)) = version.target {
-        live.entry(digest).or_default().push(LiveTag { tag, version, of, old: ages.is_old(entry) });
+        let (old, old_from) = (ages.is_old(entry), ages.old_from(entry.modified));
+        live.entry(digest).or_default().push(LiveTag { tag, version, of, old, old_from });
     }
 }
 
@@ -64,6 +67,7 @@ pub(super) async fn clean(run: &Run<'_>, ages: Ages, name: &Name) -> Result<Live
     let (mut live, mut archived) = (Live::new(), HashSet::new());
     let mut count = 0;
     while let Some((tag, entries)) = groups.next().await? {
+        run.go_on()?;
         count += 1;
         let versions = entries.into_iter().filter_map(|entry| {
             let version = layout::parse_tag_version(name, &entry.key)?.1;

@@ -1,29 +1,36 @@
 //! The images of a repository as retention rules see them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 
-use super::{
-    super::{
-        Result,
-        ages::Ages,
-        repositories::{Group, Live, LiveTag, Pulls, live_tags, read_pulls},
-    },
-    is_settled,
+use super::super::{
+    Result,
+    ages::Ages,
+    repositories::{Group, Live, LiveTag, Pulls, live_tags, read_pulls},
 };
 use crate::{
     config::Config,
     oci::{Digest, Manifest, Name},
-    policy::Image,
+    policy::{Image, Policy},
     registry::facts::{ManifestHeader, PullsSince, Stamp},
-    storage::{Store, layout},
+    scrub::run::Run,
+    storage::{Entry, Store, layout},
 };
 
 /// Storage operations that run at a time.
 const AT_A_TIME: usize = 8;
+
+/// The bytes of annotations that are held of a repository at a time. Those of more are read again when they are asked for.
+pub(super) const ANNOTATIONS: usize = 32 * 1024 * 1024;
+
+/// The annotations of a manifest.
+pub(super) type Annotations = Arc<BTreeMap<String, String>>;
 
 /// The images of a repository, with what is removed where one goes.
 pub(super) struct Inventory {
@@ -39,8 +46,8 @@ pub(super) struct Inventory {
 pub struct Tags {
     /// Those that rules judge, by their tags in order.
     pub images: Vec<Image>,
-    /// Of each image, whether it was pushed longer than a lease ago: else it does not go yet.
-    pub settled: Vec<bool>,
+    /// Of each image, from when on it may go, where that is later than now.
+    pub settles: Vec<Option<Timestamp>>,
     /// Those that rules do not judge.
     pub others: Vec<Unjudged>,
 }
@@ -62,6 +69,13 @@ pub struct Unjudged {
 pub(super) struct Judged {
     pub(super) tag: LiveTag,
     pub(super) digest: Digest,
+    /// Whether the push that gave the tag its meaning has ended, and any later push of its manifest has: both are older than
+    /// a lease. Until then the manifest could not go with its last tag, and would stay behind without one.
+    pub(super) settled: bool,
+    /// From when on that is so, by the store's clock.
+    pub(super) settles: Option<Timestamp>,
+    /// Whether its annotations were left out.
+    pub(super) without_annotations: bool,
 }
 
 /// What rules can ask about a manifest.
@@ -71,7 +85,12 @@ struct Facts {
     gone: Option<layout::Ordinal>,
     media_type: String,
     size: u64,
-    annotations: BTreeMap<String, String>,
+    /// Nothing where there is no room for them.
+    annotations: Option<Annotations>,
+    /// Whether its newest version is older than a lease.
+    old: bool,
+    /// From when on it is that, if that is known.
+    old_from: Option<u64>,
 }
 
 /// Why a manifest cannot be judged.
@@ -85,20 +104,36 @@ enum Lost {
 /// What was found of a manifest.
 type Found = std::result::Result<Facts, Lost>;
 
-/// All tags of a repository; nothing is written.
+/// All tags of a repository, with annotations if rules of `policy` name those; nothing is written.
 ///
 /// # Errors
 /// Those of the store.
-pub async fn tags(store: &Store, config: &Config, name: &Name) -> Result<Tags> {
-    let live = live_tags(store, Ages::here(&config.scrub), name).await?;
-    let Inventory { images, judged, others } = take(store, config, name, &live).await?;
-    Ok(Tags { images, settled: judged.iter().map(is_settled).collect(), others })
+pub async fn tags(store: &Store, config: &Config, policy: &Policy, name: &Name) -> Result<Tags> {
+    let ages = Ages::here(&config.scrub);
+    let live = live_tags(store, ages, name).await?;
+    let room = if policy.retention_reads_annotations(name) { usize::MAX } else { 0 };
+    let Inventory { images, judged, others } = take_with(store, config, ages, name, &live, room).await?;
+    let settles = judged.into_iter().map(|judged| judged.settles.filter(|_| !judged.settled)).collect();
+    Ok(Tags { images, settles, others })
 }
 
 /// The images that these tags are, but for what is a referrer by its name, and what leads to no manifest.
-pub(super) async fn take(store: &Store, config: &Config, name: &Name, live: &Live) -> Result<Inventory> {
+/// Annotations are held as far as there is room for them, if they are asked for.
+pub(super) async fn take(run: &Run<'_>, ages: Ages, name: &Name, live: &Live) -> Result<Inventory> {
+    let room = if run.policy.retention_reads_annotations(name) { ANNOTATIONS } else { 0 };
+    take_with(&run.store, run.config, ages, name, live, room).await
+}
+
+async fn take_with(
+    store: &Store,
+    config: &Config,
+    ages: Ages,
+    name: &Name,
+    live: &Live,
+    room: usize,
+) -> Result<Inventory> {
     let rule = config.immutable_tags(name);
-    let manifests = manifests(store, name, live).await?;
+    let manifests = manifests(store, ages, name, live, room).await?;
     let pulls = read_pulls(store, name).await?;
     let since = pulls_since(store).await?;
     let subjects = subjects(store, name, live).await?;
@@ -128,10 +163,17 @@ pub(super) async fn take(store: &Store, config: &Config, name: &Name, live: &Liv
                 .as_ref()
                 .and_then(|pulls| pulled_at(pulls, tag, digest, pushed, since))
                 .and_then(timestamp),
-            annotations: facts.annotations.clone(),
+            annotations: facts.annotations.clone().unwrap_or_default(),
             immutable: rule.covers(&tag.tag),
         });
-        inventory.judged.push(Judged { tag: tag.clone(), digest });
+        let settles = tag.old_from.zip(facts.old_from).and_then(|(tag, manifest)| timestamp(tag.max(manifest)));
+        inventory.judged.push(Judged {
+            tag: tag.clone(),
+            digest,
+            settled: tag.old && facts.old,
+            settles,
+            without_annotations: facts.annotations.is_none(),
+        });
     }
     Ok(inventory)
 }
@@ -193,17 +235,46 @@ async fn subjects(store: &Store, name: &Name, live: &Live) -> Result<HashMap<Dig
     Ok(known.into_iter().flatten().collect())
 }
 
-/// What is known of the manifests that tags mean.
-async fn manifests(store: &Store, name: &Name, live: &Live) -> Result<HashMap<Digest, Found>> {
+/// The annotations of a manifest, read once more; none where it is gone by now.
+pub(super) async fn annotations(store: &Store, name: &Name, digest: Digest) -> Result<Annotations> {
+    let standing = standing(store, name, digest).await?;
+    Ok(standing.ok().and_then(|standing| standing.manifest.annotations).unwrap_or_default().into())
+}
+
+/// The bytes that annotations take.
+pub(super) fn bytes_of(annotations: &BTreeMap<String, String>) -> usize {
+    annotations.iter().map(|(key, value)| key.len() + value.len()).sum()
+}
+
+/// What is known of the manifests that tags mean, with annotations as far as there is room.
+async fn manifests(
+    store: &Store,
+    ages: Ages,
+    name: &Name,
+    live: &Live,
+    mut room: usize,
+) -> Result<HashMap<Digest, Found>> {
     let looks = live
         .iter()
         .filter(|(_, tags)| !tags.is_empty())
-        .map(async |(digest, _)| Result::Ok((*digest, facts(store, name, *digest).await?)));
-    stream::iter(looks.collect::<Vec<_>>()).buffered(AT_A_TIME).try_collect().await
+        .map(async |(digest, _)| Result::Ok((*digest, facts(store, ages, name, *digest).await?)));
+    let mut looks = std::pin::pin!(stream::iter(looks.collect::<Vec<_>>()).buffered(AT_A_TIME));
+    let mut manifests = HashMap::new();
+    while let Some((digest, mut found)) = looks.try_next().await? {
+        if let Ok(facts) = &mut found {
+            let bytes = facts.annotations.as_deref().map_or(0, bytes_of);
+            match room.checked_sub(bytes) {
+                Some(left) => room = left,
+                None => facts.annotations = None,
+            }
+        }
+        manifests.insert(digest, found);
+    }
+    Ok(manifests)
 }
 
-async fn facts(store: &Store, name: &Name, digest: Digest) -> Result<Found> {
-    let (manifest, gone) = match standing(store, name, digest).await? {
+async fn facts(store: &Store, ages: Ages, name: &Name, digest: Digest) -> Result<Found> {
+    let Standing { manifest, newest, gone } = match standing(store, name, digest).await? {
         Ok(standing) => standing,
         Err(lost) => return Ok(Err(lost)),
     };
@@ -212,7 +283,7 @@ async fn facts(store: &Store, name: &Name, digest: Digest) -> Result<Found> {
     let mut left: Vec<Digest> = manifest.children.iter().map(|child| child.digest).collect();
     while let Some(child) = left.pop() {
         if seen.insert(child)
-            && let Ok((child, _)) = standing(store, name, child).await?
+            && let Ok(Standing { manifest: child, .. }) = standing(store, name, child).await?
         {
             blobs.extend(child.blobs.iter().map(|blob| (blob.digest, blob.size)));
             left.extend(child.children.iter().map(|child| child.digest));
@@ -220,13 +291,21 @@ async fn facts(store: &Store, name: &Name, digest: Digest) -> Result<Found> {
     }
     let size = blobs.values().fold(0_u64, |sum, size| sum.saturating_add(*size));
     let media_type = manifest.media_type.to_string();
-    Ok(Ok(Facts { gone, media_type, size, annotations: manifest.annotations.unwrap_or_default() }))
+    let annotations = Some(manifest.annotations.unwrap_or_default().into());
+    let (old, old_from) = (ages.is_old(&newest), ages.old_from(newest.modified));
+    Ok(Ok(Facts { gone, media_type, size, annotations, old, old_from }))
 }
 
-/// A manifest that stands, with the newest version that said it gone.
-type Standing = std::result::Result<(Manifest, Option<layout::Ordinal>), Lost>;
+/// A manifest that stands.
+struct Standing {
+    manifest: Manifest,
+    /// Its newest version.
+    newest: Entry,
+    /// The newest version that said it gone.
+    gone: Option<layout::Ordinal>,
+}
 
-async fn standing(store: &Store, name: &Name, digest: Digest) -> Result<Standing> {
+async fn standing(store: &Store, name: &Name, digest: Digest) -> Result<std::result::Result<Standing, Lost>> {
     let group = Group::new(digest, store.list_all(&layout::manifest(name, &digest)).await?);
     let Some((entry, version)) = group.versions.first() else { return Ok(Err(Lost::Missing)) };
     if !version.there {
@@ -237,7 +316,7 @@ async fn standing(store: &Store, name: &Name, digest: Digest) -> Result<Standing
         tracing::warn!(repository = %name, %digest, what, "a manifest cannot be read; its tags are not judged, and stay");
         Lost::Damaged(what)
     });
-    Ok(read.map(|manifest| (manifest, group.last_gone())))
+    Ok(read.map(|manifest| Standing { manifest, newest: entry.clone(), gone: group.last_gone() }))
 }
 
 fn read(digest: Digest, content: &Bytes) -> std::result::Result<Manifest, String> {
@@ -261,7 +340,7 @@ mod tests {
         let digest = Digest::of(Algorithm::Sha256, b"image");
         let other = Digest::of(Algorithm::Sha256, b"another");
         let version = TagVersion { ordinal: Ordinal(1), target: Some((digest, Ordinal(1))) };
-        let tag = LiveTag { tag: "latest".parse().unwrap(), version, of: Ordinal(1), old: true };
+        let tag = LiveTag { tag: "latest".parse().unwrap(), version, of: Ordinal(1), old: true, old_from: Some(1) };
         let by = |tag: Option<&str>| tag.map(|tag| tag.parse().unwrap());
         for (pulls, pushed, since, expected) in [
             // never: known where it was recorded
