@@ -96,8 +96,8 @@ impl<O: Observer> Observer for Recording<O> {
     }
 }
 
-/// How long a server that stops waits for its scrub, which may be at something that it must not be dropped within. On cores
-/// that are never idle that can last for seconds. What is cut off there is as after a crash.
+/// Bounds how long a stopping server waits for its scrub. On cores that are never idle, one step of a scrub may last for
+/// seconds. A scrub that is cut off leaves the store as a crash does.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A server's scrub, in its thread.
@@ -113,7 +113,7 @@ impl Scrubbing {
         self.ends_within(PATIENCE).await;
     }
 
-    /// Whether it has ended after so long at most; else the log says what is left.
+    /// Returns whether the scrub ends within `patience`; otherwise logs what is left.
     async fn ends_within(self, patience: Duration) -> bool {
         let ended = tokio::time::timeout(patience, self.ended).await.is_ok();
         if !ended {
@@ -136,7 +136,7 @@ impl Whereabouts {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
-    /// What a run that is broken off here leaves to the next.
+    /// Returns the passes that a run leaves to the next one if it is cut off here.
     fn left(&self) -> String {
         let at = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let passes = PASSES.into_iter().skip_while(|pass| at.is_some_and(|(at, _)| at != *pass));
@@ -146,7 +146,7 @@ impl Whereabouts {
     }
 }
 
-/// What a server's scrub does, in that order.
+/// The passes of a server's scrub, in their order.
 const PASSES: [Pass; 4] = [Pass::Links, Pass::Retention, Pass::Garbage, Pass::Uploads];
 
 /// Scrubs every `interval` until `stop` turns true.

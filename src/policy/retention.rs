@@ -173,8 +173,8 @@ pub(super) fn alone(unit: &Arc<Unit>, images: &[Image], now: Timestamp) -> Vec<R
 }
 
 impl super::Policy {
-    /// Whether a retention rule that covers the repository names annotations. They may be large, so nobody reads them for
-    /// rules that do not.
+    /// Returns whether a retention rule that covers the repository names annotations. Scrub does not hold annotations for
+    /// other rules, since annotations may be large.
     #[must_use]
     pub fn retention_reads_annotations(&self, repository: &Name) -> bool {
         let mut rules = self.retention.covering(repository.as_str()).into_iter().flat_map(|unit| &unit.rules);
@@ -188,8 +188,8 @@ impl super::Policy {
         self.retain_some(repository, images, 0..images.len(), now)
     }
 
-    /// As `retain`, but decides only about the images at the places `asked`, in that order: the annotations of the others are
-    /// not looked at.
+    /// Decides as `retain` does, but only about the images at the places `asked`, in that order. Rules do not read the
+    /// annotations of the other images.
     #[must_use]
     pub fn retain_some(
         &self,

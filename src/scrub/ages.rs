@@ -68,7 +68,8 @@ impl Ages {
         self.of(entry) >= self.lease
     }
 
-    /// From when on something is old that was written at `modified`; nothing where the store does not say when that was.
+    /// Returns the time from which on an object counts as old that was written at `modified`. Returns nothing if the store
+    /// does not tell that time.
     pub(super) const fn old_from(self, modified: u64) -> Option<u64> {
         if modified == 0 { None } else { Some(modified.saturating_add(self.lease)) }
     }

@@ -85,7 +85,7 @@ pub struct Options {
     pub repository: Option<Name>,
     /// How many of a hundred blobs are read back and hashed by [`Pass::Content`], 1 to 100.
     pub verify_percent: u8,
-    /// After which time to stop, for a later run to do the rest. Reading content back goes on where it was.
+    /// The time after which the run stops. A later run does the rest, and continues reading content where this run was.
     pub max_duration: Option<Duration>,
     /// What leases are measured by.
     pub clock: registry::Clock,
@@ -111,7 +111,7 @@ pub enum ScrubError {
     /// An operation of the registry failed.
     #[error(transparent)]
     Registry(#[from] registry::Error),
-    /// The time that the run was given is over. What it did is done, and nothing is wrong.
+    /// The time of the run is over. Finished steps stay done, and nothing is wrong.
     #[error("the time is over")]
     OutOfTime,
     /// The record of deletions cannot be written, and what is not recorded is not removed.

@@ -135,11 +135,11 @@ impl Removal {
 /// Something that a later run removes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Later {
-    /// What is removed then.
+    /// The thing that a later run removes.
     #[serde(flatten)]
     pub removal: Removal,
-    /// From when on, as RFC 3339 writes it, unless something changes until then; nothing where the store does not say when
-    /// it was pushed.
+    /// The time from which on a run removes it, in RFC 3339, unless something changes until then. Nothing if the store does
+    /// not tell when it was pushed.
     pub from: Option<String>,
 }
 
@@ -215,7 +215,7 @@ pub struct Summary {
     pub seen: BTreeMap<&'static str, u64>,
     /// What was removed, by what and why.
     pub removed: BTreeMap<What, BTreeMap<Reason, Count>>,
-    /// What a later run removes, as a run that changes nothing foresees it.
+    /// The things that a later run removes, as a dry run foresees them.
     pub later: BTreeMap<What, BTreeMap<Reason, u64>>,
     /// Bytes that the store has less for it.
     pub freed: u64,
@@ -223,7 +223,7 @@ pub struct Summary {
     pub findings: BTreeMap<Outcome, u64>,
     /// Blobs that were read back and hashed.
     pub verified: Count,
-    /// Whether the time that it was given was over before all passes were.
+    /// True if the time of the run was over before its last pass was.
     pub out_of_time: bool,
     /// Whether content is left that a later run will read.
     pub content_left: bool,

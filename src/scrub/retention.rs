@@ -76,7 +76,7 @@ async fn one(run: &Run<'_>, name: &Name) -> Result<()> {
     if run.options.dry_run { foresee(&mut repository, later, policy.as_ref()).await } else { Ok(()) }
 }
 
-/// Decides about all images. Where rules ask for more annotations than fit into memory, some images after the others.
+/// Decides about all images. If their annotations need more memory than allowed, decides about some images after others.
 async fn decide(
     run: &Run<'_>,
     name: &Name,
@@ -184,7 +184,7 @@ async fn unneeded(repository: &Repository<'_>, digest: Digest) -> Result<Option<
     Ok(is_unneeded(repository, &group).await?.map(|children| (group, children)))
 }
 
-/// What a manifest lists that stands, and that no tag, index or subject upholds.
+/// Returns the children of a standing manifest that no tag, index or subject needs. Returns nothing for any other manifest.
 async fn is_unneeded(repository: &Repository<'_>, group: &Group) -> Result<Option<Vec<Digest>>> {
     let stands = group.versions.first().is_some_and(|(_, version)| version.there);
     if !stands || repository.tags_of(group).next().is_some() || repository.parents(group).await?.0 == Upheld::Stands {

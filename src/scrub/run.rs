@@ -85,7 +85,7 @@ impl<'a> Run<'a> {
         u64::try_from(self.config.scrub.upload_expiry.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Whether the time that this run was given is over.
+    /// Returns whether the time of this run is over.
     pub(super) fn is_late(&self) -> bool {
         self.options.max_duration.is_some_and(|most| self.options.clock.since(self.began) >= most)
     }

@@ -47,8 +47,8 @@ use crate::{
 /// The object that says which layout a store has.
 pub const FORMAT: &str = "format";
 
-/// What the keys of a store begin with, [`FORMAT`] and [`PULLS_SINCE`] aside. Whatever else lies in the same place is
-/// somebody else's: it is neither listed, nor swept, nor judged.
+/// The prefixes of all keys of a store, [`FORMAT`] and [`PULLS_SINCE`] aside. Other keys in the same place belong to somebody
+/// else: nothing lists, sweeps or judges them.
 pub const PREFIXES: [&str; 7] = [BLOBS, CATALOG, DATA, QUARANTINE, REPOSITORIES, SCRUB, UPLOADS];
 
 /// Sorts after every key below a prefix whose next characters are those of keys.

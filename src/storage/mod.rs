@@ -199,7 +199,7 @@ impl Store {
         futures::stream::once(first).try_flatten()
     }
 
-    /// Removes what keys do not show and nobody needs: in a directory, the directories of the layout that are empty and did
+    /// Removes garbage that keys do not show: in a directory, the directories of the layout that are empty and did
     /// not change since `before_ms`, in milliseconds since 1970 by the store's clock, and temporary files that were left
     /// behind longer than a day ago. In a bucket there is neither.
     pub async fn sweep(&self, before_ms: u64, now_ms: u64) -> Result<Swept> {

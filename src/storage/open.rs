@@ -231,7 +231,7 @@ impl Store {
         }
     }
 
-    /// Returns a key of the layout, if there is any. What else lies in the same place is not listed.
+    /// Returns a key of the layout, if there is any. Lists no other keys.
     async fn first_of_layout(&self) -> opendal::Result<Option<String>> {
         for prefix in layout::PREFIXES {
             let lister = self.inner.operator.lister_with(prefix).recursive(true).limit(1).await?;
@@ -310,7 +310,7 @@ fn unusable(place: &str, error: opendal::Error) -> OpenError {
 mod tests {
     use super::*;
 
-    /// Opens a store among these keys; those that are there afterwards.
+    /// Opens a store among these keys, and returns all keys afterwards.
     async fn opened_among(keys: &[&str]) -> Result<Vec<String>, OpenError> {
         let operator = Operator::new(opendal::services::Memory::default()).unwrap();
         for key in keys {

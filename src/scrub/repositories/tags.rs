@@ -29,7 +29,7 @@ pub(in crate::scrub) struct LiveTag {
     pub(in crate::scrub) of: Ordinal,
     /// Whether it is older than a lease.
     pub(in crate::scrub) old: bool,
-    /// From when on it is that, in milliseconds since 1970 by the store's clock, if that is known.
+    /// The time from which on it is older, in milliseconds since 1970 by the store's clock, if it is known.
     pub(in crate::scrub) old_from: Option<u64>,
 }
 

@@ -69,12 +69,12 @@ pub struct Unjudged {
 pub(super) struct Judged {
     pub(super) tag: LiveTag,
     pub(super) digest: Digest,
-    /// Whether the push that gave the tag its meaning has ended, and any later push of its manifest has: both are older than
-    /// a lease. Until then the manifest could not go with its last tag, and would stay behind without one.
+    /// True if the tag and the last push of its manifest are both older than a lease. Before that, the manifest could not go
+    /// with its last tag, and would stay behind without a tag.
     pub(super) settled: bool,
-    /// From when on that is so, by the store's clock.
+    /// The time from which on that is true, by the store's clock.
     pub(super) settles: Option<Timestamp>,
-    /// Whether its annotations were left out.
+    /// True if memory had no room for its annotations.
     pub(super) without_annotations: bool,
 }
 
@@ -87,9 +87,9 @@ struct Facts {
     size: u64,
     /// Nothing where there is no room for them.
     annotations: Option<Annotations>,
-    /// Whether its newest version is older than a lease.
+    /// True if its newest version is older than a lease.
     old: bool,
-    /// From when on it is that, if that is known.
+    /// The time from which on that is true, if it is known.
     old_from: Option<u64>,
 }
 
@@ -104,7 +104,7 @@ enum Lost {
 /// What was found of a manifest.
 type Found = std::result::Result<Facts, Lost>;
 
-/// All tags of a repository, with annotations if rules of `policy` name those; nothing is written.
+/// Returns all tags of a repository, with annotations if rules of `policy` name annotations. Writes nothing.
 ///
 /// # Errors
 /// Those of the store.
@@ -118,7 +118,7 @@ pub async fn tags(store: &Store, config: &Config, policy: &Policy, name: &Name) 
 }
 
 /// The images that these tags are, but for what is a referrer by its name, and what leads to no manifest.
-/// Annotations are held as far as there is room for them, if they are asked for.
+/// Holds annotations only if rules name annotations, and only as far as memory has room for them.
 pub(super) async fn take(run: &Run<'_>, ages: Ages, name: &Name, live: &Live) -> Result<Inventory> {
     let room = if run.policy.retention_reads_annotations(name) { ANNOTATIONS } else { 0 };
     take_with(&run.store, run.config, ages, name, live, room).await
@@ -235,18 +235,18 @@ async fn subjects(store: &Store, name: &Name, live: &Live) -> Result<HashMap<Dig
     Ok(known.into_iter().flatten().collect())
 }
 
-/// The annotations of a manifest, read once more; none where it is gone by now.
+/// Reads the annotations of a manifest once more. Returns none if the manifest is gone.
 pub(super) async fn annotations(store: &Store, name: &Name, digest: Digest) -> Result<Annotations> {
     let standing = standing(store, name, digest).await?;
     Ok(standing.ok().and_then(|standing| standing.manifest.annotations).unwrap_or_default().into())
 }
 
-/// The bytes that annotations take.
+/// Returns the bytes that annotations take.
 pub(super) fn bytes_of(annotations: &BTreeMap<String, String>) -> usize {
     annotations.iter().map(|(key, value)| key.len() + value.len()).sum()
 }
 
-/// What is known of the manifests that tags mean, with annotations as far as there is room.
+/// Reads the manifests that tags mean, and holds annotations as far as memory has room.
 async fn manifests(
     store: &Store,
     ages: Ages,

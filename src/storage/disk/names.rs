@@ -139,8 +139,8 @@ impl NameCache {
     }
 }
 
-/// The directory `path`, which is relative to `above` or else to the root, empty for that itself; and the names in it. `None`
-/// where there is no such directory, or where somebody removes it while it is read: it was empty then.
+/// Opens the directory `path`, which is relative to `above` or else to the root, empty for that itself, and reads its names.
+/// Returns `None` if there is no such directory, or if somebody removes it meanwhile: it was empty then.
 pub(super) fn read(
     core: &Core,
     above: Option<BorrowedFd<'_>>,
@@ -155,7 +155,7 @@ pub(super) fn read(
     }
 }
 
-/// The names in an open directory. Of one that was removed since it was opened the system says that it is not there.
+/// Reads the names in an open directory. Fails with `NotFound` if the directory was removed since it was opened.
 fn read_open(core: &Core, directory: &OwnedFd) -> io::Result<Arc<Names>> {
     // Most directories are small: those are read at once, and cost no more than that.
     if let Some(names) = read_sorted(directory, Extent::Small)? {
