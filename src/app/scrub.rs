@@ -1,8 +1,7 @@
 //! Scrubs of a running server, and the record of deletions.
 //!
-//! They run in a thread of their own in spare time, with a runtime and a connection to the store of their own: what
-//! they do never stands in a request's way. One that is broken off, by a signal or by a fault, leaves nothing but work for
-//! the next.
+//! They run in a thread of their own, with a runtime and a connection to the store of their own, and in spare time as far as
+//! there is any ([`Background`]). One that is broken off, by a signal or by a fault, leaves nothing but work for the next.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +15,8 @@ use super::open_store;
 use crate::{
     audit::{Audit, AuditError, Deletion},
     config::Config,
-    priority, registry,
+    priority::Background,
+    registry,
     scrub::{self, Event, Finding, Observer, Options, Outcome, Pass, Removal, Summary},
     snapshot::Live,
     storage::OpenError,
@@ -165,8 +165,6 @@ pub(super) fn start(
     let scrubbing = Scrubbing { ended, whereabouts: Arc::clone(&whereabouts) };
     let work = move || {
         let _ends = ends;
-        priority::only_spare_time();
-        // one thread beside those that wait for the disk, and these inherit it
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
                 runtime.block_on(until_stopped(interval, &live, &began, &metrics, &whereabouts, stop));
@@ -210,6 +208,8 @@ enum Failed {
     Store(#[from] OpenError),
     #[error(transparent)]
     Record(#[from] AuditError),
+    #[error("no threads for work in the background: {0}")]
+    Threads(#[source] std::io::Error),
     #[error(transparent)]
     Scrub(#[from] scrub::Failed),
 }
@@ -280,7 +280,9 @@ async fn run(
         max_duration: None,
         clock: registry::Clock::default(),
     };
-    Ok(scrub::run(&store, &config, snapshot.policy(), options, observer, metrics.clone()).await?)
+    let background = Background::start().map_err(Failed::Threads)?;
+    let work = scrub::run(&store, &config, snapshot.policy(), options, observer, metrics.clone());
+    Ok(background.drive(work).await?)
 }
 
 /// Findings go to the log; of deletions it has their number alone.

@@ -18,7 +18,7 @@ use crate::{
     config::{self, Config},
     oci::Name,
     policy::Policy,
-    priority,
+    priority::Background,
     registry::Clock,
     scrub::{self, Options, Pass, Summary},
     snapshot::policy_files,
@@ -112,9 +112,8 @@ impl Scrub {
         let report = Report::open(self.report.as_deref(), self.format, self.dry_run).map_err(|error| failed(&error))?;
         let observer = app::Recording::open(config, self.dry_run, report).map_err(|error| failed(&error))?;
         let observer = Arc::new(observer);
-        // before there are threads, which inherit it
-        priority::only_spare_time();
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let background = Background::start().map_err(|error| failed(&error))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| failed(&error))?;
         let work = async {
             let mut terminate = signal(SignalKind::terminate()).map_err(|error| failed(&error))?;
@@ -130,7 +129,7 @@ impl Scrub {
                     Arc::<app::Recording<Report>>::clone(&observer),
                     metrics,
                 );
-                run.await.map_err(|ended| {
+                background.drive(run).await.map_err(|ended| {
                     // what it did until then is told all the same
                     observer.then().finish();
                     let told = observer.then().summary(&ended.summary).err();

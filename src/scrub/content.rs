@@ -7,7 +7,6 @@ mod blobs;
 mod cursor;
 mod hash;
 mod manifests;
-mod pace;
 mod total;
 
 use std::{

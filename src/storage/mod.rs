@@ -204,7 +204,7 @@ impl Store {
     /// behind longer than a day ago. In a bucket there is neither.
     pub async fn sweep(&self, before_ms: u64, now_ms: u64) -> Result<Swept> {
         let Some(sweeper) = self.inner.sweeper.clone() else { return Ok(Swept::default()) };
-        let swept = tokio::task::spawn_blocking(move || sweeper.sweep(&layout::PREFIXES, before_ms, now_ms)).await;
+        let swept = crate::priority::spawn_blocking(move || sweeper.sweep(&layout::PREFIXES, before_ms, now_ms)).await;
         let swept = swept.unwrap_or_else(|lost| Err(std::io::Error::other(lost)));
         swept.map_err(|error| {
             let error = opendal::Error::new(ErrorKind::Unexpected, error.to_string()).set_source(error);

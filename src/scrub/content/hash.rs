@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 
-use super::pace::{Pace, Took, timed};
 use crate::{
     oci::{Algorithm, Digest, Hasher},
+    priority::spawn_computing,
     storage::{FaultKind, StorageError, Store},
 };
 
@@ -21,7 +21,6 @@ pub(in crate::scrub) async fn hash(
 ) -> Result<Option<Digest>, StorageError> {
     let segments: Vec<(String, u64)> = segments.into_iter().collect();
     let mut hashing = Hashing::Here(Box::new(Hasher::new(algorithm)));
-    let mut pace = Pace::default();
     let elsewhere = segments.iter().map(|(_, size)| size).sum::<u64>() > INLINE;
     // what is gone or short is an answer; a store that cannot say is an error
     let gone = |error: StorageError| if error.kind == FaultKind::Damaged { Ok(None) } else { Err(error) };
@@ -32,39 +31,36 @@ pub(in crate::scrub) async fn hash(
         };
         while let Some(chunk) = stream.next().await {
             match chunk {
-                Ok(chunk) => hashing = hashing.update(chunk, elsewhere, &mut pace).await?,
+                Ok(chunk) => hashing = hashing.update(chunk, elsewhere).await?,
                 Err(error) => return gone(error),
             }
         }
     }
-    Ok(Some(hashing.end(&mut pace).await?.finish()))
+    Ok(Some(hashing.end().await?.finish()))
 }
 
 /// A hash under way. No thread waits for the next chunk: that may need one itself, and there are only so many.
 enum Hashing {
     Here(Box<Hasher>),
     /// A chunk is being hashed, while the next is read.
-    Elsewhere(JoinHandle<(Box<Hasher>, Took)>),
+    Elsewhere(JoinHandle<Box<Hasher>>),
 }
 
 impl Hashing {
-    async fn update(self, chunk: Bytes, elsewhere: bool, pace: &mut Pace) -> Result<Self, StorageError> {
-        let mut hasher = self.end(pace).await?;
+    async fn update(self, chunk: Bytes, elsewhere: bool) -> Result<Self, StorageError> {
+        let mut hasher = self.end().await?;
         let work = move || {
             hasher.update(&chunk);
             hasher
         };
-        Ok(if elsewhere { Self::Elsewhere(spawn_blocking(move || timed(work))) } else { Self::Here(work()) })
+        Ok(if elsewhere { Self::Elsewhere(spawn_computing(work)) } else { Self::Here(work()) })
     }
 
-    async fn end(self, pace: &mut Pace) -> Result<Box<Hasher>, StorageError> {
+    async fn end(self) -> Result<Box<Hasher>, StorageError> {
         match self {
             Self::Here(hasher) => Ok(hasher),
             Self::Elsewhere(hashing) => {
-                let (hasher, took) =
-                    hashing.await.map_err(|lost| StorageError::damaged("hash", "", lost.to_string()))?;
-                pace.keep(took).await;
-                Ok(hasher)
+                hashing.await.map_err(|lost| StorageError::damaged("hash", "", lost.to_string()))
             }
         }
     }

@@ -136,7 +136,7 @@ pub(super) fn is_absent(error: &io::Error) -> bool {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> opendal::Result<T> + Send + 'static,
 ) -> opendal::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|lost| Err(lost_task(lost)))
+    crate::priority::spawn_blocking(work).await.unwrap_or_else(|lost| Err(lost_task(lost)))
 }
 
 /// Returns the error for unfinished work on the blocking pool.

@@ -8,7 +8,9 @@ use opendal::raw::{OpList, oio};
 use opendal::{Error, ErrorKind, MetadataBuilder, Result};
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
+
+use crate::priority::spawn_blocking;
 
 use super::core::{Core, failure, lost_task, stat_metadata};
 use super::key;

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use opendal::raw::{RpRead, oio};
 use opendal::{Buffer, BytesRange, Error, ErrorKind, Metadata, Result};
 use rustix::fs::{FileType, Mode, OFlags};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
+
+use crate::priority::spawn_blocking;
 
 use super::core::{Core, blocking, failure, lost_task, stat_metadata};
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use opendal::raw::oio;
 use opendal::{Buffer, Error, ErrorKind, Metadata, Result};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
+
+use crate::priority::spawn_blocking;
 
 use super::core::{Core, blocking, failure, lost_task};
 use super::sync;

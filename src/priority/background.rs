@@ -1,0 +1,233 @@
+//! Runs work in the background: in spare time, and without any, a little of it at the usual priority.
+//!
+//! A thread in spare time gives its core up at once. Of cores that are never idle it gets some thousandth, so work there would
+//! not end. Others notice such work all the same, by the memory and the caches that it shares with them. So it is cut into small
+//! pieces, and rests between them:
+//!
+//! - A thread at the usual priority drives the work. It only hands out pieces, each of a tenth of a millisecond or so.
+//! - Pieces run in a pool of threads in spare time, as long as those get any.
+//! - A probe at the usual priority makes a small read every few milliseconds. If the slow reads take much longer than usual, the
+//!   share of the work shrinks. The probe also measures how late a thread in spare time begins.
+//! - If spare time is starved, pieces run at the usual priority, with a twentieth of a core. Work gets as much in any case.
+
+use std::{
+    cell::RefCell,
+    fs::File,
+    future::{Future, poll_fn},
+    io,
+    os::unix::fs::FileExt as _,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    task::{Context, Poll, ready},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::{runtime, task::JoinHandle};
+
+use super::{
+    share::Share,
+    thread::{only_spare_time, thread_time},
+};
+
+/// The time between two reads of the probe.
+const EVERY: Duration = Duration::from_millis(5);
+/// The bytes that the probe reads: from the page cache, of a file that is always in it.
+const READ: usize = 4096;
+/// Rests are at least this long: timers are not finer than a millisecond.
+const LEAST: Duration = Duration::from_millis(2);
+
+/// Work in the background, for as long as this lives.
+pub struct Background {
+    shared: Arc<Shared>,
+    pool: Option<runtime::Runtime>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    spare: runtime::Handle,
+    account: Mutex<Account>,
+}
+
+/// The measurements, and the processor time of the work since it last rested.
+#[derive(Debug)]
+struct Account {
+    share: Share,
+    worked: Duration,
+    since: Instant,
+}
+
+thread_local! {
+    /// The work that this thread drives just now.
+    static DRIVEN: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
+}
+
+impl Background {
+    /// Starts its threads. The thread that calls this must be at the usual priority.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn start() -> io::Result<Self> {
+        let mut pool = runtime::Builder::new_current_thread();
+        let pool = pool.thread_name("spare").on_thread_start(only_spare_time).build()?;
+        let account = Account { share: Share::default(), worked: Duration::ZERO, since: Instant::now() };
+        let shared = Arc::new(Shared { spare: pool.handle().clone(), account: Mutex::new(account) });
+        // without a file that is always in memory, reads say nothing, and the other measures remain
+        probe(&shared, std::env::current_exe().and_then(File::open).ok())?;
+        Ok(Self { shared, pool: Some(pool) })
+    }
+
+    /// Drives work to its end, with rests between its pieces.
+    pub async fn drive<F: Future>(&self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        let mut rest: Option<Pin<Box<tokio::time::Sleep>>> = None;
+        poll_fn(move |context| {
+            if let Some(resting) = &mut rest {
+                ready!(resting.as_mut().poll(context));
+                rest = None;
+                self.shared.account().begin();
+            }
+            let polled = self.poll(work.as_mut(), context);
+            if polled.is_pending()
+                && let Some(long) = self.shared.account().settle()
+            {
+                let mut resting = Box::pin(tokio::time::sleep(long));
+                if resting.as_mut().poll(context).is_ready() {
+                    context.waker().wake_by_ref();
+                }
+                rest = Some(resting);
+            }
+            polled
+        })
+        .await
+    }
+
+    fn poll<F: Future>(&self, work: Pin<&mut F>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let before = DRIVEN.replace(Some(Arc::clone(&self.shared)));
+        let had = thread_time();
+        let polled = work.poll(context);
+        self.shared.account().worked += thread_time().saturating_sub(had);
+        DRIVEN.set(before);
+        polled
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.take() {
+            pool.shutdown_background();
+        }
+    }
+}
+
+impl std::fmt::Debug for Background {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Background").field("shared", &self.shared).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Account {
+    fn begin(&mut self) {
+        (self.worked, self.since) = (Duration::ZERO, Instant::now());
+    }
+
+    /// Returns how long to rest now, if that is worth a timer.
+    fn settle(&mut self) -> Option<Duration> {
+        let rest = self.share.rest(self.since.elapsed(), self.worked);
+        if rest.is_zero() {
+            // time in which it waited is not saved up
+            self.begin();
+        }
+        (rest >= LEAST).then_some(rest)
+    }
+}
+
+/// Runs a piece of work that may wait for the disk: for work in the background, on a thread of its kind; otherwise as
+/// tokio does.
+pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    spawn(work, false)
+}
+
+/// Runs a piece of work that needs nothing but a core, as [`spawn_blocking`] does. Its time shows whether others want the core.
+pub fn spawn_computing<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    spawn(work, true)
+}
+
+fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static, computes: bool) -> JoinHandle<T> {
+    let Some(shared) = DRIVEN.with_borrow(Clone::clone) else { return tokio::task::spawn_blocking(work) };
+    let starved = shared.account().share.is_starved();
+    let spare = shared.spare.clone();
+    let piece = move || {
+        let (began, had) = (Instant::now(), thread_time());
+        let result = work();
+        let (wall, core) = (began.elapsed(), thread_time().saturating_sub(had));
+        let mut account = shared.account();
+        account.worked += core;
+        if computes && !starved {
+            account.share.worked(wall, core);
+        }
+        drop(account);
+        result
+    };
+    if starved { tokio::task::spawn_blocking(piece) } else { spare.spawn_blocking(piece) }
+}
+
+/// Starts the probe, and the thread in spare time whose beginnings it measures. Both end with the work.
+fn probe(shared: &Arc<Shared>, file: Option<File>) -> io::Result<()> {
+    let (asks, asked) = mpsc::channel::<Instant>();
+    let waiting = Arc::new(AtomicBool::new(false));
+    let began = Arc::new(Mutex::new(Duration::ZERO));
+    let of_spare = (Arc::clone(&waiting), Arc::clone(&began));
+    thread::Builder::new().name("spare-probe".to_owned()).spawn(move || {
+        only_spare_time();
+        let (waiting, began) = of_spare;
+        while let Ok(at) = asked.recv() {
+            let late = at.elapsed();
+            *began.lock().unwrap_or_else(PoisonError::into_inner) = late;
+            waiting.store(false, Ordering::Release);
+        }
+    })?;
+    let shared: Weak<Shared> = Arc::downgrade(shared);
+    thread::Builder::new().name("probe".to_owned()).spawn(move || {
+        let mut buffer = [0; READ];
+        let mut asked_at: Option<Instant> = None;
+        while let Some(shared) = shared.upgrade() {
+            let at = Instant::now();
+            let read = file.as_ref().and_then(|file| file.read_at(&mut buffer, 0).ok()).map(|_| at.elapsed());
+            let late = asked_at.map(|asked| {
+                if waiting.load(Ordering::Acquire) {
+                    asked.elapsed()
+                } else {
+                    *began.lock().unwrap_or_else(PoisonError::into_inner)
+                }
+            });
+            let mut account = shared.account();
+            if let Some(took) = read {
+                account.share.read(took);
+            }
+            if let Some(late) = late {
+                account.share.began(late);
+            }
+            drop(account);
+            drop(shared);
+            if !waiting.swap(true, Ordering::AcqRel) {
+                asked_at = Some(Instant::now());
+                if asks.send(Instant::now()).is_err() {
+                    return;
+                }
+            }
+            thread::sleep(EVERY);
+        }
+    })?;
+    Ok(())
+}
