@@ -282,7 +282,7 @@ async fn run(
     };
     let background = Background::start().map_err(Failed::Threads)?;
     let work = scrub::run(&store, &config, snapshot.policy(), options, observer, metrics.clone());
-    Ok(background.drive(work).await?)
+    Ok(background.drive(Box::pin(work)).await?)
 }
 
 /// Findings go to the log; of deletions it has their number alone.

@@ -129,7 +129,7 @@ impl Scrub {
                     Arc::<app::Recording<Report>>::clone(&observer),
                     metrics,
                 );
-                background.drive(run).await.map_err(|ended| {
+                background.drive(Box::pin(run)).await.map_err(|ended| {
                     // what it did until then is told all the same
                     observer.then().finish();
                     let told = observer.then().summary(&ended.summary).err();
