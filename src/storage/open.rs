@@ -316,7 +316,7 @@ mod tests {
         for key in keys {
             operator.write(key, "x").await.unwrap();
         }
-        let store = Store::over(operator.clone(), Some(1), Metrics::new());
+        let store = Store::over(operator.clone(), None, Metrics::new());
         store.check_format("here", true).await?;
         let listed = operator.list_with("").recursive(true).await.unwrap();
         Ok(listed.iter().filter(|entry| entry.metadata().is_file()).map(|entry| entry.path().to_owned()).collect())
