@@ -82,6 +82,12 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse(); // exits with 2 on wrong use
     match &cli.command {
         Command::Server(server) => serve(&cli, server),
+        Command::HashPassword if !cli.config.is_empty() => {
+            eprintln!(
+                "error: -c belongs to commands that read a configuration, and hash-password reads none; leave out -c"
+            );
+            ExitCode::from(2)
+        }
         Command::HashPassword => hash_password::run(),
         Command::Scrub(scrub) => scrub::run(scrub, &cli.config),
         Command::Policy(command) => policy::run(command, &cli.config),

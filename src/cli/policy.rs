@@ -106,6 +106,11 @@ pub(super) struct Explain {
 /// Does what the command says; its exit code.
 pub(super) fn run(command: &Command, configs: &[PathBuf]) -> ExitCode {
     let outcome = match command {
+        Command::Check { files, .. } | Command::Test { files, .. } if !files.is_empty() && !configs.is_empty() => {
+            let says =
+                "-c belongs to the check without files; named files are checked alone, so leave out -c or the files";
+            Err(Wrong::Usage(says.to_owned()))
+        }
         Command::Check { files, output } => check(files, configs, output.format),
         Command::Test { files, output } => test(files, configs, output.format),
         Command::Explain(explain) => self::explain(explain, configs),

@@ -276,6 +276,15 @@ fn an_option_of_another_mode_is_refused_and_the_missing_one_is_named() {
         assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
         assert!(err.contains(missing), "{arguments:?}: {err}");
     }
+    // a configuration that would not be read
+    for arguments in
+        [&["policy", "check", "policies/prod.toml"][..], &["policy", "test", "policies/prod.toml"], &["hash-password"]]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_simple-registry"));
+        let output = command.current_dir(dir.path()).args(["-c", "absent.toml"]).args(arguments).output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && err.contains("leave out -c"), "{arguments:?}: {err}");
+    }
 }
 
 #[test]

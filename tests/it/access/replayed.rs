@@ -21,8 +21,8 @@ fn clients() -> Vec<Client> {
     let everybody = EVERYBODY.into_iter().filter(|who| !who.is_refused_in_the_handshake()).map(Who::client);
     let ana = WORLD.anonymous().with_password("ana", PASSWORD);
     let scopes = ["repository:tagged/app:pull", "repository:people/app:push,delete", "registry:catalog:*"];
-    let scoped = scopes.into_iter().flat_map(|scope| [&ana, &WORLD.with(&WORLD.ci)].map(|of| with_scope(of, scope)));
-    everybody.chain(scoped).collect()
+    let limited = scopes.into_iter().flat_map(|scope| [&ana, &WORLD.with(&WORLD.ci)].map(|of| with_scope(of, scope)));
+    everybody.chain(limited).collect()
 }
 
 /// Requests of every action, those about no repository, and pushes of several tags.
