@@ -18,6 +18,10 @@ pub(super) async fn get(call: &Call<'_>, name: &Name, digest: &Digest, head: boo
     // a HEAD by one who may push decides whether a layer is pushed: its answer must hold
     let blob = if head && may_push(call, name) {
         registry.blob_to_rely_on(name, digest, &call.by()).await?
+    } else if head {
+        // as one who may push is told
+        let blob = registry.blob(name, digest).await;
+        blob.map_err(|error| Failure::or_absent(ErrorCode::BlobUnknown, error))?
     } else {
         registry.blob(name, digest).await?
     };

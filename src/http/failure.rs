@@ -147,6 +147,16 @@ impl Failure {
 }
 
 impl Failure {
+    /// Returns 404 for damaged content, so that clients push it again; the message says why. Other errors stay as they are.
+    pub(super) fn or_absent(code: ErrorCode, error: Error) -> Self {
+        if !error.is_damage() {
+            return error.into();
+        }
+        let message = "it is stored, but what is stored is damaged, and wrong bytes are never served; push it again, or tell \
+                       the operator";
+        Self::new(StatusCode::NOT_FOUND, code, message).caused_by(error.to_string())
+    }
+
     /// An error of the registry where `rule` says which tags are immutable.
     pub(super) fn under(rule: &ImmutableRule, error: Error) -> Self {
         let (Error::TagImmutable { tag, digest, .. } | Error::TagKept { tag, digest, .. }) = &error else {

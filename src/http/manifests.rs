@@ -27,7 +27,9 @@ pub(super) async fn get(
     reference: &Reference,
     head: bool,
 ) -> Result<Response<Body>, Failure> {
-    let manifest = call.service.registry.manifest(name, reference).await?;
+    let manifest = call.service.registry.manifest(name, reference).await;
+    // clients push a manifest again where they are told that it is not there, and fail where they are told of a fault
+    let manifest = manifest.map_err(|error| Failure::or_absent(ErrorCode::ManifestUnknown, error))?;
     // whether it has it already or not, somebody is about to use it
     call.service.registry.pulled(name, reference, &manifest.digest);
     let etag = HeaderValue::from_str(&manifest.etag).unwrap_or(HeaderValue::from_static("\"\""));

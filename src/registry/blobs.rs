@@ -75,7 +75,13 @@ impl Registry {
                     }
                     Some(Right::Pin(manifest)) if asked.insert(manifest) => {
                         let of_manifest = self.standing.ticket(&(name.clone(), manifest));
-                        if self.standing(name, &manifest).await?.is_some() {
+                        let stands = match self.standing(name, &manifest).await {
+                            Ok(standing) => standing.is_some(),
+                            // it stands, and its blobs are what a client needs to push it again
+                            Err(error) if error.is_damage() => true,
+                            Err(error) => return Err(error),
+                        };
+                        if stands {
                             self.rights.remember(key, ticket, RightHit::Pin(manifest, of_manifest));
                             return Ok(true);
                         }
@@ -106,7 +112,7 @@ impl Registry {
         if !self.has(name, digest).await? {
             return Err(unknown(name, digest));
         }
-        if let Some(size) = self.held(name, digest) {
+        if let Some(size) = self.held(name, digest).await? {
             return Ok(Blob { digest: *digest, size });
         }
         let size = self.grant_and_look(name, digest, by).await?.ok_or_else(|| unknown(name, digest))?;
@@ -117,11 +123,11 @@ impl Registry {
     async fn grant_and_look(&self, name: &Name, digest: &Digest, by: &By) -> Result<Option<u64>> {
         // one that took long is made again: its grant may be gone by now
         for _ in 0..2 {
-            let began = self.clock.now();
+            let (began, ticket) = (self.clock.now(), self.known.ticket());
             self.grant(name, digest, by).await?;
             let Some(place) = self.look(digest).await?.sound else { return Ok(None) };
             if !self.was_slow(began) {
-                self.hold((name.clone(), *digest), place.size, began);
+                self.hold((name.clone(), *digest), place.size, began, ticket);
                 return Ok(Some(place.size));
             }
         }
@@ -176,7 +182,7 @@ impl Registry {
         let stream = match self.open(&place, range.clone()).await {
             Ok(stream) => stream,
             Err(error) if error.kind == FaultKind::Damaged => {
-                self.places.invalidate(&blob.digest);
+                self.found_damaged(&blob.digest).await;
                 place = self.readable(name, &blob.digest).await?;
                 self.open(&place, range).await?
             }
@@ -186,11 +192,11 @@ impl Registry {
             VerifyPulls::None => false,
             VerifyPulls::OneIn(n) => self.pulls.fetch_add(1, Ordering::Relaxed).is_multiple_of(n.max(1)),
         };
-        let (places, digest) = (self.places.clone(), blob.digest);
+        let (known, digest) = (self.known.clone(), blob.digest);
         let stream: BlobStream = Box::pin(stream.inspect_err(move |error| {
-            // the next pull looks which copy is whole, instead of failing at the same place
+            // the next pull looks which copy is whole, instead of failing at the same place; and a push may heal it
             if error.kind == FaultKind::Damaged {
-                places.invalidate(&digest);
+                known.forget(&digest);
             }
         }));
         Ok(if whole && selected { self.verified(stream, place, blob.digest) } else { stream })
@@ -198,7 +204,10 @@ impl Registry {
 
     /// A place whose bytes can be read.
     async fn readable(&self, name: &Name, digest: &Digest) -> Result<Arc<Place>> {
-        match self.places.get(digest) {
+        if self.known.places.contains_key(digest) {
+            self.hear().await?;
+        }
+        match self.known.places.get(digest) {
             Some(place) => Ok(place),
             // boxed, since it is large and most requests do without
             None => Box::pin(self.find_readable(name, digest)).await,
@@ -206,13 +215,16 @@ impl Registry {
     }
 
     async fn find_readable(&self, name: &Name, digest: &Digest) -> Result<Arc<Place>> {
+        let ticket = self.known.ticket();
         let (mut places, mut damage) = self.places_of(digest).await?;
         // of several copies scrub frees all but one, which may have come since they were listed
         let mut turns = 0;
         let first = loop {
             for place in places.iter().filter(|place| !self.rotten.contains_key(&place.id)) {
                 if self.look_at(place).await? != super::places::Bytes::Missing {
-                    self.places.insert(*digest, Arc::clone(place));
+                    if self.known.ticket() == ticket {
+                        self.known.places.insert(*digest, Arc::clone(place));
+                    }
                     return Ok(Arc::clone(place));
                 }
             }
@@ -226,6 +238,7 @@ impl Registry {
             };
             (places, damage) = others;
         };
+        self.found_damaged(digest).await;
         let key = layout::place(digest, &first.id);
         Err(StorageError::damaged("read", &key, "the bytes it names are gone, too short or rotten").into())
     }
@@ -253,7 +266,7 @@ impl Registry {
     /// Breaks the stream off before its last chunk if the bytes are not `digest`, and notes that they are rotten: for this
     /// process and, beside the bytes, for every other.
     fn verified(&self, stream: BlobStream, place: Arc<Place>, digest: Digest) -> BlobStream {
-        let (rotten, places, held) = (self.rotten.clone(), self.places.clone(), self.held.clone());
+        let (rotten, known) = (self.rotten.clone(), self.known.clone());
         let (store, at) = (self.store.clone(), self.clock.now_ms());
         let mut hasher = Some(Hasher::new(digest.algorithm()));
         let mut left = place.size;
@@ -267,16 +280,22 @@ impl Registry {
                 return Either::Left(ready(Ok(chunk)));
             }
             rotten.insert(place.id.clone(), ());
-            places.invalidate(&digest);
             // whoever is told now that the blob is here relies on bytes that are not
-            held.invalidate_all();
+            known.forget(&digest);
             let key = layout::data(&place.id);
             tracing::error!(%digest, key, "stored bytes are rotten: they are not the digest that they were; push the blob again");
             let note = layout::rotten(&place.id, &layout::attempt());
             let by = By { identity: "pull".to_owned(), request: String::new() };
-            let store = store.clone();
+            let report = layout::corrupt(at, &digest, &layout::attempt());
+            let (store, rotten, id) = (store.clone(), rotten.clone(), place.id.clone());
             Either::Right(Box::pin(async move {
-                if let Err(error) = store.put(&note, json(&Stamp { at, by })).await {
+                let noted = store.put(&note, json(&Stamp { at, by })).await;
+                match noted {
+                    // from here on the note counts, which scrub removes when the bytes are read right again
+                    Ok(()) => rotten.invalidate(&id),
+                    Err(error) => tracing::warn!(%error, "no note could be written that these bytes are rotten"),
+                }
+                if let Err(error) = store.put(&report, Vec::new()).await {
                     tracing::warn!(%error, "other servers could not be told that these bytes are rotten");
                 }
                 Err(StorageError::damaged("read", &key, "the bytes are not the digest that they were"))
@@ -313,7 +332,7 @@ impl Registry {
             return Err(unknown(name, digest));
         }
         let key = (name.clone(), *digest);
-        self.held.invalidate(&key);
+        self.known.held.invalidate(&key);
         // first, so that the bytes are never without a reason to stay while a server still relies on them
         let left = layout::left(digest, name, &layout::attempt());
         self.store.put(&left, self.fact(by)).await?;
@@ -321,7 +340,7 @@ impl Registry {
         for grant in grants {
             self.store.delete(&grant).await?;
         }
-        self.held.invalidate(&key);
+        self.known.held.invalidate(&key);
         Ok(())
     }
 }

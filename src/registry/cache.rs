@@ -67,6 +67,15 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Rec
         }
     }
 
+    /// Forgets all values of which `is` says yes. Returns whether there were any.
+    pub(super) fn forget_if(&self, is: impl Fn(&V) -> bool) -> bool {
+        let keys: Vec<_> = self.cache.iter().filter(|(_, (_, value))| is(value)).map(|(key, _)| key).collect();
+        for key in &keys {
+            self.forget(key);
+        }
+        !keys.is_empty()
+    }
+
     pub(super) fn forget(&self, key: &K) {
         self.generation(key).fetch_add(1, Ordering::SeqCst);
         self.cache.invalidate(key);

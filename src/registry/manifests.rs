@@ -80,7 +80,7 @@ impl Registry {
         let Some(entry) = newest.first() else { return Ok(None) };
         let Some((digest, version)) = parse_tag(name, entry)?.target else { return Ok(None) };
         let ticket = self.standing.ticket(&(name.clone(), digest));
-        let manifest = if let Some(manifest) = self.settled(&entry.key, ticket) {
+        let manifest = if let Some(manifest) = self.settled(&entry.key, ticket).await? {
             manifest
         } else {
             let Some(standing) = self.standing_since(name, &digest, version).await? else { return Ok(None) };
@@ -96,9 +96,11 @@ impl Registry {
     /// What a tag's version means, without a look at the manifest, where such a look has once found no delete of it that had
     /// begun. The tag was there by then, so each delete that begins later sees it, and says it gone before the manifest is;
     /// and while this version was the tag's newest, a moment ago, that had not come to pass.
-    fn settled(&self, tag_version: &str, ticket: Ticket) -> Option<Arc<StoredManifest>> {
-        let settled = self.settled_tags.get(tag_version)?;
-        if settled.ticket == ticket { self.versions.get(&*settled.version) } else { None }
+    async fn settled(&self, tag_version: &str, ticket: Ticket) -> Result<Option<Arc<StoredManifest>>> {
+        match self.settled_tags.get(tag_version) {
+            Some(settled) if settled.ticket == ticket => self.known_version(&settled.version).await,
+            _ => Ok(None),
+        }
     }
 
     /// The manifest, if it stands: its newest version is a put.
@@ -182,23 +184,6 @@ impl Registry {
             None => begun_after(&self.store.list_all(&layout::goings(name, digest)).await?, since),
         };
         Ok(Some(Standing { manifest, settled_at: (!going).then(|| newest.into()) }))
-    }
-
-    /// A version of a manifest, by its key; nothing where it is gone. Bytes that are not `digest` are an error.
-    pub(super) async fn version(&self, digest: &Digest, key: &str) -> Result<Option<Arc<StoredManifest>>> {
-        if let Some(stored) = self.versions.get(key) {
-            return Ok(Some(stored));
-        }
-        let Some(content) = self.store.get(key).await? else { return Ok(None) };
-        let damaged = |what: String| StorageError::damaged("get", key, what);
-        let (header, bytes) = ManifestHeader::split(&content).map_err(damaged)?;
-        if Digest::of(digest.algorithm(), &bytes) != *digest {
-            return Err(damaged(format!("its bytes are not {digest}")).into());
-        }
-        let ordinal = layout::version(key).ok_or_else(|| damaged("its name is not one of the layout".into()))?.ordinal;
-        let stored = Arc::new(StoredManifest::new(*digest, header.media_type, bytes, ordinal));
-        self.versions.insert(key.to_owned(), Arc::clone(&stored));
-        Ok(Some(stored))
     }
 
     /// Writes a version of a manifest; it is the newest one if nothing newer than what the caller saw was written.

@@ -11,6 +11,7 @@ mod blobs;
 mod cache;
 mod catalog;
 mod clock;
+mod damage;
 mod error;
 pub mod facts;
 mod history;
@@ -25,6 +26,7 @@ mod restore;
 mod session;
 mod tags;
 mod uploads;
+mod versions;
 
 use std::{
     pin::Pin,
@@ -39,6 +41,7 @@ use moka::sync::Cache;
 use self::{
     blobs::RightHit,
     cache::Recent,
+    damage::{Heard, KnownBytes},
     facts::Stamp,
     manifests::{SettledTag, TagHit},
     places::Place,
@@ -142,13 +145,12 @@ pub struct Registry {
     options: Options,
     clock: Clock,
     metrics: Metrics,
-    /// Digests that this process made sure of for a repository, with their sizes, so short a time ago that they need no
-    /// new look: see [`Registry::hold`].
-    held: Cache<(Name, Digest), (u64, Instant)>,
+    /// The memory of where bytes are, and of the repositories that were told so.
+    known: KnownBytes,
+    /// The reports of other processes.
+    heard: Heard,
     /// Facts about where bytes are, by key; such a fact never changes.
     place_facts: Cache<String, Arc<Place>>,
-    /// Where a digest's bytes were found; looked up afresh when they turn out to be gone.
-    places: Cache<Digest, Arc<Place>>,
     /// That a repository has a digest.
     rights: Recent<(Name, Digest), RightHit>,
     /// Versions of manifests by key; they never change.
@@ -165,7 +167,7 @@ pub struct Registry {
     catalogued: Cache<Name, Instant>,
     /// States of uploads as this process wrote them.
     sessions: Cache<UploadId, Arc<Session>>,
-    /// Bytes that a pull found rotten.
+    /// Bytes that a pull found rotten, until the note beside them is written.
     rotten: Cache<UploadId, ()>,
     pulls: std::sync::atomic::AtomicU64,
     /// Pulls of manifests that are not written down yet.
@@ -182,7 +184,7 @@ const SETTLED_CACHE: u64 = 16 * 1024 * 1024;
 const PLACE_CACHE: u64 = 32 * 1024 * 1024;
 /// As much for uploads under way.
 const SESSION_CACHE: u64 = 32 * 1024 * 1024;
-/// How long a place is read from without a look whether its bytes were noted as rotten since.
+/// How long a place is read from without another look at its bytes, while nobody reports that they are damaged.
 const PLACE_TTL: Duration = Duration::from_mins(1);
 
 fn weigh(bytes: usize) -> u32 {
@@ -198,15 +200,18 @@ impl Registry {
         Self {
             store,
             metrics,
-            held: Cache::builder().max_capacity(100_000).time_to_live(options.lease / 4).build(),
+            known: KnownBytes::new(
+                Cache::builder().max_capacity(100_000).time_to_live(options.lease / 4).build(),
+                Cache::builder()
+                    .max_capacity(PLACE_CACHE)
+                    .weigher(|_, place: &Arc<Place>| weigh(place.weight()))
+                    .time_to_live(PLACE_TTL)
+                    .build(),
+            ),
+            heard: Heard::new(options.clock.now()),
             place_facts: Cache::builder()
                 .max_capacity(PLACE_CACHE)
                 .weigher(|key: &String, place: &Arc<Place>| weigh(key.len() + place.weight()))
-                .build(),
-            places: Cache::builder()
-                .max_capacity(PLACE_CACHE)
-                .weigher(|_, place: &Arc<Place>| weigh(place.weight()))
-                .time_to_live(PLACE_TTL)
                 .build(),
             rights: Recent::new(100_000, ttl, |_| 1),
             versions: Cache::builder()
@@ -229,7 +234,7 @@ impl Registry {
                 .weigher(|_, session: &Arc<Session>| weigh(session.weight()))
                 .time_to_live(half)
                 .build(),
-            rotten: Cache::new(100_000),
+            rotten: Cache::builder().max_capacity(100_000).time_to_live(PLACE_TTL).build(),
             clock: options.clock.clone(),
             pulls: 0.into(),
             gathered: Gathered::new(),
@@ -245,16 +250,21 @@ impl Registry {
     /// Remembers that a repository's grant, written after `began`, and the bytes were seen. It is remembered for a quarter
     /// of a lease, after at most a quarter, and an attempt that relies on it takes at most half of one: so no attempt
     /// outlasts the grant.
-    fn hold(&self, key: (Name, Digest), size: u64, began: Instant) {
-        if self.clock.since(began) < self.options.lease / 4 {
-            self.held.insert(key, (size, self.clock.now()));
+    fn hold(&self, key: (Name, Digest), size: u64, began: Instant, ticket: u64) {
+        if self.clock.since(began) < self.options.lease / 4 && self.known.ticket() == ticket {
+            self.known.held.insert(key, (size, self.clock.now()));
         }
     }
 
     /// The size of a digest that this process made sure of for a repository under a quarter of a lease ago.
-    fn held(&self, name: &Name, digest: &Digest) -> Option<u64> {
-        let (size, since) = self.held.get(&(name.clone(), *digest))?;
-        (self.clock.since(since) < self.options.lease / 4).then_some(size)
+    async fn held(&self, name: &Name, digest: &Digest) -> Result<Option<u64>> {
+        let key = (name.clone(), *digest);
+        if !self.known.held.contains_key(&key) {
+            return Ok(None);
+        }
+        self.hear().await?;
+        let Some((size, since)) = self.known.held.get(&key) else { return Ok(None) };
+        Ok((self.clock.since(since) < self.options.lease / 4).then_some(size))
     }
 
     /// Whether an attempt that began then took too long to rely on what it saw.

@@ -52,7 +52,19 @@ pub(super) type Places = (Vec<Arc<Place>>, Option<StorageError>);
 
 impl Registry {
     /// The places of a digest.
+    ///
+    /// A fact may be freed between the listing and its read, while a newer copy comes: then they are listed again.
     pub(super) async fn places_of(&self, digest: &Digest) -> Result<Places> {
+        for _ in 0..TURNS {
+            if let Some(places) = self.try_places_of(digest).await? {
+                return Ok(places);
+            }
+        }
+        Err(Error::TooSlow)
+    }
+
+    /// Returns the places of a digest; nothing where one of the facts that were listed is gone by the time it is read.
+    async fn try_places_of(&self, digest: &Digest) -> Result<Option<Places>> {
         let (mut places, mut damage) = (Vec::new(), None);
         for Entry { key, size, .. } in self.store.list_all(&layout::places(digest)).await? {
             if let Some(place) = self.place_facts.get(&key) {
@@ -74,9 +86,11 @@ impl Registry {
                 let place = Arc::new(Place { id, size: fact.size, segments: fact.segments });
                 self.place_facts.insert(key, Arc::clone(&place));
                 places.push(place);
+            } else {
+                return Ok(None);
             }
         }
-        Ok((places, damage))
+        Ok(Some((places, damage)))
     }
 
     /// Writes the fact that the bytes of `place` are `digest`.
@@ -91,19 +105,21 @@ impl Registry {
     /// Scrub frees all copies but one, which may have come after the facts were listed: so one that finds nothing lists them
     /// again, until they are as they were, or too often have not been.
     pub(super) async fn look(&self, digest: &Digest) -> Result<Look> {
+        let ticket = self.known.ticket();
         let too_early =
             if mutated("marks before facts") { Some(self.store.list_all(layout::DATA).await?) } else { None };
         // what is damaged is to be pushed again, as what is gone
         let (mut places, _) = self.places_of(digest).await?;
         for _ in 0..TURNS {
-            let look = self.look_among(digest, &places, too_early.as_deref()).await?;
+            let look = self.look_among(digest, &places, too_early.as_deref(), ticket).await?;
             if look.sound.is_some() || !look.doomed.is_empty() {
                 return Ok(look);
             }
-            match self.others_than(digest, &places).await? {
-                Some((others, _)) => places = others,
-                None => return Ok(look),
-            }
+            let Some((others, _)) = self.others_than(digest, &places).await? else {
+                self.found_damaged(digest).await;
+                return Ok(look);
+            };
+            places = others;
         }
         Err(Error::TooSlow)
     }
@@ -118,7 +134,13 @@ impl Registry {
         Ok((!same).then_some(now))
     }
 
-    async fn look_among(&self, digest: &Digest, places: &[Arc<Place>], too_early: Option<&[Entry]>) -> Result<Look> {
+    async fn look_among(
+        &self,
+        digest: &Digest,
+        places: &[Arc<Place>],
+        too_early: Option<&[Entry]>,
+        ticket: u64,
+    ) -> Result<Look> {
         let mut look = Look::default();
         for place in places {
             if self.rotten.contains_key(&place.id) {
@@ -132,7 +154,9 @@ impl Registry {
             };
             match found {
                 Bytes::Sound => {
-                    self.places.insert(*digest, Arc::clone(place));
+                    if self.known.ticket() == ticket {
+                        self.known.places.insert(*digest, Arc::clone(place));
+                    }
                     look.sound = Some(Arc::clone(place));
                     return Ok(look);
                 }

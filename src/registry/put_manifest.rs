@@ -208,7 +208,7 @@ impl Registry {
         attempt: &str,
         by: &By,
     ) -> Result<Option<Digest>> {
-        let size = self.held(name, &blob.digest);
+        let size = self.held(name, &blob.digest).await?;
         if let Some(found) = size.filter(|size| *size != blob.size) {
             return Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found });
         }
@@ -243,7 +243,12 @@ impl Registry {
     }
 
     async fn stands(&self, name: &Name, digest: &Digest) -> Result<bool> {
-        Ok(self.standing(name, digest).await?.is_some())
+        match self.standing(name, digest).await {
+            Ok(standing) => Ok(standing.is_some()),
+            // to be pushed again, as what is gone
+            Err(error) if error.is_damage() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Lists a version of a manifest among the referrers of its subject, if it has one.
@@ -271,7 +276,12 @@ impl Registry {
         by: &By,
     ) -> Result<Option<Digest>> {
         self.store.put(&layout::kid(name, &child.digest, parent, attempt), self.fact(by)).await?;
-        let Some(stored) = self.standing_afresh(name, &child.digest).await? else { return Ok(Some(child.digest)) };
+        let stored = match self.standing_afresh(name, &child.digest).await {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return Ok(Some(child.digest)),
+            Err(error) if error.is_damage() => return Ok(Some(child.digest)),
+            Err(error) => return Err(error),
+        };
         let size = stored.bytes.len() as u64;
         if size != child.size {
             return Err(Error::DescriptorSize { digest: child.digest, said: child.size, found: size });
@@ -290,7 +300,12 @@ impl Registry {
         let listed = self.store.list(&layout::manifest(name, &child.digest), None, LOOK).await?;
         let newest = listed.first().and_then(|entry| layout::version(&entry.key)).map(|version| version.ordinal);
         for entry in listed.iter().filter(|entry| layout::version(&entry.key).is_some_and(|version| version.there)) {
-            let Some(stored) = self.version(&child.digest, &entry.key).await? else { continue };
+            let stored = match self.version(&child.digest, &entry.key).await {
+                Ok(Some(stored)) => stored,
+                Ok(None) => continue,
+                Err(error) if error.is_damage() => continue,
+                Err(error) => return Err(error),
+            };
             let manifest = Manifest::parse(Some(&stored.media_type), &stored.bytes)?;
             let ordinal = Ordinal::after(newest, self.clock.now_ms());
             let size = stored.bytes.len() as u64;

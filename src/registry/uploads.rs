@@ -273,9 +273,9 @@ impl Registry {
         // the grant is this process's own, and as fresh as an answer of the store
         self.rights.forget(&key);
         self.rights.remember(key.clone(), self.rights.ticket(&key), RightHit::Grant);
-        self.hold(key, place.size, began);
+        self.hold(key, place.size, began, self.known.ticket());
         let blob = Blob { digest: *digest, size: place.size };
-        self.places.insert(*digest, Arc::new(place));
+        self.known.places.insert(*digest, Arc::new(place));
         Ok(blob)
     }
 

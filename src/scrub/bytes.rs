@@ -73,8 +73,12 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
     attended.try_for_each(|()| std::future::ready(Ok(()))).await?;
     adopt::run(&context).await?;
     uploads::run(&context).await?;
+    if context.does(Pass::Links) {
+        run.too_young(context.table.young());
+    }
     drop(context);
     notes.end(run).await?;
+    notes::free_reports(run, ages).await?;
     if run.options.passes.contains(&Pass::Garbage) && !run.options.dry_run {
         let swept = run.store.sweep(ages.old_before(), ages.at()).await?;
         for _ in 0..swept.directories {

@@ -158,6 +158,15 @@ impl Links<'_, '_> {
         entry.modified > 0 && age >= self.run.lease_ms() || mutated("links without a lease")
     }
 
+    /// Checks whether an object is old enough to judge the things that it names; counts a younger one.
+    fn is_judged(&self, entry: &Entry) -> bool {
+        let is = self.is_old(entry);
+        if !is {
+            self.run.too_young(1);
+        }
+        is
+    }
+
     /// The body of a fact of this run.
     fn stamp(&self) -> Vec<u8> {
         let stamp = Stamp { at: self.run.options.clock.now_ms(), by: self.run.by.clone() };
@@ -176,7 +185,7 @@ impl Links<'_, '_> {
     }
 
     async fn unknown(&self, entry: &Entry) -> Result<()> {
-        if !self.is_old(entry) {
+        if !self.is_judged(entry) {
             return Ok(());
         }
         let says = format!(
@@ -235,7 +244,7 @@ impl Links<'_, '_> {
 
     /// What is neither a manifest nor names one: it has to be a key of the layout, and can be read.
     async fn others(&self, name: &Name, group: &Group) -> Result<()> {
-        for entry in group.iter().filter(|entry| self.is_old(entry)) {
+        for entry in group {
             let what = if let Some(tag) = layout::history_tag(name, &entry.key) {
                 self.reads::<Vec<TagEntry>>(entry).await?.map(|why| format!("what tag {name}:{tag} meant before {why}"))
             } else if let Some((tag, _)) = layout::parse_claim(name, &entry.key) {
@@ -258,7 +267,7 @@ impl Links<'_, '_> {
     /// Since when pulls are known.
     async fn pulls_since(&self) -> Result<()> {
         let listed = self.run.store.list(layout::PULLS_SINCE, None, 1).await?;
-        let Some(entry) = listed.first().filter(|entry| self.is_old(entry)) else { return Ok(()) };
+        let Some(entry) = listed.first() else { return Ok(()) };
         match self.reads::<PullsSince>(entry).await? {
             None => Ok(()),
             Some(why) => {

@@ -221,6 +221,10 @@ pub struct Summary {
     pub freed: u64,
     /// What was found wrong, by what became of it.
     pub findings: BTreeMap<Outcome, u64>,
+    /// Objects that may belong to a push or a delete under way: whether what they name is there was not judged.
+    pub too_young: u64,
+    /// Blobs whose bytes were to be read back and were not: left out of a sample, or another scrub is at work on them.
+    pub not_read: u64,
     /// Blobs that were read back and hashed.
     pub verified: Count,
     /// True if the time of the run was over before its last pass was.

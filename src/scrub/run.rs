@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    oci::Name,
+    oci::{Digest, Name},
     policy::Policy,
     registry::{By, Registry},
     storage::{Store, layout, mutation::mutated},
@@ -131,6 +131,24 @@ impl<'a> Run<'a> {
     pub(super) fn found(&self, finding: Finding) -> Result<()> {
         *self.summary().findings.entry(finding.outcome).or_default() += 1;
         self.observer.event(&Event::Finding(finding)).map_err(ScrubError::Record)
+    }
+
+    /// Counts so many objects as too young to judge.
+    pub(super) fn too_young(&self, number: u64) {
+        self.summary().too_young += number;
+    }
+
+    /// Counts a blob that was to be read back and was not.
+    pub(super) fn not_read(&self) {
+        self.summary().not_read += 1;
+    }
+
+    /// Tells servers that what is stored of a digest is damaged, after the note beside it: they forget what they remember.
+    pub(super) async fn report_damage(&self, digest: &Digest) -> Result<()> {
+        if !self.options.dry_run {
+            self.registry.report_damage(digest).await?;
+        }
+        Ok(())
     }
 
     pub(super) fn saw(&self, what: &'static str, number: u64) {

@@ -20,6 +20,7 @@
 //! catalog/<name>!/<attempt>                         fact: the repository exists
 //! catalog/<name>!/!<scrub>                          mark: that scrub found the repository empty
 //! pulls-recorded-since                              when pulls began to be recorded
+//! corrupt/<newest-first>.<alg>.<hex>.<attempt>      report: what is stored of that digest was found missing or corrupt
 //! quarantine/<key>!/<attempt>                       note: what is under that key is wrong
 //! scrub/...                                         what scrub remembers from run to run
 //! uploads/<id>/<newest-first>                       an upload's state, and the small chunk that it keeps
@@ -49,7 +50,7 @@ pub const FORMAT: &str = "format";
 
 /// The prefixes of all keys of a store, [`FORMAT`] and [`PULLS_SINCE`] aside. Other keys in the same place belong to somebody
 /// else: nothing lists, sweeps or judges them.
-pub const PREFIXES: [&str; 7] = [BLOBS, CATALOG, DATA, QUARANTINE, REPOSITORIES, SCRUB, UPLOADS];
+pub const PREFIXES: [&str; 8] = [BLOBS, CATALOG, CORRUPT, DATA, QUARANTINE, REPOSITORIES, SCRUB, UPLOADS];
 
 /// Sorts after every key below a prefix whose next characters are those of keys.
 const LAST: char = '~';

@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     Stalls,
     /// It is done, and there is never an answer.
     Silent,
+    /// It is done once all works again.
+    Waits,
     /// What is read ends too early, as if that were its end. Reads alone.
     Cut,
     /// What is read has a wrong bit. Reads of stored content alone, since facts have no digest to be held against.
@@ -66,6 +68,7 @@ struct State {
 pub(crate) struct Faults {
     state: Arc<Mutex<State>>,
     stalled: Arc<Notify>,
+    healed: Arc<Notify>,
 }
 
 impl Faults {
@@ -77,6 +80,7 @@ impl Faults {
     /// All that is begun from here on works.
     pub(crate) fn heal(&self) {
         self.state().plan = None;
+        self.healed.notify_waiters();
     }
 
     /// The operations that went wrong since it was armed.
@@ -89,7 +93,7 @@ impl Faults {
         self.state().begun.clone()
     }
 
-    /// Returns when there is an operation that never answers.
+    /// Returns when there is an operation that never answers, or waits.
     pub(crate) async fn stalled(&self) {
         self.stalled.notified().await;
     }
@@ -147,6 +151,12 @@ impl Faults {
             Fault::Silent => {
                 let _ = work.await;
                 self.never_answer().await
+            }
+            Fault::Waits => {
+                let healed = self.healed.notified();
+                self.stalled.notify_one();
+                healed.await;
+                work.await
             }
             // spoilt by who reads
             Fault::Cut | Fault::Rots => work.await,

@@ -103,3 +103,60 @@ fn a_pull_that_is_hashed_never_ends_with_wrong_bytes() {
     let hashed = Setting { cache_ttl: Duration::ZERO, verify_pulls: VerifyPulls::OneIn(1) };
     every_pull(Fault::Rots, false, hashed, 5);
 }
+
+/// Scrub frees all copies of a blob but one. That one may have come after a pull had listed them.
+#[tokio::test]
+async fn a_copy_that_goes_at_any_operation_of_a_pull_while_another_came_is_no_404() {
+    let blob = Image::new(1).layers[0].clone();
+    let digest = sha256(&blob);
+    let mut operations = 0;
+    for nth in 0.. {
+        let world = World::new();
+        let root = world.directory.path().to_owned();
+        let pusher = world.server(ALONE);
+        pusher.put_blob(&name(), &digest, chunk(&blob), &by()).await.unwrap();
+        let old = files(&root, &["blobs", "data"], &|path| !path.contains("/in/"));
+        let server = world.server(ALONE);
+        world.faults.arm(Plan { fault: Fault::Waits, nth, lasting: false });
+        let pull = pull_blob(&server, &digest);
+        let replace = async {
+            world.faults.stalled().await;
+            // the other works at once, beside the operation that waits
+            pusher.put_blob(&name(), &digest, chunk(&blob), &by()).await.unwrap();
+            // the fact first, then the bytes
+            for file in &old {
+                std::fs::remove_file(file).unwrap();
+            }
+            world.faults.heal();
+        };
+        let (mut pull, mut replace) = (std::pin::pin!(pull), std::pin::pin!(replace));
+        let read = tokio::select! {
+            biased;
+            () = &mut replace => pull.await,
+            read = &mut pull => {
+                assert_eq!(read.unwrap(), blob);
+                break;
+            }
+        };
+        operations += 1;
+        let hits = world.faults.hits();
+        assert_eq!(read.unwrap_or_else(|error| panic!("{hits:?}: {error}")), blob, "{hits:?}");
+    }
+    assert!(operations > 4, "{operations} operations");
+}
+
+/// The files below some directories of which `is` says yes, in the order of their names.
+fn files(root: &std::path::Path, below: &[&str], is: &dyn Fn(&str) -> bool) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let mut left: Vec<_> = below.iter().rev().map(|name| root.join(name)).collect();
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            let mut inside: Vec<_> = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()).collect();
+            inside.sort();
+            left.extend(inside.into_iter().rev());
+        } else if is(&path.to_string_lossy()) {
+            found.push(path);
+        }
+    }
+    found
+}

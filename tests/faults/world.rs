@@ -259,7 +259,7 @@ pub(crate) fn expect_outcome<T>(plan: Plan, hits: &[String], outcome: &Result<T,
         Fault::Full => kind == Some(FaultKind::Full),
         // what was tried again may be told to be over
         Fault::TimesOut => kind.is_none_or(|kind| kind == FaultKind::Unavailable),
-        Fault::Stalls | Fault::Silent => false,
+        Fault::Stalls | Fault::Waits | Fault::Silent => false,
         // cutting nothing off is no fault
         Fault::Cut | Fault::Rots => kind.is_none_or(|kind| kind == FaultKind::Damaged),
     };

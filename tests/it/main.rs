@@ -20,6 +20,7 @@ mod crash;
 mod disk_full;
 mod errors;
 mod faults;
+mod heal;
 mod http2;
 mod life;
 mod live;

@@ -1,5 +1,6 @@
 //! Scrub, from outside: what it frees and what it keeps, the command, and stores that were damaged.
 
+mod backup;
 mod busy;
 mod bytes;
 mod command;
@@ -7,6 +8,7 @@ mod damage;
 mod explain;
 mod kept;
 mod progress;
+mod recovery;
 mod repositories;
 mod restored;
 mod retention_ahead;

@@ -257,7 +257,11 @@ pub(crate) async fn view(root: &Path) -> BTreeMap<String, String> {
     view
 }
 
-async fn read(server: &Registry, of: &Name, digest: &Digest) -> Result<Digest, simple_registry::registry::Error> {
+pub(crate) async fn read(
+    server: &Registry,
+    of: &Name,
+    digest: &Digest,
+) -> Result<Digest, simple_registry::registry::Error> {
     let blob = server.blob(of, digest).await?;
     let stream = server.read_blob(of, &blob, None).await?;
     let bytes = stream.map_ok(|chunk| chunk.to_vec()).try_concat().await?;

@@ -208,5 +208,13 @@ fn text_of(summary: &Summary) -> String {
         .map(|(outcome, number)| format!("{number} {}", outcome.as_str().replace('_', " ")))
         .collect();
     let _ = write!(text, "\n  wrong: {}", if found.is_empty() { "nothing".to_owned() } else { found.join(", ") });
+    let unjudged: Vec<_> = [(summary.too_young, "objects too young to judge"), (summary.not_read, "not read")]
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, what)| format!("{number} {what}"))
+        .collect();
+    if !unjudged.is_empty() {
+        let _ = write!(text, "\n  not judged: {}", unjudged.join(", "));
+    }
     text
 }

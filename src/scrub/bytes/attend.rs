@@ -73,6 +73,7 @@ impl Context<'_> {
                 Some(true) => return Ok((Some(copy), rotten)),
                 Some(false) => {
                     self.run.put(&layout::rotten(&copy.id, &layout::attempt()), Vec::new()).await?;
+                    self.run.report_damage(digest).await?;
                     rotten.push(copy);
                 }
                 // it went meanwhile: a later run sees what has become of it
@@ -90,6 +91,11 @@ impl Context<'_> {
         let is = |copy: &Copy, other: &Copy| copy.entry.key == other.entry.key;
         for copy in copies.iter().filter(|copy| !is(copy, survivor) && !rotten.iter().any(|it| is(it, copy))) {
             if !self.may_go(copy) {
+                // told whatever its age; only to free it waits for a lease
+                if let State::Broken(says) = &copy.state {
+                    let says = format!("a copy of the bytes of {digest} is not whole: {says}; another one is read");
+                    found(self.run, &copy.entry.key, &says, Outcome::Repaired)?;
+                }
                 continue;
             }
             if let State::Broken(says) = &copy.state {
@@ -106,6 +112,17 @@ impl Context<'_> {
         let names: Vec<String> = holders(self.run, digest).await?.iter().map(ToString::to_string).collect();
         let names = if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
         Ok(format!("blob {digest}, which {names} has: {what}; push it again"))
+    }
+
+    /// Returns the copies that are as they were, where none is sound by now. Another scrub may free a fact and its bytes between the
+    /// looks at the two, and a push may bring a copy.
+    async fn still<'c>(&self, digest: &Digest, copies: &'c [Copy]) -> Result<Vec<&'c Copy>> {
+        let again = look_all(self.run, self.ages, digest).await?;
+        if again.iter().any(|copy| copy.state == State::Sound) && copies.iter().all(|copy| copy.state != State::Sound) {
+            return Ok(Vec::new());
+        }
+        let is = |copy: &&Copy| again.iter().any(|now| now.entry.key == copy.entry.key && now.state == copy.state);
+        Ok(copies.iter().filter(is).collect())
     }
 
     /// Somebody needs a digest of which there is no copy to rely on.
@@ -132,7 +149,7 @@ impl Context<'_> {
                 return Ok(());
             }
         }
-        for copy in copies.iter().filter(|copy| self.ages.is_old(&copy.entry)) {
+        for copy in self.still(digest, copies).await? {
             match &copy.state {
                 State::Rotten if self.does(Pass::Links) => {
                     let says = self.says(digest, "its bytes are rotten").await?;
@@ -142,6 +159,7 @@ impl Context<'_> {
                 State::Broken(_) if suspect.need < Need::Manifest && copy.stored() == 0 => {}
                 State::Broken(what) => {
                     self.notes.wrong(self.run, &copy.entry.key, &self.says(digest, what).await?).await?;
+                    self.run.report_damage(digest).await?;
                 }
                 _ => {}
             }

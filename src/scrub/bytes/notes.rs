@@ -8,7 +8,7 @@ use std::{
 use futures::StreamExt;
 use serde::Serialize;
 
-use super::super::{Finding, Outcome, Pass, Result, run::Run};
+use super::super::{Finding, Outcome, Pass, Reason, Result, ages::Ages, run::Run};
 use crate::storage::layout;
 
 /// The body of a note.
@@ -67,7 +67,7 @@ impl Notes {
     pub(in crate::scrub) async fn end(self, run: &Run<'_>) -> Result<()> {
         let wrong = self.wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
         for note in self.before.iter().filter(|(key, _)| !wrong.contains(*key)).flat_map(|(_, notes)| notes) {
-            run.housekeeping(super::super::Reason::Superseded);
+            run.housekeeping(Reason::Superseded);
             run.free(note, 0).await?;
         }
         Ok(())
@@ -77,6 +77,18 @@ impl Notes {
     fn remember(&self, key: &str) -> bool {
         self.wrong.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned())
     }
+}
+
+/// Frees the reports of damage that every server has heard by now, or that are none.
+pub(super) async fn free_reports(run: &Run<'_>, ages: Ages) -> Result<()> {
+    let mut entries = std::pin::pin!(run.store.scan(layout::CORRUPT));
+    while let Some(entry) = entries.next().await.transpose()? {
+        if ages.is_old(&entry) {
+            run.housekeeping(Reason::Superseded);
+            run.free(&entry.key, entry.size).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Tells that something is wrong, and what became of it; in a run that changes nothing, what would.

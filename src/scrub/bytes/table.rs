@@ -131,6 +131,11 @@ impl Table {
         self.0.iter().filter(|row| row.named == 0 && !row.has(YOUNG))
     }
 
+    /// Counts the uploads that no digest names and that were at work less than a lease ago.
+    pub(super) fn young(&self) -> u64 {
+        self.0.iter().filter(|row| row.named == 0 && row.has(YOUNG)).count() as u64
+    }
+
     fn find(&self, id: &UploadId) -> Option<usize> {
         let number = number(id);
         self.0.binary_search_by_key(&number, |row| row.id).ok()

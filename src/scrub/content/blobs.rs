@@ -19,7 +19,11 @@ impl Content<'_> {
         let Some((digest, id)) = layout::blob_digest(&entry.key).zip(layout::place_id(&entry.key)) else {
             return Ok(());
         };
-        if !is_sampled(&run.id, &digest, run.options.verify_percent) || !self.covers(&digest).await? {
+        if !self.covers(&digest).await? {
+            return Ok(());
+        }
+        if !is_sampled(&run.id, &digest, run.options.verify_percent) {
+            run.not_read();
             return Ok(());
         }
         let Some(copy) = look(run, self.ages, entry).await? else { return Ok(()) };
@@ -41,12 +45,20 @@ impl Content<'_> {
                 self.rotten(&digest, &copy).await
             }
             None => match &copy.state {
-                // the pass that looks at links has told of it
-                State::Broken(what) if !run.options.passes.contains(&Pass::Links) && self.ages.is_old(&copy.entry) => {
+                State::Broken(what) if !self.links_told() => {
+                    // a fact goes before its bytes: one that is there yet names bytes that are gone
+                    if run.store.size(&copy.entry.key).await?.is_none() {
+                        return Ok(());
+                    }
                     let says = format!("blob {digest}{}: {what}; push it again", self.of(&digest).await?);
-                    self.notes.wrong(run, &copy.entry.key, &says).await
+                    self.notes.wrong(run, &copy.entry.key, &says).await?;
+                    run.report_damage(&digest).await
                 }
-                _ => Ok(()),
+                State::Broken(_) => Ok(()),
+                _ => {
+                    run.not_read();
+                    Ok(())
+                }
             },
         }
     }
@@ -74,8 +86,14 @@ impl Content<'_> {
         found(run, &key, &says, outcome)?;
         if !known {
             run.put(&layout::rotten(&copy.id, &layout::attempt()), Vec::new()).await?;
+            run.report_damage(digest).await?;
         }
         Ok(())
+    }
+
+    /// Checks whether the pass `links` has told of missing bytes: a run over some repositories alone does not look at bytes there.
+    fn links_told(&self) -> bool {
+        self.run.options.passes.contains(&Pass::Links) && self.run.options.repository.is_none()
     }
 
     /// Who has a blob, for a message.

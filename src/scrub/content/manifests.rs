@@ -46,7 +46,8 @@ impl Content<'_> {
             }
         }
         let says = format!("manifest {name}@{digest} is damaged: {what}; push it again");
-        self.notes.wrong(run, &entry.key, &says).await
+        self.notes.wrong(run, &entry.key, &says).await?;
+        run.report_damage(&digest).await
     }
 }
 

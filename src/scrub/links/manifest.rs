@@ -49,26 +49,36 @@ impl Links<'_, '_> {
         let (Some(digest), Some((newest, version))) = (digest, versions.first().copied()) else { return Ok(false) };
         // a delete that has begun is nobody's to undo
         let going = group.iter().any(|entry| layout::going_version(&entry.key).is_some() && !self.is_old(entry));
-        if !version.there || !self.is_old(newest) || going {
-            return Ok(version.there);
+        if !version.there {
+            return Ok(false);
         }
         let Some(content) = self.run.store.get(&newest.key).await? else { return Ok(true) };
         match read(&digest, &content) {
+            // what it names may be under way; what it is does not change
+            Ok(_) if going => self.run.too_young(1),
+            Ok(readable) if !self.is_judged(newest) => self.lost(name, &digest, newest, &readable).await?,
             Ok(readable) => {
                 let standing =
                     Standing { name, digest: &digest, newest, ordinal: version.ordinal, readable: &readable };
                 self.header(standing).await?;
                 self.names(standing).await?;
             }
-            Err(what) => self.unreadable(name, &digest, &versions, &what).await?,
+            Err(what) => self.unreadable(name, &digest, &versions, &what, going).await?,
         }
         Ok(true)
     }
 
     /// The newest version cannot be read: one before it takes its place, if one can.
-    async fn unreadable(&self, name: &Name, digest: &Digest, versions: &[(&Entry, Version)], what: &str) -> Result<()> {
+    async fn unreadable(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        versions: &[(&Entry, Version)],
+        what: &str,
+        going: bool,
+    ) -> Result<()> {
         let (newest, at) = versions[0];
-        for (entry, _) in versions[1..].iter().take_while(|(_, version)| version.there) {
+        for (entry, _) in versions[1..].iter().take_while(|(_, version)| version.there && !going) {
             let Some(content) = self.run.store.get(&entry.key).await? else { continue };
             if let Ok(readable) = read(digest, &content) {
                 let key = before(name, digest, at.ordinal, &newest.key);
@@ -81,7 +91,32 @@ impl Links<'_, '_> {
         }
         let says =
             format!("manifest {digest} of {name} cannot be read, {what}; push the image again, or delete the manifest");
-        self.wrong(&newest.key, says).await
+        self.wrong(&newest.key, says).await?;
+        self.run.report_damage(digest).await
+    }
+
+    /// Finds blobs of a young manifest that were there when it was pushed, as its pins say, and are gone.
+    async fn lost(&self, name: &Name, digest: &Digest, newest: &Entry, readable: &Readable) -> Result<()> {
+        let store = &self.run.store;
+        let mut digests = Vec::new();
+        for blob in &readable.manifest.blobs {
+            let pinned = !store.list(&layout::pin(&blob.digest, name, digest, ""), None, 1).await?.is_empty();
+            if pinned && store.list(&layout::places(&blob.digest), None, 1).await?.is_empty() {
+                digests.push(blob.digest);
+            }
+        }
+        let blobs = digests.len();
+        self.misses(name, digest, newest, digests, blobs);
+        Ok(())
+    }
+
+    /// Remembers missing digests of a manifest, for another look at the end.
+    fn misses(&self, name: &Name, manifest: &Digest, newest: &Entry, digests: Vec<Digest>, blobs: usize) {
+        if !digests.is_empty() {
+            let key = newest.key.clone();
+            let missing = Missing { name: name.clone(), manifest: *manifest, key, digests, blobs };
+            self.missing.lock().unwrap_or_else(PoisonError::into_inner).push(missing);
+        }
     }
 
     /// What is written before a manifest's bytes says what they do: others go by it.
@@ -114,11 +149,7 @@ impl Links<'_, '_> {
                 digests.push(child.digest);
             }
         }
-        if !digests.is_empty() {
-            let key = newest.key.clone();
-            let missing = Missing { name: name.clone(), manifest: *digest, key, digests, blobs };
-            self.missing.lock().unwrap_or_else(PoisonError::into_inner).push(missing);
-        }
+        self.misses(name, digest, newest, digests, blobs);
         match readable.manifest.subject {
             Some(subject) => self.lists(standing, &subject).await,
             None => Ok(()),

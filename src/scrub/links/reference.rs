@@ -62,10 +62,13 @@ impl Links<'_, '_> {
         }
         let (Some((entry, version)), Some(tag)) = (newest, of) else { return Ok(()) };
         let Some((digest, since)) = version.target else { return Ok(()) };
-        if !self.is_old(entry) {
+        let standing = self.standing(name, &digest, since).await?;
+        // a push writes the manifest first, so one of which nothing is there is lost however young the tag is
+        let is_lost = matches!(standing, Standing::Nothing) && self.run.store.size(&entry.key).await?.is_some();
+        if !is_lost && !self.is_judged(entry) {
             return Ok(());
         }
-        match self.standing(name, &digest, since).await? {
+        match standing {
             Standing::Stands | Standing::Unsure => Ok(()),
             Standing::Nothing => {
                 let says = format!(

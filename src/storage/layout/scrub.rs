@@ -28,6 +28,22 @@ pub const QUARANTINE: &str = "quarantine/";
 /// Prefix of what scrub remembers.
 pub const SCRUB: &str = "scrub/";
 
+/// The prefix of the reports that something was found missing or corrupt.
+pub const CORRUPT: &str = "corrupt/";
+
+/// Returns the key of a report that something stored of a digest was found missing or corrupt; the newest sorts first.
+#[must_use]
+pub fn corrupt(at_ms: u64, digest: &Digest, attempt: &str) -> String {
+    format!("{CORRUPT}{}.{}.{}.{attempt}", Ordinal(at_ms).newest_first(), digest.algorithm().as_str(), digest.hex())
+}
+
+/// Returns the digest that a key of [`corrupt`] is about.
+#[must_use]
+pub fn corrupt_digest(key: &str) -> Option<Digest> {
+    let mut parts = key.strip_prefix(CORRUPT)?.split('.').skip(1);
+    Digest::from_parts(parts.next()?.parse().ok()?, parts.next()?).ok()
+}
+
 /// Where the scrub of that run finds out the store's time.
 #[must_use]
 pub fn clock(attempt: &str) -> String {

@@ -1,0 +1,157 @@
+//! Forgetting what was found missing or corrupt.
+//!
+//! A client heals a blob or a manifest by pushing it again, and it pushes only what a `HEAD` says is not there. So a process
+//! that finds bytes missing or corrupt forgets at once all that it remembered of them. It tells other processes by an object
+//! under `corrupt/`, which they list before they answer from memory, once in [`Registry::hears_every`].
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use moka::sync::Cache;
+
+use super::{Registry, Result, places::Place};
+use crate::{
+    oci::{Digest, Name},
+    storage::layout,
+};
+
+/// Reports of damage that are listed at a time. Where there are more, everything is forgotten.
+const REPORTS: usize = 1000;
+/// Reports are listed no more often than this, even where `cache_ttl` is shorter.
+const LEAST: Duration = Duration::from_secs(1);
+
+/// The memory of where bytes are; cheap to clone.
+#[derive(Clone)]
+pub(super) struct KnownBytes {
+    /// Digests that this process made sure of for a repository, with their sizes, so short a time ago that they need no
+    /// new look: see [`Registry::hold`].
+    pub(super) held: Cache<(Name, Digest), (u64, Instant)>,
+    /// Where a digest's bytes were found; looked up afresh when they turn out to be gone.
+    pub(super) places: Cache<Digest, Arc<Place>>,
+    /// How often something was forgotten. A look that began before says nothing that is remembered.
+    forgotten: Arc<AtomicU64>,
+}
+
+impl KnownBytes {
+    /// Begins with empty caches.
+    pub(super) fn new(held: Cache<(Name, Digest), (u64, Instant)>, places: Cache<Digest, Arc<Place>>) -> Self {
+        Self { held, places, forgotten: Arc::default() }
+    }
+
+    /// Returns a number that changes when something is forgotten: to be asked for before a look at bytes.
+    pub(super) fn ticket(&self) -> u64 {
+        self.forgotten.load(Ordering::SeqCst)
+    }
+
+    /// Forgets where the bytes of `digest` are, in every repository. Returns whether anything was remembered.
+    pub(super) fn forget(&self, digest: &Digest) -> bool {
+        self.forget_all(&HashSet::from([*digest]))
+    }
+
+    fn forget_all(&self, digests: &HashSet<Digest>) -> bool {
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
+        let mut any = false;
+        for digest in digests {
+            any |= self.places.remove(digest).is_some();
+        }
+        for (key, _) in self.held.iter().filter(|(key, _)| digests.contains(&key.1)) {
+            any |= self.held.remove(&*key).is_some();
+        }
+        any
+    }
+}
+
+/// The reports that this process has heard of other processes.
+pub(super) struct Heard {
+    reports: tokio::sync::Mutex<HashSet<String>>,
+    /// When they were listed last, in milliseconds since `began`.
+    at: AtomicU64,
+    began: Instant,
+}
+
+impl Heard {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { reports: tokio::sync::Mutex::default(), at: AtomicU64::new(0), began: now }
+    }
+}
+
+impl Registry {
+    /// Returns how long this process answers from memory before it asks for reports again: `cache_ttl`, and a second at least.
+    fn hears_every(&self) -> Duration {
+        self.options.cache_ttl.max(LEAST)
+    }
+
+    /// Returns the milliseconds since this process began to listen, if it is time to ask again.
+    fn is_time_to_hear(&self) -> Option<u64> {
+        let now = u64::try_from(self.clock.since(self.heard.began).as_millis()).unwrap_or(u64::MAX);
+        let since = Duration::from_millis(now.saturating_sub(self.heard.at.load(Ordering::SeqCst)));
+        (since >= self.hears_every()).then_some(now)
+    }
+
+    /// Forgets the things that other processes found missing or corrupt. Call it before each answer from memory.
+    pub(super) async fn hear(&self) -> Result<()> {
+        if self.is_time_to_hear().is_none() {
+            return Ok(());
+        }
+        let mut known = self.heard.reports.lock().await;
+        // somebody else has asked meanwhile
+        let Some(now) = self.is_time_to_hear() else { return Ok(()) };
+        let listed = self.store.list(layout::CORRUPT, None, REPORTS).await?;
+        if listed.len() == REPORTS {
+            self.forget_everything();
+        } else {
+            let news = listed.iter().filter(|entry| !known.contains(&entry.key));
+            let digests: HashSet<Digest> = news.filter_map(|entry| layout::corrupt_digest(&entry.key)).collect();
+            if !digests.is_empty() {
+                self.forget_damaged(&digests);
+            }
+        }
+        *known = listed.into_iter().map(|entry| entry.key).collect();
+        self.heard.at.store(now, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn forget_damaged(&self, digests: &HashSet<Digest>) -> bool {
+        let mut any = self.known.forget_all(digests);
+        for (key, _) in self.versions.iter().filter(|(_, stored)| digests.contains(&stored.digest)) {
+            any |= self.versions.remove(&*key).is_some();
+        }
+        any |= self.standing.forget_if(|stored| digests.contains(&stored.digest));
+        any |= self.tags.forget_if(|hit| digests.contains(&hit.manifest.digest));
+        any
+    }
+
+    fn forget_everything(&self) {
+        self.known.forgotten.fetch_add(1, Ordering::SeqCst);
+        self.known.held.invalidate_all();
+        self.known.places.invalidate_all();
+        self.versions.invalidate_all();
+        self.standing.forget_if(|_| true);
+        self.tags.forget_if(|_| true);
+    }
+
+    /// Forgets a digest of which something was found missing or corrupt. Tells other servers if this one had remembered it.
+    pub(super) async fn found_damaged(&self, digest: &Digest) {
+        if !self.forget_damaged(&HashSet::from([*digest])) {
+            return;
+        }
+        if let Err(error) = self.report_damage(digest).await {
+            tracing::warn!(%error, %digest, "other servers could not be told that this is damaged");
+        }
+    }
+
+    /// Tells other servers that something stored of a digest was found missing or corrupt.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn report_damage(&self, digest: &Digest) -> Result<()> {
+        let key = layout::corrupt(self.clock.now_ms(), digest, &layout::attempt());
+        Ok(self.store.put(&key, Vec::new()).await?)
+    }
+}

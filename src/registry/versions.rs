@@ -1,0 +1,48 @@
+//! Reading a version of a manifest: from memory, or from the store with its bytes held against their digest.
+
+use std::sync::Arc;
+
+use super::{Registry, Result, facts::ManifestHeader, manifests::StoredManifest};
+use crate::{
+    oci::Digest,
+    storage::{StorageError, layout},
+};
+
+impl Registry {
+    /// Returns a version from memory, unless another process found it damaged.
+    pub(super) async fn known_version(&self, key: &str) -> Result<Option<Arc<StoredManifest>>> {
+        if !self.versions.contains_key(key) {
+            return Ok(None);
+        }
+        self.hear().await?;
+        Ok(self.versions.get(key))
+    }
+
+    /// A version of a manifest, by its key; nothing where it is gone. Bytes that are not `digest` are an error.
+    pub(super) async fn version(&self, digest: &Digest, key: &str) -> Result<Option<Arc<StoredManifest>>> {
+        if let Some(stored) = self.known_version(key).await? {
+            return Ok(Some(stored));
+        }
+        let ticket = self.known.ticket();
+        let Some(content) = self.store.get(key).await? else { return Ok(None) };
+        let damaged = |what: String| StorageError::damaged("get", key, what);
+        let read = ManifestHeader::split(&content).and_then(|(header, bytes)| {
+            let is = Digest::of(digest.algorithm(), &bytes) == *digest;
+            if is { Ok((header, bytes)) } else { Err(format!("its bytes are not {digest}")) }
+        });
+        let (header, bytes) = match read {
+            Ok(read) => read,
+            Err(what) => {
+                tracing::error!(%digest, key, what, "a stored manifest is damaged; push it again");
+                self.found_damaged(digest).await;
+                return Err(damaged(what).into());
+            }
+        };
+        let ordinal = layout::version(key).ok_or_else(|| damaged("its name is not one of the layout".into()))?.ordinal;
+        let stored = Arc::new(StoredManifest::new(*digest, header.media_type, bytes, ordinal));
+        if self.known.ticket() == ticket {
+            self.versions.insert(key.to_owned(), Arc::clone(&stored));
+        }
+        Ok(Some(stored))
+    }
+}
