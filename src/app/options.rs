@@ -50,7 +50,6 @@ pub fn registry_options(config: &Config) -> registry::Options {
     registry::Options {
         lease: config.scrub.upload_expiry,
         cache_ttl: config.cache_ttl,
-        clock: registry::Clock::default(),
         max_blob_size: config.max_blob_size,
         allow_missing_references: config.allow_missing_references,
         verify_pulls: match config.verify_pulls {

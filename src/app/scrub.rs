@@ -16,7 +16,6 @@ use crate::{
     audit::{Audit, AuditError, Deletion},
     config::Config,
     priority::Background,
-    registry,
     scrub::{self, Event, Finding, Observer, Options, Outcome, Pass, Removal, Summary},
     snapshot::Live,
     storage::OpenError,
@@ -278,7 +277,6 @@ async fn run(
         repository: None,
         verify_percent: 100,
         max_duration: None,
-        clock: registry::Clock::default(),
     };
     let background = Background::start().map_err(Failed::Threads)?;
     let work = scrub::run(&store, &config, snapshot.policy(), options, observer, metrics.clone());

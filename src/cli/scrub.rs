@@ -19,7 +19,6 @@ use crate::{
     oci::Name,
     policy::Policy,
     priority::Background,
-    registry::Clock,
     scrub::{self, Options, Pass, Summary},
     snapshot::policy_files,
 };
@@ -106,7 +105,6 @@ impl Scrub {
             repository: self.repository.clone(),
             verify_percent: self.verify_content.unwrap_or(100),
             max_duration: self.max_duration,
-            clock: Clock::default(),
         };
         let failed = |error: &dyn std::fmt::Display| format!("error: {error}");
         let report = Report::open(self.report.as_deref(), self.format, self.dry_run).map_err(|error| failed(&error))?;

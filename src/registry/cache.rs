@@ -8,6 +8,8 @@ use std::{
 
 use moka::sync::Cache;
 
+use crate::storage::Clock;
+
 /// Generations of keys; a power of two. Two keys that share one only lose a hit.
 const GENERATIONS: usize = 1024;
 
@@ -17,10 +19,21 @@ const GENERATIONS: usize = 1024;
 /// *after* its fact is written, which makes every ticket taken before worthless: so an answer read before a write is
 /// never given after it by this process, whatever the order in which they finish.
 pub(super) struct Recent<K, V> {
-    cache: Cache<K, (u64, V), foldhash::fast::RandomState>,
+    cache: Cache<K, Kept<V>, foldhash::fast::RandomState>,
+    /// Which counts while the machine sleeps; the cache's own clock may not.
+    clock: Clock,
+    time_to_live: Duration,
     generations: Box<[AtomicU64]>,
     hasher: foldhash::fast::RandomState,
     enabled: bool,
+}
+
+#[derive(Clone)]
+struct Kept<V> {
+    generation: u64,
+    /// By the time since boot.
+    since: Duration,
+    value: V,
 }
 
 /// The right to remember an answer that was asked for after it was taken.
@@ -29,17 +42,19 @@ pub(super) struct Ticket(u64);
 
 impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Recent<K, V> {
     /// A memory of answers that together weigh at most `capacity`.
-    pub(super) fn new(capacity: u64, time_to_live: Duration, weigh: fn(&V) -> u32) -> Self {
+    pub(super) fn new(capacity: u64, time_to_live: Duration, clock: Clock, weigh: fn(&V) -> u32) -> Self {
         let hasher = foldhash::fast::RandomState::default();
         Self {
             cache: Cache::builder()
                 .max_capacity(capacity)
-                .weigher(move |_, (_, value): &(u64, V)| weigh(value))
+                .weigher(move |_, kept: &Kept<V>| weigh(&kept.value))
                 .time_to_live(time_to_live.max(Duration::from_millis(1)))
                 .build_with_hasher(hasher.clone()),
             generations: (0..GENERATIONS).map(|_| AtomicU64::new(0)).collect(),
             hasher,
             enabled: !time_to_live.is_zero(),
+            clock,
+            time_to_live,
         }
     }
 
@@ -57,19 +72,22 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Rec
         if !self.enabled {
             return None;
         }
-        let (generation, value) = self.cache.get(key)?;
-        (generation == self.generation(key).load(Ordering::SeqCst)).then_some(value)
+        let kept = self.cache.get(key)?;
+        let fresh = kept.generation == self.generation(key).load(Ordering::SeqCst)
+            && self.clock.since_boot().saturating_sub(kept.since) < self.time_to_live;
+        fresh.then_some(kept.value)
     }
 
     pub(super) fn remember(&self, key: K, ticket: Ticket, value: V) {
         if self.enabled {
-            self.cache.insert(key, (ticket.0, value));
+            let kept = Kept { generation: ticket.0, since: self.clock.since_boot(), value };
+            self.cache.insert(key, kept);
         }
     }
 
     /// Forgets all values of which `is` says yes. Returns whether there were any.
     pub(super) fn forget_if(&self, is: impl Fn(&V) -> bool) -> bool {
-        let keys: Vec<_> = self.cache.iter().filter(|(_, (_, value))| is(value)).map(|(key, _)| key).collect();
+        let keys: Vec<_> = self.cache.iter().filter(|(_, kept)| is(&kept.value)).map(|(key, _)| key).collect();
         for key in &keys {
             self.forget(key);
         }
@@ -115,7 +133,7 @@ mod tests {
 
     #[test]
     fn an_answer_read_before_a_write_is_never_given_after_it() {
-        let recent = Recent::new(10, Duration::from_mins(1), |_| 1);
+        let recent = Recent::new(10, Duration::from_mins(1), Clock::by_hand(), |_| 1);
         let ticket = recent.ticket(&"tag");
         recent.forget(&"tag"); // a writer comes between the question and its answer
         recent.remember("tag", ticket, 1);
@@ -126,8 +144,19 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_ages_while_the_machine_sleeps() {
+        let clock = Clock::by_hand();
+        let recent = Recent::new(10, Duration::from_mins(1), clock.clone(), |_| 1);
+        recent.remember("tag", recent.ticket(&"tag"), 1);
+        clock.advance(Duration::from_secs(59));
+        assert_eq!(recent.get(&"tag"), Some(1));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(recent.get(&"tag"), None);
+    }
+
+    #[test]
     fn no_time_to_live_means_no_memory() {
-        let recent = Recent::new(10, Duration::ZERO, |_| 1);
+        let recent = Recent::new(10, Duration::ZERO, Clock::by_hand(), |_| 1);
         let ticket = recent.ticket(&1);
         recent.remember(1, ticket, 1);
         assert_eq!(recent.get(&1), None);

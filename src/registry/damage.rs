@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use moka::sync::Cache;
@@ -18,7 +18,7 @@ use moka::sync::Cache;
 use super::{Registry, Result, places::Place};
 use crate::{
     oci::{Digest, Name},
-    storage::layout,
+    storage::{Clock, Moment, layout},
 };
 
 /// Reports of damage that are listed at a time. Where there are more, everything is forgotten.
@@ -31,7 +31,7 @@ const LEAST: Duration = Duration::from_secs(1);
 pub(super) struct KnownBytes {
     /// Digests that this process made sure of for a repository, with their sizes, so short a time ago that they need no
     /// new look: see [`Registry::hold`].
-    pub(super) held: Cache<(Name, Digest), (u64, Instant)>,
+    pub(super) held: Cache<(Name, Digest), (u64, Moment)>,
     /// Where a digest's bytes were found; looked up afresh when they turn out to be gone.
     pub(super) places: Cache<Digest, Arc<Place>>,
     /// How often something was forgotten. A look that began before says nothing that is remembered.
@@ -40,7 +40,7 @@ pub(super) struct KnownBytes {
 
 impl KnownBytes {
     /// Begins with empty caches.
-    pub(super) fn new(held: Cache<(Name, Digest), (u64, Instant)>, places: Cache<Digest, Arc<Place>>) -> Self {
+    pub(super) fn new(held: Cache<(Name, Digest), (u64, Moment)>, places: Cache<Digest, Arc<Place>>) -> Self {
         Self { held, places, forgotten: Arc::default() }
     }
 
@@ -70,15 +70,18 @@ impl KnownBytes {
 /// The reports that this process has heard of other processes.
 pub(super) struct Heard {
     reports: tokio::sync::Mutex<HashSet<String>>,
-    /// When they were listed last, in milliseconds since `began`.
+    /// When they were listed last, in milliseconds since boot.
     at: AtomicU64,
-    began: Instant,
 }
 
 impl Heard {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { reports: tokio::sync::Mutex::default(), at: AtomicU64::new(0), began: now }
+    pub(super) fn new(clock: &Clock) -> Self {
+        Self { reports: tokio::sync::Mutex::default(), at: AtomicU64::new(milliseconds(clock.since_boot())) }
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Registry {
@@ -87,9 +90,9 @@ impl Registry {
         self.options.cache_ttl.max(LEAST)
     }
 
-    /// Returns the milliseconds since this process began to listen, if it is time to ask again.
+    /// Returns the milliseconds since boot, if it is time to ask again.
     fn is_time_to_hear(&self) -> Option<u64> {
-        let now = u64::try_from(self.clock.since(self.heard.began).as_millis()).unwrap_or(u64::MAX);
+        let now = milliseconds(self.clock.since_boot());
         let since = Duration::from_millis(now.saturating_sub(self.heard.at.load(Ordering::SeqCst)));
         (since >= self.hears_every()).then_some(now)
     }

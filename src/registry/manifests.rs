@@ -309,7 +309,8 @@ impl Registry {
             return Err(Error::TooSlow);
         }
         several(seen.iter().map(|one| self.end_at(name, one, &attempt, by)).collect()).await?;
-        Ok(())
+        // that fact may also have gone while the manifests went
+        if self.was_slow(began) { self.say_tags_gone(name, &until, by).await } else { Ok(()) }
     }
 
     /// Says that a manifest is about to go.

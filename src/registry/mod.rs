@@ -10,7 +10,6 @@
 mod blobs;
 mod cache;
 mod catalog;
-mod clock;
 mod damage;
 mod error;
 pub mod facts;
@@ -28,11 +27,7 @@ mod tags;
 mod uploads;
 mod versions;
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
@@ -50,7 +45,6 @@ use self::{
 };
 pub use self::{
     blobs::{Blob, BlobStream},
-    clock::Clock,
     error::{Error, Result},
     manifests::{SeenManifest, StoredManifest},
     put_manifest::{Put, PutManifest},
@@ -60,10 +54,11 @@ pub use self::{
     session::UploadStatus,
     tags::{LookAtTag, Protection, TagDelete},
 };
+pub use crate::storage::Clock;
 use crate::{
     action::UploadId,
     oci::{Descriptor, Digest, Name, Tag},
-    storage::{Store, layout},
+    storage::{Moment, Store, layout},
     telemetry::Metrics,
 };
 
@@ -83,8 +78,6 @@ pub struct Options {
     pub allow_missing_references: bool,
     /// How many pulls of a blob are hashed on their way.
     pub verify_pulls: VerifyPulls,
-    /// What leases are measured by.
-    pub clock: Clock,
 }
 
 /// How many pulls of whole blobs are hashed on their way out.
@@ -164,7 +157,7 @@ pub struct Registry {
     /// Descriptors of referrers by key; they never change.
     descriptors: Cache<String, Arc<Descriptor>>,
     /// Repositories whose place in the catalog this process has seen or written under half a lease ago.
-    catalogued: Cache<Name, Instant>,
+    catalogued: Cache<Name, Moment>,
     /// States of uploads as this process wrote them.
     sessions: Cache<UploadId, Arc<Session>>,
     /// Bytes that a pull found rotten, until the note beside them is written.
@@ -197,6 +190,7 @@ impl Registry {
     pub fn new(store: Store, options: Options, metrics: Metrics) -> Self {
         let ttl = options.cache_ttl;
         let half = options.lease / 2;
+        let clock = store.clock().clone();
         Self {
             store,
             metrics,
@@ -208,18 +202,20 @@ impl Registry {
                     .time_to_live(PLACE_TTL)
                     .build(),
             ),
-            heard: Heard::new(options.clock.now()),
+            heard: Heard::new(&clock),
             place_facts: Cache::builder()
                 .max_capacity(PLACE_CACHE)
                 .weigher(|key: &String, place: &Arc<Place>| weigh(key.len() + place.weight()))
                 .build(),
-            rights: Recent::new(100_000, ttl, |_| 1),
+            rights: Recent::new(100_000, ttl, clock.clone(), |_| 1),
             versions: Cache::builder()
                 .max_capacity(MANIFEST_CACHE)
                 .weigher(|key: &String, stored: &Arc<StoredManifest>| weigh(key.len() + stored.bytes.len() + 200))
                 .build(),
-            standing: Recent::new(MANIFEST_CACHE, ttl, |stored: &Arc<StoredManifest>| weigh(stored.bytes.len() + 400)),
-            tags: Recent::new(MANIFEST_CACHE, ttl, |hit: &TagHit| weigh(hit.manifest.bytes.len() + 400)),
+            standing: Recent::new(MANIFEST_CACHE, ttl, clock.clone(), |stored: &Arc<StoredManifest>| {
+                weigh(stored.bytes.len() + 400)
+            }),
+            tags: Recent::new(MANIFEST_CACHE, ttl, clock.clone(), |hit: &TagHit| weigh(hit.manifest.bytes.len() + 400)),
             settled_tags: Cache::builder()
                 .max_capacity(SETTLED_CACHE)
                 .weigher(|key: &String, tag: &SettledTag| weigh(tag.weight(key)))
@@ -235,7 +231,7 @@ impl Registry {
                 .time_to_live(half)
                 .build(),
             rotten: Cache::builder().max_capacity(100_000).time_to_live(PLACE_TTL).build(),
-            clock: options.clock.clone(),
+            clock,
             pulls: 0.into(),
             gathered: Gathered::new(),
             options,
@@ -250,7 +246,7 @@ impl Registry {
     /// Remembers that a repository's grant, written after `began`, and the bytes were seen. It is remembered for a quarter
     /// of a lease, after at most a quarter, and an attempt that relies on it takes at most half of one: so no attempt
     /// outlasts the grant.
-    fn hold(&self, key: (Name, Digest), size: u64, began: Instant, ticket: u64) {
+    fn hold(&self, key: (Name, Digest), size: u64, began: Moment, ticket: u64) {
         if self.clock.since(began) < self.options.lease / 4 && self.known.ticket() == ticket {
             self.known.held.insert(key, (size, self.clock.now()));
         }
@@ -268,7 +264,7 @@ impl Registry {
     }
 
     /// Whether an attempt that began then took too long to rely on what it saw.
-    fn was_slow(&self, began: Instant) -> bool {
+    fn was_slow(&self, began: Moment) -> bool {
         self.clock.since(began) >= self.options.lease / 2
     }
 

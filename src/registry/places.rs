@@ -229,7 +229,10 @@ impl Registry {
     /// Makes sure that a digest that is needed has bytes to rely on: where all of them carry marks, of scrubs that did not
     /// end, one of them is copied. Whether it has.
     pub async fn mend(&self, digest: &Digest, by: &By) -> Result<bool> {
-        Ok(self.rely_on(digest, by).await?.is_some())
+        let began = self.clock.now();
+        let found = self.rely_on(digest, by).await?.is_some();
+        // the copy that it made may have gone again before a fact named it: then a later run makes another
+        Ok(found && !self.was_slow(began))
     }
 
     /// A copy of a place's bytes under an id of its own, or nothing where they went away meanwhile.

@@ -2,10 +2,7 @@
 //!
 //! A crash anywhere leaves garbage for scrub, never a tag that cannot be pulled.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Instant,
-};
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
@@ -13,7 +10,7 @@ use super::{By, Error, Registry, Result, json, manifests::StoredManifest, severa
 use crate::{
     oci::{Algorithm, Descriptor, Digest, Manifest, MediaType, Name, Reference, Tag},
     storage::{
-        layout,
+        Moment, layout,
         layout::{Ordinal, Right},
         mutation::mutated,
     },
@@ -122,7 +119,7 @@ impl Registry {
         digest: Digest,
         bytes: Bytes,
         asked: &Asked,
-        began: Instant,
+        began: Moment,
         by: &By,
     ) -> Result<()> {
         let attempt = layout::attempt();
@@ -162,7 +159,7 @@ impl Registry {
     }
 
     /// An error where an attempt that began then took so long that what it relied on may be gone.
-    fn in_time(&self, began: Instant) -> Result<()> {
+    fn in_time(&self, began: Moment) -> Result<()> {
         let slow = self.was_slow(began) && !mutated("slow push does not look again");
         if slow { Err(Error::TooSlow) } else { Ok(()) }
     }

@@ -1,6 +1,6 @@
 //! Receiving bodies: the next state of the session keeps a small chunk, anything else becomes a segment.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use futures::StreamExt;
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     oci::{Hasher, range::ContentRange},
-    storage::{ObjectWriter, layout},
+    storage::{Moment, ObjectWriter, layout},
 };
 
 /// A body and what the request said about it.
@@ -182,7 +182,7 @@ impl Registry {
     }
 
     /// Renews the upload of a body that streams for long, every quarter of a lease.
-    pub(super) async fn keep_alive(&self, session: &Session, renewed: Instant) -> Result<Instant> {
+    pub(super) async fn keep_alive(&self, session: &Session, renewed: Moment) -> Result<Moment> {
         if self.clock.since(renewed) < self.options.lease / 4 {
             return Ok(renewed);
         }

@@ -3,7 +3,7 @@
 //! A state names the segments since the last full state, and every 64th state is full, so that states do not grow with the
 //! square of the chunks. A small chunk is kept in its state; [`super::receive`] writes such chunks as one segment later.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     action::{Upload, UploadId},
     oci::{Algorithm, Digest, Hasher, Name},
-    storage::{Entry, StorageError, layout},
+    storage::{Entry, Moment, StorageError, layout},
 };
 
 /// A state whose number is a multiple of this is full: it names all segments, and keeps no chunk.
@@ -104,7 +104,7 @@ pub(super) struct Session {
     pub(super) hasher: Option<Hasher>,
     /// When this process last knew that scrub had not given the upload up: since then all segments that its state names are
     /// there. Nothing where it does not know; what it wrote itself says nothing of the segments before.
-    pub(super) alive: Option<Instant>,
+    pub(super) alive: Option<Moment>,
 }
 
 impl Session {
@@ -128,7 +128,7 @@ impl Session {
     }
 
     /// Returns the state after this one: with more bytes, or ended, or both.
-    pub(super) fn next(&self, added: Added, hasher: Option<Hasher>, end: Option<End>, now: Instant) -> Self {
+    pub(super) fn next(&self, added: Added, hasher: Option<Hasher>, end: Option<End>, now: Moment) -> Self {
         let mut next = self.clone();
         next.sequence = self.sequence.saturating_add(1);
         let state = &mut next.state;
@@ -232,7 +232,7 @@ impl Registry {
     }
 
     /// Whether an upload that was alive then needs no look at its bytes now.
-    pub(super) fn known_alive(&self, alive: Option<Instant>) -> bool {
+    pub(super) fn known_alive(&self, alive: Option<Moment>) -> bool {
         alive.is_some_and(|alive| self.clock.since(alive) < self.options.lease / 4)
     }
 

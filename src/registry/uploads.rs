@@ -3,7 +3,7 @@
 //! Bytes are written once, as they come, under keys of the attempt that receives them; a session's next state names
 //! them, and the fact that ends the upload says what they are. Whatever is cut off names nothing.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use bytes::Bytes as Content;
 use futures::StreamExt;
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     action::Upload,
     oci::{Algorithm, Digest, Hasher, Name, range::ContentRange},
-    storage::{layout, mutation::mutated},
+    storage::{Moment, layout, mutation::mutated},
 };
 
 impl Registry {
@@ -249,14 +249,7 @@ impl Registry {
     }
 
     /// Writes the fact that makes the bytes of an ended session a blob. They are durable and granted since `began`.
-    async fn say_place(
-        &self,
-        name: &Name,
-        session: &Session,
-        digest: &Digest,
-        by: &By,
-        began: Instant,
-    ) -> Result<Blob> {
+    async fn say_place(&self, name: &Name, session: &Session, digest: &Digest, by: &By, began: Moment) -> Result<Blob> {
         let place = place_of(session);
         self.put_place(digest, &place, by).await?;
         // one that took long looks again; it takes nothing back, since another may rely on its fact by now

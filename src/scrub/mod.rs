@@ -87,8 +87,6 @@ pub struct Options {
     pub verify_percent: u8,
     /// The time after which the run stops. A later run does the rest, and continues reading content where this run was.
     pub max_duration: Option<Duration>,
-    /// What leases are measured by.
-    pub clock: registry::Clock,
 }
 
 /// A run that ended early. What it did until then is done.
@@ -156,7 +154,6 @@ pub async fn run(
     let registry_options = registry::Options {
         lease: config.scrub.upload_expiry,
         cache_ttl: Duration::ZERO,
-        clock: options.clock.clone(),
         max_blob_size: config.max_blob_size,
         allow_missing_references: config.allow_missing_references,
         verify_pulls: registry::VerifyPulls::None,

@@ -46,7 +46,7 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
 
 /// The time that rules are judged by: that of the clock that is written down with pushes and pulls.
 fn time(run: &Run<'_>) -> Timestamp {
-    let milliseconds = i64::try_from(run.options.clock.now_ms()).unwrap_or(i64::MAX);
+    let milliseconds = i64::try_from(run.store.clock().now_ms()).unwrap_or(i64::MAX);
     Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::MAX)
 }
 

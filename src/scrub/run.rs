@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -35,7 +35,8 @@ pub(super) struct Run<'a> {
     pub(super) id: String,
     /// Who writes the facts of this run.
     pub(super) by: By,
-    began: Instant,
+    /// By the time since boot.
+    began: Duration,
     observer: Arc<dyn Observer>,
     summary: Mutex<Summary>,
     /// Of each pass, how many things were said to be done.
@@ -57,11 +58,11 @@ impl<'a> Run<'a> {
         let by = By::scrub(&id);
         let summary = Summary { run: id.clone(), dry_run: options.dry_run, ..Summary::default() };
         Self {
+            began: store.clock().since_boot(),
             store,
             registry,
             config,
             policy,
-            began: options.clock.now(),
             options,
             id,
             by,
@@ -87,7 +88,8 @@ impl<'a> Run<'a> {
 
     /// Returns whether the time of this run is over.
     pub(super) fn is_late(&self) -> bool {
-        self.options.max_duration.is_some_and(|most| self.options.clock.since(self.began) >= most)
+        let lasts = self.store.clock().since_boot().saturating_sub(self.began);
+        self.options.max_duration.is_some_and(|most| lasts >= most)
     }
 
     /// Ends the run where its time is over. Each pass asks before each thing that it looks at.

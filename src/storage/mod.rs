@@ -4,6 +4,8 @@
 //! what they mean is `registry`'s business.
 
 mod answers;
+mod clock;
+mod dated;
 pub mod disk;
 mod error;
 pub mod layout;
@@ -24,11 +26,12 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
-use opendal::{Buffer, BufferStream, ErrorKind, Operator};
+use opendal::{Buffer, BufferStream, ErrorKind, Metadata, Operator};
 use tracing::Instrument as _;
 
 use self::order::Ascending;
 pub use self::{
+    clock::{Clock, Moment},
     disk::Swept,
     error::{FaultKind, StorageError},
     open::{Location, OpenError},
@@ -69,9 +72,10 @@ pub struct Store {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     operator: Operator,
+    clock: Clock,
     metrics: Metrics,
     /// Whether one listing shows keys in the order in which they came to be looked at, so that marks listed before
     /// bytes were read before them. True of S3, whose listings are consistent; a directory is read name by name.
@@ -85,6 +89,26 @@ struct Inner {
 }
 
 impl Store {
+    /// The clock that leases are measured by: this machine's, and what was seen of the store's own.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    /// The same store with another clock, for tests.
+    #[must_use]
+    pub fn with_clock(&self, clock: Clock) -> Self {
+        Self { inner: Arc::new(Inner { clock, ..(*self.inner).clone() }) }
+    }
+
+    /// Takes note of when an object was written, where the backend says so: a directory does.
+    fn wrote(&self, metadata: &Metadata) {
+        let at = metadata.last_modified().and_then(|at| u64::try_from(at.into_inner().as_millisecond()).ok());
+        if let Some(at) = at.filter(|at| *at > 0) {
+            self.inner.clock.store_said(at);
+        }
+    }
+
     /// Whether one listing shows marks before the bytes beside them, as they were at that moment.
     #[must_use]
     pub fn ordered_listings(&self) -> bool {
@@ -109,7 +133,10 @@ impl Store {
     }
 
     async fn put_buffer(&self, key: &str, content: Buffer) -> Result<()> {
-        self.observe("put", key, async { self.inner.operator.write(key, content).await.map(|_| ()) }).await
+        self.observe("put", key, async {
+            self.inner.operator.write(key, content).await.map(|written| self.wrote(&written))
+        })
+        .await
     }
 
     /// Writes an object if there is none of that key; whether this call was the one that wrote it.
@@ -120,7 +147,10 @@ impl Store {
         let content = content.into();
         self.observe("create", key, async {
             match self.inner.operator.write_with(key, content.clone()).if_not_exists(true).await {
-                Ok(_) => Ok(true),
+                Ok(written) => {
+                    self.wrote(&written);
+                    Ok(true)
+                }
                 Err(error) if matches!(error.kind(), ErrorKind::ConditionNotMatch | ErrorKind::AlreadyExists) => {
                     match self.inner.operator.read(key).await {
                         Ok(there) => Ok(there.to_bytes() == content),

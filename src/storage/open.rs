@@ -12,8 +12,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Inner, Store,
+    Clock, Inner, Store,
     answers::CheckedAnswers,
+    dated::Dated,
     disk, layout,
     probe::{self, Lacks},
 };
@@ -141,7 +142,7 @@ impl Location {
         }
     }
 
-    fn operator(&self) -> opendal::Result<(Operator, Option<disk::Sweeper>)> {
+    fn operator(&self, clock: &Clock) -> opendal::Result<(Operator, Option<disk::Sweeper>)> {
         match self {
             Self::Directory { root, durable, chunk } => {
                 let unsynced = &[layout::UPLOADS];
@@ -162,6 +163,7 @@ impl Location {
                     .disable_ec2_metadata();
                 opendal::install_default();
                 let answers = HttpTransporter::new(CheckedAnswers(HttpTransporter::default()));
+                let answers = HttpTransporter::new(Dated { transport: answers, clock: clock.clone() });
                 let context = OperationContext::new().with_http_transport(answers);
                 Operator::new(builder).map(|operator| (operator.with_context(context), None))
             }
@@ -189,12 +191,13 @@ impl Store {
 
     async fn open_or(location: &Location, metrics: Metrics, make: bool) -> Result<Self, OpenError> {
         let place = location.place();
-        let (operator, sweeper) = location.operator().map_err(|error| unusable(&place, error))?;
+        let clock = Clock::default();
+        let (operator, sweeper) = location.operator(&clock).map_err(|error| unusable(&place, error))?;
         let part_size = match location {
             Location::Directory { .. } => None,
             Location::Bucket { part_size, .. } => Some(*part_size),
         };
-        let store = Self::with_sweeper(operator, part_size, sweeper, metrics);
+        let store = Self::with_sweeper(operator, clock, part_size, sweeper, metrics);
         store.check_format(&place, make).await?;
         Ok(store)
     }
@@ -202,11 +205,12 @@ impl Store {
     /// A store over any operator, unchecked; `part_size` as in [`Location::Bucket`]. For tests and for [`Store::open`].
     #[must_use]
     pub fn over(operator: Operator, part_size: Option<usize>, metrics: Metrics) -> Self {
-        Self::with_sweeper(operator, part_size, None, metrics)
+        Self::with_sweeper(operator, Clock::default(), part_size, None, metrics)
     }
 
     fn with_sweeper(
         operator: Operator,
+        clock: Clock,
         part_size: Option<usize>,
         sweeper: Option<disk::Sweeper>,
         metrics: Metrics,
@@ -220,7 +224,7 @@ impl Store {
         let ordered_listings = part_size.is_some();
         let operator = operator.layer(timeout).layer(retry);
         let ahead = Arc::new(tokio::sync::Semaphore::new(super::write::AHEAD));
-        Self { inner: Arc::new(Inner { operator, metrics, ordered_listings, part_size, sweeper, ahead }) }
+        Self { inner: Arc::new(Inner { operator, clock, metrics, ordered_listings, part_size, sweeper, ahead }) }
     }
 
     /// Whether the store answers just now.

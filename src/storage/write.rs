@@ -112,7 +112,9 @@ impl ObjectWriter {
             let (store, key) = (self.store.clone(), self.key.clone());
             // on its own: a request that is dropped here must not leave a multipart upload behind
             let closing = tokio::spawn(async move {
-                let closed = store.observe("put", &key, async { writer.close().await.map(|_| ()) }).await;
+                let closed = store
+                    .observe("put", &key, async { writer.close().await.map(|written| store.wrote(&written)) })
+                    .await;
                 if closed.is_err() {
                     abort(*writer).await;
                 }

@@ -11,7 +11,7 @@ use simple_registry::action::Upload;
 use simple_registry::config::{Config, Untagged};
 use simple_registry::oci::{Algorithm, MediaType, Reference};
 use simple_registry::policy::Policy;
-use simple_registry::registry::{Clock, Error, PutManifest, Registry};
+use simple_registry::registry::{Error, PutManifest, Registry};
 use simple_registry::scrub::{self, Event, Observer, Options, Outcome, Pass};
 use simple_registry::storage::{Location, Store};
 use simple_registry::telemetry::Metrics;
@@ -154,7 +154,6 @@ async fn scrub(directory: &Path) {
             repository: None,
             verify_percent: 100,
             max_duration: None,
-            clock: Clock::default(),
         };
         let done = scrub::run(&store, &config, &policy, options, Arc::new(Silent), Metrics::new()).await;
         done.unwrap_or_else(|error| panic!("{error}"));

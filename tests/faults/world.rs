@@ -85,7 +85,6 @@ pub(crate) fn server_on(directory: &Path, faults: &Faults, setting: Setting) -> 
         max_blob_size: 1 << 30,
         allow_missing_references: false,
         verify_pulls: setting.verify_pulls,
-        clock: simple_registry::registry::Clock::default(),
     };
     Registry::new(Store::over(operator, None, Metrics::new()), options, Metrics::new())
 }

@@ -45,16 +45,19 @@ impl World {
     }
 
     fn server_over(operator: Operator, change: impl FnOnce(&mut Options)) -> Registry {
+        Self::server_on(&Store::over(operator, None, Metrics::new()), change)
+    }
+
+    fn server_on(store: &Store, change: impl FnOnce(&mut Options)) -> Registry {
         let mut options = Options {
             lease: Duration::from_hours(24),
             cache_ttl: Duration::ZERO,
             max_blob_size: 1 << 30,
             allow_missing_references: false,
             verify_pulls: VerifyPulls::None,
-            clock: simple_registry::registry::Clock::default(),
         };
         change(&mut options);
-        Registry::new(Store::over(operator, None, Metrics::new()), options, Metrics::new())
+        Registry::new(store.clone(), options, Metrics::new())
     }
 
     async fn keys(&self, prefix: &str) -> Vec<String> {

@@ -130,7 +130,10 @@ async fn a_tags_history_is_what_is_there_and_what_was_gathered() {
 #[tokio::test]
 async fn pulls_are_written_once_for_a_repository_and_again_where_the_store_failed() {
     let world = World::new();
-    let server = world.server_with(|options| options.clock = simple_registry::registry::Clock::by_hand());
+    let server = World::server_on(
+        &Store::over(world.operator(), None, Metrics::new()).with_clock(simple_registry::registry::Clock::by_hand()),
+        |_| {},
+    );
     let digest = sha256(b"manifest");
     server.record_pulls().await.unwrap();
     let since: PullsSince =

@@ -125,10 +125,10 @@ impl Shelf {
     ) -> (Summary, Vec<Removal>) {
         let change = |options: &mut scrub::Options| {
             options.passes = [Pass::Retention, Pass::Garbage].into();
-            options.clock = self.clock.clone();
             change(options);
         };
-        let (summary, told) = world::scrub_with(self.root(), config, change).await.unwrap();
+        let (summary, told) =
+            world::scrub_on(&self.store().await.with_clock(self.clock.clone()), config, change).await.unwrap();
         (summary, told.removals())
     }
 }
@@ -137,9 +137,8 @@ async fn server(root: &Path, clock: &Clock) -> Registry {
     let change = |options: &mut Options| {
         options.lease = LEASE;
         options.verify_pulls = VerifyPulls::None;
-        options.clock = clock.clone();
     };
-    world::server_with(root, change).await
+    world::server_on(world::store(root).await.with_clock(clock.clone()), change)
 }
 
 /// A configuration with the lease of these tests.

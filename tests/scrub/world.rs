@@ -15,7 +15,7 @@ use simple_registry::{
     config::Config,
     oci::{Algorithm, Digest, MediaType, Name, Reference, Tag},
     policy::Policy,
-    registry::{By, Chunk, Clock, Options, PutManifest, Registry, VerifyPulls},
+    registry::{By, Chunk, Options, PutManifest, Registry, VerifyPulls},
     scrub::{self, Event, Finding, Observer, Outcome, Pass, Removal, Summary},
     storage::{Location, Store},
     telemetry::Metrics,
@@ -39,16 +39,20 @@ pub(crate) async fn server(root: &Path) -> Registry {
 
 /// One with other options.
 pub(crate) async fn server_with(root: &Path, change: impl FnOnce(&mut Options)) -> Registry {
+    server_on(store(root).await, change)
+}
+
+/// One on a store that is open.
+pub(crate) fn server_on(store: Store, change: impl FnOnce(&mut Options)) -> Registry {
     let mut options = Options {
         lease: LEASE,
         cache_ttl: Duration::ZERO,
         max_blob_size: 1 << 30,
         allow_missing_references: false,
         verify_pulls: VerifyPulls::OneIn(1),
-        clock: Clock::default(),
     };
     change(&mut options);
-    Registry::new(store(root).await, options, Metrics::new())
+    Registry::new(store, options, Metrics::new())
 }
 
 /// What scrub goes by.
@@ -323,6 +327,15 @@ pub(crate) async fn scrub_with(
     config: &Config,
     change: impl FnOnce(&mut scrub::Options),
 ) -> Result<(Summary, Arc<Told>), scrub::Failed> {
+    scrub_on(&store(root).await, config, change).await
+}
+
+/// Scrubs a store that is open.
+pub(crate) async fn scrub_on(
+    store: &Store,
+    config: &Config,
+    change: impl FnOnce(&mut scrub::Options),
+) -> Result<(Summary, Arc<Told>), scrub::Failed> {
     let policy = Policy::build(config, &[]).unwrap();
     let mut options = scrub::Options {
         dry_run: false,
@@ -330,12 +343,11 @@ pub(crate) async fn scrub_with(
         repository: None,
         verify_percent: 100,
         max_duration: None,
-        clock: Clock::default(),
     };
     change(&mut options);
     let told = Arc::new(Told::default());
     let observer = Arc::<Told>::clone(&told);
-    let summary = scrub::run(&store(root).await, config, &policy, options, observer, Metrics::new()).await?;
+    let summary = scrub::run(store, config, &policy, options, observer, Metrics::new()).await?;
     Ok((summary, told))
 }
 

@@ -23,7 +23,7 @@ use crate::{
     policy::Policy,
     registry::{self, By, Chunk, Error, PutManifest, Registry, VerifyPulls},
     scrub::{self, Event, Observer, Pass},
-    storage::Store,
+    storage::{Moment, Store},
     telemetry::Metrics,
 };
 
@@ -111,7 +111,8 @@ impl Observer for Deaf {
 }
 
 fn store(way: Way, ordered: bool) -> Store {
-    Store::over(way.operator(), ordered.then_some(5 << 20), METRICS.clone())
+    let clock = way.clock().clone();
+    Store::over(way.operator(), ordered.then_some(5 << 20), METRICS.clone()).with_clock(clock)
 }
 
 fn body(bytes: &Bytes) -> Chunk {
@@ -134,7 +135,6 @@ impl Actor {
                 max_blob_size: 1 << 30,
                 allow_missing_references: false,
                 verify_pulls: VerifyPulls::None,
-                clock: self.bucket().clock.clone(),
             };
             Registry::new(self.store.clone(), options, METRICS.clone())
         })
@@ -144,11 +144,11 @@ impl Actor {
         &self.way.bucket
     }
 
-    pub(super) fn now(&self) -> std::time::Instant {
+    pub(super) fn now(&self) -> Moment {
         self.bucket().clock.now()
     }
 
-    pub(super) fn since(&self, then: std::time::Instant) -> Duration {
+    pub(super) fn since(&self, then: Moment) -> Duration {
         self.bucket().clock.since(then)
     }
 
@@ -316,7 +316,6 @@ impl Actor {
             repository: None,
             verify_percent: 100,
             max_duration: None,
-            clock: self.bucket().clock.clone(),
         };
         let result = scrub::run(&self.store, config, policy, options, Arc::new(Deaf), METRICS.clone()).await;
         let mut answers = self.answers();

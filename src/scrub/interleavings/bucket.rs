@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -216,13 +217,38 @@ struct Inner {
 /// The store and the gate.
 pub(super) struct Bucket {
     inner: Mutex<Inner>,
+    /// The store's own clock.
     pub(super) clock: Clock,
+    /// Those of the processes.
+    own: Vec<Clock>,
 }
 
 impl Bucket {
-    pub(super) fn new(objects: Objects, clock: Clock) -> Arc<Self> {
+    /// A store that has been there for so long, and the clocks of so many processes, which show the same as its own.
+    pub(super) fn new(objects: Objects, passed: Duration, processes: usize) -> Arc<Self> {
         let inner = Inner { map: Map::new(objects), ..Inner::default() };
-        Arc::new(Self { inner: Mutex::new(inner), clock })
+        let clock = || {
+            let clock = Clock::by_hand();
+            clock.advance(passed);
+            clock.store_said(clock.peek_ms());
+            clock
+        };
+        Arc::new(Self { inner: Mutex::new(inner), clock: clock(), own: (0..processes).map(|_| clock()).collect() })
+    }
+
+    /// The clock of a process; that of nobody in particular is the store's.
+    pub(super) fn clock_of(&self, process: Option<usize>) -> &Clock {
+        process.map_or(&self.clock, |process| &self.own[process])
+    }
+
+    /// Lets time pass for the store and all processes but one that stands still.
+    pub(super) fn pass(&self, time: Duration, frozen: Option<usize>) {
+        self.clock.advance(time);
+        for (process, clock) in self.own.iter().enumerate() {
+            if frozen != Some(process) {
+                clock.advance(time);
+            }
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -255,7 +281,7 @@ impl Bucket {
         let one = inner.waiting.iter().filter(|one| one.process == process && one.answer.is_none()).nth(nth);
         let op = one.expect("only what waits is let through").op.clone();
         let answer = op.answer(&inner.map);
-        op.apply(&mut inner.map, self.clock.now_ms());
+        op.apply(&mut inner.map, self.clock.peek_ms());
         drop(inner);
         self.tell(process, nth, answer);
         op
@@ -279,7 +305,7 @@ impl Bucket {
         let mut inner = self.inner();
         let Some(process) = process.filter(|_| !op.asks_time()) else {
             let answer = op.answer(&inner.map);
-            op.apply(&mut inner.map, self.clock.now_ms());
+            op.apply(&mut inner.map, self.clock.peek_ms());
             return Gate { bucket: Arc::clone(self), ticket: 0, answer: Some(answer) };
         };
         inner.tickets += 1;
@@ -296,7 +322,7 @@ impl Bucket {
     /// Writes an object from outside.
     pub(super) fn put(&self, _: Option<usize>, key: &str, content: Bytes, new: bool) {
         let op = Op::Put { key: key.into(), content, new };
-        op.apply(&mut self.inner().map, self.clock.now_ms());
+        op.apply(&mut self.inner().map, self.clock.peek_ms());
     }
 
     /// Removes one from outside.

@@ -65,6 +65,10 @@ pub(super) enum Choice {
     Step(usize, usize),
     /// Time passes.
     Tick,
+    /// Time passes, and the clocks of a process stand still.
+    Freeze(usize),
+    /// The store's clock steps, forward or back, and no other.
+    Jump(bool),
     /// A process stops for good.
     Kill(usize),
 }

@@ -18,7 +18,7 @@ use super::{
     event::{Choice, Event},
     service::Way,
 };
-use crate::{action::seeded, registry::Clock, storage::mutation};
+use crate::{action::seeded, storage::mutation};
 
 /// What a process does.
 pub(super) type Script = Rc<dyn Fn(Actor) -> Task>;
@@ -33,6 +33,10 @@ pub(super) struct Case {
     pub(super) scripts: Vec<Script>,
     /// How often half a lease passes.
     pub(super) ticks: usize,
+    /// Whether the clocks of a process may stand still while time passes.
+    pub(super) freezes: bool,
+    /// Whether the store's clock may step in place of half a lease that passes.
+    pub(super) jumps: bool,
     /// Processes that may stop for good.
     pub(super) mortal: usize,
     /// Whether manifests without a tag stay.
@@ -52,7 +56,7 @@ pub(super) struct Case {
 impl Case {
     /// A process of this case, before its first step.
     pub(super) fn player(&self, process: usize, bucket: &Arc<Bucket>, answers: &Arc<Mutex<Answers>>) -> Player {
-        let way = Way { bucket: Arc::clone(bucket), process: Some(process), page: self.page };
+        let way = Way { bucket: Arc::clone(bucket), process: Some(process), page: self.page, dated: self.ordered };
         let actor = Actor::new(process, way, self.ordered, self.keeps, Arc::clone(answers));
         Player::new(self.scripts[process](actor), hash_of(&(self.seed, process)))
     }
@@ -150,6 +154,8 @@ impl Stage<'_> {
     pub(super) fn may(&self, choice: Choice) -> bool {
         match choice {
             Choice::Tick => self.ticks > 0,
+            Choice::Freeze(process) => self.case.freezes && self.ticks > 0 && self.lives(process),
+            Choice::Jump(_) => self.case.jumps && self.ticks > 0,
             Choice::Kill(process) => process < self.case.mortal && self.lives(process),
             Choice::Step(process, nth) => self.lives(process) && nth < self.bucket.waits(process),
         }
@@ -159,10 +165,16 @@ impl Stage<'_> {
     fn act(&mut self, choice: Choice) -> bool {
         let (mut says, mut changed) = (String::new(), false);
         match choice {
-            Choice::Tick => {
+            Choice::Tick | Choice::Freeze(_) => {
                 self.ticks -= 1;
                 self.stood.iter_mut().for_each(|stood| *stood += 1);
-                self.bucket.clock.advance(LEASE / 2);
+                let frozen = if let Choice::Freeze(process) = choice { Some(process) } else { None };
+                self.bucket.pass(LEASE / 2, frozen);
+            }
+            Choice::Jump(forward) => {
+                self.ticks -= 1;
+                self.stood.iter_mut().for_each(|stood| *stood += 2 * usize::from(forward));
+                self.bucket.clock.set_ms(jumped(self.bucket.clock.peek_ms(), forward));
             }
             Choice::Kill(process) => self.players[process].task = None,
             Choice::Step(process, nth) => {
@@ -178,13 +190,17 @@ impl Stage<'_> {
     }
 }
 
+/// What the store's clock shows after a step of a lease.
+pub(super) fn jumped(now: u64, forward: bool) -> u64 {
+    let lease = u64::try_from(LEASE.as_millis()).unwrap_or_default();
+    if forward { now + lease } else { now - lease }
+}
+
 /// Plays a case as `chooser` says, until it is over or something is broken.
 pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
     let _runtime = RUNTIME.enter();
-    let clock = Clock::by_hand();
-    clock.advance(case.passed);
     let answers = Arc::new(Mutex::new(Answers::default()));
-    let bucket = Bucket::new(case.objects.clone(), clock);
+    let bucket = Bucket::new(case.objects.clone(), case.passed, case.scripts.len());
     let players = (0..case.scripts.len()).map(|process| case.player(process, &bucket, &answers)).collect();
     let mut stage = Stage {
         case,
@@ -219,7 +235,7 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
     }
     let ended = played.broken.is_none() && stage.over() && !stage.stalled;
     if let Some(after) = case.after.as_ref().filter(|_| ended) {
-        let way = Way { bucket: Arc::clone(&stage.bucket), process: None, page: case.page };
+        let way = Way { bucket: Arc::clone(&stage.bucket), process: None, page: case.page, dated: case.ordered };
         let actor = Actor::new(98, way, case.ordered, case.keeps, Arc::clone(&answers));
         unhindered(after(actor), hash_of(&(case.seed, "after")));
         let answers = answers.lock().expect("no test panics while it holds the answers");
@@ -235,10 +251,9 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
 /// Lets a setup run to its end without a gate, on a store of its own; the store afterwards, and how long it took.
 pub(super) fn prepare<F: Future<Output = ()>>(setup: impl FnOnce(Actor) -> F) -> (Objects, Duration) {
     let _runtime = RUNTIME.enter();
-    let clock = Clock::by_hand();
-    let began = clock.now();
-    let bucket = Bucket::new(Objects::new(), clock);
-    let way = Way { bucket: Arc::clone(&bucket), process: None, page: 1000 };
+    let bucket = Bucket::new(Objects::new(), Duration::ZERO, 0);
+    let began = bucket.clock.now();
+    let way = Way { bucket: Arc::clone(&bucket), process: None, page: 1000, dated: true };
     let actor = Actor::new(99, way, true, true, Arc::default());
     unhindered(setup(actor), 1);
     (bucket.objects(), bucket.clock.since(began))
@@ -261,6 +276,11 @@ pub(super) fn trace(events: &[Event]) -> String {
         let says = short(&event.says);
         match event.choice {
             Choice::Tick => "    time: half a lease passes\n".to_owned(),
+            Choice::Freeze(process) => {
+                format!("    time: half a lease passes, and the clocks of {process} stand still\n")
+            }
+            Choice::Jump(true) => "    time: the store's clock steps a lease forward\n".to_owned(),
+            Choice::Jump(false) => "    time: the store's clock steps a lease back\n".to_owned(),
             Choice::Kill(process) => format!("    {process}: stops for good\n"),
             Choice::Step(process, 0) => format!("    {process}: {says}\n"),
             Choice::Step(process, nth) => format!("    {process}: {says} (of those under way number {nth})\n"),

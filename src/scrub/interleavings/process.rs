@@ -16,7 +16,7 @@ use super::{
     event::Touch,
     play::{Case, Player},
 };
-use crate::{registry::Clock, storage::mutation};
+use crate::storage::mutation;
 
 /// A set of small numbers.
 #[derive(Clone, Default)]
@@ -76,10 +76,27 @@ impl Touches {
     }
 }
 
+/// What the clocks show when a process is told something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Time {
+    /// The store's, in milliseconds since 1970.
+    pub(super) store: u64,
+    /// The process's own.
+    pub(super) own: u64,
+}
+
+impl Time {
+    fn ahead(self) -> i64 {
+        self.store.cast_signed() - self.own.cast_signed()
+    }
+}
+
 /// Where a process stands.
 pub(super) struct Node {
     /// The step that led here: from where, which operation was let through, and when it was told what.
-    before: Option<(usize, usize, u64, Answer)>,
+    before: Option<(usize, usize, Time, Answer)>,
+    /// How far it has seen the store's clock ahead of its own.
+    ahead: i64,
     /// What it asks.
     pub(super) waiting: Rc<Vec<Op>>,
     pub(super) ended: bool,
@@ -106,7 +123,7 @@ pub(super) struct Process<'a> {
     case: &'a Case,
     number: usize,
     pub(super) nodes: Vec<Node>,
-    children: HashMap<(usize, usize, u64, u64), usize>,
+    children: HashMap<(usize, usize, u64, Option<Time>), usize>,
     live: HashMap<usize, Live>,
     /// The nodes of these, the one that was used last at the end.
     recent: VecDeque<usize>,
@@ -126,14 +143,12 @@ impl<'a> Process<'a> {
             recent: VecDeque::new(),
         };
         let live = process.begin();
-        process.add(None, live, true, Vec::new(), touches);
+        process.add(None, 0, live, true, Vec::new(), touches);
         process
     }
 
     fn begin(&self) -> Live {
-        let clock = Clock::by_hand();
-        clock.advance(self.case.passed);
-        let bucket = Bucket::new(Objects::new(), clock);
+        let bucket = Bucket::new(Objects::new(), self.case.passed, self.case.scripts.len());
         let answers = Arc::new(Mutex::new(Answers::default()));
         let mut player = self.case.player(self.number, &bucket, &answers);
         player.go_on(&bucket, self.number);
@@ -141,11 +156,14 @@ impl<'a> Process<'a> {
     }
 
     /// The node after this one when the operation is let through now, with this store.
-    pub(super) fn step(&mut self, node: usize, nth: usize, map: &Map, now: u64, touches: &mut Touches) -> usize {
+    pub(super) fn step(&mut self, node: usize, nth: usize, map: &Map, now: Time, touches: &mut Touches) -> usize {
         let waiting = Rc::clone(&self.nodes[node].waiting);
         let op = &waiting[nth];
         let answer = op.hash_of_answer(map);
-        let known = self.children.get(&(node, nth, answer, 0)).or_else(|| self.children.get(&(node, nth, answer, now)));
+        // what it learns of the store's clock is part of what it is told
+        let news = now.ahead() != self.nodes[node].ahead;
+        let whenever = if news { None } else { self.children.get(&(node, nth, answer, None)) };
+        let known = whenever.or_else(|| self.children.get(&(node, nth, answer, Some(now))));
         if let Some(child) = known {
             return *child;
         }
@@ -154,23 +172,26 @@ impl<'a> Process<'a> {
             Some(live) => live,
             None => self.replay(node),
         };
-        let timely = self.tell(&mut live, nth, now, told.clone());
+        let timely = self.tell(&mut live, nth, now, told.clone()) || news;
         let did = op.touch(map).into_iter().collect();
-        let child = self.add(Some((node, nth, now, told)), live, timely, did, touches);
-        self.children.insert((node, nth, answer, if timely { now } else { 0 }), child);
+        let child = self.add(Some((node, nth, now, told)), now.ahead(), live, timely, did, touches);
+        self.children.insert((node, nth, answer, timely.then_some(now)), child);
         child
     }
 
     /// Tells it an answer, and lets it run to its next question; whether it looked at its clock.
-    fn tell(&self, live: &mut Live, nth: usize, now: u64, answer: Answer) -> bool {
-        let clock = &live.bucket.clock;
+    fn tell(&self, live: &mut Live, nth: usize, now: Time, answer: Answer) -> bool {
+        let clocks = [&live.bucket.clock, live.bucket.clock_of(Some(self.number))];
         // back, perhaps: it did not look since
-        clock.set_ms(now);
-        let looks = clock.looks();
-        mutation::TIME.set(now);
+        for (clock, now) in clocks.into_iter().zip([now.store, now.own]) {
+            clock.set_ms(now);
+        }
+        let looks = |bucket: &Bucket| bucket.clock.looks() + bucket.clock_of(Some(self.number)).looks();
+        let before = looks(&live.bucket);
+        mutation::TIME.set(now.store);
         live.bucket.tell(self.number, nth, answer);
         live.player.go_on(&live.bucket, self.number);
-        live.bucket.clock.looks() > looks || mutation::mutated("clock after look")
+        looks(&live.bucket) > before || mutation::mutated("clock after look")
     }
 
     fn replay(&self, node: usize) -> Live {
@@ -198,7 +219,8 @@ impl<'a> Process<'a> {
 
     fn add(
         &mut self,
-        before: Option<(usize, usize, u64, Answer)>,
+        before: Option<(usize, usize, Time, Answer)>,
+        ahead: i64,
         live: Live,
         timely: bool,
         mut did: Vec<Touch>,
@@ -220,6 +242,7 @@ impl<'a> Process<'a> {
         let parent = before.as_ref().map(|(parent, ..)| *parent);
         self.nodes.push(Node {
             before,
+            ahead,
             waiting: Rc::new(waiting),
             ended: live.player.task.is_none(),
             timely,

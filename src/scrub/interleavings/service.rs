@@ -12,6 +12,7 @@ use opendal::{
 };
 
 use super::bucket::{Answer, Bucket, Listed, Object, Op};
+use crate::registry::Clock;
 
 /// How one process reaches the store.
 #[derive(Clone)]
@@ -21,6 +22,8 @@ pub(super) struct Way {
     pub(super) process: Option<usize>,
     /// How many keys a listing sees at one moment.
     pub(super) page: usize,
+    /// Whether it is a bucket, each of whose answers tells the store's time; in a directory a file that was just written does.
+    pub(super) dated: bool,
 }
 
 impl Way {
@@ -29,7 +32,16 @@ impl Way {
     }
 
     async fn ask(&self, op: Op) -> Answer {
-        self.bucket.ask(self.process, op).await
+        let answer = self.bucket.ask(self.process, op).await;
+        if self.dated {
+            self.clock().store_said(self.bucket.clock.peek_ms());
+        }
+        answer
+    }
+
+    /// The clock of the process.
+    pub(super) fn clock(&self) -> &Clock {
+        self.bucket.clock_of(self.process)
     }
 
     async fn get(&self, op: Op) -> Result<Object> {
@@ -189,7 +201,9 @@ impl oio::Write for MapWriter {
         let size = content.len() as u64;
         let op = Op::Put { key: self.key.as_str().into(), content, new: self.new };
         match self.way.ask(op).await {
-            Answer::Written(true) => Ok(metadata(size, 0)),
+            Answer::Written(true) => {
+                Ok(metadata(size, if self.way.dated { 0 } else { self.way.bucket.clock.peek_ms() }))
+            }
             _ => Err(Error::new(ErrorKind::ConditionNotMatch, "there is such an object")),
         }
     }

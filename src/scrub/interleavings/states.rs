@@ -25,8 +25,8 @@ use super::{
     broken::broken,
     bucket::{Map, Op, hash_of},
     event::Choice,
-    play::{Case, RUNTIME},
-    process::{Process, Touches},
+    play::{Case, RUNTIME, jumped},
+    process::{Process, Time, Touches},
     walk::{replayed, written},
 };
 use crate::registry::Clock;
@@ -56,6 +56,10 @@ struct State {
     /// The node of each process.
     at: Vec<usize>,
     ticks: usize,
+    /// What the store's clock shows.
+    now: u64,
+    /// What those of the processes show.
+    own: Vec<u64>,
     acked: Rc<Acked>,
     /// How often time has passed since each process did something, less what it could have taken for steps that were taken at
     /// once since they were anybody's.
@@ -92,11 +96,12 @@ fn walked(case: &Case, most: usize, reduces: bool) -> Walked {
     let _runtime = RUNTIME.enter();
     let clock = Clock::by_hand();
     clock.advance(case.passed);
+    let beginning = clock.now_ms();
     let mut touches = Touches::default();
     let processes = (0..case.scripts.len()).map(|number| Process::new(case, number, &mut touches)).collect();
     let mut walk = Walk {
         case,
-        beginning: clock.now_ms(),
+        beginning,
         processes,
         touches,
         ways: Vec::new(),
@@ -133,6 +138,8 @@ impl Walk<'_> {
             map: Rc::new(Map::new(self.case.objects.clone())),
             at: vec![0; processes],
             ticks: self.case.ticks,
+            now: self.beginning,
+            own: vec![self.beginning; processes],
             acked: Rc::default(),
             stood: vec![0; processes],
             stalled: false,
@@ -160,11 +167,6 @@ impl Walk<'_> {
         Ok(true)
     }
 
-    fn now(&self, state: &State) -> u64 {
-        let half = u64::try_from(LEASE.as_millis() / 2).unwrap_or_default();
-        self.beginning + half * (self.case.ticks - state.ticks) as u64
-    }
-
     /// Where one can come to from a state.
     fn next(&mut self, state: &State) -> Result<Vec<(Choice, State)>, String> {
         let mut all = Vec::new();
@@ -186,20 +188,22 @@ impl Walk<'_> {
         if all.is_empty() {
             self.ends.insert(hash_of(&(state.map.hash, state.acked.hash)));
         } else if state.ticks > 0 {
-            let mut next = state.clone();
-            next.ticks -= 1;
-            next.stood.iter_mut().for_each(|stood| *stood += 1);
-            next.settle();
-            all.push((Choice::Tick, next));
+            all.push((Choice::Tick, state.after(Choice::Tick)));
+            let living =
+                (0..self.processes.len()).filter(|process| !self.processes[*process].nodes[state.at[*process]].ended);
+            let frozen = living.filter(|_| self.case.freezes).map(Choice::Freeze);
+            let jumps = [true, false].into_iter().filter(|_| self.case.jumps).map(Choice::Jump);
+            all.extend(frozen.chain(jumps).map(|choice| (choice, state.after(choice))));
         }
         Ok(all)
     }
 
     /// What comes of a step, and whether it commutes with all that others can do.
     fn step(&mut self, state: &State, process: usize, nth: usize) -> Result<(State, bool), String> {
-        let now = self.now(state);
+        let now = state.now;
         let here = state.at[process];
-        let child = self.processes[process].step(here, nth, &state.map, now, &mut self.touches);
+        let time = Time { store: now, own: state.own[process] };
+        let child = self.processes[process].step(here, nth, &state.map, time, &mut self.touches);
         let op = &self.processes[process].nodes[here].waiting[nth];
         let mut next = state.clone();
         next.at[process] = child;
@@ -254,7 +258,7 @@ impl Walk<'_> {
     }
 
     fn check(&mut self, state: &State) -> Result<(), String> {
-        let now = self.now(state);
+        let now = state.now;
         if !self.checked.insert(hash_of(&(state.map.hash, state.acked.hash, now, state.stalled))) {
             return Ok(());
         }
@@ -282,7 +286,26 @@ impl Walk<'_> {
 
 impl State {
     fn hash(&self) -> u64 {
-        hash_of(&(self.map.hash, &self.at, self.ticks, self.acked.hash, &self.stood, self.stalled))
+        let times = (self.ticks, self.now, &self.own);
+        hash_of(&(self.map.hash, &self.at, times, self.acked.hash, &self.stood, self.stalled))
+    }
+
+    /// This one after time has passed in one way or another.
+    fn after(&self, choice: Choice) -> Self {
+        let mut next = self.clone();
+        next.ticks -= 1;
+        if let Choice::Jump(forward) = choice {
+            next.now = jumped(self.now, forward);
+            next.stood.iter_mut().for_each(|stood| *stood += 2 * i8::from(forward));
+        } else {
+            let half = u64::try_from(LEASE.as_millis() / 2).unwrap_or_default();
+            next.now += half;
+            let going = next.own.iter_mut().enumerate().filter(|(process, _)| choice != Choice::Freeze(*process));
+            going.for_each(|(_, own)| *own += half);
+            next.stood.iter_mut().for_each(|stood| *stood += 1);
+        }
+        next.settle();
+        next
     }
 
     /// Makes equal what cannot be told apart any more.

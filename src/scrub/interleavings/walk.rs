@@ -28,7 +28,8 @@ impl Chooser for Follow {
 }
 
 /// Follows a plan: `1 until put pin.` lets process 1 go on until it asks for a `put` of a key with `pin.` in it, `1 ends` until
-/// there is no more to do, `time` lets half a lease pass. What is left afterwards is done one process after the other.
+/// there is no more to do, `time` lets half a lease pass, `freeze 1` the same while the clocks of process 1 stand still, `jump` and
+/// `jump back` step the store's clock. What is left afterwards is done one process after the other.
 struct Planned<'a> {
     legs: VecDeque<&'a str>,
 }
@@ -41,6 +42,15 @@ impl Chooser for Planned<'_> {
                 ["time"] => {
                     self.legs.pop_front();
                     return Some(Choice::Tick);
+                }
+                ["freeze", process] => {
+                    self.legs.pop_front();
+                    return Some(Choice::Freeze(process.parse().expect("a process")));
+                }
+                ["jump", ref back @ ..] => {
+                    let forward = back.is_empty();
+                    self.legs.pop_front();
+                    return Some(Choice::Jump(forward));
                 }
                 [process, "ends"] => Some(process),
                 [process, "until", word, part] => {
@@ -88,6 +98,16 @@ impl Random {
         usize::try_from(drawn % limit.max(1) as u64).unwrap_or(0)
     }
 
+    /// A way in which time passes: as it should, or not.
+    fn time(&mut self, stage: &Stage<'_>) -> Choice {
+        if !stage.case.freezes && !stage.case.jumps {
+            return Choice::Tick;
+        }
+        let process = self.below(stage.case.scripts.len());
+        let odd = [Choice::Tick, Choice::Freeze(process), Choice::Jump(true), Choice::Jump(false)][self.below(4)];
+        if stage.may(odd) { odd } else { Choice::Tick }
+    }
+
     fn one_in(&mut self, n: u64) -> bool {
         self.below(usize::try_from(n).unwrap_or(1)) == 0
     }
@@ -96,7 +116,7 @@ impl Random {
 impl Chooser for Random {
     fn choose(&mut self, stage: &Stage<'_>) -> Option<Choice> {
         if stage.may(Choice::Tick) && self.one_in(self.rare) {
-            return Some(Choice::Tick);
+            return Some(self.time(stage));
         }
         if stage.case.mortal > 0 && self.one_in(4 * self.rare) {
             let killed = Choice::Kill(self.below(stage.case.mortal));
@@ -135,7 +155,7 @@ impl Chooser for Moments {
     fn choose(&mut self, stage: &Stage<'_>) -> Option<Choice> {
         if self.passing > 0 && stage.may(Choice::Tick) {
             self.passing -= 1;
-            return Some(Choice::Tick);
+            return Some(self.random.time(stage));
         }
         let living: Vec<usize> = (0..stage.case.scripts.len()).filter(|process| stage.lives(*process)).collect();
         let current = self.random.current;
@@ -195,6 +215,8 @@ fn failure(case: &Case, what: &str, played: &Played, again: &str) -> String {
 pub(super) fn written(choices: impl IntoIterator<Item = Choice>) -> String {
     let one = |choice: Choice| match choice {
         Choice::Tick => "t".to_owned(),
+        Choice::Freeze(process) => format!("f{process}"),
+        Choice::Jump(forward) => if forward { "j+" } else { "j-" }.to_owned(),
         Choice::Kill(process) => format!("k{process}"),
         Choice::Step(process, 0) => process.to_string(),
         Choice::Step(process, nth) => format!("{process}.{nth}"),
@@ -206,6 +228,8 @@ fn read(word: &str) -> Choice {
     let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("{word:?} is no word of a schedule"));
     match word.split_at(1) {
         ("t", "") => Choice::Tick,
+        ("f", process) => Choice::Freeze(number(process)),
+        ("j", way) => Choice::Jump(way == "+"),
         ("k", process) => Choice::Kill(number(process)),
         _ => match word.split_once('.') {
             Some((process, nth)) => Choice::Step(number(process), number(nth)),

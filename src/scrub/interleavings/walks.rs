@@ -29,6 +29,16 @@ pub(super) const WHOLE: &[(&str, usize, usize)] = &[
     ("a signature beside the end of its subject", 1, 1),
 ];
 
+/// Cases that are walked whole, with one half lease, or two, where the clocks of any process may stand still while it passes,
+/// and the store's may step a lease forward or back in place of it: up to so many in every run, and in a long one.
+pub(super) const ODD: &[(&str, usize, usize)] = &[
+    ("push beside scrub's look at uploads", 1, 2),
+    ("manifest put on an old grant, scrub, time", 2, 2),
+    ("a commit when its upload has gone silent", 1, 2),
+    ("a mount", 1, 2),
+    ("asked for, then pushed", 1, 2),
+];
+
 /// The one with the most states.
 pub(super) const LARGEST: &str = "second copies, two scrubs";
 
@@ -69,6 +79,23 @@ pub(super) const WAYS: &[(&str, &str, How)] = &[
             "0 until put data/; time; 1 until put pin.; 2 until put !; 0 until put at.; 2 until delete !; \
              0 until put grant.; 1 until list data/; 0 until delete at.; 2 ends; 1 ends; 0 ends",
         ),
+    ),
+    // the bytes go between two requests of an upload, by a clock that its server does not have
+    (
+        "store's clock not looked at",
+        "push beside scrub's look at uploads",
+        Plan("0 until begins finish; freeze 0; freeze 0; 1 ends; 0 ends"),
+    ),
+    // the pins go before the manifest comes
+    (
+        "store's clock not looked at",
+        "manifest put on an old grant, scrub, time",
+        Plan("0 until put manifests/; freeze 0; freeze 0; 1 ends; 0 ends"),
+    ),
+    (
+        "store's clock not looked at",
+        "manifest put on an old grant, scrub, time",
+        Plan("0 until put manifests/; jump; 1 ends; 0 ends"),
     ),
     // a fact that comes after the look at marks, about bytes that are marked since
     (

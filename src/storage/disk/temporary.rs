@@ -94,13 +94,19 @@ impl Temporary {
         Ok(())
     }
 
-    pub(super) fn metadata(&self) -> io::Result<Metadata> {
-        Ok(stat_metadata(&rustix::fs::fstat(&*self.file)?))
+    /// What the file is, with the time of its last change by the file system's clock: that of its bytes, or the later one of
+    /// its name.
+    fn published(&self) -> io::Result<Metadata> {
+        let mut stat = rustix::fs::fstat(&*self.file)?;
+        if (stat.st_ctime, stat.st_ctime_nsec) > (stat.st_mtime, stat.st_mtime_nsec) {
+            (stat.st_mtime, stat.st_mtime_nsec) = (stat.st_ctime, stat.st_ctime_nsec);
+        }
+        Ok(stat_metadata(&stat))
     }
 
     /// Gives the file its name, replacing what is there, or with `exclusive` only where nothing is
-    /// ([`io::ErrorKind::AlreadyExists`]). Directories that are missing are made, again where they vanish. Syncs nothing.
-    pub(super) fn publish(mut self, key: &str, exclusive: bool) -> io::Result<()> {
+    /// ([`io::ErrorKind::AlreadyExists`]). Directories that are missing are made, again where they vanish. Syncs nothing. Returns what the file is, and when it got its name.
+    pub(super) fn publish(mut self, key: &str, exclusive: bool) -> io::Result<Metadata> {
         let Some(name) = self.name.clone() else {
             return Err(io::Error::other("a temporary file was published twice"));
         };
@@ -112,10 +118,10 @@ impl Temporary {
                 rustix::fs::renameat(root, &*name, root, key)
             };
             match outcome {
-                Ok(()) if exclusive => return Ok(()),
+                Ok(()) if exclusive => return self.published(),
                 Ok(()) => {
                     self.name = None;
-                    return Ok(());
+                    return self.published();
                 }
                 Err(Errno::NOENT) => {
                     self.core.check_root()?;

@@ -250,12 +250,11 @@ fn finish(
         None => Temporary::create(core.clone()).map_err(failed)?,
     };
     temporary.write(rest).map_err(failed)?;
-    let metadata = temporary.metadata().map_err(failed)?;
     if core.options.is_durable(key) {
         core.stats.count_file_sync();
         temporary.file().sync_data().map_err(failed)?;
     }
-    temporary.publish(key, exclusive).map_err(|error| match error.kind() {
+    let metadata = temporary.publish(key, exclusive).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists if exclusive => {
             Error::new(ErrorKind::ConditionNotMatch, format!("cannot create {key:?}: it exists already"))
         }

@@ -8,6 +8,7 @@ use crate::{
     oci::{Algorithm, Digest, Name, Reference, Tag},
     registry::{Error, Protection, PutManifest, Restored},
     scrub::{Pass, interleavings::broken::Promise},
+    storage::Moment,
 };
 
 fn put(bytes: &Bytes, first: &Tag, more: &[Tag]) -> PutManifest {
@@ -57,7 +58,7 @@ impl Actor {
         name: &Name,
         bytes: &Bytes,
         tag: &Tag,
-        began: std::time::Instant,
+        began: Moment,
         promises: impl Fn(Digest) -> Vec<Promise>,
     ) -> bool {
         let by = self.begin("push a manifest once").await;

@@ -250,6 +250,8 @@ fn case<F: Future<Output = ()>>(
         passed,
         scripts,
         ticks,
+        freezes: false,
+        jumps: false,
         mortal: 0,
         keeps: false,
         ordered: true,

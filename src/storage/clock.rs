@@ -1,0 +1,302 @@
+//! The clocks that leases are measured by: this machine's time since boot, its wall clock, and the store's own.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::mutation::mutated;
+
+/// The clocks of this process, and what it has seen of the store's clock. Clones share both.
+///
+/// A clock that is set by hand is for tests: it stands still until it is advanced.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    by_hand: Option<Arc<ByHand>>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// A point in time by all clocks, to be held against a later one with [`Clock::since`].
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Milliseconds since boot.
+    boot: u64,
+    /// Milliseconds since 1970 by the wall clock.
+    wall: u64,
+    /// How far the store's clock was ahead of the time since boot when it was last seen.
+    ahead: Option<i64>,
+}
+
+#[derive(Debug)]
+struct ByHand {
+    passed_ms: AtomicU64,
+    /// How often somebody looked at this clock.
+    #[cfg(test)]
+    looks: AtomicU64,
+}
+
+impl ByHand {
+    fn passed(&self) -> u64 {
+        #[cfg(test)]
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.passed_ms.load(Ordering::SeqCst)
+    }
+}
+
+/// The time of day at which a clock that is set by hand begins: milliseconds since 1970.
+const BEGINNING_MS: u64 = 1_800_000_000_000;
+
+/// The clock that counts while the machine sleeps. Elsewhere than on Linux the monotonic clock does.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const SINCE_BOOT: ClockId = ClockId::Boottime;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const SINCE_BOOT: ClockId = ClockId::Monotonic;
+
+impl Clock {
+    /// Returns a clock that stands still.
+    #[must_use]
+    pub fn by_hand() -> Self {
+        let by_hand = ByHand {
+            passed_ms: AtomicU64::new(0),
+            #[cfg(test)]
+            looks: AtomicU64::new(0),
+        };
+        Self { by_hand: Some(Arc::new(by_hand)), seen: Arc::default() }
+    }
+
+    /// Lets time pass on a clock that is set by hand; another one passes by itself.
+    pub fn advance(&self, time: Duration) {
+        if let Some(by_hand) = &self.by_hand {
+            by_hand.passed_ms.fetch_add(milliseconds(time), Ordering::SeqCst);
+        }
+    }
+
+    /// Milliseconds since boot.
+    fn boot_ms(&self) -> u64 {
+        if let Some(by_hand) = &self.by_hand {
+            return by_hand.passed();
+        }
+        let time = clock_gettime(SINCE_BOOT);
+        u64::try_from(time.tv_sec).unwrap_or(0) * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
+    }
+
+    /// The time since boot, which alone tells how old an answer in memory is.
+    pub(crate) fn since_boot(&self) -> Duration {
+        Duration::from_millis(self.boot_ms())
+    }
+
+    /// Milliseconds since 1970 by the wall clock, for what is written down.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        match &self.by_hand {
+            None => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                milliseconds(since)
+            }
+            Some(by_hand) => BEGINNING_MS + by_hand.passed(),
+        }
+    }
+
+    /// Now, by all clocks.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        let ahead = self.seen().latest;
+        let boot = self.boot_ms();
+        let wall = if self.by_hand.is_some() { BEGINNING_MS + boot } else { self.now_ms() };
+        Moment { boot, wall, ahead }
+    }
+
+    /// Returns how long ago `then` was: the largest of what the three clocks say.
+    ///
+    /// The store's clock is known as of its last answer. What it gained on the time since boot, between any two answers since
+    /// `then` or the last one before it, counts as time that passed.
+    #[must_use]
+    pub fn since(&self, then: Moment) -> Duration {
+        let now = self.now();
+        let by_boot = now.boot.saturating_sub(then.boot);
+        let by_wall = now.wall.saturating_sub(then.wall);
+        let gained = if mutated("store's clock not looked at") { 0 } else { self.seen().gained_since(then) };
+        Duration::from_millis(by_wall.max(by_boot.saturating_add(gained)))
+    }
+
+    /// Takes note of the store's time, out of an answer that came just now: milliseconds since 1970.
+    pub(crate) fn store_said(&self, store_ms: u64) {
+        // no look that a test counts, unless the answer is news
+        let boot = match &self.by_hand {
+            Some(by_hand) => by_hand.passed_ms.load(Ordering::SeqCst),
+            None => self.boot_ms(),
+        };
+        let ahead = i64::try_from(store_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(boot);
+        self.seen().add(boot, ahead);
+    }
+
+    /// The store's time now as far as this process knows, in milliseconds since 1970: its last answer, and the time since.
+    #[must_use]
+    pub fn store_ms(&self) -> Option<u64> {
+        let ahead = self.seen().latest?;
+        u64::try_from(ahead.saturating_add_unsigned(self.boot_ms())).ok()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets a clock that is set by hand to so many milliseconds since 1970, be it back.
+    #[cfg(test)]
+    pub(crate) fn set_ms(&self, now: u64) {
+        if let Some(by_hand) = &self.by_hand {
+            by_hand.passed_ms.store(now - BEGINNING_MS, Ordering::SeqCst);
+        }
+    }
+
+    /// Milliseconds since 1970 by a clock that is set by hand; no look that a test counts.
+    #[cfg(test)]
+    pub(crate) fn peek_ms(&self) -> u64 {
+        self.by_hand.as_ref().map_or(0, |by_hand| BEGINNING_MS + by_hand.passed_ms.load(Ordering::SeqCst))
+    }
+
+    /// How often somebody has looked at a clock that is set by hand.
+    #[cfg(test)]
+    pub(crate) fn looks(&self) -> u64 {
+        self.by_hand.as_ref().map_or(0, |by_hand| by_hand.looks.load(Ordering::SeqCst))
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Answers that are told apart, of each kind. Beyond, two that are alike become one.
+const APART: usize = 32;
+
+/// How far the store's clock was seen ahead of the time since boot.
+///
+/// Of all answers since some time the largest and the smallest value are known, whatever that time: an answer that is no
+/// extreme of any such span is forgotten.
+#[derive(Debug, Default)]
+struct Seen {
+    latest: Option<i64>,
+    /// When by the time since boot, and how far; the values fall from the oldest to the newest.
+    largest: VecDeque<(u64, i64)>,
+    /// The same where the values rise.
+    smallest: VecDeque<(u64, i64)>,
+}
+
+impl Seen {
+    fn add(&mut self, at: u64, ahead: i64) {
+        self.latest = Some(ahead);
+        push(&mut self.largest, at, ahead, |old, new| old <= new);
+        push(&mut self.smallest, at, ahead, |old, new| old >= new);
+    }
+
+    /// Milliseconds between the largest and the smallest value since `then`, the last one before it among them.
+    fn gained_since(&self, then: Moment) -> u64 {
+        // the first that is not older is the extreme of all that are not
+        let since = |values: &VecDeque<(u64, i64)>| values.iter().find(|(at, _)| *at >= then.boot).map(|it| it.1);
+        let before = then.ahead;
+        let (largest, smallest) =
+            (since(&self.largest).max(before), since(&self.smallest).into_iter().chain(before).min());
+        match (largest, smallest) {
+            (Some(largest), Some(smallest)) => largest.abs_diff(smallest),
+            _ => 0,
+        }
+    }
+}
+
+/// Adds a value behind those that it does not outdo. Where there are too many, the two that differ least become one that
+/// counts as long as the newer did and as much as the older: what is told is too much by their difference at most.
+fn push(values: &mut VecDeque<(u64, i64)>, at: u64, value: i64, outdone: fn(i64, i64) -> bool) {
+    while values.back().is_some_and(|(_, old)| outdone(*old, value)) {
+        values.pop_back();
+    }
+    values.push_back((at, value));
+    if values.len() > APART {
+        let closest = (1..values.len()).min_by_key(|newer| values[newer - 1].1.abs_diff(values[*newer].1)).unwrap_or(1);
+        values[closest].1 = values[closest - 1].1;
+        values.remove(closest - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// The store's time where it goes with a clock that is set by hand, and some seconds more.
+    fn says(clock: &Clock, seconds: u64) {
+        clock.store_said(clock.now_ms() + seconds * 1000);
+    }
+
+    #[test]
+    fn time_passes_by_the_clock_that_counts_most() {
+        let clock = Clock::by_hand();
+        let began = clock.now();
+        clock.advance(SECOND);
+        assert_eq!(clock.since(began), SECOND, "without a store that says its time");
+        says(&clock, 0);
+        let began = clock.now();
+        says(&clock, 0);
+        assert_eq!(clock.since(began), Duration::ZERO);
+        clock.advance(SECOND);
+        says(&clock, 5);
+        assert_eq!(clock.since(began), SECOND * 6, "the store's clock went five seconds further");
+        assert_eq!(clock.since(clock.now()), Duration::ZERO, "what begins now begins by the store's new time");
+        assert_eq!(clock.store_ms(), Some(clock.now_ms() + 5000));
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_hides_no_step_of_the_stores_clock() {
+        let clock = Clock::by_hand();
+        says(&clock, 0);
+        let began = clock.now();
+        says(&clock, 100);
+        says(&clock, 0);
+        assert_eq!(clock.since(began), SECOND * 100);
+        // the store's clock stepped back before this began, and forward after its first write
+        let began = clock.now();
+        says(&clock, 0);
+        clock.advance(SECOND);
+        says(&clock, 100);
+        assert_eq!(clock.since(began), SECOND * 101);
+    }
+
+    #[test]
+    fn a_store_clock_that_nobody_saw_for_long_makes_what_begins_old() {
+        let clock = Clock::by_hand();
+        says(&clock, 0);
+        let began = clock.now();
+        says(&clock, 3600);
+        assert!(clock.since(began) >= SECOND * 3600);
+    }
+
+    #[test]
+    fn many_answers_that_differ_take_little_memory_and_tell_nothing_less() {
+        let clock = Clock::by_hand();
+        let began = clock.now();
+        for late in 0..1000 {
+            clock.advance(SECOND);
+            clock.store_said(clock.now_ms() - late);
+        }
+        let seen = clock.seen();
+        assert!(seen.largest.len() <= APART && seen.smallest.len() <= APART);
+        drop(seen);
+        assert_eq!(clock.since(began), SECOND * 1000 + Duration::from_millis(999));
+    }
+
+    #[test]
+    fn the_clocks_of_this_machine_go_on() {
+        let clock = Clock::default();
+        let began = clock.now();
+        std::thread::sleep(Duration::from_millis(20));
+        let since = clock.since(began);
+        assert!(since >= Duration::from_millis(19), "{since:?}");
+        assert!(clock.since_boot() > Duration::ZERO && clock.now_ms() > 1_600_000_000_000);
+    }
+}
