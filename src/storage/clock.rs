@@ -49,8 +49,10 @@ impl ByHand {
     }
 }
 
-/// The time of day at which a clock that is set by hand begins: milliseconds since 1970.
-const BEGINNING_MS: u64 = 1_800_000_000_000;
+/// When the machine of a clock that is set by hand began: milliseconds since 1970.
+const BEGINNING_MS: u64 = 1_700_000_000_000;
+/// How long ago that was when the clock is made; it can be set back so far.
+const UP_MS: u64 = 100_000_000_000;
 
 /// The clock that counts while the machine sleeps. Elsewhere than on Linux the monotonic clock does.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -63,7 +65,7 @@ impl Clock {
     #[must_use]
     pub fn by_hand() -> Self {
         let by_hand = ByHand {
-            passed_ms: AtomicU64::new(0),
+            passed_ms: AtomicU64::new(UP_MS),
             #[cfg(test)]
             looks: AtomicU64::new(0),
         };

@@ -33,4 +33,5 @@ mod stores;
 mod support;
 mod tag_rules;
 mod tags;
+mod time;
 mod uploads;

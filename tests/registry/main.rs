@@ -3,6 +3,7 @@
 mod once;
 mod restore;
 mod sessions;
+mod time;
 
 use std::{sync::Arc, time::Duration};
 

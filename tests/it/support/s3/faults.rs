@@ -12,6 +12,9 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Frame, Incoming};
 use hyper::{Method, Response};
 use s3s::service::S3Service;
+use tokio::sync::watch;
+
+use super::store::State;
 
 type Decide = Box<dyn FnMut(&str, &str) -> Option<Fault> + Send>;
 pub(super) type Request = hyper::Request<Incoming>;
@@ -30,6 +33,8 @@ pub(crate) enum Fault {
     Half,
     /// Nothing is done and nothing is ever answered.
     Stall,
+    /// Nothing is done before [`S3::release`](super::S3::release); then it is.
+    Hold,
 }
 
 /// Counts requests and spoils those that a test chose.
@@ -38,6 +43,7 @@ pub(super) struct Gate {
     decide: Mutex<Option<Decide>>,
     requests: Mutex<BTreeMap<&'static str, usize>>,
     served: AtomicUsize,
+    released: watch::Sender<bool>,
 }
 
 impl Gate {
@@ -45,22 +51,32 @@ impl Gate {
         *self.decide.lock().expect("gate") = decide;
     }
 
+    pub(super) fn release(&self) {
+        self.released.send_replace(true);
+    }
+
     pub(super) fn requests(&self) -> BTreeMap<&'static str, usize> {
         self.requests.lock().expect("gate").clone()
     }
 
     /// Answers `request` by `s3`, or fails it as the test decided. An error closes the connection.
-    pub(super) async fn pass(&self, s3: &S3Service, request: Request) -> io::Result<Answer> {
+    pub(super) async fn pass(&self, s3: &S3Service, state: &Mutex<State>, request: Request) -> io::Result<Answer> {
         let (operation, key) = classify(&request);
         *self.requests.lock().expect("gate").entry(operation).or_default() += 1;
         let fault = self.decide.lock().expect("gate").as_mut().and_then(|decide| decide(operation, &key));
         match fault {
             Some(Fault::Status(status)) => return Ok(refusal(status, self.served.fetch_add(1, Ordering::Relaxed))),
             Some(Fault::Stall) => std::future::pending().await,
+            Some(Fault::Hold) => {
+                let _ = self.released.subscribe().wait_for(|released| *released).await;
+            }
             Some(Fault::Lost | Fault::Cut | Fault::Half) | None => {}
         }
-        let answer =
+        let mut answer =
             s3.call(request.map(s3s::Body::from)).await.map_err(|error| io::Error::other(format!("{error:?}")))?;
+        let date = jiff::Timestamp::try_from(state.lock().expect("state").now()).expect("a time");
+        let date = date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        answer.headers_mut().insert(hyper::header::DATE, date.parse().expect("a date is a header's value"));
         match fault {
             Some(Fault::Lost) => Err(io::Error::other("the answer is lost, as the test asked")),
             Some(Fault::Cut) => cut(answer).await,

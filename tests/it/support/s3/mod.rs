@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -70,7 +71,8 @@ impl S3 {
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let listener = RUNTIME.block_on(TcpListener::bind("127.0.0.1:0")).expect("bind the S3 server");
         let endpoint = format!("http://{}", listener.local_addr().expect("the S3 server's address"));
-        let accepting = RUNTIME.spawn(accept(listener, builder.build(), Arc::clone(&gate))).abort_handle();
+        let accepting = accept(listener, builder.build(), Arc::clone(&state), Arc::clone(&gate));
+        let accepting = RUNTIME.spawn(accepting).abort_handle();
         Self { endpoint, state, gate, accepting }
     }
 
@@ -92,6 +94,16 @@ impl S3 {
     /// From now on nothing fails; what was stalled stays so.
     pub(crate) fn heal(&self) {
         self.gate.set(None);
+    }
+
+    /// Lets all go on that [`Fault::Hold`] holds, now and later.
+    pub(crate) fn release(&self) {
+        self.gate.release();
+    }
+
+    /// Steps this server's clock forward, which no other clock does.
+    pub(crate) fn step_clock(&self, by: Duration) {
+        self.state.lock().expect("state").ahead += by;
     }
 
     /// How many requests came, by the S3 operation's name; refused and stalled ones too.
@@ -122,15 +134,15 @@ impl Drop for S3 {
     }
 }
 
-async fn accept(listener: TcpListener, s3: S3Service, gate: Arc<Gate>) {
+async fn accept(listener: TcpListener, s3: S3Service, state: Arc<Mutex<State>>, gate: Arc<Gate>) {
     // dropped with this future, which ends every connection
     let mut connections = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
-        let (s3, gate) = (s3.clone(), Arc::clone(&gate));
+        let (s3, state, gate) = (s3.clone(), Arc::clone(&state), Arc::clone(&gate));
         let handle = hyper::service::service_fn(move |request: Request| {
-            let (s3, gate) = (s3.clone(), Arc::clone(&gate));
-            async move { gate.pass(&s3, request).await }
+            let (s3, state, gate) = (s3.clone(), Arc::clone(&state), Arc::clone(&gate));
+            async move { gate.pass(&s3, &state, request).await }
         });
         connections.spawn(async move {
             // a cut answer and a client that went away end here too: neither is this server's failure

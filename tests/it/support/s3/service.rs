@@ -1,7 +1,6 @@
 //! The operations of S3 over the memory of [`State`].
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -189,7 +188,7 @@ impl S3 for Service {
         let tag = self.state().put(&input.bucket, &input.key, data, tag, false)?;
         let result = dto::CopyObjectResult {
             e_tag: Some(ETag::Strong(tag)),
-            last_modified: Some(SystemTime::now().into()),
+            last_modified: Some(self.state().now().into()),
             ..Default::default()
         };
         Ok(S3Response::new(dto::CopyObjectOutput { copy_object_result: Some(result), ..Default::default() }))
@@ -253,7 +252,7 @@ impl S3 for Service {
         let tag = self.state().put_part(&input.bucket, &input.key, &input.upload_id, input.part_number, data)?;
         let result = dto::CopyPartResult {
             e_tag: Some(ETag::Strong(tag)),
-            last_modified: Some(SystemTime::now().into()),
+            last_modified: Some(self.state().now().into()),
             ..Default::default()
         };
         Ok(S3Response::new(dto::UploadPartCopyOutput { copy_part_result: Some(result), ..Default::default() }))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
@@ -52,6 +52,8 @@ pub(super) struct State {
     pub(super) buckets: BTreeMap<String, BTreeMap<String, Object>>,
     pub(super) uploads: BTreeMap<String, Upload>,
     pub(super) bytes_written: u64,
+    /// How far its clock is ahead of this machine's.
+    pub(super) ahead: Duration,
     next_upload: u64,
 }
 
@@ -77,6 +79,11 @@ pub(super) struct Page {
 }
 
 impl State {
+    /// What its clock shows.
+    pub(super) fn now(&self) -> SystemTime {
+        SystemTime::now() + self.ahead
+    }
+
     pub(super) fn bucket(&self, bucket: &str) -> S3Result<&BTreeMap<String, Object>> {
         self.buckets.get(bucket).ok_or_else(|| s3_error!(NoSuchBucket, "the bucket {bucket} does not exist"))
     }
@@ -87,11 +94,12 @@ impl State {
 
     /// Stores an object; with `create` only where there is none. Returns its entity tag.
     pub(super) fn put(&mut self, bucket: &str, key: &str, data: Bytes, etag: String, create: bool) -> S3Result<String> {
+        let modified = self.now();
         let objects = self.buckets.get_mut(bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
         if create && objects.contains_key(key) && self.quirk != Some(Quirk::Overwrites) {
             return Err(s3_error!(PreconditionFailed, "{key} exists"));
         }
-        objects.insert(key.to_owned(), Object { data, etag: etag.clone(), modified: SystemTime::now() });
+        objects.insert(key.to_owned(), Object { data, etag: etag.clone(), modified });
         Ok(etag)
     }
 
@@ -104,12 +112,8 @@ impl State {
         self.bucket(bucket)?;
         self.next_upload += 1;
         let id = format!("upload-{}", self.next_upload);
-        let upload = Upload {
-            bucket: bucket.to_owned(),
-            key: key.to_owned(),
-            initiated: SystemTime::now(),
-            parts: BTreeMap::new(),
-        };
+        let upload =
+            Upload { bucket: bucket.to_owned(), key: key.to_owned(), initiated: self.now(), parts: BTreeMap::new() };
         self.uploads.insert(id.clone(), upload);
         Ok(id)
     }
@@ -126,7 +130,7 @@ impl State {
             return Err(s3_error!(InvalidArgument, "part number {number} is not in 1..=10000"));
         }
         let etag = etag(&data);
-        let part = Part { data, etag: etag.clone(), modified: SystemTime::now() };
+        let part = Part { data, etag: etag.clone(), modified: self.now() };
         self.upload(bucket, key, id)?.parts.insert(number, part);
         Ok(etag)
     }

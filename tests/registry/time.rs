@@ -1,0 +1,44 @@
+//! Servers whose clocks stand still while that of the directory goes on: files that were just written tell its time.
+
+use simple_registry::registry::Clock;
+
+use super::*;
+
+const LEASE: Duration = Duration::from_millis(400);
+
+/// A server of a machine that sleeps all the time.
+fn sleeper(world: &World) -> Registry {
+    let store = Store::over(world.operator(), None, Metrics::new()).with_clock(Clock::by_hand());
+    World::server_on(&store, |options| options.lease = LEASE)
+}
+
+/// Scrub frees all bytes while the server sleeps.
+async fn sleep(world: &World) {
+    for key in world.keys("data/").await {
+        world.operator().delete(&key).await.unwrap();
+    }
+    tokio::time::sleep(LEASE).await;
+}
+
+#[tokio::test]
+async fn an_upload_over_which_a_server_slept_is_looked_at_before_it_ends() {
+    let world = World::new();
+    let server = sleeper(&world);
+    let begun = server.start_upload(&name(), Algorithm::Sha256, &By::default()).await.unwrap();
+    let upload = |state| Upload { id: begun.id.clone(), state: Some(state) };
+    let status = server.append(&name(), &upload(begun.state), chunk(b"content")).await.unwrap();
+    sleep(&world).await;
+    let digest = sha256(b"content");
+    let done = server.complete_upload(&name(), &upload(status.state), &digest, chunk(b""), &By::default()).await;
+    assert!(matches!(done, Err(Error::UploadUnknown(_))), "bytes that are gone were answered 201: {done:?}");
+}
+
+#[tokio::test]
+async fn a_blob_over_which_a_server_slept_is_looked_at_before_a_manifest_names_it() {
+    let world = World::new();
+    let server = sleeper(&world);
+    let digest = push(&server, b"content").await;
+    sleep(&world).await;
+    let manifest = put(&server, &image(&digest, 7, "")).await;
+    assert!(matches!(manifest, Err(Error::Missing { .. })), "names bytes that are gone: {manifest:?}");
+}
