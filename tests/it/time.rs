@@ -24,7 +24,8 @@ fn scrub(server: &Server) {
 fn an_upload_that_is_old_by_the_stores_clock_is_unknown_when_it_ends() {
     let server = Server::start_on_own_s3(SETTINGS);
     let repo = server.repo("ends");
-    let (data, other) = (unique(1000), unique(1000));
+    // so much that it is no part of an upload's state
+    let (data, other) = (unique(100_000), unique(100_000));
     let location = repo.send(Request::patch(repo.start_upload()).body(data.clone())).expect(202).location();
     let begun = repo.send(Request::patch(repo.start_upload()).body(other.clone())).expect(202).location();
     server.s3().step_clock(TWO_LEASES);

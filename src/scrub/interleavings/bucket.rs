@@ -305,7 +305,8 @@ impl Bucket {
         let mut inner = self.inner();
         let Some(process) = process.filter(|_| !op.asks_time()) else {
             let answer = op.answer(&inner.map);
-            op.apply(&mut inner.map, self.clock.peek_ms());
+            // a look at the clock, by which the process is another one at another time
+            op.apply(&mut inner.map, self.clock.now_ms());
             return Gate { bucket: Arc::clone(self), ticket: 0, answer: Some(answer) };
         };
         inner.tickets += 1;

@@ -25,6 +25,7 @@ pub(super) type Script = Rc<dyn Fn(Actor) -> Task>;
 
 /// A store at the beginning, and what goes on in it.
 #[derive(Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "a case is a table of what may happen in it")]
 pub(super) struct Case {
     pub(super) name: &'static str,
     pub(super) objects: Objects,

@@ -192,8 +192,8 @@ impl Walk<'_> {
             let living =
                 (0..self.processes.len()).filter(|process| !self.processes[*process].nodes[state.at[*process]].ended);
             let frozen = living.filter(|_| self.case.freezes).map(Choice::Freeze);
-            let jumps = [true, false].into_iter().filter(|_| self.case.jumps).map(Choice::Jump);
-            all.extend(frozen.chain(jumps).map(|choice| (choice, state.after(choice))));
+            let jump = self.case.jumps.then_some(Choice::Jump(true));
+            all.extend(frozen.chain(jump).map(|choice| (choice, state.after(choice))));
         }
         Ok(all)
     }
