@@ -15,7 +15,9 @@ pub struct Manifest {
     pub media_type: MediaType,
     /// Config and layers, each digest once; those that lie outside the registry by design are left out.
     pub blobs: Vec<Descriptor>,
-    /// The manifests that an index lists, each digest once.
+    /// Layers that lie outside the registry by design, each digest once. They need not be here, and stay where they are.
+    pub foreign: Vec<Descriptor>,
+    /// The entries of an index, each digest once. An entry whose type is no manifest's may be a blob.
     pub children: Vec<Descriptor>,
     /// The manifest that this one refers to.
     pub subject: Option<Digest>,
@@ -115,14 +117,25 @@ impl Manifest {
             return Err(ManifestError::TooMany(blobs.len() + children.len()));
         }
         let config_type = document.config.filter(|_| children.is_empty()).map(|config| config.media_type.to_string());
+        let mut seen = HashSet::new();
+        let (outside, blobs): (Vec<_>, Vec<_>) = blobs.into_iter().partition(is_outside);
+        let (outside_of_index, children): (Vec<_>, Vec<_>) = children.into_iter().partition(is_outside);
         Ok(Self {
-            blobs: each_once(blobs),
-            children: each_once(children),
+            blobs: each_once(blobs, &mut seen),
+            children: each_once(children, &mut seen),
+            foreign: each_once([outside, outside_of_index].concat(), &mut seen),
             subject: document.subject.map(|subject| subject.digest),
             artifact_type: document.artifact_type.filter(|kind| !kind.is_empty()).or(config_type),
             annotations: document.annotations,
             media_type,
         })
+    }
+
+    /// Returns what the manifest lists and may have as a blob: what it needs, what is foreign, and entries of an index whose
+    /// type is no manifest's.
+    pub fn listed_blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        let entries = self.children.iter().filter(|child| !child.media_type.is_manifest());
+        self.blobs.iter().chain(&self.foreign).chain(entries)
     }
 
     /// The descriptor under which this manifest is listed as a referrer of its subject.
@@ -139,10 +152,12 @@ impl Manifest {
     }
 }
 
-fn each_once(descriptors: Vec<Descriptor>) -> Vec<Descriptor> {
-    let mut seen = HashSet::new();
-    let here = |descriptor: &Descriptor| !descriptor.media_type.is_foreign() || descriptor.urls.is_empty();
-    descriptors.into_iter().filter(|descriptor| here(descriptor) && seen.insert(descriptor.digest)).collect()
+fn is_outside(descriptor: &Descriptor) -> bool {
+    descriptor.media_type.is_foreign() && !descriptor.urls.is_empty()
+}
+
+fn each_once(descriptors: Vec<Descriptor>, seen: &mut HashSet<Digest>) -> Vec<Descriptor> {
+    descriptors.into_iter().filter(|descriptor| seen.insert(descriptor.digest)).collect()
 }
 
 #[cfg(test)]
@@ -175,7 +190,18 @@ mod tests {
             r#"{{"schemaVersion":2,"layers":[{{"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","size":1,"digest":"sha256:{}","urls":["https://example.com/l"]}}]}}"#,
             "c".repeat(64)
         );
-        assert!(parse(MediaType::DOCKER_MANIFEST, &text).unwrap().blobs.is_empty());
+        let manifest = parse(MediaType::DOCKER_MANIFEST, &text).unwrap();
+        assert!(manifest.blobs.is_empty());
+        assert_eq!(manifest.listed_blobs().count(), 1);
+    }
+
+    #[test]
+    fn an_entry_of_an_index_whose_type_is_no_manifests_may_be_a_blob() {
+        let layer = descriptor("application/vnd.oci.image.layer.v1.tar+gzip", 'b');
+        let image = descriptor(MediaType::OCI_MANIFEST, 'a');
+        let manifest = parse(MediaType::OCI_INDEX, &format!(r#"{{"manifests":[{image},{layer}]}}"#)).unwrap();
+        let listed: Vec<String> = manifest.listed_blobs().map(|blob| blob.digest.hex()).collect();
+        assert_eq!((manifest.children.len(), listed), (2, vec!["b".repeat(64)]));
     }
 
     #[test]

@@ -29,7 +29,14 @@ impl MediaType {
         &self.0
     }
 
-    /// Whether content of this type lies outside the registry by design, so that it need not be here.
+    /// Returns whether content of this type is a manifest that this registry takes.
+    #[must_use]
+    pub fn is_manifest(&self) -> bool {
+        [Self::OCI_MANIFEST, Self::OCI_INDEX, Self::OCI_ARTIFACT, Self::DOCKER_MANIFEST, Self::DOCKER_LIST]
+            .contains(&self.as_str())
+    }
+
+    /// Returns whether content of this type lies outside the registry by design, so that it need not be here.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
         self.0.starts_with("application/vnd.oci.image.layer.nondistributable.")

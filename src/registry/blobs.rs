@@ -41,7 +41,7 @@ pub struct Blob {
 pub(super) enum RightHit {
     /// A grant.
     Grant,
-    /// A pin of a manifest that stood; the ticket goes stale when this process changes that manifest.
+    /// A link of a manifest that stood; the ticket goes stale when this process changes that manifest.
     Pin(Digest, Ticket),
 }
 
@@ -49,7 +49,7 @@ pub(super) enum RightHit {
 pub type BlobStream = Pin<Box<dyn Stream<Item = std::result::Result<Bytes, StorageError>> + Send>>;
 
 impl Registry {
-    /// Whether the repository has the digest: by a grant, or by a pin of a manifest that stands there.
+    /// Whether the repository has the digest: by a grant, or by a link of a manifest that stands there.
     pub(super) async fn has(&self, name: &Name, digest: &Digest) -> Result<bool> {
         // not from `held`: that says that bytes are there, while another server may have taken the right away since
         let key = (name.clone(), *digest);
@@ -60,6 +60,16 @@ impl Registry {
             }
             _ => {}
         }
+        self.asked_for_links(name, digest, false).await
+    }
+
+    /// As [`Registry::has`], never from memory: for one that gives a link, which must not outlive a delete by another server.
+    pub(super) async fn has_afresh(&self, name: &Name, digest: &Digest) -> Result<bool> {
+        self.asked_for_links(name, digest, true).await
+    }
+
+    async fn asked_for_links(&self, name: &Name, digest: &Digest, afresh: bool) -> Result<bool> {
+        let key = (name.clone(), *digest);
         let ticket = self.rights.ticket(&key);
         let mut asked = HashSet::new();
         let mut after = None;
@@ -75,13 +85,12 @@ impl Registry {
                     }
                     Some(Right::Pin(manifest)) if asked.insert(manifest) => {
                         let of_manifest = self.standing.ticket(&(name.clone(), manifest));
-                        let stands = match self.standing(name, &manifest).await {
-                            Ok(standing) => standing.is_some(),
-                            // it stands, and its blobs are what a client needs to push it again
-                            Err(error) if error.is_damage() => true,
-                            Err(error) => return Err(error),
+                        let newest = if afresh {
+                            self.standing_afresh(name, &manifest).await
+                        } else {
+                            self.standing(name, &manifest).await
                         };
-                        if stands {
+                        if self.links(name, &manifest, newest, digest).await? {
                             self.rights.remember(key, ticket, RightHit::Pin(manifest, of_manifest));
                             return Ok(true);
                         }
@@ -109,11 +118,13 @@ impl Registry {
     /// The blob, for one who may push and will rely on the answer: it holds for a lease. Marked bytes count as absent,
     /// so that they are pushed again.
     pub async fn blob_to_rely_on(&self, name: &Name, digest: &Digest, by: &By) -> Result<Blob> {
-        if !self.has(name, digest).await? {
-            return Err(unknown(name, digest));
-        }
-        if let Some(size) = self.held(name, digest).await? {
+        if let Some(size) = self.held(name, digest).await?
+            && self.has(name, digest).await?
+        {
             return Ok(Blob { digest: *digest, size });
+        }
+        if !self.has_afresh(name, digest).await? {
+            return Err(unknown(name, digest));
         }
         let size = self.grant_and_look(name, digest, by).await?.ok_or_else(|| unknown(name, digest))?;
         Ok(Blob { digest: *digest, size })
@@ -145,7 +156,7 @@ impl Registry {
         by: &By,
     ) -> Result<Option<Blob>> {
         let found = match from {
-            Some(from) => may_pull(from) && self.has(from, digest).await?,
+            Some(from) => may_pull(from) && self.has_afresh(from, digest).await?,
             None => self.anyone_has(digest, may_pull).await?,
         };
         if !found {
@@ -165,7 +176,7 @@ impl Registry {
             let Some((holder, end)) = listed.first().and_then(|entry| layout::holder(digest, &entry.key)) else {
                 return Ok(false);
             };
-            if may_pull(&holder) && self.has(&holder, digest).await? {
+            if may_pull(&holder) && self.has_afresh(&holder, digest).await? {
                 return Ok(true);
             }
             after = Some(end);
@@ -305,6 +316,24 @@ impl Registry {
 
     /// Takes a blob from a repository; refused while a manifest that stands there needs it.
     pub async fn delete_blob(&self, name: &Name, digest: &Digest, by: &By) -> Result<()> {
+        self.grants_unless_needed(name, digest).await?;
+        let key = (name.clone(), *digest);
+        self.known.held.invalidate(&key);
+        // first, so that the bytes are never without a reason to stay while a server still relies on them
+        let left = layout::left(digest, name, &layout::attempt());
+        self.store.put(&left, self.fact(by)).await?;
+        // a scrub that links the blob to a manifest has written its pin by now, or sees this
+        let grants = self.grants_unless_needed(name, digest).await?;
+        let _forgetting = self.rights.forget_afterwards(key.clone());
+        for grant in grants {
+            self.store.delete(&grant).await?;
+        }
+        self.known.held.invalidate(&key);
+        Ok(())
+    }
+
+    /// Returns the keys of a repository's grants of a blob; an error where it has none, or a manifest needs the blob.
+    async fn grants_unless_needed(&self, name: &Name, digest: &Digest) -> Result<Vec<String>> {
         let mut grants = Vec::new();
         let mut manifests = BTreeSet::new();
         for entry in self.store.list_all(&layout::rights(digest, name)).await? {
@@ -328,20 +357,7 @@ impl Registry {
         if !needed_by.is_empty() {
             return Err(Error::Needed { digest: *digest, needed_by });
         }
-        if grants.is_empty() {
-            return Err(unknown(name, digest));
-        }
-        let key = (name.clone(), *digest);
-        self.known.held.invalidate(&key);
-        // first, so that the bytes are never without a reason to stay while a server still relies on them
-        let left = layout::left(digest, name, &layout::attempt());
-        self.store.put(&left, self.fact(by)).await?;
-        let _forgetting = self.rights.forget_afterwards(key.clone());
-        for grant in grants {
-            self.store.delete(&grant).await?;
-        }
-        self.known.held.invalidate(&key);
-        Ok(())
+        if grants.is_empty() { Err(unknown(name, digest)) } else { Ok(grants) }
     }
 }
 

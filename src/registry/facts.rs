@@ -66,6 +66,10 @@ pub struct ManifestHeader {
     /// The manifests that it lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<Digest>,
+    /// What it names and its repository did not have when this version was pushed. The version links its repository to
+    /// every other blob that the manifest lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<Digest>,
 }
 
 impl ManifestHeader {

@@ -22,6 +22,8 @@ pub struct StoredManifest {
     /// The digest as headers carry it, quoted as an entity tag is.
     pub etag: Box<str>,
     pub(super) ordinal: Ordinal,
+    /// What it names and does not link its repository to: see [`ManifestHeader::absent`].
+    pub(super) absent: Vec<Digest>,
 }
 
 /// What a tag was found to mean, and the ticket that goes stale when this process changes that manifest.
@@ -201,6 +203,7 @@ impl Registry {
             by: by.clone(),
             subject: manifest.subject,
             children: manifest.children.iter().map(|child| child.digest).collect(),
+            absent: stored.absent.clone(),
         };
         let mut content = json(&header);
         content.push(b'\n');
@@ -267,30 +270,26 @@ impl Registry {
             self.look_at_tags(name, digest, newest.ordinal, look).await?;
         }
         let seen = SeenManifest { digest: *digest, key, ordinal: newest.ordinal };
-        self.end_manifests_under(name, &[seen], look, by).await
-    }
-
-    /// Lets a manifest be gone after the version `seen`, whose key is `key`; see [`Registry::end_manifests`].
-    pub async fn end_manifest(&self, name: &Name, digest: &Digest, key: &str, seen: Ordinal, by: &By) -> Result<()> {
-        self.end_manifests(name, &[SeenManifest { digest: *digest, key: key.to_owned(), ordinal: seen }], by).await
+        self.end_unless(name, &[seen], look, &[], by).await?;
+        Ok(())
     }
 
     /// Lets manifests be gone after the versions that were seen of them, and the tags that mean them up to those: what is
     /// pushed beside it, or was pushed since, stays. One look at the repository's tags, however many manifests.
     ///
+    /// Returns whether they went: not where one of `subjects` stands by then. A restore of a subject has either written it
+    /// before this look, or sees that these are about to go.
+    ///
     /// # Errors
-    /// [`Error::TooSlow`], and then they still stand.
-    pub async fn end_manifests(&self, name: &Name, seen: &[SeenManifest], by: &By) -> Result<()> {
-        self.end_manifests_under(name, seen, None, by).await
-    }
-
-    async fn end_manifests_under(
+    /// [`Error::TooSlow`], or what `look` says of a tag; then they still stand.
+    pub(super) async fn end_unless(
         &self,
         name: &Name,
         seen: &[SeenManifest],
         look: Option<&LookAtTag<'_>>,
+        subjects: &[Digest],
         by: &By,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let attempt = layout::attempt();
         let began = self.clock.now();
         several(seen.iter().map(|one| self.begin_end(name, one, &attempt, by)).collect()).await?;
@@ -299,6 +298,9 @@ impl Registry {
             for one in seen {
                 self.look_at_tags(name, &one.digest, one.ordinal, look).await?;
             }
+        }
+        if self.any_is_there(name, subjects).await? {
+            return Ok(false);
         }
         several(seen.iter().map(|one| self.unlist_referrer(name, one, &attempt, by)).collect()).await?;
         // before the manifests: what is broken off between the two leaves no tag that is listed and does not answer
@@ -310,11 +312,14 @@ impl Registry {
         }
         several(seen.iter().map(|one| self.end_at(name, one, &attempt, by)).collect()).await?;
         // that fact may also have gone while the manifests went
-        if self.was_slow(began) { self.say_tags_gone(name, &until, by).await } else { Ok(()) }
+        if self.was_slow(began) {
+            self.say_tags_gone(name, &until, by).await?;
+        }
+        Ok(true)
     }
 
     /// Says that a manifest is about to go.
-    async fn begin_end(&self, name: &Name, seen: &SeenManifest, attempt: &str, by: &By) -> Result<()> {
+    pub(super) async fn begin_end(&self, name: &Name, seen: &SeenManifest, attempt: &str, by: &By) -> Result<()> {
         let ordinal = Ordinal::after(Some(seen.ordinal), 0);
         // before the look at the tags: whoever finds a tag and not this knows that the look will find the tag
         Ok(self.store.put(&layout::going(name, &seen.digest, ordinal, attempt), self.fact(by)).await?)
@@ -367,7 +372,7 @@ pub struct SeenManifest {
 
 impl StoredManifest {
     pub(super) fn new(digest: Digest, media_type: MediaType, bytes: Bytes, ordinal: Ordinal) -> Self {
-        Self { digest, media_type, bytes, etag: format!("\"{digest}\"").into(), ordinal }
+        Self { digest, media_type, bytes, etag: format!("\"{digest}\"").into(), ordinal, absent: Vec::new() }
     }
 }
 

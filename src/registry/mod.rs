@@ -14,6 +14,7 @@ mod damage;
 mod error;
 pub mod facts;
 mod history;
+mod links;
 mod manifests;
 mod once;
 mod places;

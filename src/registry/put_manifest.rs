@@ -6,14 +6,10 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::{By, Error, Registry, Result, json, manifests::StoredManifest, several};
+use super::{By, Error, Registry, Result, json, links::Linked, manifests::StoredManifest, several};
 use crate::{
     oci::{Algorithm, Descriptor, Digest, Manifest, MediaType, Name, Reference, Tag},
-    storage::{
-        Moment, layout,
-        layout::{Ordinal, Right},
-        mutation::mutated,
-    },
+    storage::{Moment, layout, layout::Ordinal, mutation::mutated},
 };
 
 /// A manifest as a client sends it.
@@ -45,8 +41,8 @@ pub(super) struct Asked {
     pub(super) once: Vec<Tag>,
     /// Other tags.
     pub(super) free: Vec<Tag>,
-    /// Whether it was in the repository before, so that what it pinned there is its own.
-    pub(super) restores: bool,
+    /// For a restore, what the manifest did not link its repository to before it was deleted: it comes back as it was.
+    pub(super) before: Option<Vec<Digest>>,
 }
 
 impl Registry {
@@ -83,7 +79,7 @@ impl Registry {
         }
         let manifest = Manifest::parse(put.media_type.as_ref(), &put.bytes)?;
         let (once, free): (Vec<Tag>, Vec<Tag>) = tags.into_iter().partition(|tag| immutable(tag));
-        let asked = Asked { once, free, restores: false };
+        let asked = Asked { once, free, before: None };
         // before anything is written; and again when it is
         several(asked.once.iter().map(|tag| self.refuse_another(name, tag, &digest)).collect()).await?;
         self.put_surely(name, &manifest, digest, put.bytes.clone(), &asked, by).await?;
@@ -123,15 +119,17 @@ impl Registry {
         by: &By,
     ) -> Result<()> {
         let attempt = layout::attempt();
-        let mut missing = self.pin_blobs(name, manifest, &digest, &attempt, asked.restores, by).await?;
+        let Linked { mut missing, foreign, entries } =
+            self.pin_blobs(name, manifest, &digest, &attempt, asked, by).await?;
+        let children = || manifest.children.iter().filter(|child| !entries.contains(&child.digest));
         // looked at before anything is written, as blobs are; what goes away after this is seen below
-        let stand = several(manifest.children.iter().map(|child| self.stands(name, &child.digest)).collect()).await?;
-        let (here, absent): (Vec<_>, Vec<_>) = manifest.children.iter().zip(stand).partition(|(_, stands)| *stands);
+        let stand = several(children().map(|child| self.stands(name, &child.digest)).collect()).await?;
+        let (here, absent): (Vec<_>, Vec<_>) = children().zip(stand).partition(|(_, stands)| *stands);
         missing.extend(absent.into_iter().map(|(child, _)| child.digest));
-        self.refuse_missing(name, manifest, missing)?;
+        self.refuse_missing(name, manifest, missing.clone(), asked)?;
         let children = here.iter().map(|(child, _)| self.need_child(name, child, &digest, &attempt, by));
         let gone: HashSet<Digest> = several(children.collect()).await?.into_iter().flatten().collect();
-        self.refuse_missing(name, manifest, gone.iter().copied().collect())?;
+        self.refuse_missing(name, manifest, gone.iter().copied().collect(), asked)?;
         self.catalogue(name, by).await?;
         let newest = self.newest_version(name, &digest).await?;
         // its pins may be gone by now, and the bytes with them: then nothing may stand that needs them
@@ -141,6 +139,7 @@ impl Registry {
         let ordinal = same.unwrap_or(Ordinal::after(newest.map(|(_, version)| version.ordinal), self.clock.now_ms()));
         let size = bytes.len() as u64;
         let stored = StoredManifest::new(digest, manifest.media_type.clone(), bytes, ordinal);
+        let stored = StoredManifest { absent: [missing, foreign, gone.iter().copied().collect()].concat(), ..stored };
         if same.is_none() {
             self.put_version(name, manifest, stored, &attempt, by).await?;
         }
@@ -149,7 +148,7 @@ impl Registry {
         let children = here.iter().filter(|(child, _)| !gone.contains(&child.digest));
         let children = children.map(|(child, _)| self.renew_child(name, child, &attempt, by));
         let missing = several(children.collect()).await?.into_iter().flatten().collect();
-        self.refuse_missing(name, manifest, missing)?;
+        self.refuse_missing(name, manifest, missing, asked)?;
         self.in_time(began)?;
         // those first that can be refused
         let target = Some((digest, ordinal));
@@ -164,72 +163,10 @@ impl Registry {
         if slow { Err(Error::TooSlow) } else { Ok(()) }
     }
 
-    /// Pins the manifest's blobs and makes sure of them; returns those that the repository does not have.
-    ///
-    /// What it does not have gets no pin: a pin is a right, and naming a digest must not be a way to read it.
-    async fn pin_blobs(
-        &self,
-        name: &Name,
-        manifest: &Manifest,
-        digest: &Digest,
-        attempt: &str,
-        restores: bool,
-        by: &By,
-    ) -> Result<Vec<Digest>> {
-        let rights = manifest.blobs.iter().map(async |blob| {
-            Ok(self.has(name, &blob.digest).await? || (restores && self.pinned(name, &blob.digest, digest).await?))
-        });
-        let rights = several(rights.collect()).await?;
-        let (here, missing): (Vec<_>, Vec<_>) = manifest.blobs.iter().zip(rights).partition(|(_, has)| *has);
-        let mut missing: Vec<Digest> = missing.into_iter().map(|(blob, _)| blob.digest).collect();
-        if !missing.is_empty() && !self.options.allow_missing_references {
-            return Ok(missing);
-        }
-        let pins = here.into_iter().map(|(blob, _)| self.pin(name, blob, digest, attempt, by));
-        missing.extend(several(pins.collect()).await?.into_iter().flatten());
-        Ok(missing)
-    }
-
-    /// Whether a manifest of the repository, gone or not, has pinned a blob.
-    async fn pinned(&self, name: &Name, blob: &Digest, manifest: &Digest) -> Result<bool> {
-        let rights = self.store.list_all(&layout::rights(blob, name)).await?;
-        Ok(rights.iter().any(|entry| layout::right(&entry.key) == Some(Right::Pin(*manifest))))
-    }
-
-    /// Pins one blob and makes sure of its bytes; returns its digest where they are gone.
-    async fn pin(
-        &self,
-        name: &Name,
-        blob: &Descriptor,
-        manifest: &Digest,
-        attempt: &str,
-        by: &By,
-    ) -> Result<Option<Digest>> {
-        let size = self.held(name, &blob.digest).await?;
-        if let Some(found) = size.filter(|size| *size != blob.size) {
-            return Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found });
-        }
-        let pin = layout::pin(&blob.digest, name, manifest, if mutated("shared pins") { "p" } else { attempt });
-        let late = mutated("look before reference");
-        if !late {
-            self.store.put(&pin, self.fact(by)).await?;
-        }
-        if size.is_some() {
-            return Ok(None);
-        }
-        let relied = self.rely_on(&blob.digest, by).await?;
-        if late {
-            self.store.put(&pin, self.fact(by)).await?;
-        }
-        match relied {
-            Some(place) if place.size == blob.size => Ok(None),
-            Some(place) => Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found: place.size }),
-            None => Ok(Some(blob.digest)),
-        }
-    }
-
-    /// An error where anything is missing, unless that is allowed; in the order in which the manifest names it.
-    fn refuse_missing(&self, name: &Name, manifest: &Manifest, mut missing: Vec<Digest>) -> Result<()> {
+    /// An error where anything is missing, unless that is allowed, or the manifest stood without it before; in the order
+    /// in which the manifest names it.
+    fn refuse_missing(&self, name: &Name, manifest: &Manifest, mut missing: Vec<Digest>, asked: &Asked) -> Result<()> {
+        missing.retain(|digest| !asked.before.as_ref().is_some_and(|absent| absent.contains(digest)));
         if missing.is_empty() || self.options.allow_missing_references {
             return Ok(());
         }
@@ -306,7 +243,7 @@ impl Registry {
             let manifest = Manifest::parse(Some(&stored.media_type), &stored.bytes)?;
             let ordinal = Ordinal::after(newest, self.clock.now_ms());
             let size = stored.bytes.len() as u64;
-            let renewed = StoredManifest::new(child.digest, stored.media_type.clone(), stored.bytes.clone(), ordinal);
+            let renewed = StoredManifest { ordinal, ..stored.as_ref().clone() };
             self.put_version(name, &manifest, renewed, attempt, by).await?;
             self.put_referrer(name, &manifest, child.digest, size, ordinal, attempt).await?;
             return Ok(None);

@@ -166,8 +166,9 @@ impl Registry {
         Box::pin(async move {
             let what = || format!("manifest {digest}");
             let standing = self.standing_afresh(name, &digest).await?;
-            let stored = match &standing {
-                Some(stored) => stored.as_ref().clone(),
+            let life = self.last_life(name, &digest).await?;
+            let stored = match standing.as_deref().or(life.whole.as_ref()) {
+                Some(stored) => stored.clone(),
                 None => self
                     .last_put(name, &digest)
                     .await?
@@ -191,7 +192,9 @@ impl Registry {
                 }
             }
             // an immutable tag or not: what it has come to mean meanwhile stays
-            let asked = Asked { once: tag.into_iter().collect(), free: Vec::new(), restores: true };
+            // where no record of what it was can be read, it gets the links of a push
+            let before = life.absent();
+            let asked = Asked { once: tag.into_iter().collect(), free: Vec::new(), before };
             let put = self.put_surely(name, &manifest, digest, stored.bytes.clone(), &asked, by).await;
             put.map_err(|error| match error {
                 Error::Missing { missing, .. } => {

@@ -26,7 +26,7 @@ use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 
 use self::notes::Notes;
 use super::{
-    Pass, Result,
+    Pass, Result, ScrubError,
     report::{Finding, Outcome},
     run::Run,
 };
@@ -92,9 +92,23 @@ struct Missing {
     manifest: Digest,
     /// The version that names it.
     key: String,
-    /// What it names; the blobs among it.
-    digests: Vec<Digest>,
-    blobs: usize,
+    /// Blobs that it links, and whose bytes are not there.
+    blobs: Vec<Digest>,
+    /// Blobs that it needs, and that its repository never had.
+    links: Vec<Digest>,
+    /// Manifests that it lists.
+    children: Vec<Digest>,
+}
+
+impl Missing {
+    fn new(name: &Name, manifest: &Digest, newest: &Entry) -> Self {
+        let (blobs, links, children) = (Vec::new(), Vec::new(), Vec::new());
+        Self { name: name.clone(), manifest: *manifest, key: newest.key.clone(), blobs, links, children }
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.blobs.is_empty() && self.links.is_empty() && self.children.is_empty()
+    }
 }
 
 /// Digests that one note names; the rest is counted.
@@ -125,18 +139,24 @@ struct Seen {
 impl Links<'_, '_> {
     /// Tells of what a manifest still misses, if it is still there.
     async fn still(&self, missing: Missing) -> Result<()> {
-        let Missing { name, manifest, key, digests, blobs } = missing;
+        let Missing { name, manifest, key, blobs, links, children } = missing;
         if self.run.store.size(&key).await?.is_none() {
             return Ok(());
         }
         let mut absent = Vec::new();
-        for (at, digest) in digests.into_iter().enumerate() {
-            let there = if at < blobs {
-                !self.run.store.list(&layout::places(&digest), None, 1).await?.is_empty()
-            } else {
-                self.stands(&name, &digest).await?
-            };
-            if !there {
+        for digest in blobs {
+            if self.run.store.list(&layout::places(&digest), None, 1).await?.is_empty() {
+                absent.push(digest);
+            }
+        }
+        for digest in links {
+            let has = self.run.registry.has_without(&name, &digest, &manifest).await;
+            if !has.map_err(ScrubError::Registry)? {
+                absent.push(digest);
+            }
+        }
+        for digest in children {
+            if !self.stands(&name, &digest).await? {
                 absent.push(digest);
             }
         }

@@ -37,7 +37,7 @@ mod sessions;
 
 use std::fmt::Write as _;
 
-pub use self::attempt::attempt;
+pub use self::attempt::{attempt, attempt_before};
 pub use self::scrub::*;
 pub use self::sessions::{UPLOADS, is_upload_state, upload, upload_alive, upload_id, upload_sequence, upload_state};
 use crate::{

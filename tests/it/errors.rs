@@ -139,6 +139,16 @@ fn a_manifest_with_missing_blobs_is_taken_where_that_is_allowed(backend: Backend
     repo.push_manifest("v1", &image.manifest);
     assert_eq!(repo.get_manifest("v1").expect(200).body, image.manifest.bytes);
     repo.get_blob(&sha256(&image.blobs[0])).expect(404);
+    // nor does naming a blob give it back that was deleted
+    repo.push_image("v1", &image);
+    repo.send(Request::delete(repo.manifest_path(&image.manifest.digest()))).expect(202);
+    for blob in &image.blobs {
+        repo.send(Request::delete(repo.blob_path(&sha256(blob)))).expect(202);
+    }
+    repo.push_manifest("v1", &image.manifest);
+    for blob in &image.blobs {
+        repo.get_blob(&sha256(blob)).expect(404);
+    }
 }
 
 /// The first client falls silent in the middle of a body and is let go; the second is slow for longer than that, but moves.

@@ -180,3 +180,40 @@ async fn bytes_that_one_server_found_rotten_are_not_served_by_another() {
     let bytes: Vec<Bytes> = other.read_blob(&name(), &found, None).await.unwrap().try_collect().await.unwrap();
     assert_eq!(bytes.concat(), b"blob");
 }
+
+/// A scrub has seen that an image is gone, and lets its signature go; the image is restored in between.
+#[tokio::test]
+async fn a_signature_that_a_scrub_is_about_to_let_go_stays_with_its_restored_image() {
+    let world = World::new();
+    let (server, operator, by) = (world.server(Duration::ZERO), world.operator(), By::default());
+    let config = push(&server, b"config").await;
+    let image_digest = put_tagged(&server, "v1", &image(&config, 6, "")).await;
+    let subject =
+        format!(r#","subject":{{"mediaType":"{}","size":1,"digest":"{image_digest}"}}"#, MediaType::OCI_MANIFEST);
+    let signature = put(&server, &image(&config, 6, &subject)).await.unwrap();
+    let named = tag(&format!("{}.sig", image_digest.to_string().replace(':', "-")));
+    let by_name = put_tagged(&server, &named.to_string(), &image(&config, 6, r#","annotations":{"a":"b"}"#)).await;
+    server.delete_manifest(&name(), &image_digest, &by).await.unwrap();
+    let stamp = r#"{"at":1,"by":{"identity":"scrub","request":"run"}}"#;
+    let mut ends = Vec::new();
+    for digest in [&signature, &by_name] {
+        let keys = world.keys(&layout::manifest(&name(), digest)).await;
+        let seen = keys.iter().filter_map(|key| layout::version(key)).max_by_key(|version| version.ordinal);
+        let end = Ordinal(seen.unwrap().ordinal.0 + 1);
+        operator.write(&layout::going(&name(), digest, end, "x"), stamp).await.unwrap();
+        ends.push(layout::manifest_version(&name(), digest, end, false, "x"));
+    }
+    let tags = world.keys(&layout::tag(&name(), &named)).await;
+    let seen = layout::parse_tag_version(&name(), &tags[0]).unwrap().1.ordinal;
+    let tag_end = TagVersion { ordinal: Ordinal(seen.0 + 1), target: None };
+    server.restore(&name(), &Reference::Tag(tag("v1")), &by).await.unwrap();
+    // the scrub goes on
+    ends.push(layout::tag_version(&name(), &named, tag_end));
+    for end in ends {
+        operator.write(&end, stamp).await.unwrap();
+    }
+    let referrers = server.referrers(&name(), &image_digest, None, &Page::default()).await.unwrap();
+    assert_eq!(referrers.descriptors.iter().map(|it| it.digest).collect::<Vec<_>>(), [signature]);
+    server.manifest(&name(), &Reference::Digest(signature)).await.unwrap();
+    assert_eq!(by_tag(&server, &named.to_string()).await, Some(by_name));
+}

@@ -7,6 +7,7 @@ mod command;
 mod damage;
 mod explain;
 mod kept;
+mod links;
 mod progress;
 mod recovery;
 mod repositories;

@@ -7,8 +7,8 @@ use futures::TryStreamExt as _;
 use super::{DEEPEST, Lost, Restoration};
 use crate::{
     oci::{Digest, Manifest, Name, Reference, Tag},
-    registry::{By, Registry, Result, facts::Stamp},
-    storage::{StorageError, layout},
+    registry::{By, Error, Registry, Result, SeenManifest, facts::Stamp},
+    storage::{StorageError, layout, layout::TagVersion, mutation::mutated},
 };
 
 /// How the last life of a manifest or tag ended.
@@ -90,6 +90,7 @@ impl Registry {
         for referrer in referrers {
             match self.end_of(&layout::manifest(name, &referrer)).await {
                 Ok(Some(of)) if of.is_with(&end) => with.gone.push((referrer, None)),
+                Ok(_) if self.is_ending(name, &referrer).await? => with.gone.push((referrer, None)),
                 Ok(_) => with.standing.push(referrer),
                 Err(error) => lost.push(Lost::new(Reference::Digest(referrer), error)),
             }
@@ -110,12 +111,83 @@ impl Registry {
     /// What a tag meant that went with its subject.
     async fn went_with(&self, name: &Name, tag: &Tag, end: &End) -> Result<Option<Digest>> {
         if !self.end_of(&layout::tag(name, tag)).await?.is_some_and(|of| of.is_with(end)) {
-            return Ok(None);
+            let meant = self.newest_standing(name, tag).await?;
+            return match meant {
+                Some(digest) if self.is_ending(name, &digest).await? => Ok(Some(digest)),
+                _ => Ok(None),
+            };
         }
         let Some(digest) = self.last_meaning(name, tag).await? else { return Ok(None) };
         // a scrub says a tag gone as well that was left of a manifest which somebody deleted
         let of = self.end_of(&layout::manifest(name, &digest)).await?;
         Ok(of.is_none_or(|of| of.again || of.is_with(end)).then_some(digest))
+    }
+
+    /// Lets a tag be gone after the version `seen` that is about `subject` by its name. Returns whether it went: not where the
+    /// subject stands again; see [`Registry::end_unless`].
+    pub async fn end_tag_without(
+        &self,
+        name: &Name,
+        tag: &Tag,
+        seen: TagVersion,
+        subject: &Digest,
+        by: &By,
+    ) -> Result<bool> {
+        let Some((digest, _)) = seen.target else { return Ok(false) };
+        let began = self.clock.now();
+        if let Some((key, newest)) = self.newest_version(name, &digest).await? {
+            let one = SeenManifest { digest, key, ordinal: newest.ordinal };
+            self.begin_end(name, &one, &layout::attempt(), by).await?;
+        }
+        if self.any_is_there(name, std::slice::from_ref(subject)).await? {
+            return Ok(false);
+        }
+        if self.was_slow(began) {
+            return Err(Error::TooSlow);
+        }
+        self.end_tag(name, tag, seen, by).await?;
+        Ok(true)
+    }
+
+    /// Lets manifests be gone, unless one of `subjects`, which they are about, stands by then; see [`Registry::end_unless`].
+    pub async fn end_manifests(
+        &self,
+        name: &Name,
+        seen: &[SeenManifest],
+        subjects: &[Digest],
+        by: &By,
+    ) -> Result<bool> {
+        self.end_unless(name, seen, None, subjects, by).await
+    }
+
+    pub(in crate::registry) async fn any_is_there(&self, name: &Name, manifests: &[Digest]) -> Result<bool> {
+        for manifest in manifests {
+            if self.is_there(name, manifest).await? && !mutated("subject not looked for") {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns whether a scrub, and nobody else, is about to let a manifest go that stands: a new version of it stays.
+    async fn is_ending(&self, name: &Name, digest: &Digest) -> Result<bool> {
+        let Some((_, newest)) = self.newest_version(name, digest).await?.filter(|(_, newest)| newest.there) else {
+            return Ok(false);
+        };
+        let mut ending = false;
+        for entry in self.store.list_all(&layout::goings(name, digest)).await? {
+            if layout::going_version(&entry.key).is_none_or(|ordinal| ordinal <= newest.ordinal) {
+                continue;
+            }
+            let Some(content) = self.store.get(&entry.key).await? else { continue };
+            let stamp: Stamp = serde_json::from_slice(&content)
+                .map_err(|error| StorageError::damaged("get", &entry.key, error.to_string()))?;
+            if !stamp.by.is_scrub() {
+                return Ok(false);
+            }
+            ending = !mutated("ending referrers not renewed");
+        }
+        Ok(ending)
     }
 
     /// How what has its versions under `prefix` ended; nothing where that is not known, or never was.

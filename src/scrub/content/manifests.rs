@@ -1,5 +1,7 @@
 //! Manifests, read back.
 
+use bytes::Bytes;
+
 use super::{
     super::{Outcome, Result, bytes::found},
     Content,
@@ -31,13 +33,18 @@ impl Content<'_> {
             return Ok(());
         };
         self.verified(content.len() as u64);
+        let damaged = content;
+        let mut same_life = true;
         for other in run.store.list_all(&layout::manifest(&name, &digest)).await? {
-            let is_put = layout::version(&other.key).is_some_and(|version| version.there);
-            if !is_put || other.key == entry.key {
+            let Some(version) = layout::version(&other.key) else { continue };
+            same_life &= version.there;
+            if !version.there || other.key == entry.key {
                 continue;
             }
             let Some(content) = run.store.get(&other.key).await? else { continue };
-            if intact(&digest, &content).is_ok() {
+            if intact(&digest, &content).is_ok()
+                && let Some(content) = with_record_of(&damaged, content, same_life)
+            {
                 // under its own key, as it was: a newer one would hide a deletion that is under way
                 run.put(&entry.key, content).await?;
                 let says =
@@ -51,7 +58,20 @@ impl Content<'_> {
     }
 }
 
-fn intact(digest: &Digest, content: &bytes::Bytes) -> std::result::Result<(), String> {
+/// Returns what takes the place of a damaged version: the manifest's bytes from another one, with the record of the damaged
+/// one where that can be read. Before the last delete the repository may have had what it does not have now.
+fn with_record_of(damaged: &Bytes, other: Bytes, same_life: bool) -> Option<Bytes> {
+    match (ManifestHeader::split(damaged), ManifestHeader::split(&other)) {
+        (Ok((header, _)), Ok((_, bytes))) => {
+            let line = serde_json::to_vec(&header).ok()?;
+            Some([&line[..], b"\n", &bytes[..]].concat().into())
+        }
+        _ if same_life => Some(other),
+        _ => None,
+    }
+}
+
+fn intact(digest: &Digest, content: &Bytes) -> std::result::Result<(), String> {
     let (_, bytes) = ManifestHeader::split(content)?;
     if Digest::of(digest.algorithm(), &bytes) == *digest {
         Ok(())

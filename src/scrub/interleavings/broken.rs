@@ -124,10 +124,17 @@ impl<'a> Seen<'a> {
     fn has(&self, name: &Name, digest: &Digest) -> bool {
         self.under(&layout::rights(digest, name)).any(|(key, _)| match layout::right(key) {
             Some(Right::Grant) => true,
-            Some(Right::Pin(manifest)) => {
-                self.versions(name, &manifest).first().is_some_and(|(_, version)| version.there)
-            }
+            Some(Right::Pin(manifest)) => self.links(name, &manifest, digest),
             _ => false,
+        })
+    }
+
+    /// Whether one of a manifest's versions since its last delete links a blob.
+    fn links(&self, name: &Name, manifest: &Digest, blob: &Digest) -> bool {
+        let versions = self.versions(name, manifest);
+        versions.into_iter().take_while(|(_, version)| version.there).any(|(key, _)| {
+            let content = &self.objects[key].content;
+            ManifestHeader::split(content).is_ok_and(|(header, _)| !header.absent.contains(blob))
         })
     }
 

@@ -114,6 +114,13 @@ pub(super) const WAYS: &[(&str, &str, How)] = &[
             "1 until put !; time; 0 until put pin.; 2 until delete data/; 0 until list catalog/; 1 ends; 2 ends; 0 ends",
         ),
     ),
+    // a scrub saw that the image is gone, and the restore that the signature stands
+    ("subject not looked for", "an image restored with its signature", Plan("1 until put going.; 0 ends; 1 ends")),
+    (
+        "ending referrers not renewed",
+        "an image restored with a signature by its tag",
+        Plan("1 until put .not; 0 ends; 1 ends"),
+    ),
 ];
 
 const SILENT: &str = "a commit when its upload has gone silent";

@@ -8,10 +8,11 @@ use super::{Group, Links, Missing, reference::Listed};
 use crate::{
     oci::{Descriptor, Digest, Manifest, Name},
     registry::facts::ManifestHeader,
-    scrub::Result,
+    scrub::{Result, ScrubError},
     storage::{
         Entry, layout,
         layout::{Ordinal, Version},
+        mutation::mutated,
     },
 };
 
@@ -63,7 +64,7 @@ impl Links<'_, '_> {
                 self.header(standing).await?;
                 self.names(standing).await?;
             }
-            Err(what) => self.unreadable(name, &digest, &versions, &what, going).await?,
+            Err(what) => self.unreadable(name, &digest, &versions, (&content, &what), going).await?,
         }
         Ok(true)
     }
@@ -74,10 +75,11 @@ impl Links<'_, '_> {
         name: &Name,
         digest: &Digest,
         versions: &[(&Entry, Version)],
-        what: &str,
+        (damaged, what): (&Bytes, &str),
         going: bool,
     ) -> Result<()> {
         let (newest, at) = versions[0];
+        let absent = ManifestHeader::split(damaged).ok().map(|(header, _)| header.absent);
         for (entry, _) in versions[1..].iter().take_while(|(_, version)| version.there && !going) {
             let Some(content) = self.run.store.get(&entry.key).await? else { continue };
             if let Ok(readable) = read(digest, &content) {
@@ -86,7 +88,9 @@ impl Links<'_, '_> {
                     "manifest {digest} of {name} could not be read, {what}; a copy of its version before takes its place"
                 );
                 self.repaired(&key, says)?;
-                return self.run.put(&key, written(&readable.header, &readable.bytes)).await;
+                let mut header = readable.header;
+                header.absent = absent.unwrap_or(header.absent);
+                return self.run.put(&key, written(&header, &readable.bytes)).await;
             }
         }
         let says =
@@ -98,23 +102,21 @@ impl Links<'_, '_> {
     /// Finds blobs of a young manifest that were there when it was pushed, as its pins say, and are gone.
     async fn lost(&self, name: &Name, digest: &Digest, newest: &Entry, readable: &Readable) -> Result<()> {
         let store = &self.run.store;
-        let mut digests = Vec::new();
-        for blob in &readable.manifest.blobs {
+        let mut missing = Missing::new(name, digest, newest);
+        let Readable { header, manifest, .. } = readable;
+        for blob in manifest.listed_blobs().filter(|blob| !header.absent.contains(&blob.digest)) {
             let pinned = !store.list(&layout::pin(&blob.digest, name, digest, ""), None, 1).await?.is_empty();
             if pinned && store.list(&layout::places(&blob.digest), None, 1).await?.is_empty() {
-                digests.push(blob.digest);
+                missing.blobs.push(blob.digest);
             }
         }
-        let blobs = digests.len();
-        self.misses(name, digest, newest, digests, blobs);
+        self.misses(missing);
         Ok(())
     }
 
     /// Remembers missing digests of a manifest, for another look at the end.
-    fn misses(&self, name: &Name, manifest: &Digest, newest: &Entry, digests: Vec<Digest>, blobs: usize) {
-        if !digests.is_empty() {
-            let key = newest.key.clone();
-            let missing = Missing { name: name.clone(), manifest: *manifest, key, digests, blobs };
+    fn misses(&self, missing: Missing) {
+        if !missing.is_empty() {
             self.missing.lock().unwrap_or_else(PoisonError::into_inner).push(missing);
         }
     }
@@ -134,46 +136,66 @@ impl Links<'_, '_> {
         self.run.put(&key, written(&header, bytes)).await
     }
 
-    /// Blobs, children and subject of a manifest that stands.
+    /// Looks at the blobs, children and subject of a manifest that stands.
     async fn names(&self, standing: Standing<'_>) -> Result<()> {
         let Standing { name, digest, newest, readable, .. } = standing;
-        let mut digests = Vec::new();
-        for blob in &readable.manifest.blobs {
-            if !self.blob(name, digest, blob).await? {
-                digests.push(blob.digest);
+        let Readable { header, manifest, .. } = readable;
+        let absent = if header.absent.is_empty() { Some(Vec::new()) } else { self.unlinked(name, digest).await? };
+        // deleted since it was listed
+        let Some(absent) = absent else { return Ok(()) };
+        let mut missing = Missing::new(name, digest, newest);
+        let mut found = Vec::new();
+        for blob in manifest.listed_blobs() {
+            let is_child = !manifest.blobs.contains(blob) && !manifest.foreign.contains(blob);
+            if is_child && self.is_child(name, digest, blob).await? {
+                if !self.child(name, digest, blob).await? {
+                    missing.children.push(blob.digest);
+                }
+            } else if !absent.contains(&blob.digest) {
+                if !self.blob(name, digest, blob).await? {
+                    missing.blobs.push(blob.digest);
+                }
+            } else if self.found_since(name, digest, blob).await? {
+                found.push(blob.digest);
+            } else if !manifest.foreign.contains(blob) && !self.run.config.allow_missing_references {
+                missing.links.push(blob.digest);
             }
         }
-        let blobs = digests.len();
-        for child in &readable.manifest.children {
+        for child in manifest.children.iter().filter(|child| child.media_type.is_manifest()) {
             if !self.child(name, digest, child).await? {
-                digests.push(child.digest);
+                missing.children.push(child.digest);
             }
         }
-        self.misses(name, digest, newest, digests, blobs);
-        match readable.manifest.subject {
+        self.misses(missing);
+        if !found.is_empty() && !self.run.options.dry_run {
+            let absent = absent.into_iter().filter(|digest| !found.contains(digest)).collect();
+            self.run.registry.record_links(name, digest, &newest.key, absent).await.map_err(ScrubError::Registry)?;
+        }
+        match manifest.subject {
             Some(subject) => self.lists(standing, &subject).await,
             None => Ok(()),
         }
     }
 
-    /// Whether a blob that a manifest needs is there, and pinned by the end of this.
+    /// Returns whether an index has an entry of another type than manifests' as a manifest all the same.
+    async fn is_child(&self, name: &Name, index: &Digest, entry: &Descriptor) -> Result<bool> {
+        let pinned = self.run.store.list(&layout::pin(&entry.digest, name, index, ""), None, 1).await?;
+        Ok(pinned.is_empty() && self.stands(name, &entry.digest).await?)
+    }
+
+    async fn unlinked(&self, name: &Name, manifest: &Digest) -> Result<Option<Vec<Digest>>> {
+        self.run.registry.unlinked(name, manifest).await.map_err(ScrubError::Registry)
+    }
+
+    /// Returns whether a blob that a manifest links is there, and pins it where its pin was lost.
+    ///
+    /// The push recorded the link, so the pin gives the repository nothing that it does not have.
     async fn blob(&self, name: &Name, manifest: &Digest, blob: &Descriptor) -> Result<bool> {
         let store = &self.run.store;
         let pinned = !store.list(&layout::pin(&blob.digest, name, manifest, ""), None, 1).await?.is_empty();
         let has_place = !store.list(&layout::places(&blob.digest), None, 1).await?.is_empty();
-        if pinned {
+        if pinned || !has_place {
             return Ok(has_place);
-        }
-        // A pin is a right to read. Where manifests may name what their repository does not have, one without a pin may be
-        // as it should; and nobody gets a right by naming a digest. So the pin is written where that gives nobody more than
-        // they have: by another right of the repository, or since naming it was checked when the manifest was pushed.
-        let may_lack = self.run.config.allow_missing_references;
-        let rights = store.list_all(&layout::rights(&blob.digest, name)).await?;
-        let has = rights
-            .iter()
-            .any(|entry| matches!(layout::right(&entry.key), Some(layout::Right::Grant | layout::Right::Pin(_))));
-        if !has && (may_lack || !has_place) {
-            return Ok(may_lack);
         }
         let key = layout::pin(&blob.digest, name, manifest, &layout::attempt());
         let says = format!("manifest {manifest} of {name} did not protect its blob {}; it does again", blob.digest);
@@ -181,6 +203,33 @@ impl Links<'_, '_> {
         self.run.put(&key, self.stamp()).await?;
         // the reference first, then the look
         Ok(!store.list(&layout::places(&blob.digest), None, 1).await?.is_empty())
+    }
+
+    /// Returns whether the repository has got a blob since a manifest was pushed without it, and pins the blob then.
+    ///
+    /// Only a link that does not come from this manifest counts: naming a digest gives nobody a right to it. A delete of the
+    /// blob that began a moment ago has either seen the pin, or is seen here.
+    async fn found_since(&self, name: &Name, manifest: &Digest, blob: &Descriptor) -> Result<bool> {
+        let (store, registry) = (&self.run.store, &self.run.registry);
+        let has = async || {
+            if mutated("repair links what is named") {
+                return Ok(true);
+            }
+            registry.has_without(name, &blob.digest, manifest).await.map_err(ScrubError::Registry)
+        };
+        if !has().await? {
+            return Ok(false);
+        }
+        if self.run.options.dry_run {
+            return Ok(true);
+        }
+        store.put(&layout::pin(&blob.digest, name, manifest, &layout::attempt()), self.stamp()).await?;
+        let listed = store.list_all(&layout::rights(&blob.digest, name)).await?;
+        let deleted = |entry: &Entry| layout::right(&entry.key) == Some(layout::Right::Left) && !self.is_old(entry);
+        if listed.iter().any(deleted) && !mutated("blob deletes not looked for") {
+            return Ok(false);
+        }
+        Ok(has().await? && registry.mend(&blob.digest, &self.run.by).await.map_err(ScrubError::Registry)?)
     }
 
     /// Whether a manifest that an index lists stands, and is protected by it by the end of this.
@@ -215,7 +264,7 @@ impl Links<'_, '_> {
             // at the ordinal of the manifest's version, so that a delete after it counts
             None => (None, layout::attempt()),
             Some((_, version)) if version.ordinal < ordinal => (None, layout::attempt()),
-            Some((entry, version)) => (Some(version.ordinal), smaller(&entry.key)),
+            Some((entry, version)) => (Some(version.ordinal), layout::attempt_before(&entry.key)),
         };
         let key = layout::referrer_version(name, subject, digest, key.unwrap_or(ordinal), true, &attempt);
         let says = format!("manifest {digest} of {name} was not listed among the referrers of {subject}; it is again");
@@ -247,12 +296,5 @@ fn written(header: &ManifestHeader, bytes: &[u8]) -> Vec<u8> {
 /// The key of a version that stands before that of `key`, at the same ordinal: tags mean it as well, and a delete that was
 /// made or is made of that one is a delete of this.
 fn before(name: &Name, digest: &Digest, ordinal: Ordinal, key: &str) -> String {
-    layout::manifest_version(name, digest, ordinal, true, &smaller(key))
-}
-
-/// An attempt whose key sorts before `key`.
-fn smaller(key: &str) -> String {
-    let last = key.rsplit_once('.').map_or("", |(_, attempt)| attempt);
-    let than = u64::from_str_radix(last, 16).unwrap_or(u64::MAX);
-    format!("{:016x}", rand::random_range(0..than.max(1)))
+    layout::manifest_version(name, digest, ordinal, true, &layout::attempt_before(key))
 }

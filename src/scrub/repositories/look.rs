@@ -136,16 +136,6 @@ impl<'a> Repository<'a> {
         Seen { newest, tagged: self.tags_of(group).next().is_some(), parents, subject: Upheld::Never }
     }
 
-    /// Tells that a manifest goes, and lets it; see [`Repository::end_all`]. Whether it went.
-    pub(in crate::scrub) async fn end(
-        &mut self,
-        group: &Group,
-        reason: Reason,
-        policy: Option<&Origin>,
-    ) -> Result<bool> {
-        Ok(!self.end_all(std::slice::from_ref(group), reason, policy).await?.is_empty())
-    }
-
     /// Tells that manifests go, and lets them: after the versions that were seen, so that a push beside it wins. One look at
     /// the repository's tags, however many. Those that went.
     pub(in crate::scrub) async fn end_all(
@@ -153,6 +143,17 @@ impl<'a> Repository<'a> {
         groups: &[Group],
         reason: Reason,
         policy: Option<&Origin>,
+    ) -> Result<Vec<Digest>> {
+        self.end_all_without(groups, reason, policy, &[]).await
+    }
+
+    /// The same, unless one of `subjects` stands again by then.
+    async fn end_all_without(
+        &mut self,
+        groups: &[Group],
+        reason: Reason,
+        policy: Option<&Origin>,
+        subjects: &[Digest],
     ) -> Result<Vec<Digest>> {
         let mut seen = Vec::new();
         for group in groups {
@@ -167,8 +168,12 @@ impl<'a> Repository<'a> {
         if self.run.options.dry_run || seen.is_empty() {
             return Ok(digests);
         }
-        match self.run.registry.end_manifests(self.name, &seen, &self.run.by).await {
-            Ok(()) => Ok(digests),
+        match self.run.registry.end_manifests(self.name, &seen, subjects, &self.run.by).await {
+            Ok(true) => Ok(digests),
+            Ok(false) => {
+                self.ended.retain(|digest| !digests.contains(digest));
+                Ok(Vec::new())
+            }
             Err(registry::Error::TooSlow) => {
                 tracing::warn!(repository = %self.name, manifests = digests.len(), "the store was too slow; manifests that go stay until the next run");
                 self.ended.retain(|digest| !digests.contains(digest));
@@ -223,12 +228,16 @@ impl<'a> Repository<'a> {
         if !self.run.options.dry_run {
             self.run.registry.end_tag(self.name, &tag.tag, tag.version, &self.run.by).await?;
         }
+        self.forget_tag(tag);
+        Ok(())
+    }
+
+    fn forget_tag(&mut self, tag: &LiveTag) {
         if let Some((digest, _)) = tag.version.target
             && let Some(tags) = self.live.get_mut(&digest)
         {
             tags.retain(|other| other.tag != tag.tag);
         }
-        Ok(())
     }
 
     pub(super) fn removal(&self, what: What, reason: Reason, digest: Digest, policy: Option<&Origin>) -> Removal {
@@ -252,10 +261,10 @@ impl<'a> Repository<'a> {
         let mut left = ended;
         while let Some(Ended { digest, children }) = left.pop() {
             for child in children {
-                left.extend(self.examine(child, false).await?);
+                left.extend(self.examine(child, None).await?);
             }
             for referrer in self.referrers(&digest).await? {
-                left.extend(self.examine(referrer, false).await?);
+                left.extend(self.examine(referrer, None).await?);
             }
             let named: Vec<LiveTag> = self.named_after(&digest);
             for tag in named {
@@ -283,13 +292,24 @@ impl<'a> Repository<'a> {
     /// Lets a tag go whose subject, by its name, is gone, and its manifest with it.
     pub(super) async fn end_named(&mut self, tag: &LiveTag) -> Result<Option<Ended>> {
         let Some((digest, _)) = tag.version.target.filter(|_| tag.old) else { return Ok(None) };
-        self.end_tag(tag, Reason::WithSubject, None).await?;
-        self.examine(digest, true).await
+        let Some(subject) = tag.tag.named_subject() else { return Ok(None) };
+        let reference = Some(tag.tag.to_string());
+        self.run.tell(Removal { reference, ..self.removal(What::Tag, Reason::WithSubject, digest, None) })?;
+        if !self.run.options.dry_run {
+            let registry = &self.run.registry;
+            match registry.end_tag_without(self.name, &tag.tag, tag.version, &subject, &self.run.by).await {
+                Ok(true) => {}
+                Ok(false) | Err(registry::Error::TooSlow) => return Ok(None),
+                Err(error) => return Err(ScrubError::Registry(error)),
+            }
+        }
+        self.forget_tag(tag);
+        self.examine(digest, Some(subject)).await
     }
 
-    /// Looks at one manifest, and lets it go where nothing needs it any more. `subject_gone`: what it is about, by the name of
-    /// its tag, is.
-    pub(super) async fn examine(&mut self, digest: Digest, subject_gone: bool) -> Result<Option<Ended>> {
+    /// Looks at one manifest, and lets it go where nothing needs it any more. `named`: what it is about by the name of a tag
+    /// that it had, and which is gone.
+    pub(super) async fn examine(&mut self, digest: Digest, named: Option<Digest>) -> Result<Option<Ended>> {
         let group = self.group(digest).await?;
         let (parents, _) = self.parents(&group).await?;
         let seen = self.seen(&group, parents);
@@ -298,11 +318,11 @@ impl<'a> Repository<'a> {
         }
         let header = self.header(&group).await?;
         let mut subject = self.subject(header.as_ref()).await?;
-        if subject == Upheld::Never && subject_gone {
+        if subject == Upheld::Never && named.is_some() {
             subject = Upheld::Gone;
         }
         let seen = self.with_grace(&digest, Seen { subject, ..seen }).await?;
-        self.settle(&group, seen, header).await
+        self.settle(&group, seen, header, named).await
     }
 
     /// Lets a manifest go, if that is what becomes of it by what was seen.
@@ -311,9 +331,12 @@ impl<'a> Repository<'a> {
         group: &Group,
         seen: Seen,
         header: Option<ManifestHeader>,
+        named: Option<Digest>,
     ) -> Result<Option<Ended>> {
         let Fate::Goes(reason) = seen.fate(self.run.config.scrub.untagged) else { return Ok(None) };
-        if !self.end(group, reason, None).await? {
+        let of_header = header.as_ref().and_then(|header| header.subject);
+        let subjects: Vec<Digest> = of_header.into_iter().chain(named).collect();
+        if self.end_all_without(std::slice::from_ref(group), reason, None, &subjects).await?.is_empty() {
             return Ok(None);
         }
         let children = header.map(|header| header.children).unwrap_or_default();

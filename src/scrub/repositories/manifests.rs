@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    super::{Reason, Removal, Result, What},
+    super::{Reason, Removal, Result, ScrubError, What},
     fate::{Fate, Seen, spare, superseded},
     look::{Repository, Stand},
     names::Groups,
@@ -14,6 +14,7 @@ use crate::{
     storage::{
         Entry, layout,
         layout::{Ordinal, Right, Version},
+        mutation::mutated,
     },
 };
 
@@ -72,7 +73,7 @@ pub(super) async fn clean(repository: &mut Repository<'_>) -> Result<()> {
                 seen = repository.with_grace(&digest, seen).await?;
                 match seen.fate(untagged) {
                     Fate::Goes(_) => {
-                        let ended = repository.settle(&group, seen, header).await?;
+                        let ended = repository.settle(&group, seen, header, None).await?;
                         repository.cascade(ended.into_iter().collect()).await?;
                     }
                     _ => free_superseded(repository, &group).await?,
@@ -103,10 +104,39 @@ async fn free_superseded(repository: &mut Repository<'_>, group: &Group) -> Resu
     if let Some(gone) = spare.iter().filter(|(_, version)| !version.there).map(|(_, version)| version.ordinal).max() {
         say_tags_gone(repository, &group.digest, gone).await?;
     }
+    if spare.is_empty() || !keep_links(repository, group, spare).await? {
+        return Ok(());
+    }
     for (entry, _) in spare.iter().rev() {
         free(repository, entry).await?;
     }
     Ok(())
+}
+
+/// Returns whether the newest version of a standing manifest links all that older ones do; where not, it is recorded anew,
+/// and they are freed later. Pins from before the last delete are freed where the manifest does not link their blobs.
+async fn keep_links(repository: &Repository<'_>, group: &Group, spare: &[(Entry, Version)]) -> Result<bool> {
+    let (run, newest) = (repository.run, &group.versions[0].0);
+    let Some(content) = run.store.get(&newest.key).await? else { return Ok(false) };
+    let header = match ManifestHeader::split(&content) {
+        Ok((header, _)) if header.absent.is_empty() => return Ok(true),
+        Ok((header, _)) => header,
+        // what it linked only older ones may say
+        Err(_) => return Ok(false),
+    };
+    let unlinked = run.registry.unlinked(repository.name, &group.digest).await.map_err(ScrubError::Registry)?;
+    let Some(unlinked) = unlinked else { return Ok(false) };
+    if header.absent.iter().any(|digest| !unlinked.contains(digest)) && !mutated("links of older versions not kept") {
+        if !run.options.dry_run {
+            let recorded = run.registry.record_links(repository.name, &group.digest, &newest.key, unlinked).await;
+            recorded.map_err(ScrubError::Registry)?;
+        }
+        return Ok(false);
+    }
+    if spare.iter().any(|(_, version)| !version.there) {
+        free_pins(repository, &group.digest, &unlinked).await?;
+    }
+    Ok(true)
 }
 
 /// Says of tags that mean a version of before `gone` that they are gone, which they are.
@@ -173,7 +203,7 @@ async fn blobs(repository: &Repository<'_>, group: &Group) -> Result<Option<(Vec
             && Digest::of(group.digest.algorithm(), &bytes) == group.digest
             && let Ok(manifest) = Manifest::parse(Some(&header.media_type), &bytes)
         {
-            return Ok(Some((manifest.blobs.iter().map(|blob| blob.digest).collect(), entry.size)));
+            return Ok(Some((manifest.listed_blobs().map(|blob| blob.digest).collect(), entry.size)));
         }
     }
     tracing::warn!(repository = %repository.name, digest = %group.digest, "no version of a deleted manifest can be read; it is left as it is");

@@ -26,7 +26,7 @@ pub(super) async fn clean(repository: &mut Repository<'_>) -> Result<()> {
         };
         subject_gone = Some((subject, gone));
         if gone && layout::version(&entries[0].key).is_some_and(|version| version.there) {
-            let ended = repository.examine(manifest, false).await?;
+            let ended = repository.examine(manifest, None).await?;
             repository.cascade(ended.into_iter().collect()).await?;
         }
         free_superseded(repository, &manifest, &entries).await?;

@@ -278,14 +278,19 @@ async fn facts(store: &Store, ages: Ages, name: &Name, digest: Digest) -> Result
         Ok(standing) => standing,
         Err(lost) => return Ok(Err(lost)),
     };
-    let mut blobs: HashMap<Digest, u64> = manifest.blobs.iter().map(|blob| (blob.digest, blob.size)).collect();
+    // foreign layers lie elsewhere
+    let stored = |manifest: &Manifest| {
+        let blobs = manifest.listed_blobs().filter(|blob| !manifest.foreign.contains(blob));
+        blobs.map(|blob| (blob.digest, blob.size)).collect::<Vec<_>>()
+    };
+    let mut blobs: HashMap<Digest, u64> = stored(&manifest).into_iter().collect();
     let mut seen = HashSet::from([digest]);
     let mut left: Vec<Digest> = manifest.children.iter().map(|child| child.digest).collect();
     while let Some(child) = left.pop() {
         if seen.insert(child)
             && let Ok(Standing { manifest: child, .. }) = standing(store, name, child).await?
         {
-            blobs.extend(child.blobs.iter().map(|blob| (blob.digest, blob.size)));
+            blobs.extend(stored(&child));
             left.extend(child.children.iter().map(|child| child.digest));
         }
     }

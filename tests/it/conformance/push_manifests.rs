@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::support::client::Request;
 use crate::support::content::{
-    DOCKER_LIST, DOCKER_MANIFEST, EMPTY_TYPE, Image, Manifest, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, descriptor, index,
-    sha256, sha512, unique, unknown_digest,
+    DOCKER_LIST, DOCKER_MANIFEST, EMPTY_TYPE, Image, Manifest, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST,
+    descriptor, index, sha256, sha512, unique, unknown_digest,
 };
 use crate::support::repo::Repo;
 
@@ -118,6 +118,21 @@ fn an_index_of_images_and_indexes_is_kept(repo: &Repo) {
     push_and_pull(repo, &inner.digest(), &inner);
     push_and_pull(repo, "nested", &index(&[&inner, &one.manifest]));
     push_and_pull(repo, "none", &index(&[]));
+}
+
+fn an_index_of_blobs_is_kept_when_they_are_here(repo: &Repo) {
+    let (layer, cache_config) = (unique(100), unique(50));
+    let entries = [descriptor(OCI_LAYER, &layer), descriptor("application/vnd.buildkit.cacheconfig.v0", &cache_config)];
+    for media_type in [OCI_INDEX, DOCKER_LIST] {
+        let cache = Manifest::new(&json!({"schemaVersion": 2, "mediaType": media_type, "manifests": entries}));
+        if media_type == OCI_INDEX {
+            repo.send(repo.put_manifest("cache", &cache)).expect_error(404, "MANIFEST_BLOB_UNKNOWN");
+            repo.push_blob(&layer);
+            repo.push_blob(&cache_config);
+        }
+        push_and_pull(repo, "cache", &cache);
+        repo.send(Request::delete(repo.blob_path(&sha256(&layer)))).expect(405);
+    }
 }
 
 fn an_artifact_with_an_empty_config_is_kept(repo: &Repo) {
@@ -315,6 +330,7 @@ crate::support::on_each_backend!(shared:
     a_media_type_field_that_contradicts_the_content_type_is_400,
     docker_manifests_and_lists_are_kept,
     an_index_of_images_and_indexes_is_kept,
+    an_index_of_blobs_is_kept_when_they_are_here,
     an_artifact_with_an_empty_config_is_kept,
     the_list_of_layers_may_be_empty,
     one_layer_may_be_listed_twice,

@@ -143,6 +143,13 @@ impl Actor {
         self.done(&by, &result, promises.into_iter().map(Ack::Promise))
     }
 
+    /// Deletes a blob that nobody gives the repository again.
+    pub(in crate::scrub::interleavings) async fn delete_blob_for_good(&self, name: &Name, digest: &Digest) -> bool {
+        let by = self.begin("delete a blob").await;
+        let result = self.registry().delete_blob(name, digest, &by).await;
+        self.done(&by, &result, [Ack::Promise(Promise::Lacks(name.clone(), *digest))])
+    }
+
     /// Pushes bytes that are sound from then on, as long as this process has a right to them.
     pub(in crate::scrub::interleavings) async fn put_sound_blob(&self, name: &Name, bytes: &Bytes) -> bool {
         let by = self.begin("push a blob").await;

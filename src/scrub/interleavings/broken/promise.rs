@@ -32,6 +32,10 @@ pub(in crate::scrub::interleavings) enum Promise {
     NoSlander,
     /// There is no note about anything.
     NothingNoted,
+    /// The repository has the blob, and its bytes are there.
+    Has(Name, Digest),
+    /// The repository has the blob no more.
+    Lacks(Name, Digest),
 }
 
 impl Seen<'_> {
@@ -60,6 +64,13 @@ impl Seen<'_> {
             }
             Promise::Sound(name, digest) => self.sound(name, digest),
             Promise::NoSlander => self.slander(),
+            Promise::Has(name, digest) => {
+                let lost = !self.has(name, digest) || !self.readable(digest);
+                lost.then(|| format!("{name} was told that it has {digest}, and it has not"))
+            }
+            Promise::Lacks(name, digest) => {
+                self.has(name, digest).then(|| format!("{name} has {digest}, and nobody gave it that"))
+            }
             Promise::NothingNoted => {
                 let note = self.under(layout::QUARANTINE).next();
                 note.map(|(key, content)| format!("there is a note {key}: {}", String::from_utf8_lossy(content)))

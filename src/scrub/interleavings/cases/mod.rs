@@ -2,6 +2,7 @@
 
 mod content;
 mod history;
+mod linked;
 mod links;
 mod once;
 mod promised;
@@ -322,8 +323,15 @@ pub(super) fn cases() -> Vec<Case> {
         }
     });
     let index = manifest(r(), &INDEX, tag());
-    let more =
-        [retention::cases(), restore::cases(), once::cases(), links::cases(), content::cases(), history::cases()];
+    let more = [
+        retention::cases(),
+        restore::cases(),
+        once::cases(),
+        links::cases(),
+        content::cases(),
+        history::cases(),
+        linked::cases(),
+    ];
     let first = vec![
         case("push, bytes left over, scrub", left, vec![push(), scrub()], 2),
         case("push beside scrub's look at uploads", |_| async {}, vec![uploader(r(), &IMAGE, tag()), scrub()], 2),

@@ -8,8 +8,8 @@ use super::{
         broken::Promise,
         play::{Case, Script},
     },
-    GARBAGE, IMAGE, INDEX, OTHER, case, delete_manifest, digest, granted, old, r, script, scrub_under, settled, t,
-    tagged, tagger, u,
+    GARBAGE, IMAGE, INDEX, OTHER, SIGNATURE, case, delete_manifest, digest, granted, old, r, script, scrub_under,
+    settled, t, tagged, tagger, u,
 };
 use crate::{
     oci::{Digest, Reference, Tag},
@@ -37,6 +37,42 @@ async fn index_deleted(actor: Actor) {
     actor.delete_manifest(&r(), &digest(&INDEX)).await;
     actor.scrub_under(&TRASHING, GARBAGE).await;
     old(&actor);
+}
+
+/// An image with a signature, and only the image was deleted.
+async fn signed_deleted(actor: Actor) {
+    tagged(actor.clone()).await;
+    actor.put_manifest(&r(), &SIGNATURE, None).await;
+    old(&actor);
+    actor.delete_manifest(&r(), &digest(&IMAGE)).await;
+    old(&actor);
+}
+
+fn signature_tag() -> Tag {
+    format!("{}.sig", digest(&IMAGE)).replace(':', "-").parse().expect("a tag")
+}
+
+/// The same with a signature by the name of its tag.
+async fn signed_by_tag_deleted(actor: Actor) {
+    tagged(actor.clone()).await;
+    actor.put_manifest(&r(), &OTHER, Some(&signature_tag())).await;
+    old(&actor);
+    actor.delete_manifest(&r(), &digest(&IMAGE)).await;
+    old(&actor);
+}
+
+/// Brings an image back, and its signature with it or as it stands.
+fn signed_restorer(signature: impl Fn() -> Promise + 'static) -> Script {
+    script(move |actor| {
+        let signature = signature();
+        async move {
+            let restored = actor.restore(&r(), &by_tag()).await.unwrap_or_default();
+            if !restored.is_empty() {
+                actor.promise(Promise::Stands(r(), digest(&IMAGE)));
+                actor.promise(signature);
+            }
+        }
+    })
 }
 
 /// Brings something back; `promises` says of what came back what holds from then on.
@@ -149,6 +185,15 @@ pub(super) fn cases() -> Vec<Case> {
                 vec![restorer(by_tag, whole), push, scrub(&PLAIN)],
                 1,
             )
+        }),
+        settled(&TRASHING, {
+            let restore = signed_restorer(|| Promise::Stands(r(), digest(&SIGNATURE)));
+            case("an image restored with its signature", signed_deleted, vec![restore, scrub(&TRASHING)], 1)
+        }),
+        settled(&TRASHING, {
+            let restore = signed_restorer(|| Promise::Stays(r(), signature_tag(), digest(&OTHER)));
+            let others = vec![restore, scrub(&TRASHING)];
+            case("an image restored with a signature by its tag", signed_by_tag_deleted, others, 1)
         }),
     ];
     cases.into()
