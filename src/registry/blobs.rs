@@ -60,12 +60,13 @@ impl Registry {
             }
             _ => {}
         }
-        self.asked_for_links(name, digest, false).await
+        // boxed, since it is large and most requests are answered from memory
+        Box::pin(self.asked_for_links(name, digest, false)).await
     }
 
     /// As [`Registry::has`], never from memory: for one that gives a link, which must not outlive a delete by another server.
     pub(super) async fn has_afresh(&self, name: &Name, digest: &Digest) -> Result<bool> {
-        self.asked_for_links(name, digest, true).await
+        Box::pin(self.asked_for_links(name, digest, true)).await
     }
 
     async fn asked_for_links(&self, name: &Name, digest: &Digest, afresh: bool) -> Result<bool> {
