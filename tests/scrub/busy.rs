@@ -14,8 +14,9 @@ use crate::{
     world::{configuration, push_blob},
 };
 
-/// What scrub may have of one core at least: half of the twentieth that it is given, since such tests run beside each other.
-const LEAST: f64 = 0.025;
+/// The part of one core that scrub must have: a fifth of its twentieth, since other tests with children of their own run beside
+/// this one. In idle time alone it has some thousandth.
+const LEAST: f64 = 0.01;
 
 /// The time on a core that `times` of a shell tells of a child, as in `0m1.230s 0m0.100s`.
 fn core(times: &str) -> Duration {
@@ -54,8 +55,7 @@ async fn scrub_ends_while_all_cores_are_busy() {
         assert_eq!(output.status.code(), Some(0), "{text}");
         assert!(text.contains("read back: 4 blobs"), "{text}");
         let core = core(text.lines().last().unwrap());
-        // in spare time alone it gets some thousandth, and takes minutes
-        let most = core.div_f64(LEAST) + Duration::from_secs(3);
+        let most = core.div_f64(LEAST) + Duration::from_secs(5);
         assert!(took < most, "{took:?} for {core:?} on a core");
     });
 }
