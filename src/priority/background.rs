@@ -7,7 +7,7 @@
 //! - A thread at the usual priority drives the work. It only hands out pieces, each of a tenth of a millisecond or so.
 //! - Pieces run in a pool of threads in spare time, as long as those get any.
 //! - A probe at the usual priority makes a small read every few milliseconds. If the slow reads take much longer than usual, the
-//!   share of the work shrinks. The probe also measures how late a thread in spare time begins.
+//!   share of the work shrinks. The probe also measures how long a piece takes in spare time.
 //! - If spare time is starved, pieces run at the usual priority, with a twentieth of a core. Work gets as much in any case.
 
 use std::{
@@ -17,11 +17,7 @@ use std::{
     io,
     os::unix::fs::FileExt as _,
     pin::{Pin, pin},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc},
     task::{Context, Poll, ready},
     thread,
     time::{Duration, Instant},
@@ -30,7 +26,7 @@ use std::{
 use tokio::{runtime, task::JoinHandle};
 
 use super::{
-    share::Share,
+    share::{LATE, Share},
     thread::{only_spare_time, thread_time},
 };
 
@@ -38,6 +34,13 @@ use super::{
 const EVERY: Duration = Duration::from_millis(5);
 /// The bytes that the probe reads: from the page cache, of a file that is always in it.
 const READ: usize = 4096;
+/// The processor time of a piece that the probe hands to a thread in spare time. A much shorter one would get through where work
+/// does not: the scheduler lets a thread begin soon that has had next to nothing. A longer one would be in the way at the end,
+/// since a process ends when its last thread has had a core to end on.
+const PIECE: Duration = Duration::from_micros(250);
+/// The reads between two such pieces while there is spare time, and after a late one.
+const PAUSE: u32 = 20;
+const PAUSE_AFTER_LATE: u32 = 200;
 /// Rests are at least this long: timers are not finer than a millisecond.
 const LEAST: Duration = Duration::from_millis(2);
 
@@ -182,49 +185,60 @@ fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static, computes:
     if starved { tokio::task::spawn_blocking(piece) } else { spare.spawn_blocking(piece) }
 }
 
-/// Starts the probe, and the thread in spare time whose beginnings it measures. Both end with the work.
+/// Starts the probe, and the thread in spare time that it hands pieces to. Both end with the work.
 fn probe(shared: &Arc<Shared>, file: Option<File>) -> io::Result<()> {
-    let (asks, asked) = mpsc::channel::<Instant>();
-    let waiting = Arc::new(AtomicBool::new(false));
-    let began = Arc::new(Mutex::new(Duration::ZERO));
-    let of_spare = (Arc::clone(&waiting), Arc::clone(&began));
+    let (pieces, to_do) = mpsc::channel::<()>();
+    let (done, dones) = mpsc::channel();
     thread::Builder::new().name("spare-probe".to_owned()).spawn(move || {
         only_spare_time();
-        let (waiting, began) = of_spare;
-        while let Ok(at) = asked.recv() {
-            let late = at.elapsed();
-            *began.lock().unwrap_or_else(PoisonError::into_inner) = late;
-            waiting.store(false, Ordering::Release);
+        while to_do.recv().is_ok() {
+            let had = thread_time();
+            while thread_time().saturating_sub(had) < PIECE {
+                std::hint::spin_loop();
+            }
+            if done.send(Instant::now()).is_err() {
+                return;
+            }
         }
     })?;
     let shared: Weak<Shared> = Arc::downgrade(shared);
     thread::Builder::new().name("probe".to_owned()).spawn(move || {
         let mut buffer = [0; READ];
-        let mut asked_at: Option<Instant> = None;
+        let mut handed: Option<Instant> = None;
+        let mut pause: u32 = 0;
         while let Some(shared) = shared.upgrade() {
             let at = Instant::now();
             let read = file.as_ref().and_then(|file| file.read_at(&mut buffer, 0).ok()).map(|_| at.elapsed());
-            let late = asked_at.map(|asked| {
-                if waiting.load(Ordering::Acquire) {
-                    asked.elapsed()
-                } else {
-                    *began.lock().unwrap_or_else(PoisonError::into_inner)
-                }
-            });
             let mut account = shared.account();
             if let Some(took) = read {
                 account.share.read(took);
             }
-            if let Some(late) = late {
-                account.share.began(late);
+            if let Some(since) = handed {
+                match dones.try_recv() {
+                    Ok(ended) => {
+                        let took = ended.saturating_duration_since(since);
+                        account.share.spared(took);
+                        handed = None;
+                        pause = match (took > LATE, account.share.is_starved()) {
+                            (true, _) => PAUSE_AFTER_LATE,
+                            (false, true) => 0,
+                            (false, false) => PAUSE,
+                        };
+                    }
+                    Err(mpsc::TryRecvError::Empty) if since.elapsed() > LATE => account.share.spared(since.elapsed()),
+                    Err(_) => {}
+                }
             }
             drop(account);
             drop(shared);
-            if !waiting.swap(true, Ordering::AcqRel) {
-                asked_at = Some(Instant::now());
-                if asks.send(Instant::now()).is_err() {
-                    return;
+            if handed.is_none() {
+                if pause == 0 {
+                    if pieces.send(()).is_err() {
+                        return;
+                    }
+                    handed = Some(Instant::now());
                 }
+                pause = pause.saturating_sub(1);
             }
             thread::sleep(EVERY);
         }

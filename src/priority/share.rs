@@ -17,12 +17,14 @@ const SHRINKAGE: f64 = 0.5;
 const BUSY: f64 = 0.05;
 /// The weight of the latest piece of work beside those before it.
 const LATEST: f64 = 0.2;
-/// The delay from which on a thread in spare time begins late. It is longer while work takes more than its floor, since such work
-/// may delay that thread itself.
-const LATE: Duration = Duration::from_millis(20);
-const LATE_AT_FLOOR: Duration = Duration::from_millis(2);
-/// The last beginnings that count. If half of them are late, spare time is starved.
-const BEGINNINGS: u32 = 8;
+/// The delay from which on a piece in spare time is late. Other pieces in spare time may delay it by less.
+pub(super) const LATE: Duration = Duration::from_millis(30);
+/// Spare time is starved after so many late pieces, those on time taken off.
+const LATE_ONES: u32 = 4;
+/// Spare time counts again after so many pieces on time in a row: at first, and at most. Each time that it is starved again, it
+/// takes four times as many: a piece that begins in a short gap is stuck in spare time for seconds.
+const ON_TIME: u32 = 5;
+const MOST_ON_TIME: u32 = 1280;
 
 /// The share of one core that work may take.
 #[derive(Debug)]
@@ -30,14 +32,25 @@ pub(super) struct Share {
     by_reads: f64,
     reads: Vec<Duration>,
     denied: f64,
-    /// The last beginnings in spare time, late or not, the latest in the lowest bit.
-    late: u8,
+    spare: Spare,
+    /// Spare time counts again after so many pieces on time in a row.
+    needed: u32,
+}
+
+/// Whether there is spare time.
+#[derive(Debug)]
+enum Spare {
+    /// There is, with so many pieces late lately.
+    There { late: u32 },
+    /// It is starved, with so many pieces on time in a row.
+    Starved { on_time: u32 },
 }
 
 impl Default for Share {
     fn default() -> Self {
-        // spare time has to show that there is any: a piece of work that begins in it on a busy machine is stuck for seconds
-        Self { by_reads: 1.0, reads: Vec::with_capacity(READS), denied: 0.0, late: u8::MAX }
+        // spare time has to show that there is any
+        let spare = Spare::Starved { on_time: 0 };
+        Self { by_reads: 1.0, reads: Vec::with_capacity(READS), denied: 0.0, spare, needed: ON_TIME }
     }
 }
 
@@ -61,15 +74,29 @@ impl Share {
         self.denied = (1.0 - LATEST) * self.denied + LATEST * denied;
     }
 
-    /// Counts how late a thread in spare time began, or for how long it has not begun.
-    pub(super) fn began(&mut self, late: Duration) {
-        let most = if self.now() > FLOOR { LATE } else { LATE_AT_FLOOR };
-        self.late = (self.late << 1) | u8::from(late > most);
+    /// Counts a piece in spare time that took so long, or that has not ended for so long.
+    pub(super) fn spared(&mut self, took: Duration) {
+        let late = took > LATE;
+        match &mut self.spare {
+            Spare::There { late: before } => {
+                *before = if late { *before + 1 } else { before.saturating_sub(1) };
+                if *before >= LATE_ONES {
+                    self.spare = Spare::Starved { on_time: 0 };
+                    self.needed = MOST_ON_TIME.min(self.needed * 4);
+                }
+            }
+            Spare::Starved { on_time } => {
+                *on_time = if late { 0 } else { *on_time + 1 };
+                if *on_time >= self.needed {
+                    self.spare = Spare::There { late: 0 };
+                }
+            }
+        }
     }
 
     /// Returns whether threads in spare time get next to nothing. Work takes its share at the usual priority then.
     pub(super) fn is_starved(&self) -> bool {
-        self.late.count_ones() >= BEGINNINGS / 2
+        matches!(self.spare, Spare::Starved { .. })
     }
 
     /// Returns the share now.
@@ -94,8 +121,8 @@ mod tests {
     /// Returns the share of work for which there is spare time.
     fn awake() -> Share {
         let mut share = Share::default();
-        for _ in 0..BEGINNINGS {
-            share.began(US);
+        for _ in 0..ON_TIME {
+            share.spared(US);
         }
         share
     }
@@ -117,7 +144,7 @@ mod tests {
         for _ in 0..1000 {
             reads(&mut share, 2 * US, 100 * MS);
             share.worked(1000 * MS, MS);
-            share.began(1000 * MS);
+            share.spared(1000 * MS);
             assert!(taken(&share) >= FLOOR * 0.999, "{share:?}");
         }
         assert!(share.is_starved() && taken(&share) <= FLOOR * 1.001);
@@ -157,18 +184,27 @@ mod tests {
     }
 
     #[test]
-    fn spare_time_counts_as_starved_when_half_of_it_comes_late_and_no_longer() {
+    fn spare_time_is_starved_when_its_pieces_are_late_and_has_to_show_itself_for_ever_longer() {
         assert!(Share::default().is_starved(), "before any was seen");
         let mut share = awake();
-        for _ in 0..3 {
-            share.began(500 * MS);
+        for needed in [4 * ON_TIME, 16 * ON_TIME] {
+            for _ in 1..LATE_ONES {
+                share.spared(500 * MS);
+            }
+            assert!(!share.is_starved() && share.now() >= 1.0);
+            share.spared(500 * MS);
+            assert!(share.is_starved() && share.now() <= FLOOR);
+            for _ in 1..needed {
+                share.spared(US);
+                assert!(share.is_starved());
+            }
+            share.spared(US);
+            assert!(!share.is_starved());
         }
-        assert!(!share.is_starved());
-        share.began(500 * MS);
-        assert!(share.is_starved());
-        for _ in 0..8 {
-            share.began(US);
+        for _ in 0..100 {
+            (0..LATE_ONES).for_each(|_| share.spared(500 * MS));
+            (0..MOST_ON_TIME).for_each(|_| share.spared(US));
+            assert!(!share.is_starved(), "it is believed again in the end");
         }
-        assert!(!share.is_starved() && share.now() >= 1.0);
     }
 }
