@@ -37,7 +37,7 @@ pub(super) struct Share {
     needed: u32,
 }
 
-/// Whether there is spare time.
+/// The state of spare time.
 #[derive(Debug)]
 enum Spare {
     /// There is, with so many pieces late lately.
