@@ -67,7 +67,7 @@ pub(super) struct Explain {
     #[arg(long = "as", value_name = "WHO", default_value = "anonymous")]
     who: String,
     /// What is asked, such as `get-manifest`
-    #[arg(long, required_unless_present = "retention", default_value = "")]
+    #[arg(long, required_unless_present_any = ["retention", "repository"], default_value = "")]
     action: String,
     /// Show for each tag of `--repository`, as it is in the store now, which rule keeps it, or that none does
     #[arg(long, requires = "repository", conflicts_with_all = ["who", "action", "namespace", "reference", "tag", "digest", "from", "upload_owner", "client_ip", "listener"])]

@@ -270,12 +270,11 @@ impl Registry {
             self.look_at_tags(name, digest, newest.ordinal, look).await?;
         }
         let seen = SeenManifest { digest: *digest, key, ordinal: newest.ordinal };
-        self.end_unless(name, &[seen], look, &[], by).await?;
-        Ok(())
+        self.end_unless(name, &[seen], look, &[], by).await.map(|_| ())
     }
 
-    /// Lets manifests be gone after the versions that were seen of them, and the tags that mean them up to those: what is
-    /// pushed beside it, or was pushed since, stays. One look at the repository's tags, however many manifests.
+    /// Ends manifests after the versions that were seen of them, and the tags that mean them up to those. A later push stays.
+    /// Lists the repository's tags once, however many manifests.
     ///
     /// Returns whether they went: not where one of `subjects` stands by then. A restore of a subject has either written it
     /// before this look, or sees that these are about to go.
@@ -290,14 +289,27 @@ impl Registry {
         subjects: &[Digest],
         by: &By,
     ) -> Result<bool> {
+        // a server that slept before it began learns that from its first write: then a second attempt is quick
+        match self.attempt_end(name, seen, look, subjects, by).await {
+            Err(Error::TooSlow) => self.attempt_end(name, seen, look, subjects, by).await,
+            result => result,
+        }
+    }
+
+    async fn attempt_end(
+        &self,
+        name: &Name,
+        seen: &[SeenManifest],
+        look: Option<&LookAtTag<'_>>,
+        subjects: &[Digest],
+        by: &By,
+    ) -> Result<bool> {
         let attempt = layout::attempt();
         let began = self.clock.now();
         several(seen.iter().map(|one| self.begin_end(name, one, &attempt, by)).collect()).await?;
         // what refuses from here on leaves a delete that has begun and never ends, which tells readers to look again
-        if let Some(look) = look {
-            for one in seen {
-                self.look_at_tags(name, &one.digest, one.ordinal, look).await?;
-            }
+        for (one, look) in seen.iter().zip(std::iter::repeat(look)).filter_map(|(one, look)| Some((one, look?))) {
+            self.look_at_tags(name, &one.digest, one.ordinal, look).await?;
         }
         if self.any_is_there(name, subjects).await? {
             return Ok(false);
@@ -306,7 +318,7 @@ impl Registry {
         // before the manifests: what is broken off between the two leaves no tag that is listed and does not answer
         let until = seen.iter().map(|one| (one.digest, one.ordinal)).collect();
         self.say_tags_gone(name, &until, by).await?;
-        // what said that it began may be freed by now
+        // its own record of the start may be freed by now
         if self.was_slow(began) {
             return Err(Error::TooSlow);
         }

@@ -269,7 +269,7 @@ fn an_option_of_another_mode_is_refused_and_the_missing_one_is_named() {
     let dir = world();
     for (arguments, missing) in [
         (&["explain", "--repository", "open/x", "--action", "list-tags", "--namespace", "open/x"][..], "--retention"),
-        (&["explain", "--repository", "open/x"], "--action"),
+        (&["explain", "--repository", "open/x"], "--retention"),
         (&["explain", "--retention"], "--repository"),
     ] {
         let (code, out, err) = run(dir.path(), arguments);
