@@ -126,7 +126,8 @@ start_minio() {
   mkdir -p "$WORK/minio"
   MINIO_ROOT_USER=$S3_KEY MINIO_ROOT_PASSWORD=$S3_SECRET MINIO_BROWSER=off MINIO_UPDATE=off \
     start "$log" minio server --quiet --address "127.0.0.1:$port" "$WORK/minio"
-  wait_until minio "$PID" "$log" curl -sf "$S3/minio/health/ready"
+  # MinIO calls itself ready before it answers the S3 API, so the API is asked.
+  wait_until minio "$PID" "$log" curl -sf --user "$S3_KEY:$S3_SECRET" --aws-sigv4 "aws:amz:$S3_REGION:s3" "$S3/"
 }
 
 # make_bucket NAME: by a signed PUT, as the S3 API has it.
