@@ -88,9 +88,11 @@ impl Registry {
             entries.iter().filter_map(|entry| layout::referrer_manifest(&entry.key)).collect();
         referrers.dedup();
         for referrer in referrers {
+            // first: what ends after this look is seen by the next
+            let ending = self.is_ending(name, &referrer).await?;
             match self.end_of(&layout::manifest(name, &referrer)).await {
                 Ok(Some(of)) if of.is_with(&end) => with.gone.push((referrer, None)),
-                Ok(_) if self.is_ending(name, &referrer).await? => with.gone.push((referrer, None)),
+                Ok(of) if ending && of.as_ref().is_none_or(|of| of.again) => with.gone.push((referrer, None)),
                 Ok(_) => with.standing.push(referrer),
                 Err(error) => lost.push(Lost::new(Reference::Digest(referrer), error)),
             }
@@ -110,12 +112,14 @@ impl Registry {
 
     /// What a tag meant that went with its subject.
     async fn went_with(&self, name: &Name, tag: &Tag, end: &End) -> Result<Option<Digest>> {
-        if !self.end_of(&layout::tag(name, tag)).await?.is_some_and(|of| of.is_with(end)) {
-            let meant = self.newest_standing(name, tag).await?;
-            return match meant {
-                Some(digest) if self.is_ending(name, &digest).await? => Ok(Some(digest)),
-                _ => Ok(None),
-            };
+        // first: what ends after this look is seen by the next
+        let ending = match self.newest_standing(name, tag).await? {
+            Some(digest) if self.is_ending(name, &digest).await? => Some(digest),
+            _ => None,
+        };
+        match self.end_of(&layout::tag(name, tag)).await? {
+            Some(of) if of.is_with(end) => {}
+            of => return Ok(ending.filter(|_| of.is_none_or(|of| of.again))),
         }
         let Some(digest) = self.last_meaning(name, tag).await? else { return Ok(None) };
         // a scrub says a tag gone as well that was left of a manifest which somebody deleted
