@@ -173,8 +173,7 @@ impl Policy {
     /// cannot be decided again.
     #[must_use]
     pub fn uses_tags(&self, namespace: &str) -> bool {
-        let rules = self.cover.of(namespace).into_iter().flat_map(|pools| &pools.units).flat_map(|unit| &unit.rules);
-        rules.into_iter().any(|rule| rule.condition.uses().contains(&"request.tags"))
+        self.cover.of(namespace).is_some_and(|pools| pools.ask_for("request.tags"))
     }
 
     /// Why a request is decided as it is.

@@ -84,6 +84,15 @@ impl ManifestHeader {
         }
         Ok((serde_json::from_slice(&line).map_err(|error| error.to_string())?, rest))
     }
+
+    /// Returns the object that stores this version; [`ManifestHeader::split`] reads it back.
+    #[must_use]
+    pub fn join(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut content = super::json(self);
+        content.push(b'\n');
+        content.extend_from_slice(bytes);
+        content
+    }
 }
 
 /// Splits an object into its first line, without the line's end, and the bytes after it.

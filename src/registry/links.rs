@@ -6,7 +6,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
-    By, Error, Registry, Result, facts::ManifestHeader, json, manifests::StoredManifest, put_manifest::Asked, several,
+    By, Error, Registry, Result, facts::ManifestHeader, manifests::StoredManifest, put_manifest::Asked, several,
 };
 use crate::{
     oci::{Descriptor, Digest, Manifest, Name},
@@ -148,8 +148,7 @@ impl Registry {
             let Ok((header, bytes)) = ManifestHeader::split(&content) else { continue };
             life.records.push(header.absent.clone());
             if life.whole.is_none() && Digest::of(manifest.algorithm(), &bytes) == *manifest {
-                let version = StoredManifest::new(*manifest, header.media_type, bytes, ordinal);
-                life.whole = Some(StoredManifest { absent: header.absent, ..version });
+                life.whole = Some(StoredManifest::new(*manifest, header.media_type, bytes, ordinal, header.absent));
             }
         }
         Ok(life)
@@ -162,9 +161,7 @@ impl Registry {
         let damaged = |what: String| StorageError::damaged("get", newest, what);
         let (header, bytes) = ManifestHeader::split(&content).map_err(damaged)?;
         let version = layout::version(newest).ok_or_else(|| damaged("its name is not one of the layout".into()))?;
-        let mut content = json(&ManifestHeader { absent, ..header });
-        content.push(b'\n');
-        content.extend_from_slice(&bytes);
+        let content = ManifestHeader { absent, ..header }.join(&bytes);
         let attempt = layout::attempt_before(newest);
         let key = layout::manifest_version(name, manifest, version.ordinal, true, &attempt);
         let _forgetting = self.standing.forget_afterwards((name.clone(), *manifest));

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{By, Error, Registry, Result, cache::Ticket, facts::ManifestHeader, json, several, tags::LookAtTag};
+use super::{By, Error, Registry, Result, cache::Ticket, facts::ManifestHeader, several, tags::LookAtTag};
 use crate::{
     oci::{Digest, Manifest, MediaType, Name, Reference, Tag},
     storage::{Entry, StorageError, layout, layout::Ordinal},
@@ -205,12 +205,9 @@ impl Registry {
             children: manifest.children.iter().map(|child| child.digest).collect(),
             absent: stored.absent.clone(),
         };
-        let mut content = json(&header);
-        content.push(b'\n');
-        content.extend_from_slice(&stored.bytes);
         let key = layout::manifest_version(name, &stored.digest, stored.ordinal, true, attempt);
         let forgetting = self.standing.forget_afterwards((name.clone(), stored.digest));
-        self.store.put(&key, content).await?;
+        self.store.put(&key, header.join(&stored.bytes)).await?;
         drop(forgetting);
         self.versions.insert(key, Arc::new(stored));
         Ok(())
@@ -266,9 +263,7 @@ impl Registry {
         if !needed_by.is_empty() {
             return Err(Error::Needed { digest: *digest, needed_by });
         }
-        if let Some(look) = look {
-            self.look_at_tags(name, digest, newest.ordinal, look).await?;
-        }
+        self.look_at_tags(name, digest, newest.ordinal, look).await?;
         let seen = SeenManifest { digest: *digest, key, ordinal: newest.ordinal };
         self.end_unless(name, &[seen], look, &[], by).await.map(|_| ())
     }
@@ -289,45 +284,34 @@ impl Registry {
         subjects: &[Digest],
         by: &By,
     ) -> Result<bool> {
-        // a server that slept before it began learns that from its first write: then a second attempt is quick
-        match self.attempt_end(name, seen, look, subjects, by).await {
-            Err(Error::TooSlow) => self.attempt_end(name, seen, look, subjects, by).await,
-            result => result,
-        }
-    }
-
-    async fn attempt_end(
-        &self,
-        name: &Name,
-        seen: &[SeenManifest],
-        look: Option<&LookAtTag<'_>>,
-        subjects: &[Digest],
-        by: &By,
-    ) -> Result<bool> {
-        let attempt = layout::attempt();
-        let began = self.clock.now();
-        several(seen.iter().map(|one| self.begin_end(name, one, &attempt, by)).collect()).await?;
-        // what refuses from here on leaves a delete that has begun and never ends, which tells readers to look again
-        for (one, look) in seen.iter().zip(std::iter::repeat(look)).filter_map(|(one, look)| Some((one, look?))) {
-            self.look_at_tags(name, &one.digest, one.ordinal, look).await?;
-        }
-        if self.any_is_there(name, subjects).await? {
-            return Ok(false);
-        }
-        several(seen.iter().map(|one| self.unlist_referrer(name, one, &attempt, by)).collect()).await?;
-        // before the manifests: what is broken off between the two leaves no tag that is listed and does not answer
         let until = seen.iter().map(|one| (one.digest, one.ordinal)).collect();
-        self.say_tags_gone(name, &until, by).await?;
-        // its own record of the start may be freed by now
-        if self.was_slow(began) {
-            return Err(Error::TooSlow);
-        }
-        several(seen.iter().map(|one| self.end_at(name, one, &attempt, by)).collect()).await?;
-        // that fact may also have gone while the manifests went
-        if self.was_slow(began) {
+        // a server that slept before it began learns that from its first write: then a second attempt is quick
+        for _ in 0..2 {
+            let attempt = layout::attempt();
+            let began = self.clock.now();
+            several(seen.iter().map(|one| self.begin_end(name, one, &attempt, by)).collect()).await?;
+            // a refusal from here on leaves a delete that has begun and never ends, which tells readers to look again
+            for one in seen {
+                self.look_at_tags(name, &one.digest, one.ordinal, look).await?;
+            }
+            if self.any_is_there(name, subjects).await? {
+                return Ok(false);
+            }
+            several(seen.iter().map(|one| self.unlist_referrer(name, one, &attempt, by)).collect()).await?;
+            // before the manifests: a crash between the two leaves no tag that is listed and does not answer
             self.say_tags_gone(name, &until, by).await?;
+            // the record that this delete began may be freed by now
+            if self.was_slow(began) {
+                continue;
+            }
+            several(seen.iter().map(|one| self.end_at(name, one, &attempt, by)).collect()).await?;
+            // that record may also have gone while the manifests went
+            if self.was_slow(began) {
+                self.say_tags_gone(name, &until, by).await?;
+            }
+            return Ok(true);
         }
-        Ok(true)
+        Err(Error::TooSlow)
     }
 
     /// Says that a manifest is about to go.
@@ -383,8 +367,14 @@ pub struct SeenManifest {
 }
 
 impl StoredManifest {
-    pub(super) fn new(digest: Digest, media_type: MediaType, bytes: Bytes, ordinal: Ordinal) -> Self {
-        Self { digest, media_type, bytes, etag: format!("\"{digest}\"").into(), ordinal, absent: Vec::new() }
+    pub(super) fn new(
+        digest: Digest,
+        media_type: MediaType,
+        bytes: Bytes,
+        ordinal: Ordinal,
+        absent: Vec<Digest>,
+    ) -> Self {
+        Self { digest, media_type, bytes, etag: format!("\"{digest}\"").into(), ordinal, absent }
     }
 }
 

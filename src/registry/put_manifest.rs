@@ -138,8 +138,8 @@ impl Registry {
         let same = same.map(|(_, version)| version.ordinal);
         let ordinal = same.unwrap_or(Ordinal::after(newest.map(|(_, version)| version.ordinal), self.clock.now_ms()));
         let size = bytes.len() as u64;
-        let stored = StoredManifest::new(digest, manifest.media_type.clone(), bytes, ordinal);
-        let stored = StoredManifest { absent: [missing, foreign, gone.iter().copied().collect()].concat(), ..stored };
+        let absent = [missing, foreign, gone.iter().copied().collect()].concat();
+        let stored = StoredManifest::new(digest, manifest.media_type.clone(), bytes, ordinal, absent);
         if same.is_none() {
             self.put_version(name, manifest, stored, &attempt, by).await?;
         }

@@ -119,7 +119,7 @@ impl Registry {
         }
     }
 
-    /// Asks `look` about each tag that means a version of `digest` up to `until`.
+    /// Asks `look`, if there is one, about each tag that means a version of `digest` up to `until`.
     ///
     /// # Errors
     /// [`Error::TagKept`] or [`Error::TagDenied`] for the first tag that must stay.
@@ -128,8 +128,9 @@ impl Registry {
         name: &Name,
         digest: &Digest,
         until: Ordinal,
-        look: &LookAtTag<'_>,
+        look: Option<&LookAtTag<'_>>,
     ) -> Result<()> {
+        let Some(look) = look else { return Ok(()) };
         let mut after = None;
         loop {
             let (page, end) = self.page_of_tags(name, after.as_deref(), MAX_PAGE).await?;

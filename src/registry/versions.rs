@@ -39,8 +39,7 @@ impl Registry {
             }
         };
         let ordinal = layout::version(key).ok_or_else(|| damaged("its name is not one of the layout".into()))?.ordinal;
-        let stored = StoredManifest::new(*digest, header.media_type, bytes, ordinal);
-        let stored = Arc::new(StoredManifest { absent: header.absent, ..stored });
+        let stored = Arc::new(StoredManifest::new(*digest, header.media_type, bytes, ordinal, header.absent));
         if self.known.ticket() == ticket {
             self.versions.insert(key.to_owned(), Arc::clone(&stored));
         }

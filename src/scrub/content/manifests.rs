@@ -62,10 +62,7 @@ impl Content<'_> {
 /// one where that can be read. Before the last delete the repository may have had what it does not have now.
 fn with_record_of(damaged: &Bytes, other: Bytes, same_life: bool) -> Option<Bytes> {
     match (ManifestHeader::split(damaged), ManifestHeader::split(&other)) {
-        (Ok((header, _)), Ok((_, bytes))) => {
-            let line = serde_json::to_vec(&header).ok()?;
-            Some([&line[..], b"\n", &bytes[..]].concat().into())
-        }
+        (Ok((header, _)), Ok((_, bytes))) => Some(header.join(&bytes).into()),
         _ if same_life => Some(other),
         _ => None,
     }

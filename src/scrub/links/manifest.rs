@@ -90,7 +90,7 @@ impl Links<'_, '_> {
                 self.repaired(&key, says)?;
                 let mut header = readable.header;
                 header.absent = absent.unwrap_or(header.absent);
-                return self.run.put(&key, written(&header, &readable.bytes)).await;
+                return self.run.put(&key, header.join(&readable.bytes)).await;
             }
         }
         let says =
@@ -133,7 +133,7 @@ impl Links<'_, '_> {
         let key = before(name, digest, ordinal, &newest.key);
         let says = format!("what was written of manifest {digest} of {name} is not what it says; it is written again");
         self.repaired(&key, says)?;
-        self.run.put(&key, written(&header, bytes)).await
+        self.run.put(&key, header.join(bytes)).await
     }
 
     /// Looks at the blobs, children and subject of a manifest that stands.
@@ -283,14 +283,6 @@ fn read(digest: &Digest, content: &Bytes) -> std::result::Result<Readable, Strin
     }
     let manifest = Manifest::parse(Some(&header.media_type), &bytes).map_err(|error| format!("since {error}"))?;
     Ok(Readable { header, bytes, manifest })
-}
-
-fn written(header: &ManifestHeader, bytes: &[u8]) -> Vec<u8> {
-    let mut content =
-        serde_json::to_vec(header).unwrap_or_else(|error| unreachable!("a header is a plain value: {error}"));
-    content.push(b'\n');
-    content.extend_from_slice(bytes);
-    content
 }
 
 /// The key of a version that stands before that of `key`, at the same ordinal: tags mean it as well, and a delete that was
