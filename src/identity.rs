@@ -85,8 +85,8 @@ impl Identity {
         self.user.is_none() && self.certificate.is_none()
     }
 
-    /// Returns the owner of an upload that this identity begins: the username, else `certificate:` with issuer and subject. Empty
-    /// for somebody anonymous. No username has a colon in it.
+    /// Returns the owner of an upload that this identity begins: the username, else `certificate:` with issuer and
+    /// subject. Empty for an anonymous client. No username has a colon in it.
     #[must_use]
     pub fn upload_owner(&self) -> String {
         match (&self.user, &self.certificate) {

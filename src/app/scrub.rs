@@ -107,7 +107,7 @@ pub(super) struct Scrubbing {
 }
 
 impl Scrubbing {
-    /// Waits until the scrub has ended that was told to stop, but not for ever.
+    /// Waits until the scrub that was told to stop has ended, but not for ever.
     pub(super) async fn end(self) {
         self.ends_within(PATIENCE).await;
     }
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_scrub_leaves_is_said() {
+    fn a_scrub_says_which_passes_it_leaves() {
         let whereabouts = Whereabouts::default();
         assert_eq!(whereabouts.left(), "links, retention, garbage, uploads");
         whereabouts.at(Some((Pass::Garbage, 7)));

@@ -21,8 +21,8 @@ pub struct Line<'a, R> {
     pub identity: &'a Facts,
     /// What was asked for.
     pub request: &'a R,
-    /// How many tags it changes, where it changes tags that its path does not name; not written elsewhere. The request
-    /// names the first of them.
+    /// The number of tags that the request changes. Only written if the request changes tags that its path does not
+    /// name; the request's list has the first ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tag_count: Option<usize>,
     /// `allow`, `deny`, `would_deny` or `not_covered`.

@@ -14,7 +14,7 @@ impl Config {
         tables.find_map(|(prefix, table)| Some((prefix.as_str(), key(table)?)))
     }
 
-    /// Returns, for each key of `[repository."..."]`, the prefix of the table that gives it to a repository. `None`: no
+    /// Returns for each key of `[repository."..."]` the prefix of the table that gives it to a repository. `None`: no
     /// table that covers the repository states the key.
     #[must_use]
     pub fn stating(&self, name: &str) -> [(&'static str, Option<&str>); 4] {

@@ -120,8 +120,8 @@ impl Logins {
 
     /// Verifies a username and password, and returns the user. The address `client` only decides about turns.
     ///
-    /// A remembered password takes a microsecond. Otherwise it waits for its turn, at most 10 seconds, and for the hash. A user
-    /// that does not exist takes as long as a wrong password of most others.
+    /// A remembered password takes a microsecond. Any other password waits for its turn, at most 10 seconds, and for
+    /// the hash. A password of an unknown user takes as long as a wrong password of most known users.
     ///
     /// # Errors
     /// [`LoginError::Busy`] where too many wait, or one waited for too long. A password of over 1 KiB is wrong.

@@ -11,10 +11,10 @@ use crate::{
     policy::{Decision, worse},
 };
 
-/// How many tags are remembered for the record, which names fewer.
+/// The number of tags that are remembered for the record, which names fewer.
 const MOST_NAMED: usize = 100;
 
-/// The decisions about the tags of one delete by digest. When it is dropped, they are in the request's line.
+/// The decisions about the tags of one delete by digest. Dropping this value writes them into the request's line.
 pub(super) struct TagDecisions<'a> {
     call: &'a Call<'a>,
     identity: &'a Identity,
@@ -27,7 +27,7 @@ pub(super) struct TagDecisions<'a> {
 struct Looked {
     /// The tag of the last look.
     last: Option<Tag>,
-    /// How many tags there were in this pass.
+    /// The number of tags in this pass.
     count: usize,
     /// The first of them.
     tags: Vec<String>,

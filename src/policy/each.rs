@@ -1,14 +1,14 @@
 //! Decides a request that changes several tags once for each of them, as if its path named that tag.
 //!
-//! So a rule that compares `request.reference` with a tag holds however the tag is reached: by `?tag=` of a push, or by a
-//! delete of the digest that the tag means.
+//! So a rule that compares `request.reference` with a tag holds however the tag is reached. `?tag=` of a push reaches
+//! tags, and so does a delete of the digest that they mean.
 
 use super::{
     decision::{Decision, Effect},
     input::Request,
 };
 
-/// How many tags of one request the record names.
+/// The number of tags of one request that the record names.
 const MOST_NAMED: usize = 20;
 
 impl Request {

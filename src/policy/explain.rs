@@ -24,7 +24,7 @@ pub struct Explanation {
     pub message: Option<String>,
     /// The tag for which this was decided, of a request that changes tags beside the one in its path.
     pub tag: Option<String>,
-    /// How many tags the request changes.
+    /// The number of tags that the request changes.
     pub tags: usize,
     /// Every rule of every policy that covers the request.
     pub rules: Vec<RuleExplanation>,

@@ -26,8 +26,8 @@ pub struct Request {
     pub digest: String,
     /// `request.reference`: the tag or digest in the path of a manifest.
     pub reference: String,
-    /// `request.tags`: all tags that a push of a manifest sets. Of a delete by digest: tags that mean the digest, as records,
-    /// tests and `policy explain` write them; rules do not see those.
+    /// `request.tags`: all tags that a push of a manifest sets. For a delete by digest: tags that mean the digest, as
+    /// records, tests and `policy explain` write them. Rules do not see the tags of a delete.
     pub tags: Vec<String>,
     /// `request.from`: the repository that a blob is to be mounted from.
     pub from: String,

@@ -1,4 +1,4 @@
-//! Who may do what, and which images stay.
+//! Decides the rights of clients, and the images that stay.
 //!
 //! The one way to an operation of the registry is through a [`Permit`], and only this module makes one: a dispatch that
 //! was not authorized does not compile.
@@ -136,8 +136,8 @@ impl Policy {
         Verdict { decision, outcome }
     }
 
-    /// Returns whether a rule about this repository asks for `request.upload_owner`, which costs a look at the store where this
-    /// process does not remember the upload.
+    /// Returns whether a rule about this repository asks for `request.upload_owner`. If this process does not remember
+    /// the upload, that costs a read of the store.
     #[must_use]
     pub fn asks_for_upload_owner(&self, name: &Name) -> bool {
         self.cover.of(name.as_str()).is_some_and(|pools| pools.ask_for(input::UPLOAD_OWNER))

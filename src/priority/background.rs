@@ -1,14 +1,15 @@
 //! Runs work in the background: in spare time, and without any, a little of it at the usual priority.
 //!
-//! A thread in spare time gives its core up at once. Of cores that are never idle it gets some thousandth, so work there would
-//! not end. Others notice such work all the same, by the memory and the caches that it shares with them. So it is cut into small
-//! pieces, and rests between them:
+//! A thread in spare time gives its core up at once. Of cores that are never idle it gets some thousandth, so work
+//! there would not end. Others notice such work all the same, by the memory and the caches that they share with it. So
+//! the work is cut into small pieces, with rests between the pieces:
 //!
 //! - A thread at the usual priority drives the work. It only hands out pieces, each of a tenth of a millisecond or so.
 //! - Pieces run in a pool of threads in spare time, as long as those get any.
-//! - A probe at the usual priority makes a small read every few milliseconds. If the slow reads take much longer than usual, the
-//!   share of the work shrinks. The probe also measures how long a piece takes in spare time.
-//! - If spare time is starved, pieces run at the usual priority, with a twentieth of a core. Work gets as much in any case.
+//! - A probe at the usual priority makes a small read every few milliseconds. If the slow reads take much longer than
+//!   usual, the share of the work shrinks. The probe also measures how long a piece takes in spare time.
+//! - If spare time is starved, pieces run at the usual priority, with a twentieth of a core. Work gets as much in any
+//!   case.
 
 use std::{
     cell::RefCell,
@@ -34,9 +35,9 @@ use super::{
 const EVERY: Duration = Duration::from_millis(5);
 /// The bytes that the probe reads: from the page cache, of a file that is always in it.
 const READ: usize = 4096;
-/// The processor time of a piece that the probe hands to a thread in spare time. A much shorter one would get through where work
-/// does not: the scheduler lets a thread begin soon that has had next to nothing. A longer one would be in the way at the end,
-/// since a process ends when its last thread has had a core to end on.
+/// The processor time of a piece that the probe hands to a thread in spare time. A much shorter piece would get through
+/// where work does not: the scheduler lets a thread begin soon that has had next to nothing. A longer piece would delay
+/// the end of the process, whose last thread needs a core to end on.
 const PIECE: Duration = Duration::from_micros(250);
 /// The reads between two such pieces while there is spare time, and after a late one.
 const PAUSE: u32 = 20;
@@ -161,7 +162,8 @@ pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     spawn(work, false)
 }
 
-/// Runs a piece of work that needs nothing but a core, as [`spawn_blocking`] does. Its time shows whether others want the core.
+/// Runs a piece of work that needs nothing but a core, as [`spawn_blocking`] does. The time of the piece shows whether
+/// others want the core.
 pub fn spawn_computing<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     spawn(work, true)
 }

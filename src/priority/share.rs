@@ -6,8 +6,8 @@ use std::time::Duration;
 const FLOOR: f64 = 0.05;
 /// Small reads that one decision is made from.
 const READS: usize = 100;
-/// Work gets less if the slowest read but one takes so many times the median, and so much longer. Below that, such times vary by
-/// themselves.
+/// The factor and the time by which the slowest read but one must exceed the median before work gets less. Below that,
+/// the times of reads vary by themselves.
 const TIMES: u32 = 4;
 const LONGER: Duration = Duration::from_micros(50);
 /// The factors by which the share grows when nobody was disturbed, and shrinks when somebody was.
@@ -21,8 +21,8 @@ const LATEST: f64 = 0.2;
 pub(super) const LATE: Duration = Duration::from_millis(30);
 /// Spare time is starved after so many late pieces, those on time taken off.
 const LATE_ONES: u32 = 4;
-/// Spare time counts again after so many pieces on time in a row: at first, and at most. Each time that it is starved again, it
-/// takes four times as many: a piece that begins in a short gap is stuck in spare time for seconds.
+/// The number of pieces on time in a row after which spare time counts again: at first, and at most. The number grows
+/// fourfold each time that spare time is starved again: a piece that begins in a short gap is stuck for seconds.
 const ON_TIME: u32 = 5;
 const MOST_ON_TIME: u32 = 1280;
 

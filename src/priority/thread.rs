@@ -10,9 +10,10 @@ const LOWEST: i32 = 19;
 
 /// Lets this thread, and those that it starts from now on, run only while no other thread wants its core.
 ///
-/// On Linux it is given up at once to whoever wakes up (`SCHED_IDLE`, sched(7)): a thread that is merely nice keeps its core for
-/// some milliseconds first, which others see in their slowest answers. It cannot be taken back. Of cores that are never idle,
-/// such a thread gets some thousandth. Where the system refuses, it is nice instead; elsewhere nothing changes.
+/// On Linux such a thread gives its core up at once to any thread that wakes up (`SCHED_IDLE`, sched(7)). A merely nice
+/// thread keeps its core for some milliseconds first, which others see in their slowest answers. A thread cannot return
+/// from spare time. Of cores that are never idle, it gets some thousandth. Where the system refuses, the thread becomes
+/// nice instead; on other systems nothing changes.
 pub fn only_spare_time() {
     #[cfg(target_os = "linux")]
     {

@@ -49,9 +49,9 @@ pub(super) enum RightHit {
 pub type BlobStream = Pin<Box<dyn Stream<Item = std::result::Result<Bytes, StorageError>> + Send>>;
 
 impl Registry {
-    /// Whether the repository has the digest: by a grant, or by a link of a manifest that stands there.
+    /// Checks whether the repository has the digest: by a grant, or by a link of a manifest that stands there.
     pub(super) async fn has(&self, name: &Name, digest: &Digest) -> Result<bool> {
-        // not from `held`: that says that bytes are there, while another server may have taken the right away since
+        // not from `held`, which says only that bytes are there: another server may have taken the link away since
         let key = (name.clone(), *digest);
         match self.rights.get(&key) {
             Some(RightHit::Grant) => return Ok(true),
@@ -64,7 +64,8 @@ impl Registry {
         Box::pin(self.asked_for_links(name, digest, false)).await
     }
 
-    /// As [`Registry::has`], never from memory: for one that gives a link, which must not outlive a delete by another server.
+    /// Checks as [`Registry::has`], never from memory. A caller that gives a link needs this: no link may outlive a
+    /// delete by another server.
     pub(super) async fn has_afresh(&self, name: &Name, digest: &Digest) -> Result<bool> {
         Box::pin(self.asked_for_links(name, digest, true)).await
     }

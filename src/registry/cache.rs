@@ -20,7 +20,7 @@ const GENERATIONS: usize = 1024;
 /// never given after it by this process, whatever the order in which they finish.
 pub(super) struct Recent<K, V> {
     cache: Cache<K, Kept<V>, foldhash::fast::RandomState>,
-    /// Which counts while the machine sleeps; the cache's own clock may not.
+    /// The clock of the answers' ages. It counts while the machine sleeps; the cache's own clock may not.
     clock: Clock,
     time_to_live: Duration,
     generations: Box<[AtomicU64]>,

@@ -1,8 +1,9 @@
-//! Forgetting what was found missing or corrupt.
+//! Forgets bytes that were found missing or corrupt.
 //!
-//! A client heals a blob or a manifest by pushing it again, and it pushes only what a `HEAD` says is not there. So a process
-//! that finds bytes missing or corrupt forgets at once all that it remembered of them. It tells other processes by an object
-//! under `corrupt/`, which they list before they answer from memory, once in [`Registry::hears_every`].
+//! A client heals a blob or a manifest by pushing it again, and it pushes only what a `HEAD` says is not there. So a
+//! process that finds bytes missing or corrupt forgets at once all that it remembered of them. It tells other processes
+//! by an object under `corrupt/`. They list these objects before they answer from memory, once in
+//! [`Registry::hears_every`].
 
 use std::{
     collections::HashSet,
@@ -21,7 +22,7 @@ use crate::{
     storage::{Clock, Moment, layout},
 };
 
-/// Reports of damage that are listed at a time. Where there are more, everything is forgotten.
+/// The number of reports of damage that are listed at a time. If there are more, everything is forgotten.
 const REPORTS: usize = 1000;
 /// Reports are listed no more often than this, even where `cache_ttl` is shorter.
 const LEAST: Duration = Duration::from_secs(1);
@@ -32,9 +33,10 @@ pub(super) struct KnownBytes {
     /// Digests that this process made sure of for a repository, with their sizes, so short a time ago that they need no
     /// new look: see [`Registry::hold`].
     pub(super) held: Cache<(Name, Digest), (u64, Moment)>,
-    /// Where a digest's bytes were found; looked up afresh when they turn out to be gone.
+    /// The places where the bytes of digests were found. A place is looked up again if its bytes turn out to be gone.
     pub(super) places: Cache<Digest, Arc<Place>>,
-    /// How often something was forgotten. A look that began before says nothing that is remembered.
+    /// The number of times that something was forgotten. The result of a look that began before the last time is not
+    /// remembered.
     forgotten: Arc<AtomicU64>,
 }
 
@@ -70,7 +72,7 @@ impl KnownBytes {
 /// The reports that this process has heard of other processes.
 pub(super) struct Heard {
     reports: tokio::sync::Mutex<HashSet<String>>,
-    /// When they were listed last, in milliseconds since boot.
+    /// The time of the last listing, in milliseconds since boot.
     at: AtomicU64,
 }
 
@@ -85,7 +87,8 @@ fn milliseconds(time: Duration) -> u64 {
 }
 
 impl Registry {
-    /// Returns how long this process answers from memory before it asks for reports again: `cache_ttl`, and a second at least.
+    /// Returns how long this process answers from memory before it asks for reports again: `cache_ttl`, and at least a
+    /// second.
     fn hears_every(&self) -> Duration {
         self.options.cache_ttl.max(LEAST)
     }

@@ -178,7 +178,7 @@ const SETTLED_CACHE: u64 = 16 * 1024 * 1024;
 const PLACE_CACHE: u64 = 32 * 1024 * 1024;
 /// As much for uploads under way.
 const SESSION_CACHE: u64 = 32 * 1024 * 1024;
-/// How long a place is read from without another look at its bytes, while nobody reports that they are damaged.
+/// The time for which a place is read without another look at its bytes, while nobody reports them damaged.
 const PLACE_TTL: Duration = Duration::from_mins(1);
 
 fn weigh(bytes: usize) -> u32 {

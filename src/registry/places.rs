@@ -51,9 +51,9 @@ pub(super) const TURNS: usize = 8;
 pub(super) type Places = (Vec<Arc<Place>>, Option<StorageError>);
 
 impl Registry {
-    /// The places of a digest.
+    /// Returns the places of a digest.
     ///
-    /// A fact may be freed between the listing and its read, while a newer copy comes: then they are listed again.
+    /// A fact may be freed between the listing and its read, while a newer copy comes. Then the places are listed again.
     pub(super) async fn places_of(&self, digest: &Digest) -> Result<Places> {
         for _ in 0..TURNS {
             if let Some(places) = self.try_places_of(digest).await? {

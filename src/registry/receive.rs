@@ -1,4 +1,4 @@
-//! Receiving bodies: the next state of the session keeps a small chunk, anything else becomes a segment.
+//! Receives bodies. The next state of the session keeps a small chunk; anything else becomes a segment.
 
 use std::sync::Arc;
 
@@ -17,14 +17,14 @@ use crate::{
 
 /// A body and what the request said about it.
 pub struct Chunk {
-    /// Where it belongs, if the client said so.
+    /// The range of the upload that the body is for, if the client said so.
     pub range: Option<ContentRange>,
     /// Its length in bytes, if the client said so.
     pub length: Option<u64>,
     /// The bytes.
     pub body: Body,
-    /// Called while bytes are read again after the body has come, which may take long, so that whoever bounds the time
-    /// knows that they move.
+    /// Called while bytes are read again after the body has come. That may take long, and the calls show a timer that
+    /// bytes move.
     pub progress: Progress,
 }
 
@@ -46,7 +46,7 @@ const MOST_CHUNKS: u32 = 10_000;
 /// Unit tests play with a few bytes, and have chunks of both kinds.
 const SMALL: usize = if cfg!(test) { 4 } else { 64 * 1024 };
 
-/// Where a chunk goes.
+/// The target of a chunk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
     /// The session's next state, if the chunk is small and that state keeps one; otherwise a segment.

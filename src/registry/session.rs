@@ -48,7 +48,7 @@ pub(super) struct State {
     pub(super) started: u64,
     pub(super) algorithm: Algorithm,
     pub(super) offset: u64,
-    /// How many segments the last full state names.
+    /// The number of segments that the last full state names.
     #[serde(default)]
     before: usize,
     /// As stored, those since the last full state; in memory, all of them.
@@ -66,7 +66,7 @@ pub(super) struct State {
 /// Chunks that the states from `first` to this one keep, one each: they follow the last segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Kept {
-    /// Where the first of the chunks begins.
+    /// The offset of the first of the chunks.
     pub(super) offset: u64,
     first: u32,
     /// The digest of this state's own chunk. A directory does not sync sessions, so a power cut may tear a chunk.
@@ -102,8 +102,9 @@ pub(super) struct Session {
     chunks: Option<Vec<Bytes>>,
     /// Nothing where a saved hash is of a form that this version does not read.
     pub(super) hasher: Option<Hasher>,
-    /// When this process last knew that scrub had not given the upload up: since then all segments that its state names are
-    /// there. Nothing where it does not know; what it wrote itself says nothing of the segments before.
+    /// The time when this process last knew that scrub had not given the upload up. All segments that the state names
+    /// are there since then. `None`: this process does not know. A write by this process says nothing about earlier
+    /// segments.
     pub(super) alive: Option<Moment>,
 }
 
@@ -218,7 +219,8 @@ impl Session {
 }
 
 impl Registry {
-    /// Writes a state of an upload if no other attempt has written that state; whether it did. `own` is the chunk that it keeps.
+    /// Writes a state of an upload if no other attempt has written that state. Returns whether it did. `own` is the
+    /// chunk that the state keeps.
     pub(super) async fn write_session(&self, mut session: Session, own: Bytes) -> Result<bool> {
         // a state renews what was alive a moment ago; it does not bring back what scrub has freed
         let none_before = session.state.segments.is_empty();
@@ -256,7 +258,8 @@ impl Registry {
         Ok(session.state.owner.clone())
     }
 
-    /// Returns the upload's session: as this process remembers it if the client speaks of that very state, otherwise as stored.
+    /// Returns the upload's session: as this process remembers it if the client names that very state, otherwise as
+    /// stored.
     pub(super) async fn session(&self, name: &Name, upload: &Upload) -> Result<Arc<Session>> {
         let remembered = self.sessions.get(&upload.id);
         match remembered.filter(|session| upload.state == Some(session.sequence)) {

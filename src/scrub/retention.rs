@@ -1,4 +1,4 @@
-//! Retention: tags that no rule keeps go, and their manifests with them where nothing else needs these.
+//! Removes the tags that no rule keeps, and their manifests where nothing else needs these.
 //!
 //! A removal names the version that its decision saw, so that what is pushed beside it stays. A push may give a manifest
 //! several tags, one after the other, and only some of them were seen: so what was pushed less than a lease ago is left to

@@ -29,14 +29,14 @@ pub struct Moment {
     boot: u64,
     /// Milliseconds since 1970 by the wall clock.
     wall: u64,
-    /// How far the store's clock was ahead of the time since boot when it was last seen.
+    /// The time by which the store's clock was ahead of the time since boot when it was last seen.
     ahead: Option<i64>,
 }
 
 #[derive(Debug)]
 struct ByHand {
     passed_ms: AtomicU64,
-    /// How often somebody looked at this clock.
+    /// The number of looks at this clock.
     #[cfg(test)]
     looks: AtomicU64,
 }
@@ -49,9 +49,9 @@ impl ByHand {
     }
 }
 
-/// When the machine of a clock that is set by hand began: milliseconds since 1970.
+/// The boot time of a clock that is set by hand: milliseconds since 1970.
 const BEGINNING_MS: u64 = 1_700_000_000_000;
-/// How long ago that was when the clock is made; it can be set back so far.
+/// The time since boot of a new clock that is set by hand. The clock can be set back by this much.
 const UP_MS: u64 = 100_000_000_000;
 
 /// The clock that counts while the machine sleeps. Elsewhere than on Linux the monotonic clock does.
@@ -79,7 +79,7 @@ impl Clock {
         }
     }
 
-    /// Milliseconds since boot.
+    /// Returns the milliseconds since boot.
     fn boot_ms(&self) -> u64 {
         if let Some(by_hand) = &self.by_hand {
             return by_hand.passed();
@@ -88,12 +88,12 @@ impl Clock {
         u64::try_from(time.tv_sec).unwrap_or(0) * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
     }
 
-    /// The time since boot, which alone tells how old an answer in memory is.
+    /// Returns the time since boot. It alone tells how old an answer in memory is.
     pub(crate) fn since_boot(&self) -> Duration {
         Duration::from_millis(self.boot_ms())
     }
 
-    /// Milliseconds since 1970 by the wall clock, for what is written down.
+    /// Returns the milliseconds since 1970 by the wall clock, for times that are stored or shown.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         match &self.by_hand {
@@ -105,7 +105,7 @@ impl Clock {
         }
     }
 
-    /// Now, by all clocks.
+    /// Returns the current time by all clocks.
     #[must_use]
     pub fn now(&self) -> Moment {
         let ahead = self.seen().latest;
@@ -116,8 +116,8 @@ impl Clock {
 
     /// Returns how long ago `then` was: the largest of what the three clocks say.
     ///
-    /// The store's clock is known as of its last answer. What it gained on the time since boot, between any two answers since
-    /// `then` or the last one before it, counts as time that passed.
+    /// The store's clock is known as of its last answer. Time that it gained on the time since boot counts as time that
+    /// passed. The gain is taken between any two answers since `then`, or the last one before it.
     #[must_use]
     pub fn since(&self, then: Moment) -> Duration {
         let now = self.now();
@@ -127,7 +127,7 @@ impl Clock {
         Duration::from_millis(by_wall.max(by_boot.saturating_add(gained)))
     }
 
-    /// Takes note of the store's time, out of an answer that came just now: milliseconds since 1970.
+    /// Takes note of the store's time in an answer that came just now: milliseconds since 1970.
     pub(crate) fn store_said(&self, store_ms: u64) {
         // no look that a test counts, unless the answer is news
         let boot = match &self.by_hand {
@@ -138,7 +138,8 @@ impl Clock {
         self.seen().add(boot, ahead);
     }
 
-    /// The store's time now as far as this process knows, in milliseconds since 1970: its last answer, and the time since.
+    /// Returns the store's time, as far as this process knows it: its last answer, and the time since. In milliseconds
+    /// since 1970.
     #[must_use]
     pub fn store_ms(&self) -> Option<u64> {
         let ahead = self.seen().latest?;
@@ -157,13 +158,13 @@ impl Clock {
         }
     }
 
-    /// Milliseconds since 1970 by a clock that is set by hand; no look that a test counts.
+    /// Returns the milliseconds since 1970 by a clock that is set by hand. This is no look that a test counts.
     #[cfg(test)]
     pub(crate) fn peek_ms(&self) -> u64 {
         self.by_hand.as_ref().map_or(0, |by_hand| BEGINNING_MS + by_hand.passed_ms.load(Ordering::SeqCst))
     }
 
-    /// How often somebody has looked at a clock that is set by hand.
+    /// Returns the number of looks at a clock that is set by hand.
     #[cfg(test)]
     pub(crate) fn looks(&self) -> u64 {
         self.by_hand.as_ref().map_or(0, |by_hand| by_hand.looks.load(Ordering::SeqCst))
@@ -174,17 +175,17 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Answers that are told apart, of each kind. Beyond, two that are alike become one.
+/// The number of answers that are told apart, of each kind. Beyond, two answers that are alike become one.
 const APART: usize = 32;
 
-/// How far the store's clock was seen ahead of the time since boot.
+/// The times by which the store's clock was seen ahead of the time since boot.
 ///
-/// Of all answers since some time the largest and the smallest value are known, whatever that time: an answer that is no
-/// extreme of any such span is forgotten.
+/// For each span up to now, this knows the largest and the smallest value of its answers. An answer that is no extreme
+/// of any such span is forgotten.
 #[derive(Debug, Default)]
 struct Seen {
     latest: Option<i64>,
-    /// When by the time since boot, and how far; the values fall from the oldest to the newest.
+    /// The times since boot, and the values seen then. The values fall from the oldest to the newest.
     largest: VecDeque<(u64, i64)>,
     /// The same where the values rise.
     smallest: VecDeque<(u64, i64)>,
@@ -197,7 +198,7 @@ impl Seen {
         push(&mut self.smallest, at, ahead, |old, new| old >= new);
     }
 
-    /// Milliseconds between the largest and the smallest value since `then`, the last one before it among them.
+    /// Returns the milliseconds between the largest and the smallest value since `then`, with the last one before it.
     fn gained_since(&self, then: Moment) -> u64 {
         // the first that is not older is the extreme of all that are not
         let since = |values: &VecDeque<(u64, i64)>| values.iter().find(|(at, _)| *at >= then.boot).map(|it| it.1);
@@ -211,8 +212,9 @@ impl Seen {
     }
 }
 
-/// Adds a value behind those that it does not outdo. Where there are too many, the two that differ least become one that
-/// counts as long as the newer did and as much as the older: what is told is too much by their difference at most.
+/// Adds a value behind those that it does not outdo. If there are too many, the two values that differ least become
+/// one. It counts as long as the newer did and as much as the older. So the clock tells too much by their difference at
+/// most.
 fn push(values: &mut VecDeque<(u64, i64)>, at: u64, value: i64, outdone: fn(i64, i64) -> bool) {
     while values.back().is_some_and(|(_, old)| outdone(*old, value)) {
         values.pop_back();
@@ -231,7 +233,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// The store's time where it goes with a clock that is set by hand, and some seconds more.
+    /// Tells the clock the store's time: its own, and some seconds more.
     fn says(clock: &Clock, seconds: u64) {
         clock.store_said(clock.now_ms() + seconds * 1000);
     }

@@ -7,7 +7,7 @@
 //! data/<hh>/<id>/<offset>-<attempt>                 bytes of an upload, one object per PATCH
 //! blobs/<alg>/<hh>/<hex>/at.<id>                    fact: these bytes are this digest
 //! blobs/<alg>/<hh>/<hex>/in/<name>!/grant.<attempt>                fact: this repository was told that it has this digest
-//! blobs/<alg>/<hh>/<hex>/in/<name>!/left.<attempt>                 fact: it was taken from this repository; no right, but keeps the bytes for a lease
+//! blobs/<alg>/<hh>/<hex>/in/<name>!/left.<attempt>                 fact: it was taken from here; keeps the bytes a lease
 //! blobs/<alg>/<hh>/<hex>/in/<name>!/pin.<alg>.<hex>.<attempt>      fact: that manifest needs it
 //! repos/<name>!/manifests/<alg>/<hex>/<newest-first>.put.<attempt> fact: a version of a manifest; or `.rm.`, gone from here on
 //! repos/<name>!/manifests/<alg>/<hex>/going.<version>.<attempt>    fact: a delete that ends in that version has begun
@@ -48,8 +48,8 @@ use crate::{
 /// The object that says which layout a store has.
 pub const FORMAT: &str = "format";
 
-/// The prefixes of all keys of a store, [`FORMAT`] and [`PULLS_SINCE`] aside. Other keys in the same place belong to somebody
-/// else: nothing lists, sweeps or judges them.
+/// The prefixes of all keys of a store, [`FORMAT`] and [`PULLS_SINCE`] aside. Other keys in the same place belong to
+/// somebody else: nothing lists, sweeps or judges them.
 pub const PREFIXES: [&str; 8] = [BLOBS, CATALOG, CORRUPT, DATA, QUARANTINE, REPOSITORIES, SCRUB, UPLOADS];
 
 /// Sorts after every key below a prefix whose next characters are those of keys.

@@ -89,13 +89,13 @@ struct Inner {
 }
 
 impl Store {
-    /// The clock that leases are measured by: this machine's, and what was seen of the store's own.
+    /// Returns the clock that leases are measured by: this machine's, and what was seen of the store's own.
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.inner.clock
     }
 
-    /// The same store with another clock, for tests.
+    /// Returns the same store with another clock, for tests.
     #[must_use]
     pub fn with_clock(&self, clock: Clock) -> Self {
         Self { inner: Arc::new(Inner { clock, ..(*self.inner).clone() }) }
@@ -200,19 +200,21 @@ impl Store {
         })
     }
 
-    /// All objects under `prefix`; for prefixes that are known to hold few.
+    /// Lists all objects under `prefix`; for prefixes that are known to hold few.
     pub async fn list_all(&self, prefix: &str) -> Result<Vec<Entry>> {
         self.list(prefix, None, usize::MAX).await
     }
 
-    /// All objects under `prefix`, in the order of their keys, read no further than the stream is pulled: for prefixes that
-    /// hold more than fits into memory. What comes or goes meanwhile may be seen or not; what stays is seen. An error ends it,
-    /// such as a key that is not after the one before it.
+    /// Streams all objects under `prefix`, in the order of their keys, for prefixes that hold more than fits into
+    /// memory. Reads no further than the stream is pulled.
+    ///
+    /// The stream has every object that stays. An object that comes or goes meanwhile may be missing. An error ends the
+    /// stream, such as a key that is not after the one before it.
     pub fn scan(&self, prefix: &str) -> impl Stream<Item = Result<Entry>> + Send + use<> {
         self.scan_after(prefix, None)
     }
 
-    /// As [`Store::scan`], beginning after the key `after`.
+    /// Streams as [`Store::scan`], beginning after the key `after`.
     pub fn scan_after(&self, prefix: &str, after: Option<&str>) -> impl Stream<Item = Result<Entry>> + Send + use<> {
         let (store, prefix, after) = (self.clone(), prefix.to_owned(), after.map(str::to_owned));
         let first = async move {
@@ -229,9 +231,11 @@ impl Store {
         futures::stream::once(first).try_flatten()
     }
 
-    /// Removes garbage that keys do not show: in a directory, the directories of the layout that are empty and did
-    /// not change since `before_ms`, in milliseconds since 1970 by the store's clock, and temporary files that were left
-    /// behind longer than a day ago. In a bucket there is neither.
+    /// Removes garbage that keys do not show. In a bucket there is none.
+    ///
+    /// In a directory, it removes empty directories of the layout that did not change since `before_ms`, in
+    /// milliseconds since 1970 by the store's clock. It also removes temporary files that were left behind longer than
+    /// a day ago.
     pub async fn sweep(&self, before_ms: u64, now_ms: u64) -> Result<Swept> {
         let Some(sweeper) = self.inner.sweeper.clone() else { return Ok(Swept::default()) };
         let swept = crate::priority::spawn_blocking(move || sweeper.sweep(&layout::PREFIXES, before_ms, now_ms)).await;

@@ -62,7 +62,7 @@ pub enum OpenError {
     /// It does not answer, or refuses.
     #[error("the store at {place} cannot be used: {hint}: {cause}")]
     Unusable {
-        /// Where.
+        /// The place of the store.
         place: String,
         /// The likely reason and the next step.
         hint: &'static str,
@@ -74,7 +74,7 @@ pub enum OpenError {
         "the store at {place} has layout {found}, and this version reads layout {LAYOUT}; use the version that wrote it"
     )]
     Layout {
-        /// Where.
+        /// The place of the store.
         place: String,
         /// What its `format` object says.
         found: String,
@@ -85,7 +85,7 @@ pub enum OpenError {
          a backup, or point the configuration at another place"
     )]
     Occupied {
-        /// Where.
+        /// The place of the store.
         place: String,
         /// The first key found.
         found: String,
@@ -93,7 +93,7 @@ pub enum OpenError {
     /// Nothing lies there, and nothing was to be made.
     #[error("there is no store at {place}; check the configuration, or start a server on it once to make one")]
     Absent {
-        /// Where.
+        /// The place of the store.
         place: String,
     },
     /// The backend cannot write an object only where there is none.
@@ -102,7 +102,7 @@ pub enum OpenError {
          two uploads could tear each other there, so it is refused; use an S3 server that honours conditional writes"
     )]
     NotExclusive {
-        /// Where.
+        /// The place of the store.
         place: String,
     },
     /// The backend lists keys in another order, or not all of them.
@@ -111,7 +111,7 @@ pub enum OpenError {
          there is, so it is refused; use an S3 server that lists as Amazon S3 does"
     )]
     Unordered {
-        /// Where.
+        /// The place of the store.
         place: String,
     },
     /// The backend does not read parts of objects.
@@ -120,7 +120,7 @@ pub enum OpenError {
          use an S3 server, or a proxy before it, that honours Range"
     )]
     NoRanges {
-        /// Where.
+        /// The place of the store.
         place: String,
     },
 }

@@ -1,6 +1,6 @@
 //! Checks that a listing's keys ascend.
 //!
-//! Everything that reads a listing relies on its order: the newest version of a thing is the first key, and scrub goes over the
+//! Every reader of a listing relies on its order: the newest version of a thing is the first key, and scrub visits the
 //! keys of one thing together. So a listing out of order is an error, which frees nothing.
 
 use super::{Entry, Result, StorageError};

@@ -1,4 +1,4 @@
-//! Trying a bucket before it is relied on: what other servers and scrub rely on, and some S3 servers do not do.
+//! Tries a bucket for the guarantees that servers and scrub rely on and some S3 servers lack.
 
 use futures::{StreamExt as _, TryStreamExt as _, future::join_all};
 use opendal::{ErrorKind, Operator, Result};

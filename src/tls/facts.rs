@@ -66,7 +66,8 @@ fn subject(certificate: &X509Certificate<'_>, oid: &Oid<'_>, kind: &str) -> Resu
     Ok(names)
 }
 
-/// Writes a distinguished name in the way of RFC 4514, but in the certificate's order. Names that differ have different texts.
+/// Writes a distinguished name in the way of RFC 4514, but in the certificate's order. Different names have different
+/// texts.
 fn name(name: &X509Name<'_>) -> String {
     let relative = name.iter_rdn().map(|relative| relative.iter().map(attribute).collect::<Vec<_>>().join("+"));
     relative.collect::<Vec<_>>().join(",")

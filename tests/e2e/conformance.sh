@@ -12,9 +12,9 @@ if [ -z "${OCI_CONFORMANCE:-}" ]; then
 fi
 [ -x "$OCI_CONFORMANCE" ] || die "OCI_CONFORMANCE names $OCI_CONFORMANCE, which cannot be run"
 
-# run_suite BACKEND VERSION: runs the suite with the version's own settings. `dev` has everything on except sparse content.
-# 1.1 leaves out later parts, which then count as disabled. Prints a line about the suite's JUnit report, since the suite exits
-# with 0 even if it could not reach the registry.
+# run_suite BACKEND VERSION: runs the suite with the version's own settings. `dev` has everything on except sparse
+# content. 1.1 leaves out later parts, which then count as disabled. Prints a line about the suite's JUnit report, since
+# the suite exits with 0 even if it could not reach the registry.
 run_suite() {
   local results="$TARGET/conformance/$1-$2" report name
   rm -rf "$results"

@@ -96,7 +96,8 @@ check_layout() {
   esac
 }
 
-# served_digest REPOSITORY REFERENCE: prints the digest of the manifest's bytes as served. It must equal the digest in the headers.
+# served_digest REPOSITORY REFERENCE: prints the digest of the manifest's bytes as served. It must equal the digest in
+# the headers.
 served_digest() {
   local body head said
   body=$(mktemp "$WORK/served.XXXXXX") head=$(mktemp "$WORK/served.XXXXXX")

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the tools of the end-to-end suites: Debian's packages (as root), and Go programs into ${E2E_TOOLS:-target/e2e-tools}.
+# Installs the tools of the end-to-end suites: Debian's packages (as root), and Go programs into
+# ${E2E_TOOLS:-target/e2e-tools}.
 #   tests/e2e/install.sh [packages|tools|cargo-deny]...
 # Without arguments, packages and tools; cargo-deny is for the check of licences and sources in .ci/run.
 # It leaves installed tools as they are, so a second run takes a moment.

@@ -1,5 +1,5 @@
-# Shared code of the end-to-end scripts; sourced, never run. It sets the shell's strict mode, finds the project and the tools,
-# and keeps a temporary folder ($WORK) and a list of started processes, both of which are gone when the script ends.
+# Shared code of the end-to-end scripts; sourced, never run. It sets the shell's strict mode, and finds the project and
+# the tools. It keeps a temporary folder ($WORK) and a list of started processes; both are gone when the script ends.
 # shellcheck shell=bash
 set -euo pipefail
 

@@ -104,7 +104,7 @@ fn a_pull_that_is_hashed_never_ends_with_wrong_bytes() {
     every_pull(Fault::Rots, false, hashed, 5);
 }
 
-/// Scrub frees all copies of a blob but one. That one may have come after a pull had listed them.
+/// A pull lists the copies of a blob, another copy comes, and scrub frees the listed ones.
 #[tokio::test]
 async fn a_copy_that_goes_at_any_operation_of_a_pull_while_another_came_is_no_404() {
     let blob = Image::new(1).layers[0].clone();
@@ -145,7 +145,7 @@ async fn a_copy_that_goes_at_any_operation_of_a_pull_while_another_came_is_no_40
     assert!(operations > 4, "{operations} operations");
 }
 
-/// The files below some directories of which `is` says yes, in the order of their names.
+/// Returns the files below some directories for whose path `is` holds, in the order of their names.
 fn files(root: &std::path::Path, below: &[&str], is: &dyn Fn(&str) -> bool) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     let mut left: Vec<_> = below.iter().rev().map(|name| root.join(name)).collect();

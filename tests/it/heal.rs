@@ -19,7 +19,7 @@ fn files(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The file of a blob's bytes.
+/// Returns the file of a blob's bytes.
 fn stored(server: &Server, bytes: &[u8]) -> PathBuf {
     let mut all = files(&server.root().join("data")).into_iter();
     all.find(|file| fs::read(file).unwrap() == bytes).expect("the blob is stored")
@@ -48,7 +48,7 @@ fn until_absent(repo: &Repo, path: &str) {
     }
 }
 
-/// What is done to a file.
+/// The damage to a file.
 #[derive(Clone, Copy, Debug)]
 enum Harm {
     Removed,

@@ -134,7 +134,7 @@ fn a_tag_that_was_looked_at_before_is_one_request() {
     assert_eq!(total() - before, 1, "{:?}", server.s3().requests());
 }
 
-/// What is too small to be an object of its own is written with the state that names it.
+/// The server writes a small chunk with the state that names it, not as an object of its own.
 #[test]
 fn a_small_chunk_is_one_request() {
     let server = Server::start_on_own_s3("");
@@ -157,7 +157,8 @@ fn a_small_chunk_is_one_request() {
     assert_eq!(repo.get_blob(&sha256(&data)).expect(200).body, data);
 }
 
-/// A usual push: the state that begins it, the segment and its state, then a grant, the last state and the copy.
+/// Counts the requests of a usual push: its first state, the segment and its state, then a grant, the last state and
+/// the copy.
 #[test]
 fn a_push_in_one_chunk_is_six_requests() {
     let server = Server::start_on_own_s3("");

@@ -54,7 +54,7 @@ impl World {
         Self { server, record, alice, mallory }
     }
 
-    /// The last line of the record.
+    /// Returns the last line of the record.
     fn last(&self) -> Value {
         let text = std::fs::read_to_string(&self.record).unwrap();
         serde_json::from_str(text.lines().last().unwrap()).unwrap()

@@ -1,4 +1,5 @@
-//! Which blobs a manifest gives its repository, from its push to its delete and back; and what it keeps.
+//! Tests the blobs that a manifest gives its repository, from its push to its delete and back, and the bytes that it
+//! keeps.
 
 use super::*;
 
@@ -65,7 +66,7 @@ async fn naming_a_deleted_blob_again_gives_no_right_to_it() {
 }
 
 #[tokio::test]
-async fn what_a_server_remembers_of_a_right_gives_no_new_one() {
+async fn when_a_link_has_ended_a_server_that_remembers_it_makes_no_new_one() {
     let world = World::new();
     let remembering = || world.server(Duration::from_mins(1));
     let (other, by) = (world.server(Duration::ZERO), By::default());
@@ -135,7 +136,7 @@ async fn a_restore_gives_back_the_rights_that_the_delete_ended_and_no_others() {
 }
 
 #[tokio::test]
-async fn what_one_of_two_pushes_at_once_was_told_is_there_holds_whichever_counts() {
+async fn when_one_of_two_pushes_at_once_finds_a_blob_its_manifest_links_the_blob() {
     let world = World::new();
     let server = lenient(&world);
     let config = push(&server, b"config").await;

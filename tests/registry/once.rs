@@ -125,7 +125,7 @@ async fn whoever_saw_the_version_before_cannot_write_beside_the_one_that_says_th
     assert!(world.keys("repos/").await.contains(&closed), "the place beside it can be claimed no more");
 }
 
-/// A look that keeps one tag.
+/// Returns a look that keeps one tag.
 fn keeps(kept: &str) -> impl Fn(&Tag) -> TagDelete + Sync {
     move |tag| if tag.as_str() == kept { TagDelete::Kept } else { TagDelete::Allowed }
 }

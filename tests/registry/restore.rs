@@ -181,7 +181,7 @@ async fn bytes_that_one_server_found_rotten_are_not_served_by_another() {
     assert_eq!(bytes.concat(), b"blob");
 }
 
-/// A scrub has seen that an image is gone, and lets its signature go; the image is restored in between.
+/// The image is restored after a scrub has seen that it is gone, and before the scrub removes its signature.
 #[tokio::test]
 async fn a_signature_that_a_scrub_is_about_to_let_go_stays_with_its_restored_image() {
     let world = World::new();

@@ -35,7 +35,8 @@ async fn read(server: &Registry, digest: &simple_registry::oci::Digest) -> Vec<u
     pieces.concat()
 }
 
-/// Bytes of all objects under a prefix. Nothing is removed while an upload runs well, so these are the bytes that were written.
+/// Counts the bytes of all objects under a prefix. Nothing is removed while an upload runs well, so these are the bytes
+/// that were written.
 async fn stored(world: &World, prefix: &str) -> u64 {
     let keys = world.keys(prefix).await;
     keys.iter().map(|key| fs::metadata(world.directory.path().join(key)).unwrap().len()).sum()
@@ -44,11 +45,11 @@ async fn stored(world: &World, prefix: &str) -> u64 {
 #[derive(Clone, Debug)]
 struct Step {
     length: usize,
-    /// Which of the servers takes it.
+    /// The number of the server that takes the chunk.
     server: usize,
-    /// Whether that server begins anew first.
+    /// True if that server restarts first.
     restarts: bool,
-    /// Whether the client names the state that it was told of.
+    /// True if the client names the state that it was told of.
     names_state: bool,
 }
 
@@ -182,7 +183,7 @@ async fn of_two_small_chunks_at_one_offset_one_wins() {
     }
 }
 
-/// What a power cut may do to a state, which is not synced.
+/// A power cut damages a state, which is not synced.
 #[tokio::test]
 async fn a_kept_chunk_that_was_torn_never_becomes_a_blob() {
     for (damage, says) in [("emptied", true), ("removed", true), ("torn", false)] {

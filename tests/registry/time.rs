@@ -1,4 +1,5 @@
-//! Servers whose clocks stand still while that of the directory goes on: files that were just written tell its time.
+//! Tests servers whose clocks stand still while that of the directory goes on. Files that were just written tell its
+//! time.
 
 use simple_registry::registry::Clock;
 
@@ -6,13 +7,13 @@ use super::*;
 
 const LEASE: Duration = Duration::from_millis(400);
 
-/// A server of a machine that sleeps all the time.
+/// Returns a server of a machine that sleeps all the time.
 fn sleeper(world: &World) -> Registry {
     let store = Store::over(world.operator(), None, Metrics::new()).with_clock(Clock::by_hand());
     World::server_on(&store, |options| options.lease = LEASE)
 }
 
-/// Scrub frees all bytes while the server sleeps.
+/// Removes all bytes, as scrub does while the server sleeps.
 async fn sleep(world: &World) {
     for key in world.keys("data/").await {
         world.operator().delete(&key).await.unwrap();

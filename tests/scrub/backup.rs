@@ -14,7 +14,7 @@ use simple_registry::{action::Page, oci::Reference, storage::layout};
 
 use crate::world::{full, keys, name, push_image, push_index, server};
 
-/// The commands of the page that copy the files of the store in `root` into `archive`.
+/// Returns the commands of the page that copy the files of the store into `archive`.
 fn recipe(archive: &Path) -> String {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/how-to/run-in-production.md")).unwrap();
     let lines: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("    ")).collect();
@@ -25,7 +25,7 @@ fn recipe(archive: &Path) -> String {
     text.replace("/backup/registry.tar", &archive.display().to_string())
 }
 
-/// Copies the store in `root`; the keys of the copy in the order in which they were copied.
+/// Copies the store in `root`. Returns the keys of the copy in the order in which they were copied.
 fn back_up(root: &Path, archive: &Path) -> Vec<String> {
     // not in a pipe of its own: what is gone meanwhile is no failure
     let done = Command::new("sh").arg("-c").arg(recipe(archive)).current_dir(root).output().unwrap();

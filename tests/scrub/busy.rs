@@ -11,11 +11,11 @@ use simple_registry::oci::Name;
 
 use crate::{shelf::Shelf, world::push_blob};
 
-/// The part of one core that scrub must have: a fifth of its twentieth, since other tests with children of their own run beside
-/// this one. In idle time alone it has some thousandth.
+/// The part of one core that scrub must have: a fifth of its twentieth, since other tests with children of their own
+/// run at the same time. In idle time alone it has some thousandth.
 const LEAST: f64 = 0.01;
 
-/// The time on a core that `times` of a shell tells of a child, as in `0m1.230s 0m0.100s`.
+/// Parses the time on a core that `times` of a shell tells of a child, as in `0m1.230s 0m0.100s`.
 fn core(times: &str) -> Duration {
     let of = |text: &str| {
         let (minutes, seconds) = text.trim_end_matches('s').split_once('m').unwrap();

@@ -57,7 +57,7 @@ async fn it_shows_for_each_tag_which_rule_keeps_it_or_that_none_does() {
     assert!(text(&explain(&shelf, "", &asked)).contains("everything stays"));
 }
 
-/// What is said up to the time from which on a run removes it.
+/// Cuts off the time from which on a run removes the image.
 fn without_time(later: &str) -> &str {
     later.split_once(" from ").map_or(later, |(says, _)| &later[..says.len() + " from".len()])
 }

@@ -1,4 +1,5 @@
-//! What scrub makes of the links between manifests and blobs: a repair gives no right, what a manifest lists is kept.
+//! Tests scrub on the links between manifests and blobs: a repair gives no right, and the blobs that a manifest lists
+//! are kept.
 
 use std::{fs, path::Path};
 
@@ -18,7 +19,7 @@ fn app() -> Name {
     name("team/app")
 }
 
-/// The configuration under which manifests may name what is not there.
+/// Returns a configuration in which manifests may name absent blobs.
 fn lax() -> Config {
     let mut config = config();
     config.allow_missing_references = true;
@@ -33,7 +34,7 @@ fn descriptor(kind: &str, bytes: &[u8], more: &str) -> String {
     format!(r#"{{"mediaType":"{kind}","size":{},"digest":"{}"{more}}}"#, bytes.len(), sha256(bytes))
 }
 
-/// An image of a config, and of a foreign layer where there is one.
+/// Returns an image of a config and, if given, a foreign layer.
 fn image(config: &[u8], foreign: Option<&[u8]>) -> String {
     let kind = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
     let layer = foreign.map(|bytes| descriptor(kind, bytes, r#","urls":["https://example.com/l"]"#));
@@ -50,7 +51,7 @@ async fn is_read(root: &Path, digest: &Digest) -> bool {
     }
 }
 
-/// Scrubs twice, each time after everything has become old; what it told of the last time.
+/// Scrubs twice, each time after everything has become old. Returns the findings of the last time.
 async fn scrubbed(root: &Path, config: &Config) -> Vec<String> {
     let mut said = Vec::new();
     for _ in 0..2 {
@@ -136,7 +137,7 @@ async fn a_foreign_layer_and_blobs_in_an_index_stay_as_long_as_a_manifest_lists_
 }
 
 #[tokio::test]
-async fn what_is_pushed_after_the_manifest_that_lists_it_is_kept() {
+async fn when_a_blob_is_pushed_after_the_manifest_that_lists_it_scrub_keeps_the_blob() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     let server = lenient(root).await;
@@ -154,7 +155,7 @@ async fn what_is_pushed_after_the_manifest_that_lists_it_is_kept() {
 }
 
 #[tokio::test]
-async fn what_another_manifest_gave_before_it_was_deleted_and_named_again_is_freed() {
+async fn when_a_manifest_is_deleted_and_pushed_without_its_blob_scrub_frees_the_blob() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     let server = lenient(root).await;
@@ -204,7 +205,7 @@ async fn a_manifest_written_again_from_its_former_life_links_nothing_of_that() {
 }
 
 #[tokio::test]
-async fn what_a_push_found_stays_linked_when_the_version_that_says_so_is_freed() {
+async fn when_scrub_frees_the_version_that_links_a_blob_the_blob_stays_linked() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     let server = lenient(root).await;

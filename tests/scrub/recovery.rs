@@ -20,7 +20,7 @@ struct Pushed {
 
 const TAGS: [(&str, &[&str]); 2] = [("team/app", &["v1", "v2", "moved", "multi", "fixed"]), ("other", &["latest"])];
 
-/// All that the tags of a sound store name.
+/// Returns all images that the tags of a sound store name.
 async fn pushed(server: &Registry) -> Vec<Pushed> {
     let mut images = Vec::new();
     for (repository, tags) in TAGS {
@@ -152,7 +152,7 @@ async fn after_the_steps_of_the_page_the_store_is_whole() {
 }
 
 #[tokio::test]
-async fn what_is_damaged_is_told_whatever_its_age_and_what_is_too_young_is_counted() {
+async fn scrub_reports_damage_whatever_its_age_and_counts_objects_that_are_too_young() {
     let sound = full().await;
     let store = copy(sound.path());
     let root = store.path();

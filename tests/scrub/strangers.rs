@@ -1,4 +1,4 @@
-//! Whatever else lies beside a store: it stays as it is, and stops nothing.
+//! Tests foreign files beside a store: scrub leaves them alone, and they stop nothing.
 
 use std::{
     fs::{self, Permissions},
@@ -27,7 +27,7 @@ fn give(path: &Path, user: u32) {
     }
 }
 
-/// What is in a place that is no store yet: what a volume has of its own, and things of somebody else.
+/// Makes the files of a place that is no store yet: those of a volume, and those of somebody else.
 fn strangers(root: &Path) {
     for folder in ["lost+found", "somebody-elses/empty", "blobs-of-old"] {
         fs::create_dir_all(root.join(folder)).unwrap();

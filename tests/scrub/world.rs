@@ -42,7 +42,7 @@ pub(crate) async fn server_with(root: &Path, change: impl FnOnce(&mut Options)) 
     server_on(store(root).await, change)
 }
 
-/// One on a store that is open.
+/// Returns a server on an open store.
 pub(crate) fn server_on(store: Store, change: impl FnOnce(&mut Options)) -> Registry {
     let mut options = Options {
         lease: LEASE,

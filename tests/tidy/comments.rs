@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, fs};
 
 use super::{files, prose::RELATIVE, root, shown};
 
-/// How many doc comments of each room begin with a relative clause. Lower a number with each comment that you rewrite.
+/// The number of doc comments of each room that begin with a relative clause. Lower a number with each comment that you
+/// rewrite.
 const RELATIVE_YET: &[(&str, usize)] = &[
     ("app", 2),
     ("audit", 9),
@@ -18,7 +19,7 @@ const RELATIVE_YET: &[(&str, usize)] = &[
     ("storage", 48),
 ];
 
-/// How many doc comments of functions begin with no verb, by room.
+/// The number of doc comments of functions that begin with no verb, by room.
 const WITHOUT_VERB_YET: &[(&str, usize)] = &[
     ("app", 4),
     ("cli", 11),

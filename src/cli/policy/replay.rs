@@ -23,7 +23,7 @@ struct Line {
     identity: Option<Facts>,
     #[serde(default)]
     request: Option<Request>,
-    /// How many tags it changed, where the request names some of them.
+    /// The number of tags that the request changed, if the line names only some of them.
     #[serde(default)]
     tag_count: Option<usize>,
     #[serde(default)]

@@ -127,8 +127,8 @@ impl Registry {
         Ok(of.is_none_or(|of| of.again || of.is_with(end)).then_some(digest))
     }
 
-    /// Lets a tag be gone after the version `seen` that is about `subject` by its name. Returns whether it went: not where the
-    /// subject stands again; see [`Registry::end_unless`].
+    /// Removes a tag, after the version `seen`, that is about `subject` by its name. Returns whether the tag went. It
+    /// does not go if the subject stands again; see [`Registry::end_unless`].
     pub async fn end_tag_without(
         &self,
         name: &Name,

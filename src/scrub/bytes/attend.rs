@@ -114,8 +114,8 @@ impl Context<'_> {
         Ok(format!("blob {digest}, which {names} has: {what}; push it again"))
     }
 
-    /// Returns the copies that are as they were, where none is sound by now. Another scrub may free a fact and its bytes between the
-    /// looks at the two, and a push may bring a copy.
+    /// Returns the unchanged copies, if no copy is sound by now. Another scrub may free a fact and its bytes between
+    /// the looks at the two, and a push may bring a copy.
     async fn still<'c>(&self, digest: &Digest, copies: &'c [Copy]) -> Result<Vec<&'c Copy>> {
         let again = look_all(self.run, self.ages, digest).await?;
         if again.iter().any(|copy| copy.state == State::Sound) && copies.iter().all(|copy| copy.state != State::Sound) {

@@ -53,7 +53,7 @@ struct SessionState {
     end: Option<serde::de::IgnoredAny>,
 }
 
-/// Where the chunks begin that states keep.
+/// The begin of the chunks that states keep.
 #[derive(Deserialize)]
 struct Kept {
     offset: u64,

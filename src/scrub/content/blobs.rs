@@ -91,7 +91,8 @@ impl Content<'_> {
         Ok(())
     }
 
-    /// Checks whether the pass `links` has told of missing bytes: a run over some repositories alone does not look at bytes there.
+    /// Checks whether the pass `links` has told of missing bytes. In a run over some repositories alone, that pass does
+    /// not look at bytes.
     fn links_told(&self) -> bool {
         self.run.options.passes.contains(&Pass::Links) && self.run.options.repository.is_none()
     }

@@ -129,7 +129,7 @@ impl<'a> Seen<'a> {
         })
     }
 
-    /// Whether one of a manifest's versions since its last delete links a blob.
+    /// Returns true if one of a manifest's versions since its last delete links a blob.
     fn links(&self, name: &Name, manifest: &Digest, blob: &Digest) -> bool {
         let versions = self.versions(name, manifest);
         versions.into_iter().take_while(|(_, version)| version.there).any(|(key, _)| {

@@ -219,12 +219,12 @@ pub(super) struct Bucket {
     inner: Mutex<Inner>,
     /// The store's own clock.
     pub(super) clock: Clock,
-    /// Those of the processes.
+    /// The clocks of the processes.
     own: Vec<Clock>,
 }
 
 impl Bucket {
-    /// A store that has been there for so long, and the clocks of so many processes, which show the same as its own.
+    /// Makes a store that has existed for the time `passed`, with a clock for each process. All clocks show the same.
     pub(super) fn new(objects: Objects, passed: Duration, processes: usize) -> Arc<Self> {
         let inner = Inner { map: Map::new(objects), ..Inner::default() };
         let clock = || {
@@ -236,7 +236,7 @@ impl Bucket {
         Arc::new(Self { inner: Mutex::new(inner), clock: clock(), own: (0..processes).map(|_| clock()).collect() })
     }
 
-    /// The clock of a process; that of nobody in particular is the store's.
+    /// Returns the clock of a process; `None`: the store's own clock.
     pub(super) fn clock_of(&self, process: Option<usize>) -> &Clock {
         process.map_or(&self.clock, |process| &self.own[process])
     }

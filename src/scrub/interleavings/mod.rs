@@ -73,7 +73,7 @@ struct Job {
     case: usize,
     ordered: bool,
     ticks: usize,
-    /// Whether clocks may stand still, and the store's may step.
+    /// True if clocks may stand still and the store's clock may step.
     odd: bool,
     /// How many states are too many; a walk that must end has no limit.
     most: Option<usize>,

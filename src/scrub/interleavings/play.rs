@@ -34,9 +34,9 @@ pub(super) struct Case {
     pub(super) scripts: Vec<Script>,
     /// How often half a lease passes.
     pub(super) ticks: usize,
-    /// Whether the clocks of a process may stand still while time passes.
+    /// True if the clocks of a process may stand still while time passes.
     pub(super) freezes: bool,
-    /// Whether the store's clock may step in place of half a lease that passes.
+    /// True if the store's clock may step instead of half a lease passing.
     pub(super) jumps: bool,
     /// Processes that may stop for good.
     pub(super) mortal: usize,
@@ -191,7 +191,7 @@ impl Stage<'_> {
     }
 }
 
-/// What the store's clock shows after a step of a lease.
+/// Returns the time that the store's clock shows after a step of a lease.
 pub(super) fn jumped(now: u64, forward: bool) -> u64 {
     let lease = u64::try_from(LEASE.as_millis()).unwrap_or_default();
     if forward { now + lease } else { now - lease }

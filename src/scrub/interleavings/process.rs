@@ -76,7 +76,7 @@ impl Touches {
     }
 }
 
-/// What the clocks show when a process is told something.
+/// The time of the clocks when a process gets an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Time {
     /// The store's, in milliseconds since 1970.
@@ -95,7 +95,7 @@ impl Time {
 pub(super) struct Node {
     /// The step that led here: from where, which operation was let through, and when it was told what.
     before: Option<(usize, usize, Time, Answer)>,
-    /// How far it has seen the store's clock ahead of its own.
+    /// The time by which the process has seen the store's clock ahead of its own.
     ahead: i64,
     /// What it asks.
     pub(super) waiting: Rc<Vec<Op>>,

@@ -22,7 +22,8 @@ pub(super) struct Way {
     pub(super) process: Option<usize>,
     /// How many keys a listing sees at one moment.
     pub(super) page: usize,
-    /// Whether it is a bucket, each of whose answers tells the store's time; in a directory a file that was just written does.
+    /// True for a bucket, each of whose answers tells the store's time. In a directory, a file that was just written
+    /// tells that time.
     pub(super) dated: bool,
 }
 
@@ -39,7 +40,7 @@ impl Way {
         answer
     }
 
-    /// The clock of the process.
+    /// Returns the clock of the process.
     pub(super) fn clock(&self) -> &Clock {
         self.bucket.clock_of(self.process)
     }

@@ -56,9 +56,9 @@ struct State {
     /// The node of each process.
     at: Vec<usize>,
     ticks: usize,
-    /// What the store's clock shows.
+    /// The time that the store's clock shows.
     now: u64,
-    /// What those of the processes show.
+    /// The times that the clocks of the processes show.
     own: Vec<u64>,
     acked: Rc<Acked>,
     /// How often time has passed since each process did something, less what it could have taken for steps that were taken at
@@ -290,7 +290,7 @@ impl State {
         hash_of(&(self.map.hash, &self.at, times, self.acked.hash, &self.stood, self.stalled))
     }
 
-    /// This one after time has passed in one way or another.
+    /// Returns this state after time has passed in one way or another.
     fn after(&self, choice: Choice) -> Self {
         let mut next = self.clone();
         next.ticks -= 1;

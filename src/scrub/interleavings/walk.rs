@@ -27,9 +27,12 @@ impl Chooser for Follow {
     }
 }
 
-/// Follows a plan: `1 until put pin.` lets process 1 go on until it asks for a `put` of a key with `pin.` in it, `1 ends` until
-/// there is no more to do, `time` lets half a lease pass, `freeze 1` the same while the clocks of process 1 stand still, `jump` and
-/// `jump back` step the store's clock. What is left afterwards is done one process after the other.
+/// Follows a plan of these steps, and then runs the rest one process after the other:
+///
+/// - `1 until put pin.` lets process 1 go on until it asks for a `put` of a key with `pin.` in it.
+/// - `1 ends` lets process 1 go on until it has no more to do.
+/// - `time` lets half a lease pass; `freeze 1` does too, while the clocks of process 1 stand still.
+/// - `jump` and `jump back` step the store's clock.
 struct Planned<'a> {
     legs: VecDeque<&'a str>,
 }
@@ -98,7 +101,7 @@ impl Random {
         usize::try_from(drawn % limit.max(1) as u64).unwrap_or(0)
     }
 
-    /// A way in which time passes: as it should, or not.
+    /// Draws a way in which time passes: as it should, or not.
     fn time(&mut self, stage: &Stage<'_>) -> Choice {
         if !stage.case.freezes && !stage.case.jumps {
             return Choice::Tick;

@@ -136,8 +136,8 @@ impl<'a> Repository<'a> {
         Seen { newest, tagged: self.tags_of(group).next().is_some(), parents, subject: Upheld::Never }
     }
 
-    /// Tells that manifests go, and lets them: after the versions that were seen, so that a push beside it wins. One look at
-    /// the repository's tags, however many. Those that went.
+    /// Reports that manifests go, and removes them after the versions that were seen. So a concurrent push wins. Lists
+    /// the repository's tags once, however many manifests. Returns the manifests that went.
     pub(in crate::scrub) async fn end_all(
         &mut self,
         groups: &[Group],
@@ -147,7 +147,7 @@ impl<'a> Repository<'a> {
         self.end_all_without(groups, reason, policy, &[]).await
     }
 
-    /// The same, unless one of `subjects` stands again by then.
+    /// Removes manifests as [`Self::end_all`], unless one of `subjects` stands again by then.
     async fn end_all_without(
         &mut self,
         groups: &[Group],

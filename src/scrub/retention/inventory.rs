@@ -26,7 +26,8 @@ use crate::{
 /// Storage operations that run at a time.
 const AT_A_TIME: usize = 8;
 
-/// The bytes of annotations that are held of a repository at a time. Those of more are read again when they are asked for.
+/// The number of bytes of annotations that are held of a repository at a time. Further annotations are read again when
+/// they are asked for.
 pub(super) const ANNOTATIONS: usize = 32 * 1024 * 1024;
 
 /// The annotations of a manifest.
@@ -117,8 +118,8 @@ pub async fn tags(store: &Store, config: &Config, policy: &Policy, name: &Name) 
     Ok(Tags { images, settles, others })
 }
 
-/// The images that these tags are, but for what is a referrer by its name, and what leads to no manifest.
-/// Holds annotations only if rules name annotations, and only as far as memory has room for them.
+/// Collects the images that these tags mean. Leaves out tags that lead to no manifest, and tags that are referrers by
+/// their name. Holds annotations only if rules name annotations, and only as far as memory has room for them.
 pub(super) async fn take(run: &Run<'_>, ages: Ages, name: &Name, live: &Live) -> Result<Inventory> {
     let room = if run.policy.retention_reads_annotations(name) { ANNOTATIONS } else { 0 };
     take_with(&run.store, run.config, ages, name, live, room).await

@@ -30,10 +30,11 @@ pub struct Swept {
 pub struct Sweeper(pub(super) Arc<Core>);
 
 impl Sweeper {
-    /// Removes directories below `prefixes` that are empty and did not change since `before_ms`, milliseconds since 1970 by
-    /// the file system's clock; and temporary files that did not change for a day before `now_ms` either. Writers make
-    /// directories again that vanish before them, and only empty ones can be removed. Nothing else in the root is looked at.
-    /// Blocks.
+    /// Removes empty directories below `prefixes` that did not change since `before_ms`. Removes temporary files that did
+    /// not change for a day before `now_ms`. Both are milliseconds since 1970 by the file system's clock.
+    ///
+    /// Writers make directories again that vanish before them, and only empty ones can be removed. The sweeper looks at
+    /// nothing else in the root. Blocks.
     ///
     /// # Errors
     /// Where a directory cannot be read or removed.

@@ -94,8 +94,8 @@ impl Temporary {
         Ok(())
     }
 
-    /// What the file is, with the time of its last change by the file system's clock: that of its bytes, or the later one of
-    /// its name.
+    /// Returns the file's metadata, with the time of its last change by the file system's clock: that of its bytes, or
+    /// the later one of its name.
     fn published(&self) -> io::Result<Metadata> {
         let mut stat = rustix::fs::fstat(&*self.file)?;
         if (stat.st_ctime, stat.st_ctime_nsec) > (stat.st_mtime, stat.st_mtime_nsec) {
@@ -104,8 +104,9 @@ impl Temporary {
         Ok(stat_metadata(&stat))
     }
 
-    /// Gives the file its name, replacing what is there, or with `exclusive` only where nothing is
-    /// ([`io::ErrorKind::AlreadyExists`]). Directories that are missing are made, again where they vanish. Syncs nothing. Returns what the file is, and when it got its name.
+    /// Gives the file its name. Replaces a file of that name, or with `exclusive` fails with
+    /// [`io::ErrorKind::AlreadyExists`]. Makes missing directories, and makes them again if they vanish. Syncs nothing.
+    /// Returns the file's metadata, with the time when it got its name.
     pub(super) fn publish(mut self, key: &str, exclusive: bool) -> io::Result<Metadata> {
         let Some(name) = self.name.clone() else {
             return Err(io::Error::other("a temporary file was published twice"));

@@ -11,7 +11,7 @@ use crate::support::repo::finish;
 
 const NAMESPACES: [&str; 8] = ["everyone", "nobody", "people", "ci", "both", "not-ci", "tagged", "unheard-of"];
 
-/// A client with a token for some of what it may ask.
+/// Returns a client with a token for one scope.
 fn with_scope(client: &Client, scope: &str) -> Client {
     let token = client.send(Request::get(format!("/token?scope={scope}"))).expect(200).json();
     WORLD.anonymous().with_token(token["token"].as_str().unwrap())

@@ -8,7 +8,7 @@ use crate::support::content::{sha256, unique};
 use crate::support::repo::{Repo, finish};
 use crate::support::server::{Backend, Server};
 
-/// Whose an upload is: the username counts before the certificate, however it was proved.
+/// Returns the owner of an upload. The username counts before the certificate, however it was proved.
 fn owner(who: Who) -> &'static str {
     match who {
         Who::Anonymous | Who::AnonymousToken => "",
@@ -59,7 +59,7 @@ fn nobody_else_sees_goes_on_with_ends_or_cancels_an_upload() {
     }
 }
 
-/// Of alice and bob; the rules ask who began an upload.
+/// Starts a server with the users alice and bob, and rules about the owner of an upload.
 fn server_of_two(rules: &str) -> Server {
     let directory = tempfile::tempdir().expect("a directory").keep();
     let hash = hash_password(PASSWORD).expect("a hash");
@@ -73,7 +73,7 @@ fn server_of_two(rules: &str) -> Server {
     Server::start_plain(Backend::Directory, &settings)
 }
 
-/// The owners in the record, of decisions about this action.
+/// Returns the decisions about this action in the record, each with the upload's owner.
 fn recorded(server: &Server, action: &str) -> Vec<(String, String)> {
     let config: toml::Table = std::fs::read_to_string(server.configuration_file()).unwrap().parse().unwrap();
     let lines = std::fs::read_to_string(config["audit"]["file"].as_str().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Which blobs a manifest links to its repository: pushes, deletes and repairs beside each other.
+//! Cases about the blobs that a manifest links to its repository: pushes, deletes and repairs beside each other.
 
 use std::sync::LazyLock;
 
@@ -34,14 +34,14 @@ async fn without_layer(actor: Actor) {
     old(&actor);
 }
 
-/// The layer was pushed after the manifest that lists it.
+/// Pushes the layer after the manifest that lists it.
 async fn layer_since(actor: Actor) {
     without_layer(actor.clone()).await;
     actor.put_blob(&r(), &LAYER).await;
     old(&actor);
 }
 
-/// The manifest and the layer were deleted, and another repository has the layer.
+/// Deletes the manifest and the layer, and pushes the layer to another repository.
 async fn layer_deleted(actor: Actor) {
     layer_since(actor.clone()).await;
     actor.put_manifest(&r(), &WINDOWS, Some(&t())).await;

@@ -268,7 +268,7 @@ fn keeping(case: Case) -> Case {
     Case { keeps: true, ..case }
 }
 
-/// An upload that went silent after so many bytes, and those who do something about it.
+/// Builds a case of an upload that went silent after `first` bytes, beside the scripts that do something about it.
 fn silent(name: &'static str, first: usize, others: Vec<Script>, ticks: usize) -> Case {
     let upload: Arc<Mutex<Option<Upload>>> = Arc::default();
     let begun = Arc::clone(&upload);

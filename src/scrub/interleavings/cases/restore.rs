@@ -39,7 +39,7 @@ async fn index_deleted(actor: Actor) {
     old(&actor);
 }
 
-/// An image with a signature, and only the image was deleted.
+/// Pushes an image with a signature, and deletes only the image.
 async fn signed_deleted(actor: Actor) {
     tagged(actor.clone()).await;
     actor.put_manifest(&r(), &SIGNATURE, None).await;
@@ -52,7 +52,7 @@ fn signature_tag() -> Tag {
     format!("{}.sig", digest(&IMAGE)).replace(':', "-").parse().expect("a tag")
 }
 
-/// The same with a signature by the name of its tag.
+/// Pushes an image with a signature that is named by a tag, and deletes only the image.
 async fn signed_by_tag_deleted(actor: Actor) {
     tagged(actor.clone()).await;
     actor.put_manifest(&r(), &OTHER, Some(&signature_tag())).await;

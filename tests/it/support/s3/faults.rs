@@ -86,7 +86,7 @@ impl Gate {
     }
 }
 
-/// The answer with the first half of its body as all of it.
+/// Returns the answer with the first half of its body as all of it.
 async fn half(answer: s3s::HttpResponse) -> io::Result<Answer> {
     let (mut head, body) = answer.into_parts();
     let body = BodyExt::collect(body).await.map_err(io::Error::other)?.to_bytes();

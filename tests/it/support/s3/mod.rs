@@ -86,7 +86,7 @@ impl S3 {
         self.gate.set(Some(Box::new(decide)));
     }
 
-    /// From now on does that as well, or as S3 does.
+    /// Makes the server deviate from S3 in this way from now on; `None`: not at all.
     pub(crate) fn quirk(&self, quirk: Option<Quirk>) {
         self.state.lock().expect("state").quirk = quirk;
     }

@@ -31,7 +31,7 @@ pub(super) struct Upload {
     pub(super) parts: BTreeMap<i32, Part>,
 }
 
-/// What a server does that is none of S3, as some are said to.
+/// A deviation from S3, as some servers are said to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Quirk {
     /// Overwrites an object that was to be created.
@@ -52,7 +52,7 @@ pub(super) struct State {
     pub(super) buckets: BTreeMap<String, BTreeMap<String, Object>>,
     pub(super) uploads: BTreeMap<String, Upload>,
     pub(super) bytes_written: u64,
-    /// How far its clock is ahead of this machine's.
+    /// The time by which the server's clock is ahead of this machine's.
     pub(super) ahead: Duration,
     next_upload: u64,
 }
@@ -79,7 +79,7 @@ pub(super) struct Page {
 }
 
 impl State {
-    /// What its clock shows.
+    /// Returns the time by the server's clock.
     pub(super) fn now(&self) -> SystemTime {
         SystemTime::now() + self.ahead
     }
