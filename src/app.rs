@@ -1,5 +1,6 @@
 //! The server, put together from its configuration.
 
+mod clocks;
 mod options;
 mod scrub;
 
@@ -84,7 +85,7 @@ async fn run(checked: Checked) -> Result<(), AppError> {
     let live = Arc::new(Live::start(checked)?);
     let snapshot = live.current();
     let config = snapshot.config();
-    let registry = Arc::new(Registry::new(store, registry_options(config), metrics.clone()));
+    let registry = Arc::new(Registry::new(store.clone(), registry_options(config), metrics.clone()));
     let audit = Audit::open(&config.audit)?;
     let listeners = listeners(config).await?;
     announce(&snapshot, &location, &listeners)?;
@@ -99,11 +100,12 @@ async fn run(checked: Checked) -> Result<(), AppError> {
     };
     let reloading = tokio::spawn(reload::run(live, hangup, metrics, stopped.clone()));
     let recording = tokio::spawn(record_pulls(Arc::clone(&registry), stopped.clone()));
+    let clocks = tokio::spawn(clocks::watch(store, stopped.clone()));
     let serving = tokio::spawn(http::serve(service, listeners, stopped));
     let signal = stop.wait().await;
     tracing::info!(signal, "stopping: no new connections; running requests get their grace period");
     let _ = stopping.send(true);
-    let _ = tokio::join!(serving, reloading, recording);
+    let _ = tokio::join!(serving, reloading, recording, clocks);
     // those of the last requests
     if let Err(error) = registry.record_pulls().await {
         tracing::warn!(%error, "the last pulls could not be recorded");

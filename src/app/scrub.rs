@@ -86,6 +86,10 @@ impl<O: Observer> Observer for Recording<O> {
         self.then.event(event)
     }
 
+    fn warning(&self, warning: &str) {
+        self.then.warning(warning);
+    }
+
     fn progress(&self, pass: Pass, done: u64, total: u64) {
         self.then.progress(pass, done, total);
     }
@@ -297,6 +301,10 @@ impl Observer for Log {
             }
         }
         Ok(())
+    }
+
+    fn warning(&self, warning: &str) {
+        tracing::warn!(warning, "scrub warning");
     }
 
     fn progress(&self, pass: Pass, done: u64, _total: u64) {

@@ -280,7 +280,7 @@ impl Registry {
     /// process and, beside the bytes, for every other.
     fn verified(&self, stream: BlobStream, place: Arc<Place>, digest: Digest) -> BlobStream {
         let (rotten, known) = (self.rotten.clone(), self.known.clone());
-        let (store, at) = (self.store.clone(), self.clock.now_ms());
+        let (store, at) = (self.store.clone(), self.clock.time_ms());
         let mut hasher = Some(Hasher::new(digest.algorithm()));
         let mut left = place.size;
         Box::pin(stream.then(move |chunk| {

@@ -157,7 +157,7 @@ impl Registry {
     /// # Errors
     /// The storage's.
     pub async fn report_damage(&self, digest: &Digest) -> Result<()> {
-        let key = layout::corrupt(self.clock.now_ms(), digest, &layout::attempt());
+        let key = layout::corrupt(self.clock.time_ms(), digest, &layout::attempt());
         Ok(self.store.put(&key, Vec::new()).await?)
     }
 }

@@ -199,7 +199,7 @@ impl Registry {
     ) -> Result<()> {
         let header = ManifestHeader {
             media_type: stored.media_type.clone(),
-            at: self.clock.now_ms(),
+            at: self.clock.time_ms(),
             by: by.clone(),
             subject: manifest.subject,
             children: manifest.children.iter().map(|child| child.digest).collect(),

@@ -271,7 +271,7 @@ impl Registry {
 
     /// The body of a fact that says no more than who made it, and when.
     fn fact(&self, by: &By) -> Vec<u8> {
-        json(&Stamp { at: self.clock.now_ms(), by: by.clone() })
+        json(&Stamp { at: self.clock.time_ms(), by: by.clone() })
     }
 
     /// Writes the fact that `name` was told that it has `digest`.

@@ -134,7 +134,7 @@ impl Registry {
             version: target.map(|(_, version)| version.0),
             ordinal: says.map(|says| says.ordinal.0),
             attempt: layout::attempt(),
-            at: self.clock.now_ms(),
+            at: self.clock.time_ms(),
             by: by.clone(),
         }
     }

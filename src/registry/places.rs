@@ -96,7 +96,7 @@ impl Registry {
     /// Writes the fact that the bytes of `place` are `digest`.
     pub(super) async fn put_place(&self, digest: &Digest, place: &Place, by: &By) -> Result<()> {
         let fact =
-            PlaceFact { size: place.size, segments: place.segments.clone(), at: self.clock.now_ms(), by: by.clone() };
+            PlaceFact { size: place.size, segments: place.segments.clone(), at: self.clock.time_ms(), by: by.clone() };
         Ok(self.store.put(&layout::place(digest, &place.id), json(&fact)).await?)
     }
 

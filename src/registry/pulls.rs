@@ -124,7 +124,7 @@ impl Registry {
             Reference::Tag(tag) => Some(tag.clone()),
             Reference::Digest(_) => None,
         };
-        self.gathered.add((name.clone(), tag, *digest), self.clock.now_ms());
+        self.gathered.add((name.clone(), tag, *digest), self.clock.time_ms());
     }
 
     /// Writes down the pulls since the last time; what cannot be written is kept for the next.
@@ -133,11 +133,11 @@ impl Registry {
     /// The first that the store gave.
     pub async fn record_pulls(&self) -> Result<()> {
         if !self.gathered.begun.load(Ordering::Relaxed) {
-            let since = PullsSince { at: self.clock.now_ms() };
+            let since = PullsSince { at: self.clock.time_ms() };
             self.store.create_new(layout::PULLS_SINCE, json(&since)).await?;
             self.gathered.begun.store(true, Ordering::Relaxed);
         }
-        let until = self.clock.now_ms();
+        let until = self.clock.time_ms();
         let work: Vec<_> = self.gathered.take().into_iter().map(|it| self.record_pulls_of(it.0, it.1, until)).collect();
         let failed: Vec<StorageError> = stream::iter(work)
             .buffer_unordered(AT_A_TIME)

@@ -25,7 +25,7 @@ use crate::{
 impl Registry {
     /// Begins an upload that belongs to `owner`.
     pub async fn start_upload(&self, name: &Name, algorithm: Algorithm, owner: &str, by: &By) -> Result<UploadStatus> {
-        let session = Session::begin(name, algorithm, owner, by, self.clock.now_ms());
+        let session = Session::begin(name, algorithm, owner, by, self.clock.time_ms());
         let status = session.status();
         self.write_session(session, Content::new()).await?; // its id is fresh: nobody else writes it
         self.metrics.upload_opened();
@@ -172,7 +172,7 @@ impl Registry {
 
     /// Takes a blob in one request, without a session that could be gone on with.
     pub async fn put_blob(&self, name: &Name, digest: &Digest, chunk: Chunk, by: &By) -> Result<Blob> {
-        let session = Session::begin(name, digest.algorithm(), "", by, self.clock.now_ms());
+        let session = Session::begin(name, digest.algorithm(), "", by, self.clock.time_ms());
         let received = self.receive(&session, chunk, Target::Segment).await?;
         let end = Some(End::Completed(*digest));
         let ended = session.next(received.added(), received.hasher.clone(), end, self.clock.now());

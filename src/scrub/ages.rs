@@ -28,9 +28,10 @@ impl Ages {
         Ok(Self::by(run.store.now().await?, &run.config.scrub))
     }
 
-    /// For who only looks, and so does not write what the store tells its time by: those of this machine's clock.
-    pub(super) fn here(scrub: &Scrub) -> Self {
-        Self::by(Clock::default().now_ms(), scrub)
+    /// Returns ages by the store's clock as far as it is known. For callers that only look, which must not write the object
+    /// that [`Ages::now`] reads the time from.
+    pub(super) fn as_known(clock: &Clock, scrub: &Scrub) -> Self {
+        Self::by(clock.time_ms(), scrub)
     }
 
     fn by(now: u64, scrub: &Scrub) -> Self {

@@ -189,7 +189,7 @@ impl Links<'_, '_> {
 
     /// The body of a fact of this run.
     fn stamp(&self) -> Vec<u8> {
-        let stamp = Stamp { at: self.run.store.clock().now_ms(), by: self.run.by.clone() };
+        let stamp = Stamp { at: self.run.store.clock().time_ms(), by: self.run.by.clone() };
         serde_json::to_vec(&stamp).unwrap_or_else(|error| unreachable!("a stamp is a plain value: {error}"))
     }
 

@@ -128,6 +128,9 @@ pub trait Observer: Send + Sync {
     /// Something is about to be removed, or was found. An error ends the run, before anything is removed.
     fn event(&self, event: &Event) -> std::result::Result<(), String>;
 
+    /// Something that the operator has to know while the run goes on.
+    fn warning(&self, _warning: &str) {}
+
     /// So many of about so many, which are no fewer, have been looked at in this pass.
     fn progress(&self, pass: Pass, done: u64, total: u64);
 
@@ -183,6 +186,10 @@ async fn passes(run: &Run<'_>) -> Result<()> {
 }
 
 async fn all_passes(run: &Run<'_>) -> Result<()> {
+    run.store.hear_time().await?;
+    if let Some(skew) = run.store.clock().skew() {
+        run.warn(skew.to_string());
+    }
     let does = |pass| run.options.passes.contains(&pass);
     // before anything is judged by references: one that was lost must not cost what it named
     let links = if does(Pass::Links) { Some(links::begin(run).await?) } else { None };

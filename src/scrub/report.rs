@@ -211,6 +211,8 @@ pub struct Summary {
     pub dry_run: bool,
     /// Why it ended early: the rest is what it did until then.
     pub failed: Option<String>,
+    /// What the operator should know about this run, in sentences.
+    pub warnings: Vec<String>,
     /// Repositories, tags, manifests, blobs and uploads that were looked at, by those words.
     pub seen: BTreeMap<&'static str, u64>,
     /// What was removed, by what and why.

@@ -44,19 +44,19 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The time that rules are judged by: that of the clock that is written down with pushes and pulls.
+/// Returns the time that rules are judged by: the store's, which servers write into pushes and pulls.
 fn time(run: &Run<'_>) -> Timestamp {
-    let milliseconds = i64::try_from(run.store.clock().now_ms()).unwrap_or(i64::MAX);
+    let milliseconds = i64::try_from(run.store.clock().time_ms()).unwrap_or(i64::MAX);
     Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::MAX)
 }
 
 async fn one(run: &Run<'_>, name: &Name) -> Result<()> {
-    let now = time(run);
     // whether any rule covers it: most repositories have none, and cost nothing more
-    if run.policy.retain(name, &[], now).is_none() {
+    if run.policy.retain(name, &[], time(run)).is_none() {
         return Ok(());
     }
     let ages = Ages::now(run).await?;
+    let now = time(run);
     let live = live_tags(&run.store, ages, name).await?;
     let Inventory { images, judged, .. } = inventory::take(run, ages, name, &live).await?;
     let Some(decision) = decide(run, name, images, &judged, now).await? else { return Ok(()) };

@@ -135,6 +135,12 @@ impl<'a> Run<'a> {
         self.observer.event(&Event::Finding(finding)).map_err(ScrubError::Record)
     }
 
+    /// Tells the operator of something that is not right with this run, and that nothing in the store is to blame for.
+    pub(super) fn warn(&self, warning: String) {
+        self.observer.warning(&warning);
+        self.summary().warnings.push(warning);
+    }
+
     /// Counts so many objects as too young to judge.
     pub(super) fn too_young(&self, number: u64) {
         self.summary().too_young += number;

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -19,7 +19,10 @@ use super::mutation::mutated;
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     by_hand: Option<Arc<ByHand>>,
+    /// True if this clock takes no note of what the store says.
+    deaf: bool,
     seen: Arc<Mutex<Seen>>,
+    lead: Arc<Lead>,
 }
 
 /// A point in time by all clocks, to be held against a later one with [`Clock::since`].
@@ -69,7 +72,13 @@ impl Clock {
             #[cfg(test)]
             looks: AtomicU64::new(0),
         };
-        Self { by_hand: Some(Arc::new(by_hand)), seen: Arc::default() }
+        Self { by_hand: Some(Arc::new(by_hand)), ..Self::default() }
+    }
+
+    /// Returns a clock that stands still, and that takes no note of the store's time: its own time is in all records.
+    #[must_use]
+    pub fn by_hand_alone() -> Self {
+        Self { deaf: true, ..Self::by_hand() }
     }
 
     /// Lets time pass on a clock that is set by hand; another one passes by itself.
@@ -93,7 +102,7 @@ impl Clock {
         Duration::from_millis(self.boot_ms())
     }
 
-    /// Returns the milliseconds since 1970 by the wall clock, for times that are stored or shown.
+    /// Returns the milliseconds since 1970 by the wall clock. Records get [`Clock::time_ms`].
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         match &self.by_hand {
@@ -127,8 +136,25 @@ impl Clock {
         Duration::from_millis(by_wall.max(by_boot.saturating_add(gained)))
     }
 
+    /// Returns the time for records that are compared later, in milliseconds since 1970: the store's time as far as this
+    /// process knows it, and otherwise the wall clock's.
+    ///
+    /// It does not go back while the store's clock differs by less than [`COARSE`] from answer to answer.
+    #[must_use]
+    pub fn time_ms(&self) -> u64 {
+        let lead = self.lead.0.load(Ordering::Relaxed);
+        if lead == UNKNOWN {
+            self.now_ms()
+        } else {
+            u64::try_from(lead.saturating_add_unsigned(self.boot_ms())).unwrap_or(0)
+        }
+    }
+
     /// Takes note of the store's time in an answer that came just now: milliseconds since 1970.
     pub(crate) fn store_said(&self, store_ms: u64) {
+        if self.deaf {
+            return;
+        }
         // no look that a test counts, unless the answer is news
         let boot = match &self.by_hand {
             Some(by_hand) => by_hand.passed_ms.load(Ordering::SeqCst),
@@ -136,6 +162,7 @@ impl Clock {
         };
         let ahead = i64::try_from(store_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(boot);
         self.seen().add(boot, ahead);
+        self.lead.hear(ahead);
     }
 
     /// Returns the store's time, as far as this process knows it: its last answer, and the time since. In milliseconds
@@ -168,6 +195,36 @@ impl Clock {
     #[cfg(test)]
     pub(crate) fn looks(&self) -> u64 {
         self.by_hand.as_ref().map_or(0, |by_hand| by_hand.looks.load(Ordering::SeqCst))
+    }
+}
+
+/// The most by which two answers of a store may differ whose clock goes on as usual, in milliseconds. A bucket tells whole
+/// seconds, and an answer takes its time.
+const COARSE: i64 = 2000;
+
+/// No answer was heard yet.
+const UNKNOWN: i64 = i64::MIN;
+
+/// The time in milliseconds by which the store's clock is ahead of the time since boot, as its most recent answers say.
+///
+/// A whole second says less than the time is, and so does an answer that was long on its way. So the largest value
+/// counts until an answer says something else by [`COARSE`].
+#[derive(Debug)]
+struct Lead(AtomicI64);
+
+impl Default for Lead {
+    fn default() -> Self {
+        Self(AtomicI64::new(UNKNOWN))
+    }
+}
+
+impl Lead {
+    fn hear(&self, ahead: i64) {
+        let before = self.0.load(Ordering::Relaxed);
+        // two answers at once: either may be the last
+        if before == UNKNOWN || ahead > before || ahead < before.saturating_sub(COARSE) {
+            self.0.store(ahead, Ordering::Relaxed);
+        }
     }
 }
 
@@ -292,6 +349,24 @@ mod tests {
         assert!(seen.largest.len() <= APART && seen.smallest.len() <= APART);
         drop(seen);
         assert_eq!(clock.since(began), SECOND * 1000 + Duration::from_millis(999));
+    }
+
+    #[test]
+    fn records_get_the_stores_time_which_does_not_go_back_within_a_second() {
+        let clock = Clock::by_hand();
+        assert_eq!(clock.time_ms(), clock.now_ms(), "nothing is known of the store yet");
+        // whole seconds, told at 950 and 10 milliseconds past, and at 900
+        let begins = clock.now_ms() + 3_600_000;
+        let mut before = 0;
+        for (at, told) in [(950, 0), (1010, 1000), (1900, 1000), (2900, 2000)] {
+            clock.set_ms(begins - 3_600_000 + at);
+            clock.store_said(begins + told);
+            let time = clock.time_ms();
+            assert!(time > before && (begins + at - 1000..=begins + at).contains(&time), "{at}: {time}");
+            before = time;
+        }
+        clock.store_said(begins - 100_000);
+        assert_eq!(clock.time_ms(), begins - 100_000, "the store's clock was set back");
     }
 
     #[test]

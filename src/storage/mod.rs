@@ -13,6 +13,7 @@ pub(crate) mod mutation;
 mod open;
 mod order;
 mod probe;
+mod skew;
 mod write;
 
 use std::{
@@ -35,6 +36,7 @@ pub use self::{
     disk::Swept,
     error::{FaultKind, StorageError},
     open::{Location, OpenError},
+    skew::Skew,
     write::ObjectWriter,
 };
 use crate::telemetry::Metrics;
@@ -244,6 +246,32 @@ impl Store {
             let error = opendal::Error::new(ErrorKind::Unexpected, error.to_string()).set_source(error);
             StorageError::from_opendal("sweep", "", error)
         })
+    }
+
+    /// Hears the store's time where its usual answers do not tell it: the clock of this store then knows that time.
+    ///
+    /// Each answer of a bucket tells the time, so nothing is asked. A directory tells it by a temporary file, which is
+    /// removed at once.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn hear_time(&self) -> Result<()> {
+        if self.inner.ordered_listings {
+            return Ok(());
+        }
+        let Some(sweeper) = self.inner.sweeper.clone() else {
+            // an operator of a test, which tells the time of each write
+            let key = layout::clock(&layout::attempt());
+            self.put(&key, Vec::new()).await?;
+            return self.delete(&key).await;
+        };
+        let told = crate::priority::spawn_blocking(move || sweeper.time_ms()).await;
+        let at = told.unwrap_or_else(|lost| Err(std::io::Error::other(lost))).map_err(|error| {
+            let error = opendal::Error::new(ErrorKind::Unexpected, error.to_string()).set_source(error);
+            StorageError::from_opendal("time", "", error)
+        })?;
+        self.inner.clock.store_said(at);
+        Ok(())
     }
 
     /// The time by the store's own clock, in milliseconds since 1970: of an object that is written now, and removed again.

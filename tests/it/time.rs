@@ -1,6 +1,6 @@
-//! A store whose clock goes further than the server's: what was under way is old by it, and scrub frees it.
+//! A store whose clock differs from the server's: scrub judges by the store's clock, and servers keep to that.
 
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -13,11 +13,16 @@ use crate::support::server::Server;
 const SETTINGS: &str = "[scrub]\nupload_expiry = \"1h\"\ngrace = \"0s\"\n";
 const TWO_LEASES: Duration = Duration::from_hours(2);
 
-/// Scrubs the store of a server beside it.
-fn scrub(server: &Server) {
+/// Runs a command with the configuration of a server, beside it.
+fn command(server: &Server, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_simple-registry"));
-    let done = command.arg("-c").arg(server.configuration_file()).arg("scrub").output().expect("run scrub");
+    let done = command.arg("-c").arg(server.configuration_file()).args(arguments).output().expect("run a command");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    done
+}
+
+fn scrub(server: &Server) {
+    command(server, &["scrub"]);
 }
 
 #[test]
@@ -79,4 +84,63 @@ fn a_blob_that_was_made_sure_of_long_ago_by_the_stores_clock_is_looked_at_again(
     repo.send(repo.put_manifest("v1", &image.manifest)).expect_error(404, "MANIFEST_BLOB_UNKNOWN");
     repo.push_image("v1", &image);
     repo.pull_image("v1");
+}
+
+const DAY: Duration = Duration::from_hours(24);
+const WARNING: &str = "this host's clock says ";
+const LINE: &str = "this host's clock differs from the store's clock";
+
+#[test]
+fn retention_goes_by_the_stores_clock_in_pushes_pulls_and_explanations() {
+    let rules = "[repository.\"*\".retention_policy]\nrules = ['image.pushed_at > now() - days(7)', 'image.last_pulled_at > now() - days(3)']\n";
+    let mut server = Server::start_on_own_s3(&format!("{SETTINGS}{rules}"));
+    let repo = server.repo("retained");
+    repo.push_image("unused", &Image::new(&[10]));
+    repo.push_image("pulled", &Image::new(&[20]));
+    server.s3().step_clock(DAY * 6);
+    repo.get_manifest("pulled").expect(200);
+    // a server that stops writes down the pulls that it saw
+    server.terminate();
+    server.restart();
+    let repo = server.repo("retained");
+    repo.push_image("new", &Image::new(&[30]));
+    server.s3().step_clock(DAY * 2);
+    let explained = command(&server, &["policy", "explain", "--retention", "--repository", &repo.name]);
+    let (text, warnings) = (String::from_utf8_lossy(&explained.stdout), String::from_utf8_lossy(&explained.stderr));
+    let says = |tag: &str| text.lines().find(|line| line.starts_with(tag)).unwrap_or_default();
+    assert!(says("new").contains("stays") && says("pulled").contains("stays"), "{text}");
+    assert!(says("unused").contains("goes: no rule keeps it"), "{text}");
+    assert_eq!(warnings.matches(WARNING).count(), 1, "{warnings}");
+    scrub(&server);
+    assert_eq!(repo.tags(""), ["new", "pulled"]);
+    server.s3().step_clock(DAY * 2);
+    scrub(&server);
+    assert_eq!(repo.tags(""), ["new"]);
+    server.s3().step_clock(DAY * 4);
+    scrub(&server);
+    repo.get_manifest("new").expect(404);
+}
+
+#[test]
+fn a_host_whose_clock_is_off_is_told_once() {
+    let mut server = Server::start_on_own_s3(SETTINGS);
+    let warnings = |server: &Server| server.log().iter().filter(|line| line.contains(LINE)).count();
+    let done = command(&server, &["scrub"]);
+    assert!(!String::from_utf8_lossy(&done.stderr).contains(WARNING), "{done:?}");
+    server.s3().step_clock_back(Duration::from_secs(50));
+    server.repo("off").push_blob(&unique(10));
+    server.s3().step_clock_back(Duration::from_secs(50));
+    server.repo("off").push_blob(&unique(10));
+    server.wait_for_line(0, &[LINE, "\"difference\":\"PT1", "\"host\":\"20", "\"store\":\"20", "check that NTP runs"]);
+    let done = command(&server, &["scrub", "--format", "json"]);
+    let told = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(told.matches(WARNING).count(), 1, "{told}");
+    assert!(told.contains("the host is 1m 4") && told.contains("ahead of the store"), "{told}");
+    let summary: serde_json::Value = serde_json::from_slice(&done.stdout).expect("a summary");
+    let [warning] = summary["warnings"].as_array().expect("a list").as_slice() else { panic!("{summary}") };
+    assert!(warning.as_str().is_some_and(|warning| warning.starts_with(WARNING)), "{summary}");
+    assert_eq!(warnings(&server), 1);
+    let lines = server.log().len();
+    server.restart();
+    server.wait_for_line(lines, &[LINE]);
 }

@@ -8,7 +8,8 @@ use std::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use simple_registry::{
-    oci::{Digest, MediaType, Name},
+    oci::{Digest, MediaType, Name, Reference},
+    registry::Clock,
     scrub::{Pass, Reason, Removal, What},
 };
 
@@ -100,6 +101,28 @@ async fn a_tag_waits_for_a_push_of_its_manifest_and_both_go_together() {
     let gone: Vec<What> = removals.iter().filter(|removal| by_retention(removal)).map(|removal| removal.what).collect();
     assert_eq!(gone, [What::Tag, What::Manifest]);
     assert!(!shelf.has(&app(), &image).await);
+}
+
+#[tokio::test]
+async fn a_server_whose_clock_is_off_writes_down_pushes_and_pulls_by_the_stores_clock() {
+    let shelf = Shelf::new().await;
+    let clock = Clock::by_hand();
+    clock.advance(Duration::from_hours(24_000));
+    let server = world::server_on(shelf.store().await.with_clock(clock), |options| options.lease = LEASE);
+    let config = world::push_blob(&server, &app(), b"{}").await;
+    let descriptor = json!({ "mediaType": "application/vnd.oci.image.config.v1+json", "size": 2, "digest": config });
+    let manifest =
+        json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": descriptor, "layers": [] });
+    let digest = world::put(&server, &app(), &manifest.to_string(), &["v1"]).await;
+    server.pulled(&app(), &Reference::Digest(digest), &digest);
+    server.record_pulls().await.unwrap();
+    let pushed = server.tag_history(&app(), &"v1".parse().unwrap(), 1, None).await.unwrap()[0].at;
+    let [pulls] = &shelf.keys("repos/prod/app!/pulls/")[..] else { panic!("one server wrote them") };
+    let pulls: Value = serde_json::from_slice(&std::fs::read(shelf.root().join(pulls)).unwrap()).unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+    for at in [u128::from(pushed), u128::from(pulls[0]["at"].as_u64().unwrap())] {
+        assert!(now.abs_diff(at) < 60_000, "{at} at {now}");
+    }
 }
 
 /// Pushes a manifest with annotations of so many bytes under these tags.

@@ -28,7 +28,7 @@ pub(crate) struct Shelf {
 impl Shelf {
     pub(crate) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let clock = Clock::by_hand();
+        let clock = Clock::by_hand_alone();
         let server = server(directory.path(), &clock).await;
         Self { directory, server, clock }
     }

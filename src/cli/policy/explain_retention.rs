@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use indicatif::HumanDuration;
-use jiff::Timestamp;
 use serde_json::json;
 
 use super::{super::format::Format, Wrong, tables};
@@ -17,14 +16,17 @@ use crate::{
 
 /// Shows which rule keeps each tag, or that none does, or why none is asked.
 pub(super) fn run(config: &Config, policy: &Policy, repository: &Name, format: Format) -> Result<ExitCode, Wrong> {
-    let Tags { images, settles, others } = tags(config, policy, repository)?;
+    let Tags { images, settles, others, now, skew } = tags(config, policy, repository)?;
+    if let Some(skew) = skew {
+        eprintln!("warning: {skew}");
+    }
     if images.is_empty() && others.is_empty() {
         return Err(Wrong::Sentence(format!(
             "error: {repository} has no tags in the {}; name a repository that was pushed to, as its clients name it",
             app::location(config).place()
         )));
     }
-    let mut explanation = policy.explain_retention(repository, &images, Timestamp::now());
+    let mut explanation = policy.explain_retention(repository, &images, now);
     if let Some(explanation) = &mut explanation {
         let expiry = HumanDuration(config.scrub.upload_expiry);
         for (image, settles) in explanation.images.iter_mut().zip(settles) {

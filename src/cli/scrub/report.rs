@@ -111,6 +111,10 @@ impl Observer for Report {
         })
     }
 
+    fn warning(&self, warning: &str) {
+        self.progress.line(&format!("warning: {warning}"));
+    }
+
     fn progress(&self, pass: Pass, done: u64, total: u64) {
         self.progress.at(pass, done, total);
     }

@@ -74,7 +74,7 @@ impl Notes {
         };
         if outcome == Outcome::Quarantined {
             let note =
-                Note { key: key.to_owned(), says: says.clone(), run: run.id.clone(), at: run.store.clock().now_ms() };
+                Note { key: key.to_owned(), says: says.clone(), run: run.id.clone(), at: run.store.clock().time_ms() };
             let note = serde_json::to_vec(&note).unwrap_or_else(|error| unreachable!("a note is plain: {error}"));
             run.put(&(layout::notes(key) + &layout::attempt()), note).await?;
         }

@@ -20,7 +20,7 @@ use crate::{
     policy::{Image, Policy},
     registry::facts::{ManifestHeader, PullsSince, Stamp},
     scrub::run::Run,
-    storage::{Entry, Store, layout},
+    storage::{Entry, Skew, Store, layout},
 };
 
 /// Storage operations that run at a time.
@@ -51,6 +51,10 @@ pub struct Tags {
     pub settles: Vec<Option<Timestamp>>,
     /// Those that rules do not judge.
     pub others: Vec<Unjudged>,
+    /// The time that rules judge by: the store's, if it is known.
+    pub now: Timestamp,
+    /// Set if this host's clock is far from the store's.
+    pub skew: Option<Skew>,
 }
 
 /// A tag that rules do not judge.
@@ -110,12 +114,17 @@ type Found = std::result::Result<Facts, Lost>;
 /// # Errors
 /// Those of the store.
 pub async fn tags(store: &Store, config: &Config, policy: &Policy, name: &Name) -> Result<Tags> {
-    let ages = Ages::here(&config.scrub);
+    // a directory that cannot be written tells no time: then the wall clock counts
+    if let Err(error) = store.hear_time().await {
+        tracing::debug!(%error, "the store does not tell its time");
+    }
+    let ages = Ages::as_known(store.clock(), &config.scrub);
     let live = live_tags(store, ages, name).await?;
     let room = if policy.retention_reads_annotations(name) { usize::MAX } else { 0 };
     let Inventory { images, judged, others } = take_with(store, config, ages, name, &live, room).await?;
     let settles = judged.into_iter().map(|judged| judged.settles.filter(|_| !judged.settled)).collect();
-    Ok(Tags { images, settles, others })
+    let now = timestamp(store.clock().time_ms()).unwrap_or(Timestamp::MAX);
+    Ok(Tags { images, settles, others, now, skew: store.clock().skew() })
 }
 
 /// Collects the images that these tags mean. Leaves out tags that lead to no manifest, and tags that are referrers by

@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 
 use super::core::{Core, is_absent, open_directory_in};
-use super::temporary;
+use super::temporary::{self, Temporary};
 
 /// How long a temporary file must have been left alone: its writer may wait for a slow client between two blocks of it.
 const ABANDONED: Duration = Duration::from_hours(24);
@@ -47,6 +47,15 @@ impl Sweeper {
             remove_if_empty(self.0.root.as_fd(), prefix.trim_end_matches('/').as_bytes(), before_ms, &mut swept)?;
         }
         Ok(swept)
+    }
+
+    /// Returns the file system's time in milliseconds since 1970, by a file that is made and removed. Blocks.
+    ///
+    /// # Errors
+    /// Where no file can be made.
+    pub fn time_ms(&self) -> io::Result<u64> {
+        let file = Temporary::create(Arc::clone(&self.0))?;
+        Ok(changed_ms(&rustix::fs::fstat(&*file.file())?))
     }
 }
 

@@ -106,6 +106,11 @@ impl S3 {
         self.state.lock().expect("state").ahead += by;
     }
 
+    /// Steps this server's clock back, which no other clock does.
+    pub(crate) fn step_clock_back(&self, by: Duration) {
+        self.state.lock().expect("state").behind += by;
+    }
+
     /// How many requests came, by the S3 operation's name; refused and stalled ones too.
     pub(crate) fn requests(&self) -> BTreeMap<&'static str, usize> {
         self.gate.requests()

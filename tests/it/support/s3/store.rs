@@ -54,6 +54,8 @@ pub(super) struct State {
     pub(super) bytes_written: u64,
     /// The time by which the server's clock is ahead of this machine's.
     pub(super) ahead: Duration,
+    /// The time by which it is behind, to be taken off.
+    pub(super) behind: Duration,
     next_upload: u64,
 }
 
@@ -81,7 +83,7 @@ pub(super) struct Page {
 impl State {
     /// Returns the time by the server's clock.
     pub(super) fn now(&self) -> SystemTime {
-        SystemTime::now() + self.ahead
+        SystemTime::now() + self.ahead - self.behind
     }
 
     pub(super) fn bucket(&self, bucket: &str) -> S3Result<&BTreeMap<String, Object>> {
