@@ -1,29 +1,103 @@
-//! Parses the operation of a request, once, from method and URI.
+//! Holds the table of the API's actions, and parses the action of a request from method and URI.
 //!
-//! The code splits the path by hand, from the right: a repository name has slashes and may contain the very words
-//! behind it (`a/blobs/uploads/blobs/sha256:...` is a blob of the repository `a/blobs/uploads`).
+//! Parsing, the words and variables of policies, token scopes, logs, metrics and the tests of the reference follow from
+//! the table. `src/http/dispatch.rs` maps each action to its handler.
 
 mod query;
 #[cfg(test)]
 pub(crate) mod seeded;
+mod table;
 mod upload;
 
 use std::borrow::Cow;
 
-use self::query::{Query, decode};
 pub use self::{
     query::MAX_TAGS,
+    table::{Access, Row, Scope},
     upload::{Upload, UploadId},
+};
+use self::{
+    query::{Query, decode},
+    table::{RequestLine, actions},
 };
 use crate::oci::{
     Algorithm, Digest, Name, Reference, Tag, digest::DigestError, name::NameError, reference::ReferenceError,
     reference::TagError,
 };
 
+// A row: the word in policies, records, logs and metrics; the access; the methods; the path; the fields of the variant of
+// `Action`, with their types and values. Below `repository`, the path begins with `/v2/<name>`, the variant has a field
+// `name`, and the access gives the token scope. An argument stands behind the last slash. The query must have a parameter
+// behind `?`. The first row that fits a path counts.
+//
+// Paths of our own are below `/v2/_` or `/v2/<name>/_`. No part of a repository name begins with `_`.
+actions! {
+    |request|
+    registry {
+        "get-api-version" Pull Scope::Any, "GET, HEAD" "/v2/" => GetApiVersion;
+        "list-catalog" List Scope::Registry("catalog"), "GET, HEAD" "/v2/_catalog"
+            => ListCatalog { page: Page<Name> = request.page()? };
+        // only an address that has metrics answers this path
+        "get-metrics" Admin Scope::Registry("metrics"), "GET, HEAD" "/metrics" => GetMetrics;
+    }
+    repository {
+        "list-tags" List "GET, HEAD" "/tags/list" "" => ListTags { page: Page<Tag> = request.page()? };
+        "get-tag-history" List "GET, HEAD" "/_history/" "<tag>"
+            => GetTagHistory { tag: Tag = request.argument()?, page: Page<u64> = request.page_of_ordinals()? };
+        "get-manifest" Pull "GET, HEAD" "/manifests/" "<reference>"
+            => GetManifest { reference: Reference = request.argument()?, head: bool = request.is_head };
+        "put-manifest" Push "PUT" "/manifests/" "<reference>"
+            => PutManifest { reference: Reference = request.argument()?, tags: Vec<Tag> = request.query.tags()? };
+        "delete-manifest" Delete "DELETE" "/manifests/" "<reference>"
+            => DeleteManifest { reference: Reference = request.argument()? };
+        "get-referrers" Pull "GET, HEAD" "/referrers/" "<digest>"
+            => GetReferrers {
+                digest: Digest = request.argument()?,
+                artifact_type: Option<String> = request.query.get("artifactType")?.map(Cow::into_owned),
+                page: Page<Digest> = request.page()?
+            };
+        "mount-blob" Push "POST" "/blobs/uploads/" "" ? "mount"
+            => MountBlob { digest: Digest = request.digest("mount")?, from: Option<Name> = request.from()? };
+        "start-upload" Push "POST" "/blobs/uploads/" ""
+            => StartUpload { digest: Option<Digest> = request.optional("digest")?, algorithm: Algorithm = request.algorithm()? };
+        "get-upload" Push "GET, HEAD" "/blobs/uploads/" "<id>"
+            => GetUpload { upload: Upload = request.upload()?, owner: Box<str> = Box::default() };
+        "update-upload" Push "PATCH" "/blobs/uploads/" "<id>"
+            => UpdateUpload { upload: Upload = request.upload()?, owner: Box<str> = Box::default() };
+        "complete-upload" Push "PUT" "/blobs/uploads/" "<id>"
+            => CompleteUpload {
+                upload: Upload = request.upload()?,
+                digest: Digest = request.digest("digest")?,
+                owner: Box<str> = Box::default()
+            };
+        "cancel-upload" Push "DELETE" "/blobs/uploads/" "<id>"
+            => CancelUpload { upload: Upload = request.upload()?, owner: Box<str> = Box::default() };
+        "get-blob" Pull "GET, HEAD" "/blobs/" "<digest>"
+            => GetBlob { digest: Digest = request.argument()?, head: bool = request.is_head };
+        "delete-blob" Delete "DELETE" "/blobs/" "<digest>" => DeleteBlob { digest: Digest = request.argument()? };
+    }
+}
+
+/// The things that an action is about, as policies, logs and token scopes see them.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs, reason = "the specification's names say it")]
+pub struct Target<'a> {
+    pub name: Option<&'a Name>,
+    pub reference: Option<&'a Reference>,
+    pub tag: Option<&'a Tag>,
+    pub digest: Option<&'a Digest>,
+    /// The tags that a push sets beside its reference.
+    pub tags: Option<&'a [Tag]>,
+    /// The repository that a blob is to be mounted from.
+    pub from: Option<&'a Name>,
+    /// The upload, and the identity that began it: empty if that was anonymous, is unknown, or nobody has looked.
+    pub upload: Option<(&'a Upload, &'a str)>,
+}
+
 /// A page of a list: at most `n` entries that sort after `last`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
-    /// Entries wanted; the whole list, in pages of the server's size, where nothing is said.
+    /// The number of wanted entries. `None` asks for the whole list, in pages of the server's size.
     pub n: Option<usize>,
     /// The entry after which the page begins.
     pub last: Option<T>,
@@ -35,104 +109,7 @@ impl<T> Default for Page<T> {
     }
 }
 
-/// One operation of the API, with its arguments.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the specification's names say it")]
-pub enum Action {
-    GetApiVersion,
-    /// `/metrics`, where the address that it came to answers it.
-    GetMetrics,
-    ListCatalog {
-        page: Page<Name>,
-    },
-    ListTags {
-        name: Name,
-        page: Page<Tag>,
-    },
-    /// The history of a tag; pages are by ordinal.
-    GetTagHistory {
-        name: Name,
-        tag: Tag,
-        page: Page<u64>,
-    },
-    GetManifest {
-        name: Name,
-        reference: Reference,
-        head: bool,
-    },
-    PutManifest {
-        name: Name,
-        reference: Reference,
-        tags: Vec<Tag>,
-    },
-    DeleteManifest {
-        name: Name,
-        reference: Reference,
-    },
-    GetReferrers {
-        name: Name,
-        digest: Digest,
-        artifact_type: Option<String>,
-        page: Page<Digest>,
-    },
-    GetBlob {
-        name: Name,
-        digest: Digest,
-        head: bool,
-    },
-    DeleteBlob {
-        name: Name,
-        digest: Digest,
-    },
-    StartUpload {
-        name: Name,
-        digest: Option<Digest>,
-        algorithm: Algorithm,
-    },
-    MountBlob {
-        name: Name,
-        digest: Digest,
-        from: Option<Name>,
-    },
-    GetUpload {
-        name: Name,
-        upload: Upload,
-        owner: Box<str>,
-    },
-    UpdateUpload {
-        name: Name,
-        upload: Upload,
-        owner: Box<str>,
-    },
-    CompleteUpload {
-        name: Name,
-        upload: Upload,
-        digest: Digest,
-        owner: Box<str>,
-    },
-    CancelUpload {
-        name: Name,
-        upload: Upload,
-        owner: Box<str>,
-    },
-}
-
-/// The kind of an action, as policies see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Reads content.
-    Pull,
-    /// Adds content.
-    Push,
-    /// Removes content.
-    Delete,
-    /// Reads names of things.
-    List,
-    /// Looks at the registry itself.
-    Admin,
-}
-
-/// Why a request is not an action of the API.
+/// The reason why a request is not an action of the API.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ActionError {
     /// No path of the API.
@@ -141,10 +118,10 @@ pub enum ActionError {
     /// A path of the API with a method that it does not have.
     #[error("{method} is not a method of this path; it has {allow}")]
     Method {
-        /// The method that was used.
+        /// The method of the request.
         method: String,
-        /// Those that exist, as in an `Allow` header.
-        allow: &'static str,
+        /// The methods of the path, as in an `Allow` header.
+        allow: String,
     },
     /// The repository's name.
     #[error("the repository name is not valid: {0}")]
@@ -184,178 +161,79 @@ impl Action {
     /// Returns the action's name in policies, records, logs and metrics.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::GetApiVersion => "get-api-version",
-            Self::GetMetrics => "get-metrics",
-            Self::ListCatalog { .. } => "list-catalog",
-            Self::ListTags { .. } => "list-tags",
-            Self::GetTagHistory { .. } => "get-tag-history",
-            Self::GetManifest { .. } => "get-manifest",
-            Self::PutManifest { .. } => "put-manifest",
-            Self::DeleteManifest { .. } => "delete-manifest",
-            Self::GetReferrers { .. } => "get-referrers",
-            Self::GetBlob { .. } => "get-blob",
-            Self::DeleteBlob { .. } => "delete-blob",
-            Self::StartUpload { .. } => "start-upload",
-            Self::MountBlob { .. } => "mount-blob",
-            Self::GetUpload { .. } => "get-upload",
-            Self::UpdateUpload { .. } => "update-upload",
-            Self::CompleteUpload { .. } => "complete-upload",
-            Self::CancelUpload { .. } => "cancel-upload",
-        }
-    }
-
-    /// Returns the kind of the action.
-    #[must_use]
-    pub const fn access(&self) -> Access {
-        match self {
-            Self::GetApiVersion | Self::GetManifest { .. } | Self::GetReferrers { .. } | Self::GetBlob { .. } => {
-                Access::Pull
-            }
-            Self::ListCatalog { .. } | Self::ListTags { .. } | Self::GetTagHistory { .. } => Access::List,
-            Self::GetMetrics => Access::Admin,
-            Self::DeleteManifest { .. } | Self::DeleteBlob { .. } => Access::Delete,
-            Self::PutManifest { .. }
-            | Self::StartUpload { .. }
-            | Self::MountBlob { .. }
-            | Self::GetUpload { .. }
-            | Self::UpdateUpload { .. }
-            | Self::CompleteUpload { .. }
-            | Self::CancelUpload { .. } => Access::Push,
-        }
+        self.row().word
     }
 
     /// Returns the repository in the path, if there is one.
     #[must_use]
     pub const fn name(&self) -> Option<&Name> {
+        self.target().name
+    }
+
+    /// Returns the things that the action is about.
+    #[must_use]
+    pub const fn target(&self) -> Target<'_> {
+        let none =
+            Target { name: None, reference: None, tag: None, digest: None, tags: None, from: None, upload: None };
         match self {
-            Self::GetApiVersion | Self::GetMetrics | Self::ListCatalog { .. } => None,
-            Self::ListTags { name, .. }
-            | Self::GetTagHistory { name, .. }
-            | Self::GetManifest { name, .. }
-            | Self::PutManifest { name, .. }
-            | Self::DeleteManifest { name, .. }
-            | Self::GetReferrers { name, .. }
-            | Self::GetBlob { name, .. }
-            | Self::DeleteBlob { name, .. }
-            | Self::StartUpload { name, .. }
-            | Self::MountBlob { name, .. }
-            | Self::GetUpload { name, .. }
-            | Self::UpdateUpload { name, .. }
-            | Self::CompleteUpload { name, .. }
-            | Self::CancelUpload { name, .. } => Some(name),
+            Self::GetApiVersion | Self::GetMetrics | Self::ListCatalog { .. } => none,
+            Self::ListTags { name, .. } => Target { name: Some(name), ..none },
+            Self::GetTagHistory { name, tag, .. } => Target { name: Some(name), tag: Some(tag), ..none },
+            Self::GetManifest { name, reference, .. } | Self::DeleteManifest { name, reference } => {
+                Target { name: Some(name), reference: Some(reference), ..none }
+            }
+            Self::PutManifest { name, reference, tags } => {
+                Target { name: Some(name), reference: Some(reference), tags: Some(tags.as_slice()), ..none }
+            }
+            Self::GetReferrers { name, digest, .. }
+            | Self::GetBlob { name, digest, .. }
+            | Self::DeleteBlob { name, digest } => Target { name: Some(name), digest: Some(digest), ..none },
+            Self::StartUpload { name, digest, .. } => Target { name: Some(name), digest: digest.as_ref(), ..none },
+            Self::MountBlob { name, digest, from } => {
+                Target { name: Some(name), digest: Some(digest), from: from.as_ref(), ..none }
+            }
+            Self::GetUpload { name, upload, owner }
+            | Self::UpdateUpload { name, upload, owner }
+            | Self::CancelUpload { name, upload, owner } => {
+                Target { name: Some(name), upload: Some((upload, owner)), ..none }
+            }
+            Self::CompleteUpload { name, upload, digest, owner } => {
+                Target { name: Some(name), digest: Some(digest), upload: Some((upload, owner)), ..none }
+            }
         }
     }
 
-    /// Reads a request line: `method`, and `path` and `query` as they came, percent-encoded.
+    /// Stores the owner of an upload, for policy and for the record.
+    pub fn set_upload_owner(&mut self, began: &str) {
+        match self {
+            Self::GetUpload { owner, .. }
+            | Self::UpdateUpload { owner, .. }
+            | Self::CompleteUpload { owner, .. }
+            | Self::CancelUpload { owner, .. } => *owner = began.into(),
+            _ => {}
+        }
+    }
+
+    /// Parses a request line: `method`, and `path` and `query` as the client sent them, percent-encoded.
     pub fn parse(method: &str, path: &str, query: Option<&str>) -> Result<Self, ActionError> {
         let path = decode(path)?;
-        let rest = path.strip_prefix("/v2").ok_or(ActionError::NotFound)?;
-        let query = Query(query.unwrap_or_default());
-        let head = method == "HEAD";
-        let wrong = |allow| Err(ActionError::Method { method: method.chars().take(20).collect(), allow });
-        if matches!(rest, "" | "/") {
-            return if matches!(method, "GET" | "HEAD") { Ok(Self::GetApiVersion) } else { wrong("GET, HEAD") };
-        }
-        let rest = rest.strip_prefix('/').ok_or(ActionError::NotFound)?;
-        if rest == "_catalog" {
-            return match method {
-                "GET" | "HEAD" => Ok(Self::ListCatalog { page: query.page(|last| Ok(last.parse()?))? }),
-                _ => wrong("GET, HEAD"),
-            };
-        }
-        let (front, last) = rest.rsplit_once('/').ok_or(ActionError::NotFound)?;
-        if let Some(name) = front.strip_suffix("/tags").filter(|_| last == "list") {
-            let name = name.parse()?;
-            return match method {
-                "GET" | "HEAD" => Ok(Self::ListTags { name, page: query.page(|last| Ok(last.parse()?))? }),
-                _ => wrong("GET, HEAD"),
-            };
-        }
-        if let Some(name) = front.strip_suffix("/manifests") {
-            let (name, reference) = (name.parse()?, last.parse()?);
-            return match method {
-                "GET" | "HEAD" => Ok(Self::GetManifest { name, reference, head }),
-                "PUT" => Ok(Self::PutManifest { name, reference, tags: query.tags()? }),
-                "DELETE" => Ok(Self::DeleteManifest { name, reference }),
-                _ => wrong("GET, HEAD, PUT, DELETE"),
-            };
-        }
-        if let Some(name) = front.strip_suffix("/referrers") {
-            let (name, digest) = (name.parse()?, last.parse()?);
-            return match method {
-                "GET" | "HEAD" => Ok(Self::GetReferrers {
-                    name,
-                    digest,
-                    artifact_type: query.get("artifactType")?.map(Cow::into_owned),
-                    page: query.page(|last| Ok(last.parse()?))?,
-                }),
-                _ => wrong("GET, HEAD"),
-            };
-        }
-        // behind manifests: of the repository a/tags, `manifests/history` is a manifest
-        if let Some((name, tag)) =
-            front.rsplit_once("/tags/").filter(|(_, tag)| last == "history" && !tag.contains('/'))
+        let (front, last) = path.split_at(path.rfind('/').map_or(0, |slash| slash + 1));
+        let mut fitting = ACTIONS.iter().filter_map(|row| Some((row, row.fit(&path, front)?)));
+        let (first, name) = fitting.next().ok_or(ActionError::NotFound)?;
+        let mut line =
+            RequestLine { name, argument: last, query: Query(query.unwrap_or_default()), is_head: method == "HEAD" };
+        let rows = || ACTIONS.iter().filter(|row| row.has_shape_of(first));
+        if let Some(row) =
+            rows().find(|row| row.has_method(method) && row.parameter.is_none_or(|name| line.query.has(name)))
         {
-            let (name, tag) = (name.parse()?, tag.parse()?);
-            let rule = "it is an ordinal of the history, written in decimal digits";
-            let ordinal = |last: &str| last.parse().map_err(|_| ActionError::Query { name: "last", rule });
-            return match method {
-                "GET" | "HEAD" => Ok(Self::GetTagHistory { name, tag, page: query.page(ordinal)? }),
-                _ => wrong("GET, HEAD"),
-            };
+            return (row.parse)(&line);
         }
-        Self::parse_uploads(method, front, last, &query).unwrap_or_else(|| {
-            let Some(name) = front.strip_suffix("/blobs") else { return Err(ActionError::NotFound) };
-            let (name, digest) = (name.parse()?, last.parse()?);
-            match method {
-                "GET" | "HEAD" => Ok(Self::GetBlob { name, digest, head }),
-                "DELETE" => Ok(Self::DeleteBlob { name, digest }),
-                _ => wrong("GET, HEAD, DELETE"),
-            }
-        })
-    }
-
-    fn parse_uploads(method: &str, front: &str, last: &str, query: &Query<'_>) -> Option<Result<Self, ActionError>> {
-        let wrong = |allow| Err(ActionError::Method { method: method.chars().take(20).collect(), allow });
-        // /v2/<name>/blobs/uploads, with or without a slash behind it
-        let start = if last.is_empty() { front.strip_suffix("/blobs/uploads") } else { None };
-        if let Some(name) = start.or_else(|| front.strip_suffix("/blobs").filter(|_| last == "uploads")) {
-            return Some(if method == "POST" { Self::parse_start(name, query) } else { wrong("POST") });
-        }
-        let name = front.strip_suffix("/blobs/uploads")?;
-        let parse = || {
-            let name = name.parse()?;
-            let upload = Upload { id: last.parse()?, state: query.get("state")?.and_then(|state| state.parse().ok()) };
-            let owner = Box::default();
-            match method {
-                "GET" | "HEAD" => Ok(Self::GetUpload { name, upload, owner }),
-                "PATCH" => Ok(Self::UpdateUpload { name, upload, owner }),
-                "PUT" => {
-                    let rule = "the final PUT names the whole blob's digest";
-                    let digest = query.get("digest")?.ok_or(ActionError::Query { name: "digest", rule })?.parse()?;
-                    Ok(Self::CompleteUpload { name, upload, digest, owner })
-                }
-                "DELETE" => Ok(Self::CancelUpload { name, upload, owner }),
-                _ => wrong("GET, HEAD, PATCH, PUT, DELETE"),
-            }
-        };
-        Some(parse())
-    }
-
-    fn parse_start(name: &str, query: &Query<'_>) -> Result<Self, ActionError> {
-        let name = name.parse()?;
-        if let Some(digest) = query.get("mount")? {
-            let from = query.get("from")?.filter(|from| !from.is_empty()).map(|from| from.parse()).transpose()?;
-            return Ok(Self::MountBlob { name, digest: digest.parse()?, from });
-        }
-        let digest = query.get("digest")?.map(|digest| digest.parse::<Digest>()).transpose()?;
-        let algorithm = match (query.get("digest-algorithm")?, &digest) {
-            (Some(algorithm), _) => algorithm.parse()?,
-            (None, Some(digest)) => digest.algorithm(),
-            (None, None) => Algorithm::Sha256,
-        };
-        Ok(Self::StartUpload { name, digest, algorithm })
+        // a malformed name or argument is told first
+        line.query = Query("");
+        rows().find(|row| row.parameter.is_none()).map_or(Ok(()), |row| (row.parse)(&line).map(drop))?;
+        let mut allow: Vec<&str> = rows().map(|row| row.methods).collect();
+        allow.dedup();
+        Err(ActionError::Method { method: method.chars().take(20).collect(), allow: allow.join(", ") })
     }
 }
 

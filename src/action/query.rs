@@ -1,4 +1,4 @@
-//! The query of a request.
+//! Reads the query of a request.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use super::{ActionError, Page};
 use crate::oci::Tag;
 
-/// Most tags that one manifest `PUT` may set.
+/// The most tags that one manifest `PUT` may set.
 pub const MAX_TAGS: usize = 100;
 
 pub(super) struct Query<'a>(pub(super) &'a str);
@@ -18,6 +18,11 @@ impl<'a> Query<'a> {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (name == wanted).then(|| decode(value))
         })
+    }
+
+    /// Returns true if a parameter is given.
+    pub(super) fn has(&self, name: &'static str) -> bool {
+        self.pairs(name).next().is_some()
     }
 
     /// Returns the value of a parameter that may be given once.

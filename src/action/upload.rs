@@ -1,9 +1,8 @@
-//! Uploads as requests name them.
+//! Parses uploads as requests name them.
 
 use std::str::FromStr;
 
-use super::{Action, ActionError};
-use crate::oci::Name;
+use super::ActionError;
 
 /// An upload's id: the UUID in its location.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,43 +41,6 @@ impl std::fmt::Display for UploadId {
 pub struct Upload {
     /// The session.
     pub id: UploadId,
-    /// The state named by the location that the client used; a hint that saves a look at the store, no more.
+    /// The number of the state in the location that the client used. It is a hint that saves a read of the store.
     pub state: Option<u32>,
-}
-
-impl Action {
-    /// Returns the upload that the action is about, and its repository.
-    #[must_use]
-    pub const fn upload(&self) -> Option<(&Name, &Upload)> {
-        match self {
-            Self::GetUpload { name, upload, .. }
-            | Self::UpdateUpload { name, upload, .. }
-            | Self::CompleteUpload { name, upload, .. }
-            | Self::CancelUpload { name, upload, .. } => Some((name, upload)),
-            _ => None,
-        }
-    }
-
-    /// Returns who began that upload; empty for somebody anonymous, for an unknown upload, and before anybody looked.
-    #[must_use]
-    pub fn upload_owner(&self) -> &str {
-        match self {
-            Self::GetUpload { owner, .. }
-            | Self::UpdateUpload { owner, .. }
-            | Self::CompleteUpload { owner, .. }
-            | Self::CancelUpload { owner, .. } => owner,
-            _ => "",
-        }
-    }
-
-    /// Notes who began that upload, for policy and for the record.
-    pub fn set_upload_owner(&mut self, began: &str) {
-        match self {
-            Self::GetUpload { owner, .. }
-            | Self::UpdateUpload { owner, .. }
-            | Self::CompleteUpload { owner, .. }
-            | Self::CancelUpload { owner, .. } => *owner = began.into(),
-            _ => {}
-        }
-    }
 }

@@ -3,24 +3,24 @@
 //!
 //! Scopes bind the token alone. Policy still decides, whatever a token's scope.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::action::{Access, Action};
+use crate::action::{ACTIONS, Access, Action, Scope};
 use crate::oci::{Name, name::NameError};
 
-/// Most repositories that one token is for.
+/// The most repositories that one token is for.
 const MOST: usize = 100;
 
-/// A set of scopes. Empty: for nothing but the question who one is.
+/// A set of scopes. An empty set allows nothing but to prove an identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scopes {
     repositories: BTreeMap<Name, Rights>,
-    catalog: bool,
-    metrics: bool,
+    /// The names behind `registry:`.
+    registry: BTreeSet<&'static str>,
 }
 
-/// Why a text is not a list of scopes.
+/// The reason why a text is not a list of scopes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScopeError {
     /// Not three parts.
@@ -46,7 +46,7 @@ impl Rights {
     /// The words for them, in the order in which they are written.
     const WORDS: [(&'static str, Self); 3] = [("pull", Self::PULL), ("push", Self::PUSH), ("delete", Self::DELETE)];
 
-    /// Words that are not known give no right.
+    /// Parses the words of a scope. An unknown word gives no right.
     fn parse(words: &str) -> Self {
         let right = |word: &str| match word {
             "*" => Self::ALL,
@@ -64,43 +64,13 @@ impl Rights {
     }
 
     /// Returns the rights that an access needs.
-    fn for_access(access: Access) -> Self {
-        if access == Access::Pull || access == Access::List {
-            Self::PULL
-        } else if access == Access::Push {
-            Self::PUSH
-        } else if access == Access::Delete {
-            Self::DELETE
-        } else {
-            Self::ALL
+    const fn for_access(access: Access) -> Self {
+        match access {
+            Access::Pull | Access::List => Self::PULL,
+            Access::Push => Self::PUSH,
+            Access::Delete => Self::DELETE,
+            Access::Admin => Self::ALL,
         }
-    }
-}
-
-/// The scope that an action needs.
-enum Need<'a> {
-    Nothing,
-    Repository(&'a Name, Rights),
-    Catalog,
-    Metrics,
-}
-
-fn need(action: &Action) -> Need<'_> {
-    match action.name() {
-        Some(name) => Need::Repository(name, Rights::for_access(action.access())),
-        None => match action.as_str() {
-            "get-api-version" => Need::Nothing,
-            "list-catalog" => Need::Catalog,
-            _ => Need::Metrics,
-        },
-    }
-}
-
-/// Returns the source repository of an action, beside the repository in its path.
-const fn source(action: &Action) -> Option<&Name> {
-    match action {
-        Action::MountBlob { from, .. } => from.as_ref(),
-        _ => None,
     }
 }
 
@@ -125,8 +95,12 @@ impl Scopes {
                         return Err(ScopeError::TooMany);
                     }
                 }
-                ("registry", "catalog", Rights::ALL) => scopes.catalog = true,
-                ("registry", "metrics", Rights::ALL) => scopes.metrics = true,
+                ("registry", name, Rights::ALL) => {
+                    scopes.registry.extend(ACTIONS.iter().filter_map(|row| match row.scope {
+                        Scope::Registry(known) if known == name => Some(known),
+                        _ => None,
+                    }));
+                }
                 _ => {}
             }
         }
@@ -136,18 +110,16 @@ impl Scopes {
     /// Returns true if a token of these scopes may be used for an action. The ping needs none.
     #[must_use]
     pub fn covers(&self, action: &Action) -> bool {
-        match need(action) {
-            Need::Nothing => true,
-            Need::Repository(name, rights) => {
-                self.has(name, rights) && source(action).is_none_or(|from| self.has(from, Rights::PULL))
+        let (row, target) = (action.row(), action.target());
+        let has = |name, rights| self.repositories.get(name).is_some_and(|had: &Rights| had.covers(rights));
+        match (row.scope, target.name) {
+            (Scope::Any, _) => true,
+            (Scope::Registry(name), _) => self.registry.contains(name),
+            (Scope::Repository, name) => {
+                name.is_some_and(|name| has(name, Rights::for_access(row.access)))
+                    && target.from.is_none_or(|from| has(from, Rights::PULL))
             }
-            Need::Catalog => self.catalog,
-            Need::Metrics => self.metrics,
         }
-    }
-
-    fn has(&self, name: &Name, rights: Rights) -> bool {
-        self.repositories.get(name).is_some_and(|had| had.covers(rights))
     }
 
     /// Returns true if the scopes allow nothing.
@@ -156,21 +128,20 @@ impl Scopes {
         *self == Self::default()
     }
 
-    /// Bytes that they take, about.
+    /// Returns about how many bytes the scopes take.
     pub(super) fn weight(&self) -> usize {
         self.repositories.keys().map(|name| name.as_str().len() + 64).sum()
     }
 }
 
 impl fmt::Display for Scopes {
-    /// Scopes with spaces between, sorted, as [`Scopes::parse`] reads them.
+    /// Writes the scopes with spaces between, sorted, as [`Scopes::parse`] reads them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let repositories = self.repositories.iter().map(|(name, rights)| {
             let words = Rights::WORDS.iter().filter(|(_, right)| rights.covers(*right)).map(|(word, _)| *word);
             format!("repository:{}:{}", name.as_str(), words.collect::<Vec<_>>().join(","))
         });
-        let registry = [("catalog", self.catalog), ("metrics", self.metrics)];
-        let registry = registry.iter().filter(|(_, has)| *has).map(|(name, _)| format!("registry:{name}:*"));
+        let registry = self.registry.iter().map(|name| format!("registry:{name}:*"));
         f.write_str(&registry.chain(repositories).collect::<Vec<_>>().join(" "))
     }
 }
@@ -181,24 +152,23 @@ impl fmt::Display for Scopes {
 /// For a push it is `pull,push`, although `push` is enough: clients look for existing blobs first.
 #[must_use]
 pub fn scope_needed(action: &Action) -> Option<String> {
-    match need(action) {
-        Need::Nothing => None,
-        Need::Catalog => Some("registry:catalog:*".to_owned()),
-        Need::Metrics => Some("registry:metrics:*".to_owned()),
-        Need::Repository(name, rights) => {
-            let words = match rights {
-                Rights::PULL => "pull",
-                Rights::PUSH => "pull,push",
-                Rights::DELETE => "delete",
-                _ => "*",
-            };
-            let mut scope = format!("repository:{name}:{words}");
-            if let Some(from) = source(action).filter(|from| *from != name) {
-                scope += " repository:";
-                scope += from.as_str();
-                scope += ":pull";
-            }
-            Some(scope)
-        }
+    let (row, target) = (action.row(), action.target());
+    let name = match (row.scope, target.name) {
+        (Scope::Registry(name), _) => return Some(format!("registry:{name}:*")),
+        (Scope::Repository, Some(name)) => name,
+        _ => return None,
+    };
+    let words = match row.access {
+        Access::Pull | Access::List => "pull",
+        Access::Push => "pull,push",
+        Access::Delete => "delete",
+        Access::Admin => "*",
+    };
+    let mut scope = format!("repository:{name}:{words}");
+    if let Some(from) = target.from.filter(|from| *from != name) {
+        scope += " repository:";
+        scope += from.as_str();
+        scope += ":pull";
     }
+    Some(scope)
 }

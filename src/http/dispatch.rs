@@ -78,19 +78,3 @@ pub(super) async fn dispatch(call: Call<'_>, permit: Permit, slot: Slot) -> Resu
         Action::CancelUpload { name, upload, .. } => Box::pin(uploads::cancel(&call, &name, &upload)).await,
     }
 }
-
-/// What of a repository an action is about, for the log.
-pub(super) fn reference(action: &Action) -> Option<String> {
-    match action {
-        Action::GetManifest { reference, .. }
-        | Action::PutManifest { reference, .. }
-        | Action::DeleteManifest { reference, .. } => Some(reference.to_string()),
-        Action::GetTagHistory { tag, .. } => Some(tag.to_string()),
-        Action::GetReferrers { digest, .. }
-        | Action::GetBlob { digest, .. }
-        | Action::DeleteBlob { digest, .. }
-        | Action::MountBlob { digest, .. }
-        | Action::CompleteUpload { digest, .. } => Some(digest.to_string()),
-        _ => None,
-    }
-}

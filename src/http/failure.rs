@@ -118,7 +118,8 @@ impl From<ActionError> for Failure {
         };
         let failure = Self::new(status, code, error.to_string());
         match error {
-            ActionError::Method { allow, .. } => failure.header(header::ALLOW, HeaderValue::from_static(allow)),
+            ActionError::Method { allow, .. } => failure
+                .header(header::ALLOW, HeaderValue::from_str(&allow).unwrap_or(HeaderValue::from_static("GET, HEAD"))),
             _ => failure,
         }
     }

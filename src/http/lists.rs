@@ -67,7 +67,7 @@ pub(super) async fn tags(call: &Call<'_>, name: &Name, page: &Page<Tag>) -> Resu
     Ok(response)
 }
 
-/// `GET /v2/<name>/tags/<tag>/history`: what the tag meant, newest first.
+/// `GET /v2/<name>/_history/<tag>`: what the tag meant, newest first.
 pub(super) async fn tag_history(
     call: &Call<'_>,
     name: &Name,
@@ -98,7 +98,7 @@ pub(super) async fn tag_history(
     let text = json!({ "name": name, "tag": tag, "history": history }).to_string();
     let mut response = document("application/json", text);
     if let Some(last) = found.last().filter(|_| more) {
-        link(&mut response, &format!("/v2/{name}/tags/{tag}/history"), page.n, &last.ordinal, "");
+        link(&mut response, &format!("/v2/{name}/_history/{tag}"), page.n, &last.ordinal, "");
     }
     Ok(response)
 }

@@ -42,14 +42,10 @@ pub(super) enum Asked {
 
 impl Asked {
     fn parse(service: &Service, snapshot: &Snapshot, purpose: Purpose, parts: &Parts) -> Result<Self, ActionError> {
-        let method = parts.method.as_str();
         match parts.uri.path() {
-            "/metrics" if health::has_metrics(service, purpose) => match method {
-                "GET" | "HEAD" => Ok(Self::Action(Action::GetMetrics)),
-                _ => Err(ActionError::Method { method: method.chars().take(20).collect(), allow: "GET, HEAD" }),
-            },
+            "/metrics" if !health::has_metrics(service, purpose) => Err(ActionError::NotFound),
             "/token" if snapshot.signer().is_some() => Ok(Self::Token),
-            path => Action::parse(method, path, parts.uri.query()).map(Self::Action),
+            path => Action::parse(parts.method.as_str(), path, parts.uri.query()).map(Self::Action),
         }
     }
 
@@ -145,6 +141,13 @@ pub(super) async fn answer(
     Ok(response.map(|body| body.recorded(record)))
 }
 
+/// Returns the tag or digest that an action is about, for the log.
+fn reference(action: &Action) -> Option<String> {
+    let target = action.target();
+    let reference = target.reference.map(ToString::to_string);
+    reference.or_else(|| target.tag.map(ToString::to_string)).or_else(|| target.digest.map(ToString::to_string))
+}
+
 /// What came of a request, once its decisions are recorded: where they cannot be, and must be, it is refused.
 fn recorded(outcome: Result<Response<Body>, Failure>, decisions: &Decisions) -> Result<Response<Body>, Failure> {
     let status = outcome.as_ref().map_or_else(Failure::status, Response::status);
@@ -175,7 +178,7 @@ async fn work(
     if record.logged
         && let Asked::Action(action) = &asked
     {
-        record.reference = dispatch::reference(action);
+        record.reference = reference(action);
     }
     service.audit.ready().map_err(|error| decision::not_recording(&error))?;
     let decisions = record.decisions.clone();
@@ -186,7 +189,7 @@ async fn work(
     let call = Call { service, snapshot, peer, parts, body, clock, caller, decisions, request_id };
     match asked {
         Asked::Token => Box::pin(token::answer(call)).await,
-        Asked::Action(action) if action.upload().is_some() => Box::pin(upload(call, action)).await,
+        Asked::Action(action) if action.target().upload.is_some() => Box::pin(upload(call, action)).await,
         Asked::Action(action) => {
             let permit = decision::authorize(&call, action)?;
             let slot = match permit.action() {

@@ -71,7 +71,8 @@ pub(super) fn has_body(call: &Call<'_>) -> bool {
 /// Tells an action on an upload who began it, before policy decides: from memory, or from the store where a rule asks for
 /// it. So a stranger whom policy refuses costs no request to the store. Returns whether it was found out.
 pub(super) async fn find_owner(call: &Call<'_>, action: &mut Action) -> Result<bool, Failure> {
-    let Some((name, upload)) = action.upload() else { return Ok(true) };
+    let target = action.target();
+    let (Some(name), Some((upload, _))) = (target.name, target.upload) else { return Ok(true) };
     let registry = &call.service.registry;
     let owner = match registry.remembered_upload_owner(name, &upload.id) {
         Some(owner) => owner,
@@ -91,8 +92,9 @@ pub(super) async fn find_owner(call: &Call<'_>, action: &mut Action) -> Result<b
 
 /// Refuses whoever did not begin the upload, as if there were none. `known` is whether the action has its owner.
 pub(super) async fn check_owner(call: &Call<'_>, action: &Action, known: bool) -> Result<(), Failure> {
-    let Some((name, upload)) = action.upload() else { return Ok(()) };
-    let mut owner = action.upload_owner().to_owned();
+    let target = action.target();
+    let (Some(name), Some((upload, owner))) = (target.name, target.upload) else { return Ok(()) };
+    let mut owner = owner.to_owned();
     if !known {
         let read = call.service.registry.upload_owner(name, &upload.id).await;
         owner = read.map_err(|error| Failure::about(name, error))?;

@@ -6,9 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    action::Action,
+    action::{ACTIONS, Access, Action},
     identity::{Certificate, Facts, Identity},
-    oci::{Digest, Reference},
+    oci::{Digest, Name, Reference},
 };
 
 /// A request as records, policy tests and `policy explain` write it: what CEL knows as `request`. What it does not have
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Request {
-    /// `request.action`: one of [`ACTIONS`].
+    /// `request.action`: the word of a row of [`ACTIONS`].
     pub action: String,
     /// `request.access`: one of [`ACCESSES`].
     pub access: String,
@@ -37,44 +37,14 @@ pub struct Request {
     pub upload_owner: String,
 }
 
-/// An action as policies know it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Word {
-    /// Its name, `request.action`.
-    pub action: &'static str,
-    /// What it does, `request.access`.
-    pub access: &'static str,
-    /// Whether it is about a repository; if not, `request.namespace` is empty.
-    pub named: bool,
-}
-
-const fn word(action: &'static str, access: &'static str, named: bool) -> Word {
-    Word { action, access, named }
-}
-
-/// All actions.
-pub const ACTIONS: [Word; 17] = [
-    word("get-api-version", "pull", false),
-    word("list-catalog", "list", false),
-    word("list-tags", "list", true),
-    word("get-tag-history", "list", true),
-    word("get-manifest", "pull", true),
-    word("put-manifest", "push", true),
-    word("delete-manifest", "delete", true),
-    word("get-referrers", "pull", true),
-    word("get-blob", "pull", true),
-    word("delete-blob", "delete", true),
-    word("start-upload", "push", true),
-    word("mount-blob", "push", true),
-    word("get-upload", "push", true),
-    word("update-upload", "push", true),
-    word("complete-upload", "push", true),
-    word("cancel-upload", "push", true),
-    word("get-metrics", "admin", false),
+/// The values of `request.access`.
+pub const ACCESSES: [&str; 5] = [
+    Access::Pull.as_str(),
+    Access::Push.as_str(),
+    Access::Delete.as_str(),
+    Access::List.as_str(),
+    Access::Admin.as_str(),
 ];
-
-/// All that an action can do.
-pub const ACCESSES: [&str; 5] = ["pull", "push", "delete", "list", "admin"];
 
 /// Where a request can come in: at the address of the registry, or at one of their own that metrics and health have.
 pub const LISTENERS: [&str; 2] = ["main", "side"];
@@ -116,47 +86,25 @@ impl Request {
     /// What policies see of an action that came in at `listener`.
     #[must_use]
     pub fn of(action: &Action, listener: &'static str) -> Self {
-        let name = action.as_str();
-        let mut request = Self {
-            action: name.to_owned(),
-            access: access_of(name).unwrap_or_default().to_owned(),
-            namespace: action.name().map(|name| name.as_str().to_owned()).unwrap_or_default(),
-            listener: listener.to_owned(),
-            upload_owner: action.upload_owner().to_owned(),
-            ..Self::default()
+        let (row, target) = (action.row(), action.target());
+        let text = |name: Option<&Name>| name.map(|name| name.as_str().to_owned()).unwrap_or_default();
+        let reference = target.reference.map(ToString::to_string);
+        let (named, digest) = match target.reference {
+            Some(Reference::Tag(tag)) => (Some(tag), target.digest),
+            Some(Reference::Digest(digest)) => (None, Some(digest)),
+            None => (None, target.digest),
         };
-        match action {
-            Action::GetManifest { reference, .. } | Action::DeleteManifest { reference, .. } => {
-                request.refer(reference);
-            }
-            Action::GetTagHistory { tag, .. } => tag.as_str().clone_into(&mut request.reference),
-            Action::PutManifest { reference, tags, .. } => {
-                request.refer(reference);
-                if let Reference::Tag(tag) = reference {
-                    request.tags.push(tag.as_str().to_owned());
-                }
-                let others = tags.iter().map(crate::oci::Tag::as_str).filter(|tag| *tag != request.reference);
-                let others: Vec<String> = others.map(str::to_owned).collect();
-                request.tags.extend(others);
-            }
-            Action::GetReferrers { digest, .. }
-            | Action::GetBlob { digest, .. }
-            | Action::DeleteBlob { digest, .. }
-            | Action::CompleteUpload { digest, .. }
-            | Action::StartUpload { digest: Some(digest), .. } => request.digest = digest.to_string(),
-            Action::MountBlob { digest, from, .. } => {
-                request.digest = digest.to_string();
-                request.from = from.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default();
-            }
-            _ => {}
-        }
-        request
-    }
-
-    fn refer(&mut self, reference: &Reference) {
-        self.reference = reference.to_string();
-        if let Reference::Digest(digest) = reference {
-            self.digest = digest.to_string();
+        let tags = target.tags.map(|tags| named.into_iter().chain(tags.iter().filter(move |tag| Some(*tag) != named)));
+        Self {
+            action: row.word.to_owned(),
+            access: row.access.as_str().to_owned(),
+            namespace: text(target.name),
+            digest: digest.map(ToString::to_string).unwrap_or_default(),
+            reference: reference.or_else(|| target.tag.map(ToString::to_string)).unwrap_or_default(),
+            tags: tags.into_iter().flatten().map(|tag| tag.as_str().to_owned()).collect(),
+            from: text(target.from),
+            listener: listener.to_owned(),
+            upload_owner: target.upload.map(|(_, owner)| owner.to_owned()).unwrap_or_default(),
         }
     }
 
@@ -165,7 +113,8 @@ impl Request {
     #[must_use]
     pub fn completed(mut self) -> Self {
         if self.access.is_empty() {
-            access_of(&self.action).unwrap_or_default().clone_into(&mut self.access);
+            let row = ACTIONS.iter().find(|row| row.word == self.action);
+            row.map_or("", |row| row.access.as_str()).clone_into(&mut self.access);
         }
         if self.listener.is_empty() {
             LISTENERS[0].clone_into(&mut self.listener);
@@ -180,11 +129,6 @@ impl Request {
         }
         self
     }
-}
-
-/// What an action does.
-fn access_of(action: &str) -> Option<&'static str> {
-    ACTIONS.iter().find(|word| word.action == action).map(|word| word.access)
 }
 
 /// The values of all variables for one request, in the order of [`TEXTS`] and [`LISTS`].
@@ -300,42 +244,37 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_actions_is_that_of_the_api() {
+    fn every_action_has_its_words_in_a_request() {
+        let upload = "00000000-0000-4000-8000-000000000000";
         let digest = format!("sha256:{}", "0".repeat(64));
-        let id = "00000000-0000-4000-8000-000000000000";
-        let requests = [
-            ("GET", "/v2/".to_owned(), ""),
-            ("GET", "/v2/_catalog".to_owned(), ""),
-            ("GET", "/v2/a/tags/list".to_owned(), ""),
-            ("GET", "/v2/a/tags/v1/history".to_owned(), ""),
-            ("GET", "/v2/a/manifests/v1".to_owned(), ""),
-            ("PUT", "/v2/a/manifests/v1".to_owned(), "tag=v1&tag=v2"),
-            ("DELETE", "/v2/a/manifests/v1".to_owned(), ""),
-            ("GET", format!("/v2/a/referrers/{digest}"), ""),
-            ("GET", format!("/v2/a/blobs/{digest}"), ""),
-            ("DELETE", format!("/v2/a/blobs/{digest}"), ""),
-            ("POST", "/v2/a/blobs/uploads/".to_owned(), ""),
-            ("POST", "/v2/a/blobs/uploads/".to_owned(), &*format!("mount={digest}&from=b").leak()),
-            ("GET", format!("/v2/a/blobs/uploads/{id}"), ""),
-            ("PATCH", format!("/v2/a/blobs/uploads/{id}"), ""),
-            ("PUT", format!("/v2/a/blobs/uploads/{id}"), &*format!("digest={digest}").leak()),
-            ("DELETE", format!("/v2/a/blobs/uploads/{id}"), ""),
-        ];
-        let words = ACTIONS.iter().filter(|word| word.action != "get-metrics");
-        for (word, (method, path, query)) in words.zip(&requests) {
-            let action = Action::parse(method, path, Some(query)).unwrap();
-            assert_eq!(action.as_str(), word.action);
-            assert_eq!(format!("{:?}", action.access()).to_lowercase(), word.access, "{}", word.action);
-            assert_eq!(action.name().is_some(), word.named, "{}", word.action);
+        for row in ACTIONS {
+            let path = row.path.replace("<name>", "a").replace("<reference>", "v1").replace("<tag>", "v1");
+            let path = path.replace("<digest>", &digest).replace("<id>", upload);
+            let (path, _) = path.split_once('?').unwrap_or((&path, ""));
+            let query = match row.word {
+                "mount-blob" => format!("mount={digest}&from=b"),
+                _ => format!("digest={digest}&tag=v1&tag=v2"),
+            };
+            let method = row.methods.split(", ").next().unwrap();
+            let mut action = Action::parse(method, path, Some(&query)).unwrap();
+            action.set_upload_owner("ana");
             let request = Request::of(&action, "main");
-            assert_eq!((&*request.action, &*request.access), (word.action, word.access));
-            match word.action {
-                "put-manifest" => assert_eq!(request.tags, ["v1", "v2"]),
-                "mount-blob" => assert_eq!((&*request.from, &request.digest), ("b", &digest)),
-                _ => assert!(request.tags.is_empty() && request.from.is_empty()),
-            }
+            let has = |placeholder: &str| row.path.contains(placeholder);
+            let text = |is_there: bool, text: &str| if is_there { text.to_owned() } else { String::new() };
+            let has_digest = has("<digest>") || matches!(row.word, "mount-blob" | "start-upload" | "complete-upload");
+            let expected = Request {
+                action: row.word.to_owned(),
+                access: row.access.as_str().to_owned(),
+                namespace: text(has("<name>"), "a"),
+                digest: text(has_digest, &digest),
+                reference: text(has("<reference>") || has("<tag>"), "v1"),
+                tags: if row.word == "put-manifest" { vec!["v1".to_owned(), "v2".to_owned()] } else { Vec::new() },
+                from: text(row.word == "mount-blob", "b"),
+                listener: "main".to_owned(),
+                upload_owner: text(has("<id>"), "ana"),
+            };
+            assert_eq!(request, expected, "the row of {}", row.word);
+            assert!(ACCESSES.contains(&row.access.as_str()), "the row of {}", row.word);
         }
-        assert_eq!(requests.len() + 1, ACTIONS.len());
-        assert!(ACTIONS.iter().all(|word| ACCESSES.contains(&word.access)));
     }
 }

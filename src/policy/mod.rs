@@ -40,7 +40,7 @@ pub use decision::{Decision, Effect, Origin};
 pub use explain::{DefaultExplanation, Explanation, RuleExplanation};
 pub use expression::{MAX_DEPTH, MAX_JOINS, MAX_LENGTH, MAX_WORDS};
 pub use file::{MAX_FILE, MAX_IMAGES, MAX_RULES, read_dir, read_file};
-pub use input::{ACCESSES, ACTIONS, LISTENERS, Request, Word};
+pub use input::{ACCESSES, LISTENERS, Request};
 pub use problem::{File, Place, PolicyErrors, Problem};
 pub use retention::{Image, Retained, RetentionDecision};
 pub use retention_explain::{ImageExplanation, RetentionExplanation, RetentionRule, RuleOutcome};

@@ -1,7 +1,7 @@
 //! What a token may be used for.
 
 use proptest::prelude::*;
-use simple_registry::action::Action;
+use simple_registry::action::{ACTIONS, Action, Scope};
 use simple_registry::credentials::{ScopeError, Scopes, scope_needed};
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -54,6 +54,22 @@ fn a_scope_that_is_asked_for_is_enough() {
         assert_eq!(scope_needed(&action).as_deref(), scope, "{action:?}");
         let scopes = parse(&[scope.unwrap_or_default()]).unwrap();
         assert!(scopes.covers(&action), "{scopes} does not cover {action:?}");
+    }
+}
+
+#[test]
+fn every_action_about_the_registry_has_a_scope_of_its_own() {
+    for row in ACTIONS.iter().filter(|row| !row.is_about_repository()) {
+        let action = Action::parse("GET", row.path, None).unwrap();
+        let scope = scope_needed(&action);
+        let named = match row.scope {
+            Scope::Registry(name) => Some(format!("registry:{name}:*")),
+            _ => None,
+        };
+        assert_eq!(scope, named, "{}", row.word);
+        let scopes = parse(&[scope.as_deref().unwrap_or_default()]).unwrap();
+        assert_eq!(scopes.to_string(), scope.unwrap_or_default(), "{}", row.word);
+        assert!(scopes.covers(&action), "{}", row.word);
     }
 }
 

@@ -126,7 +126,7 @@ fn the_history_of_a_tag_is_told_page_by_page_and_on_the_command_line(backend: Ba
     repo.send(repo.put_manifest("v1", &first).header("x-request-id", "pushed-first")).expect(201);
     repo.push_manifest("v1", &second);
     delete(&repo, "v1").expect(202);
-    let path = repo.path("tags/v1/history");
+    let path = repo.path("_history/v1");
     let answer = repo.send(Request::get(&path)).expect(200);
     let told = answer.json();
     assert_eq!((&told["name"], &told["tag"]), (&"team/app".into(), &"v1".into()));
@@ -141,7 +141,7 @@ fn the_history_of_a_tag_is_told_page_by_page_and_on_the_command_line(backend: Ba
     let rest = repo.send(Request::get(next)).expect(200);
     assert_eq!(rest.json()["history"], serde_json::json!([oldest]));
     assert_eq!(rest.header("link"), None);
-    repo.send(Request::get(repo.path("tags/v9/history"))).expect_error(404, "MANIFEST_UNKNOWN");
+    repo.send(Request::get(repo.path("_history/v9"))).expect_error(404, "MANIFEST_UNKNOWN");
     repo.send(Request::get(format!("{path}?last=v1"))).expect_error(400, "UNSUPPORTED");
     repo.send(Request::delete(&path)).expect(405);
 

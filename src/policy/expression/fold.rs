@@ -6,7 +6,7 @@ use cel::{
 };
 
 use super::{Condition, words};
-use crate::policy::input::{ACTIONS, Word};
+use crate::action::{ACTIONS, Row};
 
 /// What is known of the requests that a rule is asked about.
 #[derive(Clone, Copy)]
@@ -28,10 +28,10 @@ enum Known {
 
 /// Whether an expression is the same for every request.
 pub(super) fn constant(condition: &Condition, covers: Covers<'_>) -> Option<bool> {
-    let asked = ACTIONS.iter().filter(|word| word.named || matches!(covers, Covers::Everything));
+    let asked = ACTIONS.iter().filter(|row| row.is_about_repository() || matches!(covers, Covers::Everything));
     let mut all = None;
-    for word in asked {
-        let Some(Known::Bool(this)) = (Folding { word, covers }).fold(&condition.expression) else { return None };
+    for row in asked {
+        let Some(Known::Bool(this)) = (Folding { row, covers }).fold(&condition.expression) else { return None };
         if all.is_some_and(|all| all != this) {
             return None;
         }
@@ -41,7 +41,7 @@ pub(super) fn constant(condition: &Condition, covers: Covers<'_>) -> Option<bool
 }
 
 struct Folding<'a> {
-    word: &'a Word,
+    row: &'a Row,
     covers: Covers<'a>,
 }
 
@@ -56,9 +56,9 @@ impl Folding<'_> {
             }
             Expr::Call(call) => self.call(call),
             _ => match words::variable(expression)? {
-                "request.action" => Some(Known::Text(self.word.action.to_owned())),
-                "request.access" => Some(Known::Text(self.word.access.to_owned())),
-                "request.namespace" if !self.word.named => Some(Known::Text(String::new())),
+                "request.action" => Some(Known::Text(self.row.word.to_owned())),
+                "request.access" => Some(Known::Text(self.row.access.as_str().to_owned())),
+                "request.namespace" if !self.row.is_about_repository() => Some(Known::Text(String::new())),
                 _ => None,
             },
         }

@@ -9,9 +9,10 @@ use cel::{
 
 use super::{check::Checker, tokens::clip, types::IMAGES};
 use crate::{
+    action::ACTIONS,
     oci::{Digest, Name, Tag},
     policy::{
-        input::{ACCESSES, ACTIONS, LISTENERS, TEXTS},
+        input::{ACCESSES, LISTENERS, TEXTS},
         problem::{listed, nearest},
     },
 };
@@ -40,7 +41,9 @@ pub(super) fn check(checker: &mut Checker<'_>, one: &IdedExpr, other: &IdedExpr)
         let at = checker.place(literal.id);
         let text = text.inner();
         match path {
-            "request.action" => one_of(checker, at, text, "action", ACTIONS.map(|word| word.action).as_slice()),
+            "request.action" => {
+                one_of(checker, at, text, "action", &ACTIONS.iter().map(|row| row.word).collect::<Vec<_>>());
+            }
             "request.access" => one_of(checker, at, text, "access", &ACCESSES),
             "request.listener" => one_of(checker, at, text, "listener", &LISTENERS),
             "identity.client_ip" if !text.is_empty() => match text.parse::<IpAddr>().map(|ip| ip.to_string()) {
@@ -90,7 +93,7 @@ fn one_of(checker: &mut Checker<'_>, at: std::ops::Range<usize>, text: &str, wha
     let other = if what == "action" { ("access", &ACCESSES[..]) } else { ("action", &[][..]) };
     let help = match nearest(text, words.iter().copied()) {
         _ if other.1.contains(&text) => format!("\"{text}\" is an access: write `request.{} == \"{text}\"`", other.0),
-        _ if what == "access" && ACTIONS.iter().any(|word| word.action == text) => {
+        _ if what == "access" && ACTIONS.iter().any(|row| row.word == text) => {
             format!("\"{text}\" is an action: write `request.action == \"{text}\"`")
         }
         Some(near) => format!("did you mean \"{near}\"?"),

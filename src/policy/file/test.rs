@@ -8,12 +8,13 @@ use super::{
     table::{Reading, Table, shaped},
 };
 use crate::{
+    action::ACTIONS,
     identity::Facts,
     oci::{Digest, Name, Tag},
     policy::{
         decision::Effect,
         expression::Scope,
-        input::{ACCESSES, ACTIONS, LISTENERS, Request},
+        input::{ACCESSES, LISTENERS, Request},
         problem::{listed, nearest},
     },
 };
@@ -137,8 +138,8 @@ fn access(reading: &Reading<'_>, table: &mut Table<'_>, name: String, rules: &[&
 /// What no request can be: what is wrong, and the next step.
 pub(in crate::policy) fn faults(request: &Request) -> Vec<(String, String)> {
     let mut faults = Vec::new();
-    let Some(word) = ACTIONS.iter().find(|word| word.action == request.action) else {
-        let all = || ACTIONS.iter().map(|word| word.action);
+    let Some(row) = ACTIONS.iter().find(|row| row.word == request.action) else {
+        let all = || ACTIONS.iter().map(|row| row.word);
         let help = match nearest(&request.action, all()) {
             Some(near) => format!("did you mean \"{near}\"?"),
             None => format!("there is {}", listed(all(), '"')),
@@ -149,33 +150,33 @@ pub(in crate::policy) fn faults(request: &Request) -> Vec<(String, String)> {
         };
         return vec![(says, help)];
     };
-    if request.access != word.access {
-        let says = format!("the access of {} is \"{}\", not \"{}\"", word.action, word.access, request.access);
+    if request.access != row.access.as_str() {
+        let says = format!("the access of {} is \"{}\", not \"{}\"", row.word, row.access.as_str(), request.access);
         faults.push((says, format!("leave `access` out, or write one of {}", ACCESSES.join(", "))));
     }
     if !LISTENERS.contains(&request.listener.as_str()) {
         let says = format!("there is no listener \"{}\"", request.listener);
         faults.push((says, format!("write {}", listed(LISTENERS, '"'))));
     }
-    if request.namespace.is_empty() && word.named {
-        faults.push((format!("{} is about a repository", word.action), "add `namespace = \"team/app\"`".to_owned()));
+    if request.namespace.is_empty() && row.is_about_repository() {
+        faults.push((format!("{} is about a repository", row.word), "add `namespace = \"team/app\"`".to_owned()));
     }
-    if !request.namespace.is_empty() && !word.named {
-        faults.push((format!("{} is about no repository", word.action), "leave `namespace` out".to_owned()));
+    if !request.namespace.is_empty() && !row.is_about_repository() {
+        faults.push((format!("{} is about no repository", row.word), "leave `namespace` out".to_owned()));
     }
     let is_digest = request.reference.parse::<Digest>().is_ok();
     let belongs = |given: bool, key: &str, to: &str| {
-        let says = format!("`{key}` belongs to {to}, not to {}", word.action);
+        let says = format!("`{key}` belongs to {to}, not to {}", row.word);
         given.then(|| (says, format!("leave `{key}` out, or ask about {to}")))
     };
-    let changes_tags = word.action == "put-manifest" || word.action == "delete-manifest" && is_digest;
+    let changes_tags = row.word == "put-manifest" || row.word == "delete-manifest" && is_digest;
     faults.extend(belongs(
         !request.tags.is_empty() && !changes_tags,
         "tags",
         "put-manifest, or delete-manifest of a digest",
     ));
-    faults.extend(belongs(!request.from.is_empty() && word.action != "mount-blob", "from", "mount-blob"));
-    let refers = word.action.ends_with("-manifest") || word.action == "get-tag-history";
+    faults.extend(belongs(!request.from.is_empty() && row.word != "mount-blob", "from", "mount-blob"));
+    let refers = row.path.ends_with("<reference>") || row.path.ends_with("<tag>");
     faults.extend(belongs(!request.reference.is_empty() && !refers, "reference", "manifests and the history of a tag"));
     for tag in &request.tags {
         if let Err(rule) = tag.parse::<Tag>() {

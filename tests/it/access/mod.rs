@@ -116,7 +116,7 @@ fn actions(namespace: &str) -> Vec<(&'static str, Request)> {
     let manifest = format!("{repository}/manifests/{digest}");
     vec![
         ("list-tags", Request::get(format!("{repository}/tags/list"))),
-        ("get-tag-history", Request::get(format!("{repository}/tags/v1/history"))),
+        ("get-tag-history", Request::get(format!("{repository}/_history/v1"))),
         ("get-manifest", Request::get(&manifest)),
         ("get-manifest", Request::head(&manifest)),
         ("put-manifest", Request::put(&manifest).body("{}")),
