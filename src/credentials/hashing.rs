@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::hash::CannotVerify;
-use super::logins::Job;
+use super::job::Job;
 use crate::priority::{only_spare_time, thread_time};
 
 /// How long a password may take in spare time.

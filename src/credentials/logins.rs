@@ -15,15 +15,15 @@ use std::time::Duration;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use moka::sync::Cache;
 use rand::RngCore as _;
-use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::accounts::{Account, Accounts};
-use super::hash::{CannotVerify, Hash, LONGEST_PASSWORD};
+use super::hash::LONGEST_PASSWORD;
 use super::hashing::Hashing;
+use super::job::{Job, Key};
 use super::queue::{Client, Pushed, Queue};
 use crate::identity::User;
 
@@ -56,9 +56,6 @@ pub enum LoginError {
     Busy,
 }
 
-/// A credential of one version of an account, under a key that only this process knows.
-type Key = [u8; 32];
-
 struct Shared {
     secret: Zeroizing<[u8; 32]>,
     right: Cache<Key, ()>,
@@ -76,19 +73,6 @@ struct State {
     workers: usize,
     idle: usize,
     closed: bool,
-}
-
-pub(super) struct Job {
-    key: Key,
-    hash: Arc<Hash>,
-    password: SecretString,
-}
-
-impl Job {
-    /// Checks the password. Blocks for as long as its hash takes.
-    pub(super) fn verify(&self) -> Result<bool, CannotVerify> {
-        self.hash.verify(self.password.expose_secret().as_bytes())
-    }
 }
 
 impl Default for Logins {

@@ -15,6 +15,7 @@ mod accounts;
 mod hash;
 mod hashing;
 mod header;
+mod job;
 mod key_file;
 mod logins;
 

@@ -1,5 +1,4 @@
-//! Who asks: what a request proves, by its connection and by its `Authorization`; and what it is told when that is not
-//! enough.
+//! Finds the caller of a request, by its connection and its `Authorization`, and answers 401 with a challenge.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -9,7 +8,7 @@ use std::{
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts, uri::Authority};
 use secrecy::ExposeSecret as _;
 
-use super::{Service, failure::Failure, peer::Peer};
+use super::{failure::Failure, peer::Peer, service::Service};
 use crate::{
     action::Action,
     config::Config,
@@ -22,37 +21,37 @@ use crate::{
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
-/// Who asks, as far as it is proved.
+/// The proven facts about the client of a request.
 #[derive(Debug)]
 pub(super) struct Caller {
     /// All facts together.
     pub(super) identity: Identity,
-    /// What the connection alone proves: all that counts outside a token's scope.
+    /// The facts that the connection alone proves. Only these count outside of the token's scope.
     without_token: Option<Identity>,
-    /// The token that came along.
+    /// The token of the request.
     token: Option<Arc<Claims>>,
 }
 
-/// Why a request's credentials are not accepted.
+/// The reason why a request's credentials are not accepted.
 #[derive(Debug)]
 pub(super) enum Rejected {
     /// The password is wrong, or there is no such user.
     Login {
-        /// The name that was claimed.
+        /// The claimed name.
         username: String,
     },
     /// Too many passwords are being verified.
     Busy,
-    /// The token is not valid, or not any more; in words.
+    /// The token is invalid or no longer valid; in words.
     Token(String),
     /// The header is not understood.
     Malformed(String),
-    /// The connection's certificate is not trusted any more, or one is needed; in words.
+    /// The connection's certificate is no longer trusted, or one is needed; in words.
     Certificate(String),
 }
 
 impl Caller {
-    /// Verifies what a request brings along. With an error comes what was proved until then.
+    /// Verifies the credentials of a request. An error comes with the facts that were proven before it.
     pub(super) async fn of(
         service: &Service,
         snapshot: &Snapshot,
@@ -67,6 +66,7 @@ impl Caller {
         }
     }
 
+    /// Adds the facts that the request proves, until one proof fails.
     async fn prove(
         &mut self,
         service: &Service,
@@ -79,12 +79,12 @@ impl Caller {
             Rejected::Certificate(why.0)
         })?;
         let Some(value) = parts.headers.get(header::AUTHORIZATION) else { return Ok(()) };
-        // where nobody can log in, what somebody's other registry taught his client means nothing
+        // credentials are ignored while no login is configured; a client may send those of another registry
         let Some(signer) = snapshot.signer() else { return Ok(()) };
         match credentials::parse_authorization(value).map_err(|error| Rejected::Malformed(error.to_string()))? {
             Authorization::Basic { .. } if snapshot.accounts().is_empty() => {}
             Authorization::Basic { username, password } => {
-                // boxed: a password is rare beside what carries a token or nothing
+                // boxed: most requests have a token or nothing
                 let user =
                     Box::pin(verify(service, snapshot, self.identity.client_ip, &username, password.expose_secret()))
                         .await?;
@@ -100,7 +100,7 @@ impl Caller {
         Ok(())
     }
 
-    /// Only what the connection proves, whatever token came along.
+    /// Drops the token and the facts that it proved.
     pub(super) fn forget_token(&mut self) {
         if let Some(without) = self.without_token.take() {
             self.identity = without;
@@ -108,7 +108,7 @@ impl Caller {
         self.token = None;
     }
 
-    /// Adds what a token says, as far as it still holds.
+    /// Adds the facts of a token, after checking that its account and certificate are still valid.
     fn add(&mut self, snapshot: &Snapshot, claims: &Claims) -> Result<(), Rejected> {
         if let Some((id, version)) = &claims.account {
             let account = snapshot.accounts().user(id).filter(|account| account.version() == version);
@@ -126,21 +126,21 @@ impl Caller {
         Ok(())
     }
 
-    /// Who asks for `action`, and whether that lies in the scope of the token. Outside of it the token counts for
-    /// nothing, so that one is never worse off with it than without.
-    pub(super) fn facing(&self, action: &Action) -> (&Identity, bool) {
+    /// Returns the identity that counts for `action`, and true if the token's scope covers the action. Outside of the scope
+    /// the token is ignored, so a token never takes a right away.
+    pub(super) fn effective_identity(&self, action: &Action) -> (&Identity, bool) {
         match (&self.token, &self.without_token) {
             (Some(token), Some(without)) if !token.scopes.covers(action) => (without, false),
             _ => (&self.identity, true),
         }
     }
 
-    /// Whether nothing was brought along: no certificate, no password, no token.
-    pub(super) const fn brings_nothing(&self) -> bool {
+    /// Returns true if the request has no certificate, no password and no token.
+    pub(super) const fn has_no_credentials(&self) -> bool {
         self.identity.is_anonymous() && self.token.is_none()
     }
 
-    /// The certificates that a token for this caller is to carry: those of the connection.
+    /// Returns the connection's certificates, for a token of this caller.
     pub(super) fn certificates(&self, peer: &Peer) -> Vec<Vec<u8>> {
         match self.identity.certificate {
             Some(_) => peer.chain().iter().map(|certificate| certificate.as_ref().to_vec()).collect(),
@@ -159,24 +159,24 @@ pub(super) async fn verify(
 ) -> Result<Arc<User>, Rejected> {
     service.logins.verify(snapshot.accounts(), client, username, password).await.map_err(|error| match error {
         LoginError::Wrong => {
-            // enough to recognise a name by, too little for a log to be flooded with
+            // bounded, so that a client cannot flood the log
             Rejected::Login { username: username.chars().take(64).collect() }
         }
         LoginError::Busy => Rejected::Busy,
     })
 }
 
-/// The address that a request comes from: what trusted proxies say, or else the connection's other end.
+/// Returns the client's address: from the header of trusted proxies, or else the connection's other end.
 ///
-/// Each proxy adds the address that it saw on the right, so reading goes from there, as long as those who say it are
-/// trusted. What is no address ends it: nothing further left can be trusted either.
+/// Each proxy adds the address that it saw on the right. So this reads from the right, as long as the speaker is a trusted
+/// proxy. A text that is no address ends it, since nothing further left can be trusted.
 pub(super) fn client_ip(config: &Config, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     let trusted = |address: IpAddr| config.server.trusted_proxies.iter().any(|network| network.contains(&address));
     if !trusted(peer) {
         return peer;
     }
     let mut client = peer;
-    // by bytes: a value with something else than text in it must not hide what stands right of that
+    // by bytes: a value that is not text must not hide the addresses behind it
     let said: Vec<&[u8]> =
         headers.get_all(FORWARDED_FOR).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).collect();
     for said in said.into_iter().rev() {
@@ -190,8 +190,8 @@ pub(super) fn client_ip(config: &Config, peer: IpAddr, headers: &HeaderMap) -> I
     client
 }
 
-/// Where tokens are to be had, for this request: the configured realm, or `/token` at the scheme and host by which the
-/// client came.
+/// Returns the realm for the challenge of this request, and the host: the configured realm, or `/token` at the scheme and
+/// host that the client used.
 fn realm(snapshot: &Snapshot, peer: &Peer, parts: &Parts) -> (String, String) {
     let config = snapshot.config();
     let trusted = config.server.trusted_proxies.iter().any(|network| network.contains(&peer.address));
@@ -199,7 +199,7 @@ fn realm(snapshot: &Snapshot, peer: &Peer, parts: &Parts) -> (String, String) {
     let https = peer.is_secure || forwarded.is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
     let said = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let said = parts.uri.authority().map(Authority::as_str).or(said);
-    // it goes into a quoted string: nothing but what a host and a port are written with
+    // the header quotes the host, so it has only the characters of a host and a port
     let plain = |host: &&str| {
         !host.is_empty()
             && host.len() <= 300
@@ -213,7 +213,7 @@ fn realm(snapshot: &Snapshot, peer: &Peer, parts: &Parts) -> (String, String) {
     (realm, host)
 }
 
-/// The challenge of RFC 6750 section 3, as the field's token servers are asked for (Docker's token authentication).
+/// Returns the challenge of RFC 6750 section 3, in the form of Docker's token authentication.
 pub(super) fn challenge(
     snapshot: &Snapshot,
     peer: &Peer,
@@ -231,13 +231,13 @@ pub(super) fn challenge(
     HeaderValue::from_str(&challenge).unwrap_or(HeaderValue::from_static("Bearer"))
 }
 
-/// A 401 with a challenge.
+/// Returns 401 with a challenge.
 pub(super) fn unauthorized(message: impl Into<String>, challenge: HeaderValue) -> Failure {
     Failure::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message).header(header::WWW_AUTHENTICATE, challenge)
 }
 
 impl Rejected {
-    /// What the client is told.
+    /// Returns the answer for the client.
     pub(super) fn failure(self, snapshot: &Snapshot, peer: &Peer, parts: &Parts) -> Failure {
         let challenge = |error| challenge(snapshot, peer, parts, None, error);
         match self {
@@ -266,7 +266,7 @@ impl Rejected {
         }
     }
 
-    /// What the record of decisions says.
+    /// Returns the reason for the record of decisions.
     pub(super) fn reason(&self) -> String {
         match self {
             Self::Login { username } => format!("wrong password for {username:?}, or no such user"),

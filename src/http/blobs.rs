@@ -1,25 +1,29 @@
-//! Blobs: end-2 and end-10 of the specification's table.
+//! Handles blobs: end-2 and end-10 of the specification's table.
 
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 
-use super::{body::Body, dispatch::Call, failure::Failure, manifests::matches_etag};
+use super::{
+    body::Body,
+    call::Call,
+    failure::Failure,
+    headers::{CONTENT_DIGEST, digest_header, matches_etag},
+};
 use crate::{
     action::Action,
     oci::{Digest, ErrorCode, Name, range::ByteRange},
     registry::Blob,
 };
 
-pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("max-age=31536000, immutable");
 
-/// `GET` and `HEAD` of a blob.
+/// Answers `GET` and `HEAD` of a blob.
 pub(super) async fn get(call: &Call<'_>, name: &Name, digest: &Digest, head: bool) -> Result<Response<Body>, Failure> {
     let registry = &call.service.registry;
-    // a HEAD by one who may push decides whether a layer is pushed: its answer must hold
+    // a client that may push skips its upload after this answer, so the blob must stay
     let blob = if head && may_push(call, name) {
         registry.blob_to_rely_on(name, digest, &call.by()).await?
     } else if head {
-        // as one who may push is told
+        // the same 404 for a damaged blob as above
         let blob = registry.blob(name, digest).await;
         blob.map_err(|error| Failure::or_absent(ErrorCode::BlobUnknown, error))?
     } else {
@@ -32,7 +36,7 @@ pub(super) async fn get(call: &Call<'_>, name: &Name, digest: &Digest, head: boo
     headers.insert(CONTENT_DIGEST, digest_header(digest));
     headers.insert(header::ETAG, etag.clone());
     headers.insert(header::CACHE_CONTROL, IMMUTABLE);
-    if matches_etag(call, &etag) {
+    if matches_etag(&call.parts.headers, &etag) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);
     }
@@ -59,7 +63,7 @@ pub(super) async fn get(call: &Call<'_>, name: &Name, digest: &Digest, head: boo
 
 const RANGE_UNKNOWN: HeaderValue = HeaderValue::from_static("bytes */*");
 
-/// The bytes asked for by `Range`; nothing where the whole is to be sent.
+/// Returns the bytes that `Range` asks for, or `None` for the whole blob.
 fn requested_range(call: &Call<'_>, blob: &Blob, etag: &HeaderValue) -> Result<Option<std::ops::Range<u64>>, Failure> {
     if call.parts.headers.get(header::IF_RANGE).is_some_and(|condition| condition != etag) {
         return Ok(None);
@@ -74,21 +78,16 @@ fn requested_range(call: &Call<'_>, blob: &Blob, etag: &HeaderValue) -> Result<O
     Err(failure.header(header::CONTENT_RANGE, size))
 }
 
-/// Whether the one who asks may push to a repository.
+/// Returns true if the caller may push to a repository.
 fn may_push(call: &Call<'_>, name: &Name) -> bool {
     let push = Action::StartUpload { name: name.clone(), digest: None, algorithm: crate::oci::Algorithm::Sha256 };
     call.could(push)
 }
 
-/// `DELETE` of a blob.
+/// Answers `DELETE` of a blob.
 pub(super) async fn delete(call: &Call<'_>, name: &Name, digest: &Digest) -> Result<Response<Body>, Failure> {
     call.service.registry.delete_blob(name, digest, &call.by()).await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::ACCEPTED;
     Ok(response)
-}
-
-/// A digest as a header's value.
-pub(super) fn digest_header(digest: &Digest) -> HeaderValue {
-    HeaderValue::from_str(&digest.to_string()).unwrap_or(HeaderValue::from_static(""))
 }

@@ -1,4 +1,4 @@
-//! How long a request may take to begin its answer: counted from the end of its body.
+//! Limits the time from the end of a request's body to the begin of its answer.
 
 use std::{
     future::Future,
@@ -9,42 +9,44 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A request's clock; it stands still while a body moves.
+/// A request's clock. It stands still while a body moves.
 #[derive(Clone)]
 pub(super) struct Clock {
     began: Instant,
     limit: Duration,
-    /// Milliseconds after `began` from which time counts; `STOPPED` while it does not.
+    /// The milliseconds after `began` from which time counts; `STOPPED` while the clock stands still.
     from: Arc<AtomicU64>,
 }
 
 const STOPPED: u64 = u64::MAX;
 
 impl Clock {
+    /// Starts a clock with a time limit.
     pub(super) fn new(limit: Duration) -> Self {
         Self { began: Instant::now(), limit, from: Arc::new(AtomicU64::new(0)) }
     }
 
-    /// When the request came.
+    /// Returns the time at which the request arrived.
     pub(super) const fn began(&self) -> Instant {
         self.began
     }
 
+    /// Stops the clock.
     pub(super) fn stop(&self) {
         self.from.store(STOPPED, Ordering::Relaxed);
     }
 
-    /// Counts from now on.
+    /// Starts the clock anew.
     pub(super) fn start(&self) {
         self.from.store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(STOPPED - 1), Ordering::Relaxed);
     }
 
-    /// The outcome of `work`, or nothing where it took too long.
+    /// Returns the outcome of `work`, or `None` if it took too long.
     pub(super) async fn limit<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = std::pin::pin!(work);
         let mut wait = self.limit;
         loop {
-            // what is ready at once costs no timer
+            // work that is ready at once costs no timer
             if let Ok(done) = tokio::time::timeout(wait, work.as_mut()).await {
                 return Some(done);
             }

@@ -1,4 +1,4 @@
-//! Connections: accepting them, TLS, their time limits, and their end.
+//! Accepts connections, speaks TLS, and ends connections that are silent or no longer trusted.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -16,36 +16,23 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Service, decision::Decisions, peer::Peer, request, stream::NoStall};
+use super::{decisions::Decisions, peer::Peer, purpose::Purpose, request, service::Service, stream::NoStall};
 use crate::telemetry::RequestId;
 
-/// Connections that are open at once on one address; more wait to be accepted.
+/// The most open connections of one address. More connections wait to be accepted.
 const MOST_CONNECTIONS: u32 = 20_000;
-/// How long a TLS handshake may take.
+/// The longest time of a TLS handshake.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(10);
-/// Requests at once on one connection of HTTP/2.
+/// The most requests at once on one connection of HTTP/2.
 const MOST_STREAMS: u32 = 128;
-/// What a client may send ahead on one stream of HTTP/2, and on all of one connection, in bytes.
+/// The bytes that a client may send ahead on one stream of HTTP/2.
 const STREAM_WINDOW: u32 = 1 << 20;
+/// The bytes that a client may send ahead on all streams of one connection.
 const CONNECTION_WINDOW: u32 = 4 << 20;
-/// Most bytes of a request's header on HTTP/2; hyper has a limit of its own on HTTP/1.1.
+/// The most bytes of a request's header on HTTP/2. hyper has a limit of its own for HTTP/1.1.
 const LARGEST_HEADER: u32 = 64 << 10;
 /// The name by which TLS agrees on HTTP/2 (RFC 9113 section 3.1).
 const ALPN_H2: &[u8] = b"h2";
-
-/// What an address is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// The registry.
-    Main,
-    /// Health or metrics alone, over plain HTTP.
-    Side {
-        /// It answers `/healthz` and `/readyz`.
-        health: bool,
-        /// It answers `/metrics`.
-        metrics: bool,
-    },
-}
 
 /// Bound addresses, each with its purpose.
 pub type Listeners = Vec<(TcpListener, Purpose)>;
@@ -58,6 +45,7 @@ pub async fn serve(service: Arc<Service>, listeners: Listeners, stop: watch::Rec
     futures::future::join_all(serving).await;
 }
 
+/// Accepts connections at one address until the server stops.
 async fn accept(service: Arc<Service>, listener: TcpListener, purpose: Purpose, mut stop: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS as usize));
     loop {
@@ -72,7 +60,7 @@ async fn accept(service: Arc<Service>, listener: TcpListener, purpose: Purpose, 
         let (stream, client, place) = match accepted {
             (Ok((stream, client)), Ok(place)) => (stream, client, place),
             (Err(error), _) => {
-                // too many open files, say: what is open goes on, and a pause keeps this from spinning
+                // too many open files, for example: open connections go on, and a pause keeps this loop from spinning
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
@@ -97,6 +85,7 @@ async fn accept(service: Arc<Service>, listener: TcpListener, purpose: Purpose, 
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Serves one connection.
 async fn connection(
     service: Arc<Service>,
     purpose: Purpose,
@@ -114,7 +103,7 @@ async fn connection(
     };
     let acceptor = TlsAcceptor::from(tls.server_config());
     drop(snapshot);
-    // no limit to how many at once: who is silent in one must not keep others from theirs
+    // without a limit of their number: a silent client must not keep others from their handshakes
     let stream = tokio::time::timeout(LONGEST_HANDSHAKE, acceptor.accept(stream)).await?;
     let stream = stream.inspect_err(|error| refused(&service, address, error))?;
     let (_, session) = stream.get_ref();
@@ -126,7 +115,7 @@ async fn connection(
     }
 }
 
-/// Notes that a client's certificate was refused: a login that failed. What else goes wrong in a handshake is no decision.
+/// Records a refused client certificate as a failed login. Other faults of a handshake are no decisions.
 fn refused(service: &Service, client: IpAddr, error: &std::io::Error) {
     let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     let Some(error @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)) = error else {
@@ -136,10 +125,11 @@ fn refused(service: &Service, client: IpAddr, error: &std::io::Error) {
     tracing::info!(%client, %error, "a client certificate was refused in the handshake");
     let decisions = Decisions::new(&service.audit, &RequestId::fresh(), Purpose::Main);
     decisions.handshake(client, error.to_string());
-    // where the record cannot be written, nobody is here to be told; requests are
+    // no client is there to be told of a record that cannot be written; the next request is
     let _ = decisions.write(0);
 }
 
+/// Serves a connection of HTTP/1.1.
 async fn http1<S>(
     service: Arc<Service>,
     peer: Peer,
@@ -151,8 +141,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let peer = Arc::new(peer);
-    let asked = Arc::clone(&peer);
-    let answer = service_fn(move |request| request::answer(Arc::clone(&service), Arc::clone(&asked), request));
+    let other = Arc::clone(&peer);
+    let answer = service_fn(move |request| request::answer(Arc::clone(&service), Arc::clone(&other), request));
     let mut serving = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -173,6 +163,7 @@ where
     }
 }
 
+/// Serves a connection of HTTP/2. Ends it when nothing is under way, or when the client reads nothing.
 async fn http2<S>(
     service: Arc<Service>,
     peer: Peer,
@@ -184,8 +175,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let peer = Arc::new(peer);
-    let asked = Arc::clone(&peer);
-    let answer = service_fn(move |request| request::answer(Arc::clone(&service), Arc::clone(&asked), request));
+    let other = Arc::clone(&peer);
+    let answer = service_fn(move |request| request::answer(Arc::clone(&service), Arc::clone(&other), request));
     let mut serving = pin!(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -198,7 +189,7 @@ where
             .serve_connection(TokioIo::new(stream), answer)
     );
     let mut ending = false;
-    // looks that found nothing under way, one after the other
+    // looks in a row that found no answer under way
     let mut idle = 0;
     let mut look = tokio::time::interval(silence / 2);
     loop {
@@ -216,7 +207,7 @@ where
                     idle = 0;
                     continue;
                 }
-                // asked to end first; one that does not even begin to speak, or to read, does not hear that
+                // first a graceful end; a client that neither speaks nor reads does not see that
                 idle += 1;
                 if idle > 2 {
                     return Err("the client does not go though nothing is under way".into());
@@ -228,7 +219,7 @@ where
     }
 }
 
-/// Returns when the connection is to end once its requests have: the server stops, or the client is no longer trusted.
+/// Waits until the connection is to end after its requests: the server stops, or the client is no longer trusted.
 async fn end(stop: &mut watch::Receiver<bool>, peer: &Peer) {
     tokio::select! {
         _ = stop.wait_for(|stop| *stop) => {}

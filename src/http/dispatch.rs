@@ -1,51 +1,13 @@
-//! The table from action to handler.
+//! Maps each action to its handler.
 
-use http::{Response, request::Parts};
+use http::Response;
 
-use super::{
-    Service,
-    auth::Caller,
-    blobs,
-    body::{Body, RequestBody},
-    clock::Clock,
-    decision::Decisions,
-    failure::Failure,
-    health,
-    limits::Slot,
-    lists, manifests,
-    peer::Peer,
-    uploads,
-};
-use crate::{action::Action, policy::Permit, registry::By, snapshot::Snapshot, telemetry::RequestId};
+use super::{blobs, body::Body, call::Call, failure::Failure, health, limits::Slot, lists, manifests, uploads};
+use crate::{action::Action, policy::Permit};
 
-/// A request on its way to its handler.
-pub(super) struct Call<'a> {
-    pub(super) service: &'a Service,
-    pub(super) snapshot: &'a Snapshot,
-    pub(super) peer: &'a Peer,
-    pub(super) parts: Parts,
-    pub(super) body: RequestBody,
-    pub(super) clock: Clock,
-    pub(super) caller: Caller,
-    pub(super) decisions: Decisions,
-    pub(super) request_id: RequestId,
-}
-
-impl Call<'_> {
-    /// A header's value, if there is one of visible characters.
-    pub(super) fn header(&self, name: http::HeaderName) -> Option<&str> {
-        self.parts.headers.get(name)?.to_str().ok()
-    }
-
-    /// Who asks, and in which request, for the facts that are written.
-    pub(super) fn by(&self) -> By {
-        By { identity: self.caller.identity.to_string(), request: self.request_id.as_str().to_owned() }
-    }
-}
-
-/// Does what policy permitted.
+/// Calls the handler of a permitted action.
 ///
-/// What writes is boxed: its futures are large, and a pull should not carry their size.
+/// The handlers of writes are boxed: their futures are large, and a pull should not carry their size.
 pub(super) async fn dispatch(call: Call<'_>, permit: Permit, slot: Slot) -> Result<Response<Body>, Failure> {
     match permit.into_action() {
         Action::GetApiVersion => Ok(lists::api_version()),

@@ -1,9 +1,12 @@
-//! What a client is told about what went wrong: the one table from the domain's errors to status, code and headers.
+//! Maps every error to the status, code and headers that a client gets. No other file does.
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::{body::Body, uploads};
+use super::{
+    body::Body,
+    headers::{upload_location, upload_range},
+};
 use crate::{
     action::ActionError,
     config::ImmutableRule,
@@ -12,7 +15,7 @@ use crate::{
     storage::FaultKind,
 };
 
-/// An answer that says what went wrong.
+/// An error as an answer.
 #[derive(Debug)]
 pub(super) struct Failure {
     status: StatusCode,
@@ -20,15 +23,15 @@ pub(super) struct Failure {
     message: String,
     details: Vec<Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// For the log alone: what the client is not told.
+    /// The cause, for the log alone.
     cause: Option<String>,
 }
 
-/// More is asked of the server than it takes at once.
+/// The server has more requests or transfers than it takes at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Busy;
 
-/// Seconds after which a client that was turned away may try again.
+/// The seconds after which a client may try again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 
 impl std::fmt::Display for Failure {
@@ -38,25 +41,29 @@ impl std::fmt::Display for Failure {
 }
 
 impl Failure {
+    /// Creates a failure with a message for the client.
     pub(super) fn new(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), details: Vec::new(), headers: Vec::new(), cause: None }
     }
 
+    /// Adds a value for `detail`. Each value becomes an error of its own.
     fn detail(mut self, detail: Value) -> Self {
         self.details.push(detail);
         self
     }
 
+    /// Adds a header.
     pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
+    /// Adds `Retry-After`.
     pub(super) fn retry_later(self) -> Self {
         self.header(header::RETRY_AFTER, RETRY_AFTER)
     }
 
-    /// Adds what the log is to say, and the client is not.
+    /// Adds the cause for the log. The client does not see it.
     pub(super) fn caused_by(mut self, cause: String) -> Self {
         self.cause = Some(cause);
         self
@@ -70,12 +77,12 @@ impl Failure {
         self.code.as_str()
     }
 
-    /// The cause, for the log.
+    /// Returns the cause, for the log.
     pub(super) fn cause(&self) -> &str {
         self.cause.as_deref().unwrap_or(&self.message)
     }
 
-    /// The answer, in the specification's form; without a body for `HEAD`.
+    /// Returns the answer in the specification's form, without a body for `HEAD`.
     pub(super) fn into_response(self, head: bool) -> Response<Body> {
         let error = |detail: Option<Value>| {
             let mut error = json!({ "code": self.code.as_str(), "message": self.message });
@@ -133,14 +140,14 @@ impl From<Busy> for Failure {
 }
 
 impl Failure {
-    /// An error of the registry about repository `name`.
+    /// Maps an error of the registry about the repository `name`.
     pub(super) fn about(name: &Name, error: Error) -> Self {
         match error {
             Error::OutOfOrder { ref id, offset, state } => {
                 let status = crate::registry::UploadStatus { id: id.clone(), state, offset };
                 let failure = Self::from(error);
-                let failure = failure.header(header::LOCATION, uploads::location(name, &status));
-                failure.header(header::RANGE, uploads::range(offset))
+                let failure = failure.header(header::LOCATION, upload_location(name, &status));
+                failure.header(header::RANGE, upload_range(offset))
             }
             other => other.into(),
         }
@@ -158,7 +165,7 @@ impl Failure {
         Self::new(StatusCode::NOT_FOUND, code, message).caused_by(error.to_string())
     }
 
-    /// An error of the registry where `rule` says which tags are immutable.
+    /// Maps an error of the registry in a repository where `rule` makes tags immutable.
     pub(super) fn under(rule: &ImmutableRule, error: Error) -> Self {
         let (Error::TagImmutable { tag, digest, .. } | Error::TagKept { tag, digest, .. }) = &error else {
             return error.into();
@@ -209,7 +216,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// A fault of storage: its cause is for the log, the client learns that it is not its doing.
+/// Maps a fault of storage. The log gets its cause; the client learns that the fault is the server's.
 fn storage(error: &crate::storage::StorageError) -> Failure {
     let (status, code, message) = match error.kind {
         FaultKind::Damaged => (

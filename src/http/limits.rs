@@ -1,7 +1,7 @@
-//! How much is done at once.
+//! Limits the requests that are answered at once, and the transfers at once.
 //!
-//! Two numbers: requests being answered, and transfers. A request holds its slot while it works, not while bytes move:
-//! so fifty slow clients do not lock the others out, and each transfer's memory is bounded on its own.
+//! A request holds its slot while it works, and gives it back while bytes move. So fifty slow clients do not lock the others
+//! out. The number of transfers bounds their memory.
 
 use std::{
     sync::{
@@ -14,14 +14,14 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    body::Transfer,
     failure::{Busy, Failure},
+    transfer::Transfer,
 };
 use crate::telemetry::Metrics;
 
-/// Requests that may wait for each one that is answered.
+/// The number of requests that may wait for each slot.
 const WAITING_PER_SLOT: usize = 20;
-/// How long one may wait.
+/// The longest wait of a request for a slot.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// The limits of one server.
@@ -34,6 +34,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
+    /// Creates the limits of a server.
     pub(super) fn new(requests: usize, transfers: usize, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
             slots: Arc::new(Semaphore::new(requests)),
@@ -44,17 +45,18 @@ impl Limits {
         })
     }
 
-    /// A slot, at once or after a short wait.
+    /// Takes a slot, at once or after a short wait.
     pub(super) async fn slot(self: &Arc<Self>) -> Result<Slot, Failure> {
         let permit = self.permit().await?;
         Ok(Slot { limits: Arc::clone(self), permit: Arc::new(Mutex::new(Some(permit))) })
     }
 
-    /// No slot, for what has to be answered under load.
+    /// Returns an empty slot, for requests that are answered under any load.
     pub(super) fn no_slot(self: &Arc<Self>) -> Slot {
         Slot { limits: Arc::clone(self), permit: Arc::default() }
     }
 
+    /// Waits for a free slot.
     async fn permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
         if let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() {
             return Ok(permit);
@@ -66,24 +68,26 @@ impl Limits {
         }
     }
 
+    /// Counts a waiting request, unless too many wait already.
     fn wait(&self) -> Option<Waiting<'_>> {
         let waiting = Waiting(&self.waiting);
         (self.waiting.fetch_add(1, Ordering::Relaxed) < self.most_waiting).then_some(waiting)
     }
 
+    /// Counts a request that is turned away.
     fn reject(&self, reason: &'static str) -> Failure {
         self.metrics.record_rejected(reason);
         Busy.into()
     }
 
-    /// A place among the transfers under way.
+    /// Takes a place among the transfers under way.
     pub(super) fn transfer(&self) -> Result<Transfer, Failure> {
         let permit = Arc::clone(&self.transfers).try_acquire_owned().map_err(|_| self.reject("too-many-transfers"))?;
         Ok(Transfer::new(permit, self.metrics.transfer_started()))
     }
 }
 
-/// One that waits; counted until dropped.
+/// A waiting request; counted until dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl Drop for Waiting<'_> {
@@ -92,7 +96,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A request's place among those being answered. Its clones are one slot.
+/// A request's place among the requests that are answered at once. Clones share one place.
 #[derive(Clone)]
 pub(super) struct Slot {
     limits: Arc<Limits>,
@@ -100,15 +104,15 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Gives the slot up while bytes move.
+    /// Gives the slot back while bytes move.
     pub(super) fn release(&self) {
         self.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Takes a slot again, to go on. It is not turned away any more: its bytes are here, its number is bounded by the
-    /// transfers, and its clock runs, which answers 503 in the end.
+    /// Takes a slot again, after the body. Waits without a limit of its own: the number of such requests is bounded by the
+    /// transfers, and the request's clock ends the wait with 503.
     pub(super) async fn retake(&self) {
-        // never closed; without a permit it would go on uncounted
+        // the semaphore is never closed, so this cannot fail
         let permit = Arc::clone(&self.limits.slots).acquire_owned().await.ok();
         *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = permit;
     }

@@ -1,4 +1,4 @@
-//! What exists: end-1, end-8, end-12 and the catalog.
+//! Lists repositories, tags, referrers and a tag's history, and answers the ping: end-1, end-8, end-12 and the catalog.
 
 use std::fmt::Display;
 
@@ -6,20 +6,21 @@ use http::{HeaderName, HeaderValue, Response, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
-use super::{body::Body, dispatch::Call, failure::Failure};
+use super::{body::Body, call::Call, failure::Failure};
 use crate::{
     action::{Action, Page},
     oci::{Digest, MediaType, Name, Reference, Tag},
     registry::Error,
 };
 
-/// Entries of a tag's history in one answer, where nothing else is asked for.
+/// The number of entries of a tag's history in one answer, unless `n` asks for another.
 const HISTORY: usize = 100;
-/// Most of them, whatever is asked for.
+/// The most entries in one answer.
 const MOST_HISTORY: usize = 1000;
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
+/// Returns an answer with a text of a media type.
 pub(super) fn document(media_type: &'static str, text: String) -> Response<Body> {
     let length = HeaderValue::from(text.len());
     let mut response = Response::new(Body::whole(text));
@@ -28,12 +29,12 @@ pub(super) fn document(media_type: &'static str, text: String) -> Response<Body>
     response
 }
 
-/// `GET /v2/`.
+/// Answers `GET /v2/`.
 pub(super) fn api_version() -> Response<Body> {
     document("application/json", "{}".to_owned())
 }
 
-/// `Link: <...>; rel="next"` (RFC 8288).
+/// Adds `Link: <...>; rel="next"` (RFC 8288).
 fn link(response: &mut Response<Body>, path: &str, n: Option<usize>, last: &dyn Display, more: &str) {
     let last = last.to_string();
     let last = utf8_percent_encode(&last, NON_ALPHANUMERIC);
@@ -43,7 +44,7 @@ fn link(response: &mut Response<Body>, path: &str, n: Option<usize>, last: &dyn 
     }
 }
 
-/// `GET /v2/_catalog`: the repositories that the caller may list.
+/// Answers `GET /v2/_catalog`: the repositories that the caller may list.
 pub(super) async fn catalog(call: &Call<'_>, page: &Page<Name>) -> Result<Response<Body>, Failure> {
     let visible = |name: &Name| {
         let list = Action::ListTags { name: name.clone(), page: Page::default() };
@@ -57,7 +58,7 @@ pub(super) async fn catalog(call: &Call<'_>, page: &Page<Name>) -> Result<Respon
     Ok(response)
 }
 
-/// `GET /v2/<name>/tags/list`.
+/// Answers `GET /v2/<name>/tags/list`.
 pub(super) async fn tags(call: &Call<'_>, name: &Name, page: &Page<Tag>) -> Result<Response<Body>, Failure> {
     let listed = call.service.registry.tags(name, page).await?;
     let mut response = document("application/json", json!({ "name": name, "tags": listed.entries }).to_string());
@@ -67,7 +68,7 @@ pub(super) async fn tags(call: &Call<'_>, name: &Name, page: &Page<Tag>) -> Resu
     Ok(response)
 }
 
-/// `GET /v2/<name>/_history/<tag>`: what the tag meant, newest first.
+/// Answers `GET /v2/<name>/_history/<tag>`: the meanings of the tag, newest first.
 pub(super) async fn tag_history(
     call: &Call<'_>,
     name: &Name,
@@ -103,13 +104,13 @@ pub(super) async fn tag_history(
     Ok(response)
 }
 
-/// A time in milliseconds since 1970, as RFC 3339 has it.
+/// Writes a time in milliseconds since 1970 in the form of RFC 3339.
 fn rfc3339(at: u64) -> String {
     let at = i64::try_from(at).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(at).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
-/// `GET /v2/<name>/referrers/<digest>`: an index, empty where nothing refers to the digest.
+/// Answers `GET /v2/<name>/referrers/<digest>`: an index, empty if nothing refers to the digest.
 pub(super) async fn referrers(
     call: &Call<'_>,
     name: &Name,

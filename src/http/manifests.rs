@@ -1,12 +1,12 @@
-//! Manifests: end-3, end-7 and end-9 of the specification's table.
+//! Handles manifests: end-3, end-7 and end-9 of the specification's table.
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::{
-    blobs::{CONTENT_DIGEST, digest_header},
     body::Body,
-    dispatch::Call,
+    call::Call,
     failure::Failure,
+    headers::{CONTENT_DIGEST, digest_header, matches_etag},
     limits::Slot,
     tag_decisions::TagDecisions,
 };
@@ -18,9 +18,9 @@ use crate::{
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
-/// `GET` and `HEAD` of a manifest.
+/// Answers `GET` and `HEAD` of a manifest.
 ///
-/// `Accept` is not used to refuse: a registry sends what was pushed, and clients tell by the `Content-Type`.
+/// Ignores `Accept`: a registry sends the bytes of the push, and clients read the `Content-Type`.
 pub(super) async fn get(
     call: &Call<'_>,
     name: &Name,
@@ -28,12 +28,12 @@ pub(super) async fn get(
     head: bool,
 ) -> Result<Response<Body>, Failure> {
     let manifest = call.service.registry.manifest(name, reference).await;
-    // clients push a manifest again where they are told that it is not there, and fail where they are told of a fault
+    // clients push a manifest again after a 404, and fail after a 500
     let manifest = manifest.map_err(|error| Failure::or_absent(ErrorCode::ManifestUnknown, error))?;
-    // whether it has it already or not, somebody is about to use it
+    // 304 counts as a pull as well: the client is about to use the manifest
     call.service.registry.pulled(name, reference, &manifest.digest);
     let etag = HeaderValue::from_str(&manifest.etag).unwrap_or(HeaderValue::from_static("\"\""));
-    let unchanged = matches_etag(call, &etag);
+    let unchanged = matches_etag(&call.parts.headers, &etag);
     let body = if head || unchanged { Body::empty() } else { Body::whole(manifest.bytes.clone()) };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
@@ -50,14 +50,7 @@ pub(super) async fn get(
     Ok(response)
 }
 
-/// Whether `If-None-Match` names this entity (RFC 9110 section 13.1.2: a weak comparison).
-pub(super) fn matches_etag(call: &Call<'_>, etag: &HeaderValue) -> bool {
-    let Some(condition) = call.header(header::IF_NONE_MATCH) else { return false };
-    let etag = etag.to_str().unwrap_or_default();
-    condition.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
-}
-
-/// `PUT` of a manifest.
+/// Answers `PUT` of a manifest.
 pub(super) async fn put(
     call: Call<'_>,
     slot: &Slot,
@@ -99,7 +92,7 @@ pub(super) async fn put(
     Ok(response)
 }
 
-/// `DELETE` of a manifest by digest, or of a tag.
+/// Answers `DELETE` of a manifest by digest, or of a tag.
 pub(super) async fn delete(call: &Call<'_>, name: &Name, reference: &Reference) -> Result<Response<Body>, Failure> {
     let (registry, by) = (&call.service.registry, call.by());
     let rule = call.snapshot.immutable_tags().of(name);
@@ -113,7 +106,7 @@ pub(super) async fn delete(call: &Call<'_>, name: &Name, reference: &Reference) 
                 (true, false) => TagDelete::Allowed,
             };
             let look: &LookAtTag<'_> = &look;
-            // where nothing is asked about tags, no tag need be looked at
+            // without a rule about tags no tag is read
             let look = (keeps || decided.are_needed()).then_some(look);
             let done = registry.delete_manifest_under(name, digest, look, &by).await;
             if let Err(Error::TagDenied { .. }) = &done

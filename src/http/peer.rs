@@ -1,4 +1,4 @@
-//! The other end of a connection: what is known of it for all its requests.
+//! Holds the facts about a connection's other end, for all its requests.
 
 use std::{
     net::IpAddr,
@@ -13,35 +13,35 @@ use arc_swap::ArcSwapOption;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::Notify;
 
-use super::connection::Purpose;
+use super::purpose::Purpose;
 use crate::{identity::Certificate, snapshot::Snapshot};
 
 /// One connection's other end.
 pub(super) struct Peer {
-    /// What the address that it came to is for.
+    /// The purpose of the address that the client connected to.
     pub(super) purpose: Purpose,
-    /// Where it comes from.
+    /// The client's address.
     pub(super) address: IpAddr,
-    /// Whether it speaks TLS.
+    /// True for a connection over TLS.
     pub(super) is_secure: bool,
-    /// The certificates that it showed, its own first.
+    /// The certificates that the client showed, its own first.
     chain: Vec<CertificateDer<'static>>,
-    /// What came of the last verification.
+    /// The outcome of the last verification.
     verified: ArcSwapOption<Verified>,
     closing: Notify,
-    /// Answers under way, where a connection has several at once.
+    /// The answers under way, if the connection may have several at once.
     answers: Option<Mutex<Answers>>,
 }
 
 struct Verified {
-    /// The snapshot that it was verified under.
+    /// The number of the snapshot that verified the certificate.
     snapshot: u64,
-    /// When it has to be verified again.
+    /// The time at which it has to be verified again.
     until: SystemTime,
     certificate: Arc<Certificate>,
 }
 
-/// The certificate of a connection, or its lack of one, is not what the snapshot in force asks for.
+/// The snapshot in force does not accept the connection's certificate, or its lack of one; in words.
 #[derive(Debug)]
 pub(super) struct NoLongerTrusted(pub(super) String);
 
@@ -51,7 +51,7 @@ struct Answers {
     last: Option<Instant>,
 }
 
-/// When an answer last moved.
+/// The time at which an answer last moved.
 pub(super) struct Progress {
     began: Instant,
     /// Milliseconds after `began`; `WAITING` until the answer begins.
@@ -61,10 +61,12 @@ pub(super) struct Progress {
 const WAITING: u64 = u64::MAX;
 
 impl Peer {
+    /// Creates the peer of a plain connection.
     pub(super) fn plain(purpose: Purpose, address: IpAddr) -> Self {
         Self::new(purpose, address, false, Vec::new(), None)
     }
 
+    /// Creates the peer of a connection over TLS.
     pub(super) fn secure(
         purpose: Purpose,
         address: IpAddr,
@@ -85,13 +87,14 @@ impl Peer {
         Self { purpose, address, is_secure, chain, verified, closing, answers }
     }
 
-    /// The certificates of the connection as they came, the client's own first.
+    /// Returns the certificates as the client sent them, its own first.
     pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
     }
 
-    /// The certificate's facts, by the authorities, lists and clock of `snapshot`: a connection that stays open is held
-    /// to what is in force now. Remembered for the snapshot, until the certificate expires.
+    /// Verifies the certificate by the authorities, revocation lists and clock of `snapshot`, and returns its facts. So an
+    /// open connection is held to the certificates in force. The outcome is remembered for the snapshot, until the
+    /// certificate expires.
     pub(super) fn certificate(&self, snapshot: &Snapshot) -> Result<Option<Arc<Certificate>>, NoLongerTrusted> {
         let Some(tls) = snapshot.tls().filter(|_| self.is_secure) else { return Ok(None) };
         if self.chain.is_empty() {
@@ -115,7 +118,7 @@ impl Peer {
         Ok(Some(certificate))
     }
 
-    /// Whether it speaks HTTP/1.1, where headers speak of the connection.
+    /// Returns true for HTTP/1.1, where a header may close the connection.
     pub(super) const fn has_one_request_at_a_time(&self) -> bool {
         self.answers.is_none()
     }
@@ -125,11 +128,12 @@ impl Peer {
         self.closing.notify_one();
     }
 
+    /// Waits until the connection is to end.
     pub(super) async fn closing(&self) {
         self.closing.notified().await;
     }
 
-    /// Watches one answer, where the connection itself does not show that its reader has stalled.
+    /// Watches one answer of HTTP/2. The connection itself does not show that the reader of one stream has stalled.
     pub(super) fn progress(&self) -> Option<Arc<Progress>> {
         let mut answers = self.answers.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
         let progress = Arc::new(Progress { began: Instant::now(), moved: AtomicU64::new(WAITING) });
@@ -139,14 +143,14 @@ impl Peer {
         Some(progress)
     }
 
-    /// Whether an answer that has begun has not moved for that long.
+    /// Returns true if an answer has begun and has not moved for that long.
     pub(super) fn is_stalled(&self, silence: Duration) -> bool {
         let Some(answers) = &self.answers else { return false };
         let answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.under_way.iter().filter_map(Weak::upgrade).any(|answer| answer.stood_for() > silence)
     }
 
-    /// Whether no answer is under way and none has begun for that long.
+    /// Returns true if no answer is under way and none has begun for that long.
     pub(super) fn is_idle(&self, silence: Duration) -> bool {
         let Some(answers) = &self.answers else { return false };
         let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,12 +161,13 @@ impl Peer {
 }
 
 impl Progress {
-    /// The answer has moved.
+    /// Notes that the answer has moved.
     pub(super) fn moved(&self) {
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(WAITING - 1);
         self.moved.store(now, Ordering::Relaxed);
     }
 
+    /// Returns the time since the last move.
     fn stood_for(&self) -> Duration {
         match self.moved.load(Ordering::Relaxed) {
             WAITING => Duration::ZERO,

@@ -1,4 +1,4 @@
-//! One line of the log, and one count of the metrics, for each request.
+//! Writes one line of the log, and one count of the metrics, for each request.
 
 use std::{
     net::IpAddr,
@@ -9,22 +9,22 @@ use std::{
     time::Instant,
 };
 
-use super::{decision::Decisions, peer::Progress};
+use super::{decisions::Decisions, peer::Progress};
 use crate::{
     oci::Name,
     telemetry::{InFlight, Metrics, RequestId},
 };
 
-/// What is recorded, and never sent, where the client left before there was an answer; as other servers have it.
+/// The recorded status of a request whose client left before its answer. It is never sent; other servers use it too.
 const CLIENT_GONE: u16 = 499;
 
-/// What is known of a request; written when its answer has been sent or was broken off.
+/// The facts about a request. Its drop writes them, when the answer has been sent or broken off.
 pub(super) struct Record {
     pub(super) request_id: RequestId,
     pub(super) action: &'static str,
     pub(super) repository: Option<Name>,
     pub(super) reference: Option<String>,
-    /// The name that the log knows the sender by.
+    /// The client's name in the log.
     pub(super) identity: Option<String>,
     pub(super) client: IpAddr,
     pub(super) status: u16,
@@ -36,13 +36,13 @@ pub(super) struct Record {
     pub(super) metrics: Metrics,
     pub(super) logged: bool,
     pub(super) in_flight: Option<InFlight>,
-    /// Decisions that are not yet in their record.
+    /// The decisions, until they are in their record.
     pub(super) decisions: Decisions,
     pub(super) progress: Option<Arc<Progress>>,
 }
 
 impl Record {
-    /// The answer did not come to its end.
+    /// Notes that the answer was broken off.
     pub(super) fn broke_off(&mut self, cause: String) {
         self.failure = Some(("UNKNOWN", cause));
     }
@@ -53,7 +53,7 @@ impl Drop for Record {
         if self.status == 0 {
             self.status = CLIENT_GONE;
             self.failure = Some(("", "the client went away before its answer".to_owned()));
-            // what was decided was decided; where that cannot be written, nobody is here to be told
+            // the client is gone, so nobody can be told of a record that cannot be written
             let _ = self.decisions.write(self.status);
         }
         let duration = self.began.elapsed();

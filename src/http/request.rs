@@ -1,4 +1,4 @@
-//! One request, from its head to its answer.
+//! Answers one request, from its head to its answer.
 
 use std::{
     convert::Infallible,
@@ -10,17 +10,8 @@ use hyper::body::Incoming;
 use tracing::Instrument as _;
 
 use super::{
-    Service, auth,
-    body::{Body, RequestBody},
-    clock::Clock,
-    connection::Purpose,
-    decision::{self, Decisions},
-    dispatch::{self, Call},
-    failure::Failure,
-    health,
-    peer::Peer,
-    record::Record,
-    token, uploads,
+    auth, authorize, body::Body, call::Call, clock::Clock, decisions::Decisions, dispatch, endpoint::Endpoint,
+    failure::Failure, health, peer::Peer, record::Record, request_body::RequestBody, service::Service, token, uploads,
 };
 use crate::{
     action::{Action, ActionError},
@@ -32,38 +23,6 @@ use crate::{
 const REQUEST_ID: HeaderName = HeaderName::from_static(RequestId::HEADER);
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
-/// What a request asks for.
-pub(super) enum Asked {
-    /// An action, which policy decides about.
-    Action(Action),
-    /// A token, which anybody may ask for.
-    Token,
-}
-
-impl Asked {
-    fn parse(service: &Service, snapshot: &Snapshot, purpose: Purpose, parts: &Parts) -> Result<Self, ActionError> {
-        match parts.uri.path() {
-            "/metrics" if !health::has_metrics(service, purpose) => Err(ActionError::NotFound),
-            "/token" if snapshot.signer().is_some() => Ok(Self::Token),
-            path => Action::parse(parts.method.as_str(), path, parts.uri.query()).map(Self::Action),
-        }
-    }
-
-    pub(super) const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Action(action) => action.as_str(),
-            Self::Token => token::ACTION,
-        }
-    }
-
-    const fn name(&self) -> Option<&Name> {
-        match self {
-            Self::Action(action) => action.name(),
-            Self::Token => None,
-        }
-    }
-}
-
 /// Answers a request of this peer.
 pub(super) async fn answer(
     service: Arc<Service>,
@@ -73,7 +32,7 @@ pub(super) async fn answer(
     if let Some(response) = health::answer(&service, peer.purpose, request.method(), request.uri().path()).await {
         return Ok(response);
     }
-    // one for the whole request, whatever is edited meanwhile
+    // one snapshot decides the whole request, whatever is edited meanwhile
     let snapshot = service.live.current();
     let limit = snapshot.config().server.query_timeout;
     let clock = Clock::new(limit);
@@ -81,12 +40,12 @@ pub(super) async fn answer(
     let (parts, body) = RequestBody::new(request, limit, Arc::clone(&received));
     let request_id = RequestId::from_header(parts.headers.get(&REQUEST_ID));
     let head = parts.method == Method::HEAD;
-    let asked = Asked::parse(&service, &snapshot, peer.purpose, &parts);
+    let endpoint = Endpoint::parse(&parts, service.has_metrics(peer.purpose), snapshot.signer().is_some());
     let decisions = Decisions::new(&service.audit, &request_id, peer.purpose);
     let mut record = Box::new(Record {
         request_id: request_id.clone(),
-        action: asked.as_ref().map_or("unknown", Asked::as_str),
-        repository: asked.as_ref().ok().and_then(|asked| asked.name().cloned()),
+        action: endpoint.as_ref().map_or("unknown", Endpoint::as_str),
+        repository: endpoint.as_ref().ok().and_then(|endpoint| endpoint.name().cloned()),
         reference: None,
         identity: None,
         client: auth::client_ip(snapshot.config(), peer.address, &parts.headers),
@@ -112,20 +71,28 @@ pub(super) async fn answer(
     if !span.is_disabled() {
         continue_trace(&span, |name| parts.headers.get(name)?.to_str().ok().map(str::to_owned));
     }
-    let left = body.clone();
-    let came =
-        Came { service: &service, snapshot: &snapshot, peer: &peer, parts, body, clock: clock.clone(), request_id };
-    let id = came.request_id.to_header();
-    let outcome = clock.limit(work(came, asked, &mut record).instrument(span.clone())).await.unwrap_or_else(|| {
-        let seconds = limit.as_secs();
-        let message = format!("the answer took longer than {seconds} seconds to begin; try again");
-        Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message).retry_later())
-    });
+    let rest = body.clone();
+    let id = request_id.to_header();
+    let incoming = IncomingRequest {
+        service: &service,
+        snapshot: &snapshot,
+        peer: &peer,
+        parts,
+        body,
+        clock: clock.clone(),
+        request_id,
+    };
+    let outcome =
+        clock.limit(work(incoming, endpoint, &mut record).instrument(span.clone())).await.unwrap_or_else(|| {
+            let seconds = limit.as_secs();
+            let message = format!("the answer took longer than {seconds} seconds to begin; try again");
+            Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message).retry_later())
+        });
     let outcome = recorded(outcome, &decisions);
     let mut response = match outcome {
         Ok(response) => response,
         Err(failure) => {
-            left.drain().await;
+            rest.drain().await;
             record.failure = Some((failure.code(), failure.cause().to_owned()));
             failure.into_response(head)
         }
@@ -148,17 +115,18 @@ fn reference(action: &Action) -> Option<String> {
     reference.or_else(|| target.tag.map(ToString::to_string)).or_else(|| target.digest.map(ToString::to_string))
 }
 
-/// What came of a request, once its decisions are recorded: where they cannot be, and must be, it is refused.
+/// Records the decisions of a request, and returns its outcome. A request whose decisions cannot be recorded, and must be,
+/// fails.
 fn recorded(outcome: Result<Response<Body>, Failure>, decisions: &Decisions) -> Result<Response<Body>, Failure> {
     let status = outcome.as_ref().map_or_else(Failure::status, Response::status);
     match decisions.write(status.as_u16()) {
         Ok(()) => outcome,
-        Err(error) => Err(decision::not_recording(&error)),
+        Err(error) => Err(authorize::not_recording(&error)),
     }
 }
 
-/// A request as it came: of nobody in particular yet.
-struct Came<'a> {
+/// A request before its caller is known.
+struct IncomingRequest<'a> {
     service: &'a Service,
     snapshot: &'a Snapshot,
     peer: &'a Peer,
@@ -168,30 +136,31 @@ struct Came<'a> {
     request_id: RequestId,
 }
 
+/// Finds the caller, asks policy, and calls the handler.
 async fn work(
-    came: Came<'_>,
-    asked: Result<Asked, ActionError>,
+    incoming: IncomingRequest<'_>,
+    endpoint: Result<Endpoint, ActionError>,
     record: &mut Record,
 ) -> Result<Response<Body>, Failure> {
-    let asked = asked?;
-    let Came { service, snapshot, peer, parts, body, clock, request_id } = came;
+    let endpoint = endpoint?;
+    let IncomingRequest { service, snapshot, peer, parts, body, clock, request_id } = incoming;
     if record.logged
-        && let Asked::Action(action) = &asked
+        && let Endpoint::Action(action) = &endpoint
     {
         record.reference = reference(action);
     }
-    service.audit.ready().map_err(|error| decision::not_recording(&error))?;
+    service.audit.ready().map_err(|error| authorize::not_recording(&error))?;
     let decisions = record.decisions.clone();
-    let caller = decision::caller(service, snapshot, peer, record.client, &parts, &decisions, &asked).await?;
+    let caller = authorize::caller(service, snapshot, peer, record.client, &parts, &decisions, &endpoint).await?;
     if record.logged && !caller.identity.is_anonymous() {
         record.identity = Some(caller.identity.to_string());
     }
     let call = Call { service, snapshot, peer, parts, body, clock, caller, decisions, request_id };
-    match asked {
-        Asked::Token => Box::pin(token::answer(call)).await,
-        Asked::Action(action) if action.target().upload.is_some() => Box::pin(upload(call, action)).await,
-        Asked::Action(action) => {
-            let permit = decision::authorize(&call, action)?;
+    match endpoint {
+        Endpoint::Token => Box::pin(token::answer(call)).await,
+        Endpoint::Action(action) if action.target().upload.is_some() => Box::pin(upload(call, action)).await,
+        Endpoint::Action(action) => {
+            let permit = authorize::authorize(&call, action)?;
             let slot = match permit.action() {
                 Action::GetMetrics => service.limits.no_slot(),
                 _ => service.limits.slot().await?,
@@ -201,10 +170,10 @@ async fn work(
     }
 }
 
-/// Answers an action on an upload, for whoever began it.
+/// Answers an action on an upload, for the upload's owner.
 async fn upload(call: Call<'_>, mut action: Action) -> Result<Response<Body>, Failure> {
     let has_owner = uploads::find_owner(&call, &mut action).await?;
-    let permit = decision::authorize(&call, action)?;
+    let permit = authorize::authorize(&call, action)?;
     let slot = call.service.limits.slot().await?;
     uploads::check_owner(&call, permit.action(), has_owner).await?;
     dispatch::dispatch(call, permit, slot).await

@@ -1,4 +1,4 @@
-//! A connection's bytes, with a limit to how long a client may refuse to read them.
+//! Limits the time for which a client may refuse to read.
 
 use std::{
     future::Future,
@@ -10,9 +10,9 @@ use std::{
 
 use tokio::{net::TcpStream, time::Sleep};
 
-/// A stream whose reader may not stall for ever: a write that makes no progress for that long is an error.
+/// A connection on which a write without progress for a time is an error.
 ///
-/// Reading needs no such guard here: a head has its time limit in hyper, a body in `RequestBody`.
+/// A read needs no such guard: hyper limits the time of a head, and `RequestBody` that of a body.
 pub(super) struct NoStall {
     stream: TcpStream,
     silence: Duration,
@@ -20,10 +20,12 @@ pub(super) struct NoStall {
 }
 
 impl NoStall {
+    /// Wraps a stream.
     pub(super) const fn new(stream: TcpStream, silence: Duration) -> Self {
         Self { stream, silence, stalled: None }
     }
 
+    /// Turns a wait that lasts too long into an error.
     fn watch<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.stalled = None;

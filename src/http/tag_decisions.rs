@@ -1,9 +1,8 @@
-//! Decides about the tags that would go with a manifest that is deleted by digest, and notes them in the request's line of
-//! the record.
+//! Decides about the tags that a delete by digest takes along, and adds them to the request's line of the record.
 
 use std::sync::{Mutex, PoisonError};
 
-use super::{decision, dispatch::Call, failure::Failure};
+use super::{authorize, call::Call, failure::Failure};
 use crate::{
     action::Action,
     identity::Identity,
@@ -38,19 +37,19 @@ struct Looked {
 impl<'a> TagDecisions<'a> {
     pub(super) fn new(call: &'a Call<'a>, name: &Name, digest: &Digest) -> Self {
         let action = Action::DeleteManifest { name: name.clone(), reference: Reference::Digest(*digest) };
-        let (identity, _) = call.caller.facing(&action);
+        let (identity, _) = call.caller.effective_identity(&action);
         let has_rules = call.snapshot.policy().has_rules(name);
         Self { call, identity, action, has_rules, looked: Mutex::default() }
     }
 
-    /// Returns whether the tags have to be looked at: rules decide about them, or the record names them.
+    /// Returns true if the tags have to be read: rules decide about them, or the record names them.
     pub(super) fn are_needed(&self) -> bool {
         self.has_rules || self.call.decisions.are_recorded()
     }
 
-    /// Decides whether a tag may go. The registry asks in the order of the tags, and may go through them again.
+    /// Decides about the removal of a tag. The registry asks in the order of the tags, and may go through them again.
     pub(super) fn may_go(&self, tag: &Tag) -> bool {
-        let decision = decision::of_tag(self.call, self.identity, &self.action, tag);
+        let decision = authorize::of_tag(self.call, self.identity, &self.action, tag);
         let allows = decision.allows();
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         if looked.last.as_ref().is_some_and(|last| last >= tag) {
@@ -68,11 +67,11 @@ impl<'a> TagDecisions<'a> {
         allows
     }
 
-    /// Returns what the client is told, where a tag may not go.
+    /// Returns the answer for the client, if a tag may not be removed.
     pub(super) fn refusal(&self) -> Option<Failure> {
         let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         let refused = looked.decision.as_ref().filter(|decision| !decision.allows())?;
-        Some(decision::refusal(self.call, self.identity, &self.action, refused))
+        Some(authorize::refusal(self.call, self.identity, &self.action, refused))
     }
 }
 

@@ -1,7 +1,7 @@
-//! `/token`: a password, a client certificate or nothing, exchanged for a bearer token.
+//! Answers `/token`: gives a bearer token for a password, a client certificate or nothing.
 //!
-//! The `GET` is that of Docker's token authentication, the `POST` that of OAuth 2.0 (RFC 6749 section 4.3). A token
-//! carries who asked and the scopes asked for, and no right: policy decides each request anew.
+//! `GET` is that of Docker's token authentication, `POST` that of OAuth 2.0 (RFC 6749 section 4.3). A token names the user
+//! and limits the scope; policy decides each request anew.
 
 use std::{
     sync::Arc,
@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
-use super::{auth, body::Body, dispatch::Call, failure::Failure, lists, request::Asked};
+use super::{auth, body::Body, call::Call, endpoint::Endpoint, failure::Failure, lists};
 use crate::{
     credentials::{Claims, Scopes},
     identity::User,
@@ -22,21 +22,19 @@ use crate::{
 /// Pairs of names and values, in their order.
 type Parameters = Vec<(String, String)>;
 
-/// Its name in logs, metrics and records.
-pub(super) const ACTION: &str = "get-token";
-/// Most bytes of a form.
+/// The most bytes of a form.
 const LARGEST_FORM: usize = 40 << 10;
-/// How long a form may take to come.
+/// The longest time that a form may take to arrive.
 const LONGEST_FORM: Duration = Duration::from_secs(10);
-/// Most parameters of a query or form.
+/// The most parameters of a query or form.
 const MOST_PARAMETERS: usize = 200;
 
 /// Answers a request for a token.
 ///
-/// It holds no slot and no place among the transfers: it touches no store, and what it waits for, a password's turn to
-/// be verified or a slow form, must keep nobody else from his answer. Both have bounds of their own.
+/// It takes neither a slot nor a place among the transfers, since it uses no store. It waits only for a password's turn and
+/// for a slow form. Both have bounds of their own, and neither may delay other requests.
 pub(super) async fn answer(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
-    // or else a token, once leaked, would be good for any other, for ever
+    // otherwise a leaked token would buy new tokens for ever
     call.caller.forget_token();
     let scopes;
     match call.parts.method {
@@ -65,6 +63,7 @@ pub(super) async fn answer(mut call: Call<'_>) -> Result<Response<Body>, Failure
     issue(&call, scopes)
 }
 
+/// Issues a token for the caller.
 fn issue(call: &Call<'_>, scopes: Scopes) -> Result<Response<Body>, Failure> {
     let Some(signer) = call.snapshot.signer() else { return Err(bad("this registry gives no tokens")) };
     let identity = &call.caller.identity;
@@ -81,7 +80,7 @@ fn issue(call: &Call<'_>, scopes: Scopes) -> Result<Response<Body>, Failure> {
     if !identity.is_anonymous() {
         call.service.metrics.record_login(true);
     }
-    call.decisions.login(identity, &Asked::Token, None);
+    call.decisions.login(identity, &Endpoint::Token, None);
     let issued_at = jiff::Timestamp::try_from(now).map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
     let answer = json!({
         "token": token,
@@ -96,7 +95,7 @@ fn issue(call: &Call<'_>, scopes: Scopes) -> Result<Response<Body>, Failure> {
     Ok(response)
 }
 
-/// The user of the form's grant. The password of the form and one of the header are both verified.
+/// Verifies the form's grant and returns its user. A password in the header is verified as well.
 async fn granted(call: &Call<'_>, form: &Parameters) -> Result<Option<Arc<User>>, Failure> {
     let value = |wanted: &str| form.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
     match value("grant_type") {
@@ -109,22 +108,22 @@ async fn granted(call: &Call<'_>, form: &Parameters) -> Result<Option<Arc<User>>
                 auth::verify(call.service, call.snapshot, call.caller.identity.client_ip, username, password).await;
             verified.map(Some).map_err(|rejected| {
                 call.service.metrics.record_login(false);
-                call.decisions.login(&call.caller.identity, &Asked::Token, Some(rejected.reason()));
+                call.decisions.login(&call.caller.identity, &Endpoint::Token, Some(rejected.reason()));
                 rejected.failure(call.snapshot, call.peer, &call.parts)
             })
         }
-        // what nobody was given
         Some("refresh_token") => Err(bad("refresh tokens are not given; log in with a password (grant_type=password)")),
         _ => Err(bad("the form needs grant_type=password, with username and password")),
     }
 }
 
+/// Parses the requested scopes.
 fn requested(parameters: &Parameters) -> Result<Scopes, Failure> {
     let scopes = parameters.iter().filter(|(name, _)| name == "scope").map(|(_, value)| value.as_str());
     Scopes::parse(scopes).map_err(|error| bad(error.to_string()))
 }
 
-/// The pairs of a query or a form (`application/x-www-form-urlencoded`).
+/// Parses the pairs of a query or a form (`application/x-www-form-urlencoded`).
 fn parameters(text: &str) -> Result<Parameters, Failure> {
     let pairs: Vec<&str> = text.split('&').filter(|pair| !pair.is_empty()).take(MOST_PARAMETERS + 1).collect();
     if pairs.len() > MOST_PARAMETERS {
@@ -144,6 +143,7 @@ fn parameters(text: &str) -> Result<Parameters, Failure> {
         .collect()
 }
 
+/// Returns 400.
 fn bad(message: impl Into<String>) -> Failure {
     Failure::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message)
 }

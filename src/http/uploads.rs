@@ -1,15 +1,15 @@
-//! Uploads: end-4, end-5, end-6, end-11, end-13 and end-14 of the specification's table.
+//! Handles uploads: end-4, end-5, end-6, end-11, end-13 and end-14 of the specification's table.
 
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::{
-    blobs::{CONTENT_DIGEST, digest_header},
+    authorize,
     body::Body,
-    decision,
-    dispatch::Call,
+    call::Call,
     failure::Failure,
+    headers::{CONTENT_DIGEST, digest_header, upload_location, upload_range},
     limits::Slot,
 };
 use crate::{
@@ -20,30 +20,20 @@ use crate::{
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
-/// Where the next request of an upload goes: with the number of the state that the client has been told of.
-pub(super) fn location(name: &Name, status: &UploadStatus) -> HeaderValue {
-    let location = format!("/v2/{name}/blobs/uploads/{}?state={}", status.id, status.state);
-    HeaderValue::from_str(&location).unwrap_or(HeaderValue::from_static("/v2/"))
-}
-
-/// How far an upload is, as `Range` says it: both ends inclusive, so nothing at all looks like one byte.
-pub(super) fn range(offset: u64) -> HeaderValue {
-    let range = format!("0-{}", offset.saturating_sub(1));
-    HeaderValue::from_str(&range).unwrap_or(HeaderValue::from_static("0-0"))
-}
-
+/// Returns an answer with the extent of an upload.
 fn progress(code: StatusCode, name: &Name, status: &UploadStatus) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = code;
     let headers = response.headers_mut();
-    headers.insert(header::LOCATION, location(name, status));
-    headers.insert(header::RANGE, range(status.offset));
+    headers.insert(header::LOCATION, upload_location(name, status));
+    headers.insert(header::RANGE, upload_range(status.offset));
     if let Ok(id) = HeaderValue::from_str(&status.id.to_string()) {
         headers.insert(UPLOAD_UUID, id);
     }
     response
 }
 
+/// Returns 201 for a blob.
 fn created(name: &Name, digest: &Digest) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
@@ -54,8 +44,8 @@ fn created(name: &Name, digest: &Digest) -> Response<Body> {
     response
 }
 
-/// Whether a `POST` with a digest brings the blob along; one of no length at all may be the empty blob, or the
-/// beginning of an upload by a client that does not know this way.
+/// Returns true if a `POST` with a digest has the blob as its body. Without a body the digest tells the empty blob from a
+/// client that begins an upload and ignores this way.
 pub(super) fn has_body(call: &Call<'_>) -> bool {
     let empty = |digest: &str| {
         let of_nothing = |algorithm| Digest::of(algorithm, b"").to_string();
@@ -68,8 +58,8 @@ pub(super) fn has_body(call: &Call<'_>) -> bool {
         })
 }
 
-/// Tells an action on an upload who began it, before policy decides: from memory, or from the store where a rule asks for
-/// it. So a stranger whom policy refuses costs no request to the store. Returns whether it was found out.
+/// Finds the owner of an action's upload, before policy decides: in memory, or in the store if a rule asks for the owner. So
+/// a stranger whom policy refuses costs no request to the store. Returns true if the owner was found.
 pub(super) async fn find_owner(call: &Call<'_>, action: &mut Action) -> Result<bool, Failure> {
     let target = action.target();
     let (Some(name), Some((upload, _))) = (target.name, target.upload) else { return Ok(true) };
@@ -79,7 +69,7 @@ pub(super) async fn find_owner(call: &Call<'_>, action: &mut Action) -> Result<b
         None if call.snapshot.policy().asks_for_upload_owner(name) => {
             match registry.upload_owner(name, &upload.id).await {
                 Ok(owner) => owner,
-                // its handler says so, to one who may know
+                // the handler answers 404, after policy has allowed the action
                 Err(Error::UploadUnknown(_)) => return Ok(false),
                 Err(error) => return Err(Failure::about(name, error)),
             }
@@ -90,7 +80,7 @@ pub(super) async fn find_owner(call: &Call<'_>, action: &mut Action) -> Result<b
     Ok(true)
 }
 
-/// Refuses whoever did not begin the upload, as if there were none. `known` is whether the action has its owner.
+/// Returns 404 for every identity but the upload's owner. `known` is true if the action has its owner.
 pub(super) async fn check_owner(call: &Call<'_>, action: &Action, known: bool) -> Result<(), Failure> {
     let target = action.target();
     let (Some(name), Some((upload, owner))) = (target.name, target.upload) else { return Ok(()) };
@@ -98,23 +88,23 @@ pub(super) async fn check_owner(call: &Call<'_>, action: &Action, known: bool) -
     if !known {
         let read = call.service.registry.upload_owner(name, &upload.id).await;
         owner = read.map_err(|error| Failure::about(name, error))?;
-        call.decisions.tell_upload_owner(&owner);
+        call.decisions.add_upload_owner(&owner);
     }
-    if call.caller.facing(action).0.upload_owner() == owner {
+    if call.caller.effective_identity(action).0.upload_owner() == owner {
         return Ok(());
     }
     Err(Failure::about(name, Error::UploadUnknown(upload.id.clone())))
 }
 
-/// `POST` that begins an upload.
+/// Answers a `POST` that begins an upload.
 pub(super) async fn start(call: &Call<'_>, name: &Name, algorithm: Algorithm) -> Result<Response<Body>, Failure> {
     let action = Action::StartUpload { name: name.clone(), digest: None, algorithm };
-    let owner = call.caller.facing(&action).0.upload_owner();
+    let owner = call.caller.effective_identity(&action).0.upload_owner();
     let status = call.service.registry.start_upload(name, algorithm, &owner, &call.by()).await?;
     Ok(progress(StatusCode::ACCEPTED, name, &status))
 }
 
-/// `POST` with the whole blob.
+/// Answers a `POST` with the whole blob.
 pub(super) async fn put_at_once(
     call: Call<'_>,
     slot: &Slot,
@@ -127,7 +117,7 @@ pub(super) async fn put_at_once(
     Ok(created(name, digest))
 }
 
-/// `POST` that asks for a blob of another repository; begins an upload where there is none to be had.
+/// Answers a `POST` that asks for a blob of another repository. Begins an upload if no such blob is found.
 pub(super) async fn mount(
     call: &Call<'_>,
     name: &Name,
@@ -143,19 +133,19 @@ pub(super) async fn mount(
     if registry.mount(name, digest, from, may_pull, &call.by()).await?.is_some() {
         return Ok(created(name, digest));
     }
-    // what begins here is decided like any other upload
+    // policy decides this upload like any other
     let algorithm = digest.algorithm();
-    decision::authorize(call, Action::StartUpload { name: name.clone(), digest: None, algorithm })?;
+    authorize::authorize(call, Action::StartUpload { name: name.clone(), digest: None, algorithm })?;
     start(call, name, algorithm).await
 }
 
-/// `GET` of an upload: how far it is.
+/// Answers `GET` of an upload with its extent.
 pub(super) async fn status(call: &Call<'_>, name: &Name, upload: &Upload) -> Result<Response<Body>, Failure> {
     let status = call.service.registry.upload_status(name, upload).await?;
     Ok(progress(StatusCode::NO_CONTENT, name, &status))
 }
 
-/// `PATCH`: a chunk.
+/// Answers `PATCH`: a chunk.
 pub(super) async fn update(
     call: Call<'_>,
     slot: &Slot,
@@ -168,7 +158,7 @@ pub(super) async fn update(
     Ok(progress(StatusCode::ACCEPTED, name, &status))
 }
 
-/// `PUT`: the end of an upload, perhaps with a last chunk.
+/// Answers `PUT`: the end of an upload, perhaps with a last chunk.
 pub(super) async fn complete(
     call: Call<'_>,
     slot: &Slot,
@@ -183,7 +173,7 @@ pub(super) async fn complete(
     Ok(created(name, digest))
 }
 
-/// `DELETE`: the client gives the upload up.
+/// Answers `DELETE`: the client cancels the upload.
 pub(super) async fn cancel(call: &Call<'_>, name: &Name, upload: &Upload) -> Result<Response<Body>, Failure> {
     call.service.registry.cancel_upload(name, upload).await.map_err(|error| Failure::about(name, error))?;
     let mut response = Response::new(Body::empty());
@@ -191,7 +181,7 @@ pub(super) async fn cancel(call: &Call<'_>, name: &Name, upload: &Upload) -> Res
     Ok(response)
 }
 
-/// The request's body, as a chunk of an upload.
+/// Returns the request's body as a chunk of an upload.
 fn chunk(call: Call<'_>, slot: &Slot) -> Result<(Chunk, By), Failure> {
     let range = match call.parts.headers.get(header::CONTENT_RANGE) {
         None => None,

@@ -20,8 +20,8 @@ use x509_parser::{certificate::X509Certificate, time::ASN1Time};
 use super::{
     error::{ClientError, Problem},
     facts,
-    load::provider,
     pem::Source,
+    provider::provider,
     revoked::{Revoked, parse_all},
 };
 use crate::{

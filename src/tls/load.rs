@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls::{
     Error, InconsistentKeys, ServerConfig,
-    crypto::{CryptoProvider, aws_lc_rs},
+    crypto::aws_lc_rs,
     server::{NoServerSessionStorage, danger::ClientCertVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
     version::{TLS12, TLS13},
@@ -17,6 +17,7 @@ use super::{
     error::{Problem, TlsError},
     facts,
     pem::Source,
+    provider::provider,
     revoked::parse_all,
 };
 use crate::config;
@@ -29,11 +30,6 @@ pub(super) struct Loaded {
     pub(super) server: Arc<ServerConfig>,
     pub(super) clients: Option<Arc<Clients>>,
     pub(super) warnings: Vec<String>,
-}
-
-/// Returns the cryptography of this server. The process default could be another one, set by a library.
-pub(super) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
 }
 
 /// Reads everything, and tells all problems at once.

@@ -18,6 +18,7 @@ mod error;
 mod facts;
 mod load;
 mod pem;
+mod provider;
 mod revoked;
 
 use std::{

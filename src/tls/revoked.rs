@@ -15,8 +15,8 @@ use x509_parser::{
 use super::{
     error::Problem,
     facts::{self, rfc3339, significant},
-    load,
     pem::Source,
+    provider::provider,
 };
 
 /// The serial numbers that the lists name, by issuer.
@@ -97,7 +97,7 @@ fn parse<'a>(der: &'a CertificateRevocationListDer<'static>) -> Result<Certifica
 /// Has `webpki` read the list, which it does only for a verifier; the authority in that verifier plays no part.
 fn strictly(der: &CertificateRevocationListDer<'static>) -> Result<(), String> {
     let mut anchors = RootCertStore::empty();
-    let provider = load::provider();
+    let provider = provider();
     anchors.roots.push(rustls_pki_types::TrustAnchor {
         subject: Vec::new().into(),
         subject_public_key_info: Vec::new().into(),

@@ -1,5 +1,6 @@
 //! The rules of the house that a machine can hold: layers, sizes, plain words, and documents that match the code.
 
+mod circles;
 mod comments;
 mod glossary;
 mod layers;

@@ -1,0 +1,145 @@
+//! Decides a request: by the token's scope and by policy. Each decision is added to the request's decisions.
+
+use std::net::IpAddr;
+
+use http::{HeaderValue, StatusCode, request::Parts};
+
+use super::{
+    auth::{self, Caller},
+    call::Call,
+    decisions::Decisions,
+    endpoint::Endpoint,
+    failure::Failure,
+    peer::Peer,
+    service::Service,
+};
+use crate::{
+    action::{Action, Page},
+    audit::NotRecording,
+    credentials,
+    identity::Identity,
+    oci::{ErrorCode, Name, Tag},
+    policy::{Decision, Effect, Permit, Verdict},
+    snapshot::Snapshot,
+};
+
+/// Decides about the action of a request.
+pub(super) fn authorize(call: &Call<'_>, action: Action) -> Result<Permit, Failure> {
+    let listener = call.peer.purpose.listener();
+    let may_log_in = !call.snapshot.accounts().is_empty();
+    if matches!(action, Action::GetApiVersion) && may_log_in && call.caller.has_no_credentials() {
+        // clients learn here, and only here, that there is something to log in to
+        let message = "log in: this registry asks for a password or a token";
+        call.decisions.challenged(&call.caller.identity, &action, "nobody has logged in");
+        return Err(auth::unauthorized(message, call.challenge(None, None)));
+    }
+    let (identity, in_scope) = call.caller.effective_identity(&action);
+    let Verdict { decision, outcome } = call.snapshot.policy().authorize(identity, action, listener);
+    let action = match &outcome {
+        Ok(permit) => permit.action(),
+        Err(action) => action,
+    };
+    call.decisions.policy(identity, action, &decision, (!in_scope).then_some(&call.caller.identity));
+    match outcome {
+        Ok(permit) => Ok(permit),
+        Err(action) => Err(refusal(call, identity, &action, &decision)),
+    }
+}
+
+/// Decides whether `identity` may let a tag go by `action`, a delete by digest.
+pub(super) fn of_tag(call: &Call<'_>, identity: &Identity, action: &Action, tag: &Tag) -> Decision {
+    call.snapshot.policy().decide_tag(identity, action, tag, call.peer.purpose.listener())
+}
+
+/// Returns the failure that tells the client of a refusal.
+pub(super) fn refusal(call: &Call<'_>, identity: &Identity, action: &Action, decision: &Decision) -> Failure {
+    let may_log_in = !call.snapshot.accounts().is_empty();
+    let (_, in_scope) = call.caller.effective_identity(action);
+    let reason = decision.reason(action.as_str());
+    let scope = credentials::scope_needed(action);
+    match decision.effect {
+        Effect::NotCovered => {
+            let name = action.name().map(Name::to_string).unwrap_or_default();
+            let message = format!(
+                "there is no repository {name}: no [repository.\"...\"] of the configuration and no policy covers it"
+            );
+            Failure::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, message)
+        }
+        _ if !in_scope => {
+            let message = format!(
+                "the token was not given for this: it needs the scope {}",
+                scope.as_deref().unwrap_or_default()
+            );
+            auth::unauthorized(message, call.challenge(scope.as_deref(), Some("insufficient_scope")))
+        }
+        _ if may_log_in && identity.is_anonymous() => auth::unauthorized(
+            format!("{reason}; log in, perhaps that is enough"),
+            call.challenge(scope.as_deref(), None),
+        ),
+        _ => Failure::new(StatusCode::FORBIDDEN, ErrorCode::Denied, reason),
+    }
+}
+
+impl Call<'_> {
+    /// Decides about a second action that this request depends on, and records the decision.
+    pub(super) fn authorize_other(&self, action: Action) -> bool {
+        let listener = self.peer.purpose.listener();
+        let (identity, _) = self.caller.effective_identity(&action);
+        let Verdict { decision, outcome } = self.snapshot.policy().authorize(identity, action, listener);
+        let action = match &outcome {
+            Ok(permit) => permit.action(),
+            Err(action) => action,
+        };
+        self.decisions.policy(identity, action, &decision, None);
+        outcome.is_ok()
+    }
+
+    /// Returns true if policy would allow an action. Records nothing.
+    pub(super) fn could(&self, action: Action) -> bool {
+        let (identity, _) = self.caller.effective_identity(&action);
+        self.policy_allows(identity, action)
+    }
+
+    /// Returns true if policy would allow an action about an entry of the catalog, within the token's scope for the catalog.
+    pub(super) fn could_see(&self, action: Action) -> bool {
+        let (identity, _) = self.caller.effective_identity(&Action::ListCatalog { page: Page::default() });
+        self.policy_allows(identity, action)
+    }
+
+    fn policy_allows(&self, identity: &Identity, action: Action) -> bool {
+        self.snapshot.policy().authorize(identity, action, self.peer.purpose.listener()).outcome.is_ok()
+    }
+
+    /// Returns the challenge for this request.
+    fn challenge(&self, scope: Option<&str>, error: Option<&'static str>) -> HeaderValue {
+        auth::challenge(self.snapshot, self.peer, &self.parts, scope, error)
+    }
+}
+
+/// Returns the failure for a record of decisions that cannot be written.
+pub(super) fn not_recording(error: &NotRecording) -> Failure {
+    let message = "the registry cannot record its decisions, and makes none unrecorded; try again when the operator has mended that";
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
+        .caused_by(error.to_string())
+        .retry_later()
+}
+
+/// Finds the caller of a request. A failure to prove an identity is added to the decisions.
+pub(super) async fn caller(
+    service: &Service,
+    snapshot: &Snapshot,
+    peer: &Peer,
+    client: IpAddr,
+    parts: &Parts,
+    decisions: &Decisions,
+    endpoint: &Endpoint,
+) -> Result<Caller, Failure> {
+    match Caller::of(service, snapshot, peer, client, parts).await {
+        Ok(caller) => Ok(caller),
+        Err((rejected, proved)) => {
+            service.metrics.record_login(false);
+            decisions.login(&proved, endpoint, Some(rejected.reason()));
+            Err(rejected.failure(snapshot, peer, parts))
+        }
+    }
+}

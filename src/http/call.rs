@@ -1,0 +1,33 @@
+//! Holds a request on its way to its handler.
+
+use http::request::Parts;
+
+use super::{
+    auth::Caller, clock::Clock, decisions::Decisions, peer::Peer, request_body::RequestBody, service::Service,
+};
+use crate::{registry::By, snapshot::Snapshot, telemetry::RequestId};
+
+/// A request on its way to its handler.
+pub(super) struct Call<'a> {
+    pub(super) service: &'a Service,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) peer: &'a Peer,
+    pub(super) parts: Parts,
+    pub(super) body: RequestBody,
+    pub(super) clock: Clock,
+    pub(super) caller: Caller,
+    pub(super) decisions: Decisions,
+    pub(super) request_id: RequestId,
+}
+
+impl Call<'_> {
+    /// Returns a header's value, if there is one of visible characters.
+    pub(super) fn header(&self, name: http::HeaderName) -> Option<&str> {
+        self.parts.headers.get(name)?.to_str().ok()
+    }
+
+    /// Returns the identity and the request id, for the records that the request writes.
+    pub(super) fn by(&self) -> By {
+        By { identity: self.caller.identity.to_string(), request: self.request_id.as_str().to_owned() }
+    }
+}

@@ -1,0 +1,178 @@
+//! Collects a request's decisions, each with its line in the record of decisions.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{endpoint::Endpoint, purpose::Purpose};
+use crate::{
+    action::Action,
+    audit::{Audit, Event, Line, NotRecording},
+    identity::{self, Identity},
+    policy::{self, Decision},
+    telemetry::RequestId,
+};
+
+/// The decisions of one request, until its status is known. Clones share them.
+#[derive(Clone)]
+pub(super) struct Decisions {
+    audit: Audit,
+    request_id: RequestId,
+    purpose: Purpose,
+    /// `None` if nothing is recorded.
+    lines: Option<Arc<Mutex<Vec<Decided>>>>,
+}
+
+struct Decided {
+    event: Event,
+    identity: identity::Facts,
+    request: policy::Request,
+    tag_count: Option<usize>,
+    decision: &'static str,
+    by: Option<Decision>,
+    message: Option<String>,
+}
+
+impl Decisions {
+    /// Creates an empty collection.
+    pub(super) fn new(audit: &Audit, request_id: &RequestId, purpose: Purpose) -> Self {
+        let lines = audit.is_on().then(Arc::default);
+        Self { audit: audit.clone(), request_id: request_id.clone(), purpose, lines }
+    }
+
+    fn add(&self, decided: impl FnOnce() -> Decided) {
+        if let Some(lines) = &self.lines {
+            lines.lock().unwrap_or_else(PoisonError::into_inner).push(decided());
+        }
+    }
+
+    /// Returns true if decisions are recorded at all.
+    pub(super) const fn are_recorded(&self) -> bool {
+        self.lines.is_some()
+    }
+
+    /// Adds to the last line the first of the tags that the request would delete, how many there are, and the decision
+    /// about them, where that one counts.
+    pub(super) fn note_tags(&self, tags: Vec<String>, count: usize, decision: Decision) {
+        let Some(lines) = &self.lines else { return };
+        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(line) = lines.last_mut() else { return };
+        line.request.tags = tags;
+        if let Some(tag) = decision.tag.as_deref()
+            && !line.request.tags.iter().any(|named| named == tag)
+        {
+            line.request.tags.push(tag.to_owned());
+        }
+        line.request.shorten_tags(decision.tag.as_deref());
+        line.tag_count = Some(count);
+        if let Some(before) = line.by.take() {
+            let counts = policy::worse(before, decision);
+            if counts.tag.is_some() {
+                line.decision = counts.effect.as_str();
+                line.message = counts.message.as_deref().map(str::to_owned);
+            }
+            line.by = Some(counts);
+        }
+    }
+
+    /// Adds a decision of policy. `beyond` is the bearer of a token whose scope does not cover the action.
+    pub(super) fn policy(&self, identity: &Identity, action: &Action, decision: &Decision, beyond: Option<&Identity>) {
+        self.add(|| {
+            let mut request = policy::Request::of(action, self.purpose.listener());
+            let tag_count = request.shorten_tags(decision.tag.as_deref());
+            Decided {
+                event: Event::Decision,
+                identity: identity.facts(),
+                request,
+                tag_count,
+                decision: decision.effect.as_str(),
+                by: Some(decision.clone()),
+                message: match beyond {
+                    Some(bearer) => Some(format!("beyond the scope of the token of {bearer}")),
+                    None => decision.message.as_deref().map(str::to_owned),
+                },
+            }
+        });
+    }
+
+    /// Adds the owner of the upload to the last line. The owner was read after the decision.
+    pub(super) fn add_upload_owner(&self, owner: &str) {
+        if let Some(lines) = &self.lines
+            && let Some(line) = lines.lock().unwrap_or_else(PoisonError::into_inner).last_mut()
+        {
+            owner.clone_into(&mut line.request.upload_owner);
+        }
+    }
+
+    /// Adds that a client was asked to log in, before any decision of policy.
+    pub(super) fn challenged(&self, identity: &Identity, action: &Action, why: &str) {
+        self.add(|| Decided {
+            event: Event::Challenge,
+            identity: identity.facts(),
+            request: policy::Request::of(action, self.purpose.listener()),
+            tag_count: None,
+            decision: "deny",
+            by: None,
+            message: Some(why.to_owned()),
+        });
+    }
+
+    /// Adds a login: one that succeeded at `/token`, or one that failed at any endpoint.
+    pub(super) fn login(&self, identity: &Identity, endpoint: &Endpoint, failed: Option<String>) {
+        self.add(|| Decided {
+            event: Event::Login,
+            identity: identity.facts(),
+            request: match endpoint {
+                Endpoint::Action(action) => policy::Request::of(action, self.purpose.listener()),
+                Endpoint::Token => {
+                    policy::Request { action: endpoint.as_str().to_owned(), ..policy::Request::default() }
+                }
+            },
+            tag_count: None,
+            decision: if failed.is_some() { "deny" } else { "allow" },
+            by: None,
+            message: failed,
+        });
+    }
+
+    /// Adds a connection whose client certificate was refused.
+    pub(super) fn handshake(&self, client: IpAddr, why: String) {
+        self.add(|| Decided {
+            event: Event::Login,
+            identity: Identity::anonymous(client).facts(),
+            request: policy::Request { action: "handshake".to_owned(), ..policy::Request::default() },
+            tag_count: None,
+            decision: "deny",
+            by: None,
+            message: Some(why),
+        });
+    }
+
+    /// Writes the decisions, with the status of the answer. An error means that the record cannot be written, and that the
+    /// configuration lets nothing go unrecorded.
+    pub(super) fn write(&self, status: u16) -> Result<(), NotRecording> {
+        let Some(lines) = &self.lines else { return Ok(()) };
+        let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut outcome = Ok(());
+        for line in lines {
+            let by = line.by.as_ref();
+            let origin = by.and_then(|decision| decision.by.as_deref());
+            let written = self.audit.record(&Line {
+                event: line.event,
+                request_id: self.request_id.as_str(),
+                identity: &line.identity,
+                request: &line.request,
+                tag_count: line.tag_count,
+                decision: line.decision,
+                policy: origin.map(|origin| origin.policy.as_str()),
+                rule: by.and_then(|decision| decision.rule.as_deref()),
+                policy_sha256: origin.map(|origin| origin.sha256.as_str()),
+                message: line.message.as_deref(),
+                status,
+            });
+            outcome = outcome.and(written);
+        }
+        outcome
+    }
+}

@@ -1,0 +1,74 @@
+//! Holds what every request needs: the service, and its options.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{limits::Limits, purpose::Purpose, readiness::Readiness};
+use crate::{audit::Audit, credentials::Logins, registry::Registry, snapshot::Live, telemetry::Metrics};
+
+/// Options of a service.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The number of requests that are answered at once.
+    pub max_concurrent_requests: usize,
+    /// The number of transfers at once.
+    pub max_concurrent_transfers: usize,
+    /// The time that running requests get at shutdown.
+    pub grace: Duration,
+    /// True if each request is logged.
+    pub log_requests: bool,
+    /// True if the main address answers `/healthz` and `/readyz`.
+    pub health_on_main: bool,
+    /// True if the main address answers `/metrics`.
+    pub metrics_on_main: bool,
+}
+
+/// The parts of the server that every request needs.
+pub struct Service {
+    pub(super) registry: Arc<Registry>,
+    pub(super) live: Arc<Live>,
+    pub(super) logins: Logins,
+    pub(super) audit: Audit,
+    pub(super) readiness: Readiness,
+    pub(super) options: Options,
+    pub(super) limits: Arc<Limits>,
+    pub(super) metrics: Metrics,
+}
+
+impl Service {
+    /// Creates a service over a registry. The snapshot in force decides requests, and `audit` records each decision.
+    #[must_use]
+    pub fn new(
+        registry: impl Into<Arc<Registry>>,
+        live: Arc<Live>,
+        audit: Audit,
+        options: Options,
+        metrics: Metrics,
+    ) -> Self {
+        let registry = registry.into();
+        let limits = Limits::new(options.max_concurrent_requests, options.max_concurrent_transfers, metrics.clone());
+        let (logins, readiness) = (Logins::new(), Readiness::default());
+        Self { registry, live, logins, audit, readiness, options, limits, metrics }
+    }
+
+    /// Returns true if an address answers `/healthz` and `/readyz`.
+    pub(super) const fn has_health(&self, purpose: Purpose) -> bool {
+        match purpose {
+            Purpose::Main => self.options.health_on_main,
+            Purpose::Side { health, .. } => health,
+        }
+    }
+
+    /// Returns true if an address answers `/metrics`.
+    pub(super) const fn has_metrics(&self, purpose: Purpose) -> bool {
+        match purpose {
+            Purpose::Main => self.options.metrics_on_main,
+            Purpose::Side { metrics, .. } => metrics,
+        }
+    }
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("options", &self.options).finish_non_exhaustive()
+    }
+}
