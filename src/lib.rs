@@ -8,6 +8,7 @@ pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod credentials;
+pub mod diagnostics;
 pub mod http;
 pub mod identity;
 pub mod oci;

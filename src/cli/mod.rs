@@ -14,7 +14,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     app::{self, AppError},
-    config::{Config, ConfigError, Login},
+    config::{Config, Login},
+    diagnostics::Problems,
     snapshot::Sources,
 };
 
@@ -151,7 +152,7 @@ fn sources(files: &[PathBuf], server: &Server) -> Result<Sources, String> {
 }
 
 /// Loads the configuration that the options name.
-fn load(files: &[PathBuf]) -> Result<Config, ConfigError> {
+fn load(files: &[PathBuf]) -> Result<Config, Problems> {
     Config::load(&named(files))
 }
 

@@ -16,9 +16,10 @@ use serde_json::json;
 use super::{format::Format, load};
 use crate::{
     config::Config,
+    diagnostics::{Problem, Problems, Source},
     identity::Facts,
     oci::Name,
-    policy::{self, File, Policy, PolicyErrors, Problem, Request},
+    policy::{self, Policy, Request},
     snapshot::policy_files,
     tls::read_certificate,
 };
@@ -140,15 +141,15 @@ impl Command {
 
 /// Why a command could not do its work.
 enum Wrong {
-    Policies(Vec<Problem>),
+    Policies(Problems),
     Sentence(String),
     /// Options that do not go together.
     Usage(String),
 }
 
-impl From<PolicyErrors> for Wrong {
-    fn from(errors: PolicyErrors) -> Self {
-        Self::Policies(errors.problems().cloned().collect())
+impl From<Problems> for Wrong {
+    fn from(problems: Problems) -> Self {
+        Self::Policies(problems)
     }
 }
 
@@ -171,10 +172,10 @@ impl Wrong {
                 json!({ "valid": false, "problems": problems.iter().map(as_json).collect::<Vec<_>>() })
             );
         }
-        for problem in problems {
+        for problem in problems.iter() {
             eprintln!("{problem}\n");
         }
-        eprintln!("{}", counted(problems.len(), "problem"));
+        eprintln!("{}", counted(problems.iter().count(), "problem"));
     }
 }
 
@@ -194,18 +195,18 @@ fn counted(count: usize, noun: &str) -> String {
 }
 
 /// Named files, or those of the directory of policies.
-fn files(paths: &[PathBuf], config: &Config) -> Result<Vec<File>, Wrong> {
+fn files(paths: &[PathBuf], config: &Config) -> Result<Vec<Source>, Wrong> {
     if paths.is_empty() {
         return Ok(policy_files(config)?);
     }
-    let (mut files, mut problems) = (Vec::new(), Vec::new());
+    let (mut files, mut problems) = (Vec::new(), Problems::default());
     for path in paths {
         match policy::read_file(path) {
             Ok(file) => files.push(file),
-            Err(errors) => problems.extend(errors.problems().cloned()),
+            Err(error) => problems.extend(error),
         }
     }
-    if problems.is_empty() { Ok(files) } else { Err(Wrong::Policies(problems)) }
+    Ok(problems.or(files)?)
 }
 
 fn configuration(configs: &[PathBuf]) -> Result<Config, Wrong> {

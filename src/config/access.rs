@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 
 use secrecy::SecretString;
 
-use super::decode::path;
-use super::document::{Node, Value};
-use super::keys::join;
-use super::model::{
-    AccessPolicy, Audit, AuditFile, Expression, Identity, ImmutableTags, OnAuditError, Repository, Token,
+use super::{
+    model::{AccessPolicy, Audit, AuditFile, Identity, ImmutableTags, OnAuditError, Repository, Token},
+    password,
+    paths::path,
 };
-use super::section::{Place, Reading, Section};
-use super::{password, rule};
+use crate::diagnostics::{Node, Part, Reading, Table, Text, Value, joined as join, rule};
 
 /// Bytes of a rule.
 const LONGEST_RULE: usize = 4096;
@@ -22,7 +20,7 @@ const MOST_GROUPS: usize = 1000;
 /// Characters of a username, a group or an id.
 const LONGEST_NAME: usize = 255;
 
-pub(super) fn access_policy(reading: &Reading<'_>, parent: &mut Section<'_>) -> AccessPolicy {
+pub(super) fn access_policy(reading: &Reading<'_>, parent: &mut Table<'_>) -> AccessPolicy {
     let mut table = parent.table("access_policy");
     let default_allow = table.optional("default_allow", "true", &rule::flag());
     let rules = expressions(reading, &mut table);
@@ -31,14 +29,14 @@ pub(super) fn access_policy(reading: &Reading<'_>, parent: &mut Section<'_>) -> 
 }
 
 /// Returns what `read` makes of a key of this table, if the table states the key.
-fn stated<'a, T>(table: &mut Section<'a>, key: &str, read: impl FnOnce(&mut Section<'a>) -> T) -> Option<T> {
+fn stated<'a, T>(table: &mut Table<'a>, key: &str, read: impl FnOnce(&mut Table<'a>) -> T) -> Option<T> {
     let is_stated = table.entry(key).is_some();
     // read in either case, so that the key is known
     let value = read(table);
     is_stated.then_some(value)
 }
 
-fn retention_rules(reading: &Reading<'_>, parent: &mut Section<'_>) -> Vec<Expression> {
+fn retention_rules(reading: &Reading<'_>, parent: &mut Table<'_>) -> Vec<Text> {
     let mut table = parent.table("retention_policy");
     let rules = expressions(reading, &mut table);
     table.finish();
@@ -46,17 +44,13 @@ fn retention_rules(reading: &Reading<'_>, parent: &mut Section<'_>) -> Vec<Expre
 }
 
 /// Reads the key `rules` of a table.
-fn expressions(reading: &Reading<'_>, table: &mut Section<'_>) -> Vec<Expression> {
-    let texts = table.key("rules", "[]", &rules());
+fn expressions(reading: &Reading<'_>, table: &mut Table<'_>) -> Vec<Text> {
+    table.key("rules", "[]", &rules());
     let nodes: &[Node] = match table.entry("rules") {
         Some(Node { value: Value::Array(nodes), .. }) => nodes,
         _ => &[],
     };
-    let with_place = |(text, node): (String, &Node)| {
-        let (file, line, column) = reading.start_of_text(node);
-        Expression { text, file, line, column }
-    };
-    texts.into_iter().zip(nodes).map(with_place).collect()
+    nodes.iter().filter_map(|node| reading.text(node)).collect()
 }
 
 /// Accepts `true`, `false`, or regular expressions of up to 1,000 bytes.
@@ -91,14 +85,14 @@ fn rules() -> rule::Rule<Vec<String>> {
     rule::list("a list of up to 1000 rules in CEL of up to 4 KiB each", MOST_RULES, one)
 }
 
-pub(super) fn repositories(reading: &Reading<'_>, root: &mut Section<'_>) -> BTreeMap<String, Repository> {
+pub(super) fn repositories(reading: &Reading<'_>, root: &mut Table<'_>) -> BTreeMap<String, Repository> {
     let all = root.table("repository");
     let mut repositories = BTreeMap::new();
     for (name, mut table) in all.tables() {
         if let (Some(node), Err(rule)) = (table.node(), repository_name(name)) {
             let says = format!("`{}` is not a namespace: {rule}", join(["repository", name.as_str()]));
             let help = "write `[repository.\"team/app\"]`, or `[repository.\"*\"]` for every repository that no other table covers";
-            reading.refuse(node, Place::Key, says, help.to_owned());
+            reading.refuse(node, Part::Key, says, help.to_owned());
         }
         let repository = Repository {
             access_policy: stated(&mut table, "access_policy", |table| access_policy(reading, table)),
@@ -114,7 +108,7 @@ pub(super) fn repositories(reading: &Reading<'_>, root: &mut Section<'_>) -> BTr
     repositories
 }
 
-pub(super) fn identities(reading: &Reading<'_>, root: &mut Section<'_>) -> BTreeMap<String, Identity> {
+pub(super) fn identities(reading: &Reading<'_>, root: &mut Table<'_>) -> BTreeMap<String, Identity> {
     let all = root.table("identity");
     let mut identities = BTreeMap::new();
     // by username: the place, in the files, of the key that says it, and the id
@@ -123,17 +117,16 @@ pub(super) fn identities(reading: &Reading<'_>, root: &mut Section<'_>) -> BTree
         if let (Some(node), true) = (table.node(), id.is_empty() || plain(id).is_none()) {
             let says = format!("`{}` has no valid id", join(["identity", id.as_str()]));
             let help = format!("an id has 1 to {LONGEST_NAME} characters, and no control characters");
-            reading.refuse(node, Place::Key, says, help);
+            reading.refuse(node, Part::Key, says, help);
         }
         let identity = identity(&mut table);
         if let Some(node) = table.entry("username") {
-            let place = |node: &Node| (node.source, node.key.start);
             match taken.get(&identity.username) {
                 _ if identity.username.is_empty() => {}
                 None => {
                     taken.insert(identity.username.clone(), (node, id));
                 }
-                Some((other, other_id)) if place(other) > place(node) => {
+                Some((other, other_id)) if other.place() > node.place() => {
                     refuse_twin(reading, &identity.username, (other, other_id), (node, id));
                 }
                 Some(other) => refuse_twin(reading, &identity.username, (node, id), *other),
@@ -145,7 +138,7 @@ pub(super) fn identities(reading: &Reading<'_>, root: &mut Section<'_>) -> BTree
     identities
 }
 
-fn identity(table: &mut Section<'_>) -> Identity {
+fn identity(table: &mut Table<'_>) -> Identity {
     let says =
         "a name of 1 to 255 characters, without a colon or control characters, and not anonymous, restore or scrub";
     // the names by which records and facts know who is no user
@@ -177,7 +170,7 @@ fn refuse_twin(reading: &Reading<'_>, username: &str, later: (&Node, &String), e
     let key = |id: &str| join(["identity", id, "username"]);
     let (this, other, place) = (key(later.1), key(earlier.1), reading.whereabouts(earlier.0));
     let says = format!("`{this}` is {username:?}, as is `{other}` ({place}): no two identities have one username");
-    reading.refuse(later.0, Place::Value, says, "give one of the two another username".to_owned());
+    reading.refuse(later.0, Part::Value, says, "give one of the two another username".to_owned());
 }
 
 /// Returns a name that fits in one line.
@@ -186,7 +179,7 @@ fn plain(text: &str) -> Option<String> {
     fits.then(|| text.to_owned())
 }
 
-pub(super) fn token(root: &mut Section<'_>) -> Token {
+pub(super) fn token(root: &mut Table<'_>) -> Token {
     let mut table = root.table("token");
     let example = "https://registry.example.com/token";
     let token = Token {
@@ -198,7 +191,7 @@ pub(super) fn token(root: &mut Section<'_>) -> Token {
     token
 }
 
-pub(super) fn audit(root: &mut Section<'_>) -> Audit {
+pub(super) fn audit(root: &mut Table<'_>) -> Audit {
     const ON_ERROR: &[(&str, OnAuditError)] = &[("deny", OnAuditError::Deny), ("continue", OnAuditError::Continue)];
     let mut table = root.table("audit");
     let file = rule::text("\"off\", \"stdout\", or the path of a file", |text| match text {

@@ -1,6 +1,6 @@
 //! Compares configurations: which keys take effect while a server runs, and which need a restart.
 
-use super::{Config, FsStorage, S3Storage, Storage, Tracing};
+use super::model::{Config, FsStorage, S3Storage, Storage, Tracing};
 
 /// Compares one part of two configurations.
 type Differ = fn(&Config, &Config) -> bool;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use secrecy::SecretString;
 
-use super::{AccessPolicy, Config, Expression, FsStorage, Identity, ImmutableTags, Repository, Storage};
+use super::model::{AccessPolicy, Config, FsStorage, Identity, ImmutableTags, Repository, Storage, Token};
+use crate::diagnostics::Text;
 
 /// The id, username and group of the one identity.
 const ADMIN: &str = "admin";
@@ -30,7 +31,7 @@ impl Config {
     #[must_use]
     pub fn for_data_dir(dir: &Path, login: Login) -> Self {
         let defaults = Self::default();
-        let token = super::Token { signing_key: dir.join("token.key"), ..defaults.token };
+        let token = Token { signing_key: dir.join("token.key"), ..defaults.token };
         let storage = Storage::Fs(FsStorage { root_dir: dir.to_owned(), ..FsStorage::default() });
         let mut config = Self { storage, token, policy_dir: None, ..defaults };
         let (all, repositories) = match login {
@@ -61,11 +62,6 @@ fn open() -> AccessPolicy {
 
 /// Returns a policy that allows what any of these rules allows, and nothing else.
 fn rules(texts: &[&str]) -> AccessPolicy {
-    let place = |text: &&str| Expression {
-        text: (*text).to_owned(),
-        file: "--admin-password-file".to_owned(),
-        line: 1,
-        column: 1,
-    };
+    let place = |text: &&str| Text::unwritten("--admin-password-file", text);
     AccessPolicy { default_allow: Some(false), rules: texts.iter().map(place).collect() }
 }

@@ -1,22 +1,24 @@
 //! Every table and key of the configuration: its name, its default and its limits, each written once, here.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-use super::document::{self, Entries};
 use super::model::{
     AuditFile, ClientAuth, FsStorage, Health, Listen, LogFormat, LogOutput, Logs, Metrics, Observability, PolicyDir,
     S3Storage, Scrub, Server, Storage, TagHistory, Tls, Tracing, Untagged, VerifyPulls,
 };
-use super::section::{Place, Reading, Section};
-use super::{Config, access, rule};
+use super::{
+    access,
+    model::Config,
+    paths::{bucket, key_prefix, levels, one_word, path},
+};
+use crate::diagnostics::{Entries, Part, Reading, Table, Value, find, rule};
 
 /// Reads the whole tree.
 pub(super) fn config(reading: &Reading<'_>, entries: &Entries) -> Config {
-    let mut root = Section::root(reading, entries);
+    let mut root = Table::root(reading, entries);
     let config = Config {
         max_concurrent_requests: root.key("max_concurrent_requests", "50", &rule::integer(1..=1_000_000)),
         max_concurrent_transfers: root.key("max_concurrent_transfers", "1000", &rule::integer(1..=1_000_000)),
@@ -52,12 +54,12 @@ fn verify_pulls() -> rule::Rule<VerifyPulls> {
     )
 }
 
-fn policy_dir(root: &mut Section<'_>) -> PolicyDir {
+fn policy_dir(root: &mut Table<'_>) -> PolicyDir {
     let path = root.key("policy_dir", "\"policies\"", &rule::text("the path of a directory", path));
     PolicyDir { path, must_exist: root.entry("policy_dir").is_some() }
 }
 
-fn server(reading: &Reading<'_>, root: &mut Section<'_>) -> Server {
+fn server(reading: &Reading<'_>, root: &mut Table<'_>) -> Server {
     let mut table = root.table("server");
     let address = rule::parsed("an IP address such as \"127.0.0.1\" or \"::\"");
     let server = Server {
@@ -92,7 +94,7 @@ fn proxies() -> rule::Rule<Vec<IpNet>> {
     rule::list("a list of up to 1000 addresses and networks such as \"10.0.0.0/8\"", 1000, one)
 }
 
-fn tls(reading: &Reading<'_>, server: &mut Section<'_>) -> Option<Tls> {
+fn tls(reading: &Reading<'_>, server: &mut Table<'_>) -> Option<Tls> {
     const CLIENT_AUTH: &[(&str, ClientAuth)] =
         &[("optional", ClientAuth::Optional), ("required", ClientAuth::Required)];
     let mut table = server.table("tls");
@@ -114,7 +116,7 @@ fn tls(reading: &Reading<'_>, server: &mut Section<'_>) -> Option<Tls> {
                 "`server.tls.{key}` is given without `server.tls.client_ca_bundle`: no certificate would be asked for"
             );
             let help = "add `client_ca_bundle`, the authorities whose client certificates are accepted".to_owned();
-            reading.refuse(node, Place::Value, says, help);
+            reading.refuse(node, Part::Value, says, help);
         }
     }
     let is_given = table.node().is_some();
@@ -122,25 +124,25 @@ fn tls(reading: &Reading<'_>, server: &mut Section<'_>) -> Option<Tls> {
     is_given.then_some(tls)
 }
 
-fn storage(reading: &Reading<'_>, root: &mut Section<'_>) -> Storage {
+fn storage(reading: &Reading<'_>, root: &mut Table<'_>) -> Storage {
     let mut table = root.table("storage");
     let fs = fs_storage(&mut table);
     let s3 = s3_storage(&mut table);
     let (on_fs, on_s3) = (table.entry("fs"), table.entry("s3"));
     if let (Some(on_fs), Some(on_s3)) = (on_fs, on_s3) {
-        let fs_is_later = (on_fs.source, on_fs.key.start) > (on_s3.source, on_s3.key.start);
+        let fs_is_later = on_fs.place() > on_s3.place();
         let (later, earlier) = if fs_is_later { (on_fs, on_s3) } else { (on_s3, on_fs) };
         let (this, other) = if fs_is_later { ("fs", "s3") } else { ("s3", "fs") };
         let first = reading.whereabouts(earlier);
         let says = format!("`storage.{this}` is given beside `storage.{other}` ({first}): there is one storage");
         let help = "remove one of the two tables".to_owned();
-        reading.refuse(later, Place::Key, says, help);
+        reading.refuse(later, Part::Key, says, help);
     }
     table.finish();
     if on_s3.is_some() { Storage::S3(s3) } else { Storage::Fs(fs) }
 }
 
-fn fs_storage(storage: &mut Section<'_>) -> FsStorage {
+fn fs_storage(storage: &mut Table<'_>) -> FsStorage {
     let mut table = storage.table("fs");
     let path = rule::text("the path of a directory", path);
     let fs = FsStorage {
@@ -151,7 +153,7 @@ fn fs_storage(storage: &mut Section<'_>) -> FsStorage {
     fs
 }
 
-fn s3_storage(storage: &mut Section<'_>) -> S3Storage {
+fn s3_storage(storage: &mut Table<'_>) -> S3Storage {
     let mut table = storage.table("s3");
     let word = |expects: &str| rule::text(expects, |text| one_word(text).then(|| text.to_owned()));
     let s3 = S3Storage {
@@ -173,7 +175,7 @@ fn s3_storage(storage: &mut Section<'_>) -> S3Storage {
     s3
 }
 
-fn observability(root: &mut Section<'_>) -> Observability {
+fn observability(root: &mut Table<'_>) -> Observability {
     let mut table = root.table("observability");
     let observability = Observability {
         tracing: tracing(&mut table),
@@ -185,7 +187,7 @@ fn observability(root: &mut Section<'_>) -> Observability {
     observability
 }
 
-fn tracing(observability: &mut Section<'_>) -> Tracing {
+fn tracing(observability: &mut Table<'_>) -> Tracing {
     let mut table = observability.table("tracing");
     let tracing = Tracing {
         endpoint: table.optional("endpoint", "\"http://127.0.0.1:4318\"", &rule::url("http://127.0.0.1:4318")),
@@ -195,7 +197,7 @@ fn tracing(observability: &mut Section<'_>) -> Tracing {
     tracing
 }
 
-fn logs(observability: &mut Section<'_>) -> Logs {
+fn logs(observability: &mut Table<'_>) -> Logs {
     const FORMATS: &[(&str, LogFormat)] =
         &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
     let mut table = observability.table("logs");
@@ -216,10 +218,10 @@ fn logs(observability: &mut Section<'_>) -> Logs {
     logs
 }
 
-fn listen(observability: &mut Section<'_>, name: &'static str) -> Listen {
+fn listen(observability: &mut Table<'_>, name: &'static str) -> Listen {
     let mut table = observability.table(name);
-    let address = |value: &document::Value| match value {
-        document::Value::Text(text) => text.parse().ok().map(Listen::Address),
+    let address = |value: &Value| match value {
+        Value::Text(text) => text.parse().ok().map(Listen::Address),
         _ => None,
     };
     let words = &[("main", Listen::Main), ("off", Listen::Off)];
@@ -229,7 +231,7 @@ fn listen(observability: &mut Section<'_>, name: &'static str) -> Listen {
     listen
 }
 
-fn scrub(root: &mut Section<'_>) -> Scrub {
+fn scrub(root: &mut Table<'_>) -> Scrub {
     const UNTAGGED: &[(&str, Untagged)] = &[("keep", Untagged::Keep), ("delete", Untagged::Delete)];
     let mut table = root.table("scrub");
     let record = rule::text("\"off\", \"stdout\", or the path of a file", |text| match text {
@@ -251,7 +253,7 @@ fn scrub(root: &mut Section<'_>) -> Scrub {
     scrub
 }
 
-fn tag_history(scrub: &mut Section<'_>) -> TagHistory {
+fn tag_history(scrub: &mut Table<'_>) -> TagHistory {
     let mut table = scrub.table("tag_history");
     let history = TagHistory {
         age: table.key("age", "\"90d\"", &rule::time("0s", "3650d")),
@@ -269,7 +271,7 @@ fn check_addresses(reading: &Reading<'_>, config: &Config, entries: &Entries) {
         let Listen::Address(address) = listen else { continue };
         let same_host = address.ip() == main.0 || address.ip().is_unspecified() || main.0.is_unspecified();
         let path = ["observability", name, "listen"].map(str::to_owned);
-        if let Some(node) = document::find(entries, &path)
+        if let Some(node) = find(entries, &path)
             && same_host
             && address.port() == main.1
             && main.1 != 0
@@ -280,38 +282,7 @@ fn check_addresses(reading: &Reading<'_>, config: &Config, entries: &Entries) {
                 main.0,
                 main.1
             );
-            reading.refuse(node, Place::Value, says, "take another port, or write `listen = \"main\"`".to_owned());
+            reading.refuse(node, Part::Value, says, "take another port, or write `listen = \"main\"`".to_owned());
         }
     }
-}
-
-/// A path that is one: not empty, and without the one character that no path has.
-pub(super) fn path(text: &str) -> Option<PathBuf> {
-    (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text))
-}
-
-fn one_word(text: &str) -> bool {
-    !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control())
-}
-
-fn bucket(text: &str) -> Option<String> {
-    (one_word(text) && !text.contains('/') && text.len() <= 255).then(|| text.to_owned())
-}
-
-/// A path of segments; the slash at its end may be written or not.
-fn key_prefix(text: &str) -> Option<String> {
-    let prefix = text.strip_suffix('/').unwrap_or(text);
-    let is_segment = |part: &str| one_word(part) && !matches!(part, "." | "..");
-    (text.is_empty() || prefix.split('/').all(is_segment) && prefix.len() <= 255).then(|| prefix.to_owned())
-}
-
-/// A list of levels, each for all that is logged or for one target.
-fn levels(text: &str) -> Option<String> {
-    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    let is_target = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '-' | '.');
-    let valid = text.split(',').all(|directive| match directive.split_once('=') {
-        None => LEVELS.contains(&directive),
-        Some((target, level)) => LEVELS.contains(&level) && !target.is_empty() && target.chars().all(is_target),
-    });
-    valid.then(|| text.to_owned())
 }

@@ -143,10 +143,10 @@ fn compiled(text: &str) -> Regex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Source;
+    use crate::diagnostics::Source;
 
     fn config(text: &str) -> Config {
-        Config::from_sources(&[Source { name: "config.toml".to_owned(), text: text.to_owned() }]).unwrap()
+        Config::from_sources(&[Source::new("config.toml", text)]).unwrap()
     }
 
     #[test]

@@ -12,6 +12,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::diagnostics::Text;
+
 pub use self::observability::*;
 
 /// The whole configuration, valid. `Default` is what an empty file means.
@@ -248,20 +250,7 @@ pub struct AccessPolicy {
     /// The decision where no rule decides. `true`: rules deny. `false` or not set: rules allow.
     pub default_allow: Option<bool>,
     /// Rules in CEL, as they are written; `policy` checks them.
-    pub rules: Vec<Expression>,
-}
-
-/// A CEL expression of a configuration file, with its place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expression {
-    /// The expression.
-    pub text: String,
-    /// The file that it is in, as it was named.
-    pub file: String,
-    /// The line, from 1, on which the text of the value begins (behind its opening quote).
-    pub line: usize,
-    /// The column there, from 1, in characters.
-    pub column: usize,
+    pub rules: Vec<Text>,
 }
 
 /// `[repository."<namespace>"]`: what holds for the repositories it covers. `None`: this table does not state the key, and
@@ -271,7 +260,7 @@ pub struct Repository {
     /// `[repository."<namespace>".access_policy]`
     pub access_policy: Option<AccessPolicy>,
     /// `[repository."<namespace>".retention_policy] rules`: an image that none of them keeps goes. Empty: none goes for it.
-    pub retention_rules: Option<Vec<Expression>>,
+    pub retention_rules: Option<Vec<Text>>,
     /// The immutable tags.
     pub immutable_tags: Option<ImmutableTags>,
     /// True: immutable tags may be deleted by clients whom policy lets delete.

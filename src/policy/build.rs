@@ -9,11 +9,13 @@ use super::{
     expression::{Condition, Covers, Scope, compile},
     file::{self, Document},
     pool::{About, Rule, Unit},
-    problem::{File, Problem, Written},
     together::Together,
     trial::{self, TestOutcome},
 };
-use crate::config::{AccessPolicy, Config, Expression};
+use crate::{
+    config::{AccessPolicy, Config},
+    diagnostics::{Problem, Source, Text},
+};
 
 /// What became of all sources.
 #[derive(Default)]
@@ -28,8 +30,8 @@ pub(super) struct Built {
 }
 
 /// A policy file with tests to run against all policies together.
-pub(super) struct Tested<'a> {
-    pub(super) file: &'a File,
+pub(super) struct Tested {
+    pub(super) file: Arc<Source>,
     pub(super) document: Document,
     /// The policy, as if it were enforced.
     pub(super) unit: Arc<Unit>,
@@ -38,15 +40,15 @@ pub(super) struct Tested<'a> {
 }
 
 /// A rule as it is written.
-struct Source<'a> {
+struct Written<'a> {
     name: String,
-    written: Written<'a>,
+    when: &'a Text,
     denies: bool,
     message: Option<&'a str>,
 }
 
 /// Builds all policies.
-pub(super) fn build(config: &Config, files: &[File]) -> Built {
+pub(super) fn build(config: &Config, files: &[Source]) -> Built {
     let mut built = Built::default();
     access(&mut built, "[access_policy]".to_owned(), About::Everything, &config.access_policy);
     for (prefix, repository) in &config.repository {
@@ -60,9 +62,10 @@ pub(super) fn build(config: &Config, files: &[File]) -> Built {
     }
     let mut tested = Vec::new();
     for file in files {
-        match file::parse(file) {
+        let file = Arc::new(file.clone());
+        match file::parse(&file) {
             Ok(document) => {
-                if let Some((unit, failed)) = policy(&mut built, file, &document) {
+                if let Some((unit, failed)) = policy(&mut built, &file, &document) {
                     tested.push(Tested { file, document, unit, failed });
                 }
             }
@@ -96,7 +99,7 @@ fn access(built: &mut Built, name: String, about: About, table: &AccessPolicy) {
 
 /// A table of the configuration about retention. One without rules is one too: no shorter prefix's table covers what it
 /// covers.
-fn retention(built: &mut Built, prefix: &str, rules: &[Expression]) {
+fn retention(built: &mut Built, prefix: &str, rules: &[Text]) {
     let name = format!("[repository.{prefix:?}.retention_policy]");
     let sources = listed(rules, false);
     let says = serde_json::json!({ "rules": texts(&sources) });
@@ -111,18 +114,13 @@ fn retention(built: &mut Built, prefix: &str, rules: &[Expression]) {
 }
 
 /// The rules of a table, which have no names but their places.
-fn listed(rules: &[Expression], denies: bool) -> Vec<Source<'_>> {
-    let source = |(index, rule)| Source {
-        name: format!("rules[{index}]"),
-        written: Written::Config(rule),
-        denies,
-        message: None,
-    };
+fn listed(rules: &[Text], denies: bool) -> Vec<Written<'_>> {
+    let source = |(index, rule)| Written { name: format!("rules[{index}]"), when: rule, denies, message: None };
     rules.iter().enumerate().map(source).collect()
 }
 
-fn texts<'a>(sources: &'a [Source<'_>]) -> Vec<&'a str> {
-    sources.iter().map(|source| source.written.text()).collect()
+fn texts<'a>(sources: &'a [Written<'_>]) -> Vec<&'a str> {
+    sources.iter().map(|source| source.when.as_str()).collect()
 }
 
 fn table_unit(
@@ -130,7 +128,7 @@ fn table_unit(
     says: &serde_json::Value,
     about: About,
     default: Option<bool>,
-    sources: &[Source<'_>],
+    sources: &[Written<'_>],
     conditions: Vec<Condition>,
 ) -> Arc<Unit> {
     let origin = Arc::new(Origin { policy: name, sha256: hash(&says.to_string()) });
@@ -139,21 +137,21 @@ fn table_unit(
 }
 
 /// What an operator should know of a retention policy that removes nothing, and lets no other do so.
-fn keeps_all(name: &str, sources: &[Source<'_>], conditions: &[Condition]) -> Option<String> {
-    let all = |(_, condition): &(&Source<'_>, &Condition)| condition.constant(Covers::Everything) == Some(true);
+fn keeps_all(name: &str, sources: &[Written<'_>], conditions: &[Condition]) -> Option<String> {
+    let all = |(_, condition): &(&Written<'_>, &Condition)| condition.constant(Covers::Everything) == Some(true);
     let (source, _) = sources.iter().zip(conditions).find(all)?;
     Some(format!("{name}: the rule {} keeps every image, so that nothing goes from what it covers", source.name))
 }
 
 /// Builds the policy of a file and runs its tests. Returns the policy as if it were enforced, and the tests that failed.
-fn policy(built: &mut Built, file: &File, document: &Document) -> Option<(Arc<Unit>, Vec<String>)> {
-    let sources = document.rules.iter().map(|rule| Source {
-        name: rule.name.text.clone(),
-        written: Written::File { file, span: &rule.when.span, text: &rule.when.text },
+fn policy(built: &mut Built, file: &Source, document: &Document) -> Option<(Arc<Unit>, Vec<String>)> {
+    let sources = document.rules.iter().map(|rule| Written {
+        name: rule.name.clone(),
+        when: &rule.when,
         denies: rule.denies,
         message: rule.message.as_deref(),
     });
-    let sources: Vec<Source<'_>> = sources.collect();
+    let sources: Vec<Written<'_>> = sources.collect();
     let covers = document.repositories.as_deref().map_or(Covers::Everything, Covers::Below);
     let conditions = match conditions(&sources, document.scope, covers) {
         Ok(conditions) => conditions,
@@ -183,15 +181,15 @@ fn policy(built: &mut Built, file: &File, document: &Document) -> Option<(Arc<Un
     Some((unit(true), failed))
 }
 
-fn rules(origin: &Arc<Origin>, sources: &[Source<'_>], conditions: Vec<Condition>, enforced: bool) -> Vec<Arc<Rule>> {
-    let rule = |(source, condition): (&Source<'_>, Condition)| {
+fn rules(origin: &Arc<Origin>, sources: &[Written<'_>], conditions: Vec<Condition>, enforced: bool) -> Vec<Arc<Rule>> {
+    let rule = |(source, condition): (&Written<'_>, Condition)| {
         Arc::new(Rule {
             origin: Arc::clone(origin),
             name: source.name.as_str().into(),
             message: source.message.map(Arc::from),
             denies: source.denies,
             enforced,
-            text: source.written.text().to_owned(),
+            text: source.when.as_str().to_owned(),
             condition,
         })
     };
@@ -199,14 +197,13 @@ fn rules(origin: &Arc<Origin>, sources: &[Source<'_>], conditions: Vec<Condition
 }
 
 /// Compiles the expressions of one policy, and finds those that can never decide.
-fn conditions(sources: &[Source<'_>], scope: Scope, covers: Covers<'_>) -> Result<Vec<Condition>, Vec<Problem>> {
+fn conditions(sources: &[Written<'_>], scope: Scope, covers: Covers<'_>) -> Result<Vec<Condition>, Vec<Problem>> {
     let (mut conditions, mut problems) = (Vec::new(), Vec::new());
     for (source, compiled) in sources.iter().zip(compile(&texts(sources), scope)) {
         match compiled {
             Ok(condition) => conditions.push(condition),
             Err(faults) => {
-                problems
-                    .extend(faults.into_iter().map(|fault| source.written.problem(&fault.at, fault.says, fault.help)));
+                problems.extend(faults.into_iter().map(|fault| source.when.problem(&fault.at, fault.says, fault.help)));
             }
         }
     }
@@ -217,15 +214,15 @@ fn conditions(sources: &[Source<'_>], scope: Scope, covers: Covers<'_>) -> Resul
 }
 
 /// Rules that never decide anything: they are mistakes, and what they were to say is not said.
-fn unreachable(sources: &[Source<'_>], conditions: &[Condition], scope: Scope, covers: Covers<'_>) -> Vec<Problem> {
+fn unreachable(sources: &[Written<'_>], conditions: &[Condition], scope: Scope, covers: Covers<'_>) -> Vec<Problem> {
     let constants: Vec<Option<bool>> = conditions.iter().map(|condition| condition.constant(covers)).collect();
     let keeps = scope == Scope::Retention;
     let asked = if keeps { "image" } else { "request" };
     let mut problems = Vec::new();
     for (index, (source, condition)) in sources.iter().zip(conditions).enumerate() {
         let name = &source.name;
-        let all = 0..source.written.text().len();
-        let mut refuse = |says: String, help: &str| problems.push(source.written.problem(&all, says, help));
+        let all = 0..source.when.as_str().len();
+        let mut refuse = |says: String, help: &str| problems.push(source.when.problem(&all, says, help));
         if constants[index] == Some(false) {
             refuse(format!("the rule {name} is never true, whatever the {asked}"), "correct it, or remove the rule");
             continue;

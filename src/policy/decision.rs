@@ -22,12 +22,13 @@ pub struct Decision {
 }
 
 /// What policy can say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// Yes.
     Allow,
     /// No.
+    #[default]
     Deny,
     /// Yes, and a policy that is not enforced would have said no.
     WouldDeny,

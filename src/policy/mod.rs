@@ -14,7 +14,6 @@
 //! | `each` | requests that change several tags, decided for each of them |
 //! | `decision`, `explain` | what is decided, and why |
 //! | `retention`, `retention_explain` | which images stay, and why |
-//! | `problem` | what a person is told |
 
 mod build;
 mod decision;
@@ -22,9 +21,9 @@ mod each;
 mod explain;
 mod expression;
 mod file;
+mod image;
 mod input;
 mod pool;
-mod problem;
 mod retention;
 mod retention_explain;
 mod together;
@@ -33,6 +32,7 @@ mod trial;
 use crate::{
     action::Action,
     config::Config,
+    diagnostics::{Problem, Problems, Source},
     identity::{Facts, Identity},
     oci::{Name, Tag},
 };
@@ -40,9 +40,9 @@ pub use decision::{Decision, Effect, Origin};
 pub use explain::{DefaultExplanation, Explanation, RuleExplanation};
 pub use expression::{MAX_DEPTH, MAX_JOINS, MAX_LENGTH, MAX_WORDS};
 pub use file::{MAX_FILE, MAX_IMAGES, MAX_RULES, read_dir, read_file};
+pub use image::Image;
 pub use input::{ACCESSES, LISTENERS, Request};
-pub use problem::{File, Place, PolicyErrors, Problem};
-pub use retention::{Image, Retained, RetentionDecision};
+pub use retention::{Retained, RetentionDecision};
 pub use retention_explain::{ImageExplanation, RetentionExplanation, RetentionRule, RuleOutcome};
 pub use trial::TestOutcome;
 
@@ -95,10 +95,10 @@ impl Policy {
     /// # Errors
     /// All problems of all sources at once: shape, syntax, names, kinds of values, rules that can never decide,
     /// expressions beyond the limits, tests that fail.
-    pub fn build(config: &Config, files: &[File]) -> Result<Self, PolicyErrors> {
+    pub fn build(config: &Config, files: &[Source]) -> Result<Self, Problems> {
         let built = build::build(config, files);
         if !built.problems.is_empty() {
-            return Err(PolicyErrors::new(built.problems));
+            return Err(Problems::new(built.problems));
         }
         let cover = Cover::new(&built.units, config.repository.keys());
         let open = open_to_everyone(&cover);
@@ -206,12 +206,12 @@ pub struct TestRun {
 ///
 /// # Errors
 /// All that is wrong with the policies, but for tests that fail.
-pub fn run_tests(config: &Config, files: &[File]) -> Result<TestRun, PolicyErrors> {
+pub fn run_tests(config: &Config, files: &[Source]) -> Result<TestRun, Problems> {
     let built = build::build(config, files);
     let failed = |problem: &Problem| built.tests.iter().any(|test| test.failure.as_ref() == Some(problem));
     let problems: Vec<Problem> = built.problems.iter().filter(|problem| !failed(problem)).cloned().collect();
     let run = || TestRun { outcomes: built.tests.clone(), warnings: built.together.clone() };
-    if problems.is_empty() { Ok(run()) } else { Err(PolicyErrors::new(problems)) }
+    if problems.is_empty() { Ok(run()) } else { Err(Problems::new(problems)) }
 }
 
 /// What no request can be that a person wrote down: what is wrong, and the next step.

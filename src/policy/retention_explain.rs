@@ -7,7 +7,8 @@ use serde::{Serialize, Serializer};
 
 use super::{
     expression::{Asked, ImageValues, Tagged},
-    retention::{Image, Pool},
+    image::Image,
+    retention::Pool,
 };
 use crate::oci::Name;
 

@@ -11,6 +11,7 @@ use super::{
     retention::{self, Retention},
     trial::{describe, explain_command, wanted},
 };
+use crate::diagnostics::Problem;
 
 /// All policies, for the tests of each.
 pub(super) struct Together<'a> {
@@ -27,7 +28,7 @@ impl<'a> Together<'a> {
     }
 
     /// Returns a warning for each test of a file that fails here, naming the other policy.
-    pub(super) fn warnings(&self, tested: &Tested<'_>) -> Vec<String> {
+    pub(super) fn warnings(&self, tested: &Tested) -> Vec<String> {
         // a policy on trial is tested as if it were enforced, here as alone
         let enforced = (!tested.document.enforce).then(|| {
             let own = |unit: &Arc<Unit>| if unit.origin == tested.unit.origin { &tested.unit } else { unit }.clone();
@@ -41,7 +42,7 @@ impl<'a> Together<'a> {
                 Case::Access(case) => access(cover, case),
                 Case::Retention(case) => self.retention(&tested.unit, case),
             }?;
-            let place = tested.file.problem(&test.span, String::new(), "").place;
+            let place = Problem::new(&tested.file, &test.span, "", "").place;
             let place =
                 place.map_or_else(|| tested.file.name.clone(), |place| format!("{}:{}", place.file, place.line));
             Some(format!("{place}: the test \"{}\" fails only together with {says}", test.name))

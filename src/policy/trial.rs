@@ -7,10 +7,12 @@ use super::{
     file::{AccessCase, Case, Document, Expectation, RetentionCase, Test},
     input::Request,
     pool::{Cover, Unit},
-    problem::{File, Problem},
     retention,
 };
-use crate::identity::Facts;
+use crate::{
+    diagnostics::{Problem, Source},
+    identity::Facts,
+};
 
 /// How many images a failed test names.
 const MOST_SHOWN: usize = 10;
@@ -27,7 +29,7 @@ pub struct TestOutcome {
 }
 
 /// Runs the tests of a policy, each against it alone.
-pub(super) fn run(unit: &Arc<Unit>, file: &File, document: &Document) -> Vec<TestOutcome> {
+pub(super) fn run(unit: &Arc<Unit>, file: &Source, document: &Document) -> Vec<TestOutcome> {
     let cover = Cover::alone(unit);
     let outcome = |test: &Test| TestOutcome {
         file: file.name.clone(),
@@ -40,7 +42,7 @@ pub(super) fn run(unit: &Arc<Unit>, file: &File, document: &Document) -> Vec<Tes
     document.tests.iter().map(outcome).collect()
 }
 
-fn access(cover: &Cover, file: &File, test: &Test, case: &AccessCase) -> Option<Problem> {
+fn access(cover: &Cover, file: &Source, test: &Test, case: &AccessCase) -> Option<Problem> {
     let AccessCase { facts, request, expected } = case;
     let decided = super::decide(cover, facts, request);
     let rule = decided.rule.as_deref();
@@ -50,12 +52,12 @@ fn access(cover: &Cover, file: &File, test: &Test, case: &AccessCase) -> Option<
         let said = describe(decided.effect, rule, decided.default);
         let says = format!("the test \"{}\" failed: expected {}, and got {said}", test.name, wanted(expected));
         let command = explain_command(facts, request);
-        file.problem(&test.span, says, format!("correct the rules or the test; to see each rule: {command}"))
+        Problem::new(file, &test.span, says, format!("correct the rules or the test; to see each rule: {command}"))
     })
 }
 
 /// What differs, if something does: each image with what became of it.
-fn retention(unit: &Arc<Unit>, file: &File, test: &Test, case: &RetentionCase) -> Option<Problem> {
+fn retention(unit: &Arc<Unit>, file: &Source, test: &Test, case: &RetentionCase) -> Option<Problem> {
     let retained = retention::alone(unit, &case.images, case.now);
     let differs = case.images.iter().zip(&retained).filter_map(|(image, retained)| {
         let wanted = case.keep.contains(&image.tag);
@@ -69,7 +71,7 @@ fn retention(unit: &Arc<Unit>, file: &File, test: &Test, case: &RetentionCase) -
     let (shown, more) = differs.split_at(differs.len().min(MOST_SHOWN));
     let more = if more.is_empty() { String::new() } else { format!("; and {} more differ", more.len()) };
     let says = format!("the test \"{}\" failed: {}{more}", test.name, shown.join("; "));
-    (!differs.is_empty()).then(|| file.problem(&test.span, says, "correct the rules or the test"))
+    (!differs.is_empty()).then(|| Problem::new(file, &test.span, says, "correct the rules or the test"))
 }
 
 pub(super) fn wanted(expected: &Expectation) -> String {

@@ -21,10 +21,11 @@ pub use self::{
     sources::{Sources, policy_files},
 };
 use crate::{
-    config::{ClientAuth, Config, ConfigError, ImmutableRules},
+    config::{ClientAuth, Config, ImmutableRules},
     credentials::{Accounts, AccountsError, KeyError, Signer},
+    diagnostics::Problems,
     identity::Certificate,
-    policy::{Policy, PolicyErrors},
+    policy::Policy,
     tls::{Client, ClientError, Tls, TlsError},
 };
 
@@ -54,12 +55,9 @@ pub struct Snapshot {
 /// Why there is no snapshot of what is in the files.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// A configuration file.
+    /// A configuration file or a policy.
     #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// A policy, in a file or in the configuration.
-    #[error(transparent)]
-    Policy(#[from] PolicyErrors),
+    Files(#[from] Problems),
     /// A certificate, a key, an authority, a revocation list.
     #[error(transparent)]
     Tls(#[from] TlsError),

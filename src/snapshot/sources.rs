@@ -10,7 +10,8 @@ use sha2::{Digest as _, Sha256};
 use super::SnapshotError;
 use crate::{
     config::Config,
-    policy::{self, File, PolicyErrors},
+    diagnostics::{Problems, Source},
+    policy,
     tls::Tls,
 };
 
@@ -53,7 +54,7 @@ impl Sources {
 /// # Errors
 ///
 /// A file or directory that cannot be read.
-pub fn policy_files(config: &Config) -> Result<Vec<File>, PolicyErrors> {
+pub fn policy_files(config: &Config) -> Result<Vec<Source>, Problems> {
     match &config.policy_dir {
         Some(dir) if dir.must_exist || is_there(&dir.path) => policy::read_dir(&dir.path),
         _ => Ok(Vec::new()),

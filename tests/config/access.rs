@@ -4,12 +4,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use simple_registry::config::{AuditFile, ClientAuth, Config, Expression, Login, OnAuditError, PolicyDir, Tls};
+use simple_registry::{
+    config::{AuditFile, ClientAuth, Config, Login, OnAuditError, PolicyDir, Tls},
+    diagnostics::Text,
+    policy::Policy,
+};
 
 use super::{BCRYPT, HASH, read};
 
-fn texts(rules: &[Expression]) -> Vec<&str> {
-    rules.iter().map(|rule| rule.text.as_str()).collect()
+fn texts(rules: &[Text]) -> Vec<&str> {
+    rules.iter().map(Text::as_str).collect()
 }
 
 #[test]
@@ -48,14 +52,16 @@ rules = ["identity.username == 'admin'", "identity.certificate.organizations.con
     }
 }
 
-/// The text of each rule and its file, line and column.
-fn places(texts: &[&str]) -> Vec<(String, String, usize, usize)> {
-    let rules = read(texts).expect("it is valid").access_policy.rules;
-    rules.into_iter().map(|rule| (rule.text, rule.file, rule.line, rule.column)).collect()
+/// Returns the file, line and column at which a wrong expression is said to be, for each rule.
+fn places(texts: &[&str]) -> Vec<(String, usize, usize)> {
+    let config = read(texts).expect("it is valid");
+    let problems = Policy::build(&config, &[]).expect_err("no rule is a condition");
+    let places = problems.iter().filter_map(|problem| problem.place.as_ref());
+    places.map(|place| (place.file.clone(), place.line, place.column)).collect()
 }
 
 #[test]
-fn a_rule_knows_where_its_text_begins() {
+fn each_wrong_rule_is_shown_where_it_is_written() {
     let lines = [
         "[access_policy]",
         "rules = ['a',",
@@ -65,29 +71,31 @@ fn a_rule_knows_where_its_text_begins() {
         "e\"\"\", # ä",
         "'ä', 'f', '']",
     ];
-    let at = |text: &str, line, column| (text.to_owned(), "config.toml".to_owned(), line, column);
-    let expected = [
-        at("a", 2, 11),
-        at("b", 3, 4),
-        at("  c\n", 4, 1),
-        at("d", 5, 9),
-        at("e", 6, 1),
-        at("ä", 7, 2),
-        at("f", 7, 7),
-        at("", 7, 12),
-    ];
+    let expected = [(2, 11), (3, 4), (4, 3), (5, 9), (6, 1), (7, 2), (7, 7), (7, 12)];
+    let expected = expected.map(|(line, column)| ("config.toml".to_owned(), line, column));
     assert_eq!(places(&[&lines.join("\n")]), expected);
 }
 
 #[test]
-fn a_rule_knows_its_file_after_merging() {
-    let base = "[access_policy]\nrules = ['of the base']\n[repository.a.access_policy]\nrules = ['kept']";
-    let over = "\n\naccess_policy = { rules = ['of the second'] }";
-    let expected = ("of the second".to_owned(), "second.toml".to_owned(), 3, 29);
-    assert_eq!(places(&[base, over]), [expected]);
-    let config = read(&[base, over]).expect("it is valid");
-    let kept = &config.repository["a"].access_policy.as_ref().unwrap().rules[0];
-    assert_eq!((kept.file.as_str(), kept.line, kept.column), ("config.toml", 4, 11));
+fn a_wrong_rule_is_shown_in_its_own_file_after_merging() {
+    let base = "[access_policy]\nrules = ['of_the_base']\n[repository.a.access_policy]\nrules = ['kept']";
+    let over = "\n\naccess_policy = { rules = ['of_the_second'] }";
+    let expected = [("second.toml".to_owned(), 3, 29), ("config.toml".to_owned(), 4, 11)];
+    assert_eq!(places(&[base, over]), expected);
+}
+
+#[test]
+fn a_wrong_rule_is_shown_whole_and_without_the_secrets_of_its_line() {
+    let text = "access_policy = { rules = ['identity.user', \"pass = 'word'\"] } # secret: hunter2";
+    let error = Policy::build(&read(&[text]).expect("it is valid"), &[]).expect_err("both are wrong");
+    let error = format!("{error}\n{error:?}");
+    for line in [
+        "1 | access_policy = { rules = ['identity.user', \"pass = [hidden]\n",
+        "\"pass = 'word'\"] } # secret: [hidden]\n",
+    ] {
+        assert!(error.contains(line), "{error}");
+    }
+    assert!(!error.contains("hunter2"), "{error}");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::{fs, path::Path};
 
 use simple_registry::{
-    config::{AccessPolicy, Config, Expression, Repository},
+    config::Config,
+    diagnostics::Source,
     policy::{Policy, read_dir, run_tests},
 };
 
@@ -36,15 +37,17 @@ fn places_in_long_expressions_are_their_own_lines() {
 
 #[test]
 fn a_mistake_in_the_configuration_is_shown_with_its_place() {
-    let rule = Expression { text: "identity.usrname == 'a'".into(), file: "config.toml".into(), line: 12, column: 11 };
-    let access_policy = AccessPolicy { default_allow: Some(true), rules: vec![rule] };
-    let config = Config {
-        repository: [("a".to_owned(), Repository { access_policy: Some(access_policy), ..Repository::default() })]
-            .into(),
-        ..Config::default()
-    };
-    let told = Policy::build(&config, &[]).unwrap_err().to_string();
-    assert!(told.contains("config.toml:12:20") && told.contains("did you mean `username`?"), "{told}");
+    let text = "[repository.a.access_policy]\ndefault_allow = true\nrules = [\n  \"identity.usrname == \\\"a\\\"\", # who\n]\n";
+    let config = Config::from_sources(&[Source::new("config.toml", text)]).unwrap();
+    assert_eq!(
+        Policy::build(&config, &[]).unwrap_err().to_string(),
+        "error: `identity` has no `usrname`\n \
+         --> config.toml:4:13\n  \
+         |\n\
+         4 |   \"identity.usrname == \\\"a\\\"\", # who\n  \
+         |             ^^^^^^^\n\
+         help: did you mean `username`?"
+    );
 }
 
 #[test]
@@ -59,7 +62,7 @@ fn wrong_files_are_refused_with_the_next_step() {
         ("repositories = [\"a\"]", "says nothing"),
         ("kind = \"acess\"\ndefault = \"deny\"", "did you mean \"access\"?"),
         ("default = \"refuse\"", "must be \"deny\" or \"allow\""),
-        ("default = true", "must be a text; this is a boolean"),
+        ("default = true", "must be \"deny\" or \"allow\"; this is a boolean"),
         ("default = \"deny\"\nenforce = \"no\"", "must be true or false"),
         ("rule = 1", "must be a list of tables"),
         ("[[rule]]\neffect = \"allow\"\nwhen = 'true'", "needs `name`"),
@@ -69,8 +72,8 @@ fn wrong_files_are_refused_with_the_next_step() {
         ("[[rule]]\nname = \"a\"\nefect = \"allow\"\nwhen = 'true'", "did you mean `effect`?"),
         ("[[rule]]\nname = \"a\"\neffect = \"alow\"\nwhen = 'true'", "did you mean \"allow\"?"),
         ("a = ", "not valid TOML"),
-        ("default = \"deny\"\ndefault = \"allow\"", "not valid TOML: duplicate key"),
-        ("kind = \"retention\"\ndefault = \"deny\"", "`default` is not a key"),
+        ("default = \"deny\"\ndefault = \"allow\"", "`default` is given twice in one file, first in line 1"),
+        ("kind = \"retention\"\ndefault = \"deny\"", "`default` is not a known key"),
         ("kind = \"retention\"\n[[rule]]\nname = \"a\"\nwhen = 'identity.username == \"a\"'", "there is no `identity`"),
         (
             "kind = \"retention\"\n[[rule]]\nname = \"a\"\nwhen = 'image.tag == \"a\"'\n[[test]]\nname = \"t\"\nimages = [{ tag = \"v1\" }]\nexpect = { keep = [\"v2\"] }",

@@ -9,13 +9,10 @@ mod retention_language;
 mod retention_limits;
 mod semantics;
 
-use simple_registry::{
-    config::Config,
-    policy::{File, Policy},
-};
+use simple_registry::{config::Config, diagnostics::Source, policy::Policy};
 
-fn file(name: &str, text: &str) -> File {
-    File { name: format!("policies/{name}"), text: text.to_owned() }
+fn file(name: &str, text: &str) -> Source {
+    Source::new(format!("policies/{name}"), text)
 }
 
 /// What a user is told about a policy file that is wrong.

@@ -2,9 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 use simple_registry::{
-    config::{Config, Expression, Repository},
+    config::{Config, Repository},
+    diagnostics::{Source, Text},
     oci::Name,
-    policy::{File, Image, Policy, Retained, RetentionDecision},
+    policy::{Image, Policy, Retained, RetentionDecision},
 };
 
 use super::file;
@@ -24,8 +25,7 @@ pub(super) fn image(tag: &str, pushed: i64, pulled: i64) -> Image {
 
 /// A configuration with the retention rules of repositories.
 pub(super) fn config(repositories: &[(&str, &[&str])]) -> Config {
-    let rule =
-        |text: &&str| Expression { text: (*text).to_owned(), file: "config.toml".to_owned(), line: 1, column: 1 };
+    let rule = |text: &&str| Text::unwritten("config.toml", text);
     let repository = |(name, rules): &(&str, &[&str])| {
         let retention_rules = rules.iter().map(rule).collect();
         ((*name).to_owned(), Repository { retention_rules: Some(retention_rules), ..Repository::default() })
@@ -33,7 +33,7 @@ pub(super) fn config(repositories: &[(&str, &[&str])]) -> Config {
     Config { repository: repositories.iter().map(repository).collect(), ..Config::default() }
 }
 
-pub(super) fn built(config: &Config, files: &[File]) -> Policy {
+pub(super) fn built(config: &Config, files: &[Source]) -> Policy {
     Policy::build(config, files).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
@@ -101,7 +101,7 @@ fn the_documented_rules_work_as_written() {
 }
 
 /// A short way to write a policy file: prefixes, `dry` if it is not enforced, rules by name.
-fn written(name: &str, about: &[&str], dry: bool, rules: &[(&str, &str)]) -> File {
+fn written(name: &str, about: &[&str], dry: bool, rules: &[(&str, &str)]) -> Source {
     let mut lines = vec!["kind = \"retention\"".to_owned()];
     if !about.is_empty() {
         lines.push(format!("repositories = {about:?}"));
@@ -137,7 +137,7 @@ type Outcome = Option<(bool, [&'static str; 3])>;
 struct Row {
     what: &'static str,
     config: Config,
-    files: Vec<File>,
+    files: Vec<Source>,
     decided: &'static [(&'static str, Outcome)],
 }
 
@@ -199,7 +199,7 @@ fn policies_come_together_as_the_table_says() {
     }
     for Row { what, config, files, decided } in rows() {
         // the order of files never tells what stays
-        let backwards: Vec<File> = files.iter().rev().cloned().collect();
+        let backwards: Vec<Source> = files.iter().rev().cloned().collect();
         for files in [files, backwards] {
             let policy = built(&config, &files);
             for (repository, expected) in decided {

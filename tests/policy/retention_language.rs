@@ -1,11 +1,12 @@
 //! What retention rules can say, and what they cannot.
 
 use simple_registry::config::Config;
+use simple_registry::diagnostics::Source;
 use simple_registry::policy::{Image, Policy, run_tests};
 
 use super::{
     file,
-    retention::{ago, asked, config, image, kept},
+    retention::{ago, asked, image, kept},
     told,
 };
 
@@ -167,12 +168,12 @@ fn rules_that_mean_nothing_are_refused_with_the_next_step() {
 
 #[test]
 fn a_mistake_in_the_configuration_is_shown_with_its_place() {
-    let mut config = config(&[("a", &["image.tag == 'a'", "image.pushd_at > now()"])]);
-    let rules = config.repository.get_mut("a").unwrap().retention_rules.as_mut().unwrap();
-    (rules[1].line, rules[1].column) = (12, 11);
+    let text = "[repository.a]\nretention_policy.rules = [\n  \"image.tag == 'a'\", \"image.pushd_at > now()\",\n]";
+    let config = Config::from_sources(&[Source::new("config.toml", text)]).unwrap();
     let told = Policy::build(&config, &[]).unwrap_err().to_string();
-    assert!(told.contains("config.toml:12:17") && told.contains("did you mean `pushed_at`?"), "{told}");
-    assert!(told.contains("12 | image.pushd_at > now()\n   |       ^^^^^^^^"), "{told}");
+    assert!(told.contains("config.toml:3:30") && told.contains("did you mean `pushed_at`?"), "{told}");
+    let line = "3 |   \"image.tag == 'a'\", \"image.pushd_at > now()\",\n  |                              ^^^^^^^^";
+    assert!(told.contains(line), "{told}");
 }
 
 #[test]
@@ -227,12 +228,12 @@ fn tests_of_a_policy_are_run_and_say_what_differs() {
         ("images = [{ tag = \"a\" }, { tag = \"a\" }]\nexpect = { keep = [\"a\"] }".into(), "two images have the tag \"a\""),
         ("images = [{ pushed_at = 2025-01-01T00:00:00Z }]\nexpect = { keep = [] }".into(), "needs `tag`"),
         ("images = [{ tag = \"a\", pushedat = 1 }]\nexpect = { keep = [] }".into(), "did you mean `pushed_at`?"),
-        ("images = [{ tag = \"a\", pushed_at = 2025-01-01 }]\nexpect = { keep = [] }".into(), "`pushed_at` must be a date and time with its offset"),
+        ("images = [{ tag = \"a\", pushed_at = 2025-01-01 }]\nexpect = { keep = [] }".into(), "pushed_at` must be a date and time with its offset"),
         ("images = [{ tag = \"a\", pushed_at = \"2025-01-01T00:00:00Z\" }]\nexpect = { keep = [] }".into(), "without quotes"),
-        ("images = [{ tag = \"a\", size = -1 }]\nexpect = { keep = [] }".into(), "`size` must be a number of bytes"),
-        ("images = [{ tag = \"a\", annotations = { a = 1 } }]\nexpect = { keep = [] }".into(), "`annotations` must be a table of texts"),
-        ("images = [{ tag = \"a\", immutable = 1 }]\nexpect = { keep = [] }".into(), "`immutable` must be true or false"),
-        ("now = 5\nimages = []\nexpect = { keep = [] }".into(), "`now` must be a date and time"),
+        ("images = [{ tag = \"a\", size = -1 }]\nexpect = { keep = [] }".into(), "size` must be a number of bytes"),
+        ("images = [{ tag = \"a\", annotations = { a = 1 } }]\nexpect = { keep = [] }".into(), "annotations` must be a table of texts"),
+        ("images = [{ tag = \"a\", immutable = 1 }]\nexpect = { keep = [] }".into(), "immutable` must be true or false"),
+        ("now = 5\nimages = []\nexpect = { keep = [] }".into(), "now` must be a date and time"),
         ("expect = { keep = [] }".into(), "needs `images`"),
         ("images = [{ tag = \"a\" }]".into(), "needs `expect`"),
         ("images = [{ tag = \"a\" }]\nexpect = { decision = \"allow\" }".into(), "needs `keep`"),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use simple_registry::{
     action::Action,
-    config::{AccessPolicy, Config, Expression, Repository, Source},
+    config::{AccessPolicy, Config, Repository},
+    diagnostics::{Source, Text},
     identity::{Certificate, Facts, Identity, User},
     oci::Name,
     policy::{Decision, Image, Policy, Request},
@@ -13,8 +14,7 @@ use simple_registry::{
 use super::file;
 
 fn table(default_allow: Option<bool>, rules: &[&str]) -> AccessPolicy {
-    let rule =
-        |text: &&str| Expression { text: (*text).to_owned(), file: "config.toml".to_owned(), line: 1, column: 1 };
+    let rule = |text: &&str| Text::unwritten("config.toml", text);
     AccessPolicy { default_allow, rules: rules.iter().map(rule).collect() }
 }
 
@@ -27,7 +27,7 @@ fn config(general: AccessPolicy, repositories: Vec<(&str, AccessPolicy)>) -> Con
 }
 
 /// A short way to write a policy file: `repositories | default | enforce`, then a rule a line, `allow when`.
-fn written(name: &str, about: &str, default: &str, rules: &[(&str, &str, &str)]) -> simple_registry::policy::File {
+fn written(name: &str, about: &str, default: &str, rules: &[(&str, &str, &str)]) -> Source {
     let prefixes: Vec<String> =
         about.split(' ').filter(|prefix| !prefix.is_empty()).map(|prefix| format!("{prefix:?}")).collect();
     let mut lines = Vec::new();
@@ -118,7 +118,7 @@ fn the_documented_example_works_as_written() {
 struct Row {
     what: &'static str,
     config: Config,
-    files: Vec<simple_registry::policy::File>,
+    files: Vec<Source>,
     decided: &'static [(&'static str, &'static str, &'static str)],
 }
 
@@ -384,7 +384,7 @@ fn each_table_of_a_repository_is_taken_whole_from_the_longest_prefix_that_states
         access_policy = {}
         retention_policy = {}
     "#;
-    let config = Config::from_sources(&[Source { name: "config.toml".to_owned(), text: text.to_owned() }]).unwrap();
+    let config = Config::from_sources(&[Source::new("config.toml", text)]).unwrap();
     let policy = Policy::build(&config, &[]).unwrap();
     for name in ["other", "tags", "tags/app", "keeps/app", "says", "says/nothing"] {
         assert_eq!(short(&decide(&policy, "ana", name)), "allow [repository.\"*\".access_policy]", "{name}");
@@ -412,7 +412,7 @@ fn each_table_of_a_repository_is_taken_whole_from_the_longest_prefix_that_states
 #[test]
 fn a_table_makes_its_repositories_exist_also_if_it_states_no_access_policy() {
     let text = "[repository.\"prod\"]\nimmutable_tags = true\n";
-    let config = Config::from_sources(&[Source { name: "config.toml".to_owned(), text: text.to_owned() }]).unwrap();
+    let config = Config::from_sources(&[Source::new("config.toml", text)]).unwrap();
     let policy = Policy::build(&config, &[]).unwrap();
     assert_eq!(short(&decide(&policy, "ana", "prod/app")), "deny");
     assert_eq!(short(&decide(&policy, "ana", "other")), "not_covered");

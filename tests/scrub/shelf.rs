@@ -5,7 +5,8 @@ use std::{fs, path::Path, time::Duration};
 use serde_json::json;
 use simple_registry::{
     action::Page,
-    config::{Config, Source},
+    config::Config,
+    diagnostics::Source,
     oci::{Digest, MediaType, Name, Reference, Tag},
     registry::{Clock, Error, Options, Registry, VerifyPulls},
     scrub::{self, Pass, Removal, Summary},
@@ -143,7 +144,7 @@ async fn server(root: &Path, clock: &Clock) -> Registry {
 
 /// A configuration with the lease of these tests.
 pub(crate) fn config(text: &str) -> Config {
-    let mut config = Config::from_sources(&[Source { name: "config.toml".to_owned(), text: text.to_owned() }]).unwrap();
+    let mut config = Config::from_sources(&[Source::new("config.toml", text)]).unwrap();
     config.scrub.upload_expiry = LEASE;
     config.scrub.grace = Duration::ZERO;
     config

@@ -15,7 +15,7 @@ use super::{
     tokens::{Fault, Kind, Token, clip},
     types::{Scope, Type},
 };
-use crate::policy::problem::{listed, nearest};
+use crate::diagnostics::{listed, nearest};
 
 /// Names that no variable of `exists` and its like may have.
 const ROOTS: [&str; 5] = ["identity", "request", "image", "last_pushed", "last_pulled"];

@@ -8,7 +8,7 @@ use cel::{
 };
 
 use super::{check::Checker, evaluate, images, tokens::clip, types::Type, words};
-use crate::policy::problem::{listed, nearest};
+use crate::diagnostics::{listed, nearest};
 
 impl Checker<'_> {
     pub(super) fn call(&mut self, expression: &mut IdedExpr) -> Type {

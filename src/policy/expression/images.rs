@@ -24,7 +24,7 @@ use super::{
     tags::{Annotations, Tags},
     types::{IMAGES, LAST_PULLED_AT, PUSHED_AT},
 };
-use crate::policy::retention::Image;
+use crate::policy::image::Image;
 
 /// Microseconds of a day, an hour, a minute.
 pub(super) const DAY: i64 = 24 * HOUR;

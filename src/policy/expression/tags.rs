@@ -12,7 +12,7 @@ use cel::{
 };
 use jiff::Timestamp;
 
-use crate::policy::retention::Image;
+use crate::policy::image::Image;
 
 /// Tags in an order, or some of them, each of which is found without going over all. Those that were picked are known by
 /// their places, so that a rule which picks many does not hold them once more.

@@ -10,11 +10,9 @@ use cel::{
 use super::{check::Checker, tokens::clip, types::IMAGES};
 use crate::{
     action::ACTIONS,
+    diagnostics::{listed, nearest},
     oci::{Digest, Name, Tag},
-    policy::{
-        input::{ACCESSES, LISTENERS, TEXTS},
-        problem::{listed, nearest},
-    },
+    policy::input::{ACCESSES, LISTENERS, TEXTS},
 };
 
 /// The path of the text variable of requests, or the variable of images, that a checked expression is.

@@ -3,22 +3,17 @@
 //! What a file may say is in `docs/reference/policy.md`; reading it finds all that is wrong with its shape at once.
 
 mod images;
-mod table;
 mod test;
 
-use std::{collections::BTreeSet, fs, io, ops::Range, path::Path};
+use std::{collections::BTreeSet, fs, io, path::Path, sync::Arc};
 
-use toml::de::DeTable;
-
-use super::{
-    expression::Scope,
-    problem::{File, PolicyErrors, Problem, nearest},
+use super::expression::Scope;
+use crate::{
+    diagnostics::{self, Entries, Keys, Problem, Problems, Reading, Source, Table, Text, listed, nearest, rule},
+    oci::Name,
 };
-use crate::oci::Name;
 pub use images::MAX_IMAGES;
 pub(super) use images::RetentionCase;
-pub(super) use table::Text;
-use table::{Reading, Table};
 pub(super) use test::{AccessCase, Case, Expectation, Test, faults};
 
 /// Largest policy file in bytes.
@@ -41,7 +36,7 @@ pub(super) struct Document {
 /// `[[rule]]`
 #[derive(Debug)]
 pub(super) struct Rule {
-    pub(super) name: Text,
+    pub(super) name: String,
     /// Whether it denies; a rule of retention keeps.
     pub(super) denies: bool,
     pub(super) when: Text,
@@ -53,19 +48,14 @@ pub(super) struct Rule {
 ///
 /// # Errors
 /// A directory that is not there, a directory or file that cannot be read, a file that is not UTF-8 or larger than 256 KiB.
-pub fn read_dir(dir: &Path) -> Result<Vec<File>, PolicyErrors> {
-    let failed = |path: &Path, error: &io::Error| Problem {
-        says: format!("{} cannot be read: {error}", path.display()),
-        help:
-            "see that the server may read it; `policy_dir` names the directory of policies, and an empty one has none"
-                .to_owned(),
-        place: None,
+pub fn read_dir(dir: &Path) -> Result<Vec<Source>, Problems> {
+    let failed = |error: &io::Error| {
+        let help =
+            "see that the server may read it; `policy_dir` names the directory of policies, and an empty one has none";
+        Problem::without_place(format!("{} cannot be read: {error}", dir.display()), help)
     };
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) => return Err(PolicyErrors::new(vec![failed(dir, &error)])),
-    };
-    let (mut paths, mut problems) = (BTreeSet::new(), Vec::new());
+    let entries = fs::read_dir(dir).map_err(|error| failed(&error))?;
+    let (mut paths, mut problems) = (BTreeSet::new(), Problems::default());
     for entry in entries {
         match entry {
             Ok(entry) => {
@@ -75,173 +65,133 @@ pub fn read_dir(dir: &Path) -> Result<Vec<File>, PolicyErrors> {
                     paths.insert(path);
                 }
             }
-            Err(error) => problems.push(failed(dir, &error)),
+            Err(error) => problems.extend([failed(&error)]),
         }
     }
     let mut files = Vec::new();
     for path in paths {
         match read_file(&path) {
             Ok(file) => files.push(file),
-            Err(errors) => problems.extend(errors.problems().cloned()),
+            Err(error) => problems.extend(error),
         }
     }
-    if problems.is_empty() { Ok(files) } else { Err(PolicyErrors::new(problems)) }
+    problems.or(files)
 }
 
 /// Reads one policy file.
 ///
 /// # Errors
 /// A file that cannot be read, is not UTF-8 or larger than 256 KiB.
-pub fn read_file(path: &Path) -> Result<File, PolicyErrors> {
-    use io::Read;
-    let name = path.display().to_string();
-    let problem =
-        |says: String, help: &str| PolicyErrors::new(vec![Problem { says, help: help.to_owned(), place: None }]);
-    let mut bytes = Vec::new();
-    let read = fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
-    if let Err(error) = read {
-        return Err(problem(format!("{name} cannot be read: {error}"), "name a file that exists and may be read"));
-    }
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(problem(format!("{name} is larger than {MAX_FILE} bytes"), "split it into several policies"));
-    }
-    let text = String::from_utf8(bytes)
-        .map_err(|error| problem(format!("{name} is not UTF-8: {}", error.utf8_error()), "save the file as UTF-8"))?;
-    // editors of some systems begin a file with a mark that is no part of its text
-    let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
-    Ok(File { name, text })
+pub fn read_file(path: &Path) -> Result<Source, Problems> {
+    diagnostics::read(path, MAX_FILE, None, "name a file that exists and may be read")
 }
 
 /// Reads the text of a policy file.
-pub(super) fn parse(file: &File) -> Result<Document, Vec<Problem>> {
-    let reading = Reading::new(file);
-    if file.text.len() as u64 > MAX_FILE {
-        reading.refuse(&(0..1), format!("the file is larger than {MAX_FILE} bytes"), "split it into several policies");
-        return Err(reading.finish());
+pub(super) fn parse(source: &Arc<Source>) -> Result<Document, Problems> {
+    let none = Keys::default();
+    let reading = Reading::new(std::slice::from_ref(source), &none, true);
+    if source.text.len() as u64 > MAX_FILE {
+        reading.refuse_file(format!("the file is larger than {MAX_FILE} bytes"), "split it into several policies");
+        return reading.finish().map(|_| unreachable!("it has a problem"));
     }
-    let (table, errors) = DeTable::parse_recoverable(&file.text);
-    if let Some(error) = errors.first() {
-        // what comes after a fault of syntax is mostly a consequence of it
-        let span = error.span().unwrap_or(0..1);
-        let help = "a line is `key = value`, with text in quotes, or `[[rule]]`";
-        reading.refuse(&span, format!("not valid TOML: {}", error.message()), help);
-        return Err(reading.finish());
-    }
-    let document = document(&reading, table.get_ref());
-    let problems = reading.finish();
-    if problems.is_empty() { Ok(document) } else { Err(problems) }
+    let entries = diagnostics::parse(0, source, &none)?;
+    let document = document(&reading, &entries);
+    reading.finish().map(|_| document)
 }
 
-fn document(reading: &Reading<'_>, entries: &DeTable<'_>) -> Document {
-    let mut root = Table::new(reading, "a policy", entries, 0..1);
-    root.text("description", "\"Who may do what, and why\"");
-    let scope =
-        root.word("kind", &[("access", Scope::Access), ("retention", Scope::Retention)]).unwrap_or(Scope::Access);
-    let repositories = root.texts("repositories", "[\"prod\"]").map(|prefixes| {
-        if prefixes.is_empty() {
-            reading.refuse(
-                &root.span,
-                "`repositories` is empty: the policy is about nothing",
-                "name prefixes, or `[\"*\"]` for every repository",
-            );
-        }
-        for prefix in &prefixes {
-            check_prefix(reading, prefix);
-        }
-        prefixes.into_iter().map(|prefix| prefix.text).collect()
-    });
+fn document(reading: &Reading<'_>, entries: &Entries) -> Document {
+    const KINDS: &[(&str, Scope)] = &[("access", Scope::Access), ("retention", Scope::Retention)];
+    const DEFAULTS: &[(&str, bool)] = &[("deny", false), ("allow", true)];
+    let mut root = Table::root(reading, entries);
+    root.optional("description", "\"Who may do what, and why\"", &rule::any_text());
+    let scope = root.key("kind", "\"access\"", &rule::word(KINDS));
+    let prefixes = rule::list("a list of texts", usize::MAX, rule::checked_text("a prefix of names", prefix));
+    let repositories = root.optional("repositories", "[\"prod\"]", &prefixes);
+    if repositories.as_ref().is_some_and(Vec::is_empty) {
+        let help = "name prefixes, or `[\"*\"]` for every repository";
+        root.refuse("repositories", "`repositories` is empty: the policy is about nothing", help);
+    }
     let default = match scope {
-        Scope::Access => root.word("default", &[("deny", false), ("allow", true)]),
+        Scope::Access => root.optional("default", "\"deny\"", &rule::word(DEFAULTS)),
         Scope::Retention => None,
     };
-    let enforce = root.flag("enforce").unwrap_or(true);
-    let rules = rules(reading, &mut root, scope);
-    let names: Vec<&str> = rules.iter().map(|rule| rule.name.text.as_str()).collect();
+    let enforce = root.key("enforce", "true", &rule::flag());
+    let rules = rules(&mut root, scope);
+    let names: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
     let tests = test::read(reading, &mut root, scope, &names);
-    if rules.is_empty() && default.is_none() {
-        reading.refuse(
-            &(0..1),
-            "the policy says nothing: it has no rule and no default",
-            "add a `[[rule]]`, or remove the file",
-        );
+    if root.entry("rule").is_none() && root.entry("default").is_none() {
+        let help = "add a `[[rule]]`, or remove the file";
+        reading.refuse_file("the policy says nothing: it has no rule and no default", help);
     }
     root.finish();
     Document { scope, repositories, default, enforce, rules, tests }
 }
 
-fn check_prefix(reading: &Reading<'_>, prefix: &Text) {
-    if prefix.text == "*" {
-        return;
-    }
-    if let Err(rule) = prefix.text.parse::<Name>() {
-        let short = prefix.text.trim_end_matches(['*', '/']);
-        let help = match short.parse::<Name>() {
-            Ok(_) => format!("write \"{short}\": it covers that name and all below it"),
-            Err(_) => {
-                "write the beginning of a repository's name, such as \"team\", or \"*\" for every repository".to_owned()
-            }
-        };
-        reading.refuse(&prefix.span, format!("no repository's name begins like this: {rule}"), help);
+/// Accepts the beginning of a repository's name, or `*`.
+fn prefix(text: &str) -> Result<String, (String, String)> {
+    match text.parse::<Name>() {
+        _ if text == "*" => Ok(text.to_owned()),
+        Ok(_) => Ok(text.to_owned()),
+        Err(rule) => {
+            let short = text.trim_end_matches(['*', '/']);
+            let help = match short.parse::<Name>() {
+                Ok(_) => format!("write \"{short}\": it covers that name and all below it"),
+                Err(_) => "write the beginning of a repository's name, such as \"team\", or \"*\" for every repository"
+                    .to_owned(),
+            };
+            Err((format!("is no prefix, since no repository's name begins like this: {rule}"), help))
+        }
     }
 }
 
-fn rules(reading: &Reading<'_>, root: &mut Table<'_>, scope: Scope) -> Vec<Rule> {
-    const EFFECTS: [(&str, bool); 2] = [("allow", false), ("deny", true)];
+/// Reads `[[rule]]`.
+fn rules(root: &mut Table<'_>, scope: Scope) -> Vec<Rule> {
+    const EFFECTS: &[(&str, bool)] = &[("allow", false), ("deny", true)];
+    const KEEPS: &[(&str, bool)] = &[("keep", false)];
     let example = match scope {
         Scope::Access => r#"'request.access == "pull"'"#,
         Scope::Retention => r#"'image.tag == "latest"'"#,
     };
     let mut rules: Vec<Rule> = Vec::new();
-    let tables = root.tables("rule");
-    if tables.len() > MAX_RULES {
-        reading.refuse(
-            &tables[MAX_RULES].span,
-            format!("more than {MAX_RULES} rules in one policy"),
-            "split it into several policies",
-        );
+    let tables = root.list("rule");
+    if let Some(over) = tables.get(MAX_RULES) {
+        over.refuse("", format!("more than {MAX_RULES} rules in one policy"), "split it into several policies");
         return rules;
     }
     for mut table in tables {
-        let name = table.required("name", "\"ci-pushes\"");
+        let name = table.required("name", "\"ci-pushes\"", &line(100));
         let denies = match scope {
-            Scope::Access => {
-                let effect = table.word("effect", &EFFECTS);
-                if table.value("effect").is_none() {
-                    table.missing("effect", "\"allow\"");
-                }
-                effect.unwrap_or(true)
-            }
-            Scope::Retention => table.word("effect", &[("keep", false)]).unwrap_or(false),
+            Scope::Access => table.required("effect", "\"allow\"", &rule::word(EFFECTS)),
+            Scope::Retention => table.key("effect", "\"keep\"", &rule::word(KEEPS)),
         };
-        let when = table.required("when", example);
-        let message = table.text("message", "\"push to staging first\"");
-        if let Some(Text { text, span }) = &message {
-            check_line(reading, "message", text, span, 500);
+        table.required("when", example, &rule::any_text());
+        let message = table.optional("message", "\"push to staging first\"", &line(500));
+        if !name.is_empty() && rules.iter().any(|rule| rule.name == name) {
+            let says = format!("two rules are called \"{name}\": records could not tell them apart");
+            table.refuse("name", says, "give one of them another name");
+        }
+        if let Some(when) = table.text("when") {
+            rules.push(Rule { name, denies, when, message });
         }
         table.finish();
-        let (Some(name), Some(when)) = (name, when) else { continue };
-        check_line(reading, "name", &name.text, &name.span, 100);
-        if rules.iter().any(|rule| rule.name.text == name.text) {
-            let says = format!("two rules are called \"{}\": records could not tell them apart", name.text);
-            reading.refuse(&name.span, says, "give one of them another name");
-        }
-        rules.push(Rule { name, denies, when, message: message.map(|message| message.text) });
     }
     rules
 }
 
-/// What is shown to people, in one line.
-fn check_line(reading: &Reading<'_>, key: &str, text: &str, span: &Range<usize>, most: usize) {
-    if text.trim().is_empty() || text.chars().any(char::is_control) || text.chars().count() > most {
-        reading.refuse(span, format!("`{key}` is one line of 1 to {most} characters"), "shorten it, in one line");
-    }
+/// Accepts text that is shown to people, in one line.
+fn line(most: usize) -> rule::Rule<String> {
+    let expects = format!("one line of 1 to {most} characters");
+    rule::text(&expects, move |text| {
+        let fits = !text.trim().is_empty() && !text.chars().any(char::is_control) && text.chars().count() <= most;
+        fits.then(|| text.to_owned())
+    })
 }
 
-/// What an unknown name may have been meant as, among names that a person chose.
+/// Suggests one of the names that a person chose for an unknown one.
 fn among(name: &str, names: &[&str]) -> String {
     match nearest(name, names.iter().copied()) {
         Some(near) => format!("did you mean \"{near}\"?"),
         None if names.is_empty() => "there is none".to_owned(),
-        None => format!("there is {}", super::problem::listed(names.iter().copied(), '"')),
+        None => format!("there is {}", listed(names.iter().copied(), '"')),
     }
 }

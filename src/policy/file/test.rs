@@ -2,20 +2,21 @@
 
 use std::ops::Range;
 
+use serde::{Serialize, de::DeserializeOwned};
+
 use super::{
     among,
     images::{self, MAX_IMAGES, RetentionCase},
-    table::{Reading, Table, shaped},
 };
 use crate::{
     action::ACTIONS,
+    diagnostics::{Part, Reading, Table, listed, nearest, rule},
     identity::Facts,
     oci::{Digest, Name, Tag},
     policy::{
         decision::Effect,
         expression::Scope,
         input::{ACCESSES, LISTENERS, Request},
-        problem::{listed, nearest},
     },
 };
 
@@ -51,88 +52,91 @@ pub(in crate::policy) struct Expectation {
     pub(in crate::policy) rule: Option<String>,
 }
 
+/// Reads `[[test]]`.
 pub(super) fn read(reading: &Reading<'_>, root: &mut Table<'_>, scope: Scope, rules: &[&str]) -> Vec<Test> {
     let mut tests: Vec<Test> = Vec::new();
     let mut images = 0;
-    let tables = root.tables("test");
+    let tables = root.list("test");
     if let Some(over) = tables.get(super::MAX_RULES) {
-        reading.refuse(
-            &over.span,
-            format!("more than {} tests in one policy", super::MAX_RULES),
-            "split it into several policies",
-        );
+        let says = format!("more than {} tests in one policy", super::MAX_RULES);
+        over.refuse("", says, "split it into several policies");
         return tests;
     }
     for mut table in tables {
-        let name = table.required("name", "\"a laptop cannot push\"");
-        if let Some(name) = &name
-            && tests.iter().any(|test| test.name == name.text)
-        {
-            let says = format!("two tests are called \"{}\"", name.text);
-            reading.refuse(&name.span, says, "give one of them another name");
+        let name = table.required("name", "\"a laptop cannot push\"", &rule::any_text());
+        if table.entry("name").is_some() && tests.iter().any(|test| test.name == name) {
+            table.refuse("name", format!("two tests are called \"{name}\""), "give one of them another name");
         }
-        let name = name.map(|name| name.text).unwrap_or_default();
-        let table_span = table.span.clone();
         let test = match scope {
             Scope::Access => access(reading, &mut table, name, rules),
-            Scope::Retention => images::read(reading, &mut table, name),
+            Scope::Retention => images::read(&mut table, name),
         };
-        table.finish();
         if let Case::Retention(case) = &test.case {
             images += case.images.len();
             if images > MAX_IMAGES {
                 let says = format!("more than {MAX_IMAGES} images in the tests of one policy");
-                reading.refuse(&table_span, says, "test with fewer images, or split it into several policies");
+                table.refuse("", says, "test with fewer images, or split it into several policies");
                 return tests;
             }
         }
+        table.finish();
         tests.push(test);
     }
     tests
 }
 
 fn access(reading: &Reading<'_>, table: &mut Table<'_>, name: String, rules: &[&str]) -> Test {
-    let facts = table.value("identity").map(|value| {
-        let sample = serde_json::to_value(Facts::default()).unwrap_or_default();
-        serde_json::from_value(shaped(reading, value, &sample, "identity")).unwrap_or_default()
-    });
-    let mut request = Request::default();
-    match table.value("request") {
-        Some(value) => {
-            let sample = serde_json::to_value(&request).unwrap_or_default();
-            request = serde_json::from_value(shaped(reading, value, &sample, "request")).unwrap_or_default();
-            request = request.completed();
+    const EFFECTS: &[(&str, Effect)] =
+        &[("allow", Effect::Allow), ("deny", Effect::Deny), ("not_covered", Effect::NotCovered)];
+    let facts: Facts = shaped(table.table("identity"));
+    let request = shaped::<Request>(table.table("request")).completed();
+    match table.entry("request") {
+        Some(node) => {
             for (says, help) in faults(&request) {
-                reading.refuse(&value.span(), says, help);
+                reading.refuse(node, Part::Value, says, help);
             }
         }
         None => table.missing("request", "{ action = \"put-manifest\", namespace = \"prod/app\", reference = \"v1\" }"),
     }
-    let mut span = table.span.clone();
-    let mut expectation = Expectation { effect: Effect::Deny, rule: None };
-    match table.table("expect", "{ decision = \"deny\" }") {
-        Some(mut expect) => {
-            const EFFECTS: [(&str, Effect); 3] =
-                [("allow", Effect::Allow), ("deny", Effect::Deny), ("not_covered", Effect::NotCovered)];
-            span = expect.span.clone();
-            match expect.word("decision", &EFFECTS) {
-                Some(effect) => expectation.effect = effect,
-                None if expect.value("decision").is_none() => expect.missing("decision", "\"deny\""),
-                None => {}
-            }
-            expectation.rule = expect.text("rule", "\"ci-pushes\"").map(|rule| {
-                if !rules.contains(&rule.text.as_str()) {
-                    let says = format!("the policy has no rule \"{}\"", rule.text);
-                    reading.refuse(&rule.span, says, among(&rule.text, rules));
-                }
-                rule.text
-            });
-            expect.finish();
-        }
-        None => table.missing("expect", "{ decision = \"deny\" }"),
+    if table.entry("expect").is_none() {
+        table.missing("expect", "{ decision = \"deny\" }");
     }
-    let case = AccessCase { facts: facts.unwrap_or_default(), request, expected: expectation };
+    let mut expect = table.table("expect");
+    let effect = expect.required("decision", "\"deny\"", &rule::word(EFFECTS));
+    let rule = expect.optional("rule", "\"ci-pushes\"", &rule::any_text());
+    if let Some(rule) = rule.as_ref().filter(|rule| !rules.contains(&rule.as_str())) {
+        expect.refuse("rule", format!("the policy has no rule \"{rule}\""), among(rule, rules));
+    }
+    let span = expect.span().or(table.span()).unwrap_or_default();
+    expect.finish();
+    let case = AccessCase { facts, request, expected: Expectation { effect, rule } };
     Test { name, span, case: Case::Access(Box::new(case)) }
+}
+
+/// Reads a table with the fields of `T`: texts, lists of texts, and tables of such. All may be left out.
+fn shaped<T: Default + Serialize + DeserializeOwned>(mut table: Table<'_>) -> T {
+    let mut value = serde_json::to_value(T::default()).unwrap_or_default();
+    fill(&mut table, &mut value);
+    table.finish();
+    serde_json::from_value(value).unwrap_or_default()
+}
+
+/// Replaces the empty fields of a value by what a table says.
+fn fill(table: &mut Table<'_>, value: &mut serde_json::Value) {
+    use serde_json::Value;
+    for (key, field) in value.as_object_mut().into_iter().flatten() {
+        match field {
+            Value::Array(_) => {
+                *field = table.key(key, "[]", &rule::list("a list of texts", usize::MAX, rule::any_text())).into();
+            }
+            Value::Object(_) => {
+                let mut inner = table.table(key);
+                fill(&mut inner, field);
+                inner.finish();
+            }
+            _ => *field = table.key(key, "\"\"", &rule::any_text()).into(),
+        }
+    }
 }
 
 /// What no request can be: what is wrong, and the next step.

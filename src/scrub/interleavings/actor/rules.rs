@@ -4,7 +4,8 @@ use std::{sync::LazyLock, time::Duration};
 
 use super::{KEEPING, LEASE};
 use crate::{
-    config::{Config, Expression, ImmutableTags, Repository},
+    config::{Config, ImmutableTags, Repository},
+    diagnostics::Text,
     policy::Policy,
 };
 
@@ -21,7 +22,7 @@ impl Rules {
     }
 
     fn of(mut config: Config, rules: &[&str], immutable_tags: ImmutableTags) -> Self {
-        let rule = |text: &&str| Expression { text: (*text).to_owned(), file: "rules".into(), line: 1, column: 1 };
+        let rule = |text: &&str| Text::unwritten("rules", text);
         let retention_rules = rules.iter().map(rule).collect();
         let repository = Repository {
             retention_rules: Some(retention_rules),

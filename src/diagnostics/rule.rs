@@ -1,31 +1,30 @@
-//! What a value may be: each rule says it in words, and reads a value by it.
+//! Rules for values: each says in words which values it accepts, and reads a value.
 
-use std::fmt::Display;
-use std::ops::RangeInclusive;
-use std::str::FromStr;
-use std::time::Duration;
+use std::{fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
-use super::document::{Node, Value};
-use super::error::nearest;
+use super::{
+    document::{Node, Value},
+    words::{listed, nearest},
+};
 
-/// What a value may be.
-pub(super) struct Rule<T> {
+/// A rule for values.
+pub(crate) struct Rule<T> {
     /// In words that follow "must be".
-    pub(super) expects: String,
-    pub(super) read: Box<Read<T>>,
+    pub(crate) expects: String,
+    pub(crate) read: Box<Read<T>>,
 }
 
 /// Reads a value by a rule.
 type Read<T> = dyn Fn(&Value) -> Result<T, Refusal>;
 
-/// Why a value was refused, where there is more to say than the rule itself.
+/// The reason of a refusal, if there is more to say than the rule itself.
 #[derive(Default)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     /// Instead of "must be" and what the rule expects.
-    pub(super) says: Option<String>,
-    pub(super) help: Option<String>,
-    /// The item of a list that is meant, and what it must be, in words that follow "must be".
-    pub(super) item: Option<(usize, String)>,
+    pub(crate) says: Option<String>,
+    pub(crate) help: Option<String>,
+    /// The item of a list that is wrong, and its rule in words that follow "must be".
+    pub(crate) item: Option<(usize, String)>,
 }
 
 impl Refusal {
@@ -39,18 +38,18 @@ impl Refusal {
 }
 
 impl<T: 'static> Rule<T> {
-    fn new(expects: impl Into<String>, read: impl Fn(&Value) -> Option<T> + 'static) -> Self {
+    pub(crate) fn new(expects: impl Into<String>, read: impl Fn(&Value) -> Option<T> + 'static) -> Self {
         Self { expects: expects.into(), read: Box::new(move |value| read(value).ok_or_else(Refusal::default)) }
     }
 
-    /// The same rule, with its value turned into something else.
-    pub(super) fn map<U>(self, turn: impl Fn(T) -> U + 'static) -> Rule<U> {
+    /// Returns the same rule, with its value turned into something else.
+    pub(crate) fn map<U>(self, turn: impl Fn(T) -> U + 'static) -> Rule<U> {
         Rule { expects: self.expects, read: Box::new(move |value| (self.read)(value).map(&turn)) }
     }
 }
 
-/// `true` or `false`.
-pub(super) fn flag() -> Rule<bool> {
+/// Accepts `true` or `false`.
+pub(crate) fn flag() -> Rule<bool> {
     Rule {
         expects: "true or false".to_owned(),
         read: Box::new(|value| match value {
@@ -61,8 +60,8 @@ pub(super) fn flag() -> Rule<bool> {
     }
 }
 
-/// `true` or `false`, which mean something, or what another rule reads.
-pub(super) fn flag_or<T: 'static>(means: impl Fn(bool) -> T + 'static, other: Rule<T>) -> Rule<T> {
+/// Accepts `true` and `false`, which mean something, and the lists that another rule accepts.
+pub(crate) fn flag_or<T: 'static>(means: impl Fn(bool) -> T + 'static, other: Rule<T>) -> Rule<T> {
     let expects = format!("true, false, or {}", other.expects);
     let read = move |value: &Value| match value {
         Value::Array(_) => (other.read)(value),
@@ -71,8 +70,8 @@ pub(super) fn flag_or<T: 'static>(means: impl Fn(bool) -> T + 'static, other: Ru
     Rule { expects, read: Box::new(read) }
 }
 
-/// An integer within limits.
-pub(super) fn integer<T>(limits: RangeInclusive<T>) -> Rule<T>
+/// Accepts an integer within limits.
+pub(crate) fn integer<T>(limits: RangeInclusive<T>) -> Rule<T>
 where
     T: TryFrom<i64> + PartialOrd + Display + 'static,
 {
@@ -88,8 +87,8 @@ where
     }
 }
 
-/// A share of the whole, from 0 to 1.
-pub(super) fn share() -> Rule<f64> {
+/// Accepts a share of the whole, from 0 to 1.
+pub(crate) fn share() -> Rule<f64> {
     Rule::new("a number from 0.0 to 1.0", |value| {
         let number = match value {
             Value::Number(number) => *number,
@@ -114,8 +113,8 @@ const SIZES: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
-/// A number of bytes within limits, which are given as they are written.
-pub(super) fn size(from: &'static str, to: &'static str) -> Rule<u64> {
+/// Accepts a number of bytes within limits, which are given as they are written.
+pub(crate) fn size(from: &'static str, to: &'static str) -> Rule<u64> {
     let limits = size_of(from).expect("limits are sizes")..=size_of(to).expect("limits are sizes");
     Rule {
         expects: format!("a size from {from} to {to}"),
@@ -152,8 +151,8 @@ const TIMES: [(&[&str], u64); 5] = [
     (&["d", "day", "days"], 86_400_000),
 ];
 
-/// A duration within limits, which are given as they are written.
-pub(super) fn time(from: &'static str, to: &'static str) -> Rule<Duration> {
+/// Accepts a duration within limits, which are given as they are written.
+pub(crate) fn time(from: &'static str, to: &'static str) -> Rule<Duration> {
     let limits = time_of(from).expect("limits are durations")..=time_of(to).expect("limits are durations");
     Rule {
         expects: format!("a duration from {from} to {to}"),
@@ -172,13 +171,13 @@ pub(super) fn time(from: &'static str, to: &'static str) -> Rule<Duration> {
 }
 
 /// Reads `90s`, `15m` or `1 day`: a whole number and a unit. A number alone is not one; what unit it meant is unsure.
-pub(super) fn time_of(text: &str) -> Option<Duration> {
+pub(crate) fn time_of(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
     let (_, factor) = TIMES.iter().find(|(names, _)| names.contains(&unit))?;
     number.checked_mul(*factor).map(Duration::from_millis)
 }
 
-/// Digits, at most one space, and letters.
+/// Splits digits, at most one space, and letters.
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
@@ -186,19 +185,19 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     Some((number.parse().ok()?, unit))
 }
 
-/// One of a few words.
-pub(super) fn word<T: Copy + 'static>(words: &'static [(&'static str, T)]) -> Rule<T> {
-    Rule { expects: listed(words), read: Box::new(|value| one_of(words, value)) }
+/// Accepts one of a few words.
+pub(crate) fn word<T: Copy + 'static>(words: &'static [(&'static str, T)]) -> Rule<T> {
+    Rule { expects: names(words), read: Box::new(|value| one_of(words, value)) }
 }
 
-/// One of a few words, or something else that `other` reads, whose description is `or`.
-pub(super) fn word_or<T: Copy + 'static>(
+/// Accepts one of a few words, or something else that `other` reads and `or` describes.
+pub(crate) fn word_or<T: Copy + 'static>(
     words: &'static [(&'static str, T)],
     or: &str,
     other: impl Fn(&Value) -> Option<T> + 'static,
 ) -> Rule<T> {
     let read = move |value: &Value| other(value).map_or_else(|| one_of(words, value), Ok);
-    Rule { expects: format!("{}, or {or}", listed(words).replace(" or ", ", ")), read: Box::new(read) }
+    Rule { expects: format!("{}, or {or}", names(words).replace(" or ", ", ")), read: Box::new(read) }
 }
 
 fn one_of<T: Copy>(words: &[(&str, T)], value: &Value) -> Result<T, Refusal> {
@@ -210,29 +209,30 @@ fn one_of<T: Copy>(words: &[(&str, T)], value: &Value) -> Result<T, Refusal> {
     })
 }
 
-fn listed<T>(words: &[(&str, T)]) -> String {
-    let quoted: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
-    match quoted.split_last() {
-        Some((last, first)) if !first.is_empty() => format!("{} or {last}", first.join(", ")),
-        _ => quoted.concat(),
-    }
+fn names<T>(words: &[(&str, T)]) -> String {
+    listed(words.iter().map(|(word, _)| *word), '"')
 }
 
-/// Text that `read` accepts.
-pub(super) fn text<T: 'static>(expects: &str, read: impl Fn(&str) -> Option<T> + 'static) -> Rule<T> {
+/// Accepts the text that `read` accepts.
+pub(crate) fn text<T: 'static>(expects: &str, read: impl Fn(&str) -> Option<T> + 'static) -> Rule<T> {
     Rule::new(expects, move |value| match value {
         Value::Text(text) => read(text),
         _ => None,
     })
 }
 
-/// Text that a type of the standard library parses, as its documentation says.
-pub(super) fn parsed<T: FromStr + 'static>(expects: &str) -> Rule<T> {
+/// Accepts any text.
+pub(crate) fn any_text() -> Rule<String> {
+    text("a text", |text| Some(text.to_owned()))
+}
+
+/// Accepts text that a type of the standard library parses.
+pub(crate) fn parsed<T: FromStr + 'static>(expects: &str) -> Rule<T> {
     text(expects, |text| text.parse().ok())
 }
 
-/// An `http` or `https` URL of a server. One slash at its end is left out.
-pub(super) fn url(example: &str) -> Rule<String> {
+/// Accepts an `http` or `https` URL of a server. Leaves one slash at its end out.
+pub(crate) fn url(example: &str) -> Rule<String> {
     let expects = format!("a URL such as \"{example}\", without a user, a query or a fragment");
     let mut rule = text(&expects, |text| {
         let uri: http::Uri = text.parse().ok()?;
@@ -255,8 +255,8 @@ pub(super) fn url(example: &str) -> Rule<String> {
     rule
 }
 
-/// Text that `read` accepts, or says why not: what is wrong, and the next step.
-pub(super) fn checked_text<T: 'static>(
+/// Accepts the text that `read` accepts. Otherwise `read` returns what is wrong, and the next step.
+pub(crate) fn checked_text<T: 'static>(
     expects: &str,
     read: impl Fn(&str) -> Result<T, (String, String)> + 'static,
 ) -> Rule<T> {
@@ -267,8 +267,8 @@ pub(super) fn checked_text<T: 'static>(
     Rule { expects: expects.to_owned(), read: Box::new(read) }
 }
 
-/// A list of up to `most` values, each by a rule of its own. What is wrong with one is told at that one.
-pub(super) fn list<T: 'static>(expects: &str, most: usize, item: Rule<T>) -> Rule<Vec<T>> {
+/// Accepts a list of up to `most` values, each by a rule of its own. A problem with one is shown at that one.
+pub(crate) fn list<T: 'static>(expects: &str, most: usize, item: Rule<T>) -> Rule<Vec<T>> {
     let read = move |value: &Value| {
         let Value::Array(values) = value else { return Err(Refusal::default()) };
         if values.len() > most {

@@ -1,45 +1,58 @@
-//! Configuration files as trees in which every value knows where it was written.
+//! A file as a tree in which every value has its place.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
-use super::error::{ConfigError, Problem, Snippet};
-use super::{Source, keys};
+use super::{
+    keys::Keys,
+    problem::{Problem, Problems},
+    source::Source,
+    words::joined,
+};
 
 /// The keys of a table.
-pub(super) type Entries = BTreeMap<String, Node>;
+pub(crate) type Entries = BTreeMap<String, Node>;
 
-/// A value, and where it was last set.
+/// A value, and the place that set it last.
 #[derive(Clone)]
-pub(super) struct Node {
-    /// Which of the sources.
+pub(crate) struct Node {
+    /// The index of the source.
     pub(super) source: usize,
-    /// Where the key is, in bytes.
+    /// The place of the key, in bytes.
     pub(super) key: Range<usize>,
-    /// Where the value is, in bytes.
-    pub(super) span: Range<usize>,
-    pub(super) value: Value,
+    /// The place of the value, in bytes.
+    pub(crate) span: Range<usize>,
+    pub(crate) value: Value,
+}
+
+impl Node {
+    /// Returns the place of the key, to compare it with that of another: the index of the source, and bytes.
+    pub(crate) const fn place(&self) -> (usize, usize) {
+        (self.source, self.key.start)
+    }
 }
 
 /// A TOML value.
 #[derive(Clone)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Table(Entries),
     Array(Vec<Node>),
     Text(String),
-    /// Absent where it is out of the range of 64 bits.
+    /// None: out of the range of 64 bits.
     Integer(Option<i64>),
     Number(f64),
     Flag(bool),
-    Date,
+    /// As it is written.
+    Date(String),
 }
 
 impl Value {
-    /// What a person would call it.
-    pub(super) fn kind(&self) -> &'static str {
+    /// Returns the name of its kind, as a person would say it.
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Table(_) => "a table",
             Self::Array(_) => "a list",
@@ -47,39 +60,40 @@ impl Value {
             Self::Integer(_) => "an integer",
             Self::Number(_) => "a number",
             Self::Flag(_) => "a boolean",
-            Self::Date => "a date",
+            Self::Date(_) => "a date",
         }
     }
 }
 
-/// Reads one source. The error is about syntax, and keys that are given twice.
-pub(super) fn parse(index: usize, source: &Source) -> Result<Entries, ConfigError> {
+/// Reads one source, the one with this index. The error is about syntax, and keys that are given twice.
+pub(crate) fn parse(index: usize, source: &Source, keys: &Keys) -> Result<Entries, Problems> {
     let (table, errors) = DeTable::parse_recoverable(&source.text);
     let entries = entries(index, table.get_ref());
-    let mut problems: Vec<Problem> = Vec::new();
+    let mut problems = Problems::default();
     for error in errors {
         let span = error.span().unwrap_or(0..0);
-        let snippet = Snippet::new(source, &span);
         let message = match error.message() {
             message if !message.starts_with("string values must be quoted") => message,
             _ if span.is_empty() => "the value is missing",
             _ => "text must be in quotes, and this is no other kind of value",
         };
-        let (says, help) = explain(message, &path_at(&source.text, span.start), &entries, source);
-        let duplicate = error.message() == "duplicate key";
-        problems.push(Problem { says, help, snippet: Some(snippet) });
-        // What comes after a fault of syntax is mostly a consequence of it.
-        if !duplicate {
+        let (says, help) = explain(message, &path_at(&source.text, span.start), &entries, source, keys);
+        problems.extend([Problem::new(source, &span, says, help)]);
+        // A problem behind a fault of syntax is mostly a consequence of it.
+        if error.message() != DUPLICATE {
             break;
         }
     }
-    if problems.is_empty() { Ok(entries) } else { Err(ConfigError::new(problems)) }
+    problems.or(entries)
 }
 
-/// What to say about an error of the TOML parser at a key.
-fn explain(message: &str, path: &[String], entries: &Entries, source: &Source) -> (String, String) {
-    let shown = keys::join(path.iter().map(String::as_str));
-    if message == "duplicate key" {
+/// The message of the TOML parser for a key that is given twice.
+const DUPLICATE: &str = "duplicate key";
+
+/// Explains an error of the TOML parser at a key, and names the next step.
+fn explain(message: &str, path: &[String], entries: &Entries, source: &Source, keys: &Keys) -> (String, String) {
+    let shown = joined(path.iter().map(String::as_str));
+    if message == DUPLICATE {
         // Of two headers the tree has the later one, so look for the first in the text.
         let by_header =
             source.text.lines().position(|line| line.trim().starts_with('[') && header(line.trim()) == path);
@@ -91,8 +105,8 @@ fn explain(message: &str, path: &[String], entries: &Entries, source: &Source) -
         };
         return (says, "keep one of the two".to_owned());
     }
-    // What stands where a key should be may be anything, a secret too: only what is known is named.
-    let place = if !path.is_empty() && keys::is_path(&shown) { format!(", at `{shown}`") } else { String::new() };
+    // The text in place of a key may be a secret, so only a known key is named.
+    let place = if !path.is_empty() && keys.has_path(&shown) { format!(", at `{shown}`") } else { String::new() };
     let says = format!("not valid TOML{place}: {message}");
     let help = "a line is `key = value`, with text in quotes, or `[table]`".to_owned();
     (says, help)
@@ -115,13 +129,13 @@ fn node(source: usize, key: Range<usize>, spanned: &Spanned<DeValue<'_>>) -> Nod
         DeValue::Integer(number) => Value::Integer(i64::from_str_radix(number.as_str(), number.radix()).ok()),
         DeValue::Float(number) => Value::Number(number.as_str().parse().unwrap_or(f64::NAN)),
         DeValue::Boolean(flag) => Value::Flag(*flag),
-        DeValue::Datetime(_) => Value::Date,
+        DeValue::Datetime(date) => Value::Date(date.to_string()),
     };
     Node { source, key, span: spanned.span(), value }
 }
 
-/// Lays one source over those before it: tables merge, everything else is replaced.
-pub(super) fn merge(below: &mut Entries, above: Entries) {
+/// Lays one source over the earlier ones: tables merge, everything else is replaced.
+pub(crate) fn merge(below: &mut Entries, above: Entries) {
     for (key, mut node) in above {
         if let Value::Table(over) = &mut node.value
             && let Some(Node { value: Value::Table(under), .. }) = below.get_mut(&key)
@@ -134,8 +148,8 @@ pub(super) fn merge(below: &mut Entries, above: Entries) {
     }
 }
 
-/// The value at a path.
-pub(super) fn find<'a>(entries: &'a Entries, path: &[String]) -> Option<&'a Node> {
+/// Finds the value at a path.
+pub(crate) fn find<'a>(entries: &'a Entries, path: &[String]) -> Option<&'a Node> {
     let (first, rest) = path.split_first()?;
     let node = entries.get(first)?;
     match &node.value {
@@ -145,28 +159,13 @@ pub(super) fn find<'a>(entries: &'a Entries, path: &[String]) -> Option<&'a Node
     }
 }
 
-/// The line, counted from 1, that a place is in.
+/// Returns the line of a place, from 1.
 pub(super) fn line_of(text: &str, at: usize) -> usize {
     text[..text.floor_char_boundary(at)].matches('\n').count() + 1
 }
 
-/// The line and column, both counted from 1 and in characters, at which the text of a quoted value begins that stands in
-/// `span`, quotes included.
-pub(super) fn start_of_text(source: &str, span: &Range<usize>) -> (usize, usize) {
-    let start = source.floor_char_boundary(span.start);
-    let value = &source[start..];
-    let mut quotes = 1;
-    if value.starts_with("\"\"\"") || value.starts_with("'''") {
-        // A line break right behind the quotes is no part of the text.
-        let inside = &value[3..];
-        quotes = 3 + if inside.starts_with("\r\n") { 2 } else { usize::from(inside.starts_with('\n')) };
-    }
-    let at = source.ceil_char_boundary(start + quotes);
-    let line_start = source[..at].rfind('\n').map_or(0, |newline| newline + 1);
-    (line_of(source, at), source[line_start..at].chars().count() + 1)
-}
-
-/// The path of the key in the line at `at`, read off the text, for files that are no trees. Empty where it is not clear.
+/// Reads the path of the key in the line at `at` off the text, for a file that is no tree. Returns an empty path if it is
+/// not clear.
 fn path_at(text: &str, at: usize) -> Vec<String> {
     let at = text.floor_char_boundary(at);
     let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
@@ -186,7 +185,7 @@ fn header(line: &str) -> Vec<String> {
     parts(line[..end].trim_start_matches('['))
 }
 
-/// The parts of a dotted key.
+/// Splits a dotted key into its parts.
 fn parts(dotted: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut quote = None;
