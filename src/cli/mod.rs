@@ -1,5 +1,6 @@
 //! The command line.
 
+mod config;
 mod format;
 mod hash_password;
 mod history;
@@ -57,6 +58,9 @@ enum Command {
     /// Check, test, explain and replay policies
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(config::Command),
     /// Show what a tag meant, newest first
     History(history::History),
     /// Bring back a tag, a manifest or a blob that was deleted
@@ -83,18 +87,21 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse(); // exits with 2 on wrong use
     match &cli.command {
         Command::Server(server) => serve(&cli, server),
-        Command::HashPassword if !cli.config.is_empty() => {
-            eprintln!(
-                "error: -c belongs to commands that read a configuration, and hash-password reads none; leave out -c"
-            );
-            ExitCode::from(2)
-        }
+        Command::HashPassword if !cli.config.is_empty() => reads_none("hash-password"),
+        Command::Config(_) if !cli.config.is_empty() => reads_none("config schema"),
         Command::HashPassword => hash_password::run(),
         Command::Scrub(scrub) => scrub::run(scrub, &cli.config),
         Command::Policy(command) => policy::run(command, &cli.config),
+        Command::Config(command) => config::run(command),
         Command::History(history) => on_store(&history.place, &cli.config, |config| history::run(history, config)),
         Command::Restore(restore) => on_store(&restore.place, &cli.config, |config| restore::run(restore, config)),
     }
+}
+
+/// Refuses `-c` for a command that reads no configuration.
+fn reads_none(command: &str) -> ExitCode {
+    eprintln!("error: -c belongs to commands that read a configuration, and {command} reads none; leave out -c");
+    ExitCode::from(2)
 }
 
 /// Does something under the configuration that the options name.

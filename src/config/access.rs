@@ -150,7 +150,8 @@ fn identity(table: &mut Table<'_>) -> Identity {
         let next = "make one with `simple-registry hash-password`, and write it between quotes";
         password::check_password_hash(text).map_err(|says| (says.to_owned(), next.to_owned()))?;
         Ok(SecretString::from(text))
-    });
+    })
+    .matching(r"^\$(argon2|2[aby]\$)");
     let group = rule::text("a name of 1 to 255 characters, without control characters", |text| {
         plain(text).filter(|text| !text.is_empty())
     });

@@ -14,7 +14,7 @@ use super::{
     model::Config,
     paths::{bucket, key_prefix, levels, one_word, path},
 };
-use crate::diagnostics::{Entries, Part, Reading, Table, Value, find, rule};
+use crate::diagnostics::{Entries, Part, Reading, Table, find, rule};
 
 /// Reads the whole tree.
 pub(super) fn config(reading: &Reading<'_>, entries: &Entries) -> Config {
@@ -46,12 +46,8 @@ pub(super) fn config(reading: &Reading<'_>, entries: &Entries) -> Config {
 }
 
 fn verify_pulls() -> rule::Rule<VerifyPulls> {
-    let n = rule::integer(1..=u32::MAX);
-    rule::word_or(
-        &[("none", VerifyPulls::None), ("all", VerifyPulls::All)],
-        "an integer from 1 to 4294967295",
-        move |value| (n.read)(value).ok().map(VerifyPulls::OneIn),
-    )
+    let words = &[("none", VerifyPulls::None), ("all", VerifyPulls::All)];
+    rule::word_or(words, rule::integer(1..=u32::MAX).map(VerifyPulls::OneIn))
 }
 
 fn policy_dir(root: &mut Table<'_>) -> PolicyDir {
@@ -62,6 +58,7 @@ fn policy_dir(root: &mut Table<'_>) -> PolicyDir {
 fn server(reading: &Reading<'_>, root: &mut Table<'_>) -> Server {
     let mut table = root.table("server");
     let address = rule::parsed("an IP address such as \"127.0.0.1\" or \"::\"");
+    let address = address.matching("^([0-9.]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$");
     let server = Server {
         bind_address: table.key("bind_address", "\"127.0.0.1\"", &address),
         port: table.key("port", "5000", &rule::integer(0..=u16::MAX)),
@@ -197,6 +194,9 @@ fn tracing(observability: &mut Table<'_>) -> Tracing {
     tracing
 }
 
+/// The levels of the log, as a pattern.
+const LEVELS: &str = "^(([^,=]+=)?(off|error|warn|info|debug|trace))(,([^,=]+=)?(off|error|warn|info|debug|trace))*$";
+
 fn logs(observability: &mut Table<'_>) -> Logs {
     const FORMATS: &[(&str, LogFormat)] =
         &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
@@ -211,7 +211,7 @@ fn logs(observability: &mut Table<'_>) -> Logs {
     let logs = Logs {
         output: table.key("output", "\"stderr\"", &output),
         format: table.key("format", "\"auto\"", &rule::word(FORMATS)),
-        level: table.key("level", "\"info\"", &rule::text(level, levels)),
+        level: table.key("level", "\"info\"", &rule::text(level, levels).matching(LEVELS)),
         requests: table.key("requests", "true", &rule::flag()),
     };
     table.finish();
@@ -220,12 +220,10 @@ fn logs(observability: &mut Table<'_>) -> Logs {
 
 fn listen(observability: &mut Table<'_>, name: &'static str) -> Listen {
     let mut table = observability.table(name);
-    let address = |value: &Value| match value {
-        Value::Text(text) => text.parse().ok().map(Listen::Address),
-        _ => None,
-    };
+    let address =
+        rule::text("an address and port such as \"127.0.0.1:9090\"", |text| text.parse().ok().map(Listen::Address));
     let words = &[("main", Listen::Main), ("off", Listen::Off)];
-    let rule = rule::word_or(words, "an address and port such as \"127.0.0.1:9090\"", address);
+    let rule = rule::word_or(words, address.matching("^([0-9.]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]+$"));
     let listen = table.key("listen", "\"main\"", &rule);
     table.finish();
     listen

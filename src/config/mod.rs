@@ -10,7 +10,7 @@
 //! | `load` | reads files, checks them, and lays them over one another |
 //! | `decode`, `access` | every key with its default and limits |
 //! | `paths`, `password` | texts that are checked: paths, names of buckets, hashes of passwords |
-//! | `keys` | lists the keys |
+//! | `keys`, `schema` | list the keys, for errors and for editors |
 //! | `data_dir` | the configuration without a file |
 //! | `covering` | finds the table that gives each key of a repository |
 //! | `immutable` | decides which tags of a repository are immutable |
@@ -31,6 +31,7 @@ mod load;
 mod model;
 mod password;
 mod paths;
+mod schema;
 
 use crate::diagnostics::rule;
 

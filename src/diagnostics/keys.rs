@@ -9,6 +9,10 @@ pub struct KeyFacts {
     pub expects: String,
     /// The default as it would be written in a file. None: there is none.
     pub default: Option<&'static str>,
+    /// True if a file must give the key where it gives its table.
+    pub required: bool,
+    /// A JSON schema of its values, which may accept more than the registry does.
+    pub schema: serde_json::Value,
 }
 
 /// All keys of a kind of file, which errors suggest and whose values they show. Empty: no key is suggested.

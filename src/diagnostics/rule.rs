@@ -2,6 +2,9 @@
 
 use std::{fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
+use serde::Serialize;
+use serde_json::json;
+
 use super::{
     document::{Node, Value},
     words::{listed, nearest},
@@ -11,6 +14,8 @@ use super::{
 pub(crate) struct Rule<T> {
     /// In words that follow "must be".
     pub(crate) expects: String,
+    /// The same as a JSON schema, which may accept more.
+    pub(crate) schema: serde_json::Value,
     pub(crate) read: Box<Read<T>>,
 }
 
@@ -39,12 +44,19 @@ impl Refusal {
 
 impl<T: 'static> Rule<T> {
     pub(crate) fn new(expects: impl Into<String>, read: impl Fn(&Value) -> Option<T> + 'static) -> Self {
-        Self { expects: expects.into(), read: Box::new(move |value| read(value).ok_or_else(Refusal::default)) }
+        let read: Box<Read<T>> = Box::new(move |value| read(value).ok_or_else(Refusal::default));
+        Self { expects: expects.into(), schema: json!({}), read }
+    }
+
+    /// Returns the same rule, whose JSON schema accepts only text that a pattern matches.
+    pub(crate) fn matching(mut self, pattern: &str) -> Self {
+        self.schema["pattern"] = pattern.into();
+        self
     }
 
     /// Returns the same rule, with its value turned into something else.
     pub(crate) fn map<U>(self, turn: impl Fn(T) -> U + 'static) -> Rule<U> {
-        Rule { expects: self.expects, read: Box::new(move |value| (self.read)(value).map(&turn)) }
+        Rule { expects: self.expects, schema: self.schema, read: Box::new(move |value| (self.read)(value).map(&turn)) }
     }
 }
 
@@ -52,6 +64,7 @@ impl<T: 'static> Rule<T> {
 pub(crate) fn flag() -> Rule<bool> {
     Rule {
         expects: "true or false".to_owned(),
+        schema: json!({ "type": "boolean" }),
         read: Box::new(|value| match value {
             Value::Flag(flag) => Ok(*flag),
             Value::Text(text) if matches!(text.as_str(), "true" | "false") => Err(Refusal::help("remove the quotes")),
@@ -63,20 +76,22 @@ pub(crate) fn flag() -> Rule<bool> {
 /// Accepts `true` and `false`, which mean something, and the lists that another rule accepts.
 pub(crate) fn flag_or<T: 'static>(means: impl Fn(bool) -> T + 'static, other: Rule<T>) -> Rule<T> {
     let expects = format!("true, false, or {}", other.expects);
+    let schema = json!({ "anyOf": [{ "type": "boolean" }, other.schema] });
     let read = move |value: &Value| match value {
         Value::Array(_) => (other.read)(value),
         value => (flag().read)(value).map(&means),
     };
-    Rule { expects, read: Box::new(read) }
+    Rule { expects, schema, read: Box::new(read) }
 }
 
 /// Accepts an integer within limits.
 pub(crate) fn integer<T>(limits: RangeInclusive<T>) -> Rule<T>
 where
-    T: TryFrom<i64> + PartialOrd + Display + 'static,
+    T: TryFrom<i64> + PartialOrd + Display + Serialize + 'static,
 {
     Rule {
         expects: format!("an integer from {} to {}", limits.start(), limits.end()),
+        schema: json!({ "type": "integer", "minimum": limits.start(), "maximum": limits.end() }),
         read: Box::new(move |value| match value {
             Value::Integer(Some(number)) => {
                 T::try_from(*number).ok().filter(|number| limits.contains(number)).ok_or_else(Refusal::default)
@@ -89,7 +104,7 @@ where
 
 /// Accepts a share of the whole, from 0 to 1.
 pub(crate) fn share() -> Rule<f64> {
-    Rule::new("a number from 0.0 to 1.0", |value| {
+    let mut rule = Rule::new("a number from 0.0 to 1.0", |value| {
         let number = match value {
             Value::Number(number) => *number,
             Value::Integer(Some(0)) => 0.0,
@@ -97,7 +112,9 @@ pub(crate) fn share() -> Rule<f64> {
             _ => return None,
         };
         (0.0..=1.0).contains(&number).then_some(number)
-    })
+    });
+    rule.schema = json!({ "type": "number", "minimum": 0, "maximum": 1 });
+    rule
 }
 
 /// The units of sizes, the larger first where one ends with another.
@@ -118,6 +135,7 @@ pub(crate) fn size(from: &'static str, to: &'static str) -> Rule<u64> {
     let limits = size_of(from).expect("limits are sizes")..=size_of(to).expect("limits are sizes");
     Rule {
         expects: format!("a size from {from} to {to}"),
+        schema: number_or_text(*limits.start(), *limits.end(), "^[0-9]+( ?([KkMmGgTt][Ii]?)?[Bb])?$"),
         read: Box::new(move |value| {
             let bytes = match value {
                 Value::Integer(number) => number.and_then(|number| u64::try_from(number).ok()),
@@ -130,6 +148,14 @@ pub(crate) fn size(from: &'static str, to: &'static str) -> Rule<u64> {
             bytes.filter(|bytes| limits.contains(bytes)).ok_or_else(Refusal::default)
         }),
     }
+}
+
+/// Returns the JSON schema of a number within limits, or of text that a pattern matches.
+fn number_or_text(from: u64, to: u64, pattern: &str) -> serde_json::Value {
+    json!({ "anyOf": [
+        { "type": "integer", "minimum": from, "maximum": to },
+        { "type": "string", "pattern": pattern },
+    ] })
 }
 
 /// Reads `512`, `4MiB` or `4 MiB`: a whole number and a unit, in upper or lower case.
@@ -156,6 +182,11 @@ pub(crate) fn time(from: &'static str, to: &'static str) -> Rule<Duration> {
     let limits = time_of(from).expect("limits are durations")..=time_of(to).expect("limits are durations");
     Rule {
         expects: format!("a duration from {from} to {to}"),
+        schema: number_or_text(
+            limits.start().as_secs(),
+            limits.end().as_secs(),
+            &format!("^[0-9]+ ?({})$", TIMES.map(|(names, _)| names.join("|")).join("|")),
+        ),
         read: Box::new(move |value| {
             let time = match value {
                 Value::Integer(number) => number.and_then(|n| u64::try_from(n).ok()).map(Duration::from_secs),
@@ -187,17 +218,19 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
 
 /// Accepts one of a few words.
 pub(crate) fn word<T: Copy + 'static>(words: &'static [(&'static str, T)]) -> Rule<T> {
-    Rule { expects: names(words), read: Box::new(|value| one_of(words, value)) }
+    Rule { expects: names(words), schema: enumerated(words), read: Box::new(|value| one_of(words, value)) }
 }
 
-/// Accepts one of a few words, or something else that `other` reads and `or` describes.
-pub(crate) fn word_or<T: Copy + 'static>(
-    words: &'static [(&'static str, T)],
-    or: &str,
-    other: impl Fn(&Value) -> Option<T> + 'static,
-) -> Rule<T> {
-    let read = move |value: &Value| other(value).map_or_else(|| one_of(words, value), Ok);
-    Rule { expects: format!("{}, or {or}", names(words).replace(" or ", ", ")), read: Box::new(read) }
+/// Accepts one of a few words, or something else by another rule.
+pub(crate) fn word_or<T: Copy + 'static>(words: &'static [(&'static str, T)], other: Rule<T>) -> Rule<T> {
+    let expects = format!("{}, or {}", names(words).replace(" or ", ", "), other.expects);
+    let schema = json!({ "anyOf": [enumerated(words), other.schema] });
+    let read = move |value: &Value| (other.read)(value).or_else(|_| one_of(words, value));
+    Rule { expects, schema, read: Box::new(read) }
+}
+
+fn enumerated<T>(words: &[(&str, T)]) -> serde_json::Value {
+    json!({ "enum": words.iter().map(|(word, _)| *word).collect::<Vec<_>>() })
 }
 
 fn one_of<T: Copy>(words: &[(&str, T)], value: &Value) -> Result<T, Refusal> {
@@ -215,10 +248,12 @@ fn names<T>(words: &[(&str, T)]) -> String {
 
 /// Accepts the text that `read` accepts.
 pub(crate) fn text<T: 'static>(expects: &str, read: impl Fn(&str) -> Option<T> + 'static) -> Rule<T> {
-    Rule::new(expects, move |value| match value {
+    let mut rule = Rule::new(expects, move |value| match value {
         Value::Text(text) => read(text),
         _ => None,
-    })
+    });
+    rule.schema = json!({ "type": "string" });
+    rule
 }
 
 /// Accepts any text.
@@ -243,7 +278,8 @@ pub(crate) fn url(example: &str) -> Rule<String> {
         let port_is_valid = port.is_none_or(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0));
         let plain = !text.contains(['@', '?', '#']) && !authority.host().is_empty();
         (known && port_is_valid && plain).then(|| text.strip_suffix('/').unwrap_or(text).to_owned())
-    });
+    })
+    .matching("^[Hh][Tt][Tt][Pp][Ss]?://[^@?#/]+(/[^@?#]*)?$");
     let read = rule.read;
     rule.read = Box::new(move |value| {
         read(value).map_err(|refusal| match value {
@@ -264,11 +300,12 @@ pub(crate) fn checked_text<T: 'static>(
         Value::Text(text) => read(text).map_err(|(says, help)| Refusal::says(says, help)),
         _ => Err(Refusal::default()),
     };
-    Rule { expects: expects.to_owned(), read: Box::new(read) }
+    Rule { expects: expects.to_owned(), schema: json!({ "type": "string" }), read: Box::new(read) }
 }
 
 /// Accepts a list of up to `most` values, each by a rule of its own. A problem with one is shown at that one.
 pub(crate) fn list<T: 'static>(expects: &str, most: usize, item: Rule<T>) -> Rule<Vec<T>> {
+    let schema = json!({ "type": "array", "maxItems": most, "items": item.schema });
     let read = move |value: &Value| {
         let Value::Array(values) = value else { return Err(Refusal::default()) };
         if values.len() > most {
@@ -281,5 +318,5 @@ pub(crate) fn list<T: 'static>(expects: &str, most: usize, item: Rule<T>) -> Rul
         };
         values.iter().enumerate().map(read_item).collect()
     };
-    Rule { expects: expects.to_owned(), read: Box::new(read) }
+    Rule { expects: expects.to_owned(), schema, read: Box::new(read) }
 }

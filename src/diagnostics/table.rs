@@ -184,7 +184,7 @@ impl<'a> Table<'a> {
 
     /// Returns a key's value, or else its default, which is given as it would be written in the file.
     pub(crate) fn key<T>(&mut self, key: &str, default: &'static str, rule: &Rule<T>) -> T {
-        self.describe(key, rule, Some(default));
+        self.describe(key, rule, Some(default), false);
         self.read(key, default, rule).unwrap_or_else(|| {
             let value = document::value(default).and_then(|value| (rule.read)(&value).ok());
             value.expect("the default of every key keeps its own rule, which a test of all defaults shows")
@@ -193,13 +193,14 @@ impl<'a> Table<'a> {
 
     /// Returns the value of a key that may be absent. `example` is shown if the value is wrong.
     pub(crate) fn optional<T>(&mut self, key: &str, example: &str, rule: &Rule<T>) -> Option<T> {
-        self.describe(key, rule, None);
+        self.describe(key, rule, None, false);
         self.read(key, example, rule)
     }
 
     /// Returns the value of a key that must be given, in some file, if its table is.
     pub(crate) fn required<T: Default>(&mut self, key: &str, example: &str, rule: &Rule<T>) -> T {
-        let value = self.optional(key, example, rule);
+        self.describe(key, rule, None, true);
+        let value = self.read(key, example, rule);
         if self.entry(key).is_none() {
             self.missing(key, example);
         }
@@ -249,8 +250,14 @@ impl<'a> Table<'a> {
         None
     }
 
-    fn describe<T>(&mut self, key: &str, rule: &Rule<T>, default: Option<&'static str>) {
-        let facts = KeyFacts { path: self.full(key), expects: rule.expects.clone(), default };
+    fn describe<T>(&mut self, key: &str, rule: &Rule<T>, default: Option<&'static str>, required: bool) {
+        let facts = KeyFacts {
+            path: self.full(key),
+            expects: rule.expects.clone(),
+            default,
+            required,
+            schema: rule.schema.clone(),
+        };
         self.reading.keys.borrow_mut().push(facts);
         self.known.push(key.to_owned());
     }

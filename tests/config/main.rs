@@ -6,6 +6,7 @@ mod errors;
 mod meaning;
 mod properties;
 mod reference;
+mod schema;
 mod secrets;
 
 use simple_registry::{
