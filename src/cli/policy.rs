@@ -27,7 +27,7 @@ use crate::{
 /// What to do with policies.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Check policies: syntax, names, kinds of values, unreachable rules, limits, tests
+    /// Check policies: syntax, names, kinds of values, rules without effect, limits, tests
     Check {
         /// Policy files, checked alone; without any: those of the configuration and of its `policy_dir`
         files: Vec<PathBuf>,

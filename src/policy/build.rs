@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     decision::Origin,
-    expression::{Condition, Covers, Scope, compile},
+    expression::{Condition, Scope, compile},
     file::{self, Document},
     pool::{About, Rule, Unit},
     together::Together,
@@ -84,11 +84,7 @@ pub(super) fn build(config: &Config, files: &[Source]) -> Built {
 fn access(built: &mut Built, name: String, about: About, table: &AccessPolicy) {
     let sources = listed(&table.rules, table.default_allow == Some(true));
     let says = serde_json::json!({ "default_allow": table.default_allow, "rules": texts(&sources) });
-    let covers = match &about {
-        About::Table(prefix) => Covers::Below(std::slice::from_ref(prefix)),
-        _ => Covers::Everything,
-    };
-    match conditions(&sources, Scope::Access, covers) {
+    match conditions(&sources, Scope::Access) {
         Ok(conditions) => {
             let unit = table_unit(name, &says, about, table.default_allow, &sources, conditions);
             built.units.push(unit);
@@ -103,7 +99,7 @@ fn retention(built: &mut Built, prefix: &str, rules: &[Text]) {
     let name = format!("[repository.{prefix:?}.retention_policy]");
     let sources = listed(rules, false);
     let says = serde_json::json!({ "rules": texts(&sources) });
-    match conditions(&sources, Scope::Retention, Covers::Everything) {
+    match conditions(&sources, Scope::Retention) {
         Ok(conditions) => {
             built.warnings.extend(keeps_all(&name, &sources, &conditions));
             let about = About::Table(prefix.to_owned());
@@ -138,7 +134,7 @@ fn table_unit(
 
 /// What an operator should know of a retention policy that removes nothing, and lets no other do so.
 fn keeps_all(name: &str, sources: &[Written<'_>], conditions: &[Condition]) -> Option<String> {
-    let all = |(_, condition): &(&Written<'_>, &Condition)| condition.constant(Covers::Everything) == Some(true);
+    let all = |(_, condition): &(&Written<'_>, &Condition)| condition.literal() == Some(true);
     let (source, _) = sources.iter().zip(conditions).find(all)?;
     Some(format!("{name}: the rule {} keeps every image, so that nothing goes from what it covers", source.name))
 }
@@ -152,8 +148,7 @@ fn policy(built: &mut Built, file: &Source, document: &Document) -> Option<(Arc<
         message: rule.message.as_deref(),
     });
     let sources: Vec<Written<'_>> = sources.collect();
-    let covers = document.repositories.as_deref().map_or(Covers::Everything, Covers::Below);
-    let conditions = match conditions(&sources, document.scope, covers) {
+    let conditions = match conditions(&sources, document.scope) {
         Ok(conditions) => conditions,
         Err(problems) => {
             built.problems.extend(problems);
@@ -196,8 +191,8 @@ fn rules(origin: &Arc<Origin>, sources: &[Written<'_>], conditions: Vec<Conditio
     sources.iter().zip(conditions).map(rule).collect()
 }
 
-/// Compiles the expressions of one policy, and finds those that can never decide.
-fn conditions(sources: &[Written<'_>], scope: Scope, covers: Covers<'_>) -> Result<Vec<Condition>, Vec<Problem>> {
+/// Compiles the expressions of one policy, and refuses rules without effect.
+fn conditions(sources: &[Written<'_>], scope: Scope) -> Result<Vec<Condition>, Vec<Problem>> {
     let (mut conditions, mut problems) = (Vec::new(), Vec::new());
     for (source, compiled) in sources.iter().zip(compile(&texts(sources), scope)) {
         match compiled {
@@ -208,14 +203,15 @@ fn conditions(sources: &[Written<'_>], scope: Scope, covers: Covers<'_>) -> Resu
         }
     }
     if problems.is_empty() {
-        problems = unreachable(sources, &conditions, scope, covers);
+        problems = without_effect(sources, &conditions, scope);
     }
     if problems.is_empty() { Ok(conditions) } else { Err(problems) }
 }
 
-/// Rules that never decide anything: they are mistakes, and what they were to say is not said.
-fn unreachable(sources: &[Written<'_>], conditions: &[Condition], scope: Scope, covers: Covers<'_>) -> Vec<Problem> {
-    let constants: Vec<Option<bool>> = conditions.iter().map(|condition| condition.constant(covers)).collect();
+/// Finds rules that never decide: they are mistakes. Looks at rules that are `true` or `false` alone, and at conditions of the
+/// same words.
+fn without_effect(sources: &[Written<'_>], conditions: &[Condition], scope: Scope) -> Vec<Problem> {
+    let constants: Vec<Option<bool>> = conditions.iter().map(Condition::literal).collect();
     let keeps = scope == Scope::Retention;
     let asked = if keeps { "image" } else { "request" };
     let mut problems = Vec::new();
@@ -229,8 +225,8 @@ fn unreachable(sources: &[Written<'_>], conditions: &[Condition], scope: Scope, 
         }
         let others = || sources.iter().zip(conditions).zip(&constants).enumerate().filter(|(other, _)| *other != index);
         let always = others().find(|(other, ((rule, _), constant))| {
-            // what denies everything leaves nothing to any other rule; what allows everything, nothing to later ones
-            // also to those before it, where all do the same and nothing is told by which of them did
+            // A rule that denies everything leaves nothing to any other rule; one that allows everything, nothing to later
+            // rules. Of rules that keep, it does not matter which of them kept, so one leaves nothing to earlier rules either.
             **constant == Some(true)
                 && if keeps {
                     constants[index] != Some(true) || *other < index

@@ -93,7 +93,7 @@ impl Policy {
     /// Checks everything, and makes of it what requests are decided by.
     ///
     /// # Errors
-    /// All problems of all sources at once: shape, syntax, names, kinds of values, rules that can never decide,
+    /// All problems of all sources at once: shape, syntax, names, kinds of values, rules without effect,
     /// expressions beyond the limits, tests that fail.
     pub fn build(config: &Config, files: &[Source]) -> Result<Self, Problems> {
         let built = build::build(config, files);

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     decision::{Decision, Effect, Origin},
-    expression::{Condition, Values, covers},
+    expression::{Condition, Values},
 };
 
 /// A rule, ready to be asked.
@@ -32,6 +32,11 @@ pub(super) enum About {
     Table(String),
     /// A file: names below any of these prefixes.
     Names(Vec<String>),
+}
+
+/// Returns true if a prefix of repository names covers a name: that very name, or one below it; `*` covers all.
+fn covers(prefix: &str, name: &str) -> bool {
+    prefix == "*" || name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A policy, ready to be asked.

@@ -5,7 +5,6 @@
 //! | `tokens` | its words are read and its size is bounded, before the parser sees it |
 //! | here | it is parsed, on a stack of its own |
 //! | `check`, `operator`, `function`, `words`, `types` | names and kinds of values are checked |
-//! | `fold` | what is known of it without a request |
 //! | `evaluate`, `images`, `tags` | it is evaluated over a request, or over the images of a repository |
 //!
 //! A condition is CEL (cel-spec, "Language Definition") without what policies have no use for: no maps, bytes,
@@ -13,7 +12,6 @@
 
 mod check;
 mod evaluate;
-mod fold;
 mod function;
 mod images;
 mod operator;
@@ -27,7 +25,6 @@ use std::thread;
 use cel::{IdedExpr, common::ast::SourceInfo, parser::Parser};
 
 pub(super) use evaluate::Values;
-pub(super) use fold::{Covers, covers};
 pub(super) use images::{Asked, Tagged, Values as ImageValues};
 pub(super) use tokens::Fault;
 pub(super) use types::Scope;
@@ -73,9 +70,9 @@ impl Condition {
         &self.words
     }
 
-    /// Whether it is the same for every request that it is asked about, and what.
-    pub(super) fn constant(&self, covers: Covers<'_>) -> Option<bool> {
-        fold::constant(self, covers)
+    /// Returns the value of the expression, if it is nothing but `true` or `false`.
+    pub(super) fn literal(&self) -> Option<bool> {
+        self.words.parse().ok()
     }
 }
 

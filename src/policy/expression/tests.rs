@@ -233,33 +233,6 @@ fn the_deepest_conditions_are_evaluated_on_a_small_stack() {
 }
 
 #[test]
-fn what_is_known_without_a_request_is_found() {
-    let constant = |text: &str, covers: Covers<'_>| compile(&[text], Scope::Access).remove(0).unwrap().constant(covers);
-    let prod = ["prod".to_owned(), "team/x".to_owned()];
-    for (text, everything, below) in [
-        ("true", Some(true), Some(true)),
-        ("1 > 2 || false", Some(false), Some(false)),
-        ("request.access == 'pull'", None, None),
-        ("request.access == 'pull' && request.action == 'put-manifest'", Some(false), Some(false)),
-        ("request.action.startsWith('get-') && request.access == 'delete'", Some(false), Some(false)),
-        ("request.action == 'list-catalog'", None, Some(false)),
-        ("request.action == 'list-catalog' && request.namespace == 'prod'", Some(false), Some(false)),
-        ("request.namespace == 'prod/app'", None, None),
-        ("request.namespace == 'staging/app'", None, Some(false)),
-        ("request.namespace in ['a', 'b']", None, Some(false)),
-        ("request.namespace in ['a', 'team/x/b']", None, None),
-        ("request.namespace.startsWith('team/')", None, None),
-        ("request.namespace.startsWith('team/x/y/')", None, None),
-        ("request.namespace.startsWith('team/y')", None, Some(false)),
-        ("request.access != 'x' + 'y'", None, None),
-        ("identity.username == identity.username", None, None),
-    ] {
-        assert_eq!(constant(text, Covers::Everything), everything, "{text}");
-        assert_eq!(constant(text, Covers::Below(&prod)), below, "{text} below");
-    }
-}
-
-#[test]
 fn spaces_comments_and_quotes_make_no_difference() {
     let words = |text: &str| compile(&[text], Scope::Access).remove(0).unwrap().words().to_owned();
     assert_eq!(words("identity.username=='a'"), words("identity.username == \"a\" // me"));
