@@ -8,9 +8,9 @@ use super::{
     decision::Origin,
     expression::{Condition, Scope, compile},
     file::{self, Document},
-    pool::{About, Rule, Unit},
-    together::Together,
-    trial::{self, TestOutcome},
+    pool::{About, CompiledPolicy, Rule},
+    together::AllPolicies,
+    trial::{self, TestOutcome, Tested},
 };
 use crate::{
     config::{AccessPolicy, Config},
@@ -20,23 +20,13 @@ use crate::{
 /// What became of all sources.
 #[derive(Default)]
 pub(super) struct Built {
-    pub(super) units: Vec<Arc<Unit>>,
+    pub(super) policies: Vec<Arc<CompiledPolicy>>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,
     pub(super) tests: Vec<TestOutcome>,
-    pub(super) retention: Vec<Arc<Unit>>,
+    pub(super) retention: Vec<Arc<CompiledPolicy>>,
     /// Warnings about tests that fail only together with other policies.
     pub(super) together: Vec<String>,
-}
-
-/// A policy file with tests to run against all policies together.
-pub(super) struct Tested {
-    pub(super) file: Arc<Source>,
-    pub(super) document: Document,
-    /// The policy, as if it were enforced.
-    pub(super) unit: Arc<Unit>,
-    /// The names of its tests that fail alone.
-    pub(super) failed: Vec<String>,
 }
 
 /// A rule as it is written.
@@ -65,15 +55,15 @@ pub(super) fn build(config: &Config, files: &[Source]) -> Built {
         let file = Arc::new(file.clone());
         match file::parse(&file) {
             Ok(document) => {
-                if let Some((unit, failed)) = policy(&mut built, &file, &document) {
-                    tested.push(Tested { file, document, unit, failed });
+                if let Some((compiled, failed)) = policy(&mut built, &file, &document) {
+                    tested.push(Tested { file, document, compiled, failed });
                 }
             }
             Err(problems) => built.problems.extend(problems),
         }
     }
     if built.problems.is_empty() {
-        let together = Together::new(&built.units, &built.retention, config.repository.keys().collect());
+        let together = AllPolicies::new(&built.policies, &built.retention, config.repository.keys().collect());
         built.together = tested.iter().flat_map(|tested| together.warnings(tested)).collect();
     }
     built.problems.extend(built.tests.iter().filter_map(|test| test.failure.clone()));
@@ -86,8 +76,8 @@ fn access(built: &mut Built, name: String, about: About, table: &AccessPolicy) {
     let says = serde_json::json!({ "default_allow": table.default_allow, "rules": texts(&sources) });
     match conditions(&sources, Scope::Access) {
         Ok(conditions) => {
-            let unit = table_unit(name, &says, about, table.default_allow, &sources, conditions);
-            built.units.push(unit);
+            let compiled = table_policy(name, &says, about, table.default_allow, &sources, conditions);
+            built.policies.push(compiled);
         }
         Err(problems) => built.problems.extend(problems),
     }
@@ -103,7 +93,7 @@ fn retention(built: &mut Built, prefix: &str, rules: &[Text]) {
         Ok(conditions) => {
             built.warnings.extend(keeps_all(&name, &sources, &conditions));
             let about = About::Table(prefix.to_owned());
-            built.retention.push(table_unit(name, &says, about, None, &sources, conditions));
+            built.retention.push(table_policy(name, &says, about, None, &sources, conditions));
         }
         Err(problems) => built.problems.extend(problems),
     }
@@ -119,17 +109,17 @@ fn texts<'a>(sources: &'a [Written<'_>]) -> Vec<&'a str> {
     sources.iter().map(|source| source.when.as_str()).collect()
 }
 
-fn table_unit(
+fn table_policy(
     name: String,
     says: &serde_json::Value,
     about: About,
     default: Option<bool>,
     sources: &[Written<'_>],
     conditions: Vec<Condition>,
-) -> Arc<Unit> {
+) -> Arc<CompiledPolicy> {
     let origin = Arc::new(Origin { policy: name, sha256: hash(&says.to_string()) });
     let rules = rules(&origin, sources, conditions, true);
-    Arc::new(Unit { origin, about, enforced: true, default, rules })
+    Arc::new(CompiledPolicy { origin, about, enforced: true, default, rules })
 }
 
 /// What an operator should know of a retention policy that removes nothing, and lets no other do so.
@@ -140,7 +130,7 @@ fn keeps_all(name: &str, sources: &[Written<'_>], conditions: &[Condition]) -> O
 }
 
 /// Builds the policy of a file and runs its tests. Returns the policy as if it were enforced, and the tests that failed.
-fn policy(built: &mut Built, file: &Source, document: &Document) -> Option<(Arc<Unit>, Vec<String>)> {
+fn policy(built: &mut Built, file: &Source, document: &Document) -> Option<(Arc<CompiledPolicy>, Vec<String>)> {
     let sources = document.rules.iter().map(|rule| Written {
         name: rule.name.clone(),
         when: &rule.when,
@@ -161,19 +151,19 @@ fn policy(built: &mut Built, file: &Source, document: &Document) -> Option<(Arc<
     let origin = Arc::new(Origin { policy: file.short_name().to_owned(), sha256: hash(&file.text) });
     let rules = rules(&origin, &sources, conditions, document.enforce);
     let about = document.repositories.clone().map_or(About::Everything, About::Names);
-    let unit = |enforced| {
+    let compiled = |enforced| {
         let (origin, about, rules) = (Arc::clone(&origin), about.clone(), rules.clone());
-        Arc::new(Unit { origin, about, enforced, default: document.default, rules })
+        Arc::new(CompiledPolicy { origin, about, enforced, default: document.default, rules })
     };
     // a policy that is not enforced is tested as if it were
-    let outcomes = trial::run(&unit(true), file, document);
+    let outcomes = trial::run(&compiled(true), file, document);
     let failed = outcomes.iter().filter(|test| test.failure.is_some()).map(|test| test.name.clone()).collect();
     built.tests.extend(outcomes);
     match document.scope {
-        Scope::Access => built.units.push(unit(document.enforce)),
-        Scope::Retention => built.retention.push(unit(document.enforce)),
+        Scope::Access => built.policies.push(compiled(document.enforce)),
+        Scope::Retention => built.retention.push(compiled(document.enforce)),
     }
-    Some((unit(true), failed))
+    Some((compiled(true), failed))
 }
 
 fn rules(origin: &Arc<Origin>, sources: &[Written<'_>], conditions: Vec<Condition>, enforced: bool) -> Vec<Arc<Rule>> {

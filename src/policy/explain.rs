@@ -8,7 +8,7 @@ use super::{
     decision::{Decision, Effect},
     expression::Values,
     input::{Input, LISTS, TEXTS},
-    pool::{Pools, Rule, Unit},
+    pool::{CompiledPolicy, Pools, Rule},
 };
 
 /// Why a request is decided as it is.
@@ -72,21 +72,23 @@ pub struct DefaultExplanation {
 
 impl Explanation {
     pub(super) fn new(decision: &Decision, pools: Option<&Pools>, values: &Values<'_>) -> Self {
-        let units = || pools.into_iter().flat_map(|pools| &pools.units);
-        let is_by = |unit: &Unit| decision.by.as_ref().is_some_and(|by| **by == *unit.origin);
-        let rules = units().flat_map(|unit| unit.rules.iter().map(move |rule| (unit, rule))).map(|(unit, rule)| {
-            let decided = is_by(unit) && decision.rule.as_deref() == Some(&*rule.name);
-            explain(rule, values, decided)
-        });
+        let policies = || pools.into_iter().flat_map(|pools| &pools.policies);
+        let is_by = |compiled: &CompiledPolicy| decision.by.as_ref().is_some_and(|by| **by == *compiled.origin);
+        let rules = policies().flat_map(|compiled| compiled.rules.iter().map(move |rule| (compiled, rule))).map(
+            |(compiled, rule)| {
+                let decided = is_by(compiled) && decision.rule.as_deref() == Some(&*rule.name);
+                explain(rule, values, decided)
+            },
+        );
         let name = values.input().namespace();
-        let defaults = units().filter_map(|unit| {
-            let length = if name.is_empty() { Some(0) } else { unit.length(name) };
+        let defaults = policies().filter_map(|compiled| {
+            let length = if name.is_empty() { Some(0) } else { compiled.length(name) };
             Some(DefaultExplanation {
-                policy: unit.origin.policy.clone(),
-                effect: if unit.default? { "allow" } else { "deny" },
+                policy: compiled.origin.policy.clone(),
+                effect: if compiled.default? { "allow" } else { "deny" },
                 length: length?,
-                enforced: unit.enforced,
-                decided: decision.default && is_by(unit),
+                enforced: compiled.enforced,
+                decided: decision.default && is_by(compiled),
             })
         });
         Self {

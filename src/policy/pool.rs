@@ -41,7 +41,7 @@ fn covers(prefix: &str, name: &str) -> bool {
 
 /// A policy, ready to be asked.
 #[derive(Debug)]
-pub(super) struct Unit {
+pub(super) struct CompiledPolicy {
     pub(super) origin: Arc<Origin>,
     pub(super) about: About,
     pub(super) enforced: bool,
@@ -49,7 +49,7 @@ pub(super) struct Unit {
     pub(super) rules: Vec<Arc<Rule>>,
 }
 
-impl Unit {
+impl CompiledPolicy {
     /// The length of the longest prefix with which it covers a name; `*` has length 0.
     pub(super) fn length(&self, name: &str) -> Option<usize> {
         let length = |prefix: &String| covers(prefix, name).then(|| if prefix == "*" { 0 } else { prefix.len() });
@@ -79,17 +79,17 @@ pub(super) struct Pools {
     /// What is decided whatever the request is, where there are only defaults.
     constant: Option<Decision>,
     /// What covers the requests, for explanations.
-    pub(super) units: Vec<Arc<Unit>>,
+    pub(super) policies: Vec<Arc<CompiledPolicy>>,
 }
 
 impl Pool {
     /// Of policies that cover a name, or of those about everything where there is no name.
-    fn new(units: &[Arc<Unit>], name: Option<&str>) -> Self {
-        let rules = || units.iter().flat_map(|unit| &unit.rules).cloned();
+    fn new(policies: &[Arc<CompiledPolicy>], name: Option<&str>) -> Self {
+        let rules = || policies.iter().flat_map(|compiled| &compiled.rules).cloned();
         Self {
             deny: rules().filter(|rule| rule.denies).collect(),
             allow: rules().filter(|rule| !rule.denies).collect(),
-            default: default_of(units, name),
+            default: default_of(policies, name),
         }
     }
 
@@ -136,13 +136,13 @@ impl Pool {
 }
 
 /// The default stated for the longest prefix; deny where two of one length disagree, or none is stated.
-fn default_of(units: &[Arc<Unit>], name: Option<&str>) -> Decision {
-    let stated = units.iter().filter_map(|unit| {
+fn default_of(policies: &[Arc<CompiledPolicy>], name: Option<&str>) -> Decision {
+    let stated = policies.iter().filter_map(|compiled| {
         let length = match name {
             None => 0,
-            Some(name) => unit.length(name)?,
+            Some(name) => compiled.length(name)?,
         };
-        unit.default.map(|allow| (length, allow, &unit.origin))
+        compiled.default.map(|allow| (length, allow, &compiled.origin))
     });
     let stated: Vec<_> = stated.collect();
     let longest = stated.iter().map(|(length, ..)| *length).max();
@@ -156,14 +156,15 @@ fn default_of(units: &[Arc<Unit>], name: Option<&str>) -> Decision {
 }
 
 impl Pools {
-    fn new(units: Vec<Arc<Unit>>, name: Option<&str>) -> Self {
-        let enforced: Vec<Arc<Unit>> = units.iter().filter(|unit| unit.enforced).cloned().collect();
-        let whole = (enforced.len() < units.len()).then(|| Pool::new(&units, name));
+    fn new(policies: Vec<Arc<CompiledPolicy>>, name: Option<&str>) -> Self {
+        let enforced: Vec<Arc<CompiledPolicy>> =
+            policies.iter().filter(|compiled| compiled.enforced).cloned().collect();
+        let whole = (enforced.len() < policies.len()).then(|| Pool::new(&policies, name));
         let enforced = Pool::new(&enforced, name);
         let has_rules = enforced.has_rules() || whole.as_ref().is_some_and(Pool::has_rules);
         let constant =
             (!has_rules).then(|| both(enforced.default.clone(), || whole.as_ref().map(|whole| whole.default.clone())));
-        Self { enforced, whole, constant, units }
+        Self { enforced, whole, constant, policies }
     }
 
     /// What is decided whatever the request is; `otherwise` is whether what nothing decides is allowed.
@@ -174,7 +175,7 @@ impl Pools {
 
     /// Tells whether any rule asks for this variable.
     pub(super) fn ask_for(&self, variable: &str) -> bool {
-        self.units.iter().flat_map(|unit| &unit.rules).any(|rule| rule.condition.uses().contains(&variable))
+        self.policies.iter().flat_map(|compiled| &compiled.rules).any(|rule| rule.condition.uses().contains(&variable))
     }
 
     pub(super) fn decide(&self, values: &Values<'_>, otherwise: bool) -> Decision {
@@ -196,38 +197,40 @@ fn both(real: Decision, whole: impl FnOnce() -> Option<Decision>) -> Decision {
 
 /// The pools of all kinds of requests.
 #[derive(Debug)]
-pub(super) struct Cover {
+pub(super) struct PolicyIndex {
     /// By the longest prefix of the name that any policy states.
     names: HashMap<String, Pools, foldhash::fast::RandomState>,
     /// For requests about no repository.
     unnamed: Pools,
 }
 
-impl Cover {
+impl PolicyIndex {
     /// `tables` are the prefixes of all tables of the configuration. A table makes the repositories below its prefix exist,
     /// also if it leaves their access policy to the table with the next shorter prefix that states one.
-    pub(super) fn new<'a>(units: &'a [Arc<Unit>], tables: impl Iterator<Item = &'a String>) -> Self {
-        let general: Vec<Arc<Unit>> = units.iter().filter(|unit| unit.about == About::Everything).cloned().collect();
+    pub(super) fn new<'a>(policies: &'a [Arc<CompiledPolicy>], tables: impl Iterator<Item = &'a String>) -> Self {
+        let general: Vec<Arc<CompiledPolicy>> =
+            policies.iter().filter(|compiled| compiled.about == About::Everything).cloned().collect();
         let mut names = HashMap::default();
-        for prefix in units.iter().flat_map(|unit| unit.prefixes()).chain(tables) {
+        for prefix in policies.iter().flat_map(|compiled| compiled.prefixes()).chain(tables) {
             // every name whose longest stated prefix this is, is covered by the same policies as the prefix itself
-            let tables = units.iter().filter(|unit| matches!(unit.about, About::Table(_)));
+            let tables = policies.iter().filter(|compiled| matches!(compiled.about, About::Table(_)));
             let table = tables
-                .filter_map(|unit| unit.length(prefix).map(|length| (length, unit)))
+                .filter_map(|compiled| compiled.length(prefix).map(|length| (length, compiled)))
                 .max_by_key(|(length, _)| *length);
-            let files =
-                units.iter().filter(|unit| matches!(unit.about, About::Names(_)) && unit.length(prefix).is_some());
-            let covering = general.iter().chain(table.map(|(_, unit)| unit)).chain(files).cloned().collect();
+            let files = policies
+                .iter()
+                .filter(|compiled| matches!(compiled.about, About::Names(_)) && compiled.length(prefix).is_some());
+            let covering = general.iter().chain(table.map(|(_, compiled)| compiled)).chain(files).cloned().collect();
             names.entry(prefix.clone()).or_insert_with(|| Pools::new(covering, Some(prefix)));
         }
         Self { names, unnamed: Pools::new(general, None) }
     }
 
     /// Of one policy alone, for its tests: enforced, and where it is about everything, every repository exists.
-    pub(super) fn alone(unit: &Arc<Unit>) -> Self {
-        let mut cover = Self::new(std::slice::from_ref(unit), std::iter::empty());
-        if unit.about == About::Everything {
-            cover.names.insert("*".to_owned(), Pools::new(vec![Arc::clone(unit)], Some("*")));
+    pub(super) fn alone(compiled: &Arc<CompiledPolicy>) -> Self {
+        let mut cover = Self::new(std::slice::from_ref(compiled), std::iter::empty());
+        if compiled.about == About::Everything {
+            cover.names.insert("*".to_owned(), Pools::new(vec![Arc::clone(compiled)], Some("*")));
         }
         cover
     }
@@ -257,7 +260,7 @@ impl Cover {
     }
 }
 
-impl Unit {
+impl CompiledPolicy {
     pub(super) fn prefixes(&self) -> &[String] {
         match &self.about {
             About::Everything => &[],

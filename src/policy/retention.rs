@@ -10,9 +10,9 @@ use jiff::Timestamp;
 
 use super::{
     decision::Origin,
-    expression::{Asked, ImageValues, Tagged},
+    expression::{ImageQuery, ImageValues, RepositoryTags},
     image::Image,
-    pool::{About, Rule, Unit},
+    pool::{About, CompiledPolicy, Rule},
 };
 use crate::oci::Name;
 
@@ -56,24 +56,24 @@ impl Retained {
 /// The retention policies in force.
 #[derive(Debug, Default)]
 pub(super) struct Retention {
-    units: Vec<Arc<Unit>>,
+    policies: Vec<Arc<CompiledPolicy>>,
 }
 
 impl Retention {
-    pub(super) const fn new(units: Vec<Arc<Unit>>) -> Self {
-        Self { units }
+    pub(super) const fn new(policies: Vec<Arc<CompiledPolicy>>) -> Self {
+        Self { policies }
     }
 
     /// Returns the enforced policies that cover a repository which `own` covers too.
-    pub(super) fn beside(&self, own: &Unit) -> Vec<&Arc<Unit>> {
+    pub(super) fn beside(&self, own: &CompiledPolicy) -> Vec<&Arc<CompiledPolicy>> {
         let everywhere = ["*".to_owned()];
         let prefixes: BTreeSet<&String> =
-            self.units.iter().flat_map(|unit| unit.prefixes()).chain(&everywhere).collect();
-        let mut beside: Vec<&Arc<Unit>> = Vec::new();
+            self.policies.iter().flat_map(|compiled| compiled.prefixes()).chain(&everywhere).collect();
+        let mut beside: Vec<&Arc<CompiledPolicy>> = Vec::new();
         for prefix in prefixes {
             let covering = self.covering(prefix);
-            if covering.iter().any(|unit| unit.origin == own.origin) {
-                let others = covering.into_iter().filter(|unit| unit.enforced && unit.origin != own.origin);
+            if covering.iter().any(|compiled| compiled.origin == own.origin) {
+                let others = covering.into_iter().filter(|compiled| compiled.enforced && compiled.origin != own.origin);
                 for other in others {
                     if !beside.iter().any(|known| Arc::ptr_eq(known, other)) {
                         beside.push(other);
@@ -84,14 +84,39 @@ impl Retention {
         beside
     }
 
-    /// The policies with rules that cover a repository.
-    pub(super) fn covering(&self, repository: &str) -> Vec<&Arc<Unit>> {
-        let is_table = |unit: &&Arc<Unit>| matches!(unit.about, About::Table(_));
-        let length = |unit: &&Arc<Unit>| unit.length(repository);
-        let table = self.units.iter().filter(is_table).filter(|unit| length(unit).is_some()).max_by_key(length);
-        let others = self.units.iter().filter(|unit| !is_table(unit));
-        let others = others.filter(|unit| unit.about == About::Everything || length(unit).is_some());
-        table.into_iter().chain(others).filter(|unit| !unit.rules.is_empty()).collect()
+    /// Returns whether a rule that covers a repository names annotations.
+    pub(super) fn reads_annotations(&self, repository: &Name) -> bool {
+        let mut rules = self.covering(repository.as_str()).into_iter().flat_map(|compiled| &compiled.rules);
+        rules.any(|rule| rule.condition.uses().contains(&ANNOTATIONS))
+    }
+
+    /// Decides about the images at the places `asked`; `images` are all tags of the repository. None: no rule covers it.
+    pub(super) fn retain(
+        &self,
+        repository: &Name,
+        images: &[Image],
+        asked: impl IntoIterator<Item = usize>,
+        now: Timestamp,
+    ) -> Option<RetentionDecision> {
+        let covering = self.covering(repository.as_str());
+        if covering.is_empty() {
+            return None;
+        }
+        let tagged = RepositoryTags::new(images, now);
+        let pool = Pool::new(&covering, &tagged)?;
+        let retained = asked.into_iter().map(|at| pool.decide(&images[at])).collect();
+        Some(RetentionDecision { images: retained, enforced: pool.enforced, policies: pool.policies })
+    }
+
+    /// Returns the policies with rules that cover a repository.
+    pub(super) fn covering(&self, repository: &str) -> Vec<&Arc<CompiledPolicy>> {
+        let is_table = |compiled: &&Arc<CompiledPolicy>| matches!(compiled.about, About::Table(_));
+        let length = |compiled: &&Arc<CompiledPolicy>| compiled.length(repository);
+        let table =
+            self.policies.iter().filter(is_table).filter(|compiled| length(compiled).is_some()).max_by_key(length);
+        let others = self.policies.iter().filter(|compiled| !is_table(compiled));
+        let others = others.filter(|compiled| compiled.about == About::Everything || length(compiled).is_some());
+        table.into_iter().chain(others).filter(|compiled| !compiled.rules.is_empty()).collect()
     }
 }
 
@@ -99,21 +124,23 @@ impl Retention {
 pub(super) struct Pool<'r> {
     pub(super) enforced: bool,
     pub(super) policies: Vec<Arc<Origin>>,
-    rules: Vec<(&'r Rule, Asked<'r>)>,
+    rules: Vec<(&'r Rule, ImageQuery<'r>)>,
     /// Whether a rule names what keeps images whose tags are immutable.
     names_immutable: bool,
 }
 
 impl<'r> Pool<'r> {
     /// Of the policies that cover a repository; none: none does.
-    pub(super) fn new(covering: &[&'r Arc<Unit>], tagged: &'r Tagged) -> Option<Self> {
-        let enforced = covering.iter().any(|unit| unit.enforced);
-        let counts = || covering.iter().filter(|unit| unit.enforced == enforced);
-        let rules: Vec<(&Rule, Asked<'_>)> =
-            counts().flat_map(|unit| &unit.rules).map(|rule| (&**rule, Asked::new(&rule.condition, tagged))).collect();
+    pub(super) fn new(covering: &[&'r Arc<CompiledPolicy>], tagged: &'r RepositoryTags) -> Option<Self> {
+        let enforced = covering.iter().any(|compiled| compiled.enforced);
+        let counts = || covering.iter().filter(|compiled| compiled.enforced == enforced);
+        let rules: Vec<(&Rule, ImageQuery<'_>)> = counts()
+            .flat_map(|compiled| &compiled.rules)
+            .map(|rule| (&**rule, ImageQuery::new(&rule.condition, tagged)))
+            .collect();
         (!rules.is_empty()).then(|| Self {
             enforced,
-            policies: counts().map(|unit| Arc::clone(&unit.origin)).collect(),
+            policies: counts().map(|compiled| Arc::clone(&compiled.origin)).collect(),
             names_immutable: rules.iter().any(|(rule, _)| rule.condition.uses().contains(&IMMUTABLE)),
             rules,
         })
@@ -141,46 +168,9 @@ impl<'r> Pool<'r> {
 }
 
 /// Decides by one policy alone, as if it were enforced, for its tests.
-pub(super) fn alone(unit: &Arc<Unit>, images: &[Image], now: Timestamp) -> Vec<Retained> {
-    let tagged = Tagged::new(images, now);
+pub(super) fn alone(compiled: &Arc<CompiledPolicy>, images: &[Image], now: Timestamp) -> Vec<Retained> {
+    let tagged = RepositoryTags::new(images, now);
     let stays = || Retained { keep: true, by: None, rule: None, why: None };
-    let pool = Pool::new(&[unit], &tagged);
+    let pool = Pool::new(&[compiled], &tagged);
     images.iter().map(|image| pool.as_ref().map_or_else(stays, |pool| pool.decide(image))).collect()
-}
-
-impl super::Policy {
-    /// Returns whether a retention rule that covers the repository names annotations. Scrub does not hold annotations for
-    /// other rules, since annotations may be large.
-    #[must_use]
-    pub fn retention_reads_annotations(&self, repository: &Name) -> bool {
-        let mut rules = self.retention.covering(repository.as_str()).into_iter().flat_map(|unit| &unit.rules);
-        rules.any(|rule| rule.condition.uses().contains(&ANNOTATIONS))
-    }
-
-    /// Which images of a repository stay at the time `now`; `images` are all of its tags. None: no retention rule covers
-    /// the repository, and everything stays. The time it takes grows with the images times the rules.
-    #[must_use]
-    pub fn retain(&self, repository: &Name, images: &[Image], now: Timestamp) -> Option<RetentionDecision> {
-        self.retain_some(repository, images, 0..images.len(), now)
-    }
-
-    /// Decides as `retain` does, but only about the images at the places `asked`, in that order. Rules do not read the
-    /// annotations of the other images.
-    #[must_use]
-    pub fn retain_some(
-        &self,
-        repository: &Name,
-        images: &[Image],
-        asked: impl IntoIterator<Item = usize>,
-        now: Timestamp,
-    ) -> Option<RetentionDecision> {
-        let covering = self.retention.covering(repository.as_str());
-        if covering.is_empty() {
-            return None;
-        }
-        let tagged = Tagged::new(images, now);
-        let pool = Pool::new(&covering, &tagged)?;
-        let retained = asked.into_iter().map(|at| pool.decide(&images[at])).collect();
-        Some(RetentionDecision { images: retained, enforced: pool.enforced, policies: pool.policies })
-    }
 }

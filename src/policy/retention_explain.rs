@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::{
-    expression::{Asked, ImageValues, Tagged},
+    expression::{ImageQuery, ImageValues, RepositoryTags},
     image::Image,
-    retention::Pool,
+    retention::{Pool, Retention},
 };
 use crate::oci::Name;
 
@@ -97,21 +97,16 @@ fn as_text<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::
     time.map(|time| time.to_string()).serialize(serializer)
 }
 
-impl super::Policy {
-    /// Every rule that covers a repository with its outcome for every image; `images` are all of its tags. None: no
-    /// retention rule covers the repository, and everything stays.
-    #[must_use]
-    pub fn explain_retention(
-        &self,
-        repository: &Name,
-        images: &[Image],
-        now: Timestamp,
-    ) -> Option<RetentionExplanation> {
-        let covering = self.retention.covering(repository.as_str());
-        let tagged = Tagged::new(images, now);
+impl RetentionExplanation {
+    /// Explains the images of a repository; `images` are all of its tags. None: no retention rule covers the repository.
+    pub(super) fn new(retention: &Retention, repository: &Name, images: &[Image], now: Timestamp) -> Option<Self> {
+        let covering = retention.covering(repository.as_str());
+        let tagged = RepositoryTags::new(images, now);
         let pool = Pool::new(&covering, &tagged)?;
-        let rules: Vec<_> = covering.iter().flat_map(|unit| unit.rules.iter().map(move |rule| (unit, rule))).collect();
-        let asked: Vec<Asked<'_>> = rules.iter().map(|(_, rule)| Asked::new(&rule.condition, &tagged)).collect();
+        let rules: Vec<_> =
+            covering.iter().flat_map(|compiled| compiled.rules.iter().map(move |rule| (compiled, rule))).collect();
+        let asked: Vec<ImageQuery<'_>> =
+            rules.iter().map(|(_, rule)| ImageQuery::new(&rule.condition, &tagged)).collect();
         let explained = images.iter().map(|image| {
             let retained = pool.decide(image);
             let values = ImageValues::new(image);
@@ -138,15 +133,15 @@ impl super::Policy {
             }
         });
         let images = explained.collect();
-        let rules = rules.iter().map(|(unit, rule)| RetentionRule {
-            policy: unit.origin.policy.clone(),
-            sha256: unit.origin.sha256.clone(),
+        let rules = rules.iter().map(|(compiled, rule)| RetentionRule {
+            policy: compiled.origin.policy.clone(),
+            sha256: compiled.origin.sha256.clone(),
             rule: rule.name.to_string(),
-            enforced: unit.enforced,
-            counts: unit.enforced == pool.enforced,
+            enforced: compiled.enforced,
+            counts: compiled.enforced == pool.enforced,
             when: rule.text.clone(),
         });
-        Some(RetentionExplanation { enforced: pool.enforced, rules: rules.collect(), images })
+        Some(Self { enforced: pool.enforced, rules: rules.collect(), images })
     }
 }
 

@@ -1,5 +1,8 @@
 use super::*;
-use crate::config::{AccessPolicy, Repository};
+use crate::{
+    config::{AccessPolicy, Repository},
+    policy::Effect,
+};
 
 fn config(general: Option<bool>, repositories: &[(&str, Option<bool>)]) -> Config {
     let table = |default_allow| AccessPolicy { default_allow, rules: Vec::new() };

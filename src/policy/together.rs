@@ -4,43 +4,49 @@
 use std::sync::Arc;
 
 use super::{
-    build::Tested,
+    decide::decide,
     decision::{Decision, Effect},
     file::{AccessCase, Case, RetentionCase, Test},
-    pool::{Cover, Unit},
+    pool::{CompiledPolicy, PolicyIndex},
     retention::{self, Retention},
-    trial::{describe, explain_command, wanted},
+    trial::{Tested, describe, explain_command, wanted},
 };
 use crate::diagnostics::Problem;
 
 /// All policies, for the tests of each.
-pub(super) struct Together<'a> {
-    units: &'a [Arc<Unit>],
+pub(super) struct AllPolicies<'a> {
+    policies: &'a [Arc<CompiledPolicy>],
     tables: Vec<&'a String>,
-    cover: Cover,
+    index: PolicyIndex,
     retention: Retention,
 }
 
-impl<'a> Together<'a> {
-    pub(super) fn new(units: &'a [Arc<Unit>], retention: &[Arc<Unit>], tables: Vec<&'a String>) -> Self {
-        let cover = Cover::new(units, tables.iter().copied());
-        Self { units, tables, cover, retention: Retention::new(retention.to_vec()) }
+impl<'a> AllPolicies<'a> {
+    pub(super) fn new(
+        policies: &'a [Arc<CompiledPolicy>],
+        retention: &[Arc<CompiledPolicy>],
+        tables: Vec<&'a String>,
+    ) -> Self {
+        let index = PolicyIndex::new(policies, tables.iter().copied());
+        Self { policies, tables, index, retention: Retention::new(retention.to_vec()) }
     }
 
     /// Returns a warning for each test of a file that fails here, naming the other policy.
     pub(super) fn warnings(&self, tested: &Tested) -> Vec<String> {
         // a policy on trial is tested as if it were enforced, here as alone
         let enforced = (!tested.document.enforce).then(|| {
-            let own = |unit: &Arc<Unit>| if unit.origin == tested.unit.origin { &tested.unit } else { unit }.clone();
-            let units: Vec<Arc<Unit>> = self.units.iter().map(own).collect();
-            Cover::new(&units, self.tables.iter().copied())
+            let own = |compiled: &Arc<CompiledPolicy>| {
+                if compiled.origin == tested.compiled.origin { &tested.compiled } else { compiled }.clone()
+            };
+            let policies: Vec<Arc<CompiledPolicy>> = self.policies.iter().map(own).collect();
+            PolicyIndex::new(&policies, self.tables.iter().copied())
         });
-        let cover = enforced.as_ref().unwrap_or(&self.cover);
+        let index = enforced.as_ref().unwrap_or(&self.index);
         let tests = tested.document.tests.iter().filter(|test| !tested.failed.contains(&test.name));
         let warning = |test: &Test| {
             let says = match &test.case {
-                Case::Access(case) => access(cover, case),
-                Case::Retention(case) => self.retention(&tested.unit, case),
+                Case::Access(case) => access(index, case),
+                Case::Retention(case) => self.retention(&tested.compiled, case),
             }?;
             let place = Problem::new(&tested.file, &test.span, "", "").place;
             let place =
@@ -52,7 +58,7 @@ impl<'a> Together<'a> {
 
     /// Compares what a test of retention expects with what comes of its policy and each other one that covers the same
     /// repositories. Asks each policy once, so that the time grows with the rules and not with pairs of them.
-    fn retention(&self, own: &Arc<Unit>, case: &RetentionCase) -> Option<String> {
+    fn retention(&self, own: &Arc<CompiledPolicy>, case: &RetentionCase) -> Option<String> {
         let alone = retention::alone(own, &case.images, case.now);
         self.retention.beside(own).into_iter().find_map(|other| {
             let also = retention::alone(other, &case.images, case.now);
@@ -69,9 +75,9 @@ impl<'a> Together<'a> {
     }
 }
 
-fn access(cover: &Cover, case: &AccessCase) -> Option<String> {
+fn access(index: &PolicyIndex, case: &AccessCase) -> Option<String> {
     let AccessCase { facts, request, expected } = case;
-    let decided = super::decide(cover, facts, request);
+    let decided = decide(index, facts, request);
     // a repository that does not exist is refused too; and a rule that only this file has decides in this file alone
     let refuses = |effect: Effect| !effect.allows();
     if decided.effect == expected.effect || refuses(decided.effect) && refuses(expected.effect) {

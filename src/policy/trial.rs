@@ -3,10 +3,11 @@
 use std::{fmt::Write, sync::Arc};
 
 use super::{
+    decide::decide,
     decision::Effect,
     file::{AccessCase, Case, Document, Expectation, RetentionCase, Test},
     input::Request,
-    pool::{Cover, Unit},
+    pool::{CompiledPolicy, PolicyIndex},
     retention,
 };
 use crate::{
@@ -28,23 +29,33 @@ pub struct TestOutcome {
     pub failure: Option<Problem>,
 }
 
+/// A policy file with tests to run against all policies together.
+pub(super) struct Tested {
+    pub(super) file: Arc<Source>,
+    pub(super) document: Document,
+    /// The policy, as if it were enforced.
+    pub(super) compiled: Arc<CompiledPolicy>,
+    /// The names of its tests that fail alone.
+    pub(super) failed: Vec<String>,
+}
+
 /// Runs the tests of a policy, each against it alone.
-pub(super) fn run(unit: &Arc<Unit>, file: &Source, document: &Document) -> Vec<TestOutcome> {
-    let cover = Cover::alone(unit);
+pub(super) fn run(compiled: &Arc<CompiledPolicy>, file: &Source, document: &Document) -> Vec<TestOutcome> {
+    let index = PolicyIndex::alone(compiled);
     let outcome = |test: &Test| TestOutcome {
         file: file.name.clone(),
         name: test.name.clone(),
         failure: match &test.case {
-            Case::Access(case) => access(&cover, file, test, case),
-            Case::Retention(case) => retention(unit, file, test, case),
+            Case::Access(case) => access(&index, file, test, case),
+            Case::Retention(case) => retention(compiled, file, test, case),
         },
     };
     document.tests.iter().map(outcome).collect()
 }
 
-fn access(cover: &Cover, file: &Source, test: &Test, case: &AccessCase) -> Option<Problem> {
+fn access(index: &PolicyIndex, file: &Source, test: &Test, case: &AccessCase) -> Option<Problem> {
     let AccessCase { facts, request, expected } = case;
-    let decided = super::decide(cover, facts, request);
+    let decided = decide(index, facts, request);
     let rule = decided.rule.as_deref();
     let as_expected =
         decided.effect == expected.effect && expected.rule.as_deref().is_none_or(|wanted| rule == Some(wanted));
@@ -57,8 +68,8 @@ fn access(cover: &Cover, file: &Source, test: &Test, case: &AccessCase) -> Optio
 }
 
 /// What differs, if something does: each image with what became of it.
-fn retention(unit: &Arc<Unit>, file: &Source, test: &Test, case: &RetentionCase) -> Option<Problem> {
-    let retained = retention::alone(unit, &case.images, case.now);
+fn retention(compiled: &Arc<CompiledPolicy>, file: &Source, test: &Test, case: &RetentionCase) -> Option<Problem> {
+    let retained = retention::alone(compiled, &case.images, case.now);
     let differs = case.images.iter().zip(&retained).filter_map(|(image, retained)| {
         let wanted = case.keep.contains(&image.tag);
         (wanted != retained.keep).then(|| match (&retained.rule, &retained.why) {
@@ -86,7 +97,7 @@ pub(super) fn describe(effect: Effect, rule: Option<&str>, default: bool) -> Str
     let by = match rule {
         Some(rule) => format!(" by the rule \"{rule}\""),
         None if default => " by default, since no rule decided".to_owned(),
-        None => ", since the policy does not cover the repository".to_owned(),
+        None => ", since the policy does not index the repository".to_owned(),
     };
     format!("{}{by}", effect.as_str())
 }

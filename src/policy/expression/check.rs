@@ -7,14 +7,10 @@ use std::ops::Range;
 
 use cel::{
     IdedExpr,
-    common::ast::{ComprehensionExpr, Expr, ListExpr, LiteralValue, SourceInfo, operators},
+    common::ast::{CallExpr, ComprehensionExpr, Expr, ListExpr, LiteralValue, operators},
 };
 
-use super::{
-    evaluate::Pattern,
-    tokens::{Fault, Kind, Token, clip},
-    types::{Scope, Type},
-};
+use super::{context::Context, tokens::clip, types::Type};
 use crate::diagnostics::{listed, nearest};
 
 /// Names that no variable of `exists` and its like may have.
@@ -22,72 +18,25 @@ const ROOTS: [&str; 5] = ["identity", "request", "image", "last_pushed", "last_p
 
 /// The walk over one expression.
 pub(super) struct Checker<'a> {
-    pub(super) scope: Scope,
-    pub(super) tokens: &'a [Token<'a>],
-    pub(super) places: &'a SourceInfo,
-    pub(super) locals: Vec<(String, Type)>,
-    pub(super) faults: Vec<Fault>,
-    pub(super) patterns: Vec<Pattern>,
+    pub(super) context: Context<'a>,
+    /// The variables of loops, with their types.
+    locals: Vec<(String, Type)>,
     /// Loops over the tags of a repository, taken out of the expression, and the time that orders the tags.
     pub(super) shared: Vec<(IdedExpr, &'static str)>,
-    /// The paths of the variables that are used.
-    pub(super) uses: Vec<&'static str>,
-    /// Whether evaluation can fail.
-    pub(super) fallible: bool,
-    /// Whether this is inside of the condition of `exists` or its like.
-    pub(super) looping: bool,
-    /// How often a variable of an image was seen.
-    pub(super) images: usize,
-    /// How many `map` were seen.
-    pub(super) maps: usize,
-    /// How many texts were joined.
-    pub(super) joins: usize,
+    /// True inside of the condition of `exists` or its like.
+    looping: bool,
+    /// The number of variables of an image that were seen.
+    images: usize,
+    /// The number of `map` that were seen.
+    maps: usize,
 }
 
 impl<'a> Checker<'a> {
-    pub(super) fn new(scope: Scope, tokens: &'a [Token<'a>], places: &'a SourceInfo) -> Self {
-        Self {
-            scope,
-            tokens,
-            places,
-            locals: Vec::new(),
-            faults: Vec::new(),
-            patterns: Vec::new(),
-            shared: Vec::new(),
-            uses: Vec::new(),
-            fallible: false,
-            looping: false,
-            images: 0,
-            maps: 0,
-            joins: 0,
-        }
+    pub(super) fn new(context: Context<'a>) -> Self {
+        Self { context, locals: Vec::new(), shared: Vec::new(), looping: false, images: 0, maps: 0 }
     }
 
-    /// The word at which an expression was written, in bytes.
-    pub(super) fn place(&self, id: u64) -> Range<usize> {
-        let (start, stop) = self.places.offset_for(id).unwrap_or((0, 0));
-        let (start, stop) = (start as usize, stop as usize);
-        // the parser puts a call at its bracket
-        let called = self.tokens.windows(2).find(|pair| pair[1].at == start && pair[1].text == "(");
-        match called {
-            Some([name, _]) if name.kind == Kind::Name => name.span(),
-            _ => start..stop + 1,
-        }
-    }
-
-    /// Where a name is written, near an expression.
-    pub(super) fn place_of(&self, name: &str, id: u64) -> Range<usize> {
-        let near = self.place(id);
-        let named = self.tokens.iter().filter(|token| token.kind == Kind::Name && token.text == name);
-        named.min_by_key(|token| token.at.abs_diff(near.start)).map_or(near, Token::span)
-    }
-
-    pub(super) fn fault(&mut self, at: Range<usize>, says: impl Into<String>, help: impl Into<String>) -> Type {
-        self.faults.push(Fault::new(at, says, help));
-        Type::Any
-    }
-
-    /// What an expression's value is.
+    /// Checks an expression and all in it. Returns the type of its value.
     pub(super) fn check(&mut self, expression: &mut IdedExpr) -> Type {
         let id = expression.id;
         match &mut expression.expr {
@@ -95,11 +44,23 @@ impl<'a> Checker<'a> {
             Expr::Ident(_) | Expr::Select(_) => self.name(expression),
             Expr::List(list) => self.list(id, list),
             Expr::Comprehension(_) => self.comprehension(expression),
-            Expr::Call(_) => self.call(expression),
-            Expr::Map(_) | Expr::Struct(_) => {
-                self.fault(self.place(id), "policies know no maps", "write a list, `[...]`, or several conditions")
+            Expr::Call(call) => {
+                let target = call.target.as_deref_mut().map(|target| self.check(target));
+                let kinds: Vec<Type> = call.args.iter_mut().map(|argument| self.check(argument)).collect();
+                if is_operator(call) {
+                    self.context.operator(id, call, &kinds)
+                } else {
+                    self.context.function(expression, target, &kinds)
+                }
             }
-            Expr::Unspecified => self.fault(self.place(id), "something is missing here", "complete the expression"),
+            Expr::Map(_) | Expr::Struct(_) => self.context.fault(
+                self.context.place(id),
+                "policies know no maps",
+                "write a list, `[...]`, or several conditions",
+            ),
+            Expr::Unspecified => {
+                self.context.fault(self.context.place(id), "something is missing here", "complete the expression")
+            }
         }
     }
 
@@ -108,12 +69,16 @@ impl<'a> Checker<'a> {
             LiteralValue::Boolean(_) => Type::Bool,
             LiteralValue::Int(_) => Type::Int,
             LiteralValue::String(_) => Type::Text,
-            LiteralValue::Null => self.fault(
-                self.place(id),
+            LiteralValue::Null => self.context.fault(
+                self.context.place(id),
                 "nothing is null in a policy",
                 "what is missing is an empty text or list: compare with `\"\"`, or write `size(...) == 0`",
             ),
-            _ => self.fault(self.place(id), "policies know no such value", "use texts, whole numbers, true and false"),
+            _ => self.context.fault(
+                self.context.place(id),
+                "policies know no such value",
+                "use texts, whole numbers, true and false",
+            ),
         }
     }
 
@@ -122,24 +87,28 @@ impl<'a> Checker<'a> {
         if let Expr::Select(select) = &mut expression.expr {
             if select.test {
                 let says = "`has` is never needed: every variable is there, and empty where nothing is known";
-                return self.fault(self.place_of("has", id), says, "compare with `\"\"`, or write `size(...) > 0`");
+                return self.context.fault(
+                    self.context.place_of("has", id),
+                    says,
+                    "compare with `\"\"`, or write `size(...) > 0`",
+                );
             }
             if path_of(&select.operand).is_none_or(|path| self.is_local(root_of(&path))) {
                 let kind = self.check(&mut select.operand);
                 let says = format!("{kind} has no field `{}`", clip(&select.field));
-                let at = self.place_of(&select.field, id);
-                return if kind == Type::Any { kind } else { self.fault(at, says, "compare it as it is") };
+                let at = self.context.place_of(&select.field, id);
+                return if kind == Type::Any { kind } else { self.context.fault(at, says, "compare it as it is") };
             }
         }
         let Some(path) = path_of(expression) else { return Type::Any };
         if let Some((_, kind)) = self.locals.iter().rev().find(|(name, _)| *name == path) {
             return kind.clone();
         }
-        if let Some((kind, name)) = self.scope.variable(&path) {
-            let known = self.scope.variables().into_iter().find(|known| *known == path);
-            self.uses.extend(known.filter(|known| !self.uses.contains(known)));
+        if let Some((kind, name)) = self.context.scope.variable(&path) {
+            let known = self.context.scope.variables().into_iter().find(|known| *known == path);
+            self.context.uses.extend(known.filter(|known| !self.context.uses.contains(known)));
             self.images += usize::from(path.starts_with("image."));
-            self.fallible |= kind == Type::Time;
+            self.context.fallible |= kind == Type::Time;
             expression.expr = Expr::Ident(name);
             return kind;
         }
@@ -159,31 +128,31 @@ impl<'a> Checker<'a> {
         while let Some(part) = parts.next() {
             wrong = part;
             let longer = if group.is_empty() { part.to_owned() } else { format!("{group}.{part}") };
-            if !self.scope.is_group(&longer) {
+            if !self.context.scope.is_group(&longer) {
                 break;
             }
             group = longer;
             if parts.peek().is_none() {
-                let members = self.scope.members(&group);
+                let members = self.context.scope.members(&group);
                 let says = format!("`{group}` is not a value but several");
                 let help = format!("name one of them: {}", listed(members, '`'));
-                return self.fault(self.place_of(wrong, id), says, help);
+                return self.context.fault(self.context.place_of(wrong, id), says, help);
             }
         }
-        let at = self.place_of(wrong, id);
+        let at = self.context.place_of(wrong, id);
         let longer = if group.is_empty() { wrong.to_owned() } else { format!("{group}.{wrong}") };
-        if self.scope.variable(&longer).is_some() {
+        if self.context.scope.variable(&longer).is_some() {
             let says = format!("`{}` has no fields", clip(&longer));
-            let at = parts.next().map_or(at, |field| self.place_of(field, id));
-            return self.fault(at, says, "leave out what follows it");
+            let at = parts.next().map_or(at, |field| self.context.place_of(field, id));
+            return self.context.fault(at, says, "leave out what follows it");
         }
-        let members = self.scope.members(&group);
+        let members = self.context.scope.members(&group);
         let says = match group.as_str() {
             "" => format!("there is no `{}`", clip(wrong)),
             group => format!("`{group}` has no `{}`", clip(wrong)),
         };
         let elsewhere = || {
-            let all = self.scope.variables().into_iter();
+            let all = self.context.scope.variables().into_iter();
             all.filter(|known| known.rsplit('.').next() == Some(wrong)).min_by_key(|known| known.len())
         };
         let help = match nearest(wrong, members.iter().copied()) {
@@ -194,7 +163,7 @@ impl<'a> Checker<'a> {
                 None => format!("there is {}", listed(members, '`')),
             },
         };
-        self.fault(at, says, help)
+        self.context.fault(at, says, help)
     }
 
     fn list(&mut self, id: u64, list: &mut ListExpr) -> Type {
@@ -202,26 +171,30 @@ impl<'a> Checker<'a> {
         for element in &mut list.elements {
             let this = self.check(element);
             if matches!(this, Type::Tags(_)) {
-                let at = self.place(element.id);
-                self.fault(at, "a list of tags is no entry of another list", "ask one after the other");
+                let at = self.context.place(element.id);
+                self.context.fault(at, "a list of tags is no entry of another list", "ask one after the other");
             } else if let Some(both) = kind.unify(&this) {
                 kind = both;
             } else {
                 let says = format!("a list of {kind} and {this}: its entries must be of one kind");
-                let at = self.place(if element.id == 0 { id } else { element.id });
-                self.fault(at, says, "make two lists");
+                let at = self.context.place(if element.id == 0 { id } else { element.id });
+                self.context.fault(at, says, "make two lists");
             }
         }
         Type::list(kind)
     }
 
     fn comprehension(&mut self, expression: &mut IdedExpr) -> Type {
-        let at = self.place(expression.id);
+        let at = self.context.place(expression.id);
         let Expr::Comprehension(comprehension) = &mut expression.expr else { return Type::Any };
         if self.looping {
             let says =
                 "a loop inside of a loop: `all`, `exists`, `exists_one`, `filter` and `map` cannot hold one another";
-            return self.fault(at, says, "split the rule, or filter one list first: `a.filter(...).exists(...)`");
+            return self.context.fault(
+                at,
+                says,
+                "split the rule, or filter one list first: `a.filter(...).exists(...)`",
+            );
         }
         let (maps, images) = (self.maps, self.images);
         let (over, tags) = match self.check(&mut comprehension.iter_range) {
@@ -229,7 +202,7 @@ impl<'a> Checker<'a> {
             Type::Tags(by) => (Type::Text, Some(by)),
             Type::Any => (Type::Any, None),
             other => {
-                return self.fault(
+                return self.context.fault(
                     at,
                     format!("this goes over lists, and stands behind {other}"),
                     "name a list before the dot",
@@ -240,18 +213,18 @@ impl<'a> Checker<'a> {
             // each could make what it is given many times as large
             if self.maps > maps {
                 let says = "a `map` of what another `map` made";
-                return self.fault(at, says, "write one `map` that does both");
+                return self.context.fault(at, says, "write one `map` that does both");
             }
             if tags.is_some() {
                 let says = "a `map` of all tags of the repository";
-                return self.fault(at, says, "pick tags with `filter`, or ask with `exists` or `all`");
+                return self.context.fault(at, says, "pick tags with `filter`, or ask with `exists` or `all`");
             }
             self.maps += 1;
         }
         let variable = comprehension.iter_var.clone();
         if ROOTS.contains(&variable.as_str()) || self.is_local(&variable) {
             let says = format!("`{variable}` has a meaning already");
-            return self.fault(at, says, "take another name, such as `x`");
+            return self.context.fault(at, says, "take another name, such as `x`");
         }
         let result = self.rounds(comprehension, variable, over);
         match tags {
@@ -291,7 +264,7 @@ impl<'a> Checker<'a> {
                         again for each";
             let help = "leave `image` out of the loop, as in \
                         `top(image.tag, last_pushed.filter(x, x.startsWith(\"main-\")), 5)`";
-            return self.fault(at, says, help);
+            return self.context.fault(at, says, help);
         }
         let kind = if matches!(result, Type::List(_)) { Type::Tags(by) } else { result };
         let name = format!("$s{}", self.shared.len());
@@ -301,7 +274,12 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// Whether a loop is a `map`: it adds something else than its entries to a list.
+/// Returns true if a call is written as an operator.
+fn is_operator(call: &CallExpr) -> bool {
+    call.target.is_none() && call.func_name.contains(['_', '@']) && !call.func_name.starts_with(char::is_alphabetic)
+}
+
+/// Returns true if a loop is a `map`: it adds something else than its entries to a list.
 fn is_map(comprehension: &ComprehensionExpr) -> bool {
     let added = |expression: &IdedExpr| match &expression.expr {
         Expr::Call(call) if call.func_name == operators::ADD => match call.args.last().map(|list| &list.expr) {

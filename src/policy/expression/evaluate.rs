@@ -151,14 +151,14 @@ impl VariableResolver for Variables<'_, '_> {
     }
 }
 
-impl Facts for Variables<'_, '_> {
+impl VariableSource for Variables<'_, '_> {
     fn missing(&self, _variable: &str) -> Option<&'static str> {
         None
     }
 }
 
 /// The values of variables.
-pub(super) trait Facts: VariableResolver {
+pub(super) trait VariableSource: VariableResolver {
     /// Why a variable has no value, where it has none.
     fn missing(&self, variable: &str) -> Option<&'static str>;
 }
@@ -176,7 +176,7 @@ pub(super) fn holds(expression: &IdedExpr, patterns: &[Pattern], values: &Values
 /// The value of an expression, as what `take` makes of it.
 pub(super) fn value_of<T>(
     expression: &IdedExpr,
-    variables: &impl Facts,
+    variables: &impl VariableSource,
     take: impl FnOnce(&dyn Val) -> Option<T>,
 ) -> Result<T, &'static str> {
     let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
@@ -185,7 +185,7 @@ pub(super) fn value_of<T>(
     take(value.as_ref()).ok_or("it yields a value of another kind")
 }
 
-fn reason(error: &ExecutionError, variables: &impl Facts) -> &'static str {
+fn reason(error: &ExecutionError, variables: &impl VariableSource) -> &'static str {
     match error {
         ExecutionError::IndexOutOfBounds(_) => "a list has no such entry",
         ExecutionError::Overflow(..) => "a number is out of range",

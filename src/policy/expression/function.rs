@@ -1,4 +1,4 @@
-//! What functions work on.
+//! Checks the arguments of functions.
 
 use std::ops::Range;
 
@@ -7,61 +7,45 @@ use cel::{
     common::ast::{CallExpr, Expr, LiteralValue, operators},
 };
 
-use super::{check::Checker, evaluate, images, tokens::clip, types::Type, words};
+use super::{context::Context, evaluate, images, tokens::clip, types::Type, words};
 use crate::diagnostics::{listed, nearest};
 
-impl Checker<'_> {
-    pub(super) fn call(&mut self, expression: &mut IdedExpr) -> Type {
-        let at = self.place(expression.id);
+impl Context<'_> {
+    /// Checks the call of a function, whose target and arguments have these types.
+    pub(super) fn function(&mut self, expression: &mut IdedExpr, target: Option<Type>, kinds: &[Type]) -> Type {
         let id = expression.id;
         let Expr::Call(call) = &mut expression.expr else { return Type::Any };
-        let operator = call.target.is_none()
-            && call.func_name.contains(['_', '@'])
-            && !call.func_name.starts_with(char::is_alphabetic);
-        if operator && call.func_name == operators::IN {
-            return self.contained(at, call, None);
-        }
-        if operator {
-            return self.operator(at, call);
-        }
         let name = call.func_name.clone();
         let at = self.place_of(&name, id);
-        if !self.scope.functions().any(|function| function.name == name) {
+        let Some(known) = self.scope.functions().find(|function| function.name == name) else {
             return self.unknown_function(at, &name);
-        }
-        let on_target = call.target.is_some();
-        match (name.as_str(), on_target, call.args.len()) {
-            ("contains", true, 1) => self.contains(at, call),
-            ("startsWith" | "endsWith", true, 1) => {
-                self.expect_target(&at, call, &name);
-                self.expect_argument(&at, call, &name, &Type::Text);
+        };
+        match (name.as_str(), target, kinds) {
+            ("contains", Some(target), [part]) => self.contains(at, call, &target, part),
+            ("startsWith" | "endsWith", Some(target), [part]) => {
+                self.expect_target(&at, &target, &name);
+                self.expect_argument(&at, part, &name, &Type::Text);
                 Type::Bool
             }
-            ("matches", true, 1) => self.matches(at, call),
-            ("size", true, 0) | ("size", false, 1) => {
-                let of = call.target.as_deref_mut().or(call.args.first_mut()).map(|of| self.check(of));
-                match of {
-                    Some(Type::Text | Type::List(_) | Type::Tags(_) | Type::Map | Type::Any) | None => Type::Int,
-                    Some(other) => self.fault(
-                        at,
-                        format!("`size` is of a text or a list, not of {other}"),
-                        "name a text or a list",
-                    ),
-                }
-            }
-            ("now", false, 0) => {
+            ("matches", Some(target), [_]) => self.matches(at, call, &target),
+            ("size", Some(of), []) => self.size(at, &of),
+            ("size", None, [of]) => self.size(at, of),
+            ("now", None, []) => {
                 expression.expr = Expr::Ident(images::NOW.to_owned());
                 Type::Time
             }
-            ("days", false, 1) => self.span(&at, call, &name, images::DAY),
-            ("hours", false, 1) => self.span(&at, call, &name, images::HOUR),
-            ("minutes", false, 1) => self.span(&at, call, &name, images::MINUTE),
-            ("top", false, 3) => self.top(at, call),
-            _ => {
-                let usage =
-                    self.scope.functions().find(|function| function.name == name).map_or("", |function| function.usage);
-                self.fault(at, format!("`{name}` is not used like this"), format!("write {usage}"))
-            }
+            ("days", None, [count]) => self.span(&at, call, count, images::DAY),
+            ("hours", None, [count]) => self.span(&at, call, count, images::HOUR),
+            ("minutes", None, [count]) => self.span(&at, call, count, images::MINUTE),
+            ("top", None, [_, _, _]) => self.top(at, call, kinds),
+            _ => self.fault(at, format!("`{name}` is not used like this"), format!("write {}", known.usage)),
+        }
+    }
+
+    fn size(&mut self, at: Range<usize>, of: &Type) -> Type {
+        match of {
+            Type::Text | Type::List(_) | Type::Tags(_) | Type::Map | Type::Any => Type::Int,
+            other => self.fault(at, format!("`size` is of a text or a list, not of {other}"), "name a text or a list"),
         }
     }
 
@@ -80,8 +64,7 @@ impl Checker<'_> {
         self.fault(at, says, help)
     }
 
-    fn expect_target(&mut self, at: &Range<usize>, call: &mut CallExpr, name: &str) {
-        let kind = call.target.as_deref_mut().map_or(Type::Any, |target| self.check(target));
+    fn expect_target(&mut self, at: &Range<usize>, kind: &Type, name: &str) {
         if !kind.is(&Type::Text) {
             let help = match kind {
                 Type::List(_) => format!("ask each entry: `list.exists(x, x.{name}(...))`"),
@@ -91,26 +74,24 @@ impl Checker<'_> {
         }
     }
 
-    fn expect_argument(&mut self, at: &Range<usize>, call: &mut CallExpr, name: &str, wanted: &Type) {
-        let kind = call.args.first_mut().map_or(Type::Any, |argument| self.check(argument));
+    fn expect_argument(&mut self, at: &Range<usize>, kind: &Type, name: &str, wanted: &Type) {
         if !kind.is(wanted) {
             self.fault(at.clone(), format!("`{name}` wants {wanted}, and gets {kind}"), format!("give it {wanted}"));
         }
     }
 
-    /// `text.contains(part)`, or `list.contains(entry)`, which is `entry in list`.
-    fn contains(&mut self, at: Range<usize>, call: &mut CallExpr) -> Type {
-        let Some(target) = &mut call.target else { return Type::Any };
-        match self.check(target) {
+    /// Checks `text.contains(part)`. Turns `list.contains(entry)` into `entry in list`.
+    fn contains(&mut self, at: Range<usize>, call: &mut CallExpr, target: &Type, part: &Type) -> Type {
+        match target {
             Type::Text | Type::Any => {
-                self.expect_argument(&at, call, "contains", &Type::Text);
+                self.expect_argument(&at, part, "contains", &Type::Text);
                 Type::Bool
             }
-            many @ (Type::List(_) | Type::Tags(_) | Type::Map) => {
+            Type::List(_) | Type::Tags(_) | Type::Map => {
                 let list = call.target.take().map(|list| *list).unwrap_or_default();
                 operators::IN.clone_into(&mut call.func_name);
                 call.args.push(list);
-                self.contained(at, call, Some(many))
+                self.contained(at, call, part, target)
             }
             other => self.fault(
                 at,
@@ -120,13 +101,11 @@ impl Checker<'_> {
         }
     }
 
-    /// `entry in list`; `many` is what the list is, where it has been checked already.
-    fn contained(&mut self, at: Range<usize>, call: &mut CallExpr, many: Option<Type>) -> Type {
-        let [entry, list] = &mut call.args[..] else { return Type::Any };
-        let one = self.check(entry);
-        let many = many.unwrap_or_else(|| self.check(list));
-        match &many {
-            Type::List(of) if !of.is(&one) => {
+    /// Checks `entry in list`, whose operands have these types.
+    pub(super) fn contained(&mut self, at: Range<usize>, call: &mut CallExpr, one: &Type, many: &Type) -> Type {
+        let [entry, list] = &call.args[..] else { return Type::Any };
+        match many {
+            Type::List(of) if !of.is(one) => {
                 let help = if matches!(one, Type::List(_)) {
                     "ask for one entry: `one.exists(x, x in other)`"
                 } else {
@@ -143,7 +122,7 @@ impl Checker<'_> {
             Type::Tags(by) => {
                 let by = *by;
                 if words::variable(entry) == Some("image.tag") {
-                    // where an image stands by a time that is not known is not known either
+                    // If a time is not known, the place of the image by that time is not known either.
                     let all = LiteralValue::Int(i64::MAX.into());
                     call.args.push(IdedExpr { id: 0, expr: Expr::Literal(all) });
                     self.top_of(call, Some(by));
@@ -163,9 +142,9 @@ impl Checker<'_> {
         Type::Bool
     }
 
-    /// `text.matches(pattern)` with the pattern compiled, once.
-    fn matches(&mut self, at: Range<usize>, call: &mut CallExpr) -> Type {
-        self.expect_target(&at, call, "matches");
+    /// Checks `text.matches(pattern)`, and compiles the pattern, once.
+    fn matches(&mut self, at: Range<usize>, call: &mut CallExpr, target: &Type) -> Type {
+        self.expect_target(&at, target, "matches");
         let [pattern] = &mut call.args[..] else { return Type::Any };
         let Expr::Literal(LiteralValue::String(text)) = &pattern.expr else {
             return self.fault(
@@ -191,21 +170,19 @@ impl Checker<'_> {
         }
     }
 
-    /// `days(count)`: that many times so many microseconds.
-    fn span(&mut self, at: &Range<usize>, call: &mut CallExpr, name: &str, microseconds: i64) -> Type {
-        self.expect_argument(at, call, name, &Type::Int);
+    /// Turns `days(count)` and its like into so many times that many microseconds.
+    fn span(&mut self, at: &Range<usize>, call: &mut CallExpr, count: &Type, microseconds: i64) -> Type {
+        self.expect_argument(at, count, &call.func_name, &Type::Int);
         self.fallible = true; // out of range
         operators::MULTIPLY.clone_into(&mut call.func_name);
         call.args.push(IdedExpr { id: 0, expr: Expr::Literal(LiteralValue::Int(microseconds.into())) });
         Type::Span
     }
 
-    /// `top(value, list, count)`
-    fn top(&mut self, at: Range<usize>, call: &mut CallExpr) -> Type {
-        let kinds: Vec<Type> = call.args.iter_mut().map(|argument| self.check(argument)).collect();
+    /// Checks `top(value, list, count)`.
+    fn top(&mut self, at: Range<usize>, call: &mut CallExpr, kinds: &[Type]) -> Type {
         let of_texts = |kind: &Type| matches!(kind, Type::Tags(_)) || kind.is(&Type::list(Type::Text));
-        let fits =
-            matches!(&kinds[..], [one, list, count] if one.is(&Type::Text) && of_texts(list) && count.is(&Type::Int));
+        let fits = matches!(kinds, [one, list, count] if one.is(&Type::Text) && of_texts(list) && count.is(&Type::Int));
         if !fits {
             return self.fault(
                 at,
@@ -221,8 +198,8 @@ impl Checker<'_> {
         Type::Bool
     }
 
-    /// Makes a call with a text, a list and a number into that of the function which knows them, and the time that has to
-    /// be known.
+    /// Turns a call with a text, a list and a number into a call of the function that knows tags, with the time that must be
+    /// known.
     fn top_of(&mut self, call: &mut CallExpr, by: Option<&'static str>) {
         let known = match by.and_then(|by| self.scope.variable(by)) {
             Some((_, name)) => {

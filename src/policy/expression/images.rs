@@ -19,8 +19,8 @@ use cel::{
 use jiff::Timestamp;
 
 use super::{
-    Condition,
-    evaluate::{Facts, value_of},
+    condition::Condition,
+    evaluate::{VariableSource, value_of},
     tags::{Annotations, Tags},
     types::{IMAGES, LAST_PULLED_AT, PUSHED_AT},
 };
@@ -35,13 +35,13 @@ pub(super) const MINUTE: i64 = 60_000_000;
 pub(super) const NOW: &str = "$now";
 
 /// What is the same for all images of a repository.
-pub(in crate::policy) struct Tagged {
+pub(in crate::policy) struct RepositoryTags {
     now: CelInt,
     last_pushed: Tags,
     last_pulled: Tags,
 }
 
-impl Tagged {
+impl RepositoryTags {
     pub(in crate::policy) fn new(images: &[Image], now: Timestamp) -> Self {
         Self {
             now: CelInt::from(now.as_microsecond()),
@@ -107,20 +107,20 @@ enum Shared {
 }
 
 /// A condition that is asked about the images of one repository.
-pub(in crate::policy) struct Asked<'r> {
+pub(in crate::policy) struct ImageQuery<'r> {
     condition: &'r Condition,
-    tagged: &'r Tagged,
+    tagged: &'r RepositoryTags,
     shared: Vec<OnceLock<Result<Shared, &'static str>>>,
 }
 
-impl<'r> Asked<'r> {
-    pub(in crate::policy) fn new(condition: &'r Condition, tagged: &'r Tagged) -> Self {
+impl<'r> ImageQuery<'r> {
+    pub(in crate::policy) fn new(condition: &'r Condition, tagged: &'r RepositoryTags) -> Self {
         Self { condition, tagged, shared: condition.shared.iter().map(|_| OnceLock::new()).collect() }
     }
 
     /// Whether the condition holds for an image; the error says shortly why that cannot be known.
     pub(in crate::policy) fn holds(&self, image: &Values<'_>) -> Result<bool, &'static str> {
-        let facts = About { asked: self, image: Some(image) };
+        let facts = ImageVariables { asked: self, image: Some(image) };
         let holds = || {
             value_of(&self.condition.expression, &facts, |value| value.downcast_ref::<CelBool>().map(|it| *it.inner()))
         };
@@ -131,7 +131,7 @@ impl<'r> Asked<'r> {
     fn shared(&self, index: usize) -> Option<&Result<Shared, &'static str>> {
         let (cell, (expression, by)) = self.shared.get(index).zip(self.condition.shared.get(index))?;
         let tags = if *by == PUSHED_AT { &self.tagged.last_pushed } else { &self.tagged.last_pulled };
-        let facts = About { asked: self, image: None };
+        let facts = ImageVariables { asked: self, image: None };
         let take = |value: &dyn Val| match value.downcast_ref::<CelList<'_>>() {
             Some(list) => tags.pick(list).map(Shared::Tags),
             None => value.downcast_ref::<CelBool>().map(|value| Shared::Bool(*value)),
@@ -144,12 +144,12 @@ impl<'r> Asked<'r> {
 }
 
 /// The variables of a condition, for an image or, in loops over tags, for none.
-struct About<'r, 'a> {
-    asked: &'r Asked<'r>,
+struct ImageVariables<'r, 'a> {
+    asked: &'r ImageQuery<'r>,
     image: Option<&'r Values<'a>>,
 }
 
-impl VariableResolver for About<'_, '_> {
+impl VariableResolver for ImageVariables<'_, '_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
         let tagged = self.asked.tagged;
         if variable == NOW {
@@ -173,7 +173,7 @@ impl VariableResolver for About<'_, '_> {
     }
 }
 
-impl Facts for About<'_, '_> {
+impl VariableSource for ImageVariables<'_, '_> {
     fn missing(&self, variable: &str) -> Option<&'static str> {
         let (kind, index) = variable.split_at_checked(2)?;
         let index: usize = index.parse().ok()?;

@@ -1,4 +1,4 @@
-//! What operators work on.
+//! Checks the operands of operators.
 
 use std::ops::Range;
 
@@ -7,18 +7,24 @@ use cel::{
     common::ast::{CallExpr, Expr, operators},
 };
 
-use super::{check::Checker, types::Type, words};
+use super::{context::Context, types::Type, words};
 
-/// How often one expression may join texts: what it makes of them stays small.
+/// The number of joins of texts in one expression. So a text that it makes stays small.
 pub const MAX_JOINS: usize = 16;
 
-impl Checker<'_> {
-    pub(super) fn operator(&mut self, at: Range<usize>, call: &mut CallExpr) -> Type {
+impl Context<'_> {
+    /// Checks the call of an operator whose operands have these types.
+    pub(super) fn operator(&mut self, id: u64, call: &mut CallExpr, kinds: &[Type]) -> Type {
+        let at = self.place(id);
         let name = call.func_name.clone();
-        match (name.as_str(), &mut call.args[..]) {
-            (operators::LOGICAL_AND | operators::LOGICAL_OR, [left, right]) => {
-                // the accumulated result of `all` and `exists`, which nobody wrote
-                let loops = matches!(&left.expr, Expr::Ident(name) if name.starts_with('@'));
+        match (name.as_str(), &call.args[..], kinds) {
+            (operators::IN, [_, _], [entry, many]) => {
+                let (entry, many) = (entry.clone(), many.clone());
+                self.contained(at, call, &entry, &many)
+            }
+            (operators::LOGICAL_AND | operators::LOGICAL_OR, [first, _], [left, right]) => {
+                // The accumulated result of `all` and `exists`, which nobody wrote, is in a loop.
+                let loops = matches!(&first.expr, Expr::Ident(name) if name.starts_with('@'));
                 let says = match name.as_str() {
                     _ if loops => "the last part of a loop is a condition",
                     operators::LOGICAL_AND => "`&&` joins conditions",
@@ -28,48 +34,48 @@ impl Checker<'_> {
                 self.condition(&at, right, says);
                 Type::Bool
             }
-            (operators::LOGICAL_NOT, [one]) => {
+            (operators::LOGICAL_NOT, _, [one]) => {
                 self.condition(&at, one, "`!` turns a condition around");
                 Type::Bool
             }
-            (operators::NOT_STRICTLY_FALSE, [one]) => self.check(one),
-            (operators::CONDITIONAL, [condition, yes, no]) => {
+            (operators::NOT_STRICTLY_FALSE, _, [one]) => one.clone(),
+            (operators::CONDITIONAL, _, [condition, yes, no]) => {
                 self.condition(&at, condition, "what decides is a condition");
-                let (yes, no) = (self.check(yes), self.check(no));
-                yes.unify(&no).unwrap_or_else(|| {
+                yes.unify(no).unwrap_or_else(|| {
                     let says = format!("`?` and `:` lead to {yes} and to {no}");
                     self.fault(at, says, "both must be of one kind")
                 })
             }
-            (operators::EQUALS | operators::NOT_EQUALS, [left, right]) => self.equality(at, left, right),
+            (operators::EQUALS | operators::NOT_EQUALS, [left, right], [one, two]) => {
+                self.equality(at, (left, one), (right, two))
+            }
             (
                 operators::LESS | operators::LESS_EQUALS | operators::GREATER | operators::GREATER_EQUALS,
-                [left, right],
-            ) => {
-                let (one, two) = (self.check(left), self.check(right));
-                match one.unify(&two) {
-                    Some(Type::Int | Type::Text | Type::Time | Type::Span | Type::Any) => Type::Bool,
-                    Some(both) => {
-                        self.fault(at, format!("there is no order of {both}"), "compare numbers, texts or times")
-                    }
-                    None => self.fault(at, format!("this compares {one} with {two}"), "compare what is of one kind"),
-                }
-            }
-            (operators::INDEX, [of, index]) => self.index(at, of, index),
-            (operators::NEGATE, [one]) => match self.check(one) {
-                kind @ (Type::Int | Type::Span | Type::Any) => {
+                _,
+                [one, two],
+            ) => match one.unify(two) {
+                Some(Type::Int | Type::Text | Type::Time | Type::Span | Type::Any) => Type::Bool,
+                Some(both) => self.fault(at, format!("there is no order of {both}"), "compare numbers, texts or times"),
+                None => self.fault(at, format!("this compares {one} with {two}"), "compare what is of one kind"),
+            },
+            (operators::INDEX, _, [of, index]) => self.index(at, of, index),
+            (operators::NEGATE, _, [one]) => match one {
+                Type::Int | Type::Span | Type::Any => {
                     self.fallible = true;
-                    kind
+                    one.clone()
                 }
                 other => self.fault(at, format!("`-` is of numbers, not of {other}"), "write `!` for not"),
             },
-            (_, [left, right]) => self.arithmetic(at, &name, left, right),
+            (_, [left, _], [one, two]) => {
+                // `filter` and `map` add to a list that nobody wrote.
+                let accumulates = matches!(&left.expr, Expr::Ident(name) if name.starts_with('@'));
+                self.arithmetic(at, &name, accumulates, one, two)
+            }
             _ => self.fault(at, "policies know no such operator", "see the reference of policies"),
         }
     }
 
-    fn condition(&mut self, at: &Range<usize>, operand: &mut IdedExpr, says: &str) {
-        let kind = self.check(operand);
+    fn condition(&mut self, at: &Range<usize>, kind: &Type, says: &str) {
         if !kind.is(&Type::Bool) {
             self.fault(
                 at.clone(),
@@ -79,14 +85,18 @@ impl Checker<'_> {
         }
     }
 
-    fn equality(&mut self, at: Range<usize>, left: &mut IdedExpr, right: &mut IdedExpr) -> Type {
-        let (one, two) = (self.check(left), self.check(right));
-        if matches!((&one, &two), (Type::Tags(_) | Type::Map, _) | (_, Type::Tags(_) | Type::Map)) {
+    fn equality(
+        &mut self,
+        at: Range<usize>,
+        (left, one): (&IdedExpr, &Type),
+        (right, two): (&IdedExpr, &Type),
+    ) -> Type {
+        if matches!((one, two), (Type::Tags(_) | Type::Map, _) | (_, Type::Tags(_) | Type::Map)) {
             let says = format!("this compares {one} with {two}");
             return self.fault(at, says, "ask for an entry: `list.contains(\"...\")`, `image.annotations[\"...\"]`");
         }
-        if !one.is(&two) {
-            let help = match (&one, &two) {
+        if !one.is(two) {
+            let help = match (one, two) {
                 (Type::List(_), Type::Text) | (Type::Text, Type::List(_)) => "write `list.contains(\"entry\")`",
                 _ => "compare what is of one kind",
             };
@@ -97,12 +107,11 @@ impl Checker<'_> {
         Type::Bool
     }
 
-    fn index(&mut self, at: Range<usize>, of: &mut IdedExpr, index: &mut IdedExpr) -> Type {
-        let (many, which) = (self.check(of), self.check(index));
-        // an annotation that is not there is empty
-        self.fallible |= many != Type::Map;
+    fn index(&mut self, at: Range<usize>, many: &Type, which: &Type) -> Type {
+        // An annotation that is not there is empty.
+        self.fallible |= *many != Type::Map;
         match many {
-            Type::List(of) if which.is(&Type::Int) => *of,
+            Type::List(of) if which.is(&Type::Int) => (**of).clone(),
             Type::Tags(_) if which.is(&Type::Int) => Type::Text,
             Type::Map if which.is(&Type::Text) => Type::Text,
             Type::Any => Type::Any,
@@ -113,13 +122,10 @@ impl Checker<'_> {
         }
     }
 
-    fn arithmetic(&mut self, at: Range<usize>, name: &str, left: &mut IdedExpr, right: &mut IdedExpr) -> Type {
-        // `filter` and `map` add to a list that nobody wrote
-        let accumulates = matches!(&left.expr, Expr::Ident(name) if name.starts_with('@'));
-        let (one, two) = (self.check(left), self.check(right));
+    fn arithmetic(&mut self, at: Range<usize>, name: &str, accumulates: bool, one: &Type, two: &Type) -> Type {
         let sign = name.trim_matches('_');
-        let both = one.unify(&two);
-        match (sign, both, &one, &two) {
+        let both = one.unify(two);
+        match (sign, both, one, two) {
             (_, _, Type::Any, _) | (_, _, _, Type::Any) if one != two => Type::Any,
             (_, Some(Type::Any), ..) => Type::Any,
             ("+", Some(kind @ Type::List(_)), ..) if accumulates => kind,

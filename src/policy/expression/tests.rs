@@ -1,7 +1,10 @@
 use super::*;
 use crate::{
     identity::Facts,
-    policy::input::{Input, Request},
+    policy::{
+        expression::MAX_DEPTH,
+        input::{Input, Request},
+    },
 };
 
 /// What is said about an access condition, the caret's text first.

@@ -175,3 +175,21 @@ const FUNCTIONS: [Function; 15] = [
     keeping("minutes", "minutes(30)"),
     keeping("top", "top(image.tag, last_pushed, 10)"),
 ];
+
+/// Everything that the rules of one kind of policy can name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vocabulary {
+    /// The paths of variables.
+    pub variables: Vec<&'static str>,
+    /// The names of functions.
+    pub functions: Vec<&'static str>,
+}
+
+/// Returns the words of access rules, and those of retention rules.
+#[must_use]
+pub fn vocabularies() -> [Vocabulary; 2] {
+    [Scope::Access, Scope::Retention].map(|scope| Vocabulary {
+        variables: scope.variables(),
+        functions: scope.functions().map(|function| function.name).collect(),
+    })
+}

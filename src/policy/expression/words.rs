@@ -7,7 +7,7 @@ use cel::{
     common::ast::{Expr, LiteralValue},
 };
 
-use super::{check::Checker, tokens::clip, types::IMAGES};
+use super::{context::Context, tokens::clip, types::IMAGES};
 use crate::{
     action::ACTIONS,
     diagnostics::{listed, nearest},
@@ -28,7 +28,7 @@ pub(super) fn variable(expression: &IdedExpr) -> Option<&'static str> {
 }
 
 /// Checks what `one` is compared with: the literal `other`, or those in the list `other`.
-pub(super) fn check(checker: &mut Checker<'_>, one: &IdedExpr, other: &IdedExpr) {
+pub(super) fn check(context: &mut Context<'_>, one: &IdedExpr, other: &IdedExpr) {
     let Some(path) = variable(one) else { return };
     let literals: Vec<&IdedExpr> = match &other.expr {
         Expr::List(list) => list.elements.iter().collect(),
@@ -36,23 +36,23 @@ pub(super) fn check(checker: &mut Checker<'_>, one: &IdedExpr, other: &IdedExpr)
     };
     for literal in literals {
         let Expr::Literal(LiteralValue::String(text)) = &literal.expr else { continue };
-        let at = checker.place(literal.id);
+        let at = context.place(literal.id);
         let text = text.inner();
         match path {
             "request.action" => {
-                one_of(checker, at, text, "action", &ACTIONS.iter().map(|row| row.word).collect::<Vec<_>>());
+                one_of(context, at, text, "action", &ACTIONS.iter().map(|row| row.word).collect::<Vec<_>>());
             }
-            "request.access" => one_of(checker, at, text, "access", &ACCESSES),
-            "request.listener" => one_of(checker, at, text, "listener", &LISTENERS),
+            "request.access" => one_of(context, at, text, "access", &ACCESSES),
+            "request.listener" => one_of(context, at, text, "listener", &LISTENERS),
             "identity.client_ip" if !text.is_empty() => match text.parse::<IpAddr>().map(|ip| ip.to_string()) {
                 Ok(canonical) if canonical == text => {}
                 Ok(canonical) => {
                     let says = format!("the address {} is never written so", clip(text));
-                    checker.fault(at, says, format!("write \"{canonical}\""));
+                    context.fault(at, says, format!("write \"{canonical}\""));
                 }
                 Err(_) => {
                     let says = format!("no client has the address \"{}\"", clip(text));
-                    checker.fault(
+                    context.fault(
                         at,
                         says,
                         "write an IP address, or `identity.client_ip.startsWith(\"10.\")` for a network",
@@ -63,19 +63,19 @@ pub(super) fn check(checker: &mut Checker<'_>, one: &IdedExpr, other: &IdedExpr)
                 if let Err(why) = text.parse::<Name>() {
                     let says = format!("no repository is called \"{}\": {why}", clip(text));
                     let help = "write `request.namespace.startsWith(\"team/\")` for all below `team`";
-                    checker.fault(at, says, help);
+                    context.fault(at, says, help);
                 }
             }
             "image.tag" if !text.is_empty() => {
                 if let Err(why) = text.parse::<Tag>() {
                     let says = format!("no tag is called \"{}\": {why}", clip(text));
-                    checker.fault(at, says, "write `image.tag.matches(r'^pattern$')` for several tags");
+                    context.fault(at, says, "write `image.tag.matches(r'^pattern$')` for several tags");
                 }
             }
             "image.digest" => {
                 if let Err(why) = text.parse::<Digest>() {
                     let says = format!("no image has the digest \"{}\": {why}", clip(text));
-                    checker.fault(at, says, "write a whole digest, such as `sha256:` and 64 digits in lower-case hex");
+                    context.fault(at, says, "write a whole digest, such as `sha256:` and 64 digits in lower-case hex");
                 }
             }
             _ => {}
@@ -83,7 +83,7 @@ pub(super) fn check(checker: &mut Checker<'_>, one: &IdedExpr, other: &IdedExpr)
     }
 }
 
-fn one_of(checker: &mut Checker<'_>, at: std::ops::Range<usize>, text: &str, what: &str, words: &[&str]) {
+fn one_of(context: &mut Context<'_>, at: std::ops::Range<usize>, text: &str, what: &str, words: &[&str]) {
     if words.contains(&text) {
         return;
     }
@@ -97,5 +97,5 @@ fn one_of(checker: &mut Checker<'_>, at: std::ops::Range<usize>, text: &str, wha
         Some(near) => format!("did you mean \"{near}\"?"),
         None => format!("there is {}", listed(words.iter().copied(), '"')),
     };
-    checker.fault(at, says, help);
+    context.fault(at, says, help);
 }

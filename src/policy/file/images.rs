@@ -1,16 +1,16 @@
 //! `[[test]]` of a retention policy: images, and which of them are to stay.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use jiff::Timestamp;
 
-use super::{
-    among,
-    test::{Case, Test},
-};
+use super::names::among;
 use crate::{
     diagnostics::{
-        Table, Value,
+        Node, Table, Value,
         rule::{self, Rule},
     },
     policy::image::Image,
@@ -19,10 +19,7 @@ use crate::{
 /// The time of a test that states none: 2026-01-01T00:00:00Z, in seconds.
 const NOW: i64 = 1_767_225_600;
 
-/// Most images in all tests of one policy: its tests are run at each reload.
-pub const MAX_IMAGES: usize = 1000;
-
-/// How many tags are looked at for what one may have been meant as.
+/// The number of tags that an unknown tag is compared with.
 const MOST_SUGGESTED: usize = 20;
 
 /// What a test of a retention policy asks.
@@ -34,8 +31,8 @@ pub(in crate::policy) struct RetentionCase {
     pub(in crate::policy) keep: BTreeSet<String>,
 }
 
-/// Reads a test of a retention policy.
-pub(super) fn read(table: &mut Table<'_>, name: String) -> Test {
+/// Reads a test of a retention policy. Returns the place of what it expects too.
+pub(super) fn read(table: &mut Table<'_>) -> (Range<usize>, RetentionCase) {
     let now = table.optional("now", DATE, &time());
     let now = now.unwrap_or_else(|| Timestamp::from_second(NOW).unwrap_or_default());
     let (mut images, mut tags) = (Vec::new(), BTreeSet::new());
@@ -65,7 +62,7 @@ pub(super) fn read(table: &mut Table<'_>, name: String) -> Test {
     keep.extend(expect.required("keep", "[\"v1\"]", &rule::list("a list of texts", usize::MAX, tag)));
     let span = expect.span().or(table.span()).unwrap_or_default();
     expect.finish();
-    Test { name, span, case: Case::Retention(RetentionCase { now, images, keep }) }
+    (span, RetentionCase { now, images, keep })
 }
 
 /// Reads one of the images. Without a time of its own, the last pull was the push.
@@ -109,7 +106,7 @@ fn size() -> Rule<u64> {
 fn annotations() -> Rule<BTreeMap<String, String>> {
     Rule::new("a table of texts", |value| {
         let Value::Table(entries) = value else { return None };
-        let text = |(key, node): (&String, &crate::diagnostics::Node)| match &node.value {
+        let text = |(key, node): (&String, &Node)| match &node.value {
             Value::Text(text) => Some((key.clone(), text.clone())),
             _ => None,
         };

@@ -5,8 +5,9 @@ use std::ops::Range;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    among,
-    images::{self, MAX_IMAGES, RetentionCase},
+    images::{self, RetentionCase},
+    limits::{MAX_IMAGES, MAX_RULES},
+    names::among,
 };
 use crate::{
     action::ACTIONS,
@@ -57,8 +58,8 @@ pub(super) fn read(reading: &Reading<'_>, root: &mut Table<'_>, scope: Scope, ru
     let mut tests: Vec<Test> = Vec::new();
     let mut images = 0;
     let tables = root.list("test");
-    if let Some(over) = tables.get(super::MAX_RULES) {
-        let says = format!("more than {} tests in one policy", super::MAX_RULES);
+    if let Some(over) = tables.get(MAX_RULES) {
+        let says = format!("more than {} tests in one policy", MAX_RULES);
         over.refuse("", says, "split it into several policies");
         return tests;
     }
@@ -69,7 +70,10 @@ pub(super) fn read(reading: &Reading<'_>, root: &mut Table<'_>, scope: Scope, ru
         }
         let test = match scope {
             Scope::Access => access(reading, &mut table, name, rules),
-            Scope::Retention => images::read(&mut table, name),
+            Scope::Retention => {
+                let (span, case) = images::read(&mut table);
+                Test { name, span, case: Case::Retention(case) }
+            }
         };
         if let Case::Retention(case) = &test.case {
             images += case.images.len();
@@ -139,8 +143,9 @@ fn fill(table: &mut Table<'_>, value: &mut serde_json::Value) {
     }
 }
 
-/// What no request can be: what is wrong, and the next step.
-pub(in crate::policy) fn faults(request: &Request) -> Vec<(String, String)> {
+/// Returns why no request can be as a person wrote it down: what is wrong, and the next step.
+#[must_use]
+pub fn faults(request: &Request) -> Vec<(String, String)> {
     let mut faults = Vec::new();
     let Some(row) = ACTIONS.iter().find(|row| row.word == request.action) else {
         let all = || ACTIONS.iter().map(|row| row.word);

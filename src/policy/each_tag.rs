@@ -66,7 +66,11 @@ pub(super) fn decide(request: &Request, decide: impl Fn(&Request) -> Decision) -
             break;
         }
         one.reference.clone_from(tag);
-        all = Some(worse(all, for_tag(decide(&one), tag)));
+        let decision = for_tag(decide(&one), tag);
+        all = Some(match all {
+            Some(before) => worse(before, decision),
+            None => decision,
+        });
     }
     all.unwrap_or_else(|| decide(request))
 }
@@ -77,11 +81,9 @@ pub(super) fn for_tag(decision: Decision, tag: &str) -> Decision {
     Decision { tag, ..decision }
 }
 
-/// Returns the decision that counts of an earlier and a later one.
-pub(super) fn worse(before: Option<Decision>, decision: Decision) -> Decision {
-    match before {
-        Some(before) if !before.allows() || decision.effect == Effect::Allow => before,
-        Some(before) if before.effect == Effect::WouldDeny && decision.allows() => before,
-        _ => decision,
-    }
+/// Returns the decision that counts for a request, of one made before and one made later.
+#[must_use]
+pub fn worse(before: Decision, decision: Decision) -> Decision {
+    let stays = !before.allows() || decision.effect == Effect::Allow;
+    if stays || before.effect == Effect::WouldDeny && decision.allows() { before } else { decision }
 }

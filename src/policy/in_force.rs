@@ -1,0 +1,228 @@
+//! The policies in force: they decide about requests and images.
+
+use jiff::Timestamp;
+
+use super::{
+    build,
+    decide::{allowed_otherwise, decide},
+    decision::Decision,
+    each_tag,
+    explain::Explanation,
+    expression::Values,
+    image::Image,
+    input::{self, Input, Request},
+    pool::PolicyIndex,
+    retention::{Retention, RetentionDecision},
+    retention_explain::RetentionExplanation,
+};
+use crate::{
+    action::Action,
+    config::Config,
+    diagnostics::{Problems, Source},
+    identity::{Facts, Identity},
+    oci::{Name, Tag},
+};
+
+/// The rules in force: immutable, to be shared behind an `Arc`.
+#[derive(Debug)]
+pub struct Policy {
+    index: PolicyIndex,
+    retention: Retention,
+    warnings: Vec<String>,
+    open: Vec<String>,
+}
+
+/// An action that policy allowed.
+#[derive(Debug)]
+pub struct Permit {
+    action: Action,
+}
+
+/// What policy said about an action.
+#[derive(Debug)]
+pub struct Verdict {
+    /// What, and why.
+    pub decision: Decision,
+    /// The permit to do it, or the action that may not be done.
+    pub outcome: Result<Permit, Action>,
+}
+
+impl Permit {
+    /// The action that is allowed.
+    #[must_use]
+    pub const fn action(&self) -> &Action {
+        &self.action
+    }
+
+    /// The action that is allowed, to do it.
+    #[must_use]
+    pub fn into_action(self) -> Action {
+        self.action
+    }
+}
+
+impl Policy {
+    /// Checks everything, and makes of it what requests are decided by.
+    ///
+    /// # Errors
+    /// All problems of all sources at once: shape, syntax, names, kinds of values, rules without effect,
+    /// expressions beyond the limits, tests that fail.
+    pub fn build(config: &Config, files: &[Source]) -> Result<Self, Problems> {
+        let built = build::build(config, files);
+        if !built.problems.is_empty() {
+            return Err(Problems::new(built.problems));
+        }
+        let index = PolicyIndex::new(&built.policies, config.repository.keys());
+        let open = open_to_everyone(&index);
+        Ok(Self {
+            index,
+            retention: Retention::new(built.retention),
+            warnings: [built.warnings, built.together].concat(),
+            open,
+        })
+    }
+
+    /// What an operator should know though it is no error.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Decides about an action that came in at `listener`, one of [`LISTENERS`]. Takes well under a microsecond where
+    /// there are only defaults, and about one for each rule otherwise.
+    #[must_use]
+    pub fn authorize(&self, identity: &Identity, action: Action, listener: &'static str) -> Verdict {
+        let name = action.name().map_or("", |name| name.as_str());
+        let otherwise = allowed_otherwise(action.as_str(), listener);
+        let decision = match self.index.of(name) {
+            None => Decision::not_covered(),
+            Some(pools) => pools.constant(otherwise).unwrap_or_else(|| {
+                let request = Request::of(&action, listener);
+                let client_ip = identity.client_ip.to_string();
+                each_tag::decide(&request, |request| {
+                    pools.decide(&Values::new(&Input::of(identity, &client_ip, request)), otherwise)
+                })
+            }),
+        };
+        let outcome = if decision.allows() { Ok(Permit { action }) } else { Err(action) };
+        Verdict { decision, outcome }
+    }
+
+    /// Returns whether a rule about this repository asks for `request.upload_owner`. If this process does not remember
+    /// the upload, that costs a read of the store.
+    #[must_use]
+    pub fn asks_for_upload_owner(&self, name: &Name) -> bool {
+        self.index.of(name.as_str()).is_some_and(|pools| pools.ask_for(input::UPLOAD_OWNER))
+    }
+
+    /// Decides about a request as records and tests write it, as [`Policy::authorize`] does.
+    #[must_use]
+    pub fn decide(&self, identity: &Facts, request: &Request) -> Decision {
+        decide(&self.index, identity, request)
+    }
+
+    /// Decides whether `action`, a delete by digest that policy allowed for the digest, may take a tag along.
+    #[must_use]
+    pub fn decide_tag(&self, identity: &Identity, action: &Action, tag: &Tag, listener: &'static str) -> Decision {
+        let mut request = Request::of(action, listener);
+        tag.as_str().clone_into(&mut request.reference);
+        let decision = self.index.of(&request.namespace).map_or_else(Decision::not_covered, |pools| {
+            let client_ip = identity.client_ip.to_string();
+            pools
+                .constant(false)
+                .unwrap_or_else(|| pools.decide(&Values::new(&Input::of(identity, &client_ip, &request)), false))
+        });
+        each_tag::for_tag(decision, tag.as_str())
+    }
+
+    /// Returns whether rules, and not a default alone, decide about requests of a repository.
+    #[must_use]
+    pub fn has_rules(&self, name: &Name) -> bool {
+        self.index.of(name.as_str()).is_some_and(|pools| pools.constant(false).is_none())
+    }
+
+    /// Returns whether a rule about a repository asks for `request.tags`, so that a request whose tags are not all known
+    /// cannot be decided again.
+    #[must_use]
+    pub fn uses_tags(&self, namespace: &str) -> bool {
+        self.index.of(namespace).is_some_and(|pools| pools.ask_for("request.tags"))
+    }
+
+    /// Why a request is decided as it is.
+    #[must_use]
+    pub fn explain(&self, identity: &Facts, request: &Request) -> Explanation {
+        let decision = decide(&self.index, identity, request);
+        let shown = request.for_tag(decision.tag.as_deref());
+        let values = Values::new(&Input::written(identity, &shown));
+        let tags = request.tags.len();
+        Explanation { tags, ..Explanation::new(&decision, self.index.of(&request.namespace), &values) }
+    }
+
+    /// Prefixes of names below which anyone may push, `*` for all that no other prefix covers: for the line that says at
+    /// start what is open to whom.
+    pub fn open_to_everyone(&self) -> impl Iterator<Item = &str> {
+        self.open.iter().map(String::as_str)
+    }
+
+    /// Returns whether a retention rule that covers the repository names annotations. Scrub does not hold annotations for
+    /// other rules, since annotations may be large.
+    #[must_use]
+    pub fn retention_reads_annotations(&self, repository: &Name) -> bool {
+        self.retention.reads_annotations(repository)
+    }
+
+    /// Decides which images of a repository stay at the time `now`; `images` are all of its tags. None: no retention rule
+    /// covers the repository, and everything stays. The time it takes grows with the images times the rules.
+    #[must_use]
+    pub fn retain(&self, repository: &Name, images: &[Image], now: Timestamp) -> Option<RetentionDecision> {
+        self.retention.retain(repository, images, 0..images.len(), now)
+    }
+
+    /// Decides as `retain` does, but only about the images at the places `asked`, in that order. Rules do not read the
+    /// annotations of the other images.
+    #[must_use]
+    pub fn retain_some(
+        &self,
+        repository: &Name,
+        images: &[Image],
+        asked: impl IntoIterator<Item = usize>,
+        now: Timestamp,
+    ) -> Option<RetentionDecision> {
+        self.retention.retain(repository, images, asked, now)
+    }
+
+    /// Returns every rule that covers a repository with its outcome for every image; `images` are all of its tags. None: no
+    /// retention rule covers the repository, and everything stays.
+    #[must_use]
+    pub fn explain_retention(
+        &self,
+        repository: &Name,
+        images: &[Image],
+        now: Timestamp,
+    ) -> Option<RetentionExplanation> {
+        RetentionExplanation::new(&self.retention, repository, images, now)
+    }
+}
+
+/// Prefixes below which somebody of whom nothing is known may push.
+fn open_to_everyone(index: &PolicyIndex) -> Vec<String> {
+    let facts = Facts { client_ip: "203.0.113.1".to_owned(), ..Facts::default() };
+    let open = index.prefixes().into_iter().filter(|prefix| {
+        let namespace = if *prefix == "*" { "anything" } else { prefix };
+        let request = Request {
+            action: "put-manifest".to_owned(),
+            namespace: namespace.to_owned(),
+            reference: "latest".to_owned(),
+            ..Request::default()
+        };
+        let request = request.completed();
+        let values = Values::new(&Input::written(&facts, &request));
+        let pools = index.of(prefix);
+        pools.is_some_and(|pools| pools.constant(false).unwrap_or_else(|| pools.decide(&values, false)).allows())
+    });
+    open.map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
