@@ -261,7 +261,7 @@ fn tag_history(scrub: &mut Table<'_>) -> TagHistory {
     history
 }
 
-/// Two listeners cannot have one address.
+/// Checks that no two listeners have one address.
 fn check_addresses(reading: &Reading<'_>, config: &Config, entries: &Entries) {
     let main = (config.server.bind_address, config.server.port);
     let others = [("metrics", &config.observability.metrics.listen), ("health", &config.observability.health.listen)];

@@ -19,10 +19,10 @@ pub use self::observability::*;
 /// The whole configuration, valid. `Default` is what an empty file means.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// How many requests are being answered at once, at least 1. More wait. A request stops counting once its answer has
+    /// The largest number of requests being answered at once, at least 1. More wait. A request stops counting once its answer has
     /// begun, and while its body streams in.
     pub max_concurrent_requests: usize,
-    /// How many bodies are moving at once, in either direction, at least 1.
+    /// The largest number of bodies that move at once, in either direction, at least 1.
     pub max_concurrent_transfers: usize,
     /// The largest manifest that is accepted, in bytes, 1 KiB to 64 MiB.
     pub max_manifest_size: u64,
@@ -30,15 +30,15 @@ pub struct Config {
     pub max_blob_size: u64,
     /// True: a manifest is accepted although the repository lacks blobs or manifests that it names.
     pub allow_missing_references: bool,
-    /// How long what another server deleted or tagged anew may still be served as it was. Zero: not at all.
+    /// The time for which an old state may be served after another server changed it. Zero: not at all.
     pub cache_ttl: Duration,
-    /// How many of the pulls of layers are hashed on their way out.
+    /// The share of pulls of layers that are hashed on their way out.
     pub verify_pulls: VerifyPulls,
     /// `[server]`
     pub server: Server,
     /// `[storage.fs]` or `[storage.s3]`
     pub storage: Storage,
-    /// Where policy files are. None: there are none, as without a configuration file.
+    /// The directory of policy files. None: there are none, as without a configuration file.
     pub policy_dir: Option<PolicyDir>,
     /// `[access_policy]`: rules for all requests, and a default for those about no repository.
     pub access_policy: AccessPolicy,
@@ -57,7 +57,7 @@ pub struct Config {
     pub scrub: Scrub,
 }
 
-/// Where policy files are: those of this directory itself that end in `.toml`, in the order of their names.
+/// The directory of policy files: its own files that end in `.toml`, in the order of their names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyDir {
     /// The directory.
@@ -67,7 +67,7 @@ pub struct PolicyDir {
     pub must_exist: bool,
 }
 
-/// How many of the pulls of layers are hashed on their way out.
+/// The share of pulls of layers that are hashed on their way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VerifyPulls {
     /// No pull.
@@ -85,12 +85,12 @@ pub struct Server {
     pub bind_address: IpAddr,
     /// The port to listen on. 0: any that is free.
     pub port: u16,
-    /// How long a request may take to start its answer, counted from the end of its body, and how long a body may stay
+    /// The time in which a request must start its answer, counted from the end of its body, and for which a body may stay
     /// silent; never the length of a transfer that moves. At least 1 second.
     pub query_timeout: Duration,
-    /// How long running requests get at shutdown.
+    /// The time that running requests get at shutdown.
     pub query_timeout_grace_period: Duration,
-    /// How many bytes of a body are read at a time, 4 KiB to 64 MiB.
+    /// The number of bytes of a body that are read at a time, 4 KiB to 64 MiB.
     pub streaming_chunk_size: u64,
     /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count, as addresses or networks.
     pub trusted_proxies: Vec<IpNet>,
@@ -146,30 +146,30 @@ impl PartialEq for Identity {
 /// `[token]`: bearer tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// Where clients get one: a URL. None: `/token` at the scheme and host of the request.
+    /// The URL where clients get a token. None: `/token` at the scheme and host of the request.
     pub realm: Option<String>,
     /// The file of the key that tokens are signed with; made where it is absent and somebody can log in.
     pub signing_key: PathBuf,
-    /// How long a token is valid, 60 seconds to a day.
+    /// The time for which a token is valid, 60 seconds to a day.
     pub ttl: Duration,
 }
 
 /// `[audit]`: the record of decisions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
-    /// Where lines go.
+    /// The destination of lines.
     pub file: AuditFile,
     /// The size at which a file is put aside, in bytes.
     pub max_size: u64,
     /// The age at which a file is put aside. Zero: never for its age.
     pub max_age: Duration,
-    /// How many files that were put aside are kept; older ones are deleted. 0: all.
+    /// The number of files put aside that are kept; older ones are deleted. 0: all.
     pub keep: u32,
     /// The treatment of requests while no line can be written.
     pub on_error: OnAuditError,
 }
 
-/// Where the record of decisions goes.
+/// The destination of the record of decisions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuditFile {
     /// Nowhere.
@@ -189,7 +189,7 @@ pub enum OnAuditError {
     Continue,
 }
 
-/// Where everything is stored.
+/// The storage.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Storage {
     /// `[storage.fs]`, which is also what is meant where neither table is given.
@@ -275,28 +275,29 @@ pub enum ImmutableTags {
     None,
     /// All.
     All,
-    /// Those in which one of these regular expressions is found.
+    /// The tags in which one of these regular expressions is found.
     Matching(Vec<String>),
 }
 
-/// `[scrub]`: what goes when, and how long what is under way is protected.
+/// `[scrub]`: the times after which things are removed, and the lease of operations in progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scrub {
-    /// The lease: how long what is under way, an upload above all, is kept without a sign of life. At least 1 second.
+    /// The lease: the time for which an operation in progress, such as an upload, is kept without a sign of life. At least 1
+    /// second.
     pub upload_expiry: Duration,
-    /// How long garbage is left alone, beyond the lease that protects what is under way.
+    /// The time for which garbage is left alone, beyond the lease that protects operations in progress.
     pub grace: Duration,
-    /// How long what was deleted can be brought back. Zero: not at all.
+    /// The time for which a deletion can be undone. Zero: not at all.
     pub trash: Duration,
     /// The treatment of manifests without a tag that nothing else needs.
     pub untagged: Untagged,
-    /// How long a manifest without a tag is left alone.
+    /// The time for which a manifest without a tag is left alone.
     pub untagged_grace: Duration,
     /// `[scrub.tag_history]`
     pub tag_history: TagHistory,
-    /// How often a running server scrubs its store. None: it does not.
+    /// The time between two scrubs of a running server. None: a server does not scrub.
     pub interval: Option<Duration>,
-    /// Where the record of deletions goes. None: beside the record of decisions, if that is a file; else nowhere.
+    /// The destination of the record of deletions. None: beside the record of decisions, if that is a file; else nowhere.
     pub record: Option<AuditFile>,
 }
 
@@ -312,9 +313,9 @@ pub enum Untagged {
 /// `[scrub.tag_history]`: how much of what a tag meant before is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagHistory {
-    /// How old an entry may get.
+    /// The largest age of an entry.
     pub age: Duration,
-    /// How many entries a tag may have, at least 1.
+    /// The largest number of entries of a tag, at least 1.
     pub count: u32,
 }
 
@@ -342,5 +343,11 @@ impl Default for Storage {
 impl Default for Scrub {
     fn default() -> Self {
         Config::default().scrub
+    }
+}
+
+impl Default for Observability {
+    fn default() -> Self {
+        Config::default().observability
     }
 }

@@ -9,7 +9,7 @@ use super::{problem::Problem, source::Source};
 pub struct Text {
     value: String,
     source: Arc<Source>,
-    /// Where the string stands with its quotes, in bytes.
+    /// The place of the string with its quotes, in bytes.
     span: Range<usize>,
 }
 

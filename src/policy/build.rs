@@ -1,4 +1,4 @@
-//! From configuration and files to policies that can be asked, with everything that is wrong with them.
+//! Makes policies of the configuration and of files, and finds everything that is wrong with them.
 
 use std::{fmt::Write, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
     diagnostics::{Problem, Source, Text},
 };
 
-/// What became of all sources.
+/// The policies of all sources, or their problems.
 #[derive(Default)]
 pub(super) struct Built {
     pub(super) policies: Vec<Arc<CompiledPolicy>>,
@@ -70,7 +70,7 @@ pub(super) fn build(config: &Config, files: &[Source]) -> Built {
     built
 }
 
-/// A table of the configuration about access.
+/// Builds the policy of a table about access.
 fn access(built: &mut Built, name: String, about: About, table: &AccessPolicy) {
     let sources = listed(&table.rules, table.default_allow == Some(true));
     let says = serde_json::json!({ "default_allow": table.default_allow, "rules": texts(&sources) });
@@ -83,8 +83,8 @@ fn access(built: &mut Built, name: String, about: About, table: &AccessPolicy) {
     }
 }
 
-/// A table of the configuration about retention. One without rules is one too: no shorter prefix's table covers what it
-/// covers.
+/// Builds the policy of a table about retention. A table without rules counts too: no table with a shorter prefix covers its
+/// repositories.
 fn retention(built: &mut Built, prefix: &str, rules: &[Text]) {
     let name = format!("[repository.{prefix:?}.retention_policy]");
     let sources = listed(rules, false);
@@ -99,7 +99,7 @@ fn retention(built: &mut Built, prefix: &str, rules: &[Text]) {
     }
 }
 
-/// The rules of a table, which have no names but their places.
+/// Returns the rules of a table, whose names are their places.
 fn listed(rules: &[Text], denies: bool) -> Vec<Written<'_>> {
     let source = |(index, rule)| Written { name: format!("rules[{index}]"), when: rule, denies, message: None };
     rules.iter().enumerate().map(source).collect()
@@ -122,7 +122,7 @@ fn table_policy(
     Arc::new(CompiledPolicy { origin, about, enforced: true, default, rules })
 }
 
-/// What an operator should know of a retention policy that removes nothing, and lets no other do so.
+/// Returns a warning about a retention policy that keeps everything, whatever other policies say.
 fn keeps_all(name: &str, sources: &[Written<'_>], conditions: &[Condition]) -> Option<String> {
     let all = |(_, condition): &(&Written<'_>, &Condition)| condition.literal() == Some(true);
     let (source, _) = sources.iter().zip(conditions).find(all)?;
@@ -155,7 +155,7 @@ fn policy(built: &mut Built, file: &Source, document: &Document) -> Option<(Arc<
         let (origin, about, rules) = (Arc::clone(&origin), about.clone(), rules.clone());
         Arc::new(CompiledPolicy { origin, about, enforced, default: document.default, rules })
     };
-    // a policy that is not enforced is tested as if it were
+    // A policy that is not enforced is tested as if it were.
     let outcomes = trial::run(&compiled(true), file, document);
     let failed = outcomes.iter().filter(|test| test.failure.is_some()).map(|test| test.name.clone()).collect();
     built.tests.extend(outcomes);
@@ -254,7 +254,7 @@ fn without_effect(sources: &[Written<'_>], conditions: &[Condition], scope: Scop
     problems
 }
 
-/// The SHA-256 of a text in hex.
+/// Returns the SHA-256 of a text in hex.
 fn hash(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().fold(String::with_capacity(64), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");

@@ -1,43 +1,43 @@
-//! What policy said, and why.
+//! A decision about one request, and its reason.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// What policy said about one request.
+/// A decision about one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// What.
+    /// The effect.
     pub effect: Effect,
     /// The policy that decided. None: no policy says anything about the request, or nothing covers it.
     pub by: Option<Arc<Origin>>,
-    /// The rule of it that decided. None: a default did.
+    /// The rule that decided. None: a default did.
     pub rule: Option<Arc<str>>,
     /// The rule's message; where the rule failed, how.
     pub message: Option<Arc<str>>,
-    /// Whether no rule decided, but a default.
+    /// True if no rule decided, but a default.
     pub default: bool,
-    /// The tag for which this was decided, where the request changes tags beside the one in its path.
+    /// The tag for which this was decided, if the request changes more tags than its path names.
     pub tag: Option<Arc<str>>,
 }
 
-/// What policy can say.
+/// The effects that a decision can have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
-    /// Yes.
+    /// The request goes on.
     Allow,
-    /// No.
+    /// The request is refused.
     #[default]
     Deny,
-    /// Yes, and a policy that is not enforced would have said no.
+    /// The request goes on, though a policy that is not enforced would refuse it.
     WouldDeny,
-    /// Nothing covers the repository, so that it does not exist.
+    /// No policy covers the repository, so it does not exist.
     NotCovered,
 }
 
 impl Effect {
-    /// Its name in records and tests.
+    /// Returns its name in records and tests.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -48,14 +48,14 @@ impl Effect {
         }
     }
 
-    /// Whether the request goes on.
+    /// Returns true if the request goes on.
     #[must_use]
     pub const fn allows(self) -> bool {
         matches!(self, Self::Allow | Self::WouldDeny)
     }
 }
 
-/// Where a policy comes from.
+/// The origin of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The name of its file, or its table in the configuration: `[repository."team".access_policy]`.
@@ -65,13 +65,13 @@ pub struct Origin {
 }
 
 impl Decision {
-    /// Whether the request goes on.
+    /// Returns true if the request goes on.
     #[must_use]
     pub const fn allows(&self) -> bool {
         self.effect.allows()
     }
 
-    /// Why not, as a sentence for the client: the rule's own message if it has one.
+    /// Returns the reason of a refusal, as a sentence for the client: the rule's own message if it has one.
     #[must_use]
     pub fn reason(&self, action: &str) -> String {
         let reason = match (self.effect, &self.message, &self.rule) {
@@ -90,7 +90,7 @@ impl Decision {
         Self { effect: Effect::NotCovered, by: None, rule: None, message: None, default: false, tag: None }
     }
 
-    /// What a default says.
+    /// Returns the decision of a default.
     pub(super) const fn by_default(allow: bool, by: Option<Arc<Origin>>) -> Self {
         let effect = if allow { Effect::Allow } else { Effect::Deny };
         Self { effect, by, rule: None, message: None, default: true, tag: None }

@@ -11,18 +11,18 @@ use super::{
     pool::{CompiledPolicy, Pools, Rule},
 };
 
-/// Why a request is decided as it is.
+/// The reasons of a decision, rule by rule.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
-    /// What is decided.
+    /// The effect of the decision.
     pub decision: Effect,
     /// The policy that decided.
     pub policy: Option<String>,
-    /// Its rule; none: a default decided.
+    /// The rule that decided. None: a default did.
     pub rule: Option<String>,
     /// The rule's message.
     pub message: Option<String>,
-    /// The tag for which this was decided, of a request that changes tags beside the one in its path.
+    /// The tag for which this was decided, if the request changes more tags than its path names.
     pub tag: Option<String>,
     /// The number of tags that the request changes.
     pub tags: usize,
@@ -32,7 +32,7 @@ pub struct Explanation {
     pub defaults: Vec<DefaultExplanation>,
 }
 
-/// What one rule says about a request.
+/// The outcome of one rule for a request.
 #[derive(Clone, Debug, Serialize)]
 pub struct RuleExplanation {
     /// Its policy.
@@ -41,17 +41,17 @@ pub struct RuleExplanation {
     pub rule: String,
     /// `allow` or `deny`.
     pub effect: &'static str,
-    /// Whether its policy is enforced.
+    /// True if its policy is enforced.
     pub enforced: bool,
-    /// Whether it is true; none: it failed.
+    /// The value of the condition. None: the rule failed.
     pub holds: Option<bool>,
-    /// Why it failed.
+    /// The reason of the failure.
     pub failure: Option<&'static str>,
     /// The condition, as it is written.
     pub when: String,
     /// The value of each variable in it.
     pub values: BTreeMap<&'static str, serde_json::Value>,
-    /// Whether it is the rule that decided.
+    /// True if this rule decided.
     pub decided: bool,
 }
 
@@ -64,9 +64,9 @@ pub struct DefaultExplanation {
     pub effect: &'static str,
     /// The length of the prefix with which the policy covers the name. The longest counts.
     pub length: usize,
-    /// Whether its policy is enforced.
+    /// True if its policy is enforced.
     pub enforced: bool,
-    /// Whether it is the default that decided.
+    /// True if this default decided.
     pub decided: bool,
 }
 

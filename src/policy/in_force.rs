@@ -38,23 +38,23 @@ pub struct Permit {
     action: Action,
 }
 
-/// What policy said about an action.
+/// A decision about an action.
 #[derive(Debug)]
 pub struct Verdict {
-    /// What, and why.
+    /// The decision.
     pub decision: Decision,
     /// The permit to do it, or the action that may not be done.
     pub outcome: Result<Permit, Action>,
 }
 
 impl Permit {
-    /// The action that is allowed.
+    /// Returns the allowed action.
     #[must_use]
     pub const fn action(&self) -> &Action {
         &self.action
     }
 
-    /// The action that is allowed, to do it.
+    /// Returns the allowed action, to do it.
     #[must_use]
     pub fn into_action(self) -> Action {
         self.action
@@ -62,7 +62,7 @@ impl Permit {
 }
 
 impl Policy {
-    /// Checks everything, and makes of it what requests are decided by.
+    /// Checks all policies, and builds what decides about requests.
     ///
     /// # Errors
     /// All problems of all sources at once: shape, syntax, names, kinds of values, rules without effect,
@@ -82,7 +82,7 @@ impl Policy {
         })
     }
 
-    /// What an operator should know though it is no error.
+    /// Returns warnings for the operator.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -148,7 +148,7 @@ impl Policy {
         self.index.of(namespace).is_some_and(|pools| pools.ask_for("request.tags"))
     }
 
-    /// Why a request is decided as it is.
+    /// Explains the decision about a request.
     #[must_use]
     pub fn explain(&self, identity: &Facts, request: &Request) -> Explanation {
         let decision = decide(&self.index, identity, request);
@@ -158,8 +158,8 @@ impl Policy {
         Explanation { tags, ..Explanation::new(&decision, self.index.of(&request.namespace), &values) }
     }
 
-    /// Prefixes of names below which anyone may push, `*` for all that no other prefix covers: for the line that says at
-    /// start what is open to whom.
+    /// Returns the prefixes of names below which anyone may push, `*` for the names that no other prefix covers. A line of the
+    /// log names them at the start.
     pub fn open_to_everyone(&self) -> impl Iterator<Item = &str> {
         self.open.iter().map(String::as_str)
     }
@@ -204,7 +204,7 @@ impl Policy {
     }
 }
 
-/// Prefixes below which somebody of whom nothing is known may push.
+/// Returns the prefixes below which a client without any known fact may push.
 fn open_to_everyone(index: &PolicyIndex) -> Vec<String> {
     let facts = Facts { client_ip: "203.0.113.1".to_owned(), ..Facts::default() };
     let open = index.prefixes().into_iter().filter(|prefix| {

@@ -1,4 +1,4 @@
-//! What policies see of a request: its variables, and the words that they can be compared with.
+//! The variables of access rules, and the words that rules compare them with.
 //!
 //! To add a variable: its path in [`TEXTS`] or [`LISTS`], its value in [`Input::new`], a row in
 //! `docs/reference/policy.md`. A test holds them together.
@@ -11,8 +11,7 @@ use crate::{
     oci::{Digest, Name, Reference},
 };
 
-/// A request as records, policy tests and `policy explain` write it: what CEL knows as `request`. What it does not have
-/// is empty.
+/// A request as records, policy tests and `policy explain` write it: `request` in CEL. A missing value is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Request {
@@ -83,7 +82,7 @@ pub(super) const LISTS: [&str; 7] = [
 ];
 
 impl Request {
-    /// What policies see of an action that came in at `listener`.
+    /// Returns the values of an action that came in at `listener`.
     #[must_use]
     pub fn of(action: &Action, listener: &'static str) -> Self {
         let (row, target) = (action.row(), action.target());
@@ -108,8 +107,8 @@ impl Request {
         }
     }
 
-    /// A request that a person wrote down, with what follows from what is written: the access from the action, the
-    /// listener `main`, the digest and the tag from the reference.
+    /// Completes a request that a person wrote down: the access follows from the action, digest and tag from the reference.
+    /// The listener is `main`.
     #[must_use]
     pub fn completed(mut self) -> Self {
         if self.access.is_empty() {
@@ -152,7 +151,7 @@ static NO_CERTIFICATE: Certificate = Certificate {
 };
 
 impl<'a> Input<'a> {
-    /// Of an identity as it is; `client_ip` is its address as text.
+    /// Returns the values of an identity; `client_ip` is its address as text.
     pub(super) fn of(identity: &'a Identity, client_ip: &'a str, request: &'a Request) -> Self {
         let certificate = identity.certificate.as_deref().unwrap_or(&NO_CERTIFICATE);
         match &identity.user {
@@ -161,7 +160,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Of an identity as it is written.
+    /// Returns the values of an identity as it is written.
     pub(super) fn written(facts: &'a Facts, request: &'a Request) -> Self {
         Self::new(&facts.id, &facts.username, &facts.groups, &facts.client_ip, &facts.certificate, request)
     }
@@ -204,7 +203,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The repository's name.
+    /// Returns the repository's name.
     pub(super) fn namespace(&self) -> &'a str {
         self.texts[9]
     }

@@ -1,4 +1,4 @@
-//! How policies come together.
+//! Joins the policies that cover a request.
 //!
 //! The rules of everything that covers a request are one pool: a deny rule that is true denies, otherwise an allow rule
 //! that is true allows, otherwise the default stated for the longest prefix decides. Which policies cover a name follows
@@ -11,7 +11,7 @@ use super::{
     expression::{Condition, Values},
 };
 
-/// A rule, ready to be asked.
+/// A compiled rule.
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) origin: Arc<Origin>,
@@ -23,7 +23,7 @@ pub(super) struct Rule {
     pub(super) condition: Condition,
 }
 
-/// What a policy is about.
+/// The requests that a policy covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum About {
     /// All requests; its default is for those about no repository.
@@ -39,7 +39,7 @@ fn covers(prefix: &str, name: &str) -> bool {
     prefix == "*" || name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// A policy, ready to be asked.
+/// A policy whose rules are compiled.
 #[derive(Debug)]
 pub(super) struct CompiledPolicy {
     pub(super) origin: Arc<Origin>,
@@ -50,7 +50,7 @@ pub(super) struct CompiledPolicy {
 }
 
 impl CompiledPolicy {
-    /// The length of the longest prefix with which it covers a name; `*` has length 0.
+    /// Returns the length of the longest prefix with which it covers a name; `*` has length 0.
     pub(super) fn length(&self, name: &str) -> Option<usize> {
         let length = |prefix: &String| covers(prefix, name).then(|| if prefix == "*" { 0 } else { prefix.len() });
         match &self.about {
@@ -61,7 +61,7 @@ impl CompiledPolicy {
     }
 }
 
-/// Rules, and what holds where none of them decides.
+/// Rules, and the decision if none of them decides.
 #[derive(Debug)]
 struct Pool {
     deny: Vec<Arc<Rule>>,
@@ -69,21 +69,21 @@ struct Pool {
     default: Decision,
 }
 
-/// What decides about the requests of one kind.
+/// The rules that decide about requests of the same prefix.
 #[derive(Debug)]
 pub(super) struct Pools {
-    /// Of the policies that are enforced.
+    /// The rules of enforced policies.
     enforced: Pool,
-    /// Of all, where some are not.
+    /// The rules of all policies, if some are not enforced.
     whole: Option<Pool>,
-    /// What is decided whatever the request is, where there are only defaults.
+    /// The decision about any request, if there are only defaults.
     constant: Option<Decision>,
-    /// What covers the requests, for explanations.
+    /// The policies, for explanations.
     pub(super) policies: Vec<Arc<CompiledPolicy>>,
 }
 
 impl Pool {
-    /// Of policies that cover a name, or of those about everything where there is no name.
+    /// Joins policies that cover a name, or policies about everything if there is no name.
     fn new(policies: &[Arc<CompiledPolicy>], name: Option<&str>) -> Self {
         let rules = || policies.iter().flat_map(|compiled| &compiled.rules).cloned();
         Self {
@@ -135,7 +135,7 @@ impl Pool {
     }
 }
 
-/// The default stated for the longest prefix; deny where two of one length disagree, or none is stated.
+/// Returns the default stated for the longest prefix. Denies if two of one length disagree, or none is stated.
 fn default_of(policies: &[Arc<CompiledPolicy>], name: Option<&str>) -> Decision {
     let stated = policies.iter().filter_map(|compiled| {
         let length = match name {
@@ -147,7 +147,7 @@ fn default_of(policies: &[Arc<CompiledPolicy>], name: Option<&str>) -> Decision 
     let stated: Vec<_> = stated.collect();
     let longest = stated.iter().map(|(length, ..)| *length).max();
     let mut of_longest = stated.iter().filter(|(length, ..)| Some(*length) == longest);
-    // of those that disagree, the one that denies
+    // Of defaults that disagree, the one that denies counts.
     let denying = of_longest.clone().find(|(_, allow, _)| !allow);
     match denying.or_else(|| of_longest.next()) {
         Some((_, allow, origin)) => Decision::by_default(*allow, Some(Arc::clone(origin))),
@@ -167,7 +167,7 @@ impl Pools {
         Self { enforced, whole, constant, policies }
     }
 
-    /// What is decided whatever the request is; `otherwise` is whether what nothing decides is allowed.
+    /// Returns the decision about any request, if there is one. `otherwise`: an action is allowed if no rule decides.
     pub(super) fn constant(&self, otherwise: bool) -> Option<Decision> {
         let constant = self.constant.as_ref()?;
         Some(if otherwise { Decision::by_default(true, None) } else { constant.clone() })
@@ -184,7 +184,7 @@ impl Pools {
     }
 }
 
-/// The real decision, and what the policies that are not enforced would have made of it.
+/// Joins the real decision with that of all policies, enforced or not.
 fn both(real: Decision, whole: impl FnOnce() -> Option<Decision>) -> Decision {
     if !real.allows() {
         return real;
@@ -195,12 +195,12 @@ fn both(real: Decision, whole: impl FnOnce() -> Option<Decision>) -> Decision {
     }
 }
 
-/// The pools of all kinds of requests.
+/// Finds the rules that decide about a request by its name.
 #[derive(Debug)]
 pub(super) struct PolicyIndex {
     /// By the longest prefix of the name that any policy states.
     names: HashMap<String, Pools, foldhash::fast::RandomState>,
-    /// For requests about no repository.
+    /// The rules for requests about no repository.
     unnamed: Pools,
 }
 
@@ -212,7 +212,7 @@ impl PolicyIndex {
             policies.iter().filter(|compiled| compiled.about == About::Everything).cloned().collect();
         let mut names = HashMap::default();
         for prefix in policies.iter().flat_map(|compiled| compiled.prefixes()).chain(tables) {
-            // every name whose longest stated prefix this is, is covered by the same policies as the prefix itself
+            // A name is covered by the same policies as its longest stated prefix.
             let tables = policies.iter().filter(|compiled| matches!(compiled.about, About::Table(_)));
             let table = tables
                 .filter_map(|compiled| compiled.length(prefix).map(|length| (length, compiled)))
@@ -226,7 +226,7 @@ impl PolicyIndex {
         Self { names, unnamed: Pools::new(general, None) }
     }
 
-    /// Of one policy alone, for its tests: enforced, and where it is about everything, every repository exists.
+    /// Returns the index of one policy alone, for its tests. If it is about everything, every repository exists.
     pub(super) fn alone(compiled: &Arc<CompiledPolicy>) -> Self {
         let mut cover = Self::new(std::slice::from_ref(compiled), std::iter::empty());
         if compiled.about == About::Everything {
@@ -235,7 +235,7 @@ impl PolicyIndex {
         cover
     }
 
-    /// What decides about requests with this name, which may be empty; none: the repository does not exist.
+    /// Returns the rules for requests with this name, which may be empty. None: the repository does not exist.
     pub(super) fn of(&self, name: &str) -> Option<&Pools> {
         if name.is_empty() {
             return Some(&self.unnamed);
@@ -252,7 +252,7 @@ impl PolicyIndex {
         }
     }
 
-    /// The prefixes of all names that exist, in their order.
+    /// Returns the prefixes of all names that exist, in their order.
     pub(super) fn prefixes(&self) -> Vec<&str> {
         let mut prefixes: Vec<&str> = self.names.keys().map(String::as_str).collect();
         prefixes.sort_unstable();

@@ -1,8 +1,8 @@
-//! Which images of a repository stay.
+//! Decides which images of a repository stay.
 //!
-//! The rules of everything that covers a repository are one pool. A rule that is true keeps; one that fails keeps, since
-//! what is not known must not remove anything; an image that no rule keeps goes. Policies that are not enforced count
-//! only where no other covers the repository, and then decide nothing but what is reported.
+//! The rules of everything that covers a repository are one pool. A rule that is true keeps. A rule that fails keeps
+//! too, since an unknown fact must not remove anything. An image that no rule keeps goes. Policies that are not enforced
+//! count only if no other covers the repository, and then decide for the report alone.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -21,33 +21,33 @@ const IMMUTABLE: &str = "image.immutable";
 /// The variable that a rule names to decide by annotations.
 const ANNOTATIONS: &str = "image.annotations";
 
-/// What became of the images of a repository.
+/// The decision about the images of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetentionDecision {
-    /// Of each image, in the order in which they were given.
+    /// The decision about each image, in the given order.
     pub images: Vec<Retained>,
-    /// Whether what does not stay is to go. False: no policy that covers the repository is enforced, and this is what
-    /// would be.
+    /// True if images that do not stay must go. False: no policy that covers the repository is enforced, and this is what
+    /// would be decided.
     pub enforced: bool,
     /// The policies whose rules decided.
     pub policies: Vec<Arc<Origin>>,
 }
 
-/// What became of one image.
+/// The decision about one image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retained {
-    /// Whether it stays.
+    /// True if it stays.
     pub keep: bool,
     /// The policy whose rule keeps it.
     pub by: Option<Arc<Origin>>,
     /// The rule that keeps it.
     pub rule: Option<Arc<str>>,
-    /// Why it stays where no rule is true: the rule failed, and how; or its tag is immutable.
+    /// The reason if it stays and no rule is true: the rule failed, and how; or its tag is immutable.
     pub why: Option<String>,
 }
 
 impl Retained {
-    /// Kept by a rule.
+    /// Returns that a rule keeps the image.
     fn by(rule: &Rule, why: Option<String>) -> Self {
         Self { keep: true, by: Some(Arc::clone(&rule.origin)), rule: Some(Arc::clone(&rule.name)), why }
     }
@@ -125,12 +125,12 @@ pub(super) struct Pool<'r> {
     pub(super) enforced: bool,
     pub(super) policies: Vec<Arc<Origin>>,
     rules: Vec<(&'r Rule, ImageQuery<'r>)>,
-    /// Whether a rule names what keeps images whose tags are immutable.
+    /// True if a rule names the variable that keeps images whose tags are immutable.
     names_immutable: bool,
 }
 
 impl<'r> Pool<'r> {
-    /// Of the policies that cover a repository; none: none does.
+    /// Joins the policies that cover a repository. None: none does.
     pub(super) fn new(covering: &[&'r Arc<CompiledPolicy>], tagged: &'r RepositoryTags) -> Option<Self> {
         let enforced = covering.iter().any(|compiled| compiled.enforced);
         let counts = || covering.iter().filter(|compiled| compiled.enforced == enforced);
@@ -146,7 +146,7 @@ impl<'r> Pool<'r> {
         })
     }
 
-    /// What becomes of an image. What a rule says is better known than that another one failed.
+    /// Decides about an image. A rule that is true counts before one that failed.
     pub(super) fn decide(&self, image: &Image) -> Retained {
         let values = ImageValues::new(image);
         let mut failed = None;

@@ -1,4 +1,4 @@
-//! What becomes of the images of a repository, rule by rule.
+//! Explains the decision about the images of a repository, rule by rule.
 
 use std::fmt;
 
@@ -12,14 +12,14 @@ use super::{
 };
 use crate::oci::Name;
 
-/// Why images of a repository stay or go.
+/// The reasons why images of a repository stay or go.
 #[derive(Clone, Debug, Serialize)]
 pub struct RetentionExplanation {
-    /// Whether what does not stay is to go.
+    /// True if images that do not stay must go.
     pub enforced: bool,
     /// Every rule of every policy that covers the repository.
     pub rules: Vec<RetentionRule>,
-    /// Of each image, in the order in which they were given; others may be added.
+    /// The reasons of each image, in the given order. Others may be added.
     pub images: Vec<ImageExplanation>,
 }
 
@@ -32,63 +32,63 @@ pub struct RetentionRule {
     pub sha256: String,
     /// Its name.
     pub rule: String,
-    /// Whether its policy is enforced.
+    /// True if its policy is enforced.
     pub enforced: bool,
-    /// Whether it decides: not where its policy is not enforced and another one that covers the repository is.
+    /// True if it decides. A policy that is not enforced decides only if no other covers the repository.
     pub counts: bool,
     /// The condition, as it is written.
     pub when: String,
 }
 
-/// Why one image stays or goes.
+/// The reasons why one image stays or goes.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ImageExplanation {
     /// Its tag.
     pub tag: String,
     /// The digest of its manifest.
     pub digest: String,
-    /// Whether it stays.
+    /// True if it stays.
     pub keep: bool,
-    /// Whether rules judge it. Where they do not, no rule was asked.
+    /// True if rules judge it. Otherwise no rule was asked.
     pub judged: bool,
     /// The policy whose rule keeps it.
     pub policy: Option<String>,
     /// The rule that keeps it.
     pub rule: Option<String>,
-    /// Why it stays where no rule is true, or why it is not judged.
+    /// The reason if it stays and no rule is true, or if it is not judged.
     pub why: Option<String>,
-    /// Why it does not go with the next run already, if it goes.
+    /// The reason if it goes, but not with the next run.
     pub later: Option<String>,
-    /// When it was last pushed, if that is known.
+    /// The time of its last push, if that is known.
     #[serde(serialize_with = "as_text")]
     pub pushed_at: Option<Timestamp>,
-    /// When it was last pulled, or pushed where it never was, if that is known.
+    /// The time of its last pull, or of its push if it was never pulled, if that is known.
     #[serde(serialize_with = "as_text")]
     pub last_pulled_at: Option<Timestamp>,
-    /// Whether its tag is immutable.
+    /// True if its tag is immutable.
     pub immutable: bool,
-    /// Where it stands in `last_pushed`, from 1.
+    /// Its place in `last_pushed`, from 1.
     pub place_pushed: Option<usize>,
-    /// Where it stands in `last_pulled`, from 1.
+    /// Its place in `last_pulled`, from 1.
     pub place_pulled: Option<usize>,
-    /// What each rule says, in the order of [`RetentionExplanation::rules`].
+    /// The outcome of each rule, in the order of [`RetentionExplanation::rules`].
     pub outcomes: Vec<RuleOutcome>,
 }
 
 impl ImageExplanation {
-    /// A tag that rules do not judge: whether it stays, and why they do not.
+    /// Explains a tag that rules do not judge.
     #[must_use]
     pub fn not_judged(tag: String, digest: String, keep: bool, why: String) -> Self {
         Self { tag, digest, keep, why: Some(why), ..Self::default() }
     }
 }
 
-/// What one rule says about an image.
+/// The outcome of one rule for an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct RuleOutcome {
-    /// Whether it is true; none: it failed, which keeps.
+    /// The value of the condition. None: the rule failed, which keeps.
     pub holds: Option<bool>,
-    /// Why it failed.
+    /// The reason of the failure.
     pub failure: Option<&'static str>,
 }
 

@@ -1,4 +1,4 @@
-//! The tests of policies: each asks its own policy alone.
+//! Runs the tests of policies, each against its own policy alone.
 
 use std::{fmt::Write, sync::Arc};
 
@@ -15,17 +15,17 @@ use crate::{
     identity::Facts,
 };
 
-/// How many images a failed test names.
+/// The number of images that a failed test names.
 const MOST_SHOWN: usize = 10;
 
-/// How a test of a policy went.
+/// The outcome of a test of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestOutcome {
     /// The policy's file, as it was named.
     pub file: String,
     /// The test.
     pub name: String,
-    /// What went otherwise than expected, if anything did.
+    /// The difference from the expected answer, if there is one.
     pub failure: Option<Problem>,
 }
 
@@ -67,7 +67,7 @@ fn access(index: &PolicyIndex, file: &Source, test: &Test, case: &AccessCase) ->
     })
 }
 
-/// What differs, if something does: each image with what became of it.
+/// Returns the images that differ from the expected ones, if any does.
 fn retention(compiled: &Arc<CompiledPolicy>, file: &Source, test: &Test, case: &RetentionCase) -> Option<Problem> {
     let retained = retention::alone(compiled, &case.images, case.now);
     let differs = case.images.iter().zip(&retained).filter_map(|(image, retained)| {
@@ -92,7 +92,7 @@ pub(super) fn wanted(expected: &Expectation) -> String {
     }
 }
 
-/// What was decided, and by what, in a few words.
+/// Describes a decision in a few words.
 pub(super) fn describe(effect: Effect, rule: Option<&str>, default: bool) -> String {
     let by = match rule {
         Some(rule) => format!(" by the rule \"{rule}\""),
@@ -102,7 +102,7 @@ pub(super) fn describe(effect: Effect, rule: Option<&str>, default: bool) -> Str
     format!("{}{by}", effect.as_str())
 }
 
-/// The command that explains a decision.
+/// Returns the command that explains a decision.
 pub(super) fn explain_command(facts: &Facts, request: &Request) -> String {
     let mut command = "simple-registry policy explain".to_owned();
     let mut add = |option: &str, value: &str| {
@@ -122,7 +122,7 @@ pub(super) fn explain_command(facts: &Facts, request: &Request) -> String {
     command
 }
 
-/// An identity as JSON, without what is empty.
+/// Returns an identity as JSON, without empty fields.
 fn brief(facts: &Facts) -> serde_json::Value {
     fn filled(value: serde_json::Value) -> Option<serde_json::Value> {
         use serde_json::Value;

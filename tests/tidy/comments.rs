@@ -6,29 +6,12 @@ use super::{files, prose::RELATIVE, root, shown};
 
 /// The number of doc comments of each room that begin with a relative clause. Lower a number with each comment that you
 /// rewrite.
-const RELATIVE_YET: &[(&str, usize)] = &[
-    ("app", 2),
-    ("audit", 9),
-    ("cli", 9),
-    ("config", 20),
-    ("oci", 6),
-    ("policy", 110),
-    ("registry", 72),
-    ("scrub", 205),
-    ("storage", 48),
-];
+const RELATIVE_YET: &[(&str, usize)] =
+    &[("app", 2), ("audit", 9), ("cli", 9), ("oci", 6), ("registry", 72), ("scrub", 205), ("storage", 48)];
 
 /// The number of doc comments of functions that begin with no verb, by room.
-const WITHOUT_VERB_YET: &[(&str, usize)] = &[
-    ("app", 4),
-    ("cli", 11),
-    ("config", 56),
-    ("oci", 8),
-    ("policy", 101),
-    ("registry", 72),
-    ("scrub", 190),
-    ("storage", 120),
-];
+const WITHOUT_VERB_YET: &[(&str, usize)] =
+    &[("app", 4), ("cli", 11), ("oci", 8), ("registry", 72), ("scrub", 190), ("storage", 120)];
 
 /// A doc comment: the line that it begins in, its first word, and whether a function follows it.
 struct Comment {

@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::Config;
-
 /// `[observability]`: how to watch the registry.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observability {
@@ -30,7 +28,7 @@ pub struct Tracing {
 /// `[observability.logs]`: what is logged, where and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logs {
-    /// Where lines go.
+    /// The destination of lines.
     pub output: LogOutput,
     /// The form of a line.
     pub format: LogFormat,
@@ -40,7 +38,7 @@ pub struct Logs {
     pub requests: bool,
 }
 
-/// Where lines of the log go.
+/// The destination of lines of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogOutput {
     /// Standard error.
@@ -65,30 +63,24 @@ pub enum LogFormat {
 /// `[observability.metrics]`: `/metrics`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metrics {
-    /// Where it answers.
+    /// The address that answers.
     pub listen: Listen,
 }
 
 /// `[observability.health]`: `/healthz` and `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// Where they answer.
+    /// The address that answers.
     pub listen: Listen,
 }
 
-/// Where something other than the registry itself answers.
+/// The address of something other than the registry itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listen {
-    /// At the address of the registry.
+    /// The address of the registry.
     Main,
-    /// Nowhere.
+    /// None.
     Off,
-    /// At an address of its own, which metrics and health may share. Port 0: any that is free.
+    /// An address of its own, which metrics and health may share. Port 0: any that is free.
     Address(SocketAddr),
-}
-
-impl Default for Observability {
-    fn default() -> Self {
-        Config::default().observability
-    }
 }

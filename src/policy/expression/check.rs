@@ -1,7 +1,7 @@
-//! Whether an expression means something: every name exists, every operator and function gets what it works on.
+//! Checks that an expression means something: every name exists, and every operator and function gets values of its types.
 //!
-//! On the way the tree becomes what evaluation wants: a variable is one name instead of a chain of fields,
-//! `list.contains(x)` is `x in list`, and a pattern is compiled.
+//! The walk also prepares the tree for evaluation: a variable becomes one name instead of a chain of fields, and
+//! `list.contains(x)` becomes `x in list`. Patterns are compiled.
 
 use std::ops::Range;
 
@@ -210,7 +210,7 @@ impl<'a> Checker<'a> {
             }
         };
         if is_map(comprehension) {
-            // each could make what it is given many times as large
+            // Each could make its list many times as large.
             if self.maps > maps {
                 let says = "a `map` of what another `map` made";
                 return self.context.fault(at, says, "write one `map` that does both");
@@ -233,7 +233,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// What a loop comes to.
+    /// Checks the parts of a loop. Returns the type of its result.
     fn rounds(&mut self, comprehension: &mut ComprehensionExpr, variable: String, over: Type) -> Type {
         let start = self.check(&mut comprehension.accu_init);
         self.looping = true;
@@ -297,7 +297,7 @@ fn is_map(comprehension: &ComprehensionExpr) -> bool {
     }
 }
 
-/// The dotted name that an expression is, if it is one.
+/// Returns the dotted name that an expression is, if it is one.
 fn path_of(expression: &IdedExpr) -> Option<String> {
     match &expression.expr {
         Expr::Ident(name) => Some(name.clone()),

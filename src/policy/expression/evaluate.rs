@@ -68,7 +68,6 @@ pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
     })
 }
 
-// what functions of the environment look like
 #[allow(clippy::needless_pass_by_value, reason = "the interpreter gives its arguments away")]
 fn matches<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let found = match arguments.as_slice() {
@@ -95,7 +94,7 @@ fn top<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, Executi
     Ok(CowVal::owned(CelBool::from(found)))
 }
 
-/// What all expressions have in common. Building it takes long; a context over it does not.
+/// The environment of all expressions. Building it takes long; a context over it does not.
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut environment = Env::default().with_optional_support(false).with_stdlib();
     let declared = environment.add_overload(MATCHES, MATCHES, vec![STRING_TYPE, PATTERN_TYPE.to_owned()], matches);
@@ -117,7 +116,7 @@ impl<'a> Values<'a> {
         Self { input: *input, texts: input.texts.map(CelString::from), lists: Default::default() }
     }
 
-    /// The values themselves.
+    /// Returns the values as they were given.
     pub(in crate::policy) const fn input(&self) -> &Input<'a> {
         &self.input
     }
@@ -159,21 +158,21 @@ impl VariableSource for Variables<'_, '_> {
 
 /// The values of variables.
 pub(super) trait VariableSource: VariableResolver {
-    /// Why a variable has no value, where it has none.
+    /// Returns the reason if a variable has no value.
     fn missing(&self, variable: &str) -> Option<&'static str>;
 }
 
-/// Whether a checked expression holds. The error says shortly why that cannot be known.
+/// Returns whether a checked expression holds. The error says shortly why that cannot be known.
 pub(super) fn holds(expression: &IdedExpr, patterns: &[Pattern], values: &Values<'_>) -> Result<bool, &'static str> {
     let evaluate = || {
         let variables = Variables { values, patterns };
         value_of(expression, &variables, |value| value.downcast_ref::<CelBool>().map(|value| *value.inner()))
     };
-    // what is not foreseen must deny, and not take the connection along
+    // A panic denies, and does not take the connection along.
     catch_unwind(AssertUnwindSafe(evaluate)).unwrap_or(Err("it cannot be evaluated"))
 }
 
-/// The value of an expression, as what `take` makes of it.
+/// Evaluates an expression. Returns what `take` makes of its value.
 pub(super) fn value_of<T>(
     expression: &IdedExpr,
     variables: &impl VariableSource,

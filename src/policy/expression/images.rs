@@ -1,8 +1,8 @@
 //! The values that retention rules see: an image, and the tags of its repository in their order.
 //!
-//! At evaluation a time is a number of microseconds, and so is a duration: what the two can do is checked before.
-//! A loop over the tags of a repository says the same for each image of it, since it cannot name one: it is evaluated
-//! once for a rule and a repository, so that what a rule costs does not grow with the square of the repository.
+//! Evaluation knows times and durations as numbers of microseconds, since their types were checked before. A loop over the
+//! tags of a repository cannot name an image, so its result is the same for each. It is evaluated once for a rule and a
+//! repository, so the cost of a rule does not grow with the square of the repository.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -34,7 +34,7 @@ pub(super) const MINUTE: i64 = 60_000_000;
 /// The name of the time at which the rules are asked.
 pub(super) const NOW: &str = "$now";
 
-/// What is the same for all images of a repository.
+/// The values that are the same for all images of a repository: the time, and its tags in their orders.
 pub(in crate::policy) struct RepositoryTags {
     now: CelInt,
     last_pushed: Tags,
@@ -50,7 +50,7 @@ impl RepositoryTags {
         }
     }
 
-    /// Where a tag stands among those pushed last, and among those pulled last, from 0.
+    /// Returns the place of a tag among those pushed last, and among those pulled last, from 0.
     pub(in crate::policy) fn places(&self, tag: &str) -> (Option<usize>, Option<usize>) {
         let tag = CelString::from(tag);
         (self.last_pushed.place(&tag), self.last_pulled.place(&tag))
@@ -99,14 +99,14 @@ impl<'a> Values<'a> {
     }
 }
 
-/// What a loop over tags yields.
+/// The result of a loop over tags.
 #[derive(Debug)]
 enum Shared {
     Tags(Tags),
     Bool(CelBool),
 }
 
-/// A condition that is asked about the images of one repository.
+/// A condition about the images of one repository.
 pub(in crate::policy) struct ImageQuery<'r> {
     condition: &'r Condition,
     tagged: &'r RepositoryTags,
@@ -118,13 +118,13 @@ impl<'r> ImageQuery<'r> {
         Self { condition, tagged, shared: condition.shared.iter().map(|_| OnceLock::new()).collect() }
     }
 
-    /// Whether the condition holds for an image; the error says shortly why that cannot be known.
+    /// Returns whether the condition holds for an image. The error says shortly why that cannot be known.
     pub(in crate::policy) fn holds(&self, image: &Values<'_>) -> Result<bool, &'static str> {
         let facts = ImageVariables { asked: self, image: Some(image) };
         let holds = || {
             value_of(&self.condition.expression, &facts, |value| value.downcast_ref::<CelBool>().map(|it| *it.inner()))
         };
-        // what is not foreseen keeps, and stops nothing else
+        // A panic keeps the image, and stops nothing else.
         catch_unwind(AssertUnwindSafe(holds)).unwrap_or(Err("it cannot be evaluated"))
     }
 

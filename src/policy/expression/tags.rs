@@ -38,7 +38,7 @@ impl Tags {
         Self { order: Arc::new(Order { tags, by_name }), picked: None }
     }
 
-    /// Tags of images by a time, the newest first, and by name where two have one time; those without it are left out.
+    /// Orders the tags of images by a time, the newest first, and by name if two have one time. Leaves out tags without it.
     pub(super) fn by(images: &[Image], time: impl Fn(&Image) -> Option<Timestamp>) -> Self {
         let tagged = images.iter().filter(|image| !image.tag.is_empty());
         let mut tags: Vec<(Timestamp, &str)> =
@@ -47,7 +47,7 @@ impl Tags {
         Self::new(tags.into_iter().map(|(_, tag)| tag.to_owned()))
     }
 
-    /// Those that a list has, in this order. None: it has something else.
+    /// Returns the tags that a list has, in this order. None: the list has something else.
     pub(super) fn pick(&self, list: &CelList<'_>) -> Option<Self> {
         let place = |entry: &dyn Val| self.order.place(entry.downcast_ref::<CelString<'_>>()?);
         let places: Option<Vec<usize>> = list.inner().iter().map(|entry| place(entry.as_ref())).collect();
@@ -66,7 +66,7 @@ impl Tags {
         self.order.tags.get(place)
     }
 
-    /// Where a tag stands, from 0.
+    /// Returns the place of a tag, from 0.
     pub(super) fn place(&self, tag: &CelString<'_>) -> Option<usize> {
         let place = self.order.place(tag)?;
         self.picked.as_ref().map_or(Some(place), |picked| picked.binary_search(&place).ok())
@@ -80,7 +80,7 @@ impl Order {
     }
 }
 
-/// What a value of many says of itself: its type, and that one may look into it.
+/// Implements the parts that lists and maps share: a type, and the ways to look into them.
 macro_rules! of_many {
     ($type:ident) => {
         fn get_type(&self) -> &Type {
@@ -226,7 +226,7 @@ impl Indexer for Annotations<'_> {
     }
 }
 
-/// `top(tag, list, count)` of a list that is no list of the repository's tags.
+/// Returns `top(tag, list, count)` of a list that is no list of the repository's tags.
 pub(super) fn among_first(tag: &CelString<'_>, list: &CelList<'_>, count: i64) -> bool {
     let count = usize::try_from(count).unwrap_or(0);
     list.inner().iter().take(count).any(|entry| entry.downcast_ref::<CelString<'_>>() == Some(tag))

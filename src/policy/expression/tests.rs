@@ -7,7 +7,7 @@ use crate::{
     },
 };
 
-/// What is said about an access condition, the caret's text first.
+/// Returns the faults of an access condition: the text under the caret, the fault and the help.
 fn said(text: &str) -> Vec<(String, String, String)> {
     match compile(&[text], Scope::Access).remove(0) {
         Ok(_) => Vec::new(),

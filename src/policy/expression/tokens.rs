@@ -1,7 +1,7 @@
 //! The words of an expression, read before the parser sees any of it.
 //!
 //! The parser descends once for each level of an expression, on a stack that ends. So length, depth and number of words
-//! are bounded here, where nothing descends, and so is what policies have no use for.
+//! are bounded here, where nothing descends. Words that policies do not have are refused here too.
 
 use std::ops::Range;
 
@@ -10,10 +10,10 @@ pub const MAX_LENGTH: usize = 4096;
 /// Most words (names, numbers, texts, signs) of one expression.
 pub const MAX_WORDS: usize = 1000;
 /// Deepest nesting: brackets within brackets, and operators that hang on one another, as in `1 + 1 + 1`. Evaluation descends
-/// as deep, and must fit on the stack of a worker also where nothing is optimised.
+/// as deep, and must fit on the stack of a worker also if nothing is optimised.
 pub const MAX_DEPTH: usize = 32;
 
-/// What is wrong with an expression, and where in it, in bytes.
+/// A fault of an expression, with its place in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::policy) struct Fault {
     pub(in crate::policy) at: Range<usize>,
@@ -35,7 +35,7 @@ pub(super) struct Token<'a> {
     pub(super) at: usize,
 }
 
-/// What a word is.
+/// The kinds of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Name,
@@ -83,7 +83,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Token<'_>>, Fault> {
     Ok(tokens)
 }
 
-/// Spaces and comments at the beginning of `rest`.
+/// Returns the length of the spaces and comments at the beginning of `rest`.
 fn blank(rest: &str) -> Option<usize> {
     if rest.starts_with("//") {
         return Some(rest.find('\n').unwrap_or(rest.len()));
@@ -92,7 +92,7 @@ fn blank(rest: &str) -> Option<usize> {
     (length > 0).then_some(length)
 }
 
-/// The kind and length of the word that `rest` begins with.
+/// Returns the kind and length of the word that `rest` begins with.
 fn word(rest: &str, at: usize) -> Result<(Kind, usize), Fault> {
     let first = rest.chars().next().unwrap_or_default();
     if let Some(text) = quoted(rest, at)? {
@@ -137,7 +137,7 @@ fn sign(rest: &str, first: char, at: usize) -> Result<usize, Fault> {
     Err(Fault::new(here, says, help))
 }
 
-/// The length of the text in quotes that `rest` begins with, if it does.
+/// Returns the length of the text in quotes that `rest` begins with, if it does.
 fn quoted(rest: &str, at: usize) -> Result<Option<usize>, Fault> {
     let raw = usize::from(rest.starts_with(['r', 'R']));
     let Some(quote) = rest[raw..].chars().next().filter(|quote| matches!(quote, '"' | '\'')) else {
@@ -169,7 +169,7 @@ fn quoted(rest: &str, at: usize) -> Result<Option<usize>, Fault> {
     Err(Fault::new(at..at + open, "this text is not closed", format!("end it with {end}")))
 }
 
-/// The length of the escape that `rest` begins with (CEL, "String and Bytes Values").
+/// Returns the length of the escape that `rest` begins with (CEL, "String and Bytes Values").
 fn escape(rest: &str, at: usize) -> Result<usize, Fault> {
     let hex = |digits: usize| {
         let digits = rest.get(2..2 + digits).filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
@@ -192,7 +192,7 @@ fn escape(rest: &str, at: usize) -> Result<usize, Fault> {
     })
 }
 
-/// What stands open at one level of brackets.
+/// The open parts of one level of brackets.
 #[derive(Clone, Copy)]
 struct Level {
     /// The bracket, and where.
@@ -211,13 +211,13 @@ impl Level {
         Self { bracket, at, chain: 0, choices: 0, logic: 0 }
     }
 
-    /// How much deeper the expression is below this level, at most.
+    /// Returns the largest depth of the expression below this level.
     fn depth(&self) -> usize {
         1 + self.chain + 2 * self.choices + (self.logic + 1).next_power_of_two().trailing_zeros() as usize
     }
 }
 
-/// Holds brackets against each other, and the depth that they and chains of operators make against the limit.
+/// Checks that brackets match, and that brackets and chains of operators keep the limit of depth.
 fn nesting(tokens: &[Token<'_>]) -> Result<(), Fault> {
     let mut closed: Vec<Level> = Vec::new();
     let mut current = Level::new(' ', 0);
@@ -270,7 +270,7 @@ fn misplaced(token: &Token<'_>, open: char) -> Fault {
     Fault::new(token.span(), says, help)
 }
 
-/// A word as an error shows it.
+/// Shortens a word for an error.
 pub(super) fn clip(text: &str) -> String {
     let mut shown: String = text.chars().take(40).collect();
     if shown.len() < text.len() {

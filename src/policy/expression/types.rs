@@ -1,10 +1,10 @@
-//! What values are, and which variables and functions there are.
+//! The types of values, and all variables and functions.
 
 use std::fmt;
 
 use crate::policy::input::{LISTS, TEXTS};
 
-/// What a value is.
+/// The type of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Type {
     Bool,
@@ -15,12 +15,12 @@ pub(super) enum Type {
     /// A length of time.
     Span,
     List(Box<Type>),
-    /// Tags of a repository in their order, by the time at this path. A type of its own: what works on it costs the same
-    /// however many they are.
+    /// Tags of a repository in their order, by the time at this path. It is no `List`, since the
+    /// functions on it cost the same for any number of tags.
     Tags(&'static str),
     /// Texts by text.
     Map,
-    /// What is not known, or does not matter, since something is wrong with it already: fits everything.
+    /// A type that fits everything: of an empty list, or of a part that has a fault already.
     Any,
 }
 
@@ -29,7 +29,7 @@ impl Type {
         Self::List(Box::new(of))
     }
 
-    /// What is both.
+    /// Returns the type that is both.
     pub(super) fn unify(&self, other: &Self) -> Option<Self> {
         match (self, other) {
             (Self::Any, known) | (known, Self::Any) => Some(known.clone()),
@@ -39,6 +39,7 @@ impl Type {
         }
     }
 
+    /// Returns true if a value of this type may stand for one of the other.
     pub(super) fn is(&self, other: &Self) -> bool {
         self.unify(other).is_some()
     }
@@ -66,12 +67,12 @@ impl fmt::Display for Type {
     }
 }
 
-/// What a policy is about.
+/// The kinds of policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::policy) enum Scope {
     /// Requests.
     Access,
-    /// Images that are kept.
+    /// Images.
     Retention,
 }
 
@@ -95,7 +96,7 @@ pub(super) const PUSHED_AT: &str = "image.pushed_at";
 pub(super) const LAST_PULLED_AT: &str = "image.last_pulled_at";
 
 impl Scope {
-    /// The paths of all variables.
+    /// Returns the paths of all variables.
     pub(in crate::policy) fn variables(self) -> Vec<&'static str> {
         match self {
             Self::Access => TEXTS.into_iter().chain(LISTS).collect(),
@@ -103,7 +104,7 @@ impl Scope {
         }
     }
 
-    /// What a variable is, and the name by which evaluation knows it.
+    /// Returns the type of a variable, and the name by which evaluation knows it.
     pub(super) fn variable(self, path: &str) -> Option<(Type, String)> {
         if self == Self::Retention {
             let index = IMAGES.iter().position(|(known, _)| *known == path)?;
@@ -116,12 +117,12 @@ impl Scope {
         text.or_else(list)
     }
 
-    /// Whether variables begin with this path and a dot.
+    /// Returns true if variables begin with this path and a dot.
     pub(super) fn is_group(self, path: &str) -> bool {
         self.variables().iter().any(|known| known.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
     }
 
-    /// The names right below a group of variables.
+    /// Returns the names right below a group of variables.
     pub(super) fn members(self, group: &str) -> Vec<&'static str> {
         let below = self.variables().into_iter().filter_map(|known| {
             let rest = if group.is_empty() { known } else { known.strip_prefix(group)?.strip_prefix('.')? };
@@ -134,7 +135,7 @@ impl Scope {
         names
     }
 
-    /// The functions that there are.
+    /// Returns all functions.
     pub(in crate::policy) fn functions(self) -> impl Iterator<Item = &'static Function> {
         FUNCTIONS.iter().filter(move |function| self == Self::Retention || !function.retention)
     }
@@ -145,7 +146,7 @@ impl Scope {
 pub(in crate::policy) struct Function {
     pub(in crate::policy) name: &'static str,
     pub(in crate::policy) usage: &'static str,
-    /// Whether only retention rules have it.
+    /// True if only retention rules have it.
     pub(in crate::policy) retention: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Texts that a variable is compared with and can never have.
+//! Finds texts that a variable is compared with, and can never have.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use crate::{
     policy::input::{ACCESSES, LISTENERS, TEXTS},
 };
 
-/// The path of the text variable of requests, or the variable of images, that a checked expression is.
+/// Returns the path of the text variable of requests, or of the variable of images, that a checked expression is.
 pub(super) fn variable(expression: &IdedExpr) -> Option<&'static str> {
     let Expr::Ident(name) = &expression.expr else { return None };
     let (kind, index) = name.split_at_checked(2)?;

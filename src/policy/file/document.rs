@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::policy) struct Document {
     pub(in crate::policy) scope: Scope,
-    /// The prefixes of names that it is about; none: all requests.
+    /// The prefixes of its repositories. None: all requests.
     pub(in crate::policy) repositories: Option<Vec<String>>,
     pub(in crate::policy) default: Option<bool>,
     pub(in crate::policy) enforce: bool,
@@ -28,7 +28,7 @@ pub(in crate::policy) struct Document {
 #[derive(Debug)]
 pub(in crate::policy) struct Rule {
     pub(in crate::policy) name: String,
-    /// Whether it denies; a rule of retention keeps.
+    /// True if it denies. A rule of retention keeps.
     pub(in crate::policy) denies: bool,
     pub(in crate::policy) when: Text,
     pub(in crate::policy) message: Option<String>,

@@ -22,7 +22,7 @@ const NOW: i64 = 1_767_225_600;
 /// The number of tags that an unknown tag is compared with.
 const MOST_SUGGESTED: usize = 20;
 
-/// What a test of a retention policy asks.
+/// The question of a test of a retention policy, and the answer that it expects.
 #[derive(Debug)]
 pub(in crate::policy) struct RetentionCase {
     pub(in crate::policy) now: Timestamp,

@@ -1,4 +1,4 @@
-//! `[[test]]`: what a policy is to decide, written beside it.
+//! `[[test]]`: decisions that a policy must make, written beside it.
 
 use std::ops::Range;
 
@@ -25,20 +25,20 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::policy) struct Test {
     pub(in crate::policy) name: String,
-    /// Where what is expected is written.
+    /// The place of the expected answer.
     pub(in crate::policy) span: Range<usize>,
-    /// What is to be asked and answered.
+    /// The question and the expected answer.
     pub(in crate::policy) case: Case,
 }
 
-/// What a test asks.
+/// The question of a test, and the expected answer.
 #[derive(Debug)]
 pub(in crate::policy) enum Case {
     Access(Box<AccessCase>),
     Retention(RetentionCase),
 }
 
-/// What a test of an access policy asks.
+/// The question of a test of an access policy, and the expected decision.
 #[derive(Debug)]
 pub(in crate::policy) struct AccessCase {
     pub(in crate::policy) facts: Facts,
@@ -46,7 +46,7 @@ pub(in crate::policy) struct AccessCase {
     pub(in crate::policy) expected: Expectation,
 }
 
-/// What a test expects.
+/// The decision that a test expects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::policy) struct Expectation {
     pub(in crate::policy) effect: Effect,
@@ -59,7 +59,7 @@ pub(super) fn read(reading: &Reading<'_>, root: &mut Table<'_>, scope: Scope, ru
     let mut images = 0;
     let tables = root.list("test");
     if let Some(over) = tables.get(MAX_RULES) {
-        let says = format!("more than {} tests in one policy", MAX_RULES);
+        let says = format!("more than {MAX_RULES} tests in one policy");
         over.refuse("", says, "split it into several policies");
         return tests;
     }
