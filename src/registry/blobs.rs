@@ -139,7 +139,7 @@ impl Registry {
             let (began, ticket) = (self.clock.now(), self.known.ticket());
             self.grant(name, digest, by).await?;
             let Some(place) = self.look(digest).await?.sound else { return Ok(None) };
-            if !self.was_slow(began) {
+            if !self.was_slow_by_reads(began).await? {
                 self.hold((name.clone(), *digest), place.size, began, ticket);
                 return Ok(Some(place.size));
             }

@@ -269,6 +269,12 @@ impl Registry {
         self.clock.since(began) >= self.options.lease / 2
     }
 
+    /// Checks as [`Registry::was_slow`], for an attempt that ends in reads. Those of a directory tell nothing of its clock.
+    async fn was_slow_by_reads(&self, began: Moment) -> Result<bool> {
+        self.store.hear_time().await?;
+        Ok(self.was_slow(began))
+    }
+
     /// The body of a fact that says no more than who made it, and when.
     fn fact(&self, by: &By) -> Vec<u8> {
         json(&Stamp { at: self.clock.time_ms(), by: by.clone() })

@@ -201,7 +201,7 @@ impl Registry {
         // the sign of life before the look: a scrub that marks these bytes after the look sees it
         self.store.put(&layout::upload_alive(&place.id, &layout::attempt()), Vec::new()).await?;
         let sound = self.look_at(place).await? == Bytes::Sound;
-        if self.was_slow(began) { Err(Error::TooSlow) } else { Ok(sound) }
+        if self.was_slow_by_reads(began).await? { Err(Error::TooSlow) } else { Ok(sound) }
     }
 
     /// Bytes to rely on, for one that has written its reference already: sound ones, or a copy made of marked ones
@@ -232,7 +232,7 @@ impl Registry {
         let began = self.clock.now();
         let found = self.rely_on(digest, by).await?.is_some();
         // the copy that it made may have gone again before a fact named it: then a later run makes another
-        Ok(found && !self.was_slow(began))
+        Ok(found && !self.was_slow_by_reads(began).await?)
     }
 
     /// A copy of a place's bytes under an id of its own, or nothing where they went away meanwhile.

@@ -145,7 +145,7 @@ impl Registry {
             if self.rely_on(digest, by).await?.is_none() {
                 return Err(gone(name, format!("blob {digest}"), "its bytes are not there any more; push it again"));
             }
-            if !self.was_slow(began) {
+            if !self.was_slow_by_reads(began).await? {
                 restored.push(Restored::Blob(*digest));
                 return Ok(());
             }

@@ -25,7 +25,7 @@ pub(super) struct Ages {
 impl Ages {
     /// Asks the store for its time: before anything is looked at that is judged by it.
     pub(super) async fn now(run: &Run<'_>) -> Result<Self> {
-        Ok(Self::by(run.store.now().await?, &run.config.scrub))
+        Ok(Self::by(run.store_time().await?, &run.config.scrub))
     }
 
     /// Returns ages by the store's clock as far as it is known. For callers that only look, which must not write the object

@@ -80,6 +80,7 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
     notes.end(run).await?;
     notes::free_reports(run, ages).await?;
     if run.options.passes.contains(&Pass::Garbage) && !run.options.dry_run {
+        run.trusts_ages().await?;
         let swept = run.store.sweep(ages.old_before(), ages.at()).await?;
         for _ in 0..swept.directories {
             run.housekeeping(Reason::Empty);

@@ -42,7 +42,7 @@ const AT_A_TIME: usize = 8;
 /// Looks at all repositories, and repairs what can be. What they miss is not judged yet: the passes that follow may find it.
 pub(super) async fn begin(run: &Run<'_>) -> Result<Left> {
     // before any look
-    let now = run.store.now().await?;
+    let now = run.store_time().await?;
     let links = Links { run, now, notes: Notes::read(run).await?, missing: Mutex::default() };
     links.catalog().await?;
     links.pulls_since().await?;

@@ -112,6 +112,12 @@ pub enum ScrubError {
     /// The time of the run is over. Finished steps stay done, and nothing is wrong.
     #[error("the time is over")]
     OutOfTime,
+    /// The store's clock went back by this much, so ages that were seen since may be wrong.
+    #[error(
+        "the store's clock was set back by {} s during the run, so new objects may look old and nothing more is removed; \
+         the next run does the rest; let NTP slew the clocks of the store, not step them", .0.as_secs()
+    )]
+    ClockSetBack(Duration),
     /// The record of deletions cannot be written, and what is not recorded is not removed.
     #[error("a deletion cannot be recorded, so nothing more is removed: {0}")]
     Record(String),

@@ -20,7 +20,7 @@ use crate::{
     oci::{Digest, Name},
     policy::Policy,
     registry::{By, Registry},
-    storage::{Store, layout, mutation::mutated},
+    storage::{Reading, Store, layout, mutation::mutated},
 };
 
 /// One run.
@@ -37,6 +37,8 @@ pub(super) struct Run<'a> {
     pub(super) by: By,
     /// By the time since boot.
     began: Duration,
+    /// The reading of the store's clock by which later objects can look oldest.
+    reading: Mutex<Option<Reading>>,
     observer: Arc<dyn Observer>,
     summary: Mutex<Summary>,
     /// Of each pass, how many things were said to be done.
@@ -59,6 +61,7 @@ impl<'a> Run<'a> {
         let summary = Summary { run: id.clone(), dry_run: options.dry_run, ..Summary::default() };
         Self {
             began: store.clock().since_boot(),
+            reading: Mutex::default(),
             store,
             registry,
             config,
@@ -83,7 +86,47 @@ impl<'a> Run<'a> {
 
     /// The lease in milliseconds: what is younger may belong to somebody who is at work.
     pub(super) fn lease_ms(&self) -> u64 {
-        u64::try_from(self.config.scrub.upload_expiry.as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.lease().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Reads the store's time: before a look at anything whose age is judged by it.
+    ///
+    /// # Errors
+    /// Also if the store's clock was set back since an earlier reading.
+    pub(super) async fn store_time(&self) -> Result<u64> {
+        let before = self.store.clock().now();
+        let now = self.store.now().await?;
+        self.check_clock()?;
+        let reading = Reading::new(before, now);
+        let mut last = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(last.map_or(reading, |last| last.or_higher(reading)));
+        Ok(now)
+    }
+
+    /// Ends the run if ages cannot be trusted that it has seen. Call it between the last look at things and a removal for
+    /// their age.
+    ///
+    /// An object that was written after the store's clock was set back looks older than it is, by the length of that step.
+    pub(super) async fn trusts_ages(&self) -> Result<()> {
+        if self.options.dry_run {
+            return Ok(());
+        }
+        self.store.hear_time().await?;
+        self.check_clock()
+    }
+
+    fn check_clock(&self) -> Result<()> {
+        let Some(reading) = *self.reading.lock().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
+        let back = self.store.clock().set_back_since(reading);
+        // an object needs a whole lease to look old; answers that take long look like a small step
+        if back >= self.lease() * 3 / 4 && !mutated("clock set back unseen") {
+            return Err(ScrubError::ClockSetBack(back));
+        }
+        Ok(())
+    }
+
+    fn lease(&self) -> Duration {
+        self.config.scrub.upload_expiry
     }
 
     /// Returns whether the time of this run is over.
@@ -185,6 +228,7 @@ impl<'a> Run<'a> {
 
     /// Removes an object of `size` bytes, unless nothing is to be changed.
     pub(super) async fn free(&self, key: &str, size: u64) -> Result<()> {
+        self.trusts_ages().await?;
         if !self.options.dry_run {
             self.store.delete(key).await?;
         }

@@ -1,5 +1,7 @@
 //! The clocks that leases are measured by: this machine's time since boot, its wall clock, and the store's own.
 
+mod reading;
+
 use std::{
     collections::VecDeque,
     sync::{
@@ -11,6 +13,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
+pub use self::reading::Reading;
 use super::mutation::mutated;
 
 /// The clocks of this process, and what it has seen of the store's clock. Clones share both.
@@ -34,6 +37,8 @@ pub struct Moment {
     wall: u64,
     /// The time by which the store's clock was ahead of the time since boot when it was last seen.
     ahead: Option<i64>,
+    /// The number of answers of the store until then.
+    answers: u64,
 }
 
 #[derive(Debug)]
@@ -117,10 +122,10 @@ impl Clock {
     /// Returns the current time by all clocks.
     #[must_use]
     pub fn now(&self) -> Moment {
-        let ahead = self.seen().latest;
+        let Seen { latest: ahead, answers, .. } = *self.seen();
         let boot = self.boot_ms();
         let wall = if self.by_hand.is_some() { BEGINNING_MS + boot } else { self.now_ms() };
-        Moment { boot, wall, ahead }
+        Moment { boot, wall, ahead, answers }
     }
 
     /// Returns how long ago `then` was: the largest of what the three clocks say.
@@ -161,7 +166,7 @@ impl Clock {
             None => self.boot_ms(),
         };
         let ahead = i64::try_from(store_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(boot);
-        self.seen().add(boot, ahead);
+        self.seen().add(ahead);
         self.lead.hear(ahead);
     }
 
@@ -242,23 +247,26 @@ const APART: usize = 32;
 #[derive(Debug, Default)]
 struct Seen {
     latest: Option<i64>,
-    /// The times since boot, and the values seen then. The values fall from the oldest to the newest.
+    /// The number of answers.
+    answers: u64,
+    /// The numbers of answers, and their values. The values fall from the oldest to the newest.
     largest: VecDeque<(u64, i64)>,
     /// The same where the values rise.
     smallest: VecDeque<(u64, i64)>,
 }
 
 impl Seen {
-    fn add(&mut self, at: u64, ahead: i64) {
+    fn add(&mut self, ahead: i64) {
         self.latest = Some(ahead);
-        push(&mut self.largest, at, ahead, |old, new| old <= new);
-        push(&mut self.smallest, at, ahead, |old, new| old >= new);
+        self.answers += 1;
+        push(&mut self.largest, self.answers, ahead, |old, new| old <= new);
+        push(&mut self.smallest, self.answers, ahead, |old, new| old >= new);
     }
 
     /// Returns the milliseconds between the largest and the smallest value since `then`, with the last one before it.
     fn gained_since(&self, then: Moment) -> u64 {
         // the first that is not older is the extreme of all that are not
-        let since = |values: &VecDeque<(u64, i64)>| values.iter().find(|(at, _)| *at >= then.boot).map(|it| it.1);
+        let since = |values: &VecDeque<(u64, i64)>| values.iter().find(|(at, _)| *at > then.answers).map(|it| it.1);
         let before = then.ahead;
         let (largest, smallest) =
             (since(&self.largest).max(before), since(&self.smallest).into_iter().chain(before).min());

@@ -32,7 +32,7 @@ use tracing::Instrument as _;
 
 use self::order::Ascending;
 pub use self::{
-    clock::{Clock, Moment},
+    clock::{Clock, Moment, Reading},
     disk::Swept,
     error::{FaultKind, StorageError},
     open::{Location, OpenError},

@@ -86,6 +86,47 @@ fn a_blob_that_was_made_sure_of_long_ago_by_the_stores_clock_is_looked_at_again(
     repo.pull_image("v1");
 }
 
+#[test]
+fn a_scrub_that_sees_the_stores_clock_set_back_ends_and_frees_nothing_that_came_since() {
+    let server = Server::start_on_own_s3(SETTINGS);
+    let repo = server.repo("back");
+    let image = Image::new(&[1000]);
+    repo.push_blobs(&image);
+    server.s3().step_clock(TWO_LEASES);
+    let (held, holds) = mpsc::channel();
+    let mut first = true;
+    // scrub has read the time, and looks at nothing yet
+    server.s3().fail(move |operation, key| {
+        let holds = first && operation == "DeleteObject" && key.contains("scrub/clock/");
+        if holds {
+            first = false;
+            held.send(()).expect("the test waits");
+        }
+        holds.then_some(Fault::Hold)
+    });
+    let scrubbed = std::thread::scope(|scope| {
+        let scrub = scope.spawn(|| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_simple-registry"));
+            command.arg("-c").arg(server.configuration_file()).args(["scrub", "--only", "garbage"]);
+            command.output().expect("run scrub")
+        });
+        holds.recv().expect("scrub reads the time");
+        server.s3().step_clock_back(TWO_LEASES);
+        repo.push_image("v1", &image);
+        server.s3().release();
+        scrub.join().expect("scrub ends")
+    });
+    let said = String::from_utf8_lossy(&scrubbed.stderr);
+    assert_eq!(scrubbed.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("the store's clock was set back by 7") && said.contains("the next run does the rest"),
+        "{said}"
+    );
+    repo.pull_image("v1");
+    scrub(&server);
+    repo.pull_image("v1");
+}
+
 const DAY: Duration = Duration::from_hours(24);
 const WARNING: &str = "this host's clock says ";
 const LINE: &str = "this host's clock differs from the store's clock";

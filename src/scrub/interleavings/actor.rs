@@ -22,7 +22,7 @@ use crate::{
     oci::{Algorithm, Digest, MediaType, Name, Reference, Tag},
     policy::Policy,
     registry::{self, By, Chunk, Error, PutManifest, Registry, VerifyPulls},
-    scrub::{self, Event, Observer, Pass},
+    scrub::{self, Event, Observer, Pass, ScrubError},
     storage::{Moment, Store},
     telemetry::Metrics,
 };
@@ -144,12 +144,13 @@ impl Actor {
         &self.way.bucket
     }
 
+    /// Returns the time by the clocks of this process.
     pub(super) fn now(&self) -> Moment {
-        self.bucket().clock.now()
+        self.way.clock().now()
     }
 
     pub(super) fn since(&self, then: Moment) -> Duration {
-        self.bucket().clock.since(then)
+        self.way.clock().since(then)
     }
 
     /// The keys under a prefix, seen from outside.
@@ -320,6 +321,10 @@ impl Actor {
         let result = scrub::run(&self.store, config, policy, options, Arc::new(Deaf), METRICS.clone()).await;
         let mut answers = self.answers();
         match result {
+            // a run that sees the store's clock set back removes nothing more
+            Err(ended) if matches!(ended.error, ScrubError::ClockSetBack(_)) => {
+                answers.log.push(format!("{}: {ended}", by.identity));
+            }
             Ok(summary) => answers.log.push(format!("{}: removed {:?}", by.identity, summary.removed)),
             Err(error) => answers.failed.push(format!("{}: {error}", by.identity)),
         }

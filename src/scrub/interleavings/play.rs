@@ -136,6 +136,9 @@ pub(super) struct Stage<'a> {
     pub(super) bucket: Arc<Bucket>,
     players: Vec<Player>,
     ticks: usize,
+    /// Whether the store's clock was set back, and the latest time that it has shown.
+    set_back: bool,
+    latest: u64,
     /// How often time has passed since each process did something.
     stood: Vec<usize>,
     /// Whether one operation took a lease: a process may find out too late that it did.
@@ -156,7 +159,8 @@ impl Stage<'_> {
         match choice {
             Choice::Tick => self.ticks > 0,
             Choice::Freeze(process) => self.case.freezes && self.ticks > 0 && self.lives(process),
-            Choice::Jump(_) => self.case.jumps && self.ticks > 0,
+            // nobody can see a step back that is undone before the store is asked again
+            Choice::Jump(forward) => self.case.jumps && self.ticks > 0 && !(forward && self.set_back),
             Choice::Kill(process) => process < self.case.mortal && self.lives(process),
             Choice::Step(process, nth) => self.lives(process) && nth < self.bucket.waits(process),
         }
@@ -174,6 +178,7 @@ impl Stage<'_> {
             }
             Choice::Jump(forward) => {
                 self.ticks -= 1;
+                self.set_back |= !forward;
                 self.stood.iter_mut().for_each(|stood| *stood += 2 * usize::from(forward));
                 self.bucket.clock.set_ms(jumped(self.bucket.clock.peek_ms(), forward));
             }
@@ -186,6 +191,7 @@ impl Stage<'_> {
                 self.players[process].go_on(&self.bucket, process);
             }
         }
+        self.latest = self.latest.max(self.bucket.clock.peek_ms());
         self.events.push(Event { choice, says });
         changed
     }
@@ -208,6 +214,8 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
         bucket,
         players,
         ticks: case.ticks,
+        set_back: false,
+        latest: 0,
         stood: vec![0; case.scripts.len()],
         stalled: false,
         events: Vec::new(),
@@ -224,7 +232,7 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
         mutation::TIME.set(stage.bucket.clock.now_ms());
         let changed = stage.act(choice);
         let answers = answers.lock().expect("no test panics while it holds the answers");
-        let now = stage.bucket.clock.now_ms();
+        let now = stage.latest;
         let of_store = |objects: &Objects| broken(objects, &answers.acked, now, !stage.stalled);
         played.broken = answers.failed.first().cloned();
         if played.broken.is_none() && (changed || stage.over()) {

@@ -58,6 +58,9 @@ struct State {
     ticks: usize,
     /// The time that the store's clock shows.
     now: u64,
+    /// Whether the store's clock was set back, and the latest time that it has shown.
+    set_back: bool,
+    latest: u64,
     /// The times that the clocks of the processes show.
     own: Vec<u64>,
     acked: Rc<Acked>,
@@ -139,6 +142,8 @@ impl Walk<'_> {
             at: vec![0; processes],
             ticks: self.case.ticks,
             now: self.beginning,
+            set_back: false,
+            latest: self.beginning,
             own: vec![self.beginning; processes],
             acked: Rc::default(),
             stood: vec![0; processes],
@@ -192,8 +197,8 @@ impl Walk<'_> {
             let living =
                 (0..self.processes.len()).filter(|process| !self.processes[*process].nodes[state.at[*process]].ended);
             let frozen = living.filter(|_| self.case.freezes).map(Choice::Freeze);
-            let jump = self.case.jumps.then_some(Choice::Jump(true));
-            all.extend(frozen.chain(jump).map(|choice| (choice, state.after(choice))));
+            let jumps = [true, false].into_iter().filter(|forward| self.case.jumps && !(*forward && state.set_back));
+            all.extend(frozen.chain(jumps.map(Choice::Jump)).map(|choice| (choice, state.after(choice))));
         }
         Ok(all)
     }
@@ -258,7 +263,7 @@ impl Walk<'_> {
     }
 
     fn check(&mut self, state: &State) -> Result<(), String> {
-        let now = state.now;
+        let now = state.latest;
         if !self.checked.insert(hash_of(&(state.map.hash, state.acked.hash, now, state.stalled))) {
             return Ok(());
         }
@@ -286,7 +291,7 @@ impl Walk<'_> {
 
 impl State {
     fn hash(&self) -> u64 {
-        let times = (self.ticks, self.now, &self.own);
+        let times = (self.ticks, self.now, self.latest, self.set_back, &self.own);
         hash_of(&(self.map.hash, &self.at, times, self.acked.hash, &self.stood, self.stalled))
     }
 
@@ -296,6 +301,7 @@ impl State {
         next.ticks -= 1;
         if let Choice::Jump(forward) = choice {
             next.now = jumped(self.now, forward);
+            next.set_back |= !forward;
             next.stood.iter_mut().for_each(|stood| *stood += 2 * i8::from(forward));
         } else {
             let half = u64::try_from(LEASE.as_millis() / 2).unwrap_or_default();
@@ -304,6 +310,7 @@ impl State {
             going.for_each(|(_, own)| *own += half);
             next.stood.iter_mut().for_each(|stood| *stood += 1);
         }
+        next.latest = next.latest.max(next.now);
         next.settle();
         next
     }

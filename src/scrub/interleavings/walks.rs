@@ -48,11 +48,13 @@ pub(super) enum How {
     Seed(u64),
     /// In an order that was made for it.
     Plan(&'static str),
+    /// In an order that was made for it, in a directory.
+    InDirectory(&'static str),
     /// In a walk over all orders with so many half leases.
     Walk(usize),
 }
 
-use How::{Plan, Seed, Walk};
+use How::{InDirectory, Plan, Seed, Walk};
 
 /// The ways to break the protocol that the model has, where the code has a place for each: a case that shows it, and how.
 pub(super) const WAYS: &[(&str, &str, How)] = &[
@@ -96,6 +98,17 @@ pub(super) const WAYS: &[(&str, &str, How)] = &[
         "store's clock not looked at",
         "manifest put on an old grant, scrub, time",
         Plan("0 until put manifests/; jump; 1 ends; 0 ends"),
+    ),
+    // scrub has read the time before a step back: new pins look a lease old
+    (
+        "clock set back unseen",
+        "manifest put on an old grant, scrub, time",
+        Plan("jump; 1 until list data/; jump back; 0 until put manifests/; 1 ends; 0 ends"),
+    ),
+    (
+        "clock set back unseen",
+        "manifest put on an old grant, scrub, time",
+        InDirectory("jump; 1 until list data/; jump back; 0 until put manifests/; 1 ends; 0 ends"),
     ),
     // a fact that comes after the look at marks, about bytes that are marked since
     (

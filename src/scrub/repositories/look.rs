@@ -155,6 +155,7 @@ impl<'a> Repository<'a> {
         policy: Option<&Origin>,
         subjects: &[Digest],
     ) -> Result<Vec<Digest>> {
+        self.run.trusts_ages().await?;
         let mut seen = Vec::new();
         for group in groups {
             let Some((entry, version)) = group.versions.first().filter(|(_, version)| version.there) else { continue };
@@ -191,6 +192,7 @@ impl<'a> Repository<'a> {
         policy: Option<&Origin>,
     ) -> Result<()> {
         let Some((digest, _)) = tag.version.target else { return Ok(()) };
+        self.run.trusts_ages().await?;
         let reference = Some(tag.tag.to_string());
         self.run.tell(Removal { reference, ..self.removal(What::Tag, reason, digest, policy) })?;
         self.say_gone(tag).await
@@ -293,6 +295,7 @@ impl<'a> Repository<'a> {
     pub(super) async fn end_named(&mut self, tag: &LiveTag) -> Result<Option<Ended>> {
         let Some((digest, _)) = tag.version.target.filter(|_| tag.old) else { return Ok(None) };
         let Some(subject) = tag.tag.named_subject() else { return Ok(None) };
+        self.run.trusts_ages().await?;
         let reference = Some(tag.tag.to_string());
         self.run.tell(Removal { reference, ..self.removal(What::Tag, Reason::WithSubject, digest, None) })?;
         if !self.run.options.dry_run {
