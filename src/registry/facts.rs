@@ -147,19 +147,22 @@ impl From<TagEntry> for TagEntryText {
     }
 }
 
-/// What an immutable tag is to mean next; see `registry::once`.
+/// A claim on the next place among the versions of a tag or manifest; see `registry::claims`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClaimFact {
-    /// The manifest; nothing where the tag is to be gone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<Digest>,
-    /// The ordinal of the manifest's version.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<u64>,
-    /// The ordinal that the tag's version is to have; none where the place is only to be taken.
+pub struct Claim {
+    /// The ordinal that the version is to have. Without one nothing comes here, and the versions begin anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordinal: Option<u64>,
-    /// What makes it this attempt's own.
+    /// Set where the claim is the commit: of an immutable tag.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once: bool,
+    /// The manifest that the tag is to mean; nothing where it is to be gone, or where the claim is about a manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// The ordinal of that manifest's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// Makes the claim this attempt's own.
     pub attempt: String,
     /// When it was made: milliseconds since 1970.
     pub at: u64,
@@ -167,12 +170,12 @@ pub struct ClaimFact {
     pub by: By,
 }
 
-impl ClaimFact {
-    /// The version of the tag that it says.
+impl Claim {
+    /// Returns the version of a tag that the claim commits, if it does.
     #[must_use]
-    pub fn said(&self) -> Option<TagVersion> {
+    pub fn committed(&self) -> Option<TagVersion> {
         let target = self.digest.map(|digest| (digest, Ordinal(self.version.unwrap_or(0))));
-        self.ordinal.map(|ordinal| TagVersion { ordinal: Ordinal(ordinal), target })
+        self.ordinal.filter(|_| self.once).map(|ordinal| TagVersion { ordinal: Ordinal(ordinal), target })
     }
 }
 

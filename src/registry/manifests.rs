@@ -1,10 +1,10 @@
-//! Manifests as they stand: reading and deleting. Putting them is in `put_manifest`.
+//! Manifests as they stand. Putting them is in `put_manifest`, deleting them in `delete_manifest`.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{By, Error, Registry, Result, cache::Ticket, facts::ManifestHeader, several, tags::LookAtTag};
+use super::{By, Error, Registry, Result, cache::Ticket, facts::ManifestHeader};
 use crate::{
     oci::{Digest, Manifest, MediaType, Name, Reference, Tag},
     storage::{Entry, StorageError, layout, layout::Ordinal},
@@ -228,142 +228,6 @@ impl Registry {
     pub(super) async fn is_there(&self, name: &Name, digest: &Digest) -> Result<bool> {
         Ok(self.newest_version(name, digest).await?.is_some_and(|(_, version)| version.there))
     }
-
-    /// Deletes a manifest and the tags that mean it; refused while an index that stands needs it.
-    pub async fn delete_manifest(&self, name: &Name, digest: &Digest, by: &By) -> Result<()> {
-        self.delete_manifest_under(name, digest, None, by).await
-    }
-
-    /// Deletes as [`Registry::delete_manifest`], unless `look` refuses a tag that would go with the manifest.
-    ///
-    /// `look` is asked for each such tag before anything is written, and again when the delete has begun: a tag that was
-    /// pushed between the two is asked for too.
-    pub async fn delete_manifest_under(
-        &self,
-        name: &Name,
-        digest: &Digest,
-        look: Option<&LookAtTag<'_>>,
-        by: &By,
-    ) -> Result<()> {
-        let unknown = || Error::ManifestUnknown { name: name.clone(), reference: Reference::Digest(*digest) };
-        let (key, newest) = self.newest_version(name, digest).await?.ok_or_else(unknown)?;
-        if !newest.there {
-            return Err(unknown());
-        }
-        let mut parents = BTreeSet::new();
-        for entry in self.store.list_all(&layout::kids(name, digest)).await? {
-            parents.extend(layout::kid_parent(&entry.key));
-        }
-        let mut needed_by = Vec::new();
-        for parent in parents {
-            if self.is_there(name, &parent).await? {
-                needed_by.push(parent);
-            }
-        }
-        if !needed_by.is_empty() {
-            return Err(Error::Needed { digest: *digest, needed_by });
-        }
-        self.look_at_tags(name, digest, newest.ordinal, look).await?;
-        let seen = SeenManifest { digest: *digest, key, ordinal: newest.ordinal };
-        self.end_unless(name, &[seen], look, &[], by).await.map(|_| ())
-    }
-
-    /// Ends manifests after the versions that were seen of them, and the tags that mean them up to those. A later push stays.
-    /// Lists the repository's tags once, however many manifests.
-    ///
-    /// Returns whether they went: not where one of `subjects` stands by then. A restore of a subject has either written it
-    /// before this look, or sees that these are about to go.
-    ///
-    /// # Errors
-    /// [`Error::TooSlow`], or what `look` says of a tag; then they still stand.
-    pub(super) async fn end_unless(
-        &self,
-        name: &Name,
-        seen: &[SeenManifest],
-        look: Option<&LookAtTag<'_>>,
-        subjects: &[Digest],
-        by: &By,
-    ) -> Result<bool> {
-        let until = seen.iter().map(|one| (one.digest, one.ordinal)).collect();
-        // a server that slept before it began learns that from its first write: then a second attempt is quick
-        for _ in 0..2 {
-            let attempt = layout::attempt();
-            let began = self.clock.now();
-            several(seen.iter().map(|one| self.begin_end(name, one, &attempt, by)).collect()).await?;
-            // a refusal from here on leaves a delete that has begun and never ends, which tells readers to look again
-            for one in seen {
-                self.look_at_tags(name, &one.digest, one.ordinal, look).await?;
-            }
-            if self.any_is_there(name, subjects).await? {
-                return Ok(false);
-            }
-            several(seen.iter().map(|one| self.unlist_referrer(name, one, &attempt, by)).collect()).await?;
-            // before the manifests: a crash between the two leaves no tag that is listed and does not answer
-            self.say_tags_gone(name, &until, by).await?;
-            // the record that this delete began may be freed by now
-            if self.was_slow(began) {
-                continue;
-            }
-            several(seen.iter().map(|one| self.end_at(name, one, &attempt, by)).collect()).await?;
-            // that record may also have gone while the manifests went
-            if self.was_slow(began) {
-                self.say_tags_gone(name, &until, by).await?;
-            }
-            return Ok(true);
-        }
-        Err(Error::TooSlow)
-    }
-
-    /// Says that a manifest is about to go.
-    pub(super) async fn begin_end(&self, name: &Name, seen: &SeenManifest, attempt: &str, by: &By) -> Result<()> {
-        let ordinal = Ordinal::after(Some(seen.ordinal), 0);
-        // before the look at the tags: whoever finds a tag and not this knows that the look will find the tag
-        Ok(self.store.put(&layout::going(name, &seen.digest, ordinal, attempt), self.fact(by)).await?)
-    }
-
-    /// Takes a manifest that is about to go off the list of what refers to its subject.
-    async fn unlist_referrer(&self, name: &Name, seen: &SeenManifest, attempt: &str, by: &By) -> Result<()> {
-        let ordinal = Ordinal::after(Some(seen.ordinal), 0);
-        if let Some(subject) = self.subject_of(seen).await? {
-            let key = layout::referrer_version(name, &subject, &seen.digest, ordinal, false, attempt);
-            self.store.put(&key, self.fact(by)).await?;
-        }
-        Ok(())
-    }
-
-    /// What a manifest that is to go refers to. One that is damaged goes as well: then it is what can be read that counts.
-    async fn subject_of(&self, seen: &SeenManifest) -> Result<Option<Digest>> {
-        match self.version(&seen.digest, &seen.key).await {
-            Ok(stored) => Ok(stored
-                .and_then(|stored| Manifest::parse(Some(&stored.media_type), &stored.bytes).ok())
-                .and_then(|manifest| manifest.subject)),
-            Err(error) if error.is_damage() => {
-                let content = self.store.get(&seen.key).await?;
-                Ok(content
-                    .and_then(|content| ManifestHeader::split(&content).ok())
-                    .and_then(|(header, _)| header.subject))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn end_at(&self, name: &Name, seen: &SeenManifest, attempt: &str, by: &By) -> Result<()> {
-        let ordinal = Ordinal::after(Some(seen.ordinal), 0);
-        let key = layout::manifest_version(name, &seen.digest, ordinal, false, attempt);
-        let _forgetting = self.standing.forget_afterwards((name.clone(), seen.digest));
-        Ok(self.store.put(&key, self.fact(by)).await?)
-    }
-}
-
-/// A manifest that is to go, as it was when that was decided.
-#[derive(Clone, Debug)]
-pub struct SeenManifest {
-    /// The manifest.
-    pub digest: Digest,
-    /// The key of its newest version.
-    pub key: String,
-    /// That version.
-    pub ordinal: Ordinal,
 }
 
 impl StoredManifest {

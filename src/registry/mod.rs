@@ -10,13 +10,14 @@
 mod blobs;
 mod cache;
 mod catalog;
+mod claims;
 mod damage;
+mod delete_manifest;
 mod error;
 pub mod facts;
 mod history;
 mod links;
 mod manifests;
-mod once;
 mod places;
 mod pulls;
 mod put_manifest;
@@ -46,8 +47,9 @@ use self::{
 };
 pub use self::{
     blobs::{Blob, BlobStream},
+    delete_manifest::SeenManifest,
     error::{Error, Result},
-    manifests::{SeenManifest, StoredManifest},
+    manifests::StoredManifest,
     put_manifest::{Put, PutManifest},
     receive::{Chunk, Progress},
     referrers::Referrers,

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::{By, Error, Registry, Result, json, links::Linked, manifests::StoredManifest, several};
+use super::{By, Error, Registry, Result, claims::Order, json, links::Linked, manifests::StoredManifest, several};
 use crate::{
     oci::{Algorithm, Descriptor, Digest, Manifest, MediaType, Name, Reference, Tag},
     storage::{Moment, layout, layout::Ordinal, mutation::mutated},
@@ -131,12 +131,14 @@ impl Registry {
         let gone: HashSet<Digest> = several(children.collect()).await?.into_iter().flatten().collect();
         self.refuse_missing(name, manifest, gone.iter().copied().collect(), asked)?;
         self.catalogue(name, by).await?;
-        let newest = self.newest_version(name, &digest).await?;
+        let same = if mutated("no new version") { self.newest_version(name, &digest).await? } else { None };
+        let same = same.filter(|(_, version)| version.there).map(|(_, version)| version.ordinal);
+        let ordinal = match same {
+            Some(ordinal) => ordinal,
+            None => self.claim_next(&Order::of_manifest(name, &digest), None, by).await?,
+        };
         // its pins may be gone by now, and the bytes with them: then nothing may stand that needs them
         self.in_time(began)?;
-        let same = newest.as_ref().filter(|(_, version)| version.there && mutated("no new version"));
-        let same = same.map(|(_, version)| version.ordinal);
-        let ordinal = same.unwrap_or(Ordinal::after(newest.map(|(_, version)| version.ordinal), self.clock.now_ms()));
         let size = bytes.len() as u64;
         let absent = [missing, foreign, gone.iter().copied().collect()].concat();
         let stored = StoredManifest::new(digest, manifest.media_type.clone(), bytes, ordinal, absent);
@@ -153,7 +155,7 @@ impl Registry {
         // those first that can be refused
         let target = Some((digest, ordinal));
         several(asked.once.iter().map(|tag| self.write_tag_once(name, tag, target, by)).collect()).await?;
-        several(asked.free.iter().map(|tag| self.put_tag(name, tag, digest, ordinal, by)).collect()).await?;
+        several(asked.free.iter().map(|tag| self.write_tag(name, tag, target, by)).collect()).await?;
         Ok(())
     }
 
@@ -231,6 +233,8 @@ impl Registry {
         if mutated("children not renewed") {
             return Ok(None);
         }
+        let order = Order::of_manifest(name, &child.digest);
+        let began = self.clock.now();
         let listed = self.store.list(&layout::manifest(name, &child.digest), None, LOOK).await?;
         let newest = listed.first().and_then(|entry| layout::version(&entry.key)).map(|version| version.ordinal);
         for entry in listed.iter().filter(|entry| layout::version(&entry.key).is_some_and(|version| version.there)) {
@@ -241,7 +245,10 @@ impl Registry {
                 Err(error) => return Err(error),
             };
             let manifest = Manifest::parse(Some(&stored.media_type), &stored.bytes)?;
-            let ordinal = Ordinal::after(newest, self.clock.now_ms());
+            let ordinal = match self.claim_after(&order, newest, began, None, by).await? {
+                Some(ordinal) => ordinal,
+                None => self.claim_next(&order, None, by).await?,
+            };
             let size = stored.bytes.len() as u64;
             let renewed = StoredManifest { ordinal, ..stored.as_ref().clone() };
             self.put_version(name, &manifest, renewed, attempt, by).await?;

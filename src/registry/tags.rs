@@ -1,15 +1,18 @@
-//! Tags: each new meaning is a new version, one ordinal above the newest seen.
+//! Tags: each new meaning is a new version, at a place that its writer claimed.
 
 use std::collections::HashMap;
 
-use super::{By, Error, Listed, MAX_PAGE, Registry, Result, manifests::parse_tag};
+use super::{
+    By, Error, Listed, MAX_PAGE, Registry, Result,
+    claims::{Order, Target},
+    manifests::parse_tag,
+};
 use crate::{
     action::Page,
     oci::{Digest, Name, Reference, Tag},
     storage::{
         layout,
         layout::{Ordinal, TagVersion},
-        mutation::mutated,
     },
 };
 
@@ -46,23 +49,20 @@ fn means(version: TagVersion, digest: &Digest, until: Ordinal) -> bool {
     version.target.is_some_and(|(meant, ordinal)| meant == *digest && ordinal <= until)
 }
 
-impl Registry {
-    /// Lets a tag mean version `ordinal` of a manifest from here on.
-    pub(super) async fn put_tag(
-        &self,
-        name: &Name,
-        tag: &Tag,
-        digest: Digest,
-        ordinal: Ordinal,
-        by: &By,
-    ) -> Result<()> {
-        self.write_tag(name, tag, Some((digest, ordinal)), by).await
+/// Returns an error if `look` refuses that a tag goes with the manifest that it means.
+fn may_go(name: &Name, tag: Tag, digest: &Digest, look: &LookAtTag<'_>) -> Result<()> {
+    match look(&tag) {
+        TagDelete::Allowed => Ok(()),
+        TagDelete::Kept => Err(Error::TagKept { name: name.clone(), tag, digest: *digest }),
+        TagDelete::Denied => Err(Error::TagDenied { name: name.clone(), tag, digest: *digest }),
     }
+}
 
-    async fn write_tag(&self, name: &Name, tag: &Tag, target: Option<(Digest, Ordinal)>, by: &By) -> Result<()> {
-        let newest = self.newest_meaning(name, tag).await?.map(|version| version.ordinal);
-        let version = TagVersion { ordinal: Ordinal::after(newest, self.clock.now_ms()), target };
-        self.write_tag_version(name, tag, version, self.fact(by)).await
+impl Registry {
+    /// Lets a tag mean a version of a manifest from here on, or nothing.
+    pub(super) async fn write_tag(&self, name: &Name, tag: &Tag, target: Target, by: &By) -> Result<()> {
+        let ordinal = self.claim_next(&Order::of_tag(name, tag), target, by).await?;
+        self.write_tag_version(name, tag, TagVersion { ordinal, target }, self.fact(by)).await
     }
 
     pub(super) async fn write_tag_version(
@@ -135,13 +135,8 @@ impl Registry {
         loop {
             let (page, end) = self.page_of_tags(name, after.as_deref(), MAX_PAGE).await?;
             for (tag, version) in page {
-                if !means(version, digest, until) {
-                    continue;
-                }
-                match look(&tag) {
-                    TagDelete::Allowed => {}
-                    TagDelete::Kept => return Err(Error::TagKept { name: name.clone(), tag, digest: *digest }),
-                    TagDelete::Denied => return Err(Error::TagDenied { name: name.clone(), tag, digest: *digest }),
+                if means(version, digest, until) {
+                    may_go(name, tag, digest, look)?;
                 }
             }
             match end {
@@ -151,24 +146,30 @@ impl Registry {
         }
     }
 
-    /// Lets a tag be gone after the version `seen`: what is pushed beside it, or was pushed since, stays.
-    pub async fn end_tag(&self, name: &Name, tag: &Tag, seen: TagVersion, by: &By) -> Result<()> {
-        if mutated("end of no version") {
-            return self.write_tag(name, tag, None, by).await;
-        }
-        let gone = TagVersion { ordinal: Ordinal::after(Some(seen.ordinal), 0), target: None };
-        self.write_tag_version(name, tag, gone, self.fact(by)).await
-    }
-
-    /// Says of all tags that mean a version of these manifests up to the one given that they are gone, so that lists need not
-    /// look.
-    pub(super) async fn say_tags_gone(&self, name: &Name, until: &HashMap<Digest, Ordinal>, by: &By) -> Result<()> {
+    /// Removes all tags that mean a version of these manifests up to the one given, so that lists need not look. Asks `look`,
+    /// if there is one, about each of them first: a tag may have been pushed since the look before.
+    ///
+    /// # Errors
+    /// [`Error::TagKept`] or [`Error::TagDenied`] for the first tag that must stay. Tags before it are gone by then.
+    pub(super) async fn say_tags_gone(
+        &self,
+        name: &Name,
+        until: &HashMap<Digest, Ordinal>,
+        look: Option<&LookAtTag<'_>>,
+        by: &By,
+    ) -> Result<()> {
         let mut after = None;
         loop {
             let (page, end) = self.page_of_tags(name, after.as_deref(), MAX_PAGE).await?;
+            let ends = |version: TagVersion| {
+                version.target.is_some_and(|(meant, at)| until.get(&meant).is_some_and(|until| at <= *until))
+            };
             for (tag, version) in page {
-                if version.target.is_some_and(|(meant, at)| until.get(&meant).is_some_and(|until| at <= *until)) {
-                    self.end_tag(name, &tag, version, by).await?;
+                if let Some((digest, _)) = version.target.filter(|_| ends(version)) {
+                    if let Some(look) = look {
+                        may_go(name, tag.clone(), &digest, look)?;
+                    }
+                    self.say_tag_gone(name, &tag, version, ends, by).await?;
                 }
             }
             match end {

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     oci::{Digest, Name},
-    registry::facts::{ClaimFact, Pull, PullsSince, Stamp, TagEntry},
+    registry::facts::{Claim, Pull, PullsSince, Stamp, TagEntry},
     storage::{Entry, layout, mutation::mutated},
 };
 
@@ -267,9 +267,11 @@ impl Links<'_, '_> {
         for entry in group {
             let what = if let Some(tag) = layout::history_tag(name, &entry.key) {
                 self.reads::<Vec<TagEntry>>(entry).await?.map(|why| format!("what tag {name}:{tag} meant before {why}"))
-            } else if let Some((tag, _)) = layout::parse_claim(name, &entry.key) {
-                let why = self.reads::<ClaimFact>(entry).await?;
-                why.map(|why| format!("what the immutable tag {name}:{tag} was given to mean {why}"))
+            } else if let Some(tag) = layout::claimed_tag(name, &entry.key) {
+                self.reads::<Claim>(entry).await?.map(|why| format!("a claim on a version of tag {name}:{tag} {why}"))
+            } else if let Some(digest) = layout::claimed_manifest(name, &entry.key) {
+                let why = self.reads::<Claim>(entry).await?;
+                why.map(|why| format!("a claim on a version of manifest {digest} of {name} {why}"))
             } else if entry.key.starts_with(&layout::pulls(name)) {
                 self.reads::<Vec<Pull>>(entry).await?.map(|why| format!("when images of {name} were pulled {why}"))
             } else {

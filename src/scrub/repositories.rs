@@ -8,13 +8,15 @@
 //! | `look` | a repository with its tags: whether a manifest stands, what needs it, letting it go and what goes with it |
 //! | `fate` | what becomes of a manifest, decided |
 //! | `manifests` | what becomes of a manifest, done |
-//! | `tags`, `history` | superseded versions of tags become history; what immutable tags were said to mean |
+//! | `tags`, `history` | superseded versions of tags become history |
+//! | `claims` | claims on places among the versions of tags and manifests, below newer versions |
 //! | `untagged` | images whose tag moved on a short while ago |
 //! | `referrers` | who refers to what; signatures whose image is gone |
 //! | `pulls` | what servers saw of pulls, merged |
 //! | `catalog` | empty repositories |
 
 mod catalog;
+mod claims;
 mod fate;
 mod history;
 mod look;

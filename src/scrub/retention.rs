@@ -147,8 +147,9 @@ async fn foresee(repository: &mut Repository<'_>, later: Vec<Judged>, policy: Op
 async fn remove(repository: &mut Repository<'_>, going: Vec<Judged>, policy: Option<&Origin>) -> Result<()> {
     let mut manifests: BTreeSet<Digest> = BTreeSet::new();
     for judged in &going {
-        repository.end_tag(&judged.tag, Reason::Retention, policy).await?;
-        manifests.insert(judged.digest);
+        if repository.end_tag(&judged.tag, Reason::Retention, policy).await? {
+            manifests.insert(judged.digest);
+        }
     }
     // somebody may have given one of them another tag while these were judged
     if !repository.run.options.dry_run {

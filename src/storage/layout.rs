@@ -14,7 +14,8 @@
 //! repos/<name>!/manifests/<alg>/<hex>/kid.<alg>.<hex>.<attempt>    fact: that index needs it
 //! repos/<name>!/tags/<tag>!/<newest-first>.is.<alg>.<hex>.<version> fact: from here on the tag means that version; or `.not`
 //! repos/<name>!/referrers/<alg>/<hex>/<alg>.<hex>!/<newest-first>.is.<attempt> fact: that manifest refers to this one; or `.not.`
-//! repos/<name>!/once/<tag>!/<ordinal>               fact: what an immutable tag means from that version on; created exclusively
+//! repos/<name>!/tag-claims/<tag>!/<ordinal>         claim on the place after that version of the tag; created exclusively
+//! repos/<name>!/manifest-claims/<alg>/<hex>/<ordinal> claim on the place after that version of the manifest; the same
 //! repos/<name>!/history/<tag>!/<attempt>            what a tag meant before: its versions that were freed
 //! repos/<name>!/pulls/<newest-first>.<attempt>      when tags and manifests were last pulled: what one server saw in a while
 //! catalog/<name>!/<attempt>                         fact: the repository exists
@@ -29,7 +30,7 @@
 //!
 //! `!` cannot occur in a name or tag and sorts before every character that can, so keys parse back, and `<tag>!` and
 //! `<name>!` sort as tags and names do. `<newest-first>` counts down, so the newest version of anything is the first key
-//! under its prefix; at one ordinal the smaller key wins, and `put` < `rm`, `is` < `not`: a push beats a delete.
+//! under its prefix. At one ordinal the smaller key wins, and `is` < `not`: a push beats a removal.
 
 mod attempt;
 mod scrub;
@@ -62,8 +63,8 @@ pub struct Ordinal(pub u64);
 impl Ordinal {
     /// The ordinal of a version that is made after `newest` was seen.
     ///
-    /// A counter, not a clock: a clock that steps back never hides a version, and a push beside a delete gets the same
-    /// ordinal and wins. Time is the floor, so that what was freed whole and comes again does not begin below it.
+    /// A counter, not a clock: a clock that steps back never hides a version. Time is the floor, so that what was freed
+    /// whole and comes again does not begin below it.
     #[must_use]
     pub fn after(newest: Option<Self>, now_ms: u64) -> Self {
         newest.map_or(Self(now_ms), |newest| Self(newest.0.saturating_add(1)))

@@ -1,6 +1,6 @@
 //! Immutable tags: one meaning, whoever races for it and whoever dies on the way.
 
-use simple_registry::registry::{LookAtTag, Protection, TagDelete, facts::ClaimFact};
+use simple_registry::registry::{LookAtTag, Protection, TagDelete, facts::Claim};
 
 use super::*;
 
@@ -53,7 +53,8 @@ async fn pushes_of_the_same_digest_that_race_all_win() {
 /// The claim of a push that died before it wrote the tag.
 async fn claim(world: &World, after: Option<Ordinal>, says: TagVersion) {
     let (digest, version) = says.target.unwrap();
-    let claim = ClaimFact {
+    let claim = Claim {
+        once: true,
         digest: Some(digest),
         version: Some(version.0),
         ordinal: Some(says.ordinal.0),
@@ -61,7 +62,7 @@ async fn claim(world: &World, after: Option<Ordinal>, says: TagVersion) {
         at: 7,
         by: By { identity: "who died".to_owned(), request: "r".to_owned() },
     };
-    let key = layout::claim(&name(), &tag(), after);
+    let key = layout::claim(&layout::tag_claims(&name(), &tag()), after);
     world.operator().write(&key, serde_json::to_vec(&claim).unwrap()).await.unwrap();
 }
 
@@ -83,46 +84,68 @@ async fn a_claim_counts_though_who_made_it_died_unless_its_manifest_is_gone() {
     assert_eq!(by_tag(&server, "v1").await, Some(digest));
     let history = server.tag_history(&name(), &tag(), 10, None).await.unwrap();
     assert_eq!((history[0].by.identity.as_str(), history[0].at, history.len()), ("who died", 7, 1));
-    // which a scrub would do as well
-    let target = Some((digest, version_of(&world, &digest).await));
-    claim(&world, Some(Ordinal(1000)), TagVersion { ordinal: Ordinal(1001), target }).await;
-    assert!(server.finish_claim(&name(), &tag()).await.unwrap());
-    assert!(!server.finish_claim(&name(), &tag()).await.unwrap(), "it was finished");
-    assert_eq!(server.tag_history(&name(), &tag(), 10, None).await.unwrap().len(), 2);
     server.delete_manifest(&name(), &digest, &By::default()).await.unwrap();
     assert_eq!(put_once(&server, "v1", &comes).await.unwrap(), sha256(&comes), "what is gone is claimed no more");
     assert_eq!(by_tag(&server, "v1").await, Some(sha256(&comes)));
 }
 
+/// The newest version of the tag.
+async fn newest(server: &Registry) -> TagVersion {
+    let newest = server.tag_history(&name(), &tag(), 1, None).await.unwrap().remove(0);
+    let target = newest.target.map(|(digest, version)| (digest, Ordinal(version)));
+    TagVersion { ordinal: Ordinal(newest.ordinal), target }
+}
+
 #[tokio::test]
-async fn a_claim_beside_a_version_that_says_the_tag_gone_counts_too() {
+async fn scrub_leaves_a_tag_to_a_young_claim_and_ends_it_above_an_old_one() {
     let world = World::new();
     let server = world.server(Duration::ZERO);
     let (died, comes) = images(&server).await;
     let digest = put_once(&server, "v1", &died).await.unwrap();
-    let newest = server.tag_history(&name(), &tag(), 1, None).await.unwrap().remove(0);
-    let seen = TagVersion { ordinal: Ordinal(newest.ordinal), target: None };
-    // the same again, which died, beside a scrub that says the tag gone
+    let seen = newest(&server).await;
+    // the same again, which died
     let target = Some((digest, version_of(&world, &digest).await));
-    claim(&world, Some(seen.ordinal), TagVersion { ordinal: Ordinal::after(Some(seen.ordinal), 0), target }).await;
-    server.end_tag(&name(), &tag(), seen, &By::default()).await.unwrap();
-    assert_eq!(by_tag(&server, "v1").await, None);
-    refused(&put_once(&server, "v1", &comes).await, digest);
+    claim(&world, Some(seen.ordinal), TagVersion { ordinal: Ordinal(seen.ordinal.0 + 1), target }).await;
+    let by = By::default();
+    assert!(!server.end_tag(&name(), &tag(), Some(seen), &|_| false, &by).await.unwrap());
     assert_eq!(by_tag(&server, "v1").await, Some(digest));
+    assert!(server.end_tag(&name(), &tag(), Some(seen), &|_| true, &by).await.unwrap());
+    assert_eq!(by_tag(&server, "v1").await, None);
+    assert_eq!(newest(&server).await, TagVersion { ordinal: Ordinal(seen.ordinal.0 + 2), target: None });
+    put_once(&server, "v1", &comes).await.unwrap();
+    assert_eq!(by_tag(&server, "v1").await, Some(sha256(&comes)));
 }
 
 #[tokio::test]
-async fn whoever_saw_the_version_before_cannot_write_beside_the_one_that_says_the_tag_gone() {
+async fn a_delete_of_a_manifest_leaves_its_tag_to_the_claim_of_a_push() {
     let world = World::new();
     let server = world.server(Duration::ZERO);
     let (before, comes) = images(&server).await;
-    put_once(&server, "v1", &before).await.unwrap();
-    let newest = server.tag_history(&name(), &tag(), 1, None).await.unwrap().remove(0);
-    let seen = TagVersion { ordinal: Ordinal(newest.ordinal), target: None };
-    server.end_tag(&name(), &tag(), seen, &By::default()).await.unwrap();
-    put_once(&server, "v1", &comes).await.unwrap();
-    let closed = layout::claim(&name(), &tag(), Some(seen.ordinal));
-    assert!(world.keys("repos/").await.contains(&closed), "the place beside it can be claimed no more");
+    let deleted = put_once(&server, "v1", &before).await.unwrap();
+    let digest = put(&server, &comes).await.unwrap();
+    let seen = newest(&server).await;
+    let target = Some((digest, version_of(&world, &digest).await));
+    claim(&world, Some(seen.ordinal), TagVersion { ordinal: Ordinal(seen.ordinal.0 + 1), target }).await;
+    server.delete_manifest(&name(), &deleted, &By::default()).await.unwrap();
+    assert_eq!(by_tag(&server, "v1").await, Some(digest), "the claim is the commit");
+}
+
+#[tokio::test]
+async fn pushes_that_meet_a_closed_order_race_at_the_first_place() {
+    let world = World::new();
+    let (one, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
+    let (first, second) = images(&one).await;
+    put_once(&one, "v1", &first).await.unwrap();
+    one.delete_tag_under(&name(), &tag(), Protection::Immutable, &By::default()).await.unwrap();
+    let tombstone = newest(&one).await;
+    for key in world.keys(&layout::tag_claims(&name(), &tag())).await {
+        world.operator().delete(&key).await.unwrap();
+    }
+    assert!(one.close_tag(&name(), &tag(), tombstone.ordinal, &By::default()).await.unwrap());
+    let (a, b) = tokio::join!(put_once(&one, "v1", &first), put_once(&other, "v1", &second));
+    let (winner, loser) = if a.is_ok() { (a, b) } else { (b, a) };
+    refused(&loser, winner.unwrap());
+    assert!(newest(&one).await.ordinal > tombstone.ordinal);
 }
 
 /// Returns a look that keeps one tag.

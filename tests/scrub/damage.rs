@@ -97,7 +97,8 @@ fn kind(key: &str) -> &'static str {
             }
         }
         "repos" if key.contains("/history/") => "history",
-        "repos" if key.contains("/once/") => "claim",
+        "repos" if key.contains("/tag-claims/") => "claim of a tag",
+        "repos" if key.contains("/manifest-claims/") => "claim of a manifest",
         "repos" if key.contains("/pulls/") => "pulls",
         "pulls-recorded-since" => "pulls since",
         "format" => "format",
@@ -117,7 +118,8 @@ fn says_something_else_when_removed(kind: &str) -> bool {
             | "left"
             | "grant"
             | "history"
-            | "claim"
+            | "claim of a tag"
+            | "claim of a manifest"
             | "pulls"
             | "pulls since"
             | "referrer gone"

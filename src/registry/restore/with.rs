@@ -7,8 +7,12 @@ use futures::TryStreamExt as _;
 use super::{DEEPEST, Lost, Restoration};
 use crate::{
     oci::{Digest, Manifest, Name, Reference, Tag},
-    registry::{By, Error, Registry, Result, SeenManifest, facts::Stamp},
-    storage::{StorageError, layout, layout::TagVersion, mutation::mutated},
+    registry::{By, Error, Registry, Result, facts::Stamp},
+    storage::{
+        Entry, StorageError, layout,
+        layout::{Ordinal, TagVersion},
+        mutation::mutated,
+    },
 };
 
 /// How the last life of a manifest or tag ended.
@@ -128,20 +132,21 @@ impl Registry {
     }
 
     /// Removes a tag, after the version `seen`, that is about `subject` by its name. Returns whether the tag went. It
-    /// does not go if the subject stands again; see [`Registry::end_unless`].
+    /// does not go if the subject stands again, or if a push has the place; see [`Registry::end_manifests`].
     pub async fn end_tag_without(
         &self,
         name: &Name,
         tag: &Tag,
         seen: TagVersion,
         subject: &Digest,
+        old: &(dyn Fn(&Entry) -> bool + Sync),
         by: &By,
     ) -> Result<bool> {
         let Some((digest, _)) = seen.target else { return Ok(false) };
         let began = self.clock.now();
-        if let Some((key, newest)) = self.newest_version(name, &digest).await? {
-            let one = SeenManifest { digest, key, ordinal: newest.ordinal };
-            self.begin_end(name, &one, &layout::attempt(), by).await?;
+        if let Some((_, newest)) = self.newest_version(name, &digest).await? {
+            let ordinal = Ordinal::after(Some(newest.ordinal), 0);
+            self.begin_end(name, &digest, ordinal, &layout::attempt(), by).await?;
         }
         if self.any_is_there(name, std::slice::from_ref(subject)).await? {
             return Ok(false);
@@ -149,19 +154,7 @@ impl Registry {
         if self.was_slow(began) {
             return Err(Error::TooSlow);
         }
-        self.end_tag(name, tag, seen, by).await?;
-        Ok(true)
-    }
-
-    /// Lets manifests be gone, unless one of `subjects`, which they are about, stands by then; see [`Registry::end_unless`].
-    pub async fn end_manifests(
-        &self,
-        name: &Name,
-        seen: &[SeenManifest],
-        subjects: &[Digest],
-        by: &By,
-    ) -> Result<bool> {
-        self.end_unless(name, seen, None, subjects, by).await
+        self.end_tag(name, tag, Some(seen), old, by).await
     }
 
     pub(in crate::registry) async fn any_is_there(&self, name: &Name, manifests: &[Digest]) -> Result<bool> {

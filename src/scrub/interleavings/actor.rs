@@ -140,6 +140,11 @@ impl Actor {
         })
     }
 
+    /// Returns whether this process gave up on a write: then it may be told of an error.
+    pub(super) fn gave_up(&self) -> bool {
+        self.way.gave_up.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
     pub(super) fn bucket(&self) -> &Arc<Bucket> {
         &self.way.bucket
     }
@@ -197,7 +202,7 @@ impl Actor {
             Err(error) => {
                 answers.log.push(format!("{}: {error}", by.identity));
                 // the clock of a client that was told to try again does not matter; storage that fails does
-                if matches!(error, Error::Storage(_)) {
+                if matches!(error, Error::Storage(_)) && !self.gave_up() {
                     answers.failed.push(format!("{}: {error}", by.identity));
                 }
                 false
@@ -207,7 +212,7 @@ impl Actor {
 
     /// Says that something had to be done and was not.
     pub(super) fn must(&self, done: bool, what: &str) {
-        if !done {
+        if !done && !self.gave_up() {
             self.answers()
                 .failed
                 .push(format!("process {} could not {what}, and nothing speaks against it", self.number));
@@ -326,6 +331,7 @@ impl Actor {
                 answers.log.push(format!("{}: {ended}", by.identity));
             }
             Ok(summary) => answers.log.push(format!("{}: removed {:?}", by.identity, summary.removed)),
+            Err(error) if self.gave_up() => answers.log.push(format!("{}: {error}", by.identity)),
             Err(error) => answers.failed.push(format!("{}: {error}", by.identity)),
         }
     }

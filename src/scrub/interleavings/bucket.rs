@@ -1,5 +1,7 @@
 //! The store that all processes share: a map, and a gate before every operation on it.
 
+mod given_up;
+
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
@@ -12,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::event::Touch;
+use super::{event::Touch, late::Late};
 use crate::{registry::Clock, storage::layout};
 
 /// An object, and when it was written.
@@ -110,6 +112,8 @@ pub(super) enum Answer {
     Written(bool),
     /// And whether there may be more.
     Listed(Listed, bool),
+    /// The write took too long: it may land later.
+    GivenUp,
 }
 
 impl Op {
@@ -132,6 +136,11 @@ impl Op {
             Self::Stat(key) | Self::Read(key) | Self::Put { key, .. } | Self::Delete(key) => is_clock(key),
             Self::List { prefix, .. } => is_clock(prefix),
         }
+    }
+
+    /// Returns whether the operation is a write that may be given up.
+    pub(super) fn is_write(&self) -> bool {
+        matches!(self, Self::Put { .. })
     }
 
     pub(super) fn answer(&self, map: &Map) -> Answer {
@@ -210,6 +219,7 @@ struct Waiting {
 #[derive(Default)]
 struct Inner {
     map: Map,
+    late: Vec<Late>,
     waiting: Vec<Waiting>,
     tickets: u64,
 }

@@ -71,6 +71,10 @@ pub(super) enum Choice {
     Jump(bool),
     /// A process stops for good.
     Kill(usize),
+    /// A process gives up on a write, which may land later: by its place among its operations.
+    GiveUp(usize, usize),
+    /// One of the writes that were given up lands.
+    Land(usize),
 }
 
 /// One happening.

@@ -10,6 +10,7 @@
 //! | `actor` | what processes do |
 //! | `cases` | a store at the beginning, and who does what to it |
 //! | `event` | what happened, and which order of it matters |
+//! | `late` | writes that were given up, and land later |
 //! | `play` | one run |
 //! | `walk` | which runs: by a seed, a schedule or a plan |
 //! | `process` | a process as a function of what it is told |
@@ -37,6 +38,7 @@ mod broken;
 mod bucket;
 mod cases;
 mod event;
+mod late;
 mod play;
 mod process;
 mod service;
@@ -184,6 +186,8 @@ fn no_random_order_breaks_a_case() {
             random_order(&case, *seed)
         };
         failures.extend(seeds[..share].iter().find_map(order));
+        let share = if case.giveups > 0 { seeds.len() } else { share.div_ceil(2) };
+        failures.extend(seeds[..share].iter().find_map(|seed| random_order(&giving_up(&case), *seed)));
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
@@ -226,5 +230,10 @@ fn a_plan_is_played() {
 
 /// The same, where time passes and any process may stop for good.
 fn lively(case: &Case) -> Case {
-    Case { mortal: case.scripts.len(), ticks: case.ticks.max(2), ..case.clone() }
+    Case { mortal: case.scripts.len(), ticks: case.ticks.max(2), giveups: 0, ..case.clone() }
+}
+
+/// The same, where up to two writes are given up and land later.
+fn giving_up(case: &Case) -> Case {
+    Case { giveups: 2, ..lively(case) }
 }

@@ -40,6 +40,8 @@ pub(super) struct Case {
     pub(super) jumps: bool,
     /// Processes that may stop for good.
     pub(super) mortal: usize,
+    /// How many writes may be given up.
+    pub(super) giveups: usize,
     /// Whether manifests without a tag stay.
     pub(super) keeps: bool,
     /// Whether listings are ordered, as in a bucket.
@@ -57,7 +59,13 @@ pub(super) struct Case {
 impl Case {
     /// A process of this case, before its first step.
     pub(super) fn player(&self, process: usize, bucket: &Arc<Bucket>, answers: &Arc<Mutex<Answers>>) -> Player {
-        let way = Way { bucket: Arc::clone(bucket), process: Some(process), page: self.page, dated: self.ordered };
+        let way = Way {
+            bucket: Arc::clone(bucket),
+            process: Some(process),
+            page: self.page,
+            dated: self.ordered,
+            gave_up: Arc::default(),
+        };
         let actor = Actor::new(process, way, self.ordered, self.keeps, Arc::clone(answers));
         Player::new(self.scripts[process](actor), hash_of(&(self.seed, process)))
     }
@@ -136,9 +144,13 @@ pub(super) struct Stage<'a> {
     pub(super) bucket: Arc<Bucket>,
     players: Vec<Player>,
     ticks: usize,
+<<<<<<< HEAD
     /// Whether the store's clock was set back, and the latest time that it has shown.
     set_back: bool,
     latest: u64,
+=======
+    giveups: usize,
+>>>>>>> bc29846 (Give the versions of tags and manifests one order that a late write cannot enter)
     /// How often time has passed since each process did something.
     stood: Vec<usize>,
     /// Whether one operation took a lease: a process may find out too late that it did.
@@ -163,6 +175,12 @@ impl Stage<'_> {
             Choice::Jump(forward) => self.case.jumps && self.ticks > 0 && !(forward && self.set_back),
             Choice::Kill(process) => process < self.case.mortal && self.lives(process),
             Choice::Step(process, nth) => self.lives(process) && nth < self.bucket.waits(process),
+            Choice::GiveUp(process, nth) => {
+                self.giveups > 0
+                    && self.lives(process)
+                    && self.bucket.waiting(process).get(nth).is_some_and(Op::is_write)
+            }
+            Choice::Land(nth) => self.bucket.may_land(nth),
         }
     }
 
@@ -183,6 +201,13 @@ impl Stage<'_> {
                 self.bucket.clock.set_ms(jumped(self.bucket.clock.peek_ms(), forward));
             }
             Choice::Kill(process) => self.players[process].task = None,
+            Choice::GiveUp(process, nth) => {
+                self.giveups -= 1;
+                says = self.bucket.give_up(process, nth).says();
+                self.stalled |= std::mem::take(&mut self.stood[process]) > 1;
+                self.players[process].go_on(&self.bucket, process);
+            }
+            Choice::Land(nth) => (says, changed) = (self.bucket.land(nth).says(), true),
             Choice::Step(process, nth) => {
                 let op = self.bucket.grant(process, nth);
                 self.stalled |= std::mem::take(&mut self.stood[process]) > 1 && !matches!(op, Op::Begin(_));
@@ -214,8 +239,12 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
         bucket,
         players,
         ticks: case.ticks,
+<<<<<<< HEAD
         set_back: false,
         latest: 0,
+=======
+        giveups: case.giveups,
+>>>>>>> bc29846 (Give the versions of tags and manifests one order that a late write cannot enter)
         stood: vec![0; case.scripts.len()],
         stalled: false,
         events: Vec::new(),
@@ -225,10 +254,13 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
     }
     let mut played = Played { events: Vec::new(), broken: None, log: Vec::new() };
     loop {
-        if stage.over() {
-            break;
-        }
-        let Some(choice) = chooser.choose(&stage) else { break };
+        let choice = if stage.over() {
+            // what was given up lands at last
+            (0..stage.bucket.late()).map(Choice::Land).find(|land| stage.may(*land))
+        } else {
+            chooser.choose(&stage)
+        };
+        let Some(choice) = choice else { break };
         mutation::TIME.set(stage.bucket.clock.now_ms());
         let changed = stage.act(choice);
         let answers = answers.lock().expect("no test panics while it holds the answers");
@@ -244,7 +276,13 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
     }
     let ended = played.broken.is_none() && stage.over() && !stage.stalled;
     if let Some(after) = case.after.as_ref().filter(|_| ended) {
-        let way = Way { bucket: Arc::clone(&stage.bucket), process: None, page: case.page, dated: case.ordered };
+        let way = Way {
+            bucket: Arc::clone(&stage.bucket),
+            process: None,
+            page: case.page,
+            dated: case.ordered,
+            gave_up: Arc::default(),
+        };
         let actor = Actor::new(98, way, case.ordered, case.keeps, Arc::clone(&answers));
         unhindered(after(actor), hash_of(&(case.seed, "after")));
         let answers = answers.lock().expect("no test panics while it holds the answers");
@@ -262,7 +300,7 @@ pub(super) fn prepare<F: Future<Output = ()>>(setup: impl FnOnce(Actor) -> F) ->
     let _runtime = RUNTIME.enter();
     let bucket = Bucket::new(Objects::new(), Duration::ZERO, 0);
     let began = bucket.clock.now();
-    let way = Way { bucket: Arc::clone(&bucket), process: None, page: 1000, dated: true };
+    let way = Way { bucket: Arc::clone(&bucket), process: None, page: 1000, dated: true, gave_up: Arc::default() };
     let actor = Actor::new(99, way, true, true, Arc::default());
     unhindered(setup(actor), 1);
     (bucket.objects(), bucket.clock.since(began))
@@ -291,6 +329,8 @@ pub(super) fn trace(events: &[Event]) -> String {
             Choice::Jump(true) => "    time: the store's clock steps a lease forward\n".to_owned(),
             Choice::Jump(false) => "    time: the store's clock steps a lease back\n".to_owned(),
             Choice::Kill(process) => format!("    {process}: stops for good\n"),
+            Choice::GiveUp(process, _) => format!("    {process}: gives up: {says}\n"),
+            Choice::Land(_) => format!("    late: {says}\n"),
             Choice::Step(process, 0) => format!("    {process}: {says}\n"),
             Choice::Step(process, nth) => format!("    {process}: {says} (of those under way number {nth})\n"),
         }

@@ -24,7 +24,7 @@ pub(super) struct Set(Vec<u64>);
 
 impl Set {
     /// Whether it is new.
-    fn insert(&mut self, number: usize) -> bool {
+    pub(super) fn insert(&mut self, number: usize) -> bool {
         let (word, bit) = (number / 64, 1 << (number % 64));
         if self.0.len() <= word {
             self.0.resize(word + 1, 0);
@@ -48,7 +48,7 @@ pub(super) struct Touches {
 }
 
 impl Touches {
-    fn number(&mut self, touch: Touch) -> usize {
+    pub(super) fn number(&mut self, touch: Touch) -> usize {
         if let Some(number) = self.numbers.get(&touch) {
             return *number;
         }
@@ -176,6 +176,27 @@ impl<'a> Process<'a> {
         let did = op.touch(map).into_iter().collect();
         let child = self.add(Some((node, nth, now, told)), now.ahead(), live, timely, did, touches);
         self.children.insert((node, nth, answer, timely.then_some(now)), child);
+        child
+    }
+
+    /// Returns the node after this one when the process gives up on a write.
+    pub(super) fn give_up(&mut self, node: usize, nth: usize, now: Time, touches: &mut Touches) -> usize {
+        // no answer of a store has this hash
+        const GIVEN_UP: u64 = u64::MAX;
+        let known = [None, Some(now)].into_iter().find_map(|at| self.children.get(&(node, nth, GIVEN_UP, at)));
+        if let Some(child) = known {
+            return *child;
+        }
+        let mut live = match self.live.remove(&node) {
+            Some(live) => live,
+            None => self.replay(node),
+        };
+        let did = self.nodes[node].waiting[nth].touch(&Map::default()).into_iter().collect();
+        let timely = self.tell(&mut live, nth, now, Answer::GivenUp);
+        // without an answer it learns nothing of the store's clock
+        let ahead = self.nodes[node].ahead;
+        let child = self.add(Some((node, nth, now, Answer::GivenUp)), ahead, live, timely, did, touches);
+        self.children.insert((node, nth, GIVEN_UP, timely.then_some(now)), child);
         child
     }
 

@@ -1,6 +1,12 @@
 //! The shared store as opendal sees it: one operator for each process.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use opendal::{
     Buffer, Builder, BytesRange, Capability, Error, ErrorKind, Metadata, MetadataBuilder, OperationContext, Operator,
@@ -25,6 +31,8 @@ pub(super) struct Way {
     /// True for a bucket, each of whose answers tells the store's time. In a directory, a file that was just written
     /// tells that time.
     pub(super) dated: bool,
+    /// Whether this process gave up on a write.
+    pub(super) gave_up: Arc<AtomicBool>,
 }
 
 impl Way {
@@ -34,7 +42,7 @@ impl Way {
 
     async fn ask(&self, op: Op) -> Answer {
         let answer = self.bucket.ask(self.process, op).await;
-        if self.dated {
+        if self.dated && !matches!(answer, Answer::GivenUp) {
             self.clock().store_said(self.bucket.clock.peek_ms());
         }
         answer
@@ -204,6 +212,10 @@ impl oio::Write for MapWriter {
         match self.way.ask(op).await {
             Answer::Written(true) => {
                 Ok(metadata(size, if self.way.dated { 0 } else { self.way.bucket.clock.peek_ms() }))
+            }
+            Answer::GivenUp => {
+                self.way.gave_up.store(true, Ordering::SeqCst);
+                Err(Error::new(ErrorKind::Unexpected, "the store does not answer"))
             }
             _ => Err(Error::new(ErrorKind::ConditionNotMatch, "there is such an object")),
         }

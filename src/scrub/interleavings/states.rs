@@ -20,13 +20,16 @@ use std::{
     rc::Rc,
 };
 
+mod given_up;
+
 use super::{
     actor::{Ack, LEASE},
     broken::broken,
     bucket::{Map, Op, hash_of},
     event::Choice,
+    late::Late,
     play::{Case, RUNTIME, jumped},
-    process::{Process, Time, Touches},
+    process::{Node, Process, Time, Touches},
     walk::{replayed, written},
 };
 use crate::registry::Clock;
@@ -63,6 +66,8 @@ struct State {
     latest: u64,
     /// The times that the clocks of the processes show.
     own: Vec<u64>,
+    giveups: usize,
+    late: Rc<Vec<Late>>,
     acked: Rc<Acked>,
     /// How often time has passed since each process did something, less what it could have taken for steps that were taken at
     /// once since they were anybody's.
@@ -145,6 +150,8 @@ impl Walk<'_> {
             set_back: false,
             latest: self.beginning,
             own: vec![self.beginning; processes],
+            giveups: self.case.giveups,
+            late: Rc::default(),
             acked: Rc::default(),
             stood: vec![0; processes],
             stalled: false,
@@ -188,6 +195,15 @@ impl Walk<'_> {
                     return Ok(vec![(choice, next)]);
                 }
                 all.push((choice, next));
+                if let Some(next) = self.give_up(state, process, nth)? {
+                    all.push((Choice::GiveUp(process, nth), next));
+                }
+            }
+        }
+        let now = state.now;
+        for (nth, late) in state.late.iter().enumerate() {
+            if late.may_land(&state.map.objects, now) {
+                all.push((Choice::Land(nth), self.land(state, nth)));
             }
         }
         if all.is_empty() {
@@ -203,13 +219,30 @@ impl Walk<'_> {
         Ok(all)
     }
 
+    /// Takes in what a process was answered; whether that made other answers void.
+    fn answer(state: &mut State, node: &Node) -> bool {
+        if node.void.is_empty() && node.acked.is_empty() {
+            return false;
+        }
+        let mut all = state.acked.all.clone();
+        all.retain(|ack| !node.void.iter().any(|void| void(ack)));
+        let voids = all.len() < state.acked.all.len();
+        all.extend(node.acked.iter().cloned());
+        let hash = all.iter().fold(0_u64, |hash, ack| hash.wrapping_add(hash_of(&format!("{ack:?}"))));
+        state.acked = Rc::new(Acked { all, hash });
+        voids
+    }
+
     /// What comes of a step, and whether it commutes with all that others can do.
     fn step(&mut self, state: &State, process: usize, nth: usize) -> Result<(State, bool), String> {
         let now = state.now;
         let here = state.at[process];
         let time = Time { store: now, own: state.own[process] };
         let child = self.processes[process].step(here, nth, &state.map, time, &mut self.touches);
+        let touched = self.processes[process].nodes[child].touches.clone();
+        let late = self.meets_late(state, &touched);
         let op = &self.processes[process].nodes[here].waiting[nth];
+        let late = late || state.giveups > 0 && op.is_write();
         let mut next = state.clone();
         next.at[process] = child;
         let changes = op.changes(&state.map);
@@ -219,23 +252,20 @@ impl Walk<'_> {
             next.map = Rc::clone(self.stores.entry(map.hash).or_insert_with(|| Rc::new(map)));
         }
         let node = &self.processes[process].nodes[child];
-        let mut voids = false;
-        if !node.void.is_empty() || !node.acked.is_empty() {
-            let mut all = state.acked.all.clone();
-            all.retain(|ack| !node.void.iter().any(|void| void(ack)));
-            voids = all.len() < state.acked.all.len();
-            all.extend(node.acked.iter().cloned());
-            let hash = all.iter().fold(0_u64, |hash, ack| hash.wrapping_add(hash_of(&format!("{ack:?}"))));
-            next.acked = Rc::new(Acked { all, hash });
-        }
+        let voids = Self::answer(&mut next, node);
         let timely = state.ticks > 0 && (node.timely || matches!(op, Op::Put { .. }));
         let others = || (0..self.processes.len()).filter(|other| *other != process);
         let meets = others().any(|other| {
             let future = &self.processes[other].nodes[state.at[other]].future;
             self.touches.conflict(&node.touches, future)
         });
-        let anybody =
-            self.reduces && !timely && !voids && !meets && node.failed.is_none() && !self.touches.show(&node.touches);
+        let anybody = self.reduces
+            && !timely
+            && !voids
+            && !meets
+            && !late
+            && node.failed.is_none()
+            && !self.touches.show(&node.touches);
         let begins = matches!(op, Op::Begin(_));
         next.stalled |= state.stood[process] > 1 && !begins;
         next.stood[process] = if anybody { state.stood[process] - 1 } else { 0 };
@@ -291,8 +321,15 @@ impl Walk<'_> {
 
 impl State {
     fn hash(&self) -> u64 {
+<<<<<<< HEAD
         let times = (self.ticks, self.now, self.latest, self.set_back, &self.own);
         hash_of(&(self.map.hash, &self.at, times, self.acked.hash, &self.stood, self.stalled))
+=======
+        let times = (self.ticks, self.now, &self.own);
+        let late: Vec<u64> = self.late.iter().map(|late| hash_of(&(late.op.says(), late.asked))).collect();
+        let late = (self.giveups, late);
+        hash_of(&(self.map.hash, &self.at, times, self.acked.hash, &self.stood, self.stalled, late))
+>>>>>>> bc29846 (Give the versions of tags and manifests one order that a late write cannot enter)
     }
 
     /// Returns this state after time has passed in one way or another.

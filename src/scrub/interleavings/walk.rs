@@ -33,6 +33,8 @@ impl Chooser for Follow {
 /// - `1 ends` lets process 1 go on until it has no more to do.
 /// - `time` lets half a lease pass; `freeze 1` does too, while the clocks of process 1 stand still.
 /// - `jump` and `jump back` step the store's clock.
+/// - `1 gives up` lets process 1 give up the write that it asks for.
+/// - `late lands` carries out the first write that was given up.
 struct Planned<'a> {
     legs: VecDeque<&'a str>,
 }
@@ -54,6 +56,14 @@ impl Chooser for Planned<'_> {
                     let forward = back.is_empty();
                     self.legs.pop_front();
                     return Some(Choice::Jump(forward));
+                }
+                [process, "gives", "up"] => {
+                    self.legs.pop_front();
+                    return Some(Choice::GiveUp(process.parse().expect("a process"), 0));
+                }
+                ["late", "lands"] => {
+                    self.legs.pop_front();
+                    return Some(Choice::Land(0));
                 }
                 [process, "ends"] => Some(process),
                 [process, "until", word, part] => {
@@ -86,11 +96,13 @@ struct Random {
     current: usize,
     stay: u64,
     rare: u64,
+    /// For writes that are given up, so that other orders are what they are without.
+    late: u64,
 }
 
 impl Random {
     fn new(seed: u64) -> Self {
-        let mut random = Self { state: hash_of(&seed), current: 0, stay: 0, rare: 0 };
+        let mut random = Self { state: hash_of(&seed), current: 0, stay: 0, rare: 0, late: hash_of(&(seed, "late")) };
         random.stay = [0_u64, 2, 5, 12, 40][random.below(5)];
         random.rare = [15_u64, 40, 120][random.below(3)];
         random
@@ -109,6 +121,20 @@ impl Random {
         let process = self.below(stage.case.scripts.len());
         let odd = [Choice::Tick, Choice::Freeze(process), Choice::Jump(true), Choice::Jump(false)][self.below(4)];
         if stage.may(odd) { odd } else { Choice::Tick }
+    }
+
+    /// Chooses a write of `process` that is given up now, or one that lands.
+    fn late(&mut self, stage: &Stage<'_>, process: usize) -> Option<Choice> {
+        if stage.case.giveups == 0 {
+            return None;
+        }
+        let drawn = seeded::with(&mut self.late, seeded::draw).unwrap_or_default();
+        let landed = (0..stage.bucket.late()).map(Choice::Land).find(|land| stage.may(*land));
+        if let Some(landed) = landed.filter(|_| drawn % 8 == 0) {
+            return Some(landed);
+        }
+        let given_up = Choice::GiveUp(process, 0);
+        (drawn % 10 == 1 && stage.may(given_up)).then_some(given_up)
     }
 
     fn one_in(&mut self, n: u64) -> bool {
@@ -130,6 +156,9 @@ impl Chooser for Random {
         let living: Vec<usize> = (0..stage.case.scripts.len()).filter(|process| stage.lives(*process)).collect();
         if !living.contains(&self.current) || self.one_in(self.stay + 1) {
             self.current = living[self.below(living.len())];
+        }
+        if let Some(late) = self.late(stage, self.current) {
+            return Some(late);
         }
         let nth = self.below(stage.bucket.waits(self.current));
         Some(Choice::Step(self.current, nth))
@@ -180,7 +209,8 @@ impl Chooser for Moments {
         if !living.contains(&current) {
             self.random.current = living[self.random.below(living.len())];
         }
-        Some(Choice::Step(self.random.current, 0))
+        let current = self.random.current;
+        self.random.late(stage, current).or(Some(Choice::Step(current, 0)))
     }
 }
 
@@ -221,6 +251,8 @@ pub(super) fn written(choices: impl IntoIterator<Item = Choice>) -> String {
         Choice::Freeze(process) => format!("f{process}"),
         Choice::Jump(forward) => if forward { "j+" } else { "j-" }.to_owned(),
         Choice::Kill(process) => format!("k{process}"),
+        Choice::GiveUp(process, nth) => format!("g{process}.{nth}"),
+        Choice::Land(nth) => format!("l{nth}"),
         Choice::Step(process, 0) => process.to_string(),
         Choice::Step(process, nth) => format!("{process}.{nth}"),
     };
@@ -234,6 +266,11 @@ fn read(word: &str) -> Choice {
         ("f", process) => Choice::Freeze(number(process)),
         ("j", way) => Choice::Jump(way == "+"),
         ("k", process) => Choice::Kill(number(process)),
+        ("l", nth) => Choice::Land(number(nth)),
+        ("g", rest) => {
+            let (process, nth) = rest.split_once('.').unwrap_or((rest, "0"));
+            Choice::GiveUp(number(process), number(nth))
+        }
         _ => match word.split_once('.') {
             Some((process, nth)) => Choice::Step(number(process), number(nth)),
             None => Choice::Step(number(word), 0),

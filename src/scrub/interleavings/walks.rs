@@ -27,6 +27,14 @@ pub(super) const WHOLE: &[(&str, usize, usize)] = &[
     ("asked for, then pushed", 2, 2),
     ("a tag that moves, its old manifest deleted", 1, 1),
     ("a signature beside the end of its subject", 1, 1),
+    ("a tag pushed after a push that was given up", 1, 2),
+    ("a tag deleted after a push that was given up", 1, 2),
+    ("a tag pushed after a delete that was given up", 1, 2),
+    ("a manifest deleted after a push that was given up", 1, 2),
+    ("a manifest pushed after a delete that was given up", 1, 2),
+    ("a child deleted after an index that was given up", 1, 2),
+    ("an immutable tag pushed after a push that was given up", 1, 2),
+    ("a delete that passes over the push of an index", 1, 1),
 ];
 
 /// Cases that are walked whole with so many half leases, in every run and in a long one. The clocks of any process may stand
@@ -73,6 +81,32 @@ pub(super) const WAYS: &[(&str, &str, How)] = &[
     ("gone freed at once", "a child deleted beside an index", Walk(0)),
     ("mark goes before the bytes", "manifest put on an old grant, one scrub", Walk(0)),
     ("shared marks", "manifest put on an old grant, two scrubs", Walk(0)),
+    ("claims not looked at", "a tag pushed after a push that was given up", Walk(0)),
+    ("claims not looked at", "a tag deleted after a push that was given up", Walk(0)),
+    ("claims not looked at", "a manifest deleted after a push that was given up", Walk(0)),
+    ("claims not looked at", "a child deleted after an index that was given up", Walk(0)),
+    ("claims not looked at", "an immutable tag pushed after a push that was given up", Walk(0)),
+    ("end over a young claim", "a tag for an untagged manifest", Seed(7)),
+    (
+        "claims freed at once",
+        "given up and pushed again beside scrub",
+        Plan("0 until put repos/r!/tags/; 0 gives up; time; time; 1 ends; 0 ends; late lands"),
+    ),
+    (
+        "delete over a push does not look again",
+        "a delete that passes over the push of an index",
+        Plan("1 until create repos/r!/manifest-claims/; 0 ends; 1 ends"),
+    ),
+    (
+        "order not closed",
+        "an immutable tag pushed while its tombstone is freed",
+        Plan("0 until create repos/r!/tag-claims/; 2 ends; 1 ends; 0 ends"),
+    ),
+    (
+        "claim after an old look",
+        "an immutable tag pushed while its tombstone is freed",
+        Plan("0 until create repos/r!/tag-claims/; 1 ends; time; time; 2 ends; 0 ends"),
+    ),
     // the commit looks while the mark stands; before its fact goes, the mark is taken back and another looks
     (
         "failed commit takes back",

@@ -6,7 +6,7 @@ use crate::{
     scrub::Result,
     storage::{
         Entry, layout,
-        layout::{Ordinal, TagVersion, Version},
+        layout::{Ordinal, Version},
     },
 };
 
@@ -78,12 +78,14 @@ impl Links<'_, '_> {
                 self.wrong(&entry.key, says).await
             }
             Standing::Gone => {
-                let gone = TagVersion { ordinal: Ordinal::after(Some(version.ordinal), 0), target: None };
-                let key = layout::tag_version(name, &tag, gone);
+                let old = |claim: &Entry| self.is_old(claim);
+                let run = self.run;
+                if !run.options.dry_run && !run.registry.end_tag(name, &tag, Some(version), &old, &run.by).await? {
+                    return Ok(());
+                }
                 let says =
                     format!("tag {name}:{tag} was listed though its manifest {digest} was deleted; it is gone now");
-                self.repaired(&key, says)?;
-                self.run.put(&key, self.stamp()).await
+                self.repaired(&entry.key, says)
             }
         }
     }

@@ -169,30 +169,34 @@ impl<'a> Repository<'a> {
         if self.run.options.dry_run || seen.is_empty() {
             return Ok(digests);
         }
-        match self.run.registry.end_manifests(self.name, &seen, subjects, &self.run.by).await {
-            Ok(true) => Ok(digests),
-            Ok(false) => {
-                self.ended.retain(|digest| !digests.contains(digest));
-                Ok(Vec::new())
-            }
+        let (registry, by) = (&self.run.registry, &self.run.by);
+        let old = |claim: &Entry| self.ages.is_old(claim);
+        let gone = match registry.end_manifests(self.name, &seen, &old, subjects, by).await {
+            Ok(gone) => gone,
             Err(registry::Error::TooSlow) => {
                 tracing::warn!(repository = %self.name, manifests = digests.len(), "the store was too slow; manifests that go stay until the next run");
-                self.ended.retain(|digest| !digests.contains(digest));
-                Ok(Vec::new())
+                Vec::new()
             }
-            Err(error) => Err(ScrubError::Registry(error)),
-        }
+            Err(error) => return Err(ScrubError::Registry(error)),
+        };
+        self.ended.retain(|digest| !digests.contains(digest) || gone.contains(digest));
+        Ok(gone)
     }
 
-    /// Tells that a tag goes, and lets it, after the version that was seen.
+    /// Tells that a tag goes, and lets it, after the version that was seen. Whether it went: not where a push has the place.
     pub(in crate::scrub) async fn end_tag(
         &mut self,
         tag: &LiveTag,
         reason: Reason,
         policy: Option<&Origin>,
+<<<<<<< HEAD
     ) -> Result<()> {
         let Some((digest, _)) = tag.version.target else { return Ok(()) };
         self.run.trusts_ages().await?;
+=======
+    ) -> Result<bool> {
+        let Some((digest, _)) = tag.version.target else { return Ok(false) };
+>>>>>>> bc29846 (Give the versions of tags and manifests one order that a late write cannot enter)
         let reference = Some(tag.tag.to_string());
         self.run.tell(Removal { reference, ..self.removal(What::Tag, reason, digest, policy) })?;
         self.say_gone(tag).await
@@ -210,7 +214,7 @@ impl<'a> Repository<'a> {
         let reference = Some(tag.tag.to_string());
         let removal = self.removal(What::Tag, Reason::Retention, digest, policy);
         self.run.foresee(Removal { reference, ..removal }, from)?;
-        self.say_gone(tag).await
+        self.say_gone(tag).await.map(drop)
     }
 
     /// Tells that a later run lets a manifest go, and from when on.
@@ -225,13 +229,16 @@ impl<'a> Repository<'a> {
         self.run.foresee(Removal { size, ..removal }, from)
     }
 
-    /// Lets a tag be gone that is so for everyone already, or is told to be.
-    pub(super) async fn say_gone(&mut self, tag: &LiveTag) -> Result<()> {
-        if !self.run.options.dry_run {
-            self.run.registry.end_tag(self.name, &tag.tag, tag.version, &self.run.by).await?;
+    /// Lets a tag be gone that is so for everyone already, or is told to be. Returns whether the tag is gone.
+    pub(super) async fn say_gone(&mut self, tag: &LiveTag) -> Result<bool> {
+        let old = |claim: &Entry| self.ages.is_old(claim);
+        if !self.run.options.dry_run
+            && !self.run.registry.end_tag(self.name, &tag.tag, Some(tag.version), &old, &self.run.by).await?
+        {
+            return Ok(false);
         }
         self.forget_tag(tag);
-        Ok(())
+        Ok(true)
     }
 
     fn forget_tag(&mut self, tag: &LiveTag) {
@@ -300,7 +307,8 @@ impl<'a> Repository<'a> {
         self.run.tell(Removal { reference, ..self.removal(What::Tag, Reason::WithSubject, digest, None) })?;
         if !self.run.options.dry_run {
             let registry = &self.run.registry;
-            match registry.end_tag_without(self.name, &tag.tag, tag.version, &subject, &self.run.by).await {
+            let old = |claim: &Entry| self.ages.is_old(claim);
+            match registry.end_tag_without(self.name, &tag.tag, tag.version, &subject, &old, &self.run.by).await {
                 Ok(true) => {}
                 Ok(false) | Err(registry::Error::TooSlow) => return Ok(None),
                 Err(error) => return Err(ScrubError::Registry(error)),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     super::{Reason, Removal, Result, ScrubError, What},
+    claims,
     fate::{Fate, Seen, spare, superseded},
     look::{Repository, Stand},
     names::Groups,
@@ -88,7 +89,7 @@ pub(super) async fn clean(repository: &mut Repository<'_>) -> Result<()> {
         }
     }
     repository.run.saw("manifests", count);
-    Ok(())
+    claims::of_manifests(repository.run, repository.ages, repository.name).await
 }
 
 async fn free(repository: &Repository<'_>, entry: &Entry) -> Result<()> {
@@ -101,8 +102,11 @@ async fn free_superseded(repository: &mut Repository<'_>, group: &Group) -> Resu
     let old: Vec<bool> = group.versions.iter().map(|(entry, _)| repository.ages.is_old(entry)).collect();
     let spare = &group.versions[group.versions.len() - superseded(&old)..];
     // with the last that says it gone, tags of before that would mean something again
-    if let Some(gone) = spare.iter().filter(|(_, version)| !version.there).map(|(_, version)| version.ordinal).max() {
-        say_tags_gone(repository, &group.digest, gone).await?;
+    let gone = spare.iter().filter(|(_, version)| !version.there).map(|(_, version)| version.ordinal).max();
+    if let Some(gone) = gone
+        && !say_tags_gone(repository, &group.digest, gone).await?
+    {
+        return Ok(());
     }
     if spare.is_empty() || !keep_links(repository, group, spare).await? {
         return Ok(());
@@ -139,14 +143,16 @@ async fn keep_links(repository: &Repository<'_>, group: &Group, spare: &[(Entry,
     Ok(true)
 }
 
-/// Says of tags that mean a version of before `gone` that they are gone, which they are.
-async fn say_tags_gone(repository: &mut Repository<'_>, digest: &Digest, gone: Ordinal) -> Result<()> {
+/// Says of tags that mean a version of before `gone` that they are gone, which they are. Whether that is said of all of them:
+/// not where a push may have the place.
+async fn say_tags_gone(repository: &mut Repository<'_>, digest: &Digest, gone: Ordinal) -> Result<bool> {
     let tags = repository.live.get(digest).into_iter().flatten();
     let dead: Vec<_> = tags.filter(|tag| tag.of < gone).cloned().collect();
+    let mut all = true;
     for tag in dead {
-        repository.say_gone(&tag).await?;
+        all &= repository.say_gone(&tag).await?;
     }
-    Ok(())
+    Ok(all)
 }
 
 /// Frees what says that indexes need a manifest and has no reader.
@@ -174,8 +180,10 @@ async fn kids(repository: &Repository<'_>, group: &Group, seen: Seen, stands: &H
 async fn dead(repository: &mut Repository<'_>, group: &Group) -> Result<()> {
     let Some(((last, _), below)) = group.versions.split_first() else { return Ok(()) };
     if below.is_empty() {
-        if let Some(gone) = group.last_gone() {
-            say_tags_gone(repository, &group.digest, gone).await?;
+        if let Some(gone) = group.last_gone()
+            && !say_tags_gone(repository, &group.digest, gone).await?
+        {
+            return Ok(());
         }
         return free(repository, last).await;
     }

@@ -1,16 +1,16 @@
-//! Tags: their superseded versions become history; what immutable tags were said to mean, and mean no more.
+//! Tags: their superseded versions become history.
 
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    super::{Reason, Result, ages::Ages, run::Run},
+    super::{Result, ages::Ages, run::Run},
+    claims,
     fate::superseded,
     history,
     names::Groups,
 };
 use crate::{
     oci::{Digest, Name, Tag},
-    registry::facts::ClaimFact,
     storage::{
         Entry, Store, layout,
         layout::{Ordinal, TagVersion},
@@ -87,8 +87,10 @@ pub(super) async fn clean(run: &Run<'_>, ages: Ages, name: &Name) -> Result<Live
             history::archive(run, ages, name, &tag, &versions, spare).await?;
             archived.insert(tag.clone());
         } else if versions.len() == 1 && version.target.is_none() && past_trash {
-            // whoever claims a tag without a version would meet a claim of its former life: those go first
-            if run.store.list(&layout::claims(name, &tag), None, 1).await?.is_empty() {
+            // the claims of its life go first; and nobody may write above the last tombstone while scrub frees that
+            if run.store.list(&layout::tag_claims(name, &tag), None, 1).await?.is_empty()
+                && (run.options.dry_run || run.registry.close_tag(name, &tag, version.ordinal, &run.by).await?)
+            {
                 history::archive(run, ages, name, &tag, &versions, 1).await?;
                 archived.insert(tag.clone());
             }
@@ -97,34 +99,6 @@ pub(super) async fn clean(run: &Run<'_>, ages: Ages, name: &Name) -> Result<Live
     }
     run.saw("tags", count);
     history::clean(run, ages, name, &archived).await?;
-    claims(run, ages, name).await?;
+    claims::of_tags(run, ages, name).await?;
     Ok(live)
-}
-
-/// What an immutable tag was said to mean has no reader once the tag has a newer version; where whoever said so went away
-/// before they wrote that version, it is written for them.
-async fn claims(run: &Run<'_>, ages: Ages, name: &Name) -> Result<()> {
-    let of = name.clone();
-    let mut groups =
-        Groups::new(&run.store, &layout::all_claims(name), move |key| Some(layout::parse_claim(&of, key)?.0));
-    while let Some((tag, entries)) = groups.next().await? {
-        let newest = run.store.list(&layout::tag(name, &tag), None, 1).await?;
-        let newest = newest.first().and_then(|entry| layout::parse_tag_version(name, &entry.key));
-        let newest = newest.map_or(Ordinal(0), |(_, version)| version.ordinal);
-        for entry in entries.iter().filter(|entry| ages.is_old(entry)) {
-            let Some((_, after)) = layout::parse_claim(name, &entry.key) else { continue };
-            if after < newest {
-                run.housekeeping(Reason::Superseded);
-                run.free(&entry.key, entry.size).await?;
-            } else if after == newest && !run.options.dry_run && can_be_read(run, entry).await? {
-                run.registry.finish_claim(name, &tag).await?;
-            }
-        }
-    }
-    Ok(())
-}
-
-async fn can_be_read(run: &Run<'_>, claim: &Entry) -> Result<bool> {
-    let content = run.store.get(&claim.key).await?;
-    Ok(content.is_some_and(|content| serde_json::from_slice::<ClaimFact>(&content).is_ok()))
 }

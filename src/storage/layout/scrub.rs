@@ -133,30 +133,64 @@ pub fn referrer_subject(name: &Name, key: &str) -> Option<Digest> {
     Digest::from_parts(parts.next()?.parse().ok()?, parts.next()?).ok()
 }
 
-/// Prefix of what an immutable tag was said to mean.
+/// Returns the prefix of the claims on versions of a tag.
 #[must_use]
-pub fn claims(name: &Name, tag: &Tag) -> String {
-    format!("{REPOSITORIES}{name}!/once/{tag}!/")
+pub fn tag_claims(name: &Name, tag: &Tag) -> String {
+    format!("{}{tag}!/", all_tag_claims(name))
 }
 
-/// What an immutable tag means that had its newest version at `after` when it was free to be given a meaning. One
-/// attempt can create it.
+/// Returns the prefix of the claims on versions of all tags of a repository.
 #[must_use]
-pub fn claim(name: &Name, tag: &Tag, after: Option<Ordinal>) -> String {
-    format!("{}{:016x}", claims(name, tag), after.map_or(0, |ordinal| ordinal.0))
+pub fn all_tag_claims(name: &Name) -> String {
+    format!("{REPOSITORIES}{name}!/tag-claims/")
 }
 
-/// Prefix of all that immutable tags of a repository were said to mean.
+/// Returns the prefix of the claims on versions of a manifest.
 #[must_use]
-pub fn all_claims(name: &Name) -> String {
-    format!("{REPOSITORIES}{name}!/once/")
+pub fn manifest_claims(name: &Name, digest: &Digest) -> String {
+    format!("{}{}/{}/", all_manifest_claims(name), digest.algorithm().as_str(), digest.hex())
 }
 
-/// The tag and the version in a key of [`claim`].
+/// Returns the prefix of the claims on versions of all manifests of a repository.
 #[must_use]
-pub fn parse_claim(name: &Name, key: &str) -> Option<(Tag, Ordinal)> {
-    let (tag, after) = key.strip_prefix(&all_claims(name))?.split_once("!/")?;
-    Some((tag.parse().ok()?, Ordinal(u64::from_str_radix(after, 16).ok()?)))
+pub fn all_manifest_claims(name: &Name) -> String {
+    format!("{REPOSITORIES}{name}!/manifest-claims/")
+}
+
+/// Returns the key of the claim on the place after version `after`, or on the first place: under `claims`, one of [`tag_claims`] and
+/// [`manifest_claims`]. One attempt can create it.
+#[must_use]
+pub fn claim(claims: &str, after: Option<Ordinal>) -> String {
+    format!("{claims}{:016x}", after.map_or(0, |ordinal| ordinal.0))
+}
+
+/// Returns the key to list from to find the claim on the place after version `after`, and all later ones.
+#[must_use]
+pub fn before_claim(claims: &str, after: Option<Ordinal>) -> Option<String> {
+    let before = after?.0.checked_sub(1)?;
+    Some(claim(claims, Some(Ordinal(before))))
+}
+
+/// Returns the version in the last part of a key of [`claim`]; 0 for the first place.
+#[must_use]
+pub fn claim_after(key: &str) -> Option<Ordinal> {
+    let (_, after) = key.rsplit_once('/')?;
+    u64::from_str_radix(after, 16).ok().filter(|_| after.len() == 16).map(Ordinal)
+}
+
+/// Returns the tag whose versions the claim under this key is about.
+#[must_use]
+pub fn claimed_tag(name: &Name, key: &str) -> Option<Tag> {
+    let (tag, _) = key.strip_prefix(&all_tag_claims(name))?.split_once("!/")?;
+    claim_after(key).and_then(|_| tag.parse().ok())
+}
+
+/// Returns the manifest whose versions the claim under this key is about.
+#[must_use]
+pub fn claimed_manifest(name: &Name, key: &str) -> Option<Digest> {
+    let mut parts = key.strip_prefix(&all_manifest_claims(name))?.splitn(3, '/');
+    let digest = Digest::from_parts(parts.next()?.parse().ok()?, parts.next()?).ok()?;
+    claim_after(key).map(|_| digest)
 }
 
 /// Prefix of what a tag meant before.

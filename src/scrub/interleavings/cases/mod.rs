@@ -2,6 +2,7 @@
 
 mod content;
 mod history;
+mod late;
 mod linked;
 mod links;
 mod once;
@@ -254,6 +255,7 @@ fn case<F: Future<Output = ()>>(
         freezes: false,
         jumps: false,
         mortal: 0,
+        giveups: 0,
         keeps: false,
         ordered: true,
         page: 1000,
@@ -331,6 +333,7 @@ pub(super) fn cases() -> Vec<Case> {
         content::cases(),
         history::cases(),
         linked::cases(),
+        late::cases(),
     ];
     let first = vec![
         case("push, bytes left over, scrub", left, vec![push(), scrub()], 2),

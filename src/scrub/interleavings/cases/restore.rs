@@ -69,7 +69,10 @@ fn signed_restorer(signature: impl Fn() -> Promise + 'static) -> Script {
             let restored = actor.restore(&r(), &by_tag()).await.unwrap_or_default();
             if !restored.is_empty() {
                 actor.promise(Promise::Stands(r(), digest(&IMAGE)));
-                actor.promise(signature);
+                // a signature whose write was given up is told as lost
+                if !actor.gave_up() {
+                    actor.promise(signature);
+                }
             }
         }
     })

@@ -1,0 +1,326 @@
+//! Claims: the versions of a tag form one order, and so do those of a manifest.
+//!
+//! A writer claims the place after the newest version that it saw before it writes the next version. The claim is created
+//! exclusively under a key that names the version seen; its content names the ordinal of the version to come. If the place
+//! is taken, the writer claims the place after that ordinal. So no two writers have one ordinal, and a version that lands
+//! late lands below every version whose writer came later. A claim that lands late finds its place taken.
+//!
+//! | who | what they do where the place is taken |
+//! | --- | --- |
+//! | a push, a delete of a tag or manifest | claims the next one |
+//! | a push or delete of an immutable tag | finishes the claim, if it is of such a push or delete as well, and looks again: the claim is the commit |
+//! | scrub | passes over claims that are older than a lease, and leaves the thing to a younger one |
+//! | a delete of a manifest, for a tag that means it | says the tag gone at the ordinal of the claim: whoever has that wins |
+//!
+//! Scrub frees a claim below a version that is older than a lease. Before scrub frees the last tombstone of a tag, it closes
+//! the order: it claims the place after the tombstone with a claim that has no ordinal. A writer that meets a closed order
+//! begins a new one at the first place, where writers meet who saw no version at all.
+
+use super::{
+    By, Error, Registry, Result,
+    facts::{Claim, Stamp},
+    json,
+};
+use crate::{
+    oci::{Digest, Name, Tag},
+    storage::{
+        Entry, Moment, StorageError, layout,
+        layout::{Ordinal, TagVersion},
+        mutation::mutated,
+    },
+};
+
+/// How often a place is tried for: each time, somebody else has it.
+const TRIES: usize = 200;
+
+/// Claims that one listing asks for.
+const MANY: usize = 1000;
+
+/// The target of a tag: a version of a manifest, or nothing.
+pub(super) type Target = Option<(Digest, Ordinal)>;
+
+/// The versions of one tag or manifest, and the claims on them.
+pub(super) struct Order {
+    /// The prefix of the versions.
+    versions: String,
+    /// The prefix of the claims.
+    claims: String,
+}
+
+impl Order {
+    pub(super) fn of_tag(name: &Name, tag: &Tag) -> Self {
+        Self { versions: layout::tag(name, tag), claims: layout::tag_claims(name, tag) }
+    }
+
+    pub(super) fn of_manifest(name: &Name, digest: &Digest) -> Self {
+        Self { versions: layout::manifest(name, digest), claims: layout::manifest_claims(name, digest) }
+    }
+}
+
+/// The outcome of a try to take a place.
+enum Taken {
+    /// It was free.
+    Ours,
+    /// Somebody else has it.
+    By(Claim),
+    /// Somebody had it, and scrub freed the claim since.
+    Freed,
+}
+
+/// Passes over every claim.
+fn any(_: &Entry) -> bool {
+    true
+}
+
+impl Registry {
+    /// Claims the next place for a version that is written at once. Returns its ordinal.
+    pub(super) async fn claim_next(&self, order: &Order, target: Target, by: &By) -> Result<Ordinal> {
+        for _ in 0..TRIES {
+            let began = self.clock.now();
+            let newest = self.store.list(&order.versions, None, 1).await?;
+            let seen = newest.first().and_then(|entry| layout::version(&entry.key)).map(|version| version.ordinal);
+            if let Some(ordinal) = self.claim_after(order, seen, began, target, by).await? {
+                return Ok(ordinal);
+            }
+        }
+        Err(Error::TooSlow)
+    }
+
+    /// Claims the first free place after a version that was seen in a look that began at `began`. Nothing where the look is too
+    /// old for that: then the caller looks again.
+    pub(super) async fn claim_after(
+        &self,
+        order: &Order,
+        seen: Option<Ordinal>,
+        began: Moment,
+        target: Target,
+        by: &By,
+    ) -> Result<Option<Ordinal>> {
+        let ordinal = self.claim_over(order, seen, &any, target, by).await?;
+        // the place may have been another's, whose claim was freed since, below a version that this look did not see
+        Ok(ordinal.filter(|_| !self.was_slow(began) || mutated("claim after an old look")))
+    }
+
+    /// Claims the place after version `seen`, or the first free one after that where `passes` says of every claim in the way
+    /// that it may be passed over. Nothing where it says no, or where scrub freed a claim meanwhile.
+    pub(super) async fn claim_over(
+        &self,
+        order: &Order,
+        seen: Option<Ordinal>,
+        passes: &(dyn Fn(&Entry) -> bool + Sync),
+        target: Target,
+        by: &By,
+    ) -> Result<Option<Ordinal>> {
+        let mut after = seen;
+        for _ in 0..TRIES {
+            let ordinal = self.ordinal_after(after, seen);
+            let key = layout::claim(&order.claims, after);
+            let claim = self.new_claim(Some(ordinal), false, target, by);
+            if mutated("claims not looked at") || self.store.create_new(&key, json(&claim)).await? {
+                return Ok(Some(ordinal));
+            }
+            let from = layout::before_claim(&order.claims, after);
+            let others = self.store.list(&order.claims, from.as_deref(), MANY).await?;
+            let there = others.first().is_some_and(|first| first.key == key);
+            let Some(last) = others.last().filter(|_| there && others.iter().all(passes)) else { return Ok(None) };
+            // after the last at once, however many there are: pushes that were given up leave theirs
+            let mut other = self.read_claim(&last.key).await?;
+            if last.key != key && other.as_ref().is_some_and(|other| other.ordinal.is_none()) {
+                other = self.read_claim(&key).await?;
+            }
+            let Some(other) = other else { return Ok(None) };
+            after = other.ordinal.map(Ordinal);
+        }
+        Err(Error::TooSlow)
+    }
+
+    /// Closes the order of a tag after its last tombstone, so that nobody writes above that any more; whether this call did.
+    pub async fn close_tag(&self, name: &Name, tag: &Tag, tombstone: Ordinal, by: &By) -> Result<bool> {
+        let closed = self.new_claim(None, false, None, by);
+        let key = layout::claim(&layout::tag_claims(name, tag), Some(tombstone));
+        Ok(mutated("order not closed") || self.store.create_new(&key, json(&closed)).await?)
+    }
+
+    /// Returns the ordinal of a version at a place. Where an order begins anew, it begins above the one that was closed.
+    fn ordinal_after(&self, after: Option<Ordinal>, seen: Option<Ordinal>) -> Ordinal {
+        match (after, seen) {
+            (None, Some(closed)) => Ordinal(self.clock.now_ms().max(closed.0.saturating_add(2))),
+            (after, _) => Ordinal::after(after, self.clock.now_ms()),
+        }
+    }
+
+    fn new_claim(&self, ordinal: Option<Ordinal>, once: bool, target: Target, by: &By) -> Claim {
+        Claim {
+            ordinal: ordinal.map(|ordinal| ordinal.0),
+            once,
+            digest: target.map(|(digest, _)| digest),
+            version: target.map(|(_, version)| version.0),
+            attempt: layout::attempt(),
+            at: self.clock.time_ms(),
+            by: by.clone(),
+        }
+    }
+
+    async fn take(&self, order: &Order, after: Option<Ordinal>, claim: &Claim) -> Result<Taken> {
+        let key = layout::claim(&order.claims, after);
+        if mutated("claims not looked at") || self.store.create_new(&key, json(claim)).await? {
+            return Ok(Taken::Ours);
+        }
+        Ok(self.read_claim(&key).await?.map_or(Taken::Freed, Taken::By))
+    }
+
+    async fn read_claim(&self, key: &str) -> Result<Option<Claim>> {
+        let Some(content) = self.store.get(key).await? else { return Ok(None) };
+        let damaged = |error: serde_json::Error| StorageError::damaged("get", key, error.to_string());
+        Ok(Some(serde_json::from_slice(&content).map_err(damaged)?))
+    }
+
+    /// An error where an immutable tag means another manifest than `digest`.
+    pub(super) async fn refuse_another(&self, name: &Name, tag: &Tag, digest: &Digest) -> Result<()> {
+        match self.newest_standing(name, tag).await?.filter(|meant| meant != digest) {
+            Some(digest) => Err(Error::TagImmutable { name: name.clone(), tag: tag.clone(), digest }),
+            None => Ok(()),
+        }
+    }
+
+    /// What a tag means, never from memory.
+    pub(super) async fn newest_standing(&self, name: &Name, tag: &Tag) -> Result<Option<Digest>> {
+        let newest = self.newest_meaning(name, tag).await?;
+        self.meant(name, newest).await
+    }
+
+    /// The manifest that a tag's newest version means, if that manifest stands since.
+    async fn meant(&self, name: &Name, newest: Option<TagVersion>) -> Result<Option<Digest>> {
+        let Some((digest, version)) = newest.and_then(|newest| newest.target) else { return Ok(None) };
+        match self.standing_since(name, &digest, version).await {
+            Ok(standing) => Ok(standing.map(|_| digest)),
+            // it means that all the same: the same image can be pushed again, and no other
+            Err(error) if error.is_damage() => Ok(Some(digest)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lets an immutable tag mean a version of a manifest from here on, or nothing.
+    ///
+    /// # Errors
+    /// [`Error::TagImmutable`] where it means another manifest.
+    pub(super) async fn write_tag_once(&self, name: &Name, tag: &Tag, target: Target, by: &By) -> Result<()> {
+        for _ in 0..TRIES {
+            let began = self.clock.now();
+            let newest = self.newest_meaning(name, tag).await?;
+            match target {
+                Some((wanted, _)) => {
+                    if let Some(digest) = self.meant(name, newest).await?.filter(|digest| *digest != wanted) {
+                        return Err(Error::TagImmutable { name: name.clone(), tag: tag.clone(), digest });
+                    }
+                }
+                // somebody else took it away
+                None if newest.is_none_or(|newest| newest.target.is_none()) => return Ok(()),
+                None => {}
+            }
+            let seen = newest.map(|newest| newest.ordinal);
+            if let Some(ordinal) = self.claim_once(name, tag, seen, began, target, by).await? {
+                return self.write_tag_version(name, tag, TagVersion { ordinal, target }, self.fact(by)).await;
+            }
+        }
+        Err(Error::TooSlow)
+    }
+
+    /// Claims the first place after version `seen` that no push or delete of an immutable tag has. Nothing where one has it,
+    /// whose version is there now, or where the look that began at `began` is too old: then the caller looks again.
+    async fn claim_once(
+        &self,
+        name: &Name,
+        tag: &Tag,
+        seen: Option<Ordinal>,
+        began: Moment,
+        target: Target,
+        by: &By,
+    ) -> Result<Option<Ordinal>> {
+        let order = Order::of_tag(name, tag);
+        let mut after = seen;
+        for _ in 0..TRIES {
+            let ordinal = self.ordinal_after(after, seen);
+            let taken = self.take(&order, after, &self.new_claim(Some(ordinal), true, target, by)).await?;
+            // a claim that was made late is a commit all the same, unless its place was freed before: the next look tells
+            if self.was_slow(began) && !mutated("claim after an old look") {
+                return Ok(None);
+            }
+            match taken {
+                Taken::Ours => return Ok(Some(ordinal)),
+                Taken::Freed => return Ok(None),
+                Taken::By(claim) if claim.once => {
+                    self.finish(name, tag, &claim).await?;
+                    return Ok(None);
+                }
+                Taken::By(claim) => after = claim.ordinal.map(Ordinal),
+            }
+        }
+        Err(Error::TooSlow)
+    }
+
+    /// Writes the version that somebody's claim commits, as they would have.
+    async fn finish(&self, name: &Name, tag: &Tag, claim: &Claim) -> Result<()> {
+        let Some(version) = claim.committed() else { return Ok(()) };
+        let fact = json(&Stamp { at: claim.at, by: claim.by.clone() });
+        self.write_tag_version(name, tag, version, fact).await
+    }
+
+    /// Says a tag gone whose version `seen` means a manifest that is about to go, unless `means` says no to its newest version
+    /// by now. A push that has the place wins, whenever it comes.
+    pub(super) async fn say_tag_gone(
+        &self,
+        name: &Name,
+        tag: &Tag,
+        seen: TagVersion,
+        means: impl Fn(TagVersion) -> bool,
+        by: &By,
+    ) -> Result<()> {
+        let order = Order::of_tag(name, tag);
+        let mut seen = seen;
+        for _ in 0..TRIES {
+            let ordinal = Ordinal::after(Some(seen.ordinal), 0);
+            let claim = self.new_claim(Some(ordinal), false, None, by);
+            let ordinal = match self.take(&order, Some(seen.ordinal), &claim).await? {
+                Taken::Ours => Some(ordinal),
+                Taken::By(other) if other.once => {
+                    self.finish(name, tag, &other).await?;
+                    None
+                }
+                Taken::By(other) => other.ordinal.map(Ordinal),
+                Taken::Freed => None,
+            };
+            if let Some(ordinal) = ordinal {
+                let gone = TagVersion { ordinal, target: None };
+                return self.write_tag_version(name, tag, gone, self.fact(by)).await;
+            }
+            match self.newest_meaning(name, tag).await?.filter(|newest| means(*newest)) {
+                Some(newest) => seen = newest,
+                None => return Ok(()),
+            }
+        }
+        Err(Error::TooSlow)
+    }
+
+    /// Lets a tag be gone after the version `seen`, or one that never was: for scrub, which passes over claims that are `old`.
+    /// Whether it is: not where a push has the place, or may have it.
+    pub async fn end_tag(
+        &self,
+        name: &Name,
+        tag: &Tag,
+        seen: Option<TagVersion>,
+        old: &(dyn Fn(&Entry) -> bool + Sync),
+        by: &By,
+    ) -> Result<bool> {
+        if mutated("end of no version") {
+            return self.write_tag(name, tag, None, by).await.map(|()| true);
+        }
+        let old = |entry: &Entry| old(entry) || mutated("end over a young claim");
+        let seen = seen.map(|seen| seen.ordinal);
+        let Some(ordinal) = self.claim_over(&Order::of_tag(name, tag), seen, &old, None, by).await? else {
+            return Ok(false);
+        };
+        self.write_tag_version(name, tag, TagVersion { ordinal, target: None }, self.fact(by)).await?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,204 @@
+//! Deleting manifests: the place of the delete is claimed first, then the tags go, then the manifest.
+
+use std::collections::BTreeSet;
+
+use super::{By, Error, Registry, Result, claims::Order, facts::ManifestHeader, several, tags::LookAtTag};
+use crate::{
+    oci::{Digest, Manifest, Name, Reference},
+    storage::{Entry, Moment, layout, layout::Ordinal, mutation::mutated},
+};
+
+/// How often a delete looks again: each time, scrub freed a claim that was in its way, or the attempt took too long.
+const TRIES: usize = 10;
+
+/// A manifest that is to go, as it was when that was decided.
+#[derive(Clone, Debug)]
+pub struct SeenManifest {
+    /// The manifest.
+    pub digest: Digest,
+    /// The key of its newest version.
+    pub key: String,
+    /// That version.
+    pub ordinal: Ordinal,
+}
+
+/// A manifest that is to go, and the place that was claimed for that.
+struct End {
+    digest: Digest,
+    /// The key of a version that stood.
+    key: String,
+    ordinal: Ordinal,
+}
+
+impl Registry {
+    /// Deletes a manifest and the tags that mean it; refused while an index that stands needs it.
+    pub async fn delete_manifest(&self, name: &Name, digest: &Digest, by: &By) -> Result<()> {
+        self.delete_manifest_under(name, digest, None, by).await
+    }
+
+    /// Deletes as [`Registry::delete_manifest`], unless `look` refuses a tag that would go with the manifest.
+    ///
+    /// `look` is asked for each such tag before anything is written, and again when the delete has begun: a tag that was
+    /// pushed between the two is asked for too.
+    pub async fn delete_manifest_under(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        look: Option<&LookAtTag<'_>>,
+        by: &By,
+    ) -> Result<()> {
+        let unknown = || Error::ManifestUnknown { name: name.clone(), reference: Reference::Digest(*digest) };
+        for _ in 0..TRIES {
+            let began = self.clock.now();
+            let (key, newest) = self.newest_version(name, digest).await?.ok_or_else(unknown)?;
+            if !newest.there {
+                return Err(unknown());
+            }
+            self.refuse_needed(name, digest).await?;
+            self.look_at_tags(name, digest, newest.ordinal, look).await?;
+            let order = Order::of_manifest(name, digest);
+            let claimed = self.claim_after(&order, Some(newest.ordinal), began, None, by).await?;
+            let Some(ordinal) = claimed else { continue };
+            // a push of it came between: what needs that push was perhaps not there yet. What comes from here on has a place
+            // above this delete
+            if ordinal > Ordinal::after(Some(newest.ordinal), 0) && !mutated("delete over a push does not look again") {
+                self.refuse_needed(name, digest).await?;
+            }
+            let end = End { digest: *digest, key, ordinal };
+            // a server that slept before it began learns that from its first write: then the next attempt is quick
+            match self.end_at_places(name, &[end], look, &[], began, by).await {
+                Err(Error::TooSlow) => {}
+                result => return result.map(|_| ()),
+            }
+        }
+        Err(Error::TooSlow)
+    }
+
+    /// Returns an error where an index that stands needs a manifest.
+    async fn refuse_needed(&self, name: &Name, digest: &Digest) -> Result<()> {
+        let mut parents = BTreeSet::new();
+        for entry in self.store.list_all(&layout::kids(name, digest)).await? {
+            parents.extend(layout::kid_parent(&entry.key));
+        }
+        let mut needed_by = Vec::new();
+        for parent in parents {
+            if self.is_there(name, &parent).await? {
+                needed_by.push(parent);
+            }
+        }
+        if needed_by.is_empty() { Ok(()) } else { Err(Error::Needed { digest: *digest, needed_by }) }
+    }
+
+    /// Lets manifests be gone after the versions that were seen of them, and the tags that mean them up to those: for scrub,
+    /// which passes over claims that are `old`. One look at the repository's tags, however many manifests.
+    ///
+    /// Returns those that are gone: without those of which a push has the place, or may have it; and none where one of
+    /// `subjects`, which they are about, stands by then. A restore of a subject has either written it before this look, or
+    /// sees that these are about to go.
+    ///
+    /// # Errors
+    /// [`Error::TooSlow`], and then they still stand.
+    pub async fn end_manifests(
+        &self,
+        name: &Name,
+        seen: &[SeenManifest],
+        old: &(dyn Fn(&Entry) -> bool + Sync),
+        subjects: &[Digest],
+        by: &By,
+    ) -> Result<Vec<Digest>> {
+        let began = self.clock.now();
+        let old = |entry: &Entry| old(entry) || mutated("end over a young claim");
+        let claims = seen.iter().map(async |one| {
+            let order = Order::of_manifest(name, &one.digest);
+            let ordinal = self.claim_over(&order, Some(one.ordinal), &old, None, by).await?;
+            Ok(ordinal.map(|ordinal| End { digest: one.digest, key: one.key.clone(), ordinal }))
+        });
+        let ends: Vec<End> = several(claims.collect()).await?.into_iter().flatten().collect();
+        let went = self.end_at_places(name, &ends, None, subjects, began, by).await?;
+        Ok(ends.into_iter().filter(|_| went).map(|end| end.digest).collect())
+    }
+
+    /// Lets manifests be gone at the places that were claimed for that. Returns whether they went: not where one of `subjects`
+    /// stands by then.
+    async fn end_at_places(
+        &self,
+        name: &Name,
+        ends: &[End],
+        look: Option<&LookAtTag<'_>>,
+        subjects: &[Digest],
+        began: Moment,
+        by: &By,
+    ) -> Result<bool> {
+        if ends.is_empty() {
+            return Ok(true);
+        }
+        let attempt = layout::attempt();
+        let facts = ends.iter().map(|end| self.begin_end(name, &end.digest, end.ordinal, &attempt, by));
+        several(facts.collect()).await?;
+        // a refusal from here on leaves a delete that has begun and never ends, which tells readers to look again
+        for end in ends {
+            self.look_at_tags(name, &end.digest, Ordinal(end.ordinal.0 - 1), look).await?;
+        }
+        if self.any_is_there(name, subjects).await? {
+            return Ok(false);
+        }
+        // before the manifests: a crash between the two leaves no tag that is listed and does not answer
+        let until = ends.iter().map(|end| (end.digest, Ordinal(end.ordinal.0 - 1))).collect();
+        self.say_tags_gone(name, &until, look, by).await?;
+        several(ends.iter().map(|end| self.unlist_referrer(name, end, &attempt, by)).collect()).await?;
+        // the record that this delete began may be freed by now
+        if self.was_slow(began) {
+            return Err(Error::TooSlow);
+        }
+        several(ends.iter().map(|end| self.end_at(name, end, &attempt, by)).collect()).await?;
+        // that record may also have gone while the manifests went
+        if self.was_slow(began) {
+            self.say_tags_gone(name, &until, None, by).await?;
+        }
+        Ok(true)
+    }
+
+    /// Says that a manifest is about to go, in version `ordinal`.
+    pub(super) async fn begin_end(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        ordinal: Ordinal,
+        attempt: &str,
+        by: &By,
+    ) -> Result<()> {
+        // before the look at the tags: whoever finds a tag and not this knows that the look will find the tag
+        Ok(self.store.put(&layout::going(name, digest, ordinal, attempt), self.fact(by)).await?)
+    }
+
+    /// Takes a manifest that is about to go off the list of what refers to its subject.
+    async fn unlist_referrer(&self, name: &Name, end: &End, attempt: &str, by: &By) -> Result<()> {
+        if let Some(subject) = self.subject_of(end).await? {
+            let key = layout::referrer_version(name, &subject, &end.digest, end.ordinal, false, attempt);
+            self.store.put(&key, self.fact(by)).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the subject of a manifest that is to go. One that is damaged goes as well: then it is what can be read that counts.
+    async fn subject_of(&self, seen: &End) -> Result<Option<Digest>> {
+        match self.version(&seen.digest, &seen.key).await {
+            Ok(stored) => Ok(stored
+                .and_then(|stored| Manifest::parse(Some(&stored.media_type), &stored.bytes).ok())
+                .and_then(|manifest| manifest.subject)),
+            Err(error) if error.is_damage() => {
+                let content = self.store.get(&seen.key).await?;
+                Ok(content
+                    .and_then(|content| ManifestHeader::split(&content).ok())
+                    .and_then(|(header, _)| header.subject))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn end_at(&self, name: &Name, end: &End, attempt: &str, by: &By) -> Result<()> {
+        let key = layout::manifest_version(name, &end.digest, end.ordinal, false, attempt);
+        let _forgetting = self.standing.forget_afterwards((name.clone(), end.digest));
+        Ok(self.store.put(&key, self.fact(by)).await?)
+    }
+}
