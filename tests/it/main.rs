@@ -22,6 +22,7 @@ mod errors;
 mod faults;
 mod heal;
 mod http2;
+mod late_writes;
 mod life;
 mod live;
 mod queue;

@@ -86,6 +86,12 @@ pub(super) const WAYS: &[(&str, &str, How)] = &[
     ("claims not looked at", "a manifest deleted after a push that was given up", Walk(0)),
     ("claims not looked at", "a child deleted after an index that was given up", Walk(0)),
     ("claims not looked at", "an immutable tag pushed after a push that was given up", Walk(0)),
+    // the manifest goes with the first of its tags, before it has the second
+    (
+        "retention of what is pushed",
+        "retention beside a push of several tags",
+        Plan("0 until put repos/r!/tags/u!; 1 until put repos/r!/manifests/; 0 ends; 1 ends"),
+    ),
     ("end over a young claim", "a tag for an untagged manifest", Seed(7)),
     (
         "claims freed at once",

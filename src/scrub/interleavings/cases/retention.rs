@@ -57,7 +57,7 @@ pub(super) fn cases() -> Vec<Case> {
         actor.delete_tag(&r(), &t()).await;
     });
     let first_t = script(|actor| async move {
-        actor.put_tags(&r(), &IMAGE, &[t(), u()], only_u).await;
+        actor.put_tags(&r(), &IMAGE, &[u(), t()], only_u).await;
     });
     let cases = [
         settled(&RETAINING, case("retention beside a push of the same", long_ago, vec![again(), retain()], 1)),

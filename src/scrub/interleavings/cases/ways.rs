@@ -4,7 +4,6 @@ use super::super::{lively, times, variable, walk::random_order};
 use crate::storage::mutation;
 
 const WAYS: &[(&str, &str, u64)] = &[
-    ("retention of what is pushed", "retention beside a push of several tags", 157),
     ("end of no version", "retention beside a push of another", 5),
     ("claims not looked at", "two first pushes of an immutable tag", 15),
     ("history written late", "what a tag meant, gathered beside a push", 1),

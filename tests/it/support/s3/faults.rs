@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
@@ -35,6 +35,9 @@ pub(crate) enum Fault {
     Stall,
     /// Nothing is done before [`S3::release`](super::S3::release); then it is.
     Hold,
+    /// The request is read and never answered. It is carried out after [`S3::release`](super::S3::release), whether or not
+    /// the client waits.
+    Late,
 }
 
 /// Counts requests and spoils those that a test chose.
@@ -44,6 +47,16 @@ pub(super) struct Gate {
     requests: Mutex<BTreeMap<&'static str, usize>>,
     served: AtomicUsize,
     released: watch::Sender<bool>,
+    late: Arc<Mutex<Late>>,
+}
+
+/// The numbers of requests that [`Fault::Late`] has kept so far, and of those that were carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Late {
+    /// How many were kept.
+    pub(crate) kept: usize,
+    /// How many of them were carried out since.
+    pub(crate) landed: usize,
 }
 
 impl Gate {
@@ -53,6 +66,26 @@ impl Gate {
 
     pub(super) fn release(&self) {
         self.released.send_replace(true);
+    }
+
+    pub(super) fn late(&self) -> Late {
+        *self.late.lock().expect("gate")
+    }
+
+    /// Reads the whole request, and carries it out once this gate is released.
+    async fn keep(&self, s3: &S3Service, request: Request) -> io::Result<()> {
+        let (head, body) = request.into_parts();
+        let body = BodyExt::collect(body).await.map_err(io::Error::other)?.to_bytes();
+        self.late.lock().expect("gate").kept += 1;
+        let (s3, late, mut released) = (s3.clone(), Arc::clone(&self.late), self.released.subscribe());
+        // a task of its own: the client's leaving ends that of the connection
+        tokio::spawn(async move {
+            let _ = released.wait_for(|released| *released).await;
+            let request = hyper::Request::from_parts(head, s3s::Body::from(body));
+            s3.call(request).await.expect("carry out a request that was kept");
+            late.lock().expect("gate").landed += 1;
+        });
+        Ok(())
     }
 
     pub(super) fn requests(&self) -> BTreeMap<&'static str, usize> {
@@ -69,6 +102,10 @@ impl Gate {
             Some(Fault::Stall) => std::future::pending().await,
             Some(Fault::Hold) => {
                 let _ = self.released.subscribe().wait_for(|released| *released).await;
+            }
+            Some(Fault::Late) => {
+                self.keep(s3, request).await?;
+                return std::future::pending().await;
             }
             Some(Fault::Lost | Fault::Cut | Fault::Half) | None => {}
         }

@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::{AbortHandle, JoinSet};
 
-pub(crate) use faults::Fault;
+pub(crate) use faults::{Fault, Late};
 use faults::{Gate, Request};
 pub(crate) use store::Quirk;
 use store::State;
@@ -99,6 +99,11 @@ impl S3 {
     /// Lets all go on that [`Fault::Hold`] holds, now and later.
     pub(crate) fn release(&self) {
         self.gate.release();
+    }
+
+    /// How many requests [`Fault::Late`] has kept, and how many of them were carried out.
+    pub(crate) fn late(&self) -> Late {
+        self.gate.late()
     }
 
     /// Steps this server's clock forward, which no other clock does.
