@@ -67,38 +67,33 @@ enum Taken {
     Freed,
 }
 
-/// Passes over every claim.
-fn any(_: &Entry) -> bool {
-    true
-}
-
 impl Registry {
-    /// Claims the next place for a version that is written at once. Returns its ordinal.
+    /// Claims the next place for a version. Returns its ordinal.
+    ///
+    /// Before a caller writes the version, it looks at its clock, unless the version loses to all others of its ordinal. If
+    /// half a lease passed, the place may have been another's: scrub may have freed that claim, below a version that this
+    /// did not see.
     pub(super) async fn claim_next(&self, order: &Order, target: Target, by: &By) -> Result<Ordinal> {
         for _ in 0..TRIES {
-            let began = self.clock.now();
             let newest = self.store.list(&order.versions, None, 1).await?;
             let seen = newest.first().and_then(|entry| layout::version(&entry.key)).map(|version| version.ordinal);
-            if let Some(ordinal) = self.claim_after(order, seen, began, target, by).await? {
+            if let Some(ordinal) = self.claim_after(order, seen, target, by).await? {
                 return Ok(ordinal);
             }
         }
         Err(Error::TooSlow)
     }
 
-    /// Claims the first free place after a version that was seen in a look that began at `began`. Nothing where the look is too
-    /// old for that: then the caller looks again.
+    /// Claims the first free place after a version that was seen, as [`Registry::claim_next`] does. Returns nothing where
+    /// scrub freed a claim meanwhile: then the caller looks again.
     pub(super) async fn claim_after(
         &self,
         order: &Order,
         seen: Option<Ordinal>,
-        began: Moment,
         target: Target,
         by: &By,
     ) -> Result<Option<Ordinal>> {
-        let ordinal = self.claim_over(order, seen, &any, target, by).await?;
-        // the place may have been another's, whose claim was freed since, below a version that this look did not see
-        Ok(ordinal.filter(|_| !self.was_slow(began) || mutated("claim after an old look")))
+        self.claim_over(order, seen, &|_| true, target, by).await
     }
 
     /// Claims the place after version `seen`, or the first free one after that where `passes` says of every claim in the way
@@ -200,13 +195,26 @@ impl Registry {
         }
     }
 
-    /// Lets an immutable tag mean a version of a manifest from here on, or nothing.
+    /// Returns an error if an attempt that began at `began` took so long that its claim may be out of order.
+    pub(super) fn claimed_in_time(&self, began: Moment) -> Result<()> {
+        let slow = self.was_slow(began);
+        let unseen = mutated("claim after an old look") || mutated("slow push does not look again");
+        if slow && !unseen { Err(Error::TooSlow) } else { Ok(()) }
+    }
+
+    /// Lets an immutable tag mean a version of a manifest from here on, or nothing. The attempt began at `began`.
     ///
     /// # Errors
-    /// [`Error::TagImmutable`] where it means another manifest.
-    pub(super) async fn write_tag_once(&self, name: &Name, tag: &Tag, target: Target, by: &By) -> Result<()> {
+    /// [`Error::TagImmutable`] if the tag means another manifest. [`Error::TooSlow`] if the attempt took too long.
+    pub(super) async fn write_tag_once(
+        &self,
+        name: &Name,
+        tag: &Tag,
+        target: Target,
+        began: Moment,
+        by: &By,
+    ) -> Result<()> {
         for _ in 0..TRIES {
-            let began = self.clock.now();
             let newest = self.newest_meaning(name, tag).await?;
             match target {
                 Some((wanted, _)) => {
@@ -226,8 +234,8 @@ impl Registry {
         Err(Error::TooSlow)
     }
 
-    /// Claims the first place after version `seen` that no push or delete of an immutable tag has. Nothing where one has it,
-    /// whose version is there now, or where the look that began at `began` is too old: then the caller looks again.
+    /// Claims the first place after version `seen` that no push or delete of an immutable tag has. Returns nothing if one has
+    /// it: its version is there now, and the caller looks again.
     async fn claim_once(
         &self,
         name: &Name,
@@ -242,10 +250,8 @@ impl Registry {
         for _ in 0..TRIES {
             let ordinal = self.ordinal_after(after, seen);
             let taken = self.take(&order, after, &self.new_claim(Some(ordinal), true, target, by)).await?;
-            // a claim that was made late is a commit all the same, unless its place was freed before: the next look tells
-            if self.was_slow(began) && !mutated("claim after an old look") {
-                return Ok(None);
-            }
+            // a claim that was made late is a commit all the same, unless its place was freed before: the next attempt tells
+            self.claimed_in_time(began)?;
             match taken {
                 Taken::Ours => return Ok(Some(ordinal)),
                 Taken::Freed => return Ok(None),
@@ -313,7 +319,7 @@ impl Registry {
         by: &By,
     ) -> Result<bool> {
         if mutated("end of no version") {
-            return self.write_tag(name, tag, None, by).await.map(|()| true);
+            return self.write_tag(name, tag, None, self.clock.now(), by).await.map(|()| true);
         }
         let old = |entry: &Entry| old(entry) || mutated("end over a young claim");
         let seen = seen.map(|seen| seen.ordinal);

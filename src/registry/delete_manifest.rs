@@ -57,7 +57,7 @@ impl Registry {
             self.refuse_needed(name, digest).await?;
             self.look_at_tags(name, digest, newest.ordinal, look).await?;
             let order = Order::of_manifest(name, digest);
-            let claimed = self.claim_after(&order, Some(newest.ordinal), began, None, by).await?;
+            let claimed = self.claim_after(&order, Some(newest.ordinal), None, by).await?;
             let Some(ordinal) = claimed else { continue };
             // a push of it came between: what needs that push was perhaps not there yet. What comes from here on has a place
             // above this delete

@@ -148,14 +148,13 @@ impl Registry {
         self.put_referrer(name, manifest, digest, size, ordinal, &attempt).await?;
         // after the index stands: a delete of a child that did not see it standing meets a version that it did not see
         let children = here.iter().filter(|(child, _)| !gone.contains(&child.digest));
-        let children = children.map(|(child, _)| self.renew_child(name, child, &attempt, by));
+        let children = children.map(|(child, _)| self.renew_child(name, child, &attempt, began, by));
         let missing = several(children.collect()).await?.into_iter().flatten().collect();
         self.refuse_missing(name, manifest, missing, asked)?;
-        self.in_time(began)?;
         // those first that can be refused
         let target = Some((digest, ordinal));
-        several(asked.once.iter().map(|tag| self.write_tag_once(name, tag, target, by)).collect()).await?;
-        several(asked.free.iter().map(|tag| self.write_tag(name, tag, target, by)).collect()).await?;
+        several(asked.once.iter().map(|tag| self.write_tag_once(name, tag, target, began, by)).collect()).await?;
+        several(asked.free.iter().map(|tag| self.write_tag(name, tag, target, began, by)).collect()).await?;
         Ok(())
     }
 
@@ -227,14 +226,20 @@ impl Registry {
 
     /// Writes a new version of an index's child, so that a scrub about to retire it, or a delete that did not see the
     /// index, loses; returns its digest where there is nothing left to write.
-    async fn renew_child(&self, name: &Name, child: &Descriptor, attempt: &str, by: &By) -> Result<Option<Digest>> {
+    async fn renew_child(
+        &self,
+        name: &Name,
+        child: &Descriptor,
+        attempt: &str,
+        began: Moment,
+        by: &By,
+    ) -> Result<Option<Digest>> {
         // a few: the newest may say that it is gone, since a moment ago
         const LOOK: usize = 8;
         if mutated("children not renewed") {
             return Ok(None);
         }
         let order = Order::of_manifest(name, &child.digest);
-        let began = self.clock.now();
         let listed = self.store.list(&layout::manifest(name, &child.digest), None, LOOK).await?;
         let newest = listed.first().and_then(|entry| layout::version(&entry.key)).map(|version| version.ordinal);
         for entry in listed.iter().filter(|entry| layout::version(&entry.key).is_some_and(|version| version.there)) {
@@ -245,10 +250,11 @@ impl Registry {
                 Err(error) => return Err(error),
             };
             let manifest = Manifest::parse(Some(&stored.media_type), &stored.bytes)?;
-            let ordinal = match self.claim_after(&order, newest, began, None, by).await? {
+            let ordinal = match self.claim_after(&order, newest, None, by).await? {
                 Some(ordinal) => ordinal,
                 None => self.claim_next(&order, None, by).await?,
             };
+            self.claimed_in_time(began)?;
             let size = stored.bytes.len() as u64;
             let renewed = StoredManifest { ordinal, ..stored.as_ref().clone() };
             self.put_version(name, &manifest, renewed, attempt, by).await?;

@@ -11,7 +11,7 @@ use crate::{
     action::Page,
     oci::{Digest, Name, Reference, Tag},
     storage::{
-        layout,
+        Moment, layout,
         layout::{Ordinal, TagVersion},
     },
 };
@@ -59,9 +59,13 @@ fn may_go(name: &Name, tag: Tag, digest: &Digest, look: &LookAtTag<'_>) -> Resul
 }
 
 impl Registry {
-    /// Lets a tag mean a version of a manifest from here on, or nothing.
-    pub(super) async fn write_tag(&self, name: &Name, tag: &Tag, target: Target, by: &By) -> Result<()> {
+    /// Lets a tag mean a version of a manifest from here on, or nothing. The attempt began at `began`.
+    ///
+    /// # Errors
+    /// [`Error::TooSlow`] if the attempt took too long.
+    pub(super) async fn write_tag(&self, name: &Name, tag: &Tag, target: Target, began: Moment, by: &By) -> Result<()> {
         let ordinal = self.claim_next(&Order::of_tag(name, tag), target, by).await?;
+        self.claimed_in_time(began)?;
         self.write_tag_version(name, tag, TagVersion { ordinal, target }, self.fact(by)).await
     }
 
@@ -102,10 +106,17 @@ impl Registry {
         if protection == Protection::Kept {
             return Err(Error::TagKept { name: name.clone(), tag: tag.clone(), digest: meant });
         }
-        match protection {
-            Protection::None | Protection::Kept => self.write_tag(name, tag, None, by).await,
-            Protection::Immutable => self.write_tag_once(name, tag, None, by).await,
+        for _ in 0..2 {
+            let began = self.clock.now();
+            let written = match protection {
+                Protection::None | Protection::Kept => self.write_tag(name, tag, None, began, by).await,
+                Protection::Immutable => self.write_tag_once(name, tag, None, began, by).await,
+            };
+            if !matches!(written, Err(Error::TooSlow)) {
+                return written;
+            }
         }
+        Err(Error::TooSlow)
     }
 
     /// Whether a tag that names this version of a manifest is gone, since that was deleted. One whose manifest is damaged, or

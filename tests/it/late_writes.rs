@@ -41,7 +41,9 @@ fn world(ascending: bool) -> (Server, Repo, [Image; 2]) {
     let repo = server.repo("late");
     repo.push_image("latest", &Image::new(&[10]));
     let mut images = [Image::new(&[20]), Image::new(&[30])];
-    images.iter().for_each(|image| repo.push_blobs(image));
+    for image in &images {
+        repo.push_blobs(image);
+    }
     images.sort_by_key(|image| image.manifest.digest());
     if !ascending {
         images.reverse();
@@ -50,7 +52,10 @@ fn world(ascending: bool) -> (Server, Repo, [Image; 2]) {
 }
 
 fn means(repo: &Repo, image: &Image) {
-    assert_eq!(repo.get_manifest("latest").expect(200).header("docker-content-digest"), Some(&*image.manifest.digest()));
+    assert_eq!(
+        repo.get_manifest("latest").expect(200).header("docker-content-digest"),
+        Some(&*image.manifest.digest())
+    );
 }
 
 /// The writes of a tag's version.
