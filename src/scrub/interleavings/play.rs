@@ -144,13 +144,10 @@ pub(super) struct Stage<'a> {
     pub(super) bucket: Arc<Bucket>,
     players: Vec<Player>,
     ticks: usize,
-<<<<<<< HEAD
     /// Whether the store's clock was set back, and the latest time that it has shown.
     set_back: bool,
     latest: u64,
-=======
     giveups: usize,
->>>>>>> bc29846 (Give the versions of tags and manifests one order that a late write cannot enter)
     /// How often time has passed since each process did something.
     stood: Vec<usize>,
     /// Whether one operation took a lease: a process may find out too late that it did.
@@ -239,12 +236,9 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
         bucket,
         players,
         ticks: case.ticks,
-<<<<<<< HEAD
         set_back: false,
         latest: 0,
-=======
         giveups: case.giveups,
->>>>>>> bc29846 (Give the versions of tags and manifests one order that a late write cannot enter)
         stood: vec![0; case.scripts.len()],
         stalled: false,
         events: Vec::new(),

@@ -321,15 +321,10 @@ impl Walk<'_> {
 
 impl State {
     fn hash(&self) -> u64 {
-<<<<<<< HEAD
         let times = (self.ticks, self.now, self.latest, self.set_back, &self.own);
-        hash_of(&(self.map.hash, &self.at, times, self.acked.hash, &self.stood, self.stalled))
-=======
-        let times = (self.ticks, self.now, &self.own);
         let late: Vec<u64> = self.late.iter().map(|late| hash_of(&(late.op.says(), late.asked))).collect();
         let late = (self.giveups, late);
         hash_of(&(self.map.hash, &self.at, times, self.acked.hash, &self.stood, self.stalled, late))
->>>>>>> bc29846 (Give the versions of tags and manifests one order that a late write cannot enter)
     }
 
     /// Returns this state after time has passed in one way or another.

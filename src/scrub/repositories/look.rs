@@ -189,14 +189,9 @@ impl<'a> Repository<'a> {
         tag: &LiveTag,
         reason: Reason,
         policy: Option<&Origin>,
-<<<<<<< HEAD
-    ) -> Result<()> {
-        let Some((digest, _)) = tag.version.target else { return Ok(()) };
-        self.run.trusts_ages().await?;
-=======
     ) -> Result<bool> {
         let Some((digest, _)) = tag.version.target else { return Ok(false) };
->>>>>>> bc29846 (Give the versions of tags and manifests one order that a late write cannot enter)
+        self.run.trusts_ages().await?;
         let reference = Some(tag.tag.to_string());
         self.run.tell(Removal { reference, ..self.removal(What::Tag, reason, digest, policy) })?;
         self.say_gone(tag).await
