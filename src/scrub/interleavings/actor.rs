@@ -15,7 +15,11 @@ mod deeds;
 mod rules;
 
 pub(super) use self::rules::{DAYS, IMMUTABLE, PLAIN, RETAINING, Rules, TRASHING, UNTAGGING};
-use super::{broken::Promise, bucket::Bucket, service::Way};
+use super::{
+    broken::Promise,
+    bucket::{Bucket, LEASE},
+    service::Way,
+};
 use crate::{
     action::Upload,
     config::{self, Config, Untagged},
@@ -26,9 +30,6 @@ use crate::{
     storage::{Moment, Store},
     telemetry::Metrics,
 };
-
-/// The lease of all processes.
-pub(super) const LEASE: Duration = Duration::from_secs(1000);
 
 /// What was answered, and holds until something is done about it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,8 +14,12 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{event::Touch, late::Late};
+pub(super) use self::given_up::Late;
+use super::event::Touch;
 use crate::{registry::Clock, storage::layout};
+
+/// The lease that all processes are configured with.
+pub(super) const LEASE: Duration = Duration::from_secs(1000);
 
 /// An object, and when it was written.
 #[derive(Clone)]

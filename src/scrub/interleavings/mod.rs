@@ -10,7 +10,6 @@
 //! | `actor` | what processes do |
 //! | `cases` | a store at the beginning, and who does what to it |
 //! | `event` | what happened, and which order of it matters |
-//! | `late` | writes that were given up, and land later |
 //! | `play` | one run |
 //! | `walk` | which runs: by a seed, a schedule or a plan |
 //! | `process` | a process as a function of what it is told |
@@ -38,7 +37,6 @@ mod broken;
 mod bucket;
 mod cases;
 mod event;
-mod late;
 mod play;
 mod process;
 mod service;

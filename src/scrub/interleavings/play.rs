@@ -12,9 +12,9 @@ use std::{
 };
 
 use super::{
-    actor::{Actor, Answers, LEASE, Task},
+    actor::{Actor, Answers, Task},
     broken::broken,
-    bucket::{Bucket, Objects, Op, hash_of},
+    bucket::{Bucket, LEASE, Objects, Op, hash_of},
     event::{Choice, Event},
     service::Way,
 };

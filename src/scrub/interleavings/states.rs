@@ -23,11 +23,10 @@ use std::{
 mod given_up;
 
 use super::{
-    actor::{Ack, LEASE},
+    actor::Ack,
     broken::broken,
-    bucket::{Map, Op, hash_of},
+    bucket::{LEASE, Late, Map, Op, hash_of},
     event::Choice,
-    late::Late,
     play::{Case, RUNTIME, jumped},
     process::{Node, Process, Time, Touches},
     walk::{replayed, written},

@@ -22,7 +22,8 @@ use serde_json::json;
 
 use self::promised::{scrub_under, settled, stays, tagger};
 use super::{
-    actor::{Actor, LEASE, Task},
+    actor::{Actor, Task},
+    bucket::LEASE,
     play::{Case, Script, prepare},
 };
 use crate::{

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use super::{
     super::{
+        bucket::Late,
         event::Choice,
-        late::Late,
         process::{Set, Time},
     },
     State, Walk,
