@@ -9,7 +9,7 @@ use super::{
     password,
     paths::path,
 };
-use crate::diagnostics::{Node, Part, Reading, Table, Text, Value, joined as join, rule};
+use crate::diagnostics::{Node, Part, Reading, Table, Text, Value, joined as join, pattern_fault, rule};
 
 /// Bytes of a rule.
 const LONGEST_RULE: usize = 4096;
@@ -31,7 +31,7 @@ pub(super) fn access_policy(reading: &Reading<'_>, parent: &mut Table<'_>) -> Ac
 /// Returns what `read` makes of a key of this table, if the table states the key.
 fn stated<'a, T>(table: &mut Table<'a>, key: &str, read: impl FnOnce(&mut Table<'a>) -> T) -> Option<T> {
     let is_stated = table.entry(key).is_some();
-    // read in either case, so that the key is known
+    // The key is read in either case, so that it is known.
     let value = read(table);
     is_stated.then_some(value)
 }
@@ -62,11 +62,7 @@ fn immutable_tags() -> rule::Rule<ImmutableTags> {
         }
         match super::immutable::pattern(text) {
             Ok(_) => Ok(text.to_owned()),
-            Err(error) => {
-                let message = error.to_string();
-                let last = message.lines().last().unwrap_or_default().trim();
-                Err(refused(format!("is no pattern: {}", last.strip_prefix("error: ").unwrap_or(last))))
-            }
+            Err(error) => Err(refused(format!("is no pattern: {}", pattern_fault(&error)))),
         }
     });
     let patterns = rule::list("a list of up to 100 regular expressions such as [\"^v[0-9]\"]", 100, pattern);
@@ -111,7 +107,7 @@ pub(super) fn repositories(reading: &Reading<'_>, root: &mut Table<'_>) -> BTree
 pub(super) fn identities(reading: &Reading<'_>, root: &mut Table<'_>) -> BTreeMap<String, Identity> {
     let all = root.table("identity");
     let mut identities = BTreeMap::new();
-    // by username: the place, in the files, of the key that says it, and the id
+    // By username: the place of its key in the files, and the id.
     let mut taken: BTreeMap<String, (&Node, &String)> = BTreeMap::new();
     for (id, mut table) in all.tables() {
         if let (Some(node), true) = (table.node(), id.is_empty() || plain(id).is_none()) {
@@ -141,7 +137,7 @@ pub(super) fn identities(reading: &Reading<'_>, root: &mut Table<'_>) -> BTreeMa
 fn identity(table: &mut Table<'_>) -> Identity {
     let says =
         "a name of 1 to 255 characters, without a colon or control characters, and not anonymous, restore or scrub";
-    // the names by which records and facts know who is no user
+    // Records use these names for actors that are no users.
     let taken = ["anonymous", "restore", "scrub"];
     let username = rule::text(says, move |text| {
         plain(text).filter(|text| !text.is_empty() && !text.contains(':') && !taken.contains(&text.as_str()))

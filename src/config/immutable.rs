@@ -22,11 +22,11 @@ pub struct ImmutableRule {
 struct Tags {
     /// The table's key in the configuration.
     table: String,
-    covers: Covers,
+    matcher: TagMatcher,
 }
 
 #[derive(Debug, Default)]
-enum Covers {
+enum TagMatcher {
     #[default]
     None,
     All,
@@ -46,7 +46,7 @@ pub(super) fn pattern(text: &str) -> Result<Regex, regex::Error> {
 }
 
 impl Config {
-    /// Finds the immutable tags of a repository. Compiles the patterns: [`ImmutableRules`] is for who asks often.
+    /// Finds the immutable tags of a repository. Compiles the patterns: to ask often, use [`ImmutableRules`].
     #[must_use]
     pub fn immutable_tags(&self, name: &Name) -> ImmutableRule {
         let tags = self.stated(name.as_str(), |table| table.immutable_tags.as_ref());
@@ -67,7 +67,7 @@ impl ImmutableRules {
             let stated = table.immutable_tags.as_ref()?;
             Some((prefix.as_str(), Arc::new(Tags::new(prefix, stated))))
         });
-        // compiled once, however many tables with a longer prefix leave the key to this one
+        // The patterns are compiled once, for all tables with a longer prefix that leave the key to this one.
         let stating: BTreeMap<&str, Arc<Tags>> = stating.collect();
         let rule = |prefix: &String| {
             let tags = covering(prefix).find_map(|prefix| stating.get(prefix)).cloned().unwrap_or_default();
@@ -85,12 +85,12 @@ impl ImmutableRules {
 
 impl Tags {
     fn new(prefix: &str, stated: &ImmutableTags) -> Self {
-        let covers = match stated {
-            ImmutableTags::None => Covers::None,
-            ImmutableTags::All => Covers::All,
-            ImmutableTags::Matching(texts) => Covers::Matching(texts.iter().map(|text| compiled(text)).collect()),
+        let matcher = match stated {
+            ImmutableTags::None => TagMatcher::None,
+            ImmutableTags::All => TagMatcher::All,
+            ImmutableTags::Matching(texts) => TagMatcher::Matching(texts.iter().map(|text| compiled(text)).collect()),
         };
-        Self { table: prefix.to_owned(), covers }
+        Self { table: prefix.to_owned(), matcher }
     }
 }
 
@@ -98,17 +98,17 @@ impl ImmutableRule {
     /// Returns true if a tag is immutable.
     #[must_use]
     pub fn covers(&self, tag: &Tag) -> bool {
-        match &self.tags.covers {
-            Covers::None => false,
-            Covers::All => true,
-            Covers::Matching(patterns) => patterns.iter().any(|pattern| pattern.is_match(tag.as_str())),
+        match &self.tags.matcher {
+            TagMatcher::None => false,
+            TagMatcher::All => true,
+            TagMatcher::Matching(patterns) => patterns.iter().any(|pattern| pattern.is_match(tag.as_str())),
         }
     }
 
     /// Returns true if no tag can be immutable.
     #[must_use]
     pub fn is_none(&self) -> bool {
-        matches!(self.tags.covers, Covers::None)
+        matches!(self.tags.matcher, TagMatcher::None)
     }
 
     /// Returns true if immutable tags, and manifests that they mean, may be deleted by clients whom policy lets
@@ -122,10 +122,10 @@ impl ImmutableRule {
     #[must_use]
     pub fn says(&self, tag: &Tag) -> String {
         let key = format!("[repository.\"{}\"] immutable_tags", self.tags.table);
-        match &self.tags.covers {
-            Covers::None => key,
-            Covers::All => format!("{key} = true"),
-            Covers::Matching(patterns) => {
+        match &self.tags.matcher {
+            TagMatcher::None => key,
+            TagMatcher::All => format!("{key} = true"),
+            TagMatcher::Matching(patterns) => {
                 let found = patterns.iter().find(|pattern| pattern.is_match(tag.as_str()));
                 format!("{key}: {}", found.map_or("", Regex::as_str))
             }
@@ -178,7 +178,7 @@ mod tests {
             ("team/free", "v1", false, true),
             ("team/free/er", "v1", false, true),
             ("team/free/strict", "v1", false, false),
-            // a table about something else leaves these keys to the next shorter prefix
+            // A table with other keys leaves these keys to the next shorter prefix.
             ("team/limited", "v1", true, true),
             ("team/limited/app", "latest", false, true),
         ] {

@@ -29,7 +29,7 @@ pub(crate) use self::{
     keys::Keys,
     read::read,
     table::{Part, Reading, Table},
-    words::{joined, listed, nearest},
+    words::{joined, listed, nearest, pattern_fault},
 };
 pub use self::{
     keys::KeyFacts,

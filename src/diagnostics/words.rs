@@ -27,6 +27,13 @@ pub(crate) fn listed<'a>(words: impl IntoIterator<Item = &'a str>, quote: char) 
     }
 }
 
+/// Returns the fault of a regular expression, without the drawing around it.
+pub(crate) fn pattern_fault(error: &regex::Error) -> String {
+    let message = error.to_string();
+    let last = message.lines().last().unwrap_or_default().trim();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
+}
+
 /// Writes the path of a key as in a file. Parts that are no bare keys are quoted.
 pub(crate) fn joined<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');

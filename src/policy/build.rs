@@ -8,7 +8,7 @@ use super::{
     decision::Origin,
     expression::{Condition, Scope, compile},
     file::{self, Document},
-    pool::{About, CompiledPolicy, Rule},
+    pool::{CompiledPolicy, Coverage, Rule},
     together::AllPolicies,
     trial::{self, TestOutcome, Tested},
 };
@@ -40,11 +40,11 @@ struct Written<'a> {
 /// Builds all policies.
 pub(super) fn build(config: &Config, files: &[Source]) -> Built {
     let mut built = Built::default();
-    access(&mut built, "[access_policy]".to_owned(), About::Everything, &config.access_policy);
+    access(&mut built, "[access_policy]".to_owned(), Coverage::Everything, &config.access_policy);
     for (prefix, repository) in &config.repository {
         if let Some(table) = &repository.access_policy {
             let name = format!("[repository.{prefix:?}.access_policy]");
-            access(&mut built, name, About::Table(prefix.clone()), table);
+            access(&mut built, name, Coverage::Table(prefix.clone()), table);
         }
         if let Some(rules) = &repository.retention_rules {
             retention(&mut built, prefix, rules);
@@ -71,12 +71,12 @@ pub(super) fn build(config: &Config, files: &[Source]) -> Built {
 }
 
 /// Builds the policy of a table about access.
-fn access(built: &mut Built, name: String, about: About, table: &AccessPolicy) {
+fn access(built: &mut Built, name: String, coverage: Coverage, table: &AccessPolicy) {
     let sources = listed(&table.rules, table.default_allow == Some(true));
     let says = serde_json::json!({ "default_allow": table.default_allow, "rules": texts(&sources) });
     match conditions(&sources, Scope::Access) {
         Ok(conditions) => {
-            let compiled = table_policy(name, &says, about, table.default_allow, &sources, conditions);
+            let compiled = table_policy(name, &says, coverage, table.default_allow, &sources, conditions);
             built.policies.push(compiled);
         }
         Err(problems) => built.problems.extend(problems),
@@ -92,8 +92,8 @@ fn retention(built: &mut Built, prefix: &str, rules: &[Text]) {
     match conditions(&sources, Scope::Retention) {
         Ok(conditions) => {
             built.warnings.extend(keeps_all(&name, &sources, &conditions));
-            let about = About::Table(prefix.to_owned());
-            built.retention.push(table_policy(name, &says, about, None, &sources, conditions));
+            let coverage = Coverage::Table(prefix.to_owned());
+            built.retention.push(table_policy(name, &says, coverage, None, &sources, conditions));
         }
         Err(problems) => built.problems.extend(problems),
     }
@@ -112,14 +112,14 @@ fn texts<'a>(sources: &'a [Written<'_>]) -> Vec<&'a str> {
 fn table_policy(
     name: String,
     says: &serde_json::Value,
-    about: About,
+    coverage: Coverage,
     default: Option<bool>,
     sources: &[Written<'_>],
     conditions: Vec<Condition>,
 ) -> Arc<CompiledPolicy> {
     let origin = Arc::new(Origin { policy: name, sha256: hash(&says.to_string()) });
     let rules = rules(&origin, sources, conditions, true);
-    Arc::new(CompiledPolicy { origin, about, enforced: true, default, rules })
+    Arc::new(CompiledPolicy { origin, coverage, enforced: true, default, rules })
 }
 
 /// Returns a warning about a retention policy that keeps everything, whatever other policies say.
@@ -150,10 +150,10 @@ fn policy(built: &mut Built, file: &Source, document: &Document) -> Option<(Arc<
     }
     let origin = Arc::new(Origin { policy: file.short_name().to_owned(), sha256: hash(&file.text) });
     let rules = rules(&origin, &sources, conditions, document.enforce);
-    let about = document.repositories.clone().map_or(About::Everything, About::Names);
+    let coverage = document.repositories.clone().map_or(Coverage::Everything, Coverage::Names);
     let compiled = |enforced| {
-        let (origin, about, rules) = (Arc::clone(&origin), about.clone(), rules.clone());
-        Arc::new(CompiledPolicy { origin, about, enforced, default: document.default, rules })
+        let (origin, coverage, rules) = (Arc::clone(&origin), coverage.clone(), rules.clone());
+        Arc::new(CompiledPolicy { origin, coverage, enforced, default: document.default, rules })
     };
     // A policy that is not enforced is tested as if it were.
     let outcomes = trial::run(&compiled(true), file, document);

@@ -45,7 +45,7 @@ pub const ACCESSES: [&str; 5] = [
     Access::Admin.as_str(),
 ];
 
-/// Where a request can come in: at the address of the registry, or at one of their own that metrics and health have.
+/// The addresses of requests: that of the registry, or the own address of metrics and health.
 pub const LISTENERS: [&str; 2] = ["main", "side"];
 
 /// Variables of access rules that are texts.

@@ -25,7 +25,7 @@ pub(super) struct Rule {
 
 /// The requests that a policy covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum About {
+pub(super) enum Coverage {
     /// All requests; its default is for those about no repository.
     Everything,
     /// A table of the configuration: names below this prefix, unless a table with a longer one states the same.
@@ -43,7 +43,7 @@ fn covers(prefix: &str, name: &str) -> bool {
 #[derive(Debug)]
 pub(super) struct CompiledPolicy {
     pub(super) origin: Arc<Origin>,
-    pub(super) about: About,
+    pub(super) coverage: Coverage,
     pub(super) enforced: bool,
     pub(super) default: Option<bool>,
     pub(super) rules: Vec<Arc<Rule>>,
@@ -53,10 +53,10 @@ impl CompiledPolicy {
     /// Returns the length of the longest prefix with which it covers a name; `*` has length 0.
     pub(super) fn length(&self, name: &str) -> Option<usize> {
         let length = |prefix: &String| covers(prefix, name).then(|| if prefix == "*" { 0 } else { prefix.len() });
-        match &self.about {
-            About::Everything => None,
-            About::Table(prefix) => length(prefix),
-            About::Names(prefixes) => prefixes.iter().filter_map(length).max(),
+        match &self.coverage {
+            Coverage::Everything => None,
+            Coverage::Table(prefix) => length(prefix),
+            Coverage::Names(prefixes) => prefixes.iter().filter_map(length).max(),
         }
     }
 }
@@ -209,17 +209,17 @@ impl PolicyIndex {
     /// also if it leaves their access policy to the table with the next shorter prefix that states one.
     pub(super) fn new<'a>(policies: &'a [Arc<CompiledPolicy>], tables: impl Iterator<Item = &'a String>) -> Self {
         let general: Vec<Arc<CompiledPolicy>> =
-            policies.iter().filter(|compiled| compiled.about == About::Everything).cloned().collect();
+            policies.iter().filter(|compiled| compiled.coverage == Coverage::Everything).cloned().collect();
         let mut names = HashMap::default();
         for prefix in policies.iter().flat_map(|compiled| compiled.prefixes()).chain(tables) {
             // A name is covered by the same policies as its longest stated prefix.
-            let tables = policies.iter().filter(|compiled| matches!(compiled.about, About::Table(_)));
+            let tables = policies.iter().filter(|compiled| matches!(compiled.coverage, Coverage::Table(_)));
             let table = tables
                 .filter_map(|compiled| compiled.length(prefix).map(|length| (length, compiled)))
                 .max_by_key(|(length, _)| *length);
-            let files = policies
-                .iter()
-                .filter(|compiled| matches!(compiled.about, About::Names(_)) && compiled.length(prefix).is_some());
+            let files = policies.iter().filter(|compiled| {
+                matches!(compiled.coverage, Coverage::Names(_)) && compiled.length(prefix).is_some()
+            });
             let covering = general.iter().chain(table.map(|(_, compiled)| compiled)).chain(files).cloned().collect();
             names.entry(prefix.clone()).or_insert_with(|| Pools::new(covering, Some(prefix)));
         }
@@ -229,7 +229,7 @@ impl PolicyIndex {
     /// Returns the index of one policy alone, for its tests. If it is about everything, every repository exists.
     pub(super) fn alone(compiled: &Arc<CompiledPolicy>) -> Self {
         let mut cover = Self::new(std::slice::from_ref(compiled), std::iter::empty());
-        if compiled.about == About::Everything {
+        if compiled.coverage == Coverage::Everything {
             cover.names.insert("*".to_owned(), Pools::new(vec![Arc::clone(compiled)], Some("*")));
         }
         cover
@@ -262,10 +262,10 @@ impl PolicyIndex {
 
 impl CompiledPolicy {
     pub(super) fn prefixes(&self) -> &[String] {
-        match &self.about {
-            About::Everything => &[],
-            About::Table(prefix) => std::slice::from_ref(prefix),
-            About::Names(prefixes) => prefixes,
+        match &self.coverage {
+            Coverage::Everything => &[],
+            Coverage::Table(prefix) => std::slice::from_ref(prefix),
+            Coverage::Names(prefixes) => prefixes,
         }
     }
 }

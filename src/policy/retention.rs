@@ -12,7 +12,7 @@ use super::{
     decision::Origin,
     expression::{ImageQuery, ImageValues, RepositoryTags},
     image::Image,
-    pool::{About, CompiledPolicy, Rule},
+    pool::{CompiledPolicy, Coverage, Rule},
 };
 use crate::oci::Name;
 
@@ -110,12 +110,12 @@ impl Retention {
 
     /// Returns the policies with rules that cover a repository.
     pub(super) fn covering(&self, repository: &str) -> Vec<&Arc<CompiledPolicy>> {
-        let is_table = |compiled: &&Arc<CompiledPolicy>| matches!(compiled.about, About::Table(_));
+        let is_table = |compiled: &&Arc<CompiledPolicy>| matches!(compiled.coverage, Coverage::Table(_));
         let length = |compiled: &&Arc<CompiledPolicy>| compiled.length(repository);
         let table =
             self.policies.iter().filter(is_table).filter(|compiled| length(compiled).is_some()).max_by_key(length);
         let others = self.policies.iter().filter(|compiled| !is_table(compiled));
-        let others = others.filter(|compiled| compiled.about == About::Everything || length(compiled).is_some());
+        let others = others.filter(|compiled| compiled.coverage == Coverage::Everything || length(compiled).is_some());
         table.into_iter().chain(others).filter(|compiled| !compiled.rules.is_empty()).collect()
     }
 }

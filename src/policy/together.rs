@@ -13,7 +13,7 @@ use super::{
 };
 use crate::diagnostics::Problem;
 
-/// All policies, for the tests of each.
+/// All policies, to run the tests of each against all.
 pub(super) struct AllPolicies<'a> {
     policies: &'a [Arc<CompiledPolicy>],
     tables: Vec<&'a String>,
@@ -33,7 +33,7 @@ impl<'a> AllPolicies<'a> {
 
     /// Returns a warning for each test of a file that fails here, naming the other policy.
     pub(super) fn warnings(&self, tested: &Tested) -> Vec<String> {
-        // a policy on trial is tested as if it were enforced, here as alone
+        // A policy that is not enforced is tested as if it were, here as alone.
         let enforced = (!tested.document.enforce).then(|| {
             let own = |compiled: &Arc<CompiledPolicy>| {
                 if compiled.origin == tested.compiled.origin { &tested.compiled } else { compiled }.clone()
@@ -63,7 +63,7 @@ impl<'a> AllPolicies<'a> {
         self.retention.beside(own).into_iter().find_map(|other| {
             let also = retention::alone(other, &case.images, case.now);
             let differs = alone.iter().zip(&also).zip(&case.images).find_map(|((one, two), image)| {
-                // an image that no rule keeps stays as immutable only where no rule of any policy names that
+                // An image that no rule keeps stays as immutable only if no rule of any policy names that variable.
                 let keep = one.rule.is_some() || two.rule.is_some() || one.keep && two.keep;
                 (keep != case.keep.contains(&image.tag)).then(|| match &two.rule {
                     Some(rule) => format!("its rule \"{rule}\" keeps \"{}\"", image.tag),
@@ -78,7 +78,7 @@ impl<'a> AllPolicies<'a> {
 fn access(index: &PolicyIndex, case: &AccessCase) -> Option<String> {
     let AccessCase { facts, request, expected } = case;
     let decided = decide(index, facts, request);
-    // a repository that does not exist is refused too; and a rule that only this file has decides in this file alone
+    // A repository that does not exist is refused too. The expected rule counts only if the file is tested alone.
     let refuses = |effect: Effect| !effect.allows();
     if decided.effect == expected.effect || refuses(decided.effect) && refuses(expected.effect) {
         return None;

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_measured_work_gets_its_floor_and_so_ends() {
+    fn work_gets_its_floor_whatever_is_measured_and_so_ends() {
         let mut share = Share::default();
         for _ in 0..1000 {
             reads(&mut share, 2 * US, 100 * MS);

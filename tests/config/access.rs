@@ -1,4 +1,4 @@
-//! What the tables mean that say who may do what.
+//! The meaning of the tables about rights.
 
 use std::path::Path;
 use std::time::Duration;
@@ -114,7 +114,7 @@ fn identities_are_read() {
     assert!(read(&[&split[0], &split[1]]).is_ok(), "a hash may be in a file of its own");
 }
 
-/// Whether an identity with this username, as TOML, and this password is accepted.
+/// Returns true if an identity with this username, as TOML, and this password is accepted.
 fn accepts(username: &str, password: &str) -> bool {
     read(&[&format!("[identity.ana]\nusername = {username}\npassword = '{password}'")]).is_ok()
 }

@@ -1,4 +1,4 @@
-//! What can change while a server runs, and what takes a restart: by the code, and by the reference.
+//! The keys that change while a server runs, and those that need a restart: by the code, and by the reference.
 
 use simple_registry::config::Config;
 

@@ -1,4 +1,4 @@
-//! What is said about files that are wrong, word for word.
+//! The messages about wrong files, word for word.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use simple_registry::config::Config;
 use super::{HASH, read, told};
 
 #[test]
-fn an_unknown_key() {
+fn an_unknown_key_is_refused_with_a_close_one() {
     let expected = r"
 error: `server.prot` is not a known key
  --> config.toml:3:1
@@ -39,7 +39,7 @@ help: remove it; `[server]` knows bind_address, port, query_timeout, query_timeo
 }
 
 #[test]
-fn a_key_in_the_wrong_table() {
+fn a_key_in_the_wrong_table_is_refused_naming_its_own() {
     let expected = r#"
 error: `storage.root_dir` is not a known key
  --> config.toml:2:3
@@ -51,7 +51,7 @@ help: `root_dir` belongs to `[storage.fs]`"#;
 }
 
 #[test]
-fn an_unknown_table() {
+fn an_unknown_table_is_refused_with_a_close_one() {
     let expected = r"
 error: `observability.log` is not a known key
  --> config.toml:1:16
@@ -63,7 +63,7 @@ help: did you mean `logs`?";
 }
 
 #[test]
-fn a_wrong_type() {
+fn a_value_of_a_wrong_type_is_refused() {
     let expected = r#"
 error: `server.port` must be an integer from 0 to 65535; this is text
   --> config.toml:10:8
@@ -75,7 +75,7 @@ help: remove the quotes"#;
 }
 
 #[test]
-fn a_value_where_a_table_should_be() {
+fn a_value_in_place_of_a_table_is_refused() {
     let expected = r"
 error: `server` must be a table; this is an integer
  --> config.toml:1:10
@@ -87,7 +87,7 @@ help: write `[server]` on a line of its own, and its keys below it";
 }
 
 #[test]
-fn an_impossible_value() {
+fn a_value_beyond_its_limits_is_refused() {
     let expected = r"
 error: `max_concurrent_requests` must be an integer from 1 to 1000000
  --> config.toml:1:27
@@ -99,7 +99,7 @@ help: write for example `max_concurrent_requests = 50`";
 }
 
 #[test]
-fn a_rule_that_is_no_text() {
+fn a_rule_that_is_no_text_is_refused() {
     let expected = r#"
 error: `repository."team/app".access_policy.rules[1]` must be a rule in CEL; this is a boolean
  --> config.toml:2:18
@@ -115,7 +115,7 @@ help: write for example `rules = []`"#;
 }
 
 #[test]
-fn rules_without_measure() {
+fn rules_beyond_the_limits_are_refused() {
     let longest = "1".repeat(4096);
     assert!(read(&[&format!("access_policy.rules = ['{longest}']")]).is_ok());
     let error = told(&format!("access_policy.rules = ['1', '{longest}1']"));
@@ -126,7 +126,7 @@ fn rules_without_measure() {
 }
 
 #[test]
-fn a_password_that_is_not_a_hash() {
+fn a_password_that_is_no_hash_is_refused_unseen() {
     let expected = r"
 error: `identity.ana.password` is not a hash of a password: an argon2 PHC string, or bcrypt
  --> config.toml:3:12
@@ -139,7 +139,7 @@ help: make one with `simple-registry hash-password`, and write it between quotes
 }
 
 #[test]
-fn two_identities_of_one_username() {
+fn two_identities_of_one_username_are_refused_at_the_later() {
     let one = format!("[identity.ana]\nusername = \"ana\"\npassword = '{HASH}'");
     let two = format!("[identity.a-second]\npassword = '{HASH}'\nusername = \"ana\"");
     let expected = r#"
@@ -155,7 +155,7 @@ help: give one of the two another username"#;
 }
 
 #[test]
-fn half_of_tls() {
+fn half_of_the_tls_table_is_refused_naming_the_other_half() {
     let error = told("[server.tls]\nclient_auth = \"required\"\nclient_crl = \"a.crl\"");
     for key in ["server_certificate_bundle", "server_private_key"] {
         assert!(error.contains(&format!("error: `server.tls.{key}` is missing: `[server.tls]` needs it")), "{error}");
@@ -177,7 +177,7 @@ help: add `client_ca_bundle`, the authorities whose client certificates are acce
 }
 
 #[test]
-fn a_proxy_that_is_no_address() {
+fn a_proxy_that_is_no_address_is_refused() {
     let expected = r#"
 error: `server.trusted_proxies[1]` is an address inside of the network 10.0.0.0/8
  --> config.toml:1:39
@@ -192,7 +192,7 @@ help: write "10.1.2.3" for the one, "10.0.0.0/8" for the whole"#;
 }
 
 #[test]
-fn a_namespace_that_is_none() {
+fn a_table_whose_name_is_no_namespace_is_refused() {
     let expected = r#"
 error: `repository."Team/app"` is not a namespace: it consists of lower-case letters, digits, `.`, `_`, `-` and `/`
  --> config.toml:1:13
@@ -204,7 +204,7 @@ help: write `[repository."team/app"]`, or `[repository."*"]` for every repositor
 }
 
 #[test]
-fn broken_syntax() {
+fn a_missing_value_is_refused_at_its_key() {
     let expected = r"
 error: not valid TOML, at `server.port`: the value is missing
  --> config.toml:2:8
@@ -216,7 +216,7 @@ help: a line is `key = value`, with text in quotes, or `[table]`";
 }
 
 #[test]
-fn a_line_that_is_no_toml_in_its_middle() {
+fn a_line_that_stops_being_toml_is_refused_where_it_stops() {
     let expected = r#"
 error: not valid TOML, at `max_blob_size`: unexpected key or value, expected newline, `#`
  --> config.toml:1:26
@@ -228,7 +228,7 @@ help: a line is `key = value`, with text in quotes, or `[table]`"#;
 }
 
 #[test]
-fn a_key_given_twice() {
+fn a_key_given_twice_is_refused_at_the_second() {
     let expected = r"
 error: `server.port` is given twice in one file, first in line 2
  --> config.toml:4:1
@@ -282,13 +282,13 @@ help: a line is `key = value`, with text in quotes, or `[table]`"#;
 }
 
 #[test]
-fn what_is_wrong_is_told_though_a_later_file_replaces_it() {
+fn a_wrong_value_is_told_though_a_later_file_replaces_it() {
     let error = read(&["server.port = \"a\"", "server.port = 1"]).expect_err("the first is wrong");
     assert!(error.to_string().contains("--> config.toml:1:15"), "{error}");
 }
 
 #[test]
-fn two_storages_in_two_files() {
+fn two_storages_in_two_files_are_refused_at_the_later() {
     let s3 = "[storage.s3]\naccess_key_id = \"a\"\nsecret_key = \"b\"\nendpoint = \"http://c\"\nbucket = \"d\"";
     let error = read(&["\n[storage.fs]\n", s3]).expect_err("there are two storages");
     let expected = r"
@@ -302,7 +302,7 @@ help: remove one of the two tables";
 }
 
 #[test]
-fn a_bucket_without_its_keys() {
+fn a_bucket_without_its_keys_is_refused_naming_each() {
     let error = told("[storage.s3]\nregion = \"eu\"\nbucket = \"b\"");
     let expected = r#"
 error: `storage.s3.access_key_id` is missing: `[storage.s3]` needs it
@@ -319,7 +319,7 @@ help: add `access_key_id = "<id>"` to `[storage.s3]`"#;
 }
 
 #[test]
-fn an_address_taken_twice_is_told_where_it_was_set_last() {
+fn an_address_taken_twice_is_refused_where_it_was_set_last() {
     let metrics = "[observability.metrics]\nlisten = \"127.0.0.1:8080\"";
     let error = read(&["[server]\nport = 8080\nbind_address = \"0.0.0.0\"", metrics]).expect_err("one address, twice");
     let expected = r#"
@@ -344,7 +344,7 @@ fn a_long_line_is_cut_around_the_caret() {
 }
 
 #[test]
-fn files_that_cannot_be_read() {
+fn a_file_that_cannot_be_read_is_told_beside_the_problems_of_others() {
     let dir = tempfile::tempdir().expect("a directory");
     let [missing, bytes, good, bad] =
         ["missing", "bytes", "good", "bad"].map(|name| dir.path().join(format!("{name}.toml")));

@@ -1,4 +1,4 @@
-//! The configuration: what its files mean, what is said about wrong ones, and that its reference is true.
+//! The configuration: the meaning of its files, the messages about wrong files, and the truth of its reference.
 
 mod access;
 mod changes;
@@ -25,7 +25,7 @@ fn read(texts: &[&str]) -> Result<Config, Problems> {
     Config::from_sources(&texts.iter().zip(names).map(source).collect::<Vec<_>>())
 }
 
-/// What a user is told about a file that is wrong.
+/// Returns the message about a wrong file.
 fn told(text: &str) -> String {
     match read(&[text]) {
         Ok(_) => panic!("this is valid, and should not be:\n{text}"),

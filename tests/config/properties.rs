@@ -1,4 +1,4 @@
-//! What holds for all texts.
+//! Properties of every text as a configuration.
 
 use std::time::Duration;
 

@@ -6,11 +6,11 @@ use simple_registry::config::{AccessPolicy, Config, ImmutableTags, Repository};
 
 use super::{HASH, read, told};
 
-/// A row of the reference: what a key may be, and its default.
+/// A row of the reference: the values of a key, and its default.
 pub(crate) struct Row {
     expects: String,
     default: String,
-    /// Whether it can change while the server runs.
+    /// True if it can change while the server runs.
     pub(crate) is_live: bool,
 }
 
@@ -62,7 +62,7 @@ fn the_reference_has_the_limits_and_defaults_of_the_code() {
 }
 
 #[test]
-fn what_is_said_to_be_required_is() {
+fn a_missing_key_is_an_error_if_the_reference_calls_it_required() {
     let error = told("[storage.s3]\n[server.tls]\n[identity.ana]").replace("identity.ana", "identity.<id>");
     for (key, row) in rows() {
         assert_eq!(row.default == "required", error.contains(&format!("error: `{key}` is missing")), "{key}");

@@ -5,7 +5,7 @@ use super::{HASH, read, told};
 const SECRET: &str = "hunter2";
 
 #[test]
-fn debug_does_not_show_them() {
+fn debug_output_has_no_secret_key() {
     let text =
         "[storage.s3]\naccess_key_id = \"id\"\nsecret_key = \"hunter2\"\nendpoint = \"http://a\"\nbucket = \"b\"";
     let shown = format!("{:?}", read(&[text]).expect("it is valid"));
@@ -26,7 +26,7 @@ help: a line is `key = value`, with text in quotes, or `[table]`"#;
 
 /// Each of these is wrong in the line of the secret, or after it.
 #[test]
-fn no_error_shows_them() {
+fn no_error_shows_a_secret_key() {
     let wrong = [
         "secret_key = hunter2",
         "secret_key = 'hunter2",
@@ -79,7 +79,7 @@ fn no_error_shows_them() {
 }
 
 #[test]
-fn debug_does_not_show_hashes() {
+fn debug_output_has_no_hash_of_a_password() {
     let text = format!("[identity.ana]\nusername = \"ana\"\npassword = '{HASH}'");
     let shown = format!("{:?}", read(&[&text]).expect("it is valid"));
     assert!(shown.contains("username: \"ana\"") && !shown.contains("argon2"), "{shown}");
@@ -138,7 +138,7 @@ fn the_table_of_tokens_is_no_secret() {
 }
 
 #[test]
-fn what_is_no_secret_is_shown() {
+fn a_line_without_a_secret_is_shown() {
     let error = told("[repository.\"token-service\"]\nx = 1");
     assert!(error.contains("2 | x = 1"), "{error}");
     let error = told("[repository.\"token-service_\"]");

@@ -53,7 +53,7 @@ fn json(text: &str) -> serde_json::Value {
 }
 
 #[test]
-fn check_tells_ci_whether_all_is_well() {
+fn the_check_fails_for_ci_if_a_policy_is_wrong() {
     let dir = world();
     let (code, out, err) = run(dir.path(), &["check"]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");

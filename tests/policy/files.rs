@@ -96,7 +96,7 @@ fn everything_wrong_is_said_at_once_in_the_order_of_lines() {
 }
 
 #[test]
-fn rules_that_never_decide_are_refused() {
+fn rules_without_effect_are_refused() {
     let policy = |rules: &[(&str, &str)]| {
         let rules = rules.iter().enumerate().map(|(index, (effect, when))| {
             format!("[[rule]]\nname = \"r{index}\"\neffect = \"{effect}\"\nwhen = '{when}'\n")

@@ -1,4 +1,4 @@
-//! Policies from outside: what they decide, what is said about wrong ones, and the commands that look at them.
+//! Policies from outside: their decisions, the messages about wrong files, and the commands.
 
 mod commands;
 mod files;
@@ -15,7 +15,7 @@ fn file(name: &str, text: &str) -> Source {
     Source::new(format!("policies/{name}"), text)
 }
 
-/// What a user is told about a policy file that is wrong.
+/// Returns the message about a wrong policy file.
 fn told(text: &str) -> String {
     match Policy::build(&Config::default(), &[file("p.toml", text)]) {
         Ok(_) => panic!("this is valid, and should not be:\n{text}"),

@@ -1,4 +1,4 @@
-//! What holds for all texts.
+//! Properties of every text as a policy.
 
 use std::time::{Duration, Instant};
 
@@ -125,7 +125,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_compared_as_text_is_found_exactly(name in "[a-z\"'\\\\é$]{0,12}") {
+    fn a_text_in_a_rule_equals_itself_whatever_is_escaped(name in "[a-z\"'\\\\é$]{0,12}") {
         // a policy says the same whatever has to be escaped in it
         let literal = format!("'{}'", name.replace('\\', "\\\\").replace('\'', "\\'"));
         let built = Policy::build(&Config::default(), &[file("p.toml", &policy_of(&format!("identity.username == {literal}")))]);

@@ -1,4 +1,4 @@
-//! Which images stay.
+//! Decisions about images.
 
 use jiff::{SignedDuration, Timestamp};
 use simple_registry::{
@@ -52,7 +52,7 @@ pub(super) fn retain(policy: &Policy, repository: &str, images: &[Image]) -> Opt
     decision
 }
 
-/// What one rule makes of the first of some images.
+/// Returns the decision of one rule about the first of some images.
 pub(super) fn asked(rule: &str, images: &[Image]) -> Retained {
     retain(&built(&config(&[("a", &[rule])]), &[]), "a", images).unwrap().images.swap_remove(0)
 }
@@ -113,7 +113,7 @@ fn written(name: &str, about: &[&str], dry: bool, rules: &[(&str, &str)]) -> Sou
     file(name, &lines.join("\n"))
 }
 
-/// What became of each image, in short: the policy and rule that keep it, `goes`, or why it stays.
+/// Returns the decision about each image, in short: the policy and rule that keep it, `goes`, or why it stays.
 fn short(decision: &RetentionDecision) -> Vec<String> {
     let one = |retained: &Retained| match (&retained.by, &retained.rule, &retained.why) {
         (Some(by), Some(rule), None) => format!("{} {rule}", by.policy),
@@ -130,7 +130,7 @@ const B: &str = "image.tag == 'b'";
 /// Fails for every image.
 const FAILS: &str = "[1][image.size] == 1";
 
-/// Whether it is enforced, and what becomes of the images `a`, `b` and `c`; none: nothing covers the repository.
+/// The expected decision about the images `a`, `b` and `c`, and whether it is enforced. None: no policy covers the repository.
 type Outcome = Option<(bool, [&'static str; 3])>;
 
 /// One row: what is configured, and what is decided in which repository.
@@ -226,7 +226,7 @@ fn access_policies_know_nothing_of_retention_and_retention_nothing_of_them() {
 }
 
 #[test]
-fn what_is_not_known_keeps_and_says_so() {
+fn a_rule_about_an_unknown_time_keeps_and_says_so() {
     let unknown = Image { tag: "v1".into(), ..Image::default() };
     let pushed = Image { pushed_at: Some(ago(40)), ..unknown.clone() };
     // the rule, and what it makes of the two: whether it keeps, and whether because it failed

@@ -1,4 +1,4 @@
-//! What retention rules can say, and what they cannot.
+//! The language of retention rules.
 
 use simple_registry::config::Config;
 use simple_registry::diagnostics::Source;
@@ -88,7 +88,7 @@ fn every_variable_and_function_is_what_the_reference_says() {
 }
 
 #[test]
-fn what_goes_wrong_at_evaluation_keeps_and_says_how() {
+fn a_rule_that_fails_at_evaluation_keeps_and_says_how() {
     for (rule, why) in [
         ("last_pushed[5] == 'x'", "a list has no such entry"),
         ("last_pushed[-1] == 'x'", "a list has no such entry"),
@@ -177,7 +177,7 @@ fn a_mistake_in_the_configuration_is_shown_with_its_place() {
 }
 
 #[test]
-fn rules_that_never_decide_are_refused() {
+fn rules_without_effect_are_refused() {
     const A: &str = "image.tag == \"a\"";
     let policy = |rules: &[&str]| {
         let rules =

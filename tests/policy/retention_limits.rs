@@ -1,4 +1,4 @@
-//! What holds for all retention rules, however they are made and however much they are asked about.
+//! Limits and properties of all retention rules.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ fn large(count: i64) -> Vec<Image> {
     (0..count).map(|index| image(&format!("main-{index}"), index % 400, index % 300)).collect()
 }
 
-/// What takes long where it goes over all tags for each of them. Each is asked about most images.
+/// Rules that take long if they go over all tags for each tag. Each is asked about most images.
 const LARGE: [&str; 6] = [
     "top(image.tag, last_pushed, 10)",
     "top(image.tag, last_pulled.filter(x, x.endsWith('77')), 9999999)",

@@ -1,4 +1,4 @@
-//! How policies come together, as a table.
+//! Decisions by several policies together, as a table.
 
 use std::sync::Arc;
 
@@ -306,7 +306,7 @@ fn a_refusal_says_the_rules_own_message() {
 }
 
 #[test]
-fn who_decided_is_known_by_the_digest_of_its_text() {
+fn a_decision_names_its_policy_by_the_digest_of_its_text() {
     let one = Policy::build(&Config::default(), &[written("p.toml", "a", "deny", &[])]).unwrap();
     let two = Policy::build(&Config::default(), &[written("p.toml", "a b", "deny", &[])]).unwrap();
     let digest = |policy: &Policy| decide(policy, "", "a").by.unwrap().sha256.clone();

@@ -121,7 +121,7 @@ impl<'a> Checker<'a> {
 
     /// Says that a name is not known, and what it may be meant as.
     fn unknown(&mut self, id: u64, path: &str) -> Type {
-        // the longest beginning that is known, and the first part that is not
+        // The longest known beginning, and the first unknown part.
         let mut group = String::new();
         let mut parts = path.split('.').peekable();
         let mut wrong = "";

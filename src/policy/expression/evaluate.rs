@@ -17,7 +17,10 @@ use cel::{
 use regex::{Regex, RegexBuilder};
 
 use super::tags::{Tags, among_first};
-use crate::policy::input::{Input, LISTS, TEXTS};
+use crate::{
+    diagnostics::pattern_fault,
+    policy::input::{Input, LISTS, TEXTS},
+};
 
 /// The function that `matches` becomes once its pattern is compiled.
 pub(super) const MATCHES: &str = "$matches";
@@ -60,11 +63,7 @@ pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
     let built = builder.size_limit(PATTERN_SIZE).dfa_size_limit(PATTERN_SIZE).nest_limit(20).build();
     built.map(|regex| Pattern(Arc::new(regex))).map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => "repeats too much: it would take too much memory".to_owned(),
-        error => {
-            let message = error.to_string();
-            let last = message.lines().last().unwrap_or_default().trim();
-            format!("is not valid: {}", last.strip_prefix("error: ").unwrap_or(last))
-        }
+        error => format!("is not valid: {}", pattern_fault(&error)),
     })
 }
 

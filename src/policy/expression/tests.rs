@@ -70,16 +70,16 @@ fn conditions_mean_what_cel_says() {
 }
 
 #[test]
-fn what_cannot_be_known_is_said_shortly() {
+fn a_failed_evaluation_gives_a_short_reason() {
     assert_eq!(holds("identity.groups[7] == 'x'"), Err("a list has no such entry"));
     assert_eq!(holds("size(identity.groups) / (size(request.tags) - 2) == 1"), Err("a division by zero"));
     assert_eq!(holds("size(identity.groups) * 999999999999999999 * 999 > 1"), Err("a number is out of range"));
 }
 
 #[test]
-fn what_is_wrong_is_named_with_the_next_step() {
+fn a_wrong_expression_is_named_with_the_next_step() {
     let mut wrong = Vec::new();
-    // the condition, what is under the caret, a part of what is said, a part of the help
+    // The condition, the text under the caret, a part of the fault, and a part of the help.
     for (text, shown, says, help) in [
         ("identity.usrname == 'a'", "usrname", "`identity` has no `usrname`", "did you mean `username`?"),
         ("identty.username == 'a'", "identty", "there is no `identty`", "did you mean `identity`?"),
@@ -159,7 +159,7 @@ fn everything_wrong_is_said_at_once() {
 }
 
 #[test]
-fn what_is_large_is_refused_before_it_is_parsed() {
+fn a_large_expression_is_refused_before_it_is_parsed() {
     let many = |part: &str, times: usize| part.repeat(times);
     let deep = format!("{}true{}", many("(", 30), many(")", 30));
     for text in [
@@ -192,7 +192,7 @@ fn what_is_large_is_refused_before_it_is_parsed() {
 }
 
 #[test]
-fn what_the_limits_let_through_is_parsed_and_evaluated() {
+fn an_expression_at_the_limits_is_parsed_and_evaluated() {
     let chain = vec!["identity.groups.contains('x')"; 100].join(" || ");
     assert_eq!(holds(&chain), Ok(false));
     let sum = format!("1{} > 0", "+1".repeat(MAX_DEPTH - 4));

@@ -221,7 +221,7 @@ impl Level {
 fn nesting(tokens: &[Token<'_>]) -> Result<(), Fault> {
     let mut closed: Vec<Level> = Vec::new();
     let mut current = Level::new(' ', 0);
-    // of all levels in `closed`
+    // The depth of all levels in `closed`.
     let mut above = 0;
     for token in tokens {
         match (token.kind, token.text) {
