@@ -9,7 +9,7 @@ use super::{
     password,
     paths::path,
 };
-use crate::diagnostics::{Node, Part, Reading, Table, Text, Value, joined as join, pattern_fault, rule};
+use crate::diagnostics::{Node, Part, Reading, Table, Text, joined as join, pattern_fault, rule};
 
 /// Bytes of a rule.
 const LONGEST_RULE: usize = 4096;
@@ -20,10 +20,10 @@ const MOST_GROUPS: usize = 1000;
 /// Characters of a username, a group or an id.
 const LONGEST_NAME: usize = 255;
 
-pub(super) fn access_policy(reading: &Reading<'_>, parent: &mut Table<'_>) -> AccessPolicy {
+pub(super) fn access_policy(parent: &mut Table<'_>) -> AccessPolicy {
     let mut table = parent.table("access_policy");
     let default_allow = table.optional("default_allow", "true", &rule::flag());
-    let rules = expressions(reading, &mut table);
+    let rules = expressions(&mut table);
     table.finish();
     AccessPolicy { default_allow, rules }
 }
@@ -36,21 +36,17 @@ fn stated<'a, T>(table: &mut Table<'a>, key: &str, read: impl FnOnce(&mut Table<
     is_stated.then_some(value)
 }
 
-fn retention_rules(reading: &Reading<'_>, parent: &mut Table<'_>) -> Vec<Text> {
+fn retention_rules(parent: &mut Table<'_>) -> Vec<Text> {
     let mut table = parent.table("retention_policy");
-    let rules = expressions(reading, &mut table);
+    let rules = expressions(&mut table);
     table.finish();
     rules
 }
 
 /// Reads the key `rules` of a table.
-fn expressions(reading: &Reading<'_>, table: &mut Table<'_>) -> Vec<Text> {
+fn expressions(table: &mut Table<'_>) -> Vec<Text> {
     table.key("rules", "[]", &rules());
-    let nodes: &[Node] = match table.entry("rules") {
-        Some(Node { value: Value::Array(nodes), .. }) => nodes,
-        _ => &[],
-    };
-    nodes.iter().filter_map(|node| reading.text(node)).collect()
+    table.texts("rules")
 }
 
 /// Accepts `true`, `false`, or regular expressions of up to 1,000 bytes.
@@ -91,8 +87,8 @@ pub(super) fn repositories(reading: &Reading<'_>, root: &mut Table<'_>) -> BTree
             reading.refuse(node, Part::Key, says, help.to_owned());
         }
         let repository = Repository {
-            access_policy: stated(&mut table, "access_policy", |table| access_policy(reading, table)),
-            retention_rules: stated(&mut table, "retention_policy", |table| retention_rules(reading, table)),
+            access_policy: stated(&mut table, "access_policy", access_policy),
+            retention_rules: stated(&mut table, "retention_policy", retention_rules),
             immutable_tags: stated(&mut table, "immutable_tags", |table| {
                 table.key("immutable_tags", "false", &immutable_tags())
             }),

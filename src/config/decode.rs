@@ -30,7 +30,7 @@ pub(super) fn config(reading: &Reading<'_>, entries: &Entries) -> Config {
         server: server(reading, &mut root),
         storage: storage(reading, &mut root),
         policy_dir: Some(policy_dir(&mut root)),
-        access_policy: access::access_policy(reading, &mut root),
+        access_policy: access::access_policy(&mut root),
         repository: access::repositories(reading, &mut root),
         identity: access::identities(reading, &mut root),
         token: access::token(&mut root),

@@ -55,7 +55,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Returns a value that is text, with its place. None: it is no text.
-    pub(crate) fn text(&self, node: &Node) -> Option<Text> {
+    fn text(&self, node: &Node) -> Option<Text> {
         let (Value::Text(text), Some(source)) = (&node.value, self.sources.get(node.source)) else { return None };
         Some(Text::new(text.clone(), Arc::clone(source), node.span.clone()))
     }
@@ -125,10 +125,28 @@ impl<'a> Table<'a> {
         self.entry(key).and_then(|node| self.reading.text(node))
     }
 
-    /// Adds a problem with the value of a key.
+    /// Returns the texts of a key that is a list, with their places.
+    pub(crate) fn texts(&self, key: &str) -> Vec<Text> {
+        match self.entry(key) {
+            Some(Node { value: Value::Array(items), .. }) => {
+                items.iter().filter_map(|item| self.reading.text(item)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Adds a problem with the value of a key that a file has.
     pub(crate) fn refuse(&self, key: &str, says: impl Into<String>, help: impl Into<String>) {
-        match self.entry(key).or(self.node) {
+        match self.entry(key) {
             Some(node) => self.reading.refuse(node, Part::Value, says, help),
+            None => self.refuse_whole(says, help),
+        }
+    }
+
+    /// Adds a problem with the table as a whole.
+    pub(crate) fn refuse_whole(&self, says: impl Into<String>, help: impl Into<String>) {
+        match self.node {
+            Some(node) => self.reading.refuse(node, Part::Key, says, help),
             None => self.reading.refuse_file(says, help),
         }
     }

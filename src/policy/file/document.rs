@@ -7,7 +7,7 @@ use super::{
     test::{self, Test},
 };
 use crate::{
-    diagnostics::{self, Entries, Keys, Problems, Reading, Source, Table, Text, rule},
+    diagnostics::{self, Entries, Keys, Problem, Problems, Reading, Source, Table, Text, rule},
     oci::Name,
     policy::expression::Scope,
 };
@@ -39,8 +39,8 @@ pub(in crate::policy) fn parse(source: &Arc<Source>) -> Result<Document, Problem
     let none = Keys::default();
     let reading = Reading::new(std::slice::from_ref(source), &none, true);
     if source.text.len() as u64 > MAX_FILE {
-        reading.refuse_file(format!("the file is larger than {MAX_FILE} bytes"), "split it into several policies");
-        return reading.finish().map(|_| unreachable!("it has a problem"));
+        let says = format!("the file is larger than {MAX_FILE} bytes");
+        return Err(Problem::new(source, &(0..1), says, "split it into several policies").into());
     }
     let entries = diagnostics::parse(0, source, &none)?;
     let document = document(&reading, &entries);
@@ -66,10 +66,10 @@ fn document(reading: &Reading<'_>, entries: &Entries) -> Document {
     let enforce = root.key("enforce", "true", &rule::flag());
     let rules = rules(&mut root, scope);
     let names: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
-    let tests = test::read(reading, &mut root, scope, &names);
+    let tests = test::read(&mut root, scope, &names);
     if root.entry("rule").is_none() && root.entry("default").is_none() {
         let help = "add a `[[rule]]`, or remove the file";
-        reading.refuse_file("the policy says nothing: it has no rule and no default", help);
+        root.refuse_whole("the policy says nothing: it has no rule and no default", help);
     }
     root.finish();
     Document { scope, repositories, default, enforce, rules, tests }
@@ -103,7 +103,7 @@ fn rules(root: &mut Table<'_>, scope: Scope) -> Vec<Rule> {
     let mut rules: Vec<Rule> = Vec::new();
     let tables = root.list("rule");
     if let Some(over) = tables.get(MAX_RULES) {
-        over.refuse("", format!("more than {MAX_RULES} rules in one policy"), "split it into several policies");
+        over.refuse_whole(format!("more than {MAX_RULES} rules in one policy"), "split it into several policies");
         return rules;
     }
     for mut table in tables {

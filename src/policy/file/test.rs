@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     action::ACTIONS,
-    diagnostics::{Part, Reading, Table, listed, nearest, rule},
+    diagnostics::{Table, listed, nearest, rule},
     identity::Facts,
     oci::{Digest, Name, Tag},
     policy::{
@@ -54,13 +54,13 @@ pub(in crate::policy) struct Expectation {
 }
 
 /// Reads `[[test]]`.
-pub(super) fn read(reading: &Reading<'_>, root: &mut Table<'_>, scope: Scope, rules: &[&str]) -> Vec<Test> {
+pub(super) fn read(root: &mut Table<'_>, scope: Scope, rules: &[&str]) -> Vec<Test> {
     let mut tests: Vec<Test> = Vec::new();
     let mut images = 0;
     let tables = root.list("test");
     if let Some(over) = tables.get(MAX_RULES) {
         let says = format!("more than {MAX_RULES} tests in one policy");
-        over.refuse("", says, "split it into several policies");
+        over.refuse_whole(says, "split it into several policies");
         return tests;
     }
     for mut table in tables {
@@ -69,7 +69,7 @@ pub(super) fn read(reading: &Reading<'_>, root: &mut Table<'_>, scope: Scope, ru
             table.refuse("name", format!("two tests are called \"{name}\""), "give one of them another name");
         }
         let test = match scope {
-            Scope::Access => access(reading, &mut table, name, rules),
+            Scope::Access => access(&mut table, name, rules),
             Scope::Retention => {
                 let (span, case) = images::read(&mut table);
                 Test { name, span, case: Case::Retention(case) }
@@ -79,7 +79,7 @@ pub(super) fn read(reading: &Reading<'_>, root: &mut Table<'_>, scope: Scope, ru
             images += case.images.len();
             if images > MAX_IMAGES {
                 let says = format!("more than {MAX_IMAGES} images in the tests of one policy");
-                table.refuse("", says, "test with fewer images, or split it into several policies");
+                table.refuse_whole(says, "test with fewer images, or split it into several policies");
                 return tests;
             }
         }
@@ -89,18 +89,18 @@ pub(super) fn read(reading: &Reading<'_>, root: &mut Table<'_>, scope: Scope, ru
     tests
 }
 
-fn access(reading: &Reading<'_>, table: &mut Table<'_>, name: String, rules: &[&str]) -> Test {
+fn access(table: &mut Table<'_>, name: String, rules: &[&str]) -> Test {
     const EFFECTS: &[(&str, Effect)] =
         &[("allow", Effect::Allow), ("deny", Effect::Deny), ("not_covered", Effect::NotCovered)];
     let facts: Facts = shaped(table.table("identity"));
     let request = shaped::<Request>(table.table("request")).completed();
-    match table.entry("request") {
-        Some(node) => {
-            for (says, help) in faults(&request) {
-                reading.refuse(node, Part::Value, says, help);
-            }
+    if table.entry("request").is_none() {
+        let example = "{ action = \"put-manifest\", namespace = \"prod/app\", reference = \"v1\" }";
+        table.missing("request", example);
+    } else {
+        for (says, help) in faults(&request) {
+            table.refuse("request", says, help);
         }
-        None => table.missing("request", "{ action = \"put-manifest\", namespace = \"prod/app\", reference = \"v1\" }"),
     }
     if table.entry("expect").is_none() {
         table.missing("expect", "{ decision = \"deny\" }");
