@@ -11,6 +11,7 @@ mod copies;
 mod facts;
 mod free;
 mod groups;
+mod listed;
 mod notes;
 mod rights;
 mod table;

@@ -227,3 +227,27 @@ async fn when_scrub_frees_the_version_that_links_a_blob_the_blob_stays_linked() 
     let versions = keys(root).into_iter().filter(|key| key.contains("/manifests/") && key.contains(".put."));
     assert_eq!(versions.count(), 1);
 }
+
+#[tokio::test]
+async fn a_scrub_for_garbage_alone_keeps_a_blob_that_was_pushed_after_the_manifest_that_lists_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let server = lenient(root).await;
+    let manifest = put(&server, &app(), &image(b"config", Some(b"foreign")), &["v1"]).await;
+    let listed = [push_blob(&server, &app(), b"config").await, push_blob(&server, &app(), b"foreign").await];
+    let elsewhere = push_blob(&server, &name("team/other"), b"foreign too").await;
+    let orphan = push_blob(&server, &app(), b"nobody lists it").await;
+    let garbage = async || {
+        for _ in 0..2 {
+            age(root);
+            scrub_with(root, &config(), |options| options.passes = [Pass::Garbage].into()).await.unwrap();
+        }
+    };
+    garbage().await;
+    assert!(is_read(root, &listed[0]).await && is_read(root, &listed[1]).await);
+    let stored = |digest: &Digest| keys(root).iter().any(|key| key.contains(&digest.hex()));
+    assert!(!stored(&orphan) && !stored(&elsewhere), "{:?}", keys(root));
+    server.delete_manifest(&app(), &manifest, &By::default()).await.unwrap();
+    garbage().await;
+    assert!(!stored(&listed[0]) && !stored(&listed[1]), "{:?}", keys(root));
+}

@@ -8,6 +8,7 @@ use super::{
     super::{Pass, Result, ages::Ages, run::Run},
     AT_A_TIME,
     groups::{Group, Item, groups},
+    listed::Listed,
     notes::Notes,
     rights::{self, Manifests},
     table::{Table, print},
@@ -74,14 +75,14 @@ struct Named {
 
 /// Goes over all facts: frees those of repositories that speak for nothing any more, and tells the table what is named.
 pub(super) async fn walk(run: &Run<'_>, ages: Ages, table: &mut Table, notes: &Notes) -> Result<Found> {
-    let manifests = Manifests::new();
+    let known = (Manifests::new(), Listed::new());
     let (mut found, mut seen) = (Found::default(), 0_u64);
     let asked_for = [Pass::Garbage, Pass::Uploads, Pass::Links];
     let pass = asked_for.into_iter().find(|pass| run.options.passes.contains(pass)).unwrap_or(Pass::Garbage);
     // the pass may have gone over repositories before
     let before = run.done(pass);
     let items = groups(run.store.scan(layout::BLOBS));
-    let verdicts = items.map_ok(|item| judge(run, ages, &manifests, item).boxed()).try_buffer_unordered(AT_A_TIME);
+    let verdicts = items.map_ok(|item| judge(run, ages, &known, item).boxed()).try_buffer_unordered(AT_A_TIME);
     let mut verdicts = std::pin::pin!(verdicts);
     while let Some((strange, verdict)) = verdicts.try_next().await? {
         run.go_on()?;
@@ -123,7 +124,7 @@ fn take(verdict: Verdict, table: &mut Table, found: &mut Found) {
     }
 }
 
-async fn judge(run: &Run<'_>, ages: Ages, manifests: &Manifests, item: Item) -> Result<Judged> {
+async fn judge(run: &Run<'_>, ages: Ages, (manifests, listed): &(Manifests, Listed), item: Item) -> Result<Judged> {
     let group = match item {
         Item::Strange(entry) => return Ok((vec![entry.key], None)),
         Item::Digest(group) => group,
@@ -131,7 +132,8 @@ async fn judge(run: &Run<'_>, ages: Ages, manifests: &Manifests, item: Item) -> 
     let Group { digest, places, rights: entries, later, last } = group;
     let (facts, strange) = rights::read(run, ages, manifests, &digest, entries).await?;
     let frees = run.options.passes.contains(&Pass::Garbage);
-    let fates = if frees { rights::judge(&facts, ages) } else { vec![None; facts.len()] };
+    let mut fates = if frees { rights::judge(&facts, ages) } else { vec![None; facts.len()] };
+    listed.spare(run, &digest, &facts, &mut fates).await?;
     let kept = facts.iter().zip(&fates).filter(|(_, fate)| fate.is_none());
     let mut need = if strange.is_empty() { Need::None } else { Need::Told };
     for (fact, _) in kept {

@@ -167,6 +167,18 @@ pub(super) const WAYS: &[(&str, &str, How)] = &[
             "1 until put !; time; 0 until put pin.; 2 until delete data/; 0 until list catalog/; 1 ends; 2 ends; 0 ends",
         ),
     ),
+    // one scrub frees the grant, since the older version links the layer; another frees that version
+    (
+        "links of older versions not kept",
+        "two pushes of one manifest, one with its layer, two scrubs",
+        Plan("0 until list catalog/; 1 ends; 0 ends; 2 until list referrers/; time; time; 2 ends; 3 ends"),
+    ),
+    // the layer comes after the look at links, and is older than a lease when garbage is looked for
+    (
+        "listed blobs not kept",
+        "two pushes of one manifest, one with its layer",
+        Plan("0 ends; 2 until list tags/; 1 until begins manifest; time; time; 2 ends; 1 ends"),
+    ),
     // a scrub saw that the image is gone, and the restore that the signature stands
     ("subject not looked for", "an image restored with its signature", Plan("1 until put going.; 0 ends; 1 ends")),
     (

@@ -88,7 +88,10 @@ pub(super) fn cases() -> Vec<Case> {
         case("a layer linked by a scrub beside its delete", bare("", layer_since, vec![links(), delete], 1)),
         case("a deleted layer named again", bare("", layer_deleted, vec![pusher(2, lacks), both()], 1)),
         case("two pushes of one manifest, one with its layer", {
-            bare("", without_layer, vec![pusher(1, || None), with_layer(), both()], 1)
+            bare("", without_layer, vec![pusher(1, || None), with_layer(), both()], 2)
+        }),
+        case("two pushes of one manifest, one with its layer, two scrubs", {
+            bare("", without_layer, vec![pusher(1, || None), with_layer(), both(), both()], 2)
         }),
     ];
     cases.into()

@@ -13,7 +13,6 @@ const WAYS: &[(&str, &str, u64)] = &[
     ("pins give links", "a deleted layer named again", 1),
     ("repair links what is named", "a deleted layer named again", 1),
     ("blob deletes not looked for", "a layer linked by a scrub beside its delete", 17),
-    ("links of older versions not kept", "two pushes of one manifest, one with its layer", 22),
     ("ending referrers not renewed", "an image restored with its signature", 42),
     ("survivor not hashed", "a rotten copy beside a sound one", 1),
     ("places not listed again", "a push beside copies that come and go", 216),
