@@ -79,7 +79,7 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
     }
     drop(context);
     notes.end(run).await?;
-    notes::free_reports(run, ages).await?;
+    notes::free_momentary(run, ages).await?;
     if run.options.passes.contains(&Pass::Garbage) && !run.options.dry_run {
         run.trusts_ages().await?;
         let swept = run.store.sweep(ages.old_before(), ages.at()).await?;

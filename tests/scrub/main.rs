@@ -8,6 +8,7 @@ mod command;
 mod damage;
 mod explain;
 mod kept;
+mod leftovers;
 mod links;
 mod progress;
 mod recovery;

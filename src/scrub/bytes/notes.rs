@@ -79,13 +79,21 @@ impl Notes {
     }
 }
 
-/// Frees the reports of damage that every server has heard by now, or that are none.
-pub(super) async fn free_reports(run: &Run<'_>, ages: Ages) -> Result<()> {
-    let mut entries = std::pin::pin!(run.store.scan(layout::CORRUPT));
-    while let Some(entry) = entries.next().await.transpose()? {
-        if ages.is_old(&entry) {
-            run.housekeeping(Reason::Superseded);
-            run.free(&entry.key, entry.size).await?;
+/// Frees small objects that are of use for a moment: reports of damage, which every server has heard by now, and what
+/// processes write to learn the store's time or to try a bucket. A process that dies does not delete those.
+pub(super) async fn free_momentary(run: &Run<'_>, ages: Ages) -> Result<()> {
+    for (prefix, reason) in [
+        (layout::CORRUPT, Reason::Superseded),
+        (layout::CLOCKS, Reason::Expired),
+        (layout::PROBES, Reason::Expired),
+    ] {
+        let mut entries = std::pin::pin!(run.store.scan(prefix));
+        while let Some(entry) = entries.next().await.transpose()? {
+            run.go_on()?;
+            if ages.is_old(&entry) {
+                run.housekeeping(reason);
+                run.free(&entry.key, entry.size).await?;
+            }
         }
     }
     Ok(())

@@ -44,16 +44,22 @@ pub fn corrupt_digest(key: &str) -> Option<Digest> {
     Digest::from_parts(parts.next()?.parse().ok()?, parts.next()?).ok()
 }
 
+/// The prefix of the objects by which processes learn the store's time.
+pub const CLOCKS: &str = "scrub/clock/";
+
 /// Where the scrub of that run finds out the store's time.
 #[must_use]
 pub fn clock(attempt: &str) -> String {
-    format!("scrub/clock/{attempt}")
+    format!("{CLOCKS}{attempt}")
 }
+
+/// The prefix of the objects that servers try a bucket with.
+pub const PROBES: &str = "scrub/probe/";
 
 /// Returns the prefix of the objects that a server tries a bucket with.
 #[must_use]
 pub fn probe(attempt: &str) -> String {
-    format!("scrub/probe/{attempt}/")
+    format!("{PROBES}{attempt}/")
 }
 
 /// How far the check of content came; the newest attempt counts.
