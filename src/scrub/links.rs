@@ -1,7 +1,8 @@
 //! Whether what repositories name is there; what is missing and can be derived is written again.
 //!
-//! Repairs are references, written as pushers write them: reference first, then the look. What is younger than a lease may
-//! belong to a push that is under way, and is not judged. What cannot be repaired gets a note, and nothing is removed.
+//! Repairs are references, written as pushers write them: reference first, then the look. Damage is told whatever its age.
+//! What a push or a delete that is under way may have left, or not written yet, is judged when it is older than a lease, and
+//! counted until then. What cannot be repaired gets a note, and nothing is removed.
 //!
 //! | file | what is in it |
 //! | --- | --- |
@@ -205,9 +206,6 @@ impl Links<'_, '_> {
     }
 
     async fn unknown(&self, entry: &Entry) -> Result<()> {
-        if !self.is_judged(entry) {
-            return Ok(());
-        }
         let says = format!(
             "{} is no object that this registry writes, and it is left alone; if you know what put it there, remove it",
             entry.key

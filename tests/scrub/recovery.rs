@@ -8,7 +8,7 @@ use simple_registry::{
     scrub::{Outcome, Pass},
 };
 
-use crate::world::{age, copy, full, keys, name, push_blob, read, scrub_with, server};
+use crate::world::{age, copy, full, keys, name, push_blob, read, rejuvenate, scrub_with, server};
 
 /// Images as their pushers have them: repository, manifest and blobs, children before their index.
 struct Pushed {
@@ -114,10 +114,7 @@ async fn after_the_steps_of_the_page_the_store_is_whole() {
             let store = copy(sound.path());
             let root = store.path();
             if young {
-                for key in keys(root) {
-                    let file = fs::File::options().write(true).open(root.join(&key)).unwrap();
-                    file.set_modified(std::time::SystemTime::now()).unwrap();
-                }
+                rejuvenate(root);
             }
             let done = damage(root, &mut Random(seed));
             let told = format!("DAMAGE_SEED={seed} DAMAGE_SEEDS=1, young: {young}: {done:?}");
@@ -166,10 +163,7 @@ async fn scrub_reports_damage_whatever_its_age_and_counts_objects_that_are_too_y
     }
     for passes in [&[Pass::Links][..], &[Pass::Content], &Pass::ALL] {
         let at = copy(root);
-        for key in keys(at.path()) {
-            let file = fs::File::options().write(true).open(at.path().join(&key)).unwrap();
-            file.set_modified(std::time::SystemTime::now()).unwrap();
-        }
+        rejuvenate(at.path());
         let (summary, told) =
             scrub_with(at.path(), &crate::world::config(), |options| options.passes = passes.iter().copied().collect())
                 .await
@@ -183,4 +177,21 @@ async fn scrub_reports_damage_whatever_its_age_and_counts_objects_that_are_too_y
         };
         assert_eq!(stored(at.path()), stored(root), "{passes:?}: nothing young is freed");
     }
+}
+
+#[tokio::test]
+async fn scrub_tells_of_a_key_that_is_none_of_the_layout_whatever_its_age() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    crate::world::push_image(&server(root).await, &name("team/app"), "one", &["v1"], None).await;
+    let strange = ["blobs/what", "catalog/what", "repos/team/app!/what/it", "repos/what", "uploads/what"];
+    let store = crate::world::store(root).await;
+    for key in strange {
+        store.put(key, Vec::new()).await.unwrap();
+    }
+    let (_, told) =
+        scrub_with(root, &crate::world::config(), |options| options.passes = [Pass::Links].into()).await.unwrap();
+    let mut found: Vec<String> = told.news().into_iter().map(|finding| finding.key).collect();
+    found.sort();
+    assert_eq!(found, strange);
 }

@@ -94,6 +94,14 @@ pub(crate) fn age(root: &Path) {
     }
 }
 
+/// Makes everything that is in the store as if it had been written just now.
+pub(crate) fn rejuvenate(root: &Path) {
+    for key in keys(root) {
+        let file = fs::File::options().write(true).open(root.join(key)).unwrap();
+        file.set_modified(SystemTime::now()).unwrap();
+    }
+}
+
 pub(crate) fn age_one(path: &Path) {
     let file = fs::File::options().write(true).open(path).unwrap();
     file.set_modified(SystemTime::now() - AGO).unwrap();

@@ -82,11 +82,9 @@ impl Notes {
 /// Frees small objects that are of use for a moment: reports of damage, which every server has heard by now, and what
 /// processes write to learn the store's time or to try a bucket. A process that dies does not delete those.
 pub(super) async fn free_momentary(run: &Run<'_>, ages: Ages) -> Result<()> {
-    for (prefix, reason) in [
-        (layout::CORRUPT, Reason::Superseded),
-        (layout::CLOCKS, Reason::Expired),
-        (layout::PROBES, Reason::Expired),
-    ] {
+    for (prefix, reason) in
+        [(layout::CORRUPT, Reason::Superseded), (layout::CLOCKS, Reason::Expired), (layout::PROBES, Reason::Expired)]
+    {
         let mut entries = std::pin::pin!(run.store.scan(prefix));
         while let Some(entry) = entries.next().await.transpose()? {
             run.go_on()?;

@@ -57,7 +57,6 @@ impl Links<'_, '_> {
         match read(&digest, &content) {
             // what it names may be under way; what it is does not change
             Ok(_) if going => self.run.too_young(1),
-            Ok(readable) if !self.is_judged(newest) => self.lost(name, &digest, newest, &readable).await?,
             Ok(readable) => {
                 let standing =
                     Standing { name, digest: &digest, newest, ordinal: version.ordinal, readable: &readable };
@@ -99,21 +98,6 @@ impl Links<'_, '_> {
         self.run.report_damage(digest).await
     }
 
-    /// Finds blobs of a young manifest that were there when it was pushed, as its pins say, and are gone.
-    async fn lost(&self, name: &Name, digest: &Digest, newest: &Entry, readable: &Readable) -> Result<()> {
-        let store = &self.run.store;
-        let mut missing = Missing::new(name, digest, newest);
-        let Readable { header, manifest, .. } = readable;
-        for blob in manifest.listed_blobs().filter(|blob| !header.absent.contains(&blob.digest)) {
-            let pinned = !store.list(&layout::pin(&blob.digest, name, digest, ""), None, 1).await?.is_empty();
-            if pinned && store.list(&layout::places(&blob.digest), None, 1).await?.is_empty() {
-                missing.blobs.push(blob.digest);
-            }
-        }
-        self.misses(missing);
-        Ok(())
-    }
-
     /// Remembers missing digests of a manifest, for another look at the end.
     fn misses(&self, missing: Missing) {
         if !missing.is_empty() {
@@ -137,32 +121,39 @@ impl Links<'_, '_> {
     }
 
     /// Looks at the blobs, children and subject of a manifest that stands.
+    ///
+    /// A push writes the manifest after its pins and index references, and before its referrer. So those of a young
+    /// manifest are judged as well, and its other links are not: a push or a delete may be under way.
     async fn names(&self, standing: Standing<'_>) -> Result<()> {
         let Standing { name, digest, newest, readable, .. } = standing;
         let Readable { header, manifest, .. } = readable;
         let absent = if header.absent.is_empty() { Some(Vec::new()) } else { self.unlinked(name, digest).await? };
         // deleted since it was listed
         let Some(absent) = absent else { return Ok(()) };
-        let mut missing = Missing::new(name, digest, newest);
-        let mut found = Vec::new();
+        let (mut missing, mut found) = (Missing::new(name, digest, newest), Vec::new());
+        let (young, mut unsure) = (!self.is_old(newest), false);
+        let mut children: Vec<&Descriptor> =
+            manifest.children.iter().filter(|child| child.media_type.is_manifest()).collect();
         for blob in manifest.listed_blobs() {
             let is_child = !manifest.blobs.contains(blob) && !manifest.foreign.contains(blob);
             if is_child && self.is_child(name, digest, blob).await? {
-                if !self.child(name, digest, blob).await? {
-                    missing.children.push(blob.digest);
-                }
+                children.push(blob);
             } else if !absent.contains(&blob.digest) {
                 if !self.blob(name, digest, blob).await? {
                     missing.blobs.push(blob.digest);
                 }
+            } else if young {
+                unsure = true;
             } else if self.found_since(name, digest, blob).await? {
                 found.push(blob.digest);
             } else if !manifest.foreign.contains(blob) && !self.run.config.allow_missing_references {
                 missing.links.push(blob.digest);
             }
         }
-        for child in manifest.children.iter().filter(|child| child.media_type.is_manifest()) {
-            if !self.child(name, digest, child).await? {
+        for child in children {
+            if young && (absent.contains(&child.digest) || self.was_deleted(name, &child.digest).await?) {
+                unsure = true;
+            } else if !self.child(name, digest, child).await? {
                 missing.children.push(child.digest);
             }
         }
@@ -171,10 +162,17 @@ impl Links<'_, '_> {
             let absent = absent.into_iter().filter(|digest| !found.contains(digest)).collect();
             self.run.registry.record_links(name, digest, &newest.key, absent).await.map_err(ScrubError::Registry)?;
         }
-        match manifest.subject {
-            Some(subject) => self.lists(standing, &subject).await,
-            None => Ok(()),
+        if let Some(subject) = manifest.subject {
+            unsure |= !self.lists(standing, &subject).await?;
         }
+        self.run.too_young(u64::from(unsure));
+        Ok(())
+    }
+
+    /// Returns whether a manifest does not stand, and was not lost either: a version says that it was deleted.
+    async fn was_deleted(&self, name: &Name, digest: &Digest) -> Result<bool> {
+        let listed = self.run.store.list(&layout::manifest(name, digest), None, 1).await?;
+        Ok(listed.first().and_then(|entry| layout::version(&entry.key)).is_some_and(|version| !version.there))
     }
 
     /// Returns whether an index has an entry of another type than manifests' as a manifest all the same.
@@ -254,11 +252,18 @@ impl Links<'_, '_> {
         Ok(listed.first().is_some_and(|entry| layout::version(&entry.key).is_some_and(|version| version.there)))
     }
 
-    /// A manifest with a subject is listed among that one's referrers.
-    async fn lists(&self, standing: Standing<'_>, subject: &Digest) -> Result<()> {
-        let Standing { name, digest, ordinal, readable, .. } = standing;
+    /// A manifest with a subject is listed among that one's referrers. Returns whether that could be judged.
+    async fn lists(&self, standing: Standing<'_>, subject: &Digest) -> Result<bool> {
+        let Standing { name, digest, newest, ordinal, readable } = standing;
         let descriptor = readable.manifest.as_referrer(*digest, readable.bytes.len() as u64);
-        let Listed::Not(instead) = self.is_listed(name, subject, &descriptor).await? else { return Ok(()) };
+        let instead = match self.is_listed(name, subject, &descriptor).await? {
+            Listed::Yes => return Ok(true),
+            Listed::Unsure => return Ok(false),
+            // written after the manifest, or deleted before it
+            Listed::Not | Listed::Gone(_) if !self.is_old(newest) => return Ok(false),
+            Listed::Not => None,
+            Listed::Gone(entry) | Listed::Otherwise(entry) => Some(entry),
+        };
         let says = instead.as_ref().and_then(|entry| Some((entry, layout::version(&entry.key)?)));
         let (key, attempt) = match says {
             // at the ordinal of the manifest's version, so that a delete after it counts
@@ -270,7 +275,8 @@ impl Links<'_, '_> {
         let says = format!("manifest {digest} of {name} was not listed among the referrers of {subject}; it is again");
         self.repaired(&key, says)?;
         let content = serde_json::to_vec(&descriptor);
-        self.run.put(&key, content.unwrap_or_else(|error| unreachable!("a descriptor is plain: {error}"))).await
+        self.run.put(&key, content.unwrap_or_else(|error| unreachable!("a descriptor is plain: {error}"))).await?;
+        Ok(true)
     }
 }
 

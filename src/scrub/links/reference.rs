@@ -105,44 +105,52 @@ impl Links<'_, '_> {
         }
         let Some((entry, version)) = newest else { return Ok(()) };
         let names = layout::referrer_manifest(&entry.key).zip(layout::referrer_subject(name, &entry.key));
-        let Some((manifest, subject)) = names.filter(|_| version.there && self.is_old(entry)) else { return Ok(()) };
-        let standing = self.standing(name, &manifest, version.ordinal).await?;
-        if matches!(standing, Standing::Gone | Standing::Nothing) {
-            let ordinal = Ordinal::after(Some(version.ordinal), 0);
-            let key = layout::referrer_version(name, &subject, &manifest, ordinal, false, &layout::attempt());
-            let says = format!(
-                "manifest {manifest} of {name} was listed among the referrers of {subject} and is not there; it is \
-                 listed no more"
-            );
-            self.repaired(&key, says)?;
-            return self.run.put(&key, self.stamp()).await;
+        let Some((manifest, subject)) = names.filter(|_| version.there) else { return Ok(()) };
+        let gone = match self.standing(name, &manifest, version.ordinal).await? {
+            Standing::Stands | Standing::Unsure => false,
+            // as a tag: a push writes the manifest first, so it is lost, however young the entry is
+            Standing::Nothing => self.run.store.size(&entry.key).await?.is_some(),
+            Standing::Gone => self.is_judged(entry),
+        };
+        if !gone {
+            return Ok(());
         }
-        Ok(())
+        let ordinal = Ordinal::after(Some(version.ordinal), 0);
+        let key = layout::referrer_version(name, &subject, &manifest, ordinal, false, &layout::attempt());
+        let says = format!(
+            "manifest {manifest} of {name} was listed among the referrers of {subject} and is not there; it is listed \
+             no more"
+        );
+        self.repaired(&key, says)?;
+        self.run.put(&key, self.stamp()).await
     }
 
-    /// Whether the newest entry says of a manifest that stands since `ordinal` what it should; the entry is read.
+    /// Whether the newest entry says of a manifest what it should; the entry is read.
     pub(super) async fn is_listed(&self, name: &Name, subject: &Digest, wanted: &Descriptor) -> Result<Listed> {
         let prefix = layout::referrer(name, subject, &wanted.digest);
         let listed = self.run.store.list(&prefix, None, 1).await?;
-        let Some(entry) = listed.into_iter().next() else { return Ok(Listed::Not(None)) };
+        let Some(entry) = listed.into_iter().next() else { return Ok(Listed::Not) };
         let Some(version) = layout::version(&entry.key) else { return Ok(Listed::Yes) };
-        if !self.is_old(&entry) {
-            return Ok(Listed::Yes);
-        }
         if !version.there {
-            return Ok(Listed::Not(Some(entry)));
+            return Ok(if self.is_old(&entry) { Listed::Gone(entry) } else { Listed::Unsure });
         }
         // freed as superseded meanwhile: then there is a newer one, which is young
-        let Some(content) = self.run.store.get(&entry.key).await? else { return Ok(Listed::Yes) };
+        let Some(content) = self.run.store.get(&entry.key).await? else { return Ok(Listed::Unsure) };
         let is = serde_json::from_slice::<Descriptor>(&content).is_ok_and(|descriptor| descriptor == *wanted);
-        Ok(if is { Listed::Yes } else { Listed::Not(Some(entry)) })
+        Ok(if is { Listed::Yes } else { Listed::Otherwise(entry) })
     }
 }
 
 /// Whether a manifest is listed among the referrers of its subject.
 pub(super) enum Listed {
-    /// As it should be, or too young to say.
+    /// As it should be.
     Yes,
-    /// There is no entry, or this one, which says otherwise.
-    Not(Option<Entry>),
+    /// A delete may be under way.
+    Unsure,
+    /// There is no entry.
+    Not,
+    /// This entry says that it is listed no more.
+    Gone(Entry),
+    /// This entry says something else of it, or cannot be read.
+    Otherwise(Entry),
 }
