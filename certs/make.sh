@@ -146,7 +146,10 @@ server() {
     done
     ((missing)) || return 0
   fi
-  sign server "/CN=localhost" \
+  # A common name has 64 characters at most.
+  name=${1:-localhost}
+  ((${#name} <= 64)) || name=localhost
+  sign server "/CN=$name" \
     "$(printf '%s\n' "keyUsage=critical,digitalSignature" "extendedKeyUsage=serverAuth" "subjectAltName=${alternatives#,}")"
 }
 

@@ -21,6 +21,7 @@ use crate::{
     oci::Name,
     policy::{self, Policy, Request},
     snapshot::policy_files,
+    telemetry::counted,
     tls::read_certificate,
 };
 
@@ -175,7 +176,7 @@ impl Wrong {
         for problem in problems.iter() {
             eprintln!("{problem}\n");
         }
-        eprintln!("{}", counted(problems.iter().count(), "problem"));
+        eprintln!("{}", counted(problems.iter().count() as u64, "problem"));
     }
 }
 
@@ -188,10 +189,6 @@ fn as_json(problem: &Problem) -> serde_json::Value {
         "error": problem.says,
         "help": problem.help,
     })
-}
-
-fn counted(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// Named files, or those of the directory of policies.
@@ -234,7 +231,7 @@ fn check(paths: &[PathBuf], configs: &[PathBuf], format: Format) -> Result<ExitC
                 eprintln!("warning: {warning}");
             }
             let beside = if paths.is_empty() { " and the tables of the configuration" } else { "" };
-            println!("{}{beside}: all is well", counted(files.len(), "policy file"));
+            println!("{}{beside}: all is well", counted(files.len() as u64, "policy file"));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -260,7 +257,7 @@ fn test(paths: &[PathBuf], configs: &[PathBuf], format: Format) -> Result<ExitCo
             for warning in &warnings {
                 eprintln!("warning: {warning}");
             }
-            println!("{} passed, {} failed", counted(outcomes.len() - failed.len(), "test"), failed.len());
+            println!("{} passed, {} failed", counted((outcomes.len() - failed.len()) as u64, "test"), failed.len());
         }
     }
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

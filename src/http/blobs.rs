@@ -12,6 +12,7 @@ use crate::{
     action::Action,
     oci::{Digest, ErrorCode, Name, range::ByteRange},
     registry::Blob,
+    telemetry::counted,
 };
 
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("max-age=31536000, immutable");
@@ -72,7 +73,7 @@ fn requested_range(call: &Call<'_>, blob: &Blob, etag: &HeaderValue) -> Result<O
     if let Some(range) = range.within(blob.size) {
         return Ok(Some(range));
     }
-    let message = format!("the range lies outside the blob, which has {} bytes", blob.size);
+    let message = format!("the range lies outside the blob, which has {}", counted(blob.size, "byte"));
     let size = HeaderValue::from_str(&format!("bytes */{}", blob.size)).unwrap_or(RANGE_UNKNOWN);
     let failure = Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::SizeInvalid, message);
     Err(failure.header(header::CONTENT_RANGE, size))

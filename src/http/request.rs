@@ -17,7 +17,7 @@ use crate::{
     action::{Action, ActionError},
     oci::{ErrorCode, Name},
     snapshot::Snapshot,
-    telemetry::{RequestId, SPAN_TARGET, continue_trace},
+    telemetry::{RequestId, SPAN_TARGET, continue_trace, counted},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static(RequestId::HEADER);
@@ -84,8 +84,8 @@ pub(super) async fn answer(
     };
     let outcome =
         clock.limit(work(incoming, endpoint, &mut record).instrument(span.clone())).await.unwrap_or_else(|| {
-            let seconds = limit.as_secs();
-            let message = format!("the answer took longer than {seconds} seconds to begin; try again");
+            let seconds = counted(limit.as_secs(), "second");
+            let message = format!("the answer took longer than {seconds} to begin; try again");
             Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message).retry_later())
         });
     let outcome = recorded(outcome, &decisions);

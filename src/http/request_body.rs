@@ -26,6 +26,7 @@ use super::{
 use crate::{
     oci::ErrorCode,
     registry::{self, BodyError},
+    telemetry::counted,
 };
 
 /// The body of a request. Clones share it, so the rest can be drained after an error.
@@ -199,7 +200,7 @@ impl Stream for TimedFrames {
             }
             ready!(self.sleep.as_mut().poll(context));
             let seconds = self.body.silence.as_secs();
-            return Poll::Ready(Some(Err(BodyError(format!("nothing came for {seconds} seconds")))));
+            return Poll::Ready(Some(Err(BodyError(format!("nothing came for {}", counted(seconds, "second"))))));
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     action::UploadId,
     oci::{Digest, Name, Reference, Tag, manifest::ManifestError},
     storage::{FaultKind, StorageError},
+    telemetry::counted,
 };
 
 /// An operation that was not done.
@@ -50,7 +51,7 @@ pub enum Error {
         computed: Box<Digest>,
     },
     /// The bytes are fewer or more than announced.
-    #[error("{received} bytes were received where {announced} were announced")]
+    #[error("{} received where {announced} were announced", counted(*received, "byte"))]
     SizeMismatch {
         /// As in `Content-Range` or `Content-Length`.
         announced: u64,
@@ -58,7 +59,7 @@ pub enum Error {
         received: u64,
     },
     /// A body that is longer than the limit.
-    #[error("the {what} is larger than the limit of {limit} bytes")]
+    #[error("the {what} is larger than the limit of {}", counted(*limit, "byte"))]
     TooLarge {
         /// `blob` or `manifest`.
         what: &'static str,
@@ -78,7 +79,7 @@ pub enum Error {
     #[error(transparent)]
     ManifestInvalid(#[from] ManifestError),
     /// A descriptor's size is not that of the content.
-    #[error("the manifest says that {digest} has {said} bytes; it has {found}")]
+    #[error("the manifest says that {digest} has {}; it has {found}", counted(*said, "byte"))]
     DescriptorSize {
         /// The content.
         digest: Digest,

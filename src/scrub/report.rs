@@ -44,6 +44,15 @@ impl What {
             Self::Housekeeping => "housekeeping",
         }
     }
+
+    /// The noun for one of them, in sentences.
+    #[must_use]
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Housekeeping => "housekeeping object",
+            other => other.as_str(),
+        }
+    }
 }
 
 /// Why it was removed.

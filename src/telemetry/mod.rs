@@ -3,6 +3,7 @@
 //! [`init`] installs logs and traces for the whole process; [`Metrics`] counts; [`RequestId`] ties the lines of one
 //! request together. This module imports no other module of the crate, so every other module can use it.
 
+mod count;
 mod logs;
 mod metrics;
 mod request_id;
@@ -16,6 +17,7 @@ use tracing::Dispatch;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Layer, Registry};
 
+pub use count::counted;
 pub use logs::{LogFormat, LogOptions, LogOutput};
 pub use metrics::{CONTENT_TYPE, InFlight, Metrics};
 pub use request_id::RequestId;

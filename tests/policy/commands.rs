@@ -343,7 +343,7 @@ fn replay_does_not_guess_where_the_record_names_some_of_the_tags() {
     let (code, out, _) = record("size(request.tags) > 25");
     assert_eq!(code, 0, "{out}");
     assert!(out.starts_with("0 of 0 decisions would change; 1 not decided again"), "{out}");
-    assert_eq!(record("request.reference == \"v1\"").1, "0 of 1 decisions would change\n");
+    assert_eq!(record("request.reference == \"v1\"").1, "0 of 1 decision would change\n");
 }
 
 #[test]
@@ -353,7 +353,7 @@ fn replay_shows_what_an_edit_would_change() {
     let login = r#"{"time": "x", "event": "login", "identity": {}, "decision": "deny"}"#.to_owned();
     log(&[line("ana", "push", "prod/app", "deny"), login.clone(), line("ana", "pull", "open/x", "allow")]);
     let (code, out, _) = run(dir.path(), &["replay", "--log", "decisions.jsonl"]);
-    assert_eq!((code, out.as_str()), (0, "0 of 2 decisions would change; 1 other lines skipped\n"));
+    assert_eq!((code, out.as_str()), (0, "0 of 2 decisions would change; 1 other line skipped\n"));
 
     log(&[
         line("ana", "push", "prod/app", "allow"),

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::world::{configuration, content, full, keys};
+use crate::world::{configuration, content, full, keys, name, push_blob, push_image, server};
 
 fn simple_registry(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_simple-registry")).args(arguments).output().unwrap()
@@ -55,6 +55,28 @@ async fn a_sound_store_is_0_and_what_cannot_be_repaired_is_3_once() {
     assert!(err.contains("wrong: manifest sha256:") && err.contains("push the image again"), "{err}");
     let (out, _) = says(&simple_registry(&["-c", &config, "scrub"]), 0);
     assert!(out.contains("wrong: 1 known"), "{out}");
+}
+
+#[tokio::test]
+async fn a_count_and_its_noun_agree() {
+    let (store, beside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let config = configuration(beside.path(), store.path(), "").to_str().unwrap().to_owned();
+    let (server, app) = (server(store.path()).await, name("team/app"));
+    let push = async |text: &str, tags: &[&str]| push_image(&server, &app, text, tags, None).await;
+    push("one", &["v1"]).await;
+    push_blob(&server, &app, b"!").await;
+    crate::world::age(store.path());
+    let said = |arguments: &[&str]| says(&simple_registry(&[&["-c", &config, "scrub"], arguments].concat()), 0).0;
+    let out = said(&["--dry-run"]);
+    assert!(out.contains("looked at: 3 blobs, 1 manifest, 1 repository, 1 tag, 0 uploads\n"), "{out}");
+    assert!(out.contains("would remove: 1 blob (unreferenced), 1 B"), "{out}");
+    said(&[]);
+    push("two", &["v2"]).await;
+    // of two images: each has a blob link for its config and one for its layer
+    crate::world::age(store.path());
+    let out = said(&[]);
+    assert!(out.contains("looked at: 4 blobs, 2 manifests, 1 repository, 2 tags, "), "{out}");
+    assert!(out.contains("removed: 2 housekeeping objects (expired)"), "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -78,7 +78,7 @@ async fn a_dry_run_on_the_first_day_lists_what_goes_later_and_from_when_on() {
     let (text, _) = dry_run(&shelf, RULES, &["--only", "retention"]);
     let line = text.lines().find(|line| line.starts_with("would later remove tag prod/app:young ")).unwrap();
     assert!(line.contains("; from 20") && line.ends_with(" on"), "{line}");
-    assert!(text.contains("would later remove: 3 tag (retention)"), "{text}");
+    assert!(text.contains("would later remove: 3 tags (retention)"), "{text}");
     assert_eq!(shelf.keys(""), before, "a dry run changes nothing");
 }
 
@@ -185,7 +185,7 @@ async fn memory_does_not_grow_with_annotations_times_tags() {
         let output = command.output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.code(), Some(0), "{rule}: {output:?}");
-        assert!(text.contains("would remove: 800 tag (retention)"), "{rule}: {text}");
+        assert!(text.contains("would remove: 800 tags (retention)"), "{rule}: {text}");
     }
 }
 

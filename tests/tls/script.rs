@@ -73,6 +73,27 @@ fn it_makes_what_the_server_takes() {
 
 #[test]
 #[ignore = "needs openssl: cargo test --test tls -- --ignored"]
+fn it_names_the_server_certificate_after_the_first_name() {
+    let place = tempfile::tempdir().unwrap();
+    let long = format!("{}.example", "a".repeat(60));
+    for (names, expected) in [
+        (&["registry.example.com", "10.0.0.1"][..], "registry.example.com"),
+        (&["10.0.0.1"], "10.0.0.1"),
+        (&[], "localhost"),
+        // longer than a common name may be
+        (&[long.as_str()], "localhost"),
+    ] {
+        let dir = place.path().join(names.first().unwrap_or(&"none"));
+        let said = made(&dir, &[&["init"], names].concat());
+        assert!(
+            said.lines().any(|line| line.starts_with(&format!("  server.pem           CN={expected}, until "))),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs openssl: cargo test --test tls -- --ignored"]
 fn it_changes_nothing_when_repeated() {
     let place = tempfile::tempdir().unwrap();
     let read = || {

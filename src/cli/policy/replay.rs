@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     identity::Facts,
     policy::{Decision, Effect, Policy, Request},
+    telemetry::counted,
 };
 
 /// What of a line of the record is needed here; it has more.
@@ -168,11 +169,19 @@ impl fmt::Display for Replay {
         if !self.changes.is_empty() {
             writeln!(f)?;
         }
-        let skipped = if self.skipped > 0 { format!("; {} other lines skipped", self.skipped) } else { String::new() };
+        let skipped = match self.skipped as u64 {
+            0 => String::new(),
+            count => format!("; {} skipped", counted(count, "other line")),
+        };
         let undecidable = match self.undecidable {
             0 => String::new(),
             count => format!("; {count} not decided again: a rule asks for more tags than the record names"),
         };
-        writeln!(f, "{} of {} decisions would change{skipped}{undecidable}", self.changed, self.decided)
+        writeln!(
+            f,
+            "{} of {} would change{skipped}{undecidable}",
+            self.changed,
+            counted(self.decided as u64, "decision")
+        )
     }
 }

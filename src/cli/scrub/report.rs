@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::{super::format::Format, progress::Progress};
 use crate::scrub::{Event, Finding, Later, Observer, Outcome, Pass, Removal, Summary};
+use crate::telemetry::counted;
 
 /// The report of one run.
 #[derive(Debug)]
@@ -166,6 +167,14 @@ fn finding_line(finding: &Finding) -> String {
     format!("wrong: {} [{}; {outcome}]", finding.says, finding.key)
 }
 
+/// Returns the noun for one of the things of [`Summary::seen`].
+fn one_of(things: &str) -> &str {
+    match things {
+        "repositories" => "repository",
+        things => things.trim_end_matches('s'),
+    }
+}
+
 /// The summary for people.
 fn text_of(summary: &Summary) -> String {
     let mut text = format!("scrub {}", summary.run);
@@ -178,14 +187,14 @@ fn text_of(summary: &Summary) -> String {
     if summary.out_of_time {
         text.push_str("\n  the time is over; a later run does the rest");
     }
-    let seen: Vec<_> = summary.seen.iter().map(|(what, number)| format!("{number} {what}")).collect();
+    let seen: Vec<_> = summary.seen.iter().map(|(what, number)| counted(*number, one_of(what))).collect();
     if !seen.is_empty() {
         let _ = write!(text, "\n  looked at: {}", seen.join(", "));
     }
     let removed = if summary.dry_run { "would remove" } else { "removed" };
     for (what, reasons) in &summary.removed {
         for (reason, count) in reasons {
-            let _ = write!(text, "\n  {removed}: {} {} ({})", count.number, what.as_str(), reason.as_str());
+            let _ = write!(text, "\n  {removed}: {} ({})", counted(count.number, what.noun()), reason.as_str());
             if count.bytes > 0 {
                 let _ = write!(text, ", {}", BinaryBytes(count.bytes));
             }
@@ -193,18 +202,18 @@ fn text_of(summary: &Summary) -> String {
     }
     for (what, reasons) in &summary.later {
         for (reason, number) in reasons {
-            let _ = write!(text, "\n  would later remove: {number} {} ({})", what.as_str(), reason.as_str());
+            let _ = write!(text, "\n  would later remove: {} ({})", counted(*number, what.noun()), reason.as_str());
         }
     }
     if !summary.later.is_empty() {
         text.push_str("; --report shows each and when");
     }
     let freed = if summary.dry_run { "would free" } else { "freed" };
-    let _ = write!(text, "\n  {freed}: {} ({} bytes)", BinaryBytes(summary.freed), summary.freed);
+    let _ = write!(text, "\n  {freed}: {} ({})", BinaryBytes(summary.freed), counted(summary.freed, "byte"));
     if summary.verified.number > 0 || summary.content_left {
-        let (number, bytes) = (summary.verified.number, BinaryBytes(summary.verified.bytes));
+        let (blobs, bytes) = (counted(summary.verified.number, "blob"), BinaryBytes(summary.verified.bytes));
         let left = if summary.content_left { "; the next run goes on from there" } else { "" };
-        let _ = write!(text, "\n  read back: {number} blobs, {bytes}{left}");
+        let _ = write!(text, "\n  read back: {blobs}, {bytes}{left}");
     }
     let found: Vec<_> = summary
         .findings
@@ -212,11 +221,13 @@ fn text_of(summary: &Summary) -> String {
         .map(|(outcome, number)| format!("{number} {}", outcome.as_str().replace('_', " ")))
         .collect();
     let _ = write!(text, "\n  wrong: {}", if found.is_empty() { "nothing".to_owned() } else { found.join(", ") });
-    let unjudged: Vec<_> = [(summary.too_young, "objects too young to judge"), (summary.not_read, "not read")]
-        .into_iter()
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, what)| format!("{number} {what}"))
-        .collect();
+    let mut unjudged = Vec::new();
+    if summary.too_young > 0 {
+        unjudged.push(format!("{} too young to judge", counted(summary.too_young, "object")));
+    }
+    if summary.not_read > 0 {
+        unjudged.push(format!("{} not read", summary.not_read));
+    }
     if !unjudged.is_empty() {
         let _ = write!(text, "\n  not judged: {}", unjudged.join(", "));
     }
