@@ -29,10 +29,10 @@ pub(super) struct Scrub {
     /// Change nothing; say what would be done
     #[arg(long)]
     dry_run: bool,
-    /// Do only this, of links, retention, garbage, uploads and content; all but content without it
+    /// Do only this, of links, retention, garbage, uploads and content; all that can be done but content without it
     #[arg(long, value_name = "PASSES", value_delimiter = ',', value_parser = pass())]
     only: Vec<Pass>,
-    /// Look at repositories with this name or below it alone; bytes are not freed then
+    /// Look at repositories with this name or below it alone; bytes and uploads are not freed then
     #[arg(long, value_name = "PREFIX")]
     repository: Option<Name>,
     /// Read content back and hash it as well: so many of a hundred blobs [default: 100]
@@ -65,6 +65,10 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
 
 /// Does what the command says; its exit code.
 pub(super) fn run(scrub: &Scrub, configs: &[PathBuf]) -> ExitCode {
+    if let Err(says) = scrub.refuse_what_no_pass_honours() {
+        eprintln!("error: {says}");
+        return ExitCode::from(2);
+    }
     let config = match scrub.place.config(configs) {
         Ok(config) => config,
         Err(code) => return code,
@@ -86,9 +90,22 @@ fn policy(config: &Config) -> Result<Policy, String> {
 }
 
 impl Scrub {
+    /// Refuses an option that a pass would ignore.
+    fn refuse_what_no_pass_honours(&self) -> Result<(), String> {
+        match self.only.iter().find(|pass| self.repository.is_some() && !pass.honours_repository()) {
+            None => Ok(()),
+            Some(pass) => Err(format!(
+                "--repository cannot be used with the pass `{pass}`, which frees bytes of all repositories; leave out \
+                 `{pass}` or --repository",
+                pass = pass.as_str()
+            )),
+        }
+    }
+
     fn passes(&self) -> BTreeSet<Pass> {
         let mut passes: BTreeSet<Pass> = if self.only.is_empty() {
-            Pass::ALL.into_iter().filter(|pass| *pass != Pass::Content).collect()
+            let can = |pass: &Pass| self.repository.is_none() || pass.honours_repository();
+            Pass::ALL.into_iter().filter(|pass| *pass != Pass::Content && can(pass)).collect()
         } else {
             self.only.iter().copied().collect()
         };

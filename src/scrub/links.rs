@@ -45,8 +45,11 @@ pub(super) async fn begin(run: &Run<'_>) -> Result<Left> {
     // before any look
     let now = run.store_time().await?;
     let links = Links { run, now, notes: Notes::read(run).await?, missing: Mutex::default() };
-    links.catalog().await?;
-    links.pulls_since().await?;
+    // of no repository
+    if run.options.repository.is_none() {
+        links.catalog().await?;
+        links.pulls_since().await?;
+    }
     let total = run.repositories().await?;
     let mut after: Option<String> = None;
     let mut done = 0;
@@ -54,7 +57,9 @@ pub(super) async fn begin(run: &Run<'_>) -> Result<Left> {
     while let Some(first) = run.store.list(layout::REPOSITORIES, after.as_deref(), 1).await?.into_iter().next() {
         run.go_on()?;
         let Some((name, _)) = layout::repository_name(&first.key) else {
-            links.unknown(&first).await?;
+            if run.options.repository.is_none() {
+                links.unknown(&first).await?;
+            }
             after = Some(first.key);
             continue;
         };

@@ -72,6 +72,13 @@ impl Pass {
             Self::Content => "content",
         }
     }
+
+    /// Returns whether the pass can look at some repositories alone.
+    #[must_use]
+    pub const fn honours_repository(self) -> bool {
+        // bytes that no blob copy names are found by reading the blob copies of all repositories
+        !matches!(self, Self::Uploads)
+    }
 }
 
 /// What a run is to do.

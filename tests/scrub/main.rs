@@ -10,6 +10,7 @@ mod explain;
 mod kept;
 mod leftovers;
 mod links;
+mod prefix;
 mod progress;
 mod recovery;
 mod repositories;
