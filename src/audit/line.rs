@@ -25,6 +25,10 @@ pub struct Line<'a, R> {
     /// name; the request's list has the first ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tag_count: Option<usize>,
+    /// True if the owner of the request's upload was not looked for: no rule asked for the owner. Only written if it is
+    /// true; the request's owner is empty then.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub upload_owner_unknown: bool,
     /// `allow`, `deny`, `would_deny` or `not_covered`.
     pub decision: &'a str,
     /// The policy that decided: a file's name, or a table of the configuration.

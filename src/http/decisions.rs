@@ -2,7 +2,10 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use super::{endpoint::Endpoint, purpose::Purpose};
@@ -22,6 +25,8 @@ pub(super) struct Decisions {
     purpose: Purpose,
     /// `None` if nothing is recorded.
     lines: Option<Arc<Mutex<Vec<Decided>>>>,
+    /// True if rules decide without the owner of the request's upload.
+    owner_unknown: Arc<AtomicBool>,
 }
 
 struct Decided {
@@ -29,6 +34,7 @@ struct Decided {
     identity: identity::Facts,
     request: policy::Request,
     tag_count: Option<usize>,
+    owner_unknown: bool,
     decision: &'static str,
     by: Option<Decision>,
     message: Option<String>,
@@ -38,7 +44,7 @@ impl Decisions {
     /// Creates an empty collection.
     pub(super) fn new(audit: &Audit, request_id: &RequestId, purpose: Purpose) -> Self {
         let lines = audit.is_on().then(Arc::default);
-        Self { audit: audit.clone(), request_id: request_id.clone(), purpose, lines }
+        Self { audit: audit.clone(), request_id: request_id.clone(), purpose, lines, owner_unknown: Arc::default() }
     }
 
     fn add(&self, decided: impl FnOnce() -> Decided) {
@@ -86,6 +92,7 @@ impl Decisions {
                 identity: identity.facts(),
                 request,
                 tag_count,
+                owner_unknown: action.target().upload.is_some() && self.owner_unknown.load(Ordering::Relaxed),
                 decision: decision.effect.as_str(),
                 by: Some(decision.clone()),
                 message: match beyond {
@@ -96,12 +103,18 @@ impl Decisions {
         });
     }
 
+    /// Says that the decisions that follow are made without the owner of the request's upload: no rule asks for the owner.
+    pub(super) fn without_upload_owner(&self) {
+        self.owner_unknown.store(true, Ordering::Relaxed);
+    }
+
     /// Adds the owner of the upload to the last line. The owner was read after the decision.
     pub(super) fn add_upload_owner(&self, owner: &str) {
         if let Some(lines) = &self.lines
             && let Some(line) = lines.lock().unwrap_or_else(PoisonError::into_inner).last_mut()
         {
             owner.clone_into(&mut line.request.upload_owner);
+            line.owner_unknown = false;
         }
     }
 
@@ -112,6 +125,7 @@ impl Decisions {
             identity: identity.facts(),
             request: policy::Request::of(action, self.purpose.listener()),
             tag_count: None,
+            owner_unknown: false,
             decision: "deny",
             by: None,
             message: Some(why.to_owned()),
@@ -130,6 +144,7 @@ impl Decisions {
                 }
             },
             tag_count: None,
+            owner_unknown: false,
             decision: if failed.is_some() { "deny" } else { "allow" },
             by: None,
             message: failed,
@@ -143,6 +158,7 @@ impl Decisions {
             identity: Identity::anonymous(client).facts(),
             request: policy::Request { action: "handshake".to_owned(), ..policy::Request::default() },
             tag_count: None,
+            owner_unknown: false,
             decision: "deny",
             by: None,
             message: Some(why),
@@ -164,6 +180,7 @@ impl Decisions {
                 identity: &line.identity,
                 request: &line.request,
                 tag_count: line.tag_count,
+                upload_owner_unknown: line.owner_unknown,
                 decision: line.decision,
                 policy: origin.map(|origin| origin.policy.as_str()),
                 rule: by.and_then(|decision| decision.rule.as_deref()),

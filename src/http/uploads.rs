@@ -74,7 +74,10 @@ pub(super) async fn find_owner(call: &Call<'_>, action: &mut Action) -> Result<b
                 Err(error) => return Err(Failure::about(name, error)),
             }
         }
-        None => return Ok(false),
+        None => {
+            call.decisions.without_upload_owner();
+            return Ok(false);
+        }
     };
     action.set_upload_owner(&owner);
     Ok(true)

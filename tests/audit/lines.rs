@@ -34,6 +34,7 @@ fn a_line_has_this_form() {
         identity: &identity,
         request: &request,
         tag_count: None,
+        upload_owner_unknown: false,
         decision: "deny",
         policy: Some("prod.toml"),
         rule: Some("ci-pushes"),

@@ -29,6 +29,7 @@ pub(crate) fn record(audit: &Audit, message: &str) -> Result<(), NotRecording> {
         identity: &Facts::default(),
         request: &request,
         tag_count: None,
+        upload_owner_unknown: false,
         decision: "allow",
         policy: None,
         rule: None,

@@ -347,6 +347,27 @@ fn replay_does_not_guess_where_the_record_names_some_of_the_tags() {
 }
 
 #[test]
+fn replay_does_not_guess_who_began_an_upload() {
+    let dir = world();
+    let record = |rule: &str, more: &str| {
+        let policy = format!("repositories = [\"open\"]\n[[rule]]\nname = \"r\"\neffect = \"deny\"\nwhen = '{rule}'\n");
+        fs::write(dir.path().join("policies/open.toml"), policy).unwrap();
+        let request =
+            r#"{"action":"get-upload","access":"push","namespace":"open","listener":"main","upload_owner":""}"#;
+        let line = format!(r#"{{"event":"decision","identity":{{}},"decision":"deny"{more},"request":{request}}}"#);
+        fs::write(dir.path().join("decisions.jsonl"), line + "\n").unwrap();
+        run(dir.path(), &["replay", "--log", "decisions.jsonl"]).1
+    };
+    let (asks, does_not) = (r#"request.upload_owner == """#, r#"request.access == "push""#);
+    let unknown = r#","upload_owner_unknown":true"#;
+    let out = record(asks, unknown);
+    assert!(out.starts_with("0 of 0 decisions would change; 1 not decided again: a rule asks for "), "{out}");
+    // an anonymous upload, and a rule that needs no owner
+    assert_eq!(record(asks, ""), "0 of 1 decision would change\n");
+    assert_eq!(record(does_not, unknown), "0 of 1 decision would change\n");
+}
+
+#[test]
 fn replay_shows_what_an_edit_would_change() {
     let dir = world();
     let log = |lines: &[String]| fs::write(dir.path().join("decisions.jsonl"), lines.join("\n") + "\n").unwrap();

@@ -27,6 +27,9 @@ struct Line {
     /// The number of tags that the request changed, if the line names only some of them.
     #[serde(default)]
     tag_count: Option<usize>,
+    /// True if the owner of the request's upload was not looked for.
+    #[serde(default)]
+    upload_owner_unknown: bool,
     #[serde(default)]
     decision: Option<Effect>,
     #[serde(default)]
@@ -44,7 +47,8 @@ pub(super) struct Replay {
     changed: usize,
     /// Lines that are no decisions, such as logins.
     skipped: usize,
-    /// Decisions that cannot be made again: a rule asks for all tags of a push, and the record names some of them.
+    /// Decisions that cannot be made again: a rule asks for all tags of a push, and the record names some of them; or for
+    /// the owner of an upload, whom nobody had looked for.
     undecidable: usize,
     /// Requests that change in the same way, the most frequent first.
     changes: Vec<Change>,
@@ -98,7 +102,10 @@ impl Replay {
                 return Err(wrong("a decision has `identity`, `request` and `decision`"));
             };
             let is_cut = line.tag_count.is_some_and(|count| count > request.tags.len());
-            if is_cut && request.action == "put-manifest" && policy.uses_tags(&request.namespace) {
+            let lacks_tags = is_cut && request.action == "put-manifest" && policy.uses_tags(&request.namespace);
+            let name = request.namespace.parse();
+            let lacks_owner = line.upload_owner_unknown && name.is_ok_and(|name| policy.asks_for_upload_owner(&name));
+            if lacks_tags || lacks_owner {
                 replay.undecidable += 1;
                 continue;
             }
@@ -175,7 +182,9 @@ impl fmt::Display for Replay {
         };
         let undecidable = match self.undecidable {
             0 => String::new(),
-            count => format!("; {count} not decided again: a rule asks for more tags than the record names"),
+            count => {
+                format!("; {count} not decided again: a rule asks for tags or an upload's owner that the record lacks")
+            }
         };
         writeln!(
             f,

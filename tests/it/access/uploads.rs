@@ -73,10 +73,14 @@ fn server_of_two(rules: &str) -> Server {
     Server::start_plain(Backend::Directory, &settings)
 }
 
+fn record_of(server: &Server) -> String {
+    let config: toml::Table = std::fs::read_to_string(server.configuration_file()).unwrap().parse().unwrap();
+    std::fs::read_to_string(config["audit"]["file"].as_str().unwrap()).unwrap()
+}
+
 /// Returns the decisions about this action in the record, each with the upload's owner.
 fn recorded(server: &Server, action: &str) -> Vec<(String, String)> {
-    let config: toml::Table = std::fs::read_to_string(server.configuration_file()).unwrap().parse().unwrap();
-    let lines = std::fs::read_to_string(config["audit"]["file"].as_str().unwrap()).unwrap();
+    let lines = record_of(server);
     let lines = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
     let of_action = lines.filter(|line| line["request"]["action"] == action);
     let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
@@ -121,4 +125,11 @@ fn the_record_says_who_began_an_upload_where_no_rule_asks() {
     server.restart();
     server.client().send(Request::delete(&location)).expect(401);
     assert_eq!(recorded(&server, "cancel-upload"), [("deny".to_owned(), String::new())]);
+    // the record says that nobody looked
+    let file = record_of(&server);
+    let looked = |action: &str| {
+        let line = file.lines().rfind(|line| line.contains(action)).expect("a line");
+        !line.contains("\"upload_owner_unknown\":true")
+    };
+    assert!(looked("update-upload") && looked("start-upload") && !looked("cancel-upload"), "{file}");
 }
