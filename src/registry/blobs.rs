@@ -9,21 +9,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{
-    Stream, StreamExt, TryStreamExt,
-    future::{Either, ready},
-    stream,
-};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::{
     By, Error, Registry, Result, VerifyPulls,
     cache::Ticket,
-    facts::Stamp,
-    json,
     places::{Place, TURNS},
 };
 use crate::{
-    oci::{Digest, Hasher, Name},
+    oci::{Digest, Name},
     storage::{self, FaultKind, StorageError, layout, layout::Right},
 };
 
@@ -195,9 +189,10 @@ impl Registry {
         let stream = match self.open(&place, range.clone()).await {
             Ok(stream) => stream,
             Err(error) if error.kind == FaultKind::Damaged => {
-                self.found_damaged(&blob.digest).await;
-                place = self.readable(name, &blob.digest).await?;
-                self.open(&place, range).await?
+                // boxed, since it is large and most requests do without
+                let (again, stream) = Box::pin(self.read_again(name, &blob.digest, range)).await?;
+                place = again;
+                stream
             }
             Err(error) => return Err(error.into()),
         };
@@ -213,6 +208,24 @@ impl Registry {
             }
         }));
         Ok(if whole && selected { self.verified(stream, place, blob.digest) } else { stream })
+    }
+
+    /// Looks afresh for bytes that a read found gone or too short. Tells of damage where they still are: a read may fail once
+    /// where the bytes are right.
+    async fn read_again(&self, name: &Name, digest: &Digest, range: Range<u64>) -> Result<(Arc<Place>, BlobStream)> {
+        self.known.places.invalidate(digest);
+        let again = async {
+            let place = self.readable(name, digest).await?;
+            let stream = self.open(&place, range).await?;
+            Ok((place, stream))
+        };
+        let again = again.await;
+        if again.as_ref().is_err_and(Error::is_damage) {
+            // whatever was remembered is forgotten by now
+            self.found_damaged(digest).await;
+            self.try_to_report(digest).await;
+        }
+        again
     }
 
     /// A place whose bytes can be read.
@@ -244,6 +257,7 @@ impl Registry {
             turns += 1;
             let others = if turns < TURNS { self.others_than(digest, &places).await? } else { None };
             let Some(others) = others else {
+                self.forget_facts(digest, &places);
                 if let Some(damage) = damage {
                     return Err(damage.into());
                 }
@@ -274,46 +288,6 @@ impl Registry {
             async move { store.read(&key, range).await }
         });
         Ok(Box::pin(first.chain(rest.try_flatten())))
-    }
-
-    /// Breaks the stream off before its last chunk if the bytes are not `digest`, and notes that they are rotten: for this
-    /// process and, beside the bytes, for every other.
-    fn verified(&self, stream: BlobStream, place: Arc<Place>, digest: Digest) -> BlobStream {
-        let (rotten, known) = (self.rotten.clone(), self.known.clone());
-        let (store, at) = (self.store.clone(), self.clock.time_ms());
-        let mut hasher = Some(Hasher::new(digest.algorithm()));
-        let mut left = place.size;
-        Box::pin(stream.then(move |chunk| {
-            let Ok(chunk) = chunk else { return Either::Left(ready(chunk)) };
-            left = left.saturating_sub(chunk.len() as u64);
-            if let Some(hasher) = hasher.as_mut() {
-                hasher.update(&chunk);
-            }
-            if left > 0 || hasher.take().is_none_or(|hasher| hasher.finish() == digest) {
-                return Either::Left(ready(Ok(chunk)));
-            }
-            rotten.insert(place.id.clone(), ());
-            // whoever is told now that the blob is here relies on bytes that are not
-            known.forget(&digest);
-            let key = layout::data(&place.id);
-            tracing::error!(%digest, key, "stored bytes are rotten: they are not the digest that they were; push the blob again");
-            let note = layout::rotten(&place.id, &layout::attempt());
-            let by = By { identity: "pull".to_owned(), request: String::new() };
-            let report = layout::corrupt(at, &digest, &layout::attempt());
-            let (store, rotten, id) = (store.clone(), rotten.clone(), place.id.clone());
-            Either::Right(Box::pin(async move {
-                let noted = store.put(&note, json(&Stamp { at, by })).await;
-                match noted {
-                    // from here on the note counts, which scrub removes when the bytes are read right again
-                    Ok(()) => rotten.invalidate(&id),
-                    Err(error) => tracing::warn!(%error, "no note could be written that these bytes are rotten"),
-                }
-                if let Err(error) = store.put(&report, Vec::new()).await {
-                    tracing::warn!(%error, "other servers could not be told that these bytes are rotten");
-                }
-                Err(StorageError::damaged("read", &key, "the bytes are not the digest that they were"))
-            }))
-        }))
     }
 
     /// Takes a blob from a repository; refused while a manifest that stands there needs it.

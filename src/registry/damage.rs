@@ -144,9 +144,13 @@ impl Registry {
 
     /// Forgets a digest of which something was found missing or corrupt. Tells other servers if this one had remembered it.
     pub(super) async fn found_damaged(&self, digest: &Digest) {
-        if !self.forget_damaged(&HashSet::from([*digest])) {
-            return;
+        if self.forget_damaged(&HashSet::from([*digest])) {
+            self.try_to_report(digest).await;
         }
+    }
+
+    /// Tells other servers of damage, as far as that is possible.
+    pub(super) async fn try_to_report(&self, digest: &Digest) {
         if let Err(error) = self.report_damage(digest).await {
             tracing::warn!(%error, %digest, "other servers could not be told that this is damaged");
         }

@@ -27,6 +27,7 @@ mod restore;
 mod session;
 mod tags;
 mod uploads;
+mod verified;
 mod versions;
 
 use std::{pin::Pin, sync::Arc, time::Duration};

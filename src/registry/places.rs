@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     action::UploadId,
-    oci::{Digest, Name},
+    oci::{Digest, Hasher, Name},
     storage::{Entry, FaultKind, StorageError, layout, mutation::mutated},
 };
 
@@ -66,17 +66,20 @@ impl Registry {
     /// Returns the places of a digest; nothing where one of the facts that were listed is gone by the time it is read.
     async fn try_places_of(&self, digest: &Digest) -> Result<Option<Places>> {
         let (mut places, mut damage) = (Vec::new(), None);
+        let read_fact = |content: bytes::Bytes| {
+            serde_json::from_slice::<PlaceFact>(&content).map_err(|error| (content.len() as u64, error))
+        };
         for Entry { key, size, .. } in self.store.list_all(&layout::places(digest)).await? {
             if let Some(place) = self.place_facts.get(&key) {
                 places.push(place);
-            } else if let Some(content) = self.store.get(&key).await? {
-                let fact: PlaceFact = match serde_json::from_slice(&content) {
+            } else if let Some(read) = Box::pin(self.store.get_checked(&key, read_fact)).await? {
+                let fact = match read {
                     Ok(fact) => fact,
                     // a read that fell short says nothing about what is there
-                    Err(error) if content.len() as u64 != size => {
+                    Err((length, error)) if length != size => {
                         return Err(StorageError::damaged("get", &key, error.to_string()).into());
                     }
-                    Err(error) => {
+                    Err((_, error)) => {
                         damage = Some(StorageError::damaged("get", &key, error.to_string()));
                         continue;
                     }
@@ -116,6 +119,7 @@ impl Registry {
                 return Ok(look);
             }
             let Some((others, _)) = self.others_than(digest, &places).await? else {
+                self.forget_facts(digest, &places);
                 self.found_damaged(digest).await;
                 return Ok(look);
             };
@@ -132,6 +136,13 @@ impl Registry {
         let now = self.places_of(digest).await?;
         let same = now.0.iter().map(|place| &place.id).eq(before.iter().map(|place| &place.id));
         Ok((!same).then_some(now))
+    }
+
+    /// Forgets the facts of places whose bytes were not found: what was remembered of them may have come wrong.
+    pub(super) fn forget_facts(&self, digest: &Digest, places: &[Arc<Place>]) {
+        for place in places {
+            self.place_facts.invalidate(&layout::place(digest, &place.id));
+        }
     }
 
     async fn look_among(
@@ -213,7 +224,7 @@ impl Registry {
                 return Ok(look.sound);
             }
             for doomed in &look.doomed {
-                if let Some(copy) = self.copy(doomed).await? {
+                if let Some(copy) = self.copy(digest, doomed).await? {
                     self.put_place(digest, &copy, by).await?;
                     return Ok(Some(Arc::new(copy)));
                 }
@@ -235,13 +246,16 @@ impl Registry {
         Ok(found && !self.was_slow_by_reads(began).await?)
     }
 
-    /// A copy of a place's bytes under an id of its own, or nothing where they went away meanwhile.
-    async fn copy(&self, place: &Place) -> Result<Option<Place>> {
+    /// Copies a place's bytes under an id of their own; returns nothing where they went away meanwhile, or are not `digest`.
+    ///
+    /// A copy takes the place of what it was made of. So bytes that came otherwise than they are stored are no copy.
+    async fn copy(&self, digest: &Digest, place: &Place) -> Result<Option<Place>> {
         let id = UploadId::random();
         let segment = Segment { offset: 0, size: place.size, attempt: layout::attempt() };
         if place.size == 0 {
             return Ok(Some(Place { id, size: 0, segments: Vec::new() }));
         }
+        let mut hasher = Hasher::new(digest.algorithm());
         let mut writer = self.store.writer(segment.key(&id), Some(place.size));
         for from in &place.segments {
             // gone is an answer; a store that cannot say is an error
@@ -253,12 +267,20 @@ impl Registry {
             };
             while let Some(chunk) = stream.next().await {
                 match chunk {
-                    Ok(chunk) => writer.write(chunk).await?,
+                    Ok(chunk) => {
+                        hasher.update(&chunk);
+                        writer.write(chunk).await?;
+                    }
                     Err(error) => return gone(error),
                 }
             }
         }
         writer.close().await?;
+        if hasher.finish() != *digest {
+            tracing::warn!(%digest, key = layout::data(&place.id), "bytes were not copied: they came as another digest");
+            self.store.delete(&segment.key(&id)).await?;
+            return Ok(None);
+        }
         Ok(Some(Place { id, size: place.size, segments: vec![segment] }))
     }
 }

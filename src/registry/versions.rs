@@ -24,12 +24,14 @@ impl Registry {
             return Ok(Some(stored));
         }
         let ticket = self.known.ticket();
-        let Some(content) = self.store.get(key).await? else { return Ok(None) };
         let damaged = |what: String| StorageError::damaged("get", key, what);
-        let read = ManifestHeader::split(&content).and_then(|(header, bytes)| {
-            let is = Digest::of(digest.algorithm(), &bytes) == *digest;
-            if is { Ok((header, bytes)) } else { Err(format!("its bytes are not {digest}")) }
-        });
+        let check = |content| {
+            ManifestHeader::split(&content).and_then(|(header, bytes)| {
+                let is = Digest::of(digest.algorithm(), &bytes) == *digest;
+                if is { Ok((header, bytes)) } else { Err(format!("its bytes are not {digest}")) }
+            })
+        };
+        let Some(read) = Box::pin(self.store.get_checked(key, check)).await? else { return Ok(None) };
         let (header, bytes) = match read {
             Ok(read) => read,
             Err(what) => {

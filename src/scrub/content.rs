@@ -26,7 +26,7 @@ use self::{
 use super::{
     Pass, Result, ScrubError,
     ages::Ages,
-    bytes::{Copy, Notes},
+    bytes::{Copy, Notes, State},
     run::Run,
 };
 use crate::{
@@ -39,11 +39,18 @@ use crate::{
 /// Things that are read back at a time: while one is looked up the other is hashed.
 const AT_A_TIME: usize = 2;
 
-/// Whether the bytes of a copy are `digest`; nothing where they are not all there.
+/// Whether the bytes of a copy are `digest`; nothing where they are not all there. Bytes that come wrong are read once more,
+/// unless there is a note about them: one read may go wrong where the bytes are right.
 pub(super) async fn hash(run: &Run<'_>, digest: &Digest, copy: &Copy) -> Result<Option<bool>> {
     let Some(fact) = &copy.fact else { return Ok(None) };
-    let found = hash_segments(run, digest.algorithm(), &copy.id, &fact.segments).await?;
-    Ok(found.map(|found| found == *digest))
+    let is = async || {
+        let found = hash_segments(run, digest.algorithm(), &copy.id, &fact.segments).await?;
+        Ok(found.map(|found| found == *digest))
+    };
+    match is().await? {
+        Some(false) if copy.state != State::Rotten => is().await,
+        found => Ok(found),
+    }
 }
 
 /// The digest of an upload's bytes; nothing where they are not all there.

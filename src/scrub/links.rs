@@ -304,8 +304,9 @@ impl Links<'_, '_> {
 
     /// Why an object cannot be read as what it is; nothing where it can, or is gone.
     async fn reads<T: serde::de::DeserializeOwned>(&self, entry: &Entry) -> Result<Option<String>> {
-        let Some(content) = self.run.store.get(&entry.key).await? else { return Ok(None) };
-        Ok(serde_json::from_slice::<T>(&content).err().map(|error| format!("cannot be read ({error})")))
+        let read = |content: bytes::Bytes| serde_json::from_slice::<T>(&content).map(|_| ());
+        let read = self.run.store.get_checked(&entry.key, read).await?;
+        Ok(read.and_then(std::result::Result::err).map(|error| format!("cannot be read ({error})")))
     }
 
     /// A repository in which something stands is in the catalog.

@@ -129,6 +129,22 @@ impl Store {
         .await
     }
 
+    /// Reads an object for `check`, and once more by another request if `check` refuses the content.
+    ///
+    /// A bit may flip on the way from an object that is right. So nobody takes an object for damaged after one read.
+    pub async fn get_checked<T, E>(
+        &self,
+        key: &str,
+        check: impl Fn(Bytes) -> std::result::Result<T, E>,
+    ) -> Result<Option<std::result::Result<T, E>>> {
+        let Some(content) = self.get(key).await? else { return Ok(None) };
+        match check(content) {
+            Ok(read) => Ok(Some(Ok(read))),
+            // boxed, since it is large and hardly ever happens
+            Err(_) => Ok(Box::pin(self.get(key)).await?.map(check)),
+        }
+    }
+
     /// Writes an object; it is durable when this returns. The key must be this attempt's own.
     pub async fn put(&self, key: &str, content: impl Into<Bytes>) -> Result<()> {
         self.put_buffer(key, content.into().into()).await

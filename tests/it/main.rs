@@ -36,3 +36,4 @@ mod tag_rules;
 mod tags;
 mod time;
 mod uploads;
+mod wrong_reads;

@@ -75,8 +75,8 @@ pub(in crate::scrub) async fn look_all(run: &Run<'_>, ages: Ages, digest: &Diges
 /// Looks at one copy; nothing where its fact is gone.
 pub(in crate::scrub) async fn look(run: &Run<'_>, ages: Ages, entry: Entry) -> Result<Option<Copy>> {
     let Some(id) = layout::place_id(&entry.key) else { return Ok(None) };
-    let Some(content) = run.store.get(&entry.key).await? else { return Ok(None) };
-    let fact = serde_json::from_slice::<PlaceFact>(&content).map_err(|error| error.to_string());
+    let read = |content: bytes::Bytes| serde_json::from_slice::<PlaceFact>(&content).map_err(|error| error.to_string());
+    let Some(fact) = run.store.get_checked(&entry.key, read).await? else { return Ok(None) };
     let prefix = layout::data(&id);
     let mut keys = run.store.list_all(&prefix).await?;
     let marked: Vec<Entry> = keys.iter().filter(|entry| layout::is_mark(&id, &entry.key)).cloned().collect();

@@ -47,7 +47,8 @@ impl Content<'_> {
             None => match &copy.state {
                 State::Broken(what) if !self.links_told() => {
                     // a fact goes before its bytes: one that is there yet names bytes that are gone
-                    if run.store.size(&copy.entry.key).await?.is_none() {
+                    let again = look(run, self.ages, copy.entry.clone()).await?;
+                    if again.is_none_or(|again| again.state != copy.state) {
                         return Ok(());
                     }
                     let says = format!("blob {digest}{}: {what}; push it again", self.of(&digest).await?);

@@ -27,13 +27,19 @@ impl Content<'_> {
         if !run.covers(&name) {
             return Ok(());
         }
-        let Some(content) = run.store.get(&entry.key).await? else { return Ok(()) };
-        let Err(what) = intact(&digest, &content) else {
-            self.verified(content.len() as u64);
-            return Ok(());
+        let check = |content: Bytes| match intact(&digest, &content) {
+            Ok(()) => Ok(content.len() as u64),
+            Err(what) => Err((what, content)),
         };
-        self.verified(content.len() as u64);
-        let damaged = content;
+        let Some(read) = run.store.get_checked(&entry.key, check).await? else { return Ok(()) };
+        let (what, damaged) = match read {
+            Ok(length) => {
+                self.verified(length);
+                return Ok(());
+            }
+            Err(damaged) => damaged,
+        };
+        self.verified(damaged.len() as u64);
         let mut same_life = true;
         for other in run.store.list_all(&layout::manifest(&name, &digest)).await? {
             let Some(version) = layout::version(&other.key) else { continue };

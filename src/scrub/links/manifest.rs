@@ -23,6 +23,17 @@ struct Readable {
     manifest: Manifest,
 }
 
+impl Readable {
+    fn children(&self) -> Vec<Digest> {
+        self.manifest.children.iter().map(|child| child.digest).collect()
+    }
+
+    /// Returns whether what is written before the bytes says what they do.
+    fn has_its_head(&self) -> bool {
+        self.header.subject == self.manifest.subject && self.header.children == self.children()
+    }
+}
+
 /// A manifest that stands, with its newest version.
 #[derive(Clone, Copy)]
 struct Standing<'a> {
@@ -53,8 +64,17 @@ impl Links<'_, '_> {
         if !version.there {
             return Ok(false);
         }
-        let Some(content) = self.run.store.get(&newest.key).await? else { return Ok(true) };
-        match read(&digest, &content) {
+        // a head that is not of its manifest counts as wrong for one read as well
+        let check = |content: Bytes| match read(&digest, &content) {
+            Ok(readable) if readable.has_its_head() => Ok(readable),
+            read => Err(Box::new((read, content))),
+        };
+        let Some(checked) = self.run.store.get_checked(&newest.key, check).await? else { return Ok(true) };
+        let (read, content) = match checked {
+            Ok(readable) => (Ok(readable), Bytes::new()),
+            Err(wrong) => *wrong,
+        };
+        match read {
             // what it names may be under way; what it is does not change
             Ok(_) if going => self.run.too_young(1),
             Ok(readable) => {
@@ -109,10 +129,10 @@ impl Links<'_, '_> {
     async fn header(&self, standing: Standing<'_>) -> Result<()> {
         let Standing { name, digest, newest, ordinal, readable } = standing;
         let Readable { header, bytes, manifest } = readable;
-        let children: Vec<Digest> = manifest.children.iter().map(|child| child.digest).collect();
-        if header.subject == manifest.subject && header.children == children {
+        if readable.has_its_head() {
             return Ok(());
         }
+        let children = readable.children();
         let header = ManifestHeader { subject: manifest.subject, children, ..header.clone() };
         let key = before(name, digest, ordinal, &newest.key);
         let says = format!("what was written of manifest {digest} of {name} is not what it says; it is written again");

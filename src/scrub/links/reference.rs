@@ -135,9 +135,15 @@ impl Links<'_, '_> {
             return Ok(if self.is_old(&entry) { Listed::Gone(entry) } else { Listed::Unsure });
         }
         // freed as superseded meanwhile: then there is a newer one, which is young
-        let Some(content) = self.run.store.get(&entry.key).await? else { return Ok(Listed::Unsure) };
-        let is = serde_json::from_slice::<Descriptor>(&content).is_ok_and(|descriptor| descriptor == *wanted);
-        Ok(if is { Listed::Yes } else { Listed::Otherwise(entry) })
+        let is = |content: bytes::Bytes| match serde_json::from_slice::<Descriptor>(&content) {
+            Ok(descriptor) if descriptor == *wanted => Ok(()),
+            _ => Err(()),
+        };
+        Ok(match self.run.store.get_checked(&entry.key, is).await? {
+            None => Listed::Unsure,
+            Some(Ok(())) => Listed::Yes,
+            Some(Err(())) => Listed::Otherwise(entry),
+        })
     }
 }
 

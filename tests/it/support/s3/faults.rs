@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     Cut,
     /// It is done, and half of the answer's body passes for the whole of it.
     Half,
+    /// It is done, and one bit in the middle of the answer's body is another one.
+    Flip,
     /// Nothing is done and nothing is ever answered.
     Stall,
     /// Nothing is done before [`S3::release`](super::S3::release); then it is.
@@ -107,7 +109,7 @@ impl Gate {
                 self.keep(s3, request).await?;
                 return std::future::pending().await;
             }
-            Some(Fault::Lost | Fault::Cut | Fault::Half) | None => {}
+            Some(Fault::Lost | Fault::Cut | Fault::Half | Fault::Flip) | None => {}
         }
         let mut answer =
             s3.call(request.map(s3s::Body::from)).await.map_err(|error| io::Error::other(format!("{error:?}")))?;
@@ -118,6 +120,7 @@ impl Gate {
             Some(Fault::Lost) => Err(io::Error::other("the answer is lost, as the test asked")),
             Some(Fault::Cut) => cut(answer).await,
             Some(Fault::Half) => half(answer).await,
+            Some(Fault::Flip) => flip(answer).await,
             _ => Ok(answer.map(|body| body.map_err(io::Error::other).boxed_unsync())),
         }
     }
@@ -130,6 +133,17 @@ async fn half(answer: s3s::HttpResponse) -> io::Result<Answer> {
     let half = body.slice(..body.len() / 2);
     head.headers.insert(hyper::header::CONTENT_LENGTH, half.len().into());
     Ok(Response::from_parts(head, http_body_util::Full::new(half).map_err(io::Error::other).boxed_unsync()))
+}
+
+/// Returns the answer with another bit in the middle of its body.
+async fn flip(answer: s3s::HttpResponse) -> io::Result<Answer> {
+    let (head, body) = answer.into_parts();
+    let mut body = BodyExt::collect(body).await.map_err(io::Error::other)?.to_bytes().to_vec();
+    let middle = body.len() / 2;
+    if let Some(byte) = body.get_mut(middle) {
+        *byte ^= 1;
+    }
+    Ok(Response::from_parts(head, http_body_util::Full::new(body.into()).map_err(io::Error::other).boxed_unsync()))
 }
 
 /// The answer with the first half of its body alone, after which the connection breaks.

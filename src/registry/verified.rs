@@ -1,0 +1,107 @@
+//! Pulls that are hashed on the way, and what becomes of bytes that came wrong.
+
+use std::{future::ready, sync::Arc};
+
+use futures::{StreamExt as _, TryStreamExt as _, future::Either};
+use moka::sync::Cache;
+
+use super::{By, Registry, blobs::BlobStream, damage::KnownBytes, facts::Stamp, json, places::Place};
+use crate::{
+    action::UploadId,
+    oci::{Digest, Hasher},
+    storage::{self, StorageError, Store, layout},
+};
+
+impl Registry {
+    /// Breaks the stream off before its last chunk if the bytes are not `digest`. If they are not when they are read again,
+    /// notes that they are rotten: for this process and, beside the bytes, for every other.
+    ///
+    /// They are read again in a task of its own, since the client may not wait for it.
+    pub(super) fn verified(&self, stream: BlobStream, place: Arc<Place>, digest: Digest) -> BlobStream {
+        let (rotten, known) = (self.rotten.clone(), self.known.clone());
+        let (store, at) = (self.store.clone(), self.clock.time_ms());
+        let mut hasher = Some(Hasher::new(digest.algorithm()));
+        let mut left = place.size;
+        Box::pin(stream.then(move |chunk| {
+            let Ok(chunk) = chunk else { return Either::Left(ready(chunk)) };
+            left = left.saturating_sub(chunk.len() as u64);
+            if let Some(hasher) = hasher.as_mut() {
+                hasher.update(&chunk);
+            }
+            if left > 0 || hasher.take().is_none_or(|hasher| hasher.finish() == digest) {
+                return Either::Left(ready(Ok(chunk)));
+            }
+            let suspect = Suspect { digest, place: Arc::clone(&place), store: store.clone(), at };
+            let (rotten, known) = (rotten.clone(), known.clone());
+            Either::Right(Box::pin(async move {
+                let key = layout::data(&suspect.place.id);
+                let says = match tokio::spawn(async move { suspect.judge(&rotten, &known).await }).await {
+                    Ok(Verdict::Rotten) => "the bytes are not the digest that they were",
+                    Ok(Verdict::Right) => "the bytes came as another digest, and are right when they are read again",
+                    Ok(Verdict::Unknown) | Err(_) => "the bytes came as another digest, and could not be read again",
+                };
+                Err(StorageError::damaged("read", &key, says))
+            }))
+        }))
+    }
+}
+
+/// Bytes that came as another digest than they were.
+struct Suspect {
+    digest: Digest,
+    place: Arc<Place>,
+    store: Store,
+    at: u64,
+}
+
+/// What a second read of bytes found.
+enum Verdict {
+    Right,
+    Rotten,
+    Unknown,
+}
+
+impl Suspect {
+    /// Reads the bytes once more. If they are wrong again, notes so beside them and tells other servers.
+    async fn judge(self, rotten: &Cache<UploadId, ()>, known: &KnownBytes) -> Verdict {
+        let Self { digest, place, store, at } = self;
+        let key = layout::data(&place.id);
+        match is_right(&store, &place, &digest).await {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::warn!(%digest, key, "stored bytes came as another digest, and are right when they are read again");
+                return Verdict::Right;
+            }
+            Err(error) => {
+                tracing::warn!(%error, %digest, key, "stored bytes came as another digest, and cannot be read again");
+                return Verdict::Unknown;
+            }
+        }
+        rotten.insert(place.id.clone(), ());
+        // whoever is told now that the blob is here relies on bytes that are not
+        known.forget(&digest);
+        tracing::error!(%digest, key, "stored bytes are rotten: they are not the digest that they were; push the blob again");
+        let by = By { identity: "pull".to_owned(), request: String::new() };
+        match store.put(&layout::rotten(&place.id, &layout::attempt()), json(&Stamp { at, by })).await {
+            // from here on the note counts, which scrub removes when the bytes are read right again
+            Ok(()) => rotten.invalidate(&place.id),
+            Err(error) => tracing::warn!(%error, "no note could be written that these bytes are rotten"),
+        }
+        if let Err(error) = store.put(&layout::corrupt(at, &digest, &layout::attempt()), Vec::new()).await {
+            tracing::warn!(%error, "other servers could not be told that these bytes are rotten");
+        }
+        Verdict::Rotten
+    }
+}
+
+/// Reads all bytes of a place, and returns whether they are `digest`.
+async fn is_right(store: &Store, place: &Place, digest: &Digest) -> storage::Result<bool> {
+    let mut hasher = Hasher::new(digest.algorithm());
+    for segment in &place.segments {
+        let mut stream = store.read(&segment.key(&place.id), 0..segment.size).await?;
+        while let Some(chunk) = stream.try_next().await? {
+            hasher.update(&chunk);
+        }
+    }
+    Ok(hasher.finish() == *digest)
+}
