@@ -1,6 +1,14 @@
 //! Objects that a process deletes again itself: scrub frees them a lease after the process died.
 
-use simple_registry::{action::UploadId, oci::Algorithm, scrub::Pass, storage::layout};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use simple_registry::{
+    action::UploadId,
+    oci::{Algorithm, Reference, Tag},
+    registry::{By, Error, TagDelete},
+    scrub::Pass,
+    storage::layout,
+};
 
 use crate::world::{age, config, keys, name, push_image, scrub_with, server, sha256, store};
 
@@ -35,7 +43,7 @@ async fn when_a_process_dies_scrub_frees_what_it_would_have_deleted_a_lease_late
     // a note about an object that is gone
     let note = layout::notes(&layout::grant(&blob, &app, &layout::attempt())) + &layout::attempt();
     store.put(&note, "{}").await.unwrap();
-    server.start_upload(&app, Algorithm::Sha256, "", &simple_registry::registry::By::default()).await.unwrap();
+    server.start_upload(&app, Algorithm::Sha256, "", &By::default()).await.unwrap();
     let scrub = async || scrub_with(root, &config(), |_| {}).await.unwrap().0;
     let is_left = || left.iter().filter(|key| keys(root).contains(key)).cloned().collect::<Vec<_>>();
     scrub().await;
@@ -54,4 +62,32 @@ async fn when_a_process_dies_scrub_frees_what_it_would_have_deleted_a_lease_late
         scrub_with(root, &config(), |options| options.passes = [pass].into()).await.unwrap();
         assert_eq!(is_left(), Vec::<String>::new(), "{pass:?}");
     }
+}
+
+#[tokio::test]
+async fn what_a_delete_left_that_its_second_look_refused_is_freed_a_lease_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let (server, app, by) = (server(root).await, name("team/app"), By::default());
+    let image = push_image(&server, &app, "one", &["v1"], None).await;
+    let looks = AtomicUsize::new(0);
+    let look = |_: &Tag| {
+        let first = looks.fetch_add(1, Ordering::Relaxed) == 0;
+        if first { TagDelete::Allowed } else { TagDelete::Denied }
+    };
+    let refused = server.delete_manifest_under(&app, &image, Some(&look), &by).await;
+    assert!(matches!(refused, Err(Error::TagDenied { .. })), "{refused:?}");
+    let begun = || keys(root).iter().filter(|key| key.contains("/going.")).count();
+    assert_eq!(begun(), 1);
+    let scrub = async || scrub_with(root, &config(), |options| options.passes = [Pass::Garbage].into()).await.unwrap();
+    scrub().await;
+    assert_eq!(begun(), 1, "it is younger than a lease");
+    age(root);
+    scrub().await;
+    assert_eq!(begun(), 0);
+    let pulled = server.manifest(&app, &Reference::Tag("v1".parse().unwrap())).await.unwrap();
+    assert_eq!(pulled.digest, image);
+    // and a delete that nobody refuses goes through
+    server.delete_manifest(&app, &image, &by).await.unwrap();
+    assert!(server.manifest(&app, &Reference::Digest(image)).await.is_err());
 }
