@@ -90,7 +90,7 @@ pub struct Target<'a> {
     pub tags: Option<&'a [Tag]>,
     /// The repository that a blob is to be mounted from.
     pub from: Option<&'a Name>,
-    /// The upload, and the identity that began it: empty if that was anonymous, is unknown, or nobody has looked.
+    /// The upload and its owner. The owner is empty for an anonymous or unknown upload, and before a lookup.
     pub upload: Option<(&'a Upload, &'a str)>,
 }
 

@@ -1,4 +1,4 @@
-//! The server, put together from its configuration.
+//! Puts the server together from its configuration.
 
 mod clocks;
 mod options;
@@ -27,7 +27,7 @@ use crate::{
     telemetry::{self, Metrics},
 };
 
-/// Why the server did not start, or ended.
+/// The reason why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// Logs or traces.
@@ -167,7 +167,7 @@ async fn listeners(config: &Config) -> Result<Listeners, AppError> {
     Ok(listeners)
 }
 
-/// What is served, where, and what is open to whom, in one line.
+/// Logs in one line the served store, the addresses, and the repositories that are open to everyone.
 fn announce(snapshot: &Snapshot, location: &Location, listeners: &Listeners) -> Result<(), AppError> {
     let config = snapshot.config();
     let scheme = if snapshot.tls().is_some() { "https" } else { "http" };

@@ -4,10 +4,10 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// The facts that are known of a request's sender.
+/// The proven facts about a request's client.
 ///
-/// Nothing in here is a secret, and nothing in here was merely claimed: a user is one whose password or token was
-/// verified, a certificate one that the certificate authority in force vouches for.
+/// No fact is secret, and no fact is a mere claim. A user has proven a password or token; the certificate authority in
+/// force vouches for a certificate.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// The address that the request comes from.
@@ -21,11 +21,11 @@ pub struct Identity {
 /// A configured identity, `[identity.<id>]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// The key of its table.
+    /// The key of the table.
     pub id: String,
-    /// The name it logs in with.
+    /// The name for logins.
     pub username: String,
-    /// Its groups, as the configuration lists them.
+    /// The groups in the configuration.
     pub groups: Vec<String>,
 }
 
@@ -35,9 +35,9 @@ pub struct User {
 pub struct Certificate {
     /// The subject's common names (CN).
     pub common_names: Vec<String>,
-    /// Its organizations (O).
+    /// The organizations (O).
     pub organizations: Vec<String>,
-    /// Its organizational units (OU).
+    /// The organizational units (OU).
     pub organizational_units: Vec<String>,
     /// DNS names of the subject alternative name.
     pub dns_names: Vec<String>,
@@ -47,16 +47,17 @@ pub struct Certificate {
     pub serial: String,
     /// The SHA-256 of the whole certificate (DER) in lower-case hex.
     pub fingerprint: String,
-    /// From when it is valid, as RFC 3339 writes it.
+    /// The begin of its validity, as RFC 3339 writes it.
     pub not_before: String,
-    /// Until when it is valid, as RFC 3339 writes it.
+    /// The end of its validity, as RFC 3339 writes it.
     pub not_after: String,
-    /// Its issuer and subject as RFC 4514 writes them, with a semicolon between: whose it is. No variable of policies.
+    /// The issuer and subject as RFC 4514 writes them, with a semicolon between. They identify the owner of an upload,
+    /// and are no variable of policies.
     #[serde(skip)]
     pub issuer_and_subject: String,
 }
 
-/// An identity as records, policy tests and `policy explain --as` write it: what CEL knows as `identity`.
+/// An identity in the form of records, policy tests and `policy explain --as`. CEL knows it as `identity`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Facts {

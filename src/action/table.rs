@@ -77,7 +77,8 @@ impl Row {
     /// Returns the repository's name in a path of this row's shape. `front` is the path without its last part. A slash at
     /// the end of a shape may be missing.
     ///
-    /// It goes from the right: a name has slashes, and may contain the very words behind it (`a/blobs/uploads/blobs/<digest>`).
+    /// The code goes from the right: a name has slashes, and may contain the very words behind it
+    /// (`a/blobs/uploads/blobs/<digest>`).
     pub(super) fn fit<'a>(&self, path: &'a str, front: &'a str) -> Option<&'a str> {
         let front = if self.argument.is_empty() { path } else { front };
         let front = front.strip_suffix(self.end).or_else(|| front.strip_suffix(self.end.strip_suffix('/')?))?;

@@ -1,4 +1,4 @@
-//! What a configuration says, in the words of those who do it.
+//! Translates a configuration into the options of the modules that follow it.
 
 use crate::{
     config::{self, Config},
@@ -7,13 +7,13 @@ use crate::{
     telemetry::{self, LogOptions, Metrics, TraceOptions},
 };
 
-/// Bytes that a command reads at a time, at most: a system may finish a read that it has begun before it serves others.
+/// The most bytes that a command reads at a time. A system may finish a read in progress before it serves others.
 const STEP: usize = 128 * 1024;
 
-/// Opens the store that a configuration names, for a command that works on it beside servers.
+/// Opens the configuration's store, for a command that works beside servers.
 ///
 /// # Errors
-/// Also where there is no store yet: a command must not make one where somebody mistyped a path.
+/// A store that does not exist is an error, since a command must not create one for a mistyped path.
 pub async fn open_store(config: &Config) -> Result<Store, OpenError> {
     let mut location = location(config);
     if let Location::Directory { chunk, .. } = &mut location {
@@ -22,7 +22,7 @@ pub async fn open_store(config: &Config) -> Result<Store, OpenError> {
     Store::open_existing(&location, Metrics::new()).await
 }
 
-/// Where the store lies that a configuration names.
+/// Returns the location of the configuration's store.
 #[must_use]
 pub fn location(config: &Config) -> Location {
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -44,7 +44,7 @@ pub fn location(config: &Config) -> Location {
     }
 }
 
-/// How the registry of a server behaves that has this configuration.
+/// Returns the options of the registry.
 #[must_use]
 pub fn registry_options(config: &Config) -> registry::Options {
     registry::Options {

@@ -1,7 +1,7 @@
-//! Scrubs of a running server, and the record of deletions.
+//! Runs the scrubs of a server, and records deletions.
 //!
-//! They run in a thread of their own, with a runtime and a connection to the store of their own, and in spare time as far as
-//! there is any ([`Background`]). One that is broken off, by a signal or by a fault, leaves nothing but work for the next.
+//! A scrub runs in a thread of its own, with its own runtime and connection to the store, in spare time if there is any
+//! ([`Background`]). A scrub that a signal or a fault breaks off leaves its work to the next.
 
 use std::{
     collections::BTreeSet,
@@ -22,8 +22,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// An observer that writes each deletion into the record before another one is told of it. Of a run that changes nothing,
-/// nothing is recorded.
+/// An observer that writes each deletion into the record, and then tells another observer. A dry run records nothing.
 #[derive(Debug)]
 pub struct Recording<O> {
     audit: Audit,
@@ -32,7 +31,7 @@ pub struct Recording<O> {
 }
 
 impl<O> Recording<O> {
-    /// Opens the record that `config` names, unless nothing is to be removed.
+    /// Opens the record of `config`, unless this is a dry run.
     ///
     /// # Errors
     /// The record cannot be opened.
@@ -41,7 +40,7 @@ impl<O> Recording<O> {
         Ok(Self { audit, run: OnceLock::new(), then })
     }
 
-    /// The other observer.
+    /// Returns the other observer.
     pub const fn then(&self) -> &O {
         &self.then
     }
@@ -204,7 +203,7 @@ async fn until_stopped(
     }
 }
 
-/// Why a run did not come to its end.
+/// The reason why a run failed.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! The file of the record: appended to, put aside in time, opened anew when it was moved away.
+//! Appends to the file of the record, puts it aside in time, and opens it anew after it was moved away.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},
@@ -13,19 +13,19 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::config;
 
-/// How often the path is looked at.
+/// The time between two looks at the path.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a rotation that failed waits for the next try, and its warning for the next one.
+/// The time between two tries of a failing rotation, and between its warnings.
 const ROTATE_AGAIN: Duration = Duration::from_mins(1);
 
-/// An open file and what has to be known of it.
+/// An open file, with its limits and the times of its last look and rotation.
 pub(super) struct Log {
     path: PathBuf,
     limits: Limits,
     open: Open,
-    /// When the path was looked at last.
+    /// The time of the last look at the path.
     looked: Instant,
-    /// When a rotation failed last.
+    /// The time of the last failed rotation.
     rotation_failed: Option<Instant>,
     /// The time in the name of the file that was put aside last; the next one's is later.
     put_aside: Timestamp,
@@ -82,7 +82,7 @@ impl Log {
         self.looked = Instant::now();
         match fs::metadata(&self.path) {
             Ok(found) if id(&found) == self.open.id => {
-                // Whoever copies a log and truncates it does so without a word.
+                // Tools that copy a log and truncate it tell nobody.
                 if found.len() != self.open.len {
                     self.open = Open::at(&self.path)?;
                 }
@@ -92,7 +92,7 @@ impl Log {
         }
     }
 
-    /// Opens the path anew. Where that fails, a file that still has a name somewhere goes on; one that was deleted cannot.
+    /// Opens the path anew. On an error the open file stays in use, unless it was deleted.
     fn reopen(&mut self) -> io::Result<()> {
         match Open::at(&self.path) {
             Ok(open) => self.open = open,
@@ -114,8 +114,8 @@ impl Log {
         (too_large || too_old) && !just_failed
     }
 
-    /// Puts the file aside and begins another one. What fails is told and tried again later: the record goes on in the
-    /// file that is open.
+    /// Puts the file aside and begins another one. Warns of a failure and tries again later; meanwhile the open file
+    /// stays in use.
     fn rotate(&mut self, now: Timestamp) {
         let outcome = self.put_aside(now).and_then(|()| Open::at(&self.path));
         match outcome {
@@ -223,7 +223,7 @@ impl Open {
         }
     }
 
-    /// Takes the last bytes off the file. By what its length is now, which somebody else may have changed.
+    /// Removes the last bytes of the file, by its length now, which another process may have changed.
     fn cut_off(&self, bytes: u64) -> io::Result<()> {
         let len = self.file.metadata()?.len();
         match len.checked_sub(bytes) {

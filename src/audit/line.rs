@@ -1,4 +1,4 @@
-//! A line of the record: one JSON object.
+//! Writes a line of the record: one JSON object.
 
 use std::io::{self, Write};
 
@@ -8,18 +8,18 @@ use serde_json::ser::{Formatter, Serializer};
 
 use crate::identity::Facts;
 
-/// One decision. Its fields are written in this order, after `time`; one that is `None` is `null`.
+/// One decision. A line has its fields in this order, after `time`. A field that is `None` is written as `null`.
 ///
-/// `R` is a request as policies see it, such as policy tests and `policy replay` read it.
+/// `R` is a request as policies see it. Policy tests and `policy replay` read the same form.
 #[derive(Debug, Serialize)]
 pub struct Line<'a, R> {
-    /// What was decided.
+    /// The kind of the decision.
     pub event: Event,
     /// The id that the answer and the log carry.
     pub request_id: &'a str,
-    /// Every fact that is known of who asked.
+    /// The facts about the client.
     pub identity: &'a Facts,
-    /// What was asked for.
+    /// The request.
     pub request: &'a R,
     /// The number of tags that the request changes. Only written if the request changes tags that its path does not
     /// name; the request's list has the first ones.
@@ -33,60 +33,60 @@ pub struct Line<'a, R> {
     pub decision: &'a str,
     /// The policy that decided: a file's name, or a table of the configuration.
     pub policy: Option<&'a str>,
-    /// The rule in it; `None` where its default decided.
+    /// The rule in that policy; `None` if its default decided.
     pub rule: Option<&'a str>,
     /// The SHA-256 of that policy's text in lower-case hex.
     pub policy_sha256: Option<&'a str>,
-    /// What the client was told, or why a login failed.
+    /// The message for the client, or the reason why a login failed.
     pub message: Option<&'a str>,
     /// The HTTP status of the answer.
     pub status: u16,
 }
 
-/// What a line is about.
+/// The kind of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     /// A request that was decided by policy.
     Decision,
-    /// A ping without credentials, answered 401 so that the client logs in. No policy was asked.
+    /// A ping without credentials, answered 401 so that the client logs in. Policy made no decision.
     Challenge,
     /// A password, token or certificate that was not accepted, or a token that was given for one.
     Login,
 }
 
-/// One deletion. Its fields are written in this order, after `time`; one that is `None` is `null`.
+/// One deletion. A line has its fields in this order, after `time`. A field that is `None` is written as `null`.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Deletion<'a> {
-    /// The run of scrub that removed it.
+    /// The run of scrub that removed the thing.
     pub run: &'a str,
-    /// What was removed, such as `tag`.
+    /// The kind of the removed thing, such as `tag`.
     pub what: &'a str,
-    /// Why, such as `retention`.
+    /// The reason, such as `retention`.
     pub reason: &'a str,
-    /// The repository, where it is of one.
+    /// The repository, if the thing belongs to one.
     pub repository: Option<&'a str>,
     /// The tag, or the upload's id.
     pub reference: Option<&'a str>,
-    /// The digest that it is or means.
+    /// The digest of the thing, or the digest that a tag means.
     pub digest: Option<&'a str>,
-    /// Bytes that are freed by it.
+    /// The freed bytes.
     pub size: u64,
-    /// The policy that no rule of keeps it.
+    /// The policy in which no rule matched.
     pub policy: Option<&'a str>,
-    /// Always `None`: what goes is what no rule keeps.
+    /// Always `None`: scrub removes only images that no rule keeps.
     pub rule: Option<&'a str>,
     /// The SHA-256 of that policy's text in lower-case hex.
     pub policy_sha256: Option<&'a str>,
-    /// Who deleted it, when that was a request or an earlier run.
+    /// The identity of the request, or the earlier run, that deleted the thing.
     pub by: Option<&'a str>,
-    /// The id of that request, or of that run.
+    /// The id of that request or run.
     pub request_id: Option<&'a str>,
-    /// When that was, as RFC 3339 writes it.
+    /// The time of that deletion, as RFC 3339 writes it.
     pub deleted_at: Option<&'a str>,
 }
 
-/// A [`Deletion`] with its event before it.
+/// A [`Deletion`] with its event in front.
 #[derive(Debug, Serialize)]
 pub(super) struct Deleted<'a> {
     pub(super) event: &'static str,
@@ -94,19 +94,19 @@ pub(super) struct Deleted<'a> {
     pub(super) deletion: &'a Deletion<'a>,
 }
 
-/// What stands in the record where lines are missing.
+/// The line that stands for missing lines.
 #[derive(Debug, Serialize)]
 pub(super) struct Gap<'a> {
     pub(super) event: &'static str,
-    /// When the first line was lost, as lines write it.
+    /// The time at which the first line was lost, in the form of all lines.
     pub(super) since: &'a str,
-    /// How many were.
+    /// The number of lost lines.
     pub(super) lost: u64,
-    /// What the system said last.
+    /// The last error of the system.
     pub(super) cause: &'a str,
 }
 
-/// What a line begins with. The time has a fixed width, so that it can be filled in at the last moment.
+/// The begin of a line. The time has a fixed width, so that the writer fills it in at the last moment.
 const BEGINNING: &[u8] = br#"{"time":"0000-00-00T00:00:00.000Z""#;
 const TIME: std::ops::Range<usize> = 9..33;
 
@@ -127,8 +127,8 @@ pub(super) fn stamp(line: &mut [u8], now: Timestamp) {
     let _ = write!(&mut line[TIME], "{now:.3}");
 }
 
-/// Compact JSON without a control character in it: those that JSON leaves as they are (DEL, and U+0080 to U+009F) could
-/// command the terminal of whoever reads the record.
+/// Compact JSON without control characters. JSON allows some (DEL, and U+0080 to U+009F) that could command the
+/// terminal of a reader.
 struct Visible;
 
 impl Formatter for Visible {

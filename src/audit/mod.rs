@@ -1,4 +1,4 @@
-//! The record of decisions: one JSON line for each, in the file before the answer is sent.
+//! Writes the record of decisions: one JSON line for each, in the file before the answer is sent.
 //!
 //! A line that is recorded has been handed to the system whole, by one `write`; lines of several threads never mix. While
 //! no line can be written, requests are refused or go on, as configured, and the record says afterwards how many lines are
@@ -33,9 +33,9 @@ use line::{Deleted, Gap};
 
 pub use line::{Deletion, Event, Line};
 
-/// How long a record that failed waits for the next try.
+/// The time between two tries of a failing record.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// How often the log says that it still fails.
+/// The time between two warnings about the same failure.
 const SAY_AGAIN: Duration = Duration::from_mins(1);
 /// The size of the memory that a thread keeps for its lines.
 const BUFFER: usize = 16 << 10;
@@ -44,8 +44,8 @@ thread_local! {
     static LINE: RefCell<Vec<u8>> = RefCell::default();
 }
 
-/// The record of decisions, or that of deletions. Clones are the same record; one a process: no other process may write to
-/// the file of decisions.
+/// A record of decisions or of deletions. Clones write to the same record. A process has one record of decisions, and
+/// no other process may write to its file.
 #[derive(Clone)]
 pub struct Audit {
     inner: Option<Arc<Inner>>,
@@ -68,17 +68,17 @@ enum Sink {
     File(Box<file::Log>),
 }
 
-/// Since the last line that could be written.
+/// The failure of a record since its last written line.
 struct Failure {
     since: Timestamp,
     lost: u64,
     cause: String,
     tried: Instant,
-    /// When the log said so.
+    /// The time of the last warning.
     said: Option<Instant>,
 }
 
-/// Why the record cannot be opened.
+/// The reason why a record cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("{key}: {} cannot be opened: {source}; name a file in a directory that this user may write", path.display())]
 pub struct AuditError {
@@ -86,7 +86,7 @@ pub struct AuditError {
     key: &'static str,
     /// The file as it was named, or `stdout`.
     path: PathBuf,
-    /// The system's words.
+    /// The system's error.
     source: io::Error,
 }
 
@@ -103,7 +103,8 @@ impl Audit {
     /// Opens the record. A file is created, readable by its owner alone, where there is none; its directory must exist.
     ///
     /// # Errors
-    /// [`AuditError`], where the file cannot be opened for appending, or standard output is closed; whatever `on_error` says.
+    /// [`AuditError`] if the file cannot be opened for appending, or standard output is closed, whatever `on_error`
+    /// says.
     pub fn open(options: &config::Audit) -> Result<Self, AuditError> {
         Self::open_file("audit.file", &options.file, options)
     }
@@ -114,11 +115,11 @@ impl Audit {
         Self { inner: None }
     }
 
-    /// Opens the record of deletions: where `scrub.record` says, or else beside the record of decisions. It is rotated as
-    /// that one is. Several processes may write to it.
+    /// Opens the record of deletions: the file of `scrub.record`, or else a file beside the record of decisions. The
+    /// same limits rotate it. Several processes may write to it.
     ///
     /// # Errors
-    /// As [`Audit::open`].
+    /// The same as those of [`Audit::open`].
     pub fn open_deletions(config: &config::Config) -> Result<Self, AuditError> {
         let file = match (&config.scrub.record, &config.audit.file) {
             (Some(record), _) => record.clone(),
@@ -156,7 +157,7 @@ impl Audit {
         self.inner.is_some()
     }
 
-    /// Checks that a request may begin. It fails only with `on_error = "deny"`, while the record fails.
+    /// Checks that a request may begin. This fails only with `on_error = "deny"`, while the record fails.
     ///
     /// Tries the record again, at most once a second. Costs next to nothing otherwise.
     ///
@@ -322,7 +323,7 @@ impl Sink {
         match self {
             Self::File(log) => log.append(line, now),
             Self::Stdout { file, torn } => {
-                // What is already down the pipe cannot be taken back.
+                // Bytes that were written to a pipe cannot be taken back.
                 let whole;
                 let bytes = if *torn {
                     whole = [b"\n", line].concat();

@@ -1,12 +1,12 @@
-//! How commands write what they found.
+//! Names the forms in which commands write their output.
 
 use clap::ValueEnum;
 
-/// For whom it is.
+/// The form of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// For people
+    /// Text for people
     Text,
-    /// For programs: JSON, one object a line
+    /// JSON for programs, one object a line
     Json,
 }

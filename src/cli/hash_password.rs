@@ -1,4 +1,4 @@
-//! `simple-registry hash-password`, and passwords that come from files.
+//! Runs `simple-registry hash-password`, and reads passwords from files.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read};

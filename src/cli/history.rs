@@ -1,4 +1,4 @@
-//! `simple-registry history`: what a tag meant, read from the store itself.
+//! Runs `simple-registry history`: the meanings of a tag, read from the store itself.
 
 use clap::Args;
 use serde_json::json;
@@ -21,7 +21,7 @@ pub(super) struct History {
     of: (Name, Tag),
     #[command(flatten)]
     pub(super) place: store::Place,
-    /// How to write it
+    /// The form of the output
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }

@@ -1,4 +1,4 @@
-//! `simple-registry policy`: look at policies before they are in force.
+//! Runs `simple-registry policy`: shows policies before they are in force.
 
 mod explain_retention;
 mod replay;
@@ -25,7 +25,7 @@ use crate::{
     tls::read_certificate,
 };
 
-/// What to do with policies.
+/// The commands about policies.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Check policies: syntax, names, kinds of values, rules without effect, limits, tests
@@ -54,10 +54,10 @@ pub(super) enum Command {
     },
 }
 
-/// How the outcome is written.
+/// The form of the outcome.
 #[derive(Debug, Args)]
 pub(super) struct Output {
-    /// How to write the outcome
+    /// The form of the output
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
@@ -65,10 +65,10 @@ pub(super) struct Output {
 /// The request to explain.
 #[derive(Debug, Args)]
 pub(super) struct Explain {
-    /// Who asks: `anonymous`, the username of an `[identity]`, a certificate (PEM file), or an identity as JSON
+    /// The client: `anonymous`, the username of an `[identity]`, a certificate (PEM file), or an identity as JSON
     #[arg(long = "as", value_name = "WHO", default_value = "anonymous")]
     who: String,
-    /// What is asked, such as `get-manifest`
+    /// The action, such as `get-manifest`
     #[arg(long, required_unless_present_any = ["retention", "repository"], default_value = "")]
     action: String,
     /// Show for each tag of `--repository`, as it is in the store now, which rule keeps it, or that none does
@@ -98,7 +98,7 @@ pub(super) struct Explain {
     /// The address of the client
     #[arg(long, value_name = "ADDRESS")]
     client_ip: Option<IpAddr>,
-    /// Where the request comes in
+    /// The address that the request comes to
     #[arg(long, default_value = "main")]
     listener: String,
     #[command(flatten)]
@@ -140,7 +140,7 @@ impl Command {
     }
 }
 
-/// Why a command could not do its work.
+/// The reason why a command could not do its work.
 enum Wrong {
     Policies(Problems),
     Sentence(String),
@@ -191,7 +191,7 @@ fn as_json(problem: &Problem) -> serde_json::Value {
     })
 }
 
-/// Named files, or those of the directory of policies.
+/// Reads the named files, or else the files of the directory of policies.
 fn files(paths: &[PathBuf], config: &Config) -> Result<Vec<Source>, Wrong> {
     if paths.is_empty() {
         return Ok(policy_files(config)?);
@@ -210,7 +210,7 @@ fn configuration(configs: &[PathBuf]) -> Result<Config, Wrong> {
     load(configs).map_err(|error| Wrong::Sentence(error.to_string()))
 }
 
-/// The policies that a server with this configuration would start with.
+/// Builds the policies that a server with this configuration would start with.
 fn policies(configs: &[PathBuf]) -> Result<(Config, Policy), Wrong> {
     let config = configuration(configs)?;
     let policy = Policy::build(&config, &files(&[], &config)?)?;
@@ -309,7 +309,7 @@ fn explain(asked: &Explain, configs: &[PathBuf]) -> Result<ExitCode, Wrong> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The facts that `--as` stands for.
+/// Returns the facts that `--as` stands for.
 fn who(who: &str, config: &Config) -> Result<Facts, String> {
     if who == "anonymous" {
         return Ok(Facts::default());

@@ -1,4 +1,4 @@
-//! `simple-registry restore`: brings back what was deleted, beside servers that run.
+//! Runs `simple-registry restore`: brings deleted things back, beside running servers.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ pub(super) struct Restore {
     what: (Name, Reference),
     #[command(flatten)]
     pub(super) place: store::Place,
-    /// How to write what came back
+    /// The form of the output
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }

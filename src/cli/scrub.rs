@@ -1,4 +1,4 @@
-//! `simple-registry scrub`: one run over a store, beside the servers that use it.
+//! Runs `simple-registry scrub`: one run over a store, beside the servers that use it.
 
 mod progress;
 mod report;
@@ -23,7 +23,7 @@ use crate::{
     snapshot::policy_files,
 };
 
-/// What to do with the store.
+/// The options of a run.
 #[derive(Debug, Args)]
 pub(super) struct Scrub {
     /// Change nothing; say what would be done
@@ -45,7 +45,7 @@ pub(super) struct Scrub {
     /// Write a line for each thing that is removed or wrong into this file, and the summary; `-` is standard output
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// How to write the report and the summary
+    /// The form of the report and the summary
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     #[command(flatten)]
@@ -83,7 +83,7 @@ pub(super) fn run(scrub: &Scrub, configs: &[PathBuf]) -> ExitCode {
     }
 }
 
-/// The policies, whole and valid, or nothing is done.
+/// Reads and builds the policies. A fault in any of them ends the command.
 fn policy(config: &Config) -> Result<Policy, String> {
     let files = policy_files(config).map_err(|errors| errors.to_string())?;
     Policy::build(config, &files).map_err(|errors| errors.to_string())
@@ -145,7 +145,7 @@ impl Scrub {
                     metrics,
                 );
                 background.drive(Box::pin(run)).await.map_err(|ended| {
-                    // what it did until then is told all the same
+                    // the part of the run before its failure is told all the same
                     observer.then().finish();
                     let told = observer.then().summary(&ended.summary).err();
                     told.into_iter().fold(failed(&ended), |why, also| format!("{why}\nerror: {also}"))

@@ -1,4 +1,4 @@
-//! Commands that work on the store of a configuration.
+//! Finds the store for the commands that work on one.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -20,10 +20,10 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The configuration, out of these files where no directory is named.
+    /// Reads the configuration: of the named directory, or else from these files.
     ///
     /// # Errors
-    /// The exit code; what is wrong is on standard error by then.
+    /// The exit code. The fault is on standard error by then.
     pub(super) fn config(&self, files: &[PathBuf]) -> Result<Config, ExitCode> {
         match &self.data_dir {
             Some(_) if !files.is_empty() => {
@@ -31,7 +31,7 @@ impl Place {
                 Err(ExitCode::from(2))
             }
             Some(dir) => Ok(Config::for_data_dir(dir, Login::None)),
-            // it has places and carets of its own
+            // the error has places and carets of its own
             None => super::load(files).map_err(|error| {
                 eprintln!("{}", error.to_string().trim_end());
                 ExitCode::FAILURE

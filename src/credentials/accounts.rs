@@ -27,7 +27,7 @@ pub struct Account {
     pub(super) hash: Arc<Hash>,
 }
 
-/// Why there are no accounts of a configuration.
+/// The reason why a configuration has no valid accounts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccountsError {
     /// A password is not a hash.
@@ -41,7 +41,7 @@ pub enum AccountsError {
     /// Two identities have one username.
     #[error("`identity.{id}.username` is {username:?}, as is `identity.{other}.username`; give one another username")]
     Twins {
-        /// One of them.
+        /// An account of the configuration.
         id: String,
         /// The other.
         other: String,
@@ -67,7 +67,7 @@ impl Accounts {
         Ok(accounts)
     }
 
-    /// Returns true if nobody can log in.
+    /// Returns true if there is no account.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()

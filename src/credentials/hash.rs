@@ -1,4 +1,4 @@
-//! Hashes of passwords.
+//! Hashes passwords, and compares them with hashes.
 
 use argon2::password_hash::phc::{Output, PasswordHash, Salt};
 use argon2::{Argon2, PasswordHasher as _, PasswordVerifier as _};
@@ -13,16 +13,16 @@ pub const LONGEST_PASSWORD: usize = 1024;
 /// The number of bytes of a password that bcrypt reads.
 const BCRYPT_READS: usize = 72;
 
-/// Why a password cannot be hashed.
+/// The reason why a password cannot be hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
-    /// It is empty.
+    /// The password is empty.
     #[error("the password is empty")]
     Empty,
-    /// It is longer than [`LONGEST_PASSWORD`].
+    /// The password is longer than [`LONGEST_PASSWORD`].
     #[error("the password is longer than {LONGEST_PASSWORD} bytes")]
     TooLong,
-    /// It could not be sent, since HTTP's Basic scheme has no way to (RFC 7617, section 2).
+    /// The password has characters that HTTP's Basic scheme cannot send (RFC 7617, section 2).
     #[error("the password has a control character in it, such as a line break or a tab, which no client can send")]
     Control,
     /// There is no memory for it.
@@ -46,7 +46,7 @@ pub fn hash_password(password: &str) -> Result<String, HashError> {
     Ok(hash.to_string())
 }
 
-/// The hash of somebody's password, ready to be compared with. Not secret as a password is, but not to be shown either.
+/// The hash of a password. It is less secret than the password, and is not shown either.
 #[derive(Clone)]
 pub(super) enum Hash {
     Argon2(Box<PasswordHash>),

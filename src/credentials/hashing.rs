@@ -1,8 +1,8 @@
-//! Passwords are hashed in spare time, and where there is none, now and then at the usual priority.
+//! Hashes passwords in spare time, and a few at the usual priority if there is none.
 //!
-//! A thread that runs in spare time alone may stand still at any point for as long as others are busy. So it hashes, and
-//! does nothing else: above all, it never holds what others wait for. Who hands it passwords waits half a second for each,
-//! and else verifies it: at most four in a second, with a tenth of a core, so that people can log in to a server that is busy.
+//! A thread in spare time may stand still at any point while other processes are busy. So it only hashes, and never
+//! holds anything that other threads wait for. Its driver waits half a second for each password, and then hashes that
+//! password itself. That takes at most a tenth of a core, so people can log in to a busy server.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -13,26 +13,26 @@ use super::hash::CannotVerify;
 use super::job::Job;
 use crate::priority::{only_spare_time, thread_time};
 
-/// How long a password may take in spare time.
+/// The longest wait for a hash in spare time.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How long it rests at least after one that took longer.
+/// The shortest rest after a hash at the usual priority.
 const PAUSE: Duration = Duration::from_millis(250);
-/// And how many times as long as it then worked.
+/// The rest, as a multiple of the processor time of that hash.
 const REST: u32 = 9;
 
 type Verified = Result<bool, CannotVerify>;
 
-/// A thread that hashes in spare time, for one that hands it passwords.
+/// A thread that hashes in spare time, and its driver's end of the channels.
 pub(super) struct Hashing {
     jobs: Sender<Arc<Job>>,
     verified: Receiver<Verified>,
-    /// It is still at a password for which there was no more patience.
+    /// True while the thread is still at a password whose driver has stopped waiting.
     is_stuck: bool,
     rests_until: Instant,
 }
 
 impl Hashing {
-    /// Starts the thread. It ends with this.
+    /// Starts the thread. The thread ends when this value is dropped.
     pub(super) fn start() -> Self {
         let (jobs, to_do) = mpsc::channel::<Arc<Job>>();
         let (done, verified) = mpsc::channel();
@@ -46,17 +46,17 @@ impl Hashing {
                 }
             }
         };
-        // without it, its ends of the channels are gone, which is as if it stood still for ever
+        // without a thread the channels are closed, which has the same effect as a thread that stands still
         if let Err(error) = thread::Builder::new().name("passwords".to_owned()).spawn(work) {
             tracing::error!(%error, "no thread to hash passwords in spare time");
         }
         Self { jobs, verified, is_stuck: false, rests_until: Instant::now() }
     }
 
-    /// Verifies a password: in spare time, or after half a second without.
+    /// Verifies a password: in spare time, or at the usual priority after half a second.
     pub(super) fn verify(&mut self, job: &Arc<Job>) -> Verified {
         if self.is_stuck {
-            // what it comes to at last was answered long ago
+            // the late outcome answers a password that was answered long ago
             self.is_stuck = self.wait(self.rests_until.saturating_duration_since(Instant::now())).is_none();
         }
         if !self.is_stuck

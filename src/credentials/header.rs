@@ -1,4 +1,4 @@
-//! The `Authorization` header: RFC 9110 (section 11.6.2), Basic by RFC 7617, Bearer by RFC 6750 (section 2.1).
+//! Parses the `Authorization` header: RFC 9110 (section 11.6.2), Basic by RFC 7617, Bearer by RFC 6750 (section 2.1).
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -31,10 +31,10 @@ pub enum Authorization {
     Bearer(String),
 }
 
-/// Why an `Authorization` header proves nothing. None of it shows what was in the header.
+/// The reason why an `Authorization` header proves nothing. No reason shows a part of the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthorizationError {
-    /// It is longer than anything that this registry gave out.
+    /// The header is longer than any password or token of this registry.
     #[error("the Authorization header is too long")]
     TooLong,
     /// Another scheme, or none.

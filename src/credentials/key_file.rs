@@ -1,4 +1,4 @@
-//! The file of the key that tokens are signed with: 32 random bytes, as base64 in one line.
+//! Reads and makes the file of the key that signs tokens: 32 random bytes, as base64 in one line.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 /// A key of HMAC-SHA256 (RFC 2104, section 3: as long as its output).
 pub(super) type Key = Zeroizing<[u8; 32]>;
 
-/// Why there is no key to sign tokens with.
+/// The reason why there is no key for tokens.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file cannot be read.
@@ -20,7 +20,7 @@ pub enum KeyError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: io::Error,
     },
     /// There is none, and none can be made.
@@ -32,10 +32,10 @@ pub enum KeyError {
     Create {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: io::Error,
     },
-    /// It is something else.
+    /// The file holds something else.
     #[error(
         "{} (`token.signing_key`) is not a key, which is 32 random bytes as base64 in one line (`openssl rand -base64 32`); \
          move it away, and a new one is made at the next start, for which everybody logs in again",
@@ -90,7 +90,7 @@ fn load(path: &Path, file: File) -> Result<(Key, Option<String>), KeyError> {
     Ok((key, warning))
 }
 
-/// Makes a key appear under a name, whole and on the disk. It is no error if another process was first.
+/// Creates the file of a key, whole and on the disk. A file that another process has created first is no error.
 fn create(path: &Path) -> io::Result<()> {
     let mut key = Key::default();
     rand::rng().fill_bytes(key.as_mut());

@@ -1,9 +1,11 @@
-//! Passwords, verified.
+//! Verifies passwords, and remembers the outcome.
 //!
-//! A hash is made to be slow: some 20 ms of a core and 19 MiB. So each credential is verified once and then remembered for
-//! five minutes, under a keyed hash of it; the password is not kept. Verification runs on threads of its own, on half of
-//! the cores and in spare time: a flood of wrong passwords takes what is left over. Those who are remembered never wait for
-//! it. Who is not waits their turn (see `queue`), for a few seconds at most, also where no time is to spare (see `hashing`).
+//! A hash is slow on purpose: some 20 ms of a core and 19 MiB. So each credential is verified once and then remembered
+//! for five minutes, under a keyed hash. The password itself is not kept.
+//!
+//! Threads of their own verify, on half of the cores and in spare time, so a flood of wrong passwords takes only idle
+//! time. A remembered credential never waits for them. Others wait for their turn (see `queue`), a few seconds at most,
+//! even if there is no spare time (see `hashing`).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -27,28 +29,28 @@ use super::job::{Job, Key};
 use super::queue::{Client, Pushed, Queue};
 use crate::identity::User;
 
-/// How long a credential that was right is remembered.
+/// The time for which a right credential is remembered.
 const REMEMBERED: Duration = Duration::from_mins(5);
-/// How long one that was wrong is: for the retries of a client that has only this one.
+/// The time for which a wrong credential is remembered, for the retries of one client.
 const WRONG_REMEMBERED: Duration = Duration::from_secs(2);
-/// Most credentials that are remembered.
+/// The most credentials that are remembered.
 const MOST_REMEMBERED: u64 = 10_000;
-/// How long anybody waits to be verified.
+/// The longest wait for a verification.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// The longest username, in bytes: 255 characters.
 const LONGEST_USERNAME: usize = 1020;
-/// How long a thread waits for the next password before it ends.
+/// The time that a thread waits for the next password before it ends.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// Verifies passwords, and remembers which were right. One for a process: it outlives configurations.
+/// Verifies passwords, and remembers the outcome. A process has one such value, which outlives configurations.
 pub struct Logins {
     shared: Arc<Shared>,
 }
 
-/// Why nobody is logged in.
+/// The reason why a login failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
-    /// There is no such user, or the password is another.
+    /// The user does not exist, or the password is another.
     #[error("the username or the password is wrong")]
     Wrong,
     /// Too many passwords wait to be verified; try again in a few seconds.
@@ -108,7 +110,7 @@ impl Logins {
     /// the hash. A password of an unknown user takes as long as a wrong password of most known users.
     ///
     /// # Errors
-    /// [`LoginError::Busy`] where too many wait, or one waited for too long. A password of over 1 KiB is wrong.
+    /// [`LoginError::Busy`] if too many passwords wait, or one has waited too long. A password of over 1 KiB is wrong.
     pub async fn verify(
         &self,
         accounts: &Arc<Accounts>,
@@ -129,7 +131,7 @@ impl Logins {
         } else {
             let job = Job { key, hash: Arc::clone(hash), password: password.into() };
             let answer = Shared::submit(&self.shared, client.into(), username, job)?;
-            // a dropped sender is one that was put aside for another, or a verification that failed
+            // a dropped sender means a job that was put aside for another, or a failed verification
             timeout(LONGEST_WAIT, answer).await.ok().and_then(Result::ok).ok_or(LoginError::Busy)?
         };
         match account {
@@ -160,7 +162,7 @@ impl Drop for Logins {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics between two changes that belong together, so what a panicking thread left is whole.
+        // No code panics between two changes that belong together, so a panicking thread leaves a whole state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -174,7 +176,7 @@ impl Shared {
         mac.finalize().into_bytes().into()
     }
 
-    /// Lets a job wait, or whoever asks wait for the same job of somebody else.
+    /// Adds a job to the queue, or adds a waiter to the same job of another request.
     fn submit(
         shared: &Arc<Self>,
         client: Client,
@@ -198,7 +200,7 @@ impl Shared {
             state.workers += 1;
             let mut worker = Worker { shared: Arc::clone(shared), is_counted: true };
             drop(state);
-            // where no thread can be had, the worker is dropped and what waits is left to others, or to time
+            // without a new thread the job waits for other threads, or for the end of its time
             if let Err(error) = thread::Builder::new().name("logins".to_owned()).spawn(move || worker.run()) {
                 tracing::error!(%error, "no thread to verify passwords with");
             }
@@ -210,7 +212,7 @@ impl Shared {
 }
 
 impl State {
-    /// Returns the next job that somebody still waits for.
+    /// Returns the next job that still has a waiter.
     fn pop(&mut self) -> Option<Job> {
         while let Some(job) = self.queue.pop() {
             let is_wanted = |waiting: &Vec<oneshot::Sender<bool>>| waiting.iter().any(|one| !one.is_closed());
@@ -223,7 +225,7 @@ impl State {
     }
 }
 
-/// One thread that takes passwords from the queue, has them verified, and answers.
+/// A thread that takes jobs from the queue, has them verified, and answers their waiters.
 struct Worker {
     shared: Arc<Shared>,
     is_counted: bool,
@@ -251,14 +253,14 @@ impl Worker {
         }
     }
 
-    /// Returns the next job that somebody still waits for. `None`: there was none for a while, and this worker no
-    /// longer counts.
+    /// Returns the next job that still has a waiter. `None` means that there was no job for a while, and that this
+    /// worker is no longer counted.
     fn next(&mut self) -> Option<Job> {
         let mut state = self.shared.lock();
         let mut has_waited = false;
         loop {
             if state.closed || has_waited && state.queue.len() == 0 {
-                // under the lock, so that who comes next does not count on a worker that leaves
+                // under the lock, so that the next job does not count on a worker that leaves
                 state.workers -= 1;
                 self.is_counted = false;
                 return None;
@@ -276,7 +278,7 @@ impl Worker {
     }
 }
 
-/// Those who wait for a job being done: answered, or, whatever happens, let go.
+/// The waiters of a job in progress. Its drop removes waiters that got no answer.
 struct Answer<'a> {
     shared: &'a Shared,
     key: Key,
@@ -285,12 +287,12 @@ struct Answer<'a> {
 
 impl Answer<'_> {
     fn give(mut self, is_right: bool) {
-        // remembered first, so that whoever comes after the answer finds it
+        // remembered first, so that a request after the answer finds the outcome
         let cache = if is_right { &self.shared.right } else { &self.shared.wrong };
         cache.insert(self.key, ());
         let waiting = self.shared.lock().waiting.remove(&self.key);
         for one in waiting.unwrap_or_default() {
-            let _ = one.send(is_right); // who asked may have gone
+            let _ = one.send(is_right); // the client may be gone
         }
         self.is_given = true;
     }
@@ -298,7 +300,7 @@ impl Answer<'_> {
 
 impl Drop for Answer<'_> {
     fn drop(&mut self) {
-        // by now somebody else may wait for the same credential anew
+        // otherwise a new job for the same credential may have waiters by now
         if !self.is_given {
             self.shared.lock().waiting.remove(&self.key);
         }

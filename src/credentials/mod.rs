@@ -1,13 +1,14 @@
-//! Verifies passwords and tokens. (`tls` verifies certificates.)
+//! Verifies passwords and tokens. `tls` verifies certificates.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! | --- | --- |
-//! | `hash` | hashes of passwords: made, read, verified |
+//! | `hash` | hashes of passwords |
 //! | `accounts` | the accounts of the configuration |
-//! | `logins` | passwords verified once, off the async threads, and remembered for a while |
-//! | `queue` | the order of verification, so that a flood of wrong passwords keeps nobody out |
+//! | `logins` | verification of passwords, off the async threads, with a memory |
+//! | `hashing`, `job` | the hashing of a password in spare time |
+//! | `queue` | the order of verification, fair between clients |
 //! | `key_file` | the key that signs tokens |
-//! | `signer` | tokens made and verified |
+//! | `signer` | making and verifying tokens |
 //! | `scopes` | the limits of a token's use |
 //! | `header` | the `Authorization` header |
 

@@ -1,8 +1,8 @@
-//! Orders waiting jobs: a bounded queue that is fair between clients, and within one client between users.
+//! Orders waiting jobs in a bounded queue. The queue is fair between clients, and between the users of one client.
 //!
-//! Clients take turns, and each client's users take turns within the client's own. So a client that tries a thousand
-//! passwords waits behind its own tries, and others do not. Unknown users wait as known ones do, or the wait would
-//! reveal them.
+//! Clients take turns, and the users of a client take turns within the client's own turns. So a client that tries a
+//! thousand passwords waits behind its own tries, and does not delay others. Unknown users wait as long as known ones,
+//! since the wait would reveal them otherwise.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -40,11 +40,11 @@ struct OfClient<T> {
 
 /// The outcome of adding a job to the queue.
 pub(super) enum Pushed<T> {
-    /// It waits.
+    /// The job waits.
     Waits,
-    /// It waits instead of this, the newest of the client that had most in a full queue.
+    /// The job waits. The queue was full and dropped this one, the newest job of the client with the most jobs.
     Instead(T),
-    /// It does not: the queue, or the client's part of it, is full.
+    /// The job does not wait: the queue, or the client's part of it, is full.
     Full,
 }
 

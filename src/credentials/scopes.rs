@@ -23,13 +23,13 @@ pub struct Scopes {
 /// The reason why a text is not a list of scopes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScopeError {
-    /// Not three parts.
+    /// A text without three parts.
     #[error("a scope is written as <type>:<name>:<actions>, such as repository:team/app:pull,push")]
     Form,
-    /// A repository name that is none. With a port in it, too.
+    /// An invalid repository name, such as one with a port.
     #[error("a scope names a repository that cannot be: {0}; the registry's own address is no part of it")]
     Name(#[from] NameError),
-    /// More than a token can carry.
+    /// More repositories than a token can name.
     #[error("a token is for at most {MOST} repositories")]
     TooMany,
 }
@@ -146,10 +146,10 @@ impl fmt::Display for Scopes {
     }
 }
 
-/// Returns the scope that a client must ask for before an action, for the `scope` of a challenge. `None`: any token
-/// will do.
+/// Returns the scope that a client must ask for before an action, for the `scope` of a challenge. `None` means that any
+/// token will do.
 ///
-/// For a push it is `pull,push`, although `push` is enough: clients look for existing blobs first.
+/// A push gets `pull,push`, although `push` is enough: clients look for existing blobs first.
 #[must_use]
 pub fn scope_needed(action: &Action) -> Option<String> {
     let (row, target) = (action.row(), action.target());

@@ -1,4 +1,5 @@
-//! Tokens: JSON Web Tokens (RFC 7519), signed with HMAC-SHA256 (RFC 7515, RFC 7518 section 3.2). Clients see text.
+//! Makes and verifies tokens: JSON Web Tokens (RFC 7519), signed with HMAC-SHA256 (RFC 7515, RFC 7518 section 3.2).
+//! Clients treat them as plain text.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -42,22 +43,22 @@ pub struct Claims {
     pub certificates: Vec<Vec<u8>>,
     /// The limit of the token's use.
     pub scopes: Scopes,
-    /// When it was given, in seconds since 1970.
+    /// The time of issue, in seconds since 1970.
     pub issued: u64,
-    /// From when it is not valid any more, in seconds since 1970.
+    /// The time of expiry, in seconds since 1970.
     pub expires: u64,
 }
 
-/// Why a token is not accepted.
+/// The reason why a token is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// It is none, or one of somebody else.
+    /// The text is no token of this registry.
     #[error("it is not a token of this registry")]
     Malformed,
-    /// It was signed with another key, or changed since.
+    /// Another key has signed the token, or somebody has changed it.
     #[error("its signature is wrong")]
     Signature,
-    /// It is too old.
+    /// The token has expired.
     #[error("it has expired")]
     Expired,
 }

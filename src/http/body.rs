@@ -15,7 +15,7 @@ use crate::registry::BlobStream;
 /// The body of an answer.
 pub(super) struct Body {
     content: Content,
-    /// Its drop writes the line of the log, when the answer has been sent or broken off.
+    /// The record of the request. Its drop writes the line of the log, when the answer has been sent or broken off.
     record: Option<Box<Record>>,
 }
 

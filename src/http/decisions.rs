@@ -58,8 +58,8 @@ impl Decisions {
         self.lines.is_some()
     }
 
-    /// Adds to the last line the first of the tags that the request would delete, how many there are, and the decision
-    /// about them, where that one counts.
+    /// Adds to the last line the first of the tags that the request would delete, and their number. Adds the decision
+    /// about the tags, if that is the one that counts.
     pub(super) fn note_tags(&self, tags: Vec<String>, count: usize, decision: Decision) {
         let Some(lines) = &self.lines else { return };
         let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);

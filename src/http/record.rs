@@ -53,7 +53,7 @@ impl Drop for Record {
         if self.status == 0 {
             self.status = CLIENT_GONE;
             self.failure = Some(("", "the client went away before its answer".to_owned()));
-            // the client is gone, so nobody can be told of a record that cannot be written
+            // the client is gone, and learns nothing of a record that cannot be written
             let _ = self.decisions.write(self.status);
         }
         let duration = self.began.elapsed();

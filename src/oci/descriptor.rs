@@ -1,4 +1,4 @@
-//! Descriptors: OCI image spec, `descriptor.md`.
+//! Defines descriptors: OCI image spec, `descriptor.md`.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Content digests: OCI image spec, `descriptor.md#digests`.
+//! Parses and computes content digests: OCI image spec, `descriptor.md#digests`.
 
 use std::{fmt, str::FromStr};
 
@@ -58,7 +58,7 @@ pub struct Digest {
     bytes: [u8; 64],
 }
 
-/// Why a text is not a digest that this registry takes.
+/// The reason why a text is not a digest that this registry takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
     /// No colon, or nothing before it.

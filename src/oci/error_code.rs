@@ -1,4 +1,4 @@
-//! Error codes: distribution spec, "Error Codes".
+//! Names the error codes: distribution spec, "Error Codes".
 
 /// A code of the specification's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,15 +14,15 @@ pub enum ErrorCode {
     NameInvalid,
     NameUnknown,
     SizeInvalid,
-    /// Not in the specification's table, but in the older Docker one, and what clients print for a bad tag.
+    /// A code of the older Docker table, which clients print for a bad tag. The specification's table has none.
     TagInvalid,
     Unauthorized,
     Denied,
     Unsupported,
     TooManyRequests,
-    /// Not in the specification's table, which has nothing for a server that cannot answer just now.
+    /// The server cannot answer at the moment. The specification's table has no code for this.
     Unavailable,
-    /// Likewise: a fault of the registry's own.
+    /// A fault of the registry itself. The specification's table has no code for this.
     Unknown,
 }
 

@@ -1,4 +1,4 @@
-//! Manifests: OCI image spec, `manifest.md` and `image-index.md`; Docker image manifest version 2, schema 2.
+//! Parses manifests: OCI image spec, `manifest.md` and `image-index.md`; Docker image manifest version 2, schema 2.
 //!
 //! Only what the registry must know is read out of a manifest; its bytes are kept exactly as they came.
 
@@ -8,26 +8,26 @@ use serde::Deserialize;
 
 use super::{descriptor::Descriptor, digest::Digest, media_type::MediaType};
 
-/// What a manifest needs and says, read from its bytes.
+/// The parts of a manifest that the registry uses.
 #[derive(Clone, Debug)]
 pub struct Manifest {
-    /// Its type, as pushed.
+    /// The media type of the push.
     pub media_type: MediaType,
-    /// Config and layers, each digest once; those that lie outside the registry by design are left out.
+    /// Config and layers, each digest once, without foreign layers.
     pub blobs: Vec<Descriptor>,
-    /// Layers that lie outside the registry by design, each digest once. They need not be here, and stay where they are.
+    /// Foreign layers, each digest once. They lie outside of the registry by design and need not be here.
     pub foreign: Vec<Descriptor>,
     /// The entries of an index, each digest once. An entry whose type is no manifest's may be a blob.
     pub children: Vec<Descriptor>,
     /// The manifest that this one refers to.
     pub subject: Option<Digest>,
-    /// What it is as a referrer: its `artifactType`, or its config's media type for an image manifest.
+    /// The artifact type in lists of referrers: `artifactType`, or the media type of an image manifest's config.
     pub artifact_type: Option<String>,
-    /// Its annotations, or none.
+    /// The annotations.
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
-/// Why bytes are not a manifest that can be kept.
+/// The reason why bytes are not a manifest that the registry stores.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// Not JSON, or JSON of another shape; serde's words with line and column.
@@ -36,12 +36,12 @@ pub enum ManifestError {
     /// `Content-Type` and `mediaType` disagree.
     #[error("the Content-Type header says {header}, the manifest's mediaType says {field}; send the same in both")]
     MediaTypeMismatch {
-        /// As in the header.
+        /// The type in the header.
         header: MediaType,
-        /// As in the document.
+        /// The type in the document.
         field: MediaType,
     },
-    /// Neither a header nor a field says what it is.
+    /// Neither a header nor a field names the type.
     #[error("the manifest's type is not known; send it as Content-Type")]
     MediaTypeMissing,
     /// A type that the registry does not take.
@@ -138,7 +138,7 @@ impl Manifest {
         self.blobs.iter().chain(&self.foreign).chain(entries)
     }
 
-    /// The descriptor under which this manifest is listed as a referrer of its subject.
+    /// Returns the descriptor of this manifest in lists of referrers.
     #[must_use]
     pub fn as_referrer(&self, digest: Digest, size: u64) -> Descriptor {
         Descriptor {

@@ -1,12 +1,12 @@
-//! Media types: RFC 6838, and those that the image specifications name.
+//! Parses media types: RFC 6838, and the names of the image specifications.
 
 use std::{str::FromStr, sync::Arc};
 
-/// A media type without parameters, in the case in which it came.
+/// A media type without parameters, in the case of the sender.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct MediaType(Arc<str>);
 
-/// Why a text is not a media type.
+/// The reason why a text is not a media type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a media type is written type/subtype, with at most 255 visible ASCII characters")]
 pub struct MediaTypeError;
@@ -23,7 +23,7 @@ impl MediaType {
     /// A Docker manifest list.
     pub const DOCKER_LIST: &'static str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
-    /// The media type as text.
+    /// Returns the media type as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,4 +1,5 @@
-//! The words of the OCI specifications as types. A value that exists is valid: everything is parsed once, at the edge.
+//! Defines the words of the OCI specifications as types. Every value is valid, since the code parses everything once,
+//! at the edge.
 
 /// The traits of a type that is a valid text: written as it is, read through its parser.
 macro_rules! text_traits {

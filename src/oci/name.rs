@@ -1,4 +1,4 @@
-//! Repository names: distribution spec, "Pulling manifests".
+//! Parses repository names: distribution spec, "Pulling manifests".
 
 use std::{str::FromStr, sync::Arc};
 
@@ -6,7 +6,7 @@ use std::{str::FromStr, sync::Arc};
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Arc<str>);
 
-/// Why a text is not a repository name.
+/// The reason why a text is not a repository name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// No characters at all.

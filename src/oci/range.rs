@@ -1,4 +1,4 @@
-//! Byte ranges: RFC 9110 section 14, and `Content-Range` as the distribution spec writes it.
+//! Parses byte ranges: RFC 9110 section 14, and `Content-Range` as the distribution spec writes it.
 
 use std::str::FromStr;
 
@@ -55,7 +55,7 @@ impl ContentRange {
     }
 }
 
-/// Why a text is not a chunk's range.
+/// The reason why a text is not a chunk's range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a chunk's Content-Range is written <first>-<last>, both inclusive, the first not above the last")]
 pub struct ContentRangeError;
@@ -63,8 +63,7 @@ pub struct ContentRangeError;
 impl FromStr for ContentRange {
     type Err = ContentRangeError;
 
-    /// Parses `^[0-9]+-[0-9]+$`. It also accepts the form of RFC 9110, `bytes first-last/total`, since some clients
-    /// send it.
+    /// Parses `^[0-9]+-[0-9]+$`, and the form of RFC 9110, `bytes first-last/total`, since some clients send that.
     fn from_str(text: &str) -> Result<Self, ContentRangeError> {
         let text = text.trim();
         let text = text.strip_prefix("bytes ").or_else(|| text.strip_prefix("bytes=")).unwrap_or(text);

@@ -1,4 +1,4 @@
-//! Tags and references: distribution spec, "Pulling manifests".
+//! Parses tags and references: distribution spec, "Pulling manifests".
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -8,7 +8,7 @@ use super::digest::{Algorithm, Digest, DigestError};
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(Arc<str>);
 
-/// Why a text is not a tag.
+/// The reason why a text is not a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a tag is 1 to 128 letters, digits, '_', '.' and '-', and does not begin with '.' or '-'")]
 pub struct TagError;
@@ -60,13 +60,13 @@ pub enum Reference {
     Digest(Digest),
 }
 
-/// Why a text is neither a tag nor a digest.
+/// The reason why a text is neither a tag nor a digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
-    /// It has a colon, so it was meant as a digest.
+    /// The text has a colon, so it was meant as a digest.
     #[error(transparent)]
     Digest(#[from] DigestError),
-    /// It was meant as a tag.
+    /// The text has no colon, so it was meant as a tag.
     #[error(transparent)]
     Tag(#[from] TagError),
 }

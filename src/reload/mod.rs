@@ -1,8 +1,8 @@
-//! Edits: files are watched, and what they say comes into force while the server runs.
+//! Watches files, and puts edits into force while the server runs.
 //!
-//! *Directories* are watched, not files: editors write beside and rename, and a mounted volume swaps a link. What
-//! happened is not asked; after anything that may concern a watched file, all is read again, and `snapshot` says whether
-//! that is anything new. SIGHUP does the same.
+//! It watches *directories*, not files: editors write a new file and rename it, and a mounted volume swaps a link. It
+//! does not ask what happened. After any event that may concern a watched file, it reads everything again, and
+//! `snapshot` finds out whether anything is new. SIGHUP does the same.
 
 mod watch;
 
@@ -19,9 +19,9 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// How long the files have to be quiet before they are read: an edit of several files is one edit.
+/// The time for which files have to be quiet before they are read. An edit of several files is one edit.
 const QUIET: Duration = Duration::from_millis(100);
-/// How long an edit that does not end is waited for.
+/// The longest wait for the end of an edit.
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// SIGHUP. Received from when this is made: before that it would end the process.
@@ -60,8 +60,8 @@ pub async fn run(live: Arc<Live>, mut hangup: Hangup, metrics: Metrics, mut stop
     }
 }
 
-/// Watches what is named now. What happened in a directory between its first reading and its first watching is read, and
-/// may name further ones.
+/// Watches the files that are named now. Events between the first reading of a directory and its first watching lead to
+/// another reading, which may name further files.
 async fn follow(watch: &mut Watch, live: &Arc<Live>, metrics: &Metrics) {
     while watch.set(live.watched()) {
         once(live, metrics, false).await;
@@ -110,7 +110,7 @@ async fn once(live: &Arc<Live>, metrics: &Metrics, asked: bool) {
                 tracing::info!("reloaded: nothing has changed");
             }
         }
-        // said once for one fault, however often its file is touched; each time that somebody asks
+        // a fault of a file is logged once, however often the file is touched, and again for each SIGHUP
         Reload::Refused(error) if asked || before.as_ref() != Some(&error) => {
             metrics.record_reload(false);
             tracing::error!(%error, "not reloaded: what was in force before stays in force");

@@ -79,7 +79,7 @@ fn follow(path: &Path, into: &mut BTreeSet<PathBuf>) {
     }
     for _ in 0..MOST_LINKS {
         if path.is_dir() {
-            // what appears in it matters, and that it appears
+            // names that appear in the directory matter, and so does the directory itself
             into.insert(path.join("*"));
         }
         let fresh = into.insert(path.clone());

@@ -1,4 +1,4 @@
-//! The snapshot in force, and the way to another one.
+//! Holds the snapshot in force, and builds the next one.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +23,7 @@ pub struct Live {
     /// The configuration at the start of the process. Keys that need a restart are compared with this one.
     began_with: Config,
     sources: Sources,
-    /// Why the last reading was refused. Not under the lock of a reading, which may take its time.
+    /// The reason why the last reading was refused. It has a lock of its own, since a reading may take its time.
     refused: ArcSwapOption<String>,
     /// The paths that the last reading named, even if it was refused: mending a named file mends it. Locked while
     /// reading.

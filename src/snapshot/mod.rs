@@ -1,7 +1,7 @@
-//! One immutable, validated view of configuration, policies, accounts and certificates.
+//! Builds one immutable, validated view of configuration, policies, accounts and certificates.
 //!
-//! A [`Snapshot`] is built whole and checked, or not at all; requests hold the one they began under. [`Live`] is the one
-//! in force. What cannot change while the server runs is carried over from the snapshot before.
+//! A [`Snapshot`] is built and checked as a whole, or not at all. A request holds the snapshot that it began under.
+//! [`Live`] holds the one in force. Settings that cannot change while the server runs come from the snapshot before.
 
 mod live;
 mod sources;
@@ -29,9 +29,9 @@ use crate::{
     tls::{Client, ClientError, Tls, TlsError},
 };
 
-/// Most certificates of tokens that one snapshot remembers as verified.
+/// The most certificates of tokens that one snapshot remembers as verified.
 const REMEMBERED_CHAINS: u64 = 10_000;
-/// How long they are remembered.
+/// The time for which they are remembered.
 const REMEMBERED_FOR: Duration = Duration::from_mins(5);
 
 /// Everything that requests are decided by.
@@ -52,7 +52,7 @@ pub struct Snapshot {
     inputs: Hash,
 }
 
-/// Why there is no snapshot of what is in the files.
+/// The reason why the files make no snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// A configuration file or a policy.
@@ -111,7 +111,7 @@ impl Snapshot {
         })
     }
 
-    /// Reads the key of tokens, or makes it, where somebody can log in.
+    /// Reads the key of tokens, or makes it, if anybody can log in.
     fn with_key(mut self) -> Result<Self, SnapshotError> {
         let asks = self.tls.as_ref().is_some_and(|tls| tls.asks_for_certificates());
         if self.signer.is_none() && (asks || !self.accounts.is_empty()) {
@@ -139,8 +139,8 @@ impl Snapshot {
         self.number
     }
 
-    /// Returns the configuration. For keys that need a restart it has the values of the files, not those of the
-    /// start.
+    /// Returns the configuration. Keys that need a restart have the values of the files, which may differ from those of
+    /// the start.
     #[must_use]
     pub const fn config(&self) -> &Config {
         &self.config
@@ -170,7 +170,7 @@ impl Snapshot {
         self.tls.as_deref()
     }
 
-    /// Returns the maker of tokens; `None` if nobody can log in.
+    /// Returns the signer of tokens; `None` if no login is possible.
     #[must_use]
     pub fn signer(&self) -> Option<&Signer> {
         self.signer.as_deref()

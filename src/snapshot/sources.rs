@@ -18,7 +18,7 @@ use crate::{
 /// SHA-256.
 pub(super) type Hash = [u8; 32];
 
-/// Where the configuration comes from.
+/// The source of the configuration.
 #[derive(Clone, Debug)]
 pub enum Sources {
     /// Files, a later one over those before it.

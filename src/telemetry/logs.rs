@@ -1,4 +1,4 @@
-//! Structured logs: text for a person at a terminal, one JSON object a line for everything else.
+//! Writes structured logs: text for a person at a terminal, and otherwise one JSON object a line.
 
 use std::env;
 use std::fmt::{self, Debug, Write as _};
@@ -17,7 +17,7 @@ use tracing_subscriber::{Layer, Registry};
 
 use super::TelemetryError;
 
-/// Where log lines go.
+/// The destination of log lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LogOutput {
     /// Standard error.
@@ -29,25 +29,25 @@ pub enum LogOutput {
     File(PathBuf),
 }
 
-/// How log lines look.
+/// The form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// [`LogFormat::Text`] on a terminal, [`LogFormat::Json`] otherwise.
     #[default]
     Auto,
-    /// For people: time, level, target, message, fields; with colours on a terminal.
+    /// Text for people: time, level, target, message, fields; with colours on a terminal.
     Text,
     /// One JSON object a line: `timestamp` (RFC 3339, UTC), `level`, `target`, `message` and the fields beside them.
     Json,
 }
 
-/// Logs as configured. What is logged never depends on the environment; `NO_COLOR` (<https://no-color.org>) takes the
-/// colours from text on a terminal.
+/// The settings of logs. The environment never changes which lines are logged. `NO_COLOR` (<https://no-color.org>)
+/// removes the colours from text on a terminal.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
-    /// Where lines go.
+    /// The destination.
     pub output: LogOutput,
-    /// How they look.
+    /// The form.
     pub format: LogFormat,
     /// Selects the lines to log: a level (`off`, `error`, `warn`, `info`, `debug`, `trace`), or several parts
     /// separated by commas. Each part is a level or `target=level`, and the part with the longest fitting target
@@ -178,8 +178,8 @@ impl Write for &Lines {
 
 /// Writes `name=value`, or the bare value of the message, for people.
 ///
-/// Every control character is escaped here, before colours come: otherwise a value from a request could forge a line,
-/// or command the terminal of whoever reads it.
+/// It escapes every control character before it adds colours. Otherwise a value from a request could forge a line, or
+/// command the terminal of a reader.
 fn write_text_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
     if field.name() != "message" {
         write!(writer, "{field}=")?;
@@ -209,7 +209,7 @@ impl fmt::Write for Escaping<'_, '_> {
 /// `None` where there is none, as nearly always.
 fn escape_rest_of_controls(line: &[u8]) -> Option<String> {
     const DELETE: u8 = 0x7f;
-    /// How UTF-8 begins U+0080 to U+00BF.
+    /// The first byte of U+0080 to U+00BF in UTF-8.
     const MAYBE_CONTROL: u8 = 0xc2;
     if !line.iter().any(|byte| [DELETE, MAYBE_CONTROL].contains(byte)) {
         return None;

@@ -1,7 +1,7 @@
-//! Counters, gauges and histograms, for `/metrics`. `docs/reference/metrics.md` lists every family.
+//! Counts for `/metrics`, in counters, gauges and histograms. `docs/reference/metrics.md` lists every family.
 //!
-//! Recording is on the path of every request: plain atomics, found by one hash of a static label; the text format is
-//! made only when somebody asks for it (`exposition`).
+//! Every request records values. So recording uses plain atomics, found by one hash of a static label, and only a
+//! request for `/metrics` makes the text (`exposition`).
 
 mod by_label;
 mod exposition;
@@ -62,7 +62,7 @@ struct Requests {
 /// Counts one operation of the storage.
 #[derive(Debug, Default)]
 struct Storage {
-    /// Its count is the number of operations, failed ones included.
+    /// The count is the number of operations, failed ones included.
     duration: Histogram,
     /// By kind.
     errors: ByLabel<AtomicU64>,
@@ -100,7 +100,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Starts counting at zero. One for the process, made at its start: its time is what `process_start_time` says.
+    /// Starts counting at zero. A process makes one such value at its start, since `process_start_time` is its time.
     #[must_use]
     pub fn new() -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
@@ -156,7 +156,7 @@ impl Metrics {
         self.inner.reload_refused.store(!in_force, Ordering::Relaxed);
     }
 
-    /// Counts a login: a token that was given to somebody, or credentials that were not accepted.
+    /// Counts a login: an issued token, or credentials that were not accepted.
     pub fn record_login(&self, accepted: bool) {
         let outcome = if accepted { "accepted" } else { "refused" };
         self.inner.logins.with(outcome, |count| count.fetch_add(1, Ordering::Relaxed));

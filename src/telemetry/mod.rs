@@ -23,10 +23,11 @@ pub use metrics::{CONTENT_TYPE, InFlight, Metrics};
 pub use request_id::RequestId;
 pub use traces::{SPAN_TARGET, TraceOptions, continue_trace};
 
-/// How long [`Guard`] waits for the last spans to be sent.
+/// The longest wait of [`Guard`] for the last spans to be sent.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
-/// Why logs or traces could not be set up. Each message names the setting, the rule it breaks and what to write.
+/// The reason why logs or traces could not be set up. Each message names the setting, the broken rule and a valid
+/// value.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TelemetryError {

@@ -1,4 +1,4 @@
-//! The id that ties everything together that is said about one request.
+//! Makes the id of a request, which its answer, log lines, records and spans share.
 
 use std::fmt;
 
@@ -16,10 +16,9 @@ impl RequestId {
     /// The most characters that an id from a client may have.
     pub const MAX_LEN: usize = 128;
 
-    /// Takes the value of `X-Request-Id` where it is acceptable, and makes a fresh id otherwise.
+    /// Returns the value of `X-Request-Id` if it is acceptable, and otherwise a fresh id.
     ///
-    /// An id that is too long or has other characters is replaced rather than refused or shortened: it is the client's
-    /// way to find its request again, no reason to fail it.
+    /// An id that is too long, or has other characters, is replaced. The request does not fail for it.
     #[must_use]
     pub fn from_header(value: Option<&HeaderValue>) -> Self {
         match value {

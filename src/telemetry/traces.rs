@@ -1,8 +1,7 @@
-//! Traces, sent as OTLP over HTTP with protobuf bodies
-//! (<https://opentelemetry.io/docs/specs/otlp/#otlphttp>).
+//! Sends traces as OTLP over HTTP with protobuf bodies (<https://opentelemetry.io/docs/specs/otlp/#otlphttp>).
 //!
-//! Spans carry a target of their own, [`SPAN_TARGET`], that only the exporting layer listens to. Where no endpoint is
-//! configured nobody does, so `tracing` switches the call sites off and a request pays one relaxed load for each.
+//! Spans have a target of their own, [`SPAN_TARGET`], to which only the exporting layer listens. Without an endpoint
+//! there is no such layer. Then `tracing` switches the call sites off, and a request pays one relaxed load for each.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -33,9 +32,9 @@ pub const SPAN_TARGET: &str = "simple_registry::span";
 
 /// The path of the trace service below the endpoint (OTLP/HTTP, "OTLP/HTTP Request").
 const TRACES_PATH: &str = "/v1/traces";
-/// One attempt to send a batch, its retries included.
+/// The time limit for sending a batch, its retries included.
 const EXPORT_LIMIT: Duration = Duration::from_secs(5);
-/// How long a finished span waits for others to travel with it.
+/// The time that a finished span waits for others of its batch.
 const BATCH_DELAY: Duration = Duration::from_secs(1);
 /// Spans in one request to the collector.
 const BATCH_SPANS: usize = 512;
@@ -44,9 +43,9 @@ const QUEUED_SPANS: usize = 8192;
 /// The least time between two warnings about failed exports.
 const WARN_EVERY: Duration = Duration::from_mins(1);
 
-/// Where traces go, and how many.
+/// The endpoint of traces, and their share of requests.
 ///
-/// `Debug` leaves the endpoint out, since one that is about to be refused may hold credentials.
+/// `Debug` leaves the endpoint out, since an endpoint that is refused later may hold credentials.
 #[derive(Clone, Default)]
 pub struct TraceOptions {
     /// The collector's base URL, such as `http://collector:4318`; `/v1/traces` is added unless it is there. `None`

@@ -34,12 +34,12 @@ use crate::{
 pub struct Client {
     /// The facts in its certificate.
     pub certificate: Arc<Certificate>,
-    /// Until when the whole chain is valid by its dates, so that it can be remembered until then: until the first of the
-    /// certificates that were sent expires. Authorities' own dates do not count (RFC 5280, section 6.1).
+    /// The time until which the outcome may be remembered: the first expiry among the sent certificates. The dates of
+    /// authorities do not count (RFC 5280, section 6.1).
     pub valid_until: SystemTime,
 }
 
-/// The authorities, their revocation lists, and whether there must be a certificate: the one judge of chains, in the
+/// The authorities, their revocation lists, and the demand for a certificate. This type alone judges chains, in the
 /// handshake and after it.
 pub(super) struct Clients {
     chains: Arc<dyn ClientCertVerifier>,
@@ -47,7 +47,7 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// Loads the authorities and lists. `None`: clients are not asked for a certificate.
+    /// Loads the authorities and lists. `None` means that clients are not asked for a certificate.
     pub(super) fn load(options: &config::Tls, warnings: &mut Vec<String>) -> Result<Option<Self>, Vec<Problem>> {
         let Some(file) = &options.client_ca_bundle else {
             return without_authorities(options).map(|()| None);
@@ -117,7 +117,7 @@ impl Clients {
         for (index, der) in std::iter::once(own).chain(between).enumerate() {
             let parsed = match facts::parse(der) {
                 Ok(parsed) => parsed,
-                // Clients may send what is no part of the chain; that alone may be anything.
+                // Clients may send certificates outside of the chain, and those may be anything.
                 Err(_) if index > 0 => continue,
                 Err(what) => return Err(ClientError::Invalid(what)),
             };
@@ -126,7 +126,7 @@ impl Clients {
             }
             let until = facts::moment(parsed.validity().not_after);
             let expired = until.duration_since(UNIX_EPOCH).is_ok_and(|until| until.as_secs() < now.as_secs());
-            // What has expired is no part of the chain, which was just found valid.
+            // An expired certificate is no part of the chain, which was just found valid.
             if !expired {
                 valid_until = Some(valid_until.map_or(until, |earliest: SystemTime| earliest.min(until)));
             }
@@ -136,7 +136,7 @@ impl Clients {
     }
 }
 
-/// Keys that mean nothing without authorities must not look as if they did.
+/// Refuses keys that mean nothing without authorities.
 fn without_authorities(options: &config::Tls) -> Result<(), Vec<Problem>> {
     let help = "name the authorities of client certificates in server.tls.client_ca_bundle, or leave this key out";
     let mut problems = Vec::new();

@@ -3,16 +3,16 @@
 use std::fmt;
 use std::path::Path;
 
-/// Everything that is wrong with the files that `[server.tls]` names.
+/// All faults of the files that `[server.tls]` names.
 ///
-/// `Display` says for each problem the configuration's key, the file, the rule that is broken and the next step. Nothing
-/// of a private key is in it, so it may be logged.
+/// `Display` names for each fault the configuration's key, the file, the broken rule and the next step. It shows
+/// nothing of a private key, so it may be logged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TlsError {
     problems: Vec<Problem>,
 }
 
-/// One thing that is wrong.
+/// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     /// The key of the configuration, the file and the rule.
@@ -59,13 +59,13 @@ impl fmt::Debug for TlsError {
 
 impl std::error::Error for TlsError {}
 
-/// Why a client's certificate is not accepted. `Display` is for logs.
+/// The reason why a client's certificate is not accepted. `Display` is for logs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// The certificate, or one that it hangs on, is no longer valid.
     #[error("the client certificate, or one between it and its authority, has expired")]
     Expired,
-    /// It is not valid yet.
+    /// The certificate is not valid yet.
     #[error("the client certificate, or one between it and its authority, is not valid yet")]
     NotYetValid,
     /// A revocation list names it.

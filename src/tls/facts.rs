@@ -83,7 +83,7 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     match text(value) {
         Some(text) => {
             for character in text.chars() {
-                // what separates names or begins an escape is written in hex
+                // hex for characters that separate names or begin an escape
                 if character.is_control() || ",+;#\"<>\\".contains(character) {
                     let mut bytes = [0; 4];
                     let escaped = hex(character.encode_utf8(&mut bytes).as_bytes());

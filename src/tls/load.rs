@@ -1,4 +1,4 @@
-//! The server's own certificate and key, and the whole set out of its files.
+//! Loads the server's own certificate and key, and joins the whole set.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub(super) struct Loaded {
     pub(super) warnings: Vec<String>,
 }
 
-/// Reads everything, and tells all problems at once.
+/// Reads everything, and returns all faults at once.
 pub(super) fn load(options: &config::Tls) -> Result<Loaded, TlsError> {
     let mut warnings = Vec::new();
     let mut problems = Vec::new();
@@ -62,7 +62,7 @@ fn own(options: &config::Tls, warnings: &mut Vec<String>) -> Result<CertifiedKey
     };
     check_own(bundle, &certificates, warnings).map_err(|problem| vec![problem])?;
     let key = provider().key_provider.load_private_key(key).map_err(|_| {
-        // What the library says of it may quote the key.
+        // The library's message may quote the key.
         vec![key_file.problem(
             "holds no key that can be used",
             "make an RSA key of 2048 bits or more, an ECDSA key (P-256, P-384 or P-521) or an Ed25519 key",
@@ -83,8 +83,8 @@ fn own(options: &config::Tls, warnings: &mut Vec<String>) -> Result<CertifiedKey
     }
 }
 
-/// Checks readable certificates. A certificate that clients will refuse is a warning: a server that does not start
-/// serves nobody.
+/// Checks readable certificates. A certificate that clients will refuse is a warning, since a server that does not
+/// start serves no client.
 fn check_own(
     bundle: Source<'_>,
     certificates: &[CertificateDer<'static>],

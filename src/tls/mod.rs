@@ -1,17 +1,18 @@
-//! TLS: the server's certificate, and who its clients are by theirs.
+//! Loads the server's certificate, and verifies those of clients.
 //!
-//! A [`Tls`] is everything that `[server.tls]` names, read and checked at one moment. A changed file means a new one.
-//! Sessions are resumed within one, never across two, and [`Tls::client`] verifies any chain against this one, so that a
-//! connection that was opened under an older one can be held to this.
+//! A [`Tls`] is everything that `[server.tls]` names, read and checked at one moment. A changed file means a new value.
+//! A session is resumed only under the value that began it. [`Tls::client`] verifies any chain against its own value,
+//! so an older connection can be held to the newest one.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! | --- | --- |
 //! | `pem` | files to certificates, keys and lists |
 //! | `load` | the server's own half, and the whole |
 //! | `clients` | the judge of clients' chains |
 //! | `revoked` | revocation lists |
-//! | `facts` | what a certificate says |
-//! | `error` | what a person is told |
+//! | `facts` | the facts in a certificate |
+//! | `error` | faults, in words |
+//! | `provider` | the choice of cryptography |
 
 mod clients;
 mod error;
@@ -35,7 +36,7 @@ use crate::{config, identity};
 pub use clients::Client;
 pub use error::{ClientError, TlsError};
 
-/// One set of certificates, keys and revocation lists, loaded and checked.
+/// Certificates, keys and revocation lists, loaded and checked together.
 pub struct Tls {
     server: Arc<ServerConfig>,
     clients: Option<Arc<clients::Clients>>,
@@ -46,9 +47,9 @@ impl Tls {
     /// Reads the files and checks them, each and together.
     ///
     /// # Errors
-    /// All problems at once: a file that cannot be read, is not PEM, or holds nothing or something else than it should; a
-    /// key that is encrypted, of no kind that TLS knows, or not that of the first certificate; an authority that is none;
-    /// a revocation list that is not signed by its authority; keys of the configuration that need `client_ca_bundle`.
+    /// All faults at once: a file that cannot be read, is not PEM, is empty or holds another kind of thing; an
+    /// encrypted or unknown key, or a key that does not belong to the first certificate; an authority that is none; a
+    /// revocation list without its authority's signature; keys of the configuration that need `client_ca_bundle`.
     pub fn load(options: &config::Tls) -> Result<Self, TlsError> {
         let load::Loaded { server, clients, warnings } = load::load(options)?;
         Ok(Self { server, clients, warnings })
@@ -61,13 +62,13 @@ impl Tls {
         Arc::clone(&self.server)
     }
 
-    /// Verifies a chain, the client's own certificate first, as it was sent in a handshake or is in a token.
+    /// Verifies a chain from a handshake or a token, the client's own certificate first.
     ///
-    /// Needs no proof of the private key: that was the handshake's. The clock is the system's.
+    /// Needs no proof of the private key, since the handshake had it. The clock is the system's.
     ///
     /// # Errors
-    /// [`ClientError`], where the authorities, the revocation lists or the clock do not let the client in, or its
-    /// certificate has a name that cannot be read, is longer than 1 KiB, or is one of more than 64 of its kind.
+    /// [`ClientError`] if the authorities, the revocation lists or the clock do not accept the certificate, or one of
+    /// its names cannot be read, is longer than 1 KiB, or is one of more than 64 of its kind.
     pub fn client(&self, chain: &[CertificateDer<'_>]) -> Result<Client, ClientError> {
         let clients = self.clients.as_ref().ok_or(ClientError::UnknownIssuer)?;
         match chain {
@@ -99,11 +100,12 @@ impl Tls {
     }
 }
 
-/// Reads the first certificate of a PEM file for a person, whatever its issuer and its age. It
-/// proves nothing.
+/// Reads the first certificate of a PEM file for a person. It checks neither issuer nor age, so the certificate proves
+/// nothing.
 ///
 /// # Errors
-/// A file that cannot be read or begins with no certificate; a certificate that no client could show. In words.
+/// The fault in words: a file that cannot be read or begins with no certificate, or a certificate that no client could
+/// show.
 pub fn read_certificate(file: &Path) -> Result<identity::Certificate, String> {
     let der =
         CertificateDer::from_pem_file(file).map_err(|error| format!("no certificate can be read from it: {error}"))?;

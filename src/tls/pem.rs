@@ -1,4 +1,4 @@
-//! PEM files (RFC 7468): each holds exactly the kind of thing that its key of the configuration is for.
+//! Reads PEM files (RFC 7468). Each holds exactly the kind of thing that its key of the configuration is for.
 
 use std::{fs, path::Path};
 
@@ -12,7 +12,7 @@ use super::error::Problem;
 
 /// The purpose of a file.
 struct Kind {
-    /// As it is called in errors.
+    /// The name in errors.
     name: &'static str,
     /// The labels that make it up, most usual first.
     labels: &'static [&'static str],
@@ -29,10 +29,10 @@ const KEYS: Kind = Kind {
     ignored: &["EC PARAMETERS"],
 };
 
-/// One file, under one key of `[server.tls]`.
+/// A file, with its key of `[server.tls]`.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
-    /// Without `server.tls.`
+    /// The key without `server.tls.`.
     pub(super) key: &'static str,
     pub(super) file: &'a Path,
 }
@@ -101,7 +101,7 @@ impl Source<'_> {
             return Ok(count);
         }
         let help = match (text.first(), kind.name) {
-            // How DER begins (X.690): a SEQUENCE.
+            // DER begins with a SEQUENCE (X.690).
             (Some(0x30), "certificate") => {
                 "it may be DER; `openssl x509 -inform der -in FILE -out NEW` makes PEM of it".to_owned()
             }

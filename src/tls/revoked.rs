@@ -1,4 +1,4 @@
-//! Revocation lists (RFC 5280, section 5).
+//! Reads revocation lists (RFC 5280, section 5).
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,9 +21,9 @@ use super::{
 
 /// The serial numbers that the lists name, by issuer.
 ///
-/// A certificate that any list of its issuer names is revoked, even if that list is out of date, or a newer one of the
-/// same issuer stands beside it. The lists' signatures are checked when they are read, and not, as `webpki` would, with
-/// every handshake: that hashes the whole list each time. It would also take the first list of an issuer alone.
+/// If any list of its issuer names a certificate, the certificate is revoked. A newer list of the same issuer, or the
+/// age of the list, does not change that. The signatures of lists are checked once, when the lists are read. `webpki`
+/// would hash the whole list with every handshake, and take the first list of an issuer alone.
 #[derive(Default)]
 pub(super) struct Revoked {
     /// Both in DER; the serial numbers without leading zeros.
@@ -38,7 +38,8 @@ impl Revoked {
             .is_some_and(|serials| serials.contains(significant(certificate.raw_serial())))
     }
 
-    /// Reads lists and checks each against the authorities. What is odd, but no reason to refuse it, goes to `warnings`.
+    /// Reads lists and checks each against the authorities. Oddities that are no reason to refuse a list go to
+    /// `warnings`.
     pub(super) fn load(
         source: Source<'_>,
         authorities: &[X509Certificate<'_>],

@@ -6,12 +6,16 @@ use super::{files, prose::RELATIVE, root, shown};
 
 /// The number of doc comments of each room that begin with a relative clause. Lower a number with each comment that you
 /// rewrite.
-const RELATIVE_YET: &[(&str, usize)] =
-    &[("app", 2), ("audit", 9), ("cli", 9), ("oci", 6), ("registry", 72), ("scrub", 205), ("storage", 48)];
+const RELATIVE_YET: &[(&str, usize)] = &[("registry", 72), ("scrub", 205), ("storage", 48)];
 
 /// The number of doc comments of functions that begin with no verb, by room.
-const WITHOUT_VERB_YET: &[(&str, usize)] =
-    &[("app", 4), ("cli", 11), ("oci", 8), ("registry", 72), ("scrub", 190), ("storage", 120)];
+const WITHOUT_VERB_YET: &[(&str, usize)] = &[("registry", 72), ("scrub", 190), ("storage", 120)];
+
+/// Words that begin a question. A comment that begins with one answers it where a noun would be shorter.
+const QUESTIONS: [&str; 5] = ["how", "where", "why", "when", "until"];
+
+/// The number of doc comments of each room that begin with a question word.
+const QUESTIONS_YET: &[(&str, usize)] = &[("registry", 25), ("scrub", 49), ("storage", 30)];
 
 /// A doc comment: the line that it begins in, its first word, and whether a function follows it.
 struct Comment {
@@ -78,6 +82,15 @@ fn doc_comments_do_not_begin_with_a_relative_clause() {
     check("a doc comment begins with a relative clause; begin with a verb", RELATIVE_YET, |comment| {
         RELATIVE.contains(&comment.first.to_lowercase().as_str())
     });
+}
+
+#[test]
+fn doc_comments_do_not_begin_with_a_question_word() {
+    check(
+        "a doc comment begins with a question word; name the thing, or begin with a verb",
+        QUESTIONS_YET,
+        |comment| QUESTIONS.contains(&comment.first.to_lowercase().as_str()),
+    );
 }
 
 #[test]

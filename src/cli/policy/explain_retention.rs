@@ -1,4 +1,4 @@
-//! `simple-registry policy explain --retention`: what becomes of the images of a repository, and why.
+//! Runs `simple-registry policy explain --retention`: the images of a repository that would stay or go, with reasons.
 
 use std::process::ExitCode;
 

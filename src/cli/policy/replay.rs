@@ -1,4 +1,4 @@
-//! Recorded requests, decided again.
+//! Decides recorded requests again.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use crate::{
     telemetry::counted,
 };
 
-/// What of a line of the record is needed here; it has more.
+/// The fields of a line of the record that a replay needs.
 #[derive(Deserialize)]
 struct Line {
     event: String,
@@ -38,17 +38,17 @@ struct Line {
     rule: Option<String>,
 }
 
-/// What would change.
+/// The decisions that would change.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Replay {
-    /// Decisions that were made again.
+    /// The number of decisions that were made again.
     decided: usize,
-    /// Of those, how many come out otherwise.
+    /// The number of those that come out otherwise.
     changed: usize,
-    /// Lines that are no decisions, such as logins.
+    /// The number of lines that are no decisions, such as logins.
     skipped: usize,
-    /// Decisions that cannot be made again: a rule asks for all tags of a push, and the record names some of them; or for
-    /// the owner of an upload, whom nobody had looked for.
+    /// The number of decisions that cannot be made again: a rule asks for all tags of a push, and the record names some of
+    /// them; or a rule asks for the owner of an upload that no request had looked up.
     undecidable: usize,
     /// Requests that change in the same way, the most frequent first.
     changes: Vec<Change>,
@@ -62,7 +62,7 @@ struct Change {
     becomes: Effect,
     becomes_by: String,
     count: usize,
-    /// The first of them: who, what, where.
+    /// The first of these requests, in words.
     example: String,
     line: usize,
 }
@@ -133,7 +133,7 @@ impl Replay {
         Ok(replay)
     }
 
-    /// Whether everything comes out as it was recorded.
+    /// Returns true if every decision comes out as it was recorded.
     pub(super) const fn changes_nothing(&self) -> bool {
         self.changed == 0
     }
@@ -151,7 +151,7 @@ fn by_of(decision: &Decision) -> String {
     by(decision.by.as_ref().map(|by| by.policy.as_str()), decision.rule.as_deref())
 }
 
-/// Who wants what, in a few words.
+/// Describes a request in a few words: client, action and thing.
 fn example(identity: &Facts, request: &Request) -> String {
     let certificate = &identity.certificate;
     let who = [identity.username.as_str()]

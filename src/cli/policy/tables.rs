@@ -1,4 +1,4 @@
-//! For `policy explain`: the table of the configuration that gives each key of a repository.
+//! Shows for `policy explain` the table of the configuration that gives each key of a repository.
 
 use std::fmt::Write;
 

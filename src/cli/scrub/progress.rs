@@ -1,4 +1,4 @@
-//! How far a run has come: a bar on a terminal, a line now and then elsewhere. On standard error.
+//! Shows the progress of a run on standard error: a bar on a terminal, and otherwise a line now and then.
 
 use std::{
     io::IsTerminal as _,
@@ -10,10 +10,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::scrub::Pass;
 
-/// How often a line says how far it is.
+/// The time between two lines of progress.
 const EVERY: Duration = Duration::from_mins(1);
 
-/// Where a run stands.
+/// The progress of a run.
 #[derive(Debug)]
 pub(super) struct Progress {
     terminal: bool,
@@ -39,7 +39,7 @@ impl Progress {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many of about so many are done in this pass.
+    /// Updates the progress of a pass: `done` of about `total` things.
     pub(super) fn at(&self, pass: Pass, done: u64, total: u64) {
         let mut state = self.state();
         let now = Instant::now();
@@ -56,7 +56,7 @@ impl Progress {
                 other.insert(State { pass, bar, done, total, began: now, said: now })
             }
         };
-        // several at a time report in no order
+        // reports of concurrent work come in no order
         (state.done, state.total) = (state.done.max(done), total);
         if self.terminal {
             let length = total.max(state.done);
@@ -78,7 +78,7 @@ impl Progress {
         }
     }
 
-    /// The last pass has ended.
+    /// Ends the last pass.
     pub(super) fn finish(&self) {
         if let Some(state) = self.state().take() {
             self.end(&state);

@@ -1,4 +1,4 @@
-//! What a run tells: its report, line by line as it happens, and its summary.
+//! Writes the report of a run, line by line as it happens, and its summary.
 
 use std::{
     fmt::Write as _,
@@ -18,7 +18,7 @@ use crate::telemetry::counted;
 /// The report of one run.
 #[derive(Debug)]
 pub(super) struct Report {
-    /// Where lines go; nowhere without `--report`.
+    /// The destination of lines; `None` without `--report`.
     lines: Option<(String, Mutex<Lines>)>,
     format: Format,
     dry_run: bool,
@@ -58,7 +58,7 @@ impl Report {
         Ok(Self { lines, format, dry_run, progress: Progress::new() })
     }
 
-    /// The passes are over, whatever came of them.
+    /// Ends the progress, after the last pass or a failure.
     pub(super) fn finish(&self) {
         self.progress.finish();
     }
@@ -92,7 +92,7 @@ impl Report {
 
 impl Observer for Report {
     fn event(&self, event: &Event) -> Result<(), String> {
-        // what is wrong is said in any case: cron mails standard error
+        // problems go to standard error in any case: cron mails them
         if let Event::Finding(finding) = event
             && self.format == Format::Text
             && finding.outcome != Outcome::Known
@@ -175,7 +175,7 @@ fn one_of(things: &str) -> &str {
     }
 }
 
-/// The summary for people.
+/// Returns the summary for people.
 fn text_of(summary: &Summary) -> String {
     let mut text = format!("scrub {}", summary.run);
     if summary.dry_run {

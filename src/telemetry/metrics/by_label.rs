@@ -1,4 +1,4 @@
-//! A value for each value of a label.
+//! Keeps a value for each value of a label.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -33,7 +33,7 @@ impl<T: Default> ByLabel<T> {
     #[cold]
     fn add(&self, label: &'static str) -> Arc<T> {
         let fresh = Arc::new(T::default());
-        // Where another thread was first, its value stays: somebody may have counted on it already.
+        // The value of another thread that was first stays, since it may have counts already.
         self.values.rcu(|values| {
             let mut grown = HashMap::clone(values);
             grown.entry(label).or_insert_with(|| Arc::clone(&fresh));

@@ -1,4 +1,4 @@
-//! The text that `/metrics` answers.
+//! Makes the text of `/metrics`.
 
 use std::fmt;
 use std::fs;

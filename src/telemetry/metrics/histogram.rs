@@ -1,4 +1,4 @@
-//! A histogram of durations.
+//! Counts durations in a histogram.
 
 use std::array;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ const BOUNDS: [f64; 16] =
 /// Durations counted in buckets, by atomics alone: threads that observe at once do not wait for each other.
 #[derive(Debug)]
 pub(super) struct Histogram {
-    /// One for each of [`BOUNDS`], and one for what is longer.
+    /// A count for each of [`BOUNDS`], and one for longer durations.
     buckets: [AtomicU64; BOUNDS.len() + 1],
     /// Nanoseconds; enough for 584 years of requests.
     sum: AtomicU64,
