@@ -140,7 +140,7 @@ impl Drop for Over<'_> {
     }
 }
 
-fn what_was_acknowledged_survives_kills(backend: Backend) {
+fn acknowledged_pushes_survive_kills(backend: Backend) {
     let kills = std::env::var("KILLS").map_or(5, |kills| kills.parse().expect("KILLS is a number"));
     let mut server = Server::start(backend);
     let load =
@@ -193,4 +193,4 @@ fn verify(server: &Server, load: &Load, seen: &mut BTreeSet<String>) {
     }
 }
 
-crate::support::on_each_backend!(own: what_was_acknowledged_survives_kills);
+crate::support::on_each_backend!(own: acknowledged_pushes_survive_kills);

@@ -175,7 +175,7 @@ fn refused(response: &Response) {
 }
 
 #[test]
-fn what_does_not_fit_is_503_and_all_goes_on_when_there_is_room() {
+fn a_push_to_a_full_disk_is_503_and_succeeds_after_space_is_freed() {
     let mut small = SmallDisk::start();
     let (repo, mounted) = (small.repo.clone(), small.means != Means::Limit);
     let image = Image::new(&[100_000]);

@@ -62,7 +62,7 @@ fn every_error_of_a_blob_has_its_code(repo: &Repo) {
     repo.send(Request::get(repo.sibling("none").path("tags/list"))).expect_error(404, "NAME_UNKNOWN");
 }
 
-fn a_manifest_that_is_none_is_400_manifest_invalid(repo: &Repo) {
+fn a_body_that_is_no_manifest_is_400_manifest_invalid(repo: &Repo) {
     let put = |media_type: &str, bytes: &[u8]| {
         repo.send(repo.put_manifest("v1", &Manifest { media_type: media_type.to_owned(), bytes: bytes.to_vec() }))
     };
@@ -83,7 +83,7 @@ fn a_manifest_that_is_none_is_400_manifest_invalid(repo: &Repo) {
     repo.get_manifest("v1").expect(404);
 }
 
-fn another_method_or_path_is_refused_in_json(repo: &Repo) {
+fn an_unknown_method_or_path_is_refused_in_json(repo: &Repo) {
     repo.push_image("v1", &Image::new(&[50]));
     for request in [
         Request::post(repo.manifest_path("v1")),
@@ -97,7 +97,7 @@ fn another_method_or_path_is_refused_in_json(repo: &Repo) {
     repo.send(Request::get("/v2/something")).expect(404);
 }
 
-fn an_error_tells_nothing_of_the_inside(repo: &Repo) {
+fn an_error_shows_nothing_internal(repo: &Repo) {
     repo.push_blob(&unique(10));
     let answers = [
         repo.get_blob(&unknown_digest()),
@@ -113,7 +113,7 @@ fn an_error_tells_nothing_of_the_inside(repo: &Repo) {
 }
 
 /// An image's blobs are small enough and its manifest is not; and the other way round.
-fn what_is_larger_than_the_limits_is_413(backend: Backend) {
+fn a_body_over_its_limit_is_413(backend: Backend) {
     let server = Server::start_with(backend, "max_manifest_size = 2000\nmax_blob_size = 100000");
     let repo = server.repo("limits");
     let padded = Image::with(&[50], |manifest| manifest["annotations"] = json!({"padding": "p".repeat(2000)}));
@@ -132,7 +132,7 @@ fn what_is_larger_than_the_limits_is_413(backend: Backend) {
     repo.get_blob(&sha256(&data)).expect(404);
 }
 
-fn a_manifest_with_missing_blobs_is_taken_where_that_is_allowed(backend: Backend) {
+fn a_manifest_with_missing_blobs_is_accepted_if_the_configuration_allows_it(backend: Backend) {
     let server = Server::start_with(backend, "allow_missing_references = true");
     let repo = server.repo("sparse");
     let image = Image::new(&[50]);
@@ -152,7 +152,7 @@ fn a_manifest_with_missing_blobs_is_taken_where_that_is_allowed(backend: Backend
 }
 
 /// The first client falls silent in the middle of a body and is let go; the second is slow for longer than that, but moves.
-fn a_silent_client_is_let_go_and_a_slow_one_is_not(backend: Backend) {
+fn a_silent_client_is_disconnected_and_a_slow_one_is_not(backend: Backend) {
     let server = Server::start_with(backend, "server.query_timeout = 2");
     let repo = server.repo("slow");
     let data = unique(20);
@@ -180,7 +180,7 @@ fn a_silent_client_is_let_go_and_a_slow_one_is_not(backend: Backend) {
     assert_eq!(repo.get_blob(&sha256(&data)).expect(200).body, data);
 }
 
-fn an_orderly_end_exits_with_0(backend: Backend) {
+fn a_terminated_server_exits_with_0(backend: Backend) {
     let mut server = Server::start(backend);
     let digest = server.repo("end").push_image("v1", &Image::new(&[5000]));
     let status = server.terminate();
@@ -195,12 +195,12 @@ crate::support::on_each_backend!(
         a_malformed_tag_is_400,
         a_malformed_digest_is_400_digest_invalid,
         every_error_of_a_blob_has_its_code,
-        a_manifest_that_is_none_is_400_manifest_invalid,
-        another_method_or_path_is_refused_in_json,
-        an_error_tells_nothing_of_the_inside;
+        a_body_that_is_no_manifest_is_400_manifest_invalid,
+        an_unknown_method_or_path_is_refused_in_json,
+        an_error_shows_nothing_internal;
     own:
-        what_is_larger_than_the_limits_is_413,
-        a_manifest_with_missing_blobs_is_taken_where_that_is_allowed,
-        a_silent_client_is_let_go_and_a_slow_one_is_not,
-        an_orderly_end_exits_with_0,
+        a_body_over_its_limit_is_413,
+        a_manifest_with_missing_blobs_is_accepted_if_the_configuration_allows_it,
+        a_silent_client_is_disconnected_and_a_slow_one_is_not,
+        a_terminated_server_exits_with_0,
 );

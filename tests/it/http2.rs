@@ -114,7 +114,7 @@ fn a_blob_is_pushed_in_chunks_and_pulled_by_many_requests_at_once() {
 }
 
 #[test]
-fn a_reader_that_stalls_and_one_that_asks_nothing_lose_their_connection() {
+fn connections_of_stalled_readers_and_idle_clients_are_closed() {
     let world = World::new("[server]\nquery_timeout = \"1s\"\n");
     let digest = Repo::new(world.http1(), "a").push_blob(&unique(4_000_000));
     run(async {
@@ -133,7 +133,7 @@ fn a_reader_that_stalls_and_one_that_asks_nothing_lose_their_connection() {
 }
 
 #[test]
-fn one_that_agrees_on_http2_and_then_says_nothing_loses_its_connection() {
+fn a_client_that_is_silent_after_the_handshake_is_disconnected() {
     use tokio::io::AsyncReadExt as _;
     let world = World::new("[server]\nquery_timeout = \"1s\"\n");
     run(async {
@@ -146,7 +146,7 @@ fn one_that_agrees_on_http2_and_then_says_nothing_loses_its_connection() {
 }
 
 #[test]
-fn a_stop_lets_a_request_end_and_an_open_connection_does_not_hold_it_up() {
+fn a_stop_waits_for_requests_and_not_for_open_connections() {
     let mut world = World::new("");
     let connection = run(async {
         let connection = world.connect(1 << 20).await;

@@ -53,7 +53,7 @@ fn wrong_use_exits_with_2_and_help_and_version_with_0() {
 }
 
 #[test]
-fn a_login_in_one_line_makes_its_key_beside_the_store() {
+fn a_server_started_with_a_password_file_makes_its_token_key_beside_the_store() {
     // the port is fixed: whoever has it, the start gets as far as to ask for it
     let _taken = std::net::TcpListener::bind("127.0.0.1:5000");
     let directory = tempfile::tempdir().unwrap();
@@ -67,13 +67,13 @@ fn a_login_in_one_line_makes_its_key_beside_the_store() {
 }
 
 #[test]
-fn without_a_file_it_says_how_to_start_without_one() {
+fn without_a_configuration_the_error_shows_how_to_start_without_one() {
     let directory = tempfile::tempdir().unwrap();
     says(&refused(directory.path(), &["server"], 1), &["config.toml", "--data-dir"]);
 }
 
 #[test]
-fn a_mistake_in_the_configuration_is_shown_where_it_is() {
+fn a_mistake_in_the_configuration_is_shown_at_its_place() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("config.toml"), "[server]\nprot = 5000\n").unwrap();
     says(&refused(directory.path(), &["server"], 1), &["config.toml:2", "server.prot", "port", "^"]);
@@ -136,7 +136,7 @@ fn on_bucket(directory: &Path, bucket: &str, secret: &str) -> String {
 }
 
 #[test]
-fn a_bucket_that_is_not_there_is_named() {
+fn an_unknown_bucket_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let config = on_bucket(directory.path(), "no-such-bucket", bucket_server::SECRET_KEY);
     says(&refused(directory.path(), &["-c", &config, "server"], 1), &["no-such-bucket", "create it"]);
@@ -170,7 +170,7 @@ fn events(server: &Server) -> Vec<Value> {
         .collect()
 }
 
-fn the_start_is_told_in_one_line_with_what_is_open(backend: Backend) {
+fn the_start_logs_one_line_with_the_open_repositories(backend: Backend) {
     let server = Server::start(backend);
     let events = events(&server);
     let starts: Vec<_> = events.iter().filter(|event| event["address"] == server.address()).collect();
@@ -180,7 +180,7 @@ fn the_start_is_told_in_one_line_with_what_is_open(backend: Backend) {
 }
 
 #[test]
-fn open_to_everyone_on_an_address_for_others_is_a_warning() {
+fn a_repository_open_to_everyone_on_a_public_address_is_a_warning() {
     let server = Server::start_with(Backend::Directory, "[server]\nbind_address = \"0.0.0.0\"");
     assert!(
         events(&server)
@@ -202,7 +202,7 @@ fn begun(server: &Server) {
     }
 }
 
-fn a_stop_lets_a_running_upload_end(backend: Backend) {
+fn a_stop_waits_for_a_running_upload(backend: Backend) {
     let mut server = Server::start(backend);
     let repo = server.repo("a/b");
     let data = unique(200_000);
@@ -229,7 +229,7 @@ fn a_stop_lets_a_running_upload_end(backend: Backend) {
     assert_eq!(server.repo("a/b").get_blob(&sha256(&data)).expect(200).body, data);
 }
 
-fn a_stop_breaks_off_what_outlasts_its_grace_and_leaves_it_resumable(backend: Backend) {
+fn an_upload_that_a_stop_breaks_off_after_its_grace_can_be_resumed(backend: Backend) {
     let mut server = Server::start_with(backend, "[server]\nquery_timeout_grace_period = 1");
     let repo = server.repo("a/b");
     let data = unique(50_000);
@@ -249,7 +249,7 @@ fn a_stop_breaks_off_what_outlasts_its_grace_and_leaves_it_resumable(backend: Ba
 }
 
 /// Two slow bodies do not hold the one slot there is; a third transfer is turned away with a word on when to come again.
-fn slow_transfers_lock_nobody_out(backend: Backend) {
+fn slow_transfers_do_not_block_other_requests(backend: Backend) {
     let server = Server::start_with(backend, "max_concurrent_requests = 1\nmax_concurrent_transfers = 2");
     let repo = server.repo("a/b");
     let image = Image::new(&[1000]);
@@ -278,7 +278,7 @@ fn slow_transfers_lock_nobody_out(backend: Backend) {
     drop(slow);
 }
 
-fn health_and_metrics_answer_where_they_are_put(backend: Backend) {
+fn health_and_metrics_answer_at_their_configured_addresses(backend: Backend) {
     let server = Server::start(backend);
     for path in ["/healthz", "/readyz"] {
         server.client().send(Request::get(path)).expect(200);
@@ -305,7 +305,7 @@ fn health_and_metrics_answer_where_they_are_put(backend: Backend) {
 }
 
 /// One span a request, its storage operations under it, at a real receiver; none where the sampling rate is 0.
-fn traces_arrive_with_storage_under_their_request(backend: Backend) {
+fn spans_of_storage_are_children_of_their_request(backend: Backend) {
     let collector = Collector::start();
     let settings =
         |rate: &str| format!("[observability.tracing]\nendpoint = {:?}\nsampling_rate = {rate}", collector.url());
@@ -327,7 +327,7 @@ fn traces_arrive_with_storage_under_their_request(backend: Backend) {
     assert!(below.iter().all(|span| span.name == "storage" && span.trace_id == put.trace_id));
 }
 
-fn a_request_leaves_one_line(backend: Backend) {
+fn a_request_logs_one_line(backend: Backend) {
     let mut server = Server::start(backend);
     let repo = server.repo("a/b");
     let id = "a-request-of-mine.1";
@@ -354,7 +354,7 @@ fn a_request_leaves_one_line(backend: Backend) {
     assert!(line["duration_ms"].as_f64().is_some() && line["bytes"].as_u64() > Some(0), "{line}");
 }
 
-fn a_client_that_goes_away_is_recorded(backend: Backend) {
+fn a_request_of_a_client_that_disconnects_is_logged(backend: Backend) {
     let mut server = Server::start(backend);
     let repo = server.repo("a/b");
     let request = chunk(&repo.start_upload(), 0, &unique(1000)).header("X-Request-Id", "gone");
@@ -378,12 +378,12 @@ fn a_client_that_goes_away_is_recorded(backend: Backend) {
 
 on_each_backend! {
     own:
-        the_start_is_told_in_one_line_with_what_is_open,
-        a_stop_lets_a_running_upload_end,
-        a_stop_breaks_off_what_outlasts_its_grace_and_leaves_it_resumable,
-        slow_transfers_lock_nobody_out,
-        health_and_metrics_answer_where_they_are_put,
-        a_request_leaves_one_line,
-        traces_arrive_with_storage_under_their_request,
-        a_client_that_goes_away_is_recorded,
+        the_start_logs_one_line_with_the_open_repositories,
+        a_stop_waits_for_a_running_upload,
+        an_upload_that_a_stop_breaks_off_after_its_grace_can_be_resumed,
+        slow_transfers_do_not_block_other_requests,
+        health_and_metrics_answer_at_their_configured_addresses,
+        a_request_logs_one_line,
+        spans_of_storage_are_children_of_their_request,
+        a_request_of_a_client_that_disconnects_is_logged,
 }

@@ -66,7 +66,7 @@ fn at_once(repo: &Repo, requests: usize) -> Vec<(Response, Duration)> {
 }
 
 #[test]
-fn who_waits_too_long_or_finds_no_place_to_wait_is_turned_away_until_a_slot_is_free() {
+fn a_request_that_waits_too_long_or_finds_the_queue_full_is_503() {
     let server = Server::start_on_own_s3("max_concurrent_requests = 1");
     let repo = server.repo("a/b");
     repo.push_image("v1", &Image::new(&[1000]));
@@ -95,7 +95,7 @@ fn who_waits_too_long_or_finds_no_place_to_wait_is_turned_away_until_a_slot_is_f
 }
 
 #[test]
-fn who_waits_gets_the_slot_when_it_is_free() {
+fn a_waiting_request_gets_the_next_free_slot() {
     let server = Server::start_on_own_s3("max_concurrent_requests = 1");
     let repo = server.repo("a/b");
     repo.push_image("v1", &Image::new(&[1000]));

@@ -14,7 +14,7 @@ fn run(server: &Server, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn a_bucket_that_is_not_as_s3_is_refused_at_the_start() {
+fn a_bucket_that_breaks_the_rules_of_s3_is_refused_at_the_start() {
     let mut server = Server::start_on_own_s3("");
     let repo = server.repo("some");
     repo.push_image("v1", &Image::new(&[100]));

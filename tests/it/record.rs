@@ -46,7 +46,7 @@ pub(crate) fn replay(server: &Server, file: &Path) -> (Option<i32>, String) {
 }
 
 #[test]
-fn each_decision_is_a_line_with_its_rule_and_its_status_and_can_be_made_again() {
+fn each_decision_is_a_line_with_rule_and_status_and_can_be_replayed() {
     let file = new_file();
     let (server, policies) = start(&file, "");
     for (id, path, status) in [
@@ -81,7 +81,7 @@ fn each_decision_is_a_line_with_its_rule_and_its_status_and_can_be_made_again() 
 }
 
 #[test]
-fn while_nothing_can_be_recorded_nothing_is_decided() {
+fn requests_are_503_while_decisions_cannot_be_recorded() {
     let (server, _) = start(Path::new("/dev/full"), "on_error = \"deny\"");
     for _ in 0..3 {
         let refused = server.client().send(Request::get("/v2/open/tags/list"));
@@ -96,7 +96,7 @@ fn while_nothing_can_be_recorded_nothing_is_decided() {
 }
 
 #[test]
-fn one_who_would_rather_serve_serves_unrecorded() {
+fn with_on_error_continue_requests_are_served_unrecorded() {
     let (server, _) = start(Path::new("/dev/full"), "on_error = \"continue\"");
     server.client().send(Request::get("/v2/open/tags/list")).expect(404);
     server.client().send(Request::post("/v2/open/blobs/uploads/")).expect(202);

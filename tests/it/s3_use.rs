@@ -27,7 +27,7 @@ fn a_large_body_is_written_once_in_parts() {
 
 /// The closing `PUT` writes facts, not the layer again.
 #[test]
-fn a_final_put_writes_little_whatever_the_layers_size() {
+fn a_final_put_writes_little_for_a_layer_of_any_size() {
     let server = Server::start_on_own_s3("");
     let repo = server.repo("final");
     for size in [100_000, 12_000_000] {
@@ -44,7 +44,7 @@ fn a_final_put_writes_little_whatever_the_layers_size() {
 const MANY: usize = 12;
 
 #[test]
-fn many_large_bodies_at_once_are_each_what_was_sent() {
+fn many_large_bodies_at_once_are_stored_as_sent() {
     let server = Server::start_on_own_s3("");
     let repo = server.repo("many");
     std::thread::scope(|scope| {
@@ -93,7 +93,7 @@ fn bodies_that_break_off_leave_no_open_multipart_upload() {
 }
 
 #[test]
-fn a_push_and_a_pull_are_few_requests() {
+fn a_push_and_a_pull_cost_few_requests() {
     let server = Server::start_on_own_s3("");
     let repo = server.repo("few");
     let total = || server.s3().requests().values().sum::<usize>();
@@ -109,7 +109,7 @@ fn a_push_and_a_pull_are_few_requests() {
 
 /// Whether a tag still means what it meant is one request, since what it means was looked at before.
 #[test]
-fn a_tag_that_was_looked_at_before_is_one_request() {
+fn a_pull_by_a_known_tag_costs_one_request() {
     let server = Server::start_on_own_s3("cache_ttl = \"0s\"");
     let repo = server.repo("one");
     let total = || server.s3().requests().values().sum::<usize>();
@@ -136,7 +136,7 @@ fn a_tag_that_was_looked_at_before_is_one_request() {
 
 /// The server writes a small chunk with the state that names it, not as an object of its own.
 #[test]
-fn a_small_chunk_is_one_request() {
+fn a_small_chunk_costs_one_request() {
     let server = Server::start_on_own_s3("");
     let repo = server.repo("small");
     let total = || server.s3().requests().values().sum::<usize>();
@@ -160,7 +160,7 @@ fn a_small_chunk_is_one_request() {
 /// Counts the requests of a usual push: its first state, the segment and its state, then a grant, the last state and
 /// the copy.
 #[test]
-fn a_push_in_one_chunk_is_six_requests() {
+fn a_push_in_one_chunk_costs_six_requests() {
     let server = Server::start_on_own_s3("");
     let repo = server.repo("usual");
     // the one object that a server writes on its own, shortly after the start

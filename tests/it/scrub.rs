@@ -333,7 +333,7 @@ fn no_push_fails_while_scrub_runs(backend: Backend) {
     all_is_there_and_sound(&server, &load);
 }
 
-fn neither_a_killed_scrub_nor_a_killed_server_loses_anything(backend: Backend) {
+fn killed_scrubs_and_killed_servers_lose_nothing(backend: Backend) {
     let mut server = Server::start_with(backend, SETTINGS);
     let load = Load::new(&server, true);
     thread::scope(|scope| {
@@ -376,4 +376,4 @@ fn all_is_there_and_sound(server: &Server, load: &Load) {
     assert!(wrong.keys().all(|outcome| outcome == "repaired"), "{found}");
 }
 
-crate::support::on_each_backend!(own: no_push_fails_while_scrub_runs, neither_a_killed_scrub_nor_a_killed_server_loses_anything);
+crate::support::on_each_backend!(own: no_push_fails_while_scrub_runs, killed_scrubs_and_killed_servers_lose_nothing);

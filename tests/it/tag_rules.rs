@@ -78,7 +78,7 @@ fn message(response: &Response) -> String {
 }
 
 on_each_backend! {
-    own: a_push_of_several_tags_is_decided_for_each_of_them, a_delete_by_digest_is_decided_for_each_tag_that_would_go_with_it
+    own: a_push_of_several_tags_is_decided_for_each_of_them, a_delete_by_digest_is_decided_for_each_tag_that_it_removes
 }
 
 fn a_push_of_several_tags_is_decided_for_each_of_them(backend: Backend) {
@@ -120,7 +120,7 @@ fn a_push_of_several_tags_is_decided_for_each_of_them(backend: Backend) {
     world.expect_replay_without_change();
 }
 
-fn a_delete_by_digest_is_decided_for_each_tag_that_would_go_with_it(backend: Backend) {
+fn a_delete_by_digest_is_decided_for_each_tag_that_it_removes(backend: Backend) {
     let world = World::new(backend);
     let image = Image::new(&[10]);
     world.alice.push_blobs(&image);

@@ -49,7 +49,7 @@ fn command(server: &Server, arguments: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), text)
 }
 
-fn another_digest_is_refused_and_the_same_is_accepted(backend: Backend) {
+fn an_immutable_tag_refuses_another_digest_and_accepts_its_own(backend: Backend) {
     let server = start(backend);
     let repo = server.repo("once/app");
     let [first, second] = two(&repo);
@@ -82,7 +82,7 @@ fn another_digest_is_refused_and_the_same_is_accepted(backend: Backend) {
     delete(&repo, &second.digest()).expect(202);
 }
 
-fn one_that_may_be_deleted_can_be_given_another_meaning_then(backend: Backend) {
+fn an_immutable_tag_with_allow_delete_can_be_deleted_and_pushed_anew(backend: Backend) {
     let server = start(backend);
     let repo = server.repo("all");
     let [first, second] = two(&repo);
@@ -96,7 +96,7 @@ fn one_that_may_be_deleted_can_be_given_another_meaning_then(backend: Backend) {
     assert_eq!(repo.pull_image("any"), first.digest());
 }
 
-fn of_pushes_that_race_one_wins(backend: Backend) {
+fn when_pushes_race_exactly_one_wins(backend: Backend) {
     let server = start(backend);
     let repo = server.repo("once/race");
     let manifests = two(&repo);
@@ -119,7 +119,7 @@ fn of_pushes_that_race_one_wins(backend: Backend) {
     }
 }
 
-fn the_history_of_a_tag_is_told_page_by_page_and_on_the_command_line(backend: Backend) {
+fn the_history_of_a_tag_has_pages_and_a_command(backend: Backend) {
     let server = Server::start_plain(backend, "");
     let repo = server.repo("team/app");
     let [first, second] = two(&repo);
@@ -157,7 +157,7 @@ fn the_history_of_a_tag_is_told_page_by_page_and_on_the_command_line(backend: Ba
     assert_eq!(command(&server, &["history", "team/app"]).0, Some(2));
 }
 
-fn what_was_deleted_is_restored_beside_the_server(backend: Backend) {
+fn a_deleted_image_and_blob_are_restored_beside_the_server(backend: Backend) {
     let server = Server::start_plain(backend, "cache_ttl = \"0s\"\n");
     let repo = server.repo("team/app");
     let image = Image::new(&[50, 60]);
@@ -184,7 +184,7 @@ fn what_was_deleted_is_restored_beside_the_server(backend: Backend) {
 }
 
 #[test]
-fn pulls_are_written_down_when_the_server_stops() {
+fn pulls_are_recorded_when_the_server_stops() {
     let mut server = Server::start_plain(Backend::Directory, "");
     let repo = server.repo("team/app");
     let digest = repo.push_image("v1", &Image::new(&[50]));
@@ -214,9 +214,9 @@ fn pulls_are_written_down_when_the_server_stops() {
 
 on_each_backend! {
     own:
-        another_digest_is_refused_and_the_same_is_accepted,
-        one_that_may_be_deleted_can_be_given_another_meaning_then,
-        of_pushes_that_race_one_wins,
-        the_history_of_a_tag_is_told_page_by_page_and_on_the_command_line,
-        what_was_deleted_is_restored_beside_the_server,
+        an_immutable_tag_refuses_another_digest_and_accepts_its_own,
+        an_immutable_tag_with_allow_delete_can_be_deleted_and_pushed_anew,
+        when_pushes_race_exactly_one_wins,
+        the_history_of_a_tag_has_pages_and_a_command,
+        a_deleted_image_and_blob_are_restored_beside_the_server,
 }

@@ -26,7 +26,7 @@ fn scrub(server: &Server) {
 }
 
 #[test]
-fn an_upload_that_is_old_by_the_stores_clock_is_unknown_when_it_ends() {
+fn an_upload_that_is_too_old_by_the_stores_clock_is_404_at_its_end() {
     let server = Server::start_on_own_s3(SETTINGS);
     let repo = server.repo("ends");
     // so much that it is no part of an upload's state
@@ -45,7 +45,7 @@ fn an_upload_that_is_old_by_the_stores_clock_is_unknown_when_it_ends() {
 }
 
 #[test]
-fn a_manifest_that_comes_long_after_its_pins_by_the_stores_clock_is_refused_or_whole() {
+fn a_manifest_written_long_after_its_pins_by_the_stores_clock_is_refused_or_whole() {
     let server = Server::start_on_own_s3(SETTINGS);
     let repo = server.repo("held");
     let image = Image::new(&[1000]);
@@ -74,7 +74,7 @@ fn a_manifest_that_comes_long_after_its_pins_by_the_stores_clock_is_refused_or_w
 }
 
 #[test]
-fn a_blob_that_was_made_sure_of_long_ago_by_the_stores_clock_is_looked_at_again() {
+fn a_blob_checked_long_ago_by_the_stores_clock_is_checked_again() {
     let server = Server::start_on_own_s3(SETTINGS);
     let repo = server.repo("sure");
     let image = Image::new(&[1000]);
@@ -163,7 +163,7 @@ fn retention_goes_by_the_stores_clock_in_pushes_pulls_and_explanations() {
 }
 
 #[test]
-fn a_host_whose_clock_is_off_is_told_once() {
+fn a_wrong_clock_of_the_host_is_logged_once() {
     let mut server = Server::start_on_own_s3(SETTINGS);
     let warnings = |server: &Server| server.log().iter().filter(|line| line.contains(LINE)).count();
     let done = command(&server, &["scrub"]);

@@ -38,7 +38,7 @@ fn resume(repo: &Repo, location: &str, data: &[u8]) {
     panic!("the upload's offset never held still");
 }
 
-fn a_patch_that_is_cut_is_resumed_by_what_the_status_says(repo: &Repo) {
+fn a_cut_patch_is_resumed_from_the_status(repo: &Repo) {
     for round in 0..8 {
         let data = unique(300_000);
         let location = repo.send(chunk(&repo.start_upload(), 0, &data[..1000])).expect(202).location();
@@ -58,7 +58,7 @@ fn a_patch_that_is_cut_is_resumed_by_what_the_status_says(repo: &Repo) {
     }
 }
 
-fn a_chunked_patch_that_is_cut_adds_nothing_wrong(repo: &Repo) {
+fn a_cut_chunked_patch_adds_no_wrong_bytes(repo: &Repo) {
     let data = unique(300_000);
     let location = repo.send(chunk(&repo.start_upload(), 0, &data[..1000])).expect(202).location();
     let mut connection = repo.client.connect().expect("connect");
@@ -71,7 +71,7 @@ fn a_chunked_patch_that_is_cut_adds_nothing_wrong(repo: &Repo) {
     assert_eq!(repo.get_blob(&sha256(&data)).expect(200).body, data);
 }
 
-fn a_final_put_that_is_cut_can_be_made_again(repo: &Repo) {
+fn a_cut_final_put_can_be_repeated(repo: &Repo) {
     let data = unique(200_000);
     let location = repo.send(chunk(&repo.start_upload(), 0, &data[..1000])).expect(202).location();
     let last = finish(&location, &sha256(&data)).body(&data[1000..]);
@@ -84,7 +84,7 @@ fn a_final_put_that_is_cut_can_be_made_again(repo: &Repo) {
     assert_eq!(repo.get_blob(&sha256(&data)).expect(200).body, data);
 }
 
-fn a_single_post_that_is_cut_stores_nothing(repo: &Repo) {
+fn a_cut_single_post_stores_nothing(repo: &Repo) {
     let data = unique(200_000);
     let path = repo.path(&format!("blobs/uploads/?digest={}", sha256(&data)));
     let mut connection = repo.client.connect().expect("connect");
@@ -96,7 +96,7 @@ fn a_single_post_that_is_cut_stores_nothing(repo: &Repo) {
     assert_eq!(repo.get_blob(&sha256(&data)).expect(200).body, data);
 }
 
-fn a_patch_without_length_or_range_is_streamed_as_docker_does_it(repo: &Repo) {
+fn a_patch_without_length_or_range_is_accepted_as_docker_sends_it(repo: &Repo) {
     let data = unique(1_500_000);
     let response = repo.send(Request::patch(repo.start_upload()).body(data.clone()).chunked()).expect(202);
     assert_eq!(offset(&response), data.len());
@@ -105,7 +105,7 @@ fn a_patch_without_length_or_range_is_streamed_as_docker_does_it(repo: &Repo) {
 }
 
 /// The slow one began first and ends last: by then its offset is taken.
-fn of_two_patches_at_one_offset_the_later_to_end_is_416(repo: &Repo) {
+fn when_two_patches_have_one_offset_the_later_to_end_is_416(repo: &Repo) {
     let (data, other) = (unique(40_000), unique(30_000));
     let location = repo.send(chunk(&repo.start_upload(), 0, &data[..10_000])).expect(202).location();
     let slow = chunk(&location, 10_000, &other);
@@ -121,7 +121,7 @@ fn of_two_patches_at_one_offset_the_later_to_end_is_416(repo: &Repo) {
     assert_eq!(repo.get_blob(&sha256(&data)).expect(200).body, data);
 }
 
-fn of_many_patches_at_one_offset_one_wins(repo: &Repo) {
+fn when_many_patches_have_one_offset_exactly_one_wins(repo: &Repo) {
     for _ in 0..5 {
         let first = unique(1000);
         let location = repo.send(chunk(&repo.start_upload(), 0, &first)).expect(202).location();
@@ -145,7 +145,7 @@ fn of_many_patches_at_one_offset_one_wins(repo: &Repo) {
 }
 
 /// What is closed is what was there: the running PATCH comes too late, and cannot change it.
-fn a_final_put_while_a_patch_runs_closes_what_is_there(repo: &Repo) {
+fn a_final_put_during_a_patch_completes_the_bytes_before_it(repo: &Repo) {
     let data = unique(10_000);
     let location = repo.send(chunk(&repo.start_upload(), 0, &data)).expect(202).location();
     let running = chunk(&location, 10_000, &unique(20_000));
@@ -159,7 +159,7 @@ fn a_final_put_while_a_patch_runs_closes_what_is_there(repo: &Repo) {
     assert_eq!(repo.get_blob(&sha256(&data)).expect(200).body, data);
 }
 
-fn a_final_put_for_bytes_that_still_run_is_refused_and_they_can_end(repo: &Repo) {
+fn a_final_put_for_bytes_in_transit_is_refused_and_the_patch_can_end(repo: &Repo) {
     let data = unique(40_000);
     let location = repo.send(chunk(&repo.start_upload(), 0, &data[..10_000])).expect(202).location();
     let running = chunk(&location, 10_000, &data[10_000..]);
@@ -195,7 +195,7 @@ fn a_final_put_that_is_repeated_after_a_lost_answer_is_201_again(repo: &Repo) {
     }
 }
 
-fn the_same_blob_pushed_by_50_clients_at_once_is_there_for_all(repo: &Repo) {
+fn a_blob_pushed_by_50_clients_at_once_exists_for_all(repo: &Repo) {
     let data = unique(200_000);
     let digest = sha256(&data);
     let barrier = Barrier::new(50);
@@ -280,17 +280,17 @@ fn a_tag_pushed_and_deleted_at_once_ends_pushed_or_deleted(repo: &Repo) {
 }
 
 crate::support::on_each_backend!(shared:
-    a_patch_that_is_cut_is_resumed_by_what_the_status_says,
-    a_chunked_patch_that_is_cut_adds_nothing_wrong,
-    a_final_put_that_is_cut_can_be_made_again,
-    a_single_post_that_is_cut_stores_nothing,
-    a_patch_without_length_or_range_is_streamed_as_docker_does_it,
-    of_two_patches_at_one_offset_the_later_to_end_is_416,
-    of_many_patches_at_one_offset_one_wins,
-    a_final_put_while_a_patch_runs_closes_what_is_there,
-    a_final_put_for_bytes_that_still_run_is_refused_and_they_can_end,
+    a_cut_patch_is_resumed_from_the_status,
+    a_cut_chunked_patch_adds_no_wrong_bytes,
+    a_cut_final_put_can_be_repeated,
+    a_cut_single_post_stores_nothing,
+    a_patch_without_length_or_range_is_accepted_as_docker_sends_it,
+    when_two_patches_have_one_offset_the_later_to_end_is_416,
+    when_many_patches_have_one_offset_exactly_one_wins,
+    a_final_put_during_a_patch_completes_the_bytes_before_it,
+    a_final_put_for_bytes_in_transit_is_refused_and_the_patch_can_end,
     a_final_put_that_is_repeated_after_a_lost_answer_is_201_again,
-    the_same_blob_pushed_by_50_clients_at_once_is_there_for_all,
+    a_blob_pushed_by_50_clients_at_once_exists_for_all,
     a_tag_moved_by_20_writers_is_whole_in_every_pull,
     a_tag_pushed_and_deleted_at_once_ends_pushed_or_deleted,
 );

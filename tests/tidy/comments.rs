@@ -15,7 +15,7 @@ const WITHOUT_VERB_YET: &[(&str, usize)] = &[("registry", 72), ("scrub", 190), (
 const QUESTIONS: [&str; 5] = ["how", "where", "why", "when", "until"];
 
 /// The number of doc comments of each room that begin with a question word.
-const QUESTIONS_YET: &[(&str, usize)] = &[("registry", 25), ("scrub", 49), ("storage", 30)];
+const QUESTIONS_YET: &[(&str, usize)] = &[("registry", 26), ("scrub", 51), ("storage", 30)];
 
 /// A doc comment: the line that it begins in, its first word, and whether a function follows it.
 struct Comment {

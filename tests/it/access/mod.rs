@@ -155,7 +155,7 @@ fn check(who: Who, namespace: &str, action: &str, answer: &Response) {
 }
 
 #[test]
-fn every_sender_every_action_every_rule() {
+fn every_action_is_decided_by_the_rules_for_every_identity() {
     for who in EVERYBODY {
         let client = who.client();
         if who.is_refused_in_the_handshake() {
@@ -179,7 +179,7 @@ fn every_sender_every_action_every_rule() {
 }
 
 #[test]
-fn a_mount_that_finds_nothing_begins_an_upload_only_where_one_may() {
+fn a_mount_without_its_blob_begins_an_upload_only_if_policy_allows_one() {
     let settings = "repository.\"*\".access_policy.default_allow = true\n\
                     repository.\"*\".access_policy.rules = [\"request.action == 'start-upload'\"]\n";
     let server = Server::start_plain(Backend::Directory, settings);
@@ -188,7 +188,7 @@ fn a_mount_that_finds_nothing_begins_an_upload_only_where_one_may() {
 }
 
 #[test]
-fn a_proxy_that_is_trusted_says_who_asks_and_nobody_else_does() {
+fn only_a_trusted_proxy_names_the_clients_address() {
     let ask = |trusted: &str, headers: &[(&str, &str)]| {
         let settings = format!(
             "server.trusted_proxies = [{trusted}]\nrepository.\"*\".access_policy.default_allow = false\n\
@@ -211,7 +211,7 @@ fn a_proxy_that_is_trusted_says_who_asks_and_nobody_else_does() {
 }
 
 #[test]
-fn a_certificate_that_is_refused_in_the_handshake_is_in_the_record() {
+fn a_certificate_refused_in_the_handshake_is_recorded() {
     assert!(WORLD.with(&WORLD.revoked).try_send(Request::get("/v2/")).is_err());
     let file = WORLD.setting("audit", "file");
     let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
@@ -226,7 +226,7 @@ fn a_certificate_that_is_refused_in_the_handshake_is_in_the_record() {
 }
 
 #[test]
-fn lists_show_what_the_caller_may_see() {
+fn the_catalog_shows_only_repositories_that_the_caller_may_list() {
     let everything = WORLD.with(&WORLD.ci).with_password("ana", PASSWORD);
     for namespace in ["people", "both", "everyone"] {
         Repo::new(everything.clone(), format!("{namespace}/listed")).push_image("v1", &Image::new(&[10]));
@@ -239,7 +239,7 @@ fn lists_show_what_the_caller_may_see() {
 }
 
 #[test]
-fn a_mount_takes_nothing_from_where_the_caller_may_not_pull() {
+fn a_mount_needs_the_right_to_pull_from_its_source() {
     let ana = WORLD.anonymous().with_password("ana", PASSWORD);
     let both = WORLD.with(&WORLD.ci).with_password("ana", PASSWORD);
     let layer = Repo::new(both.clone(), "both/source").push_blob(&unique(100));
@@ -250,7 +250,7 @@ fn a_mount_takes_nothing_from_where_the_caller_may_not_pull() {
 }
 
 #[test]
-fn wrong_credentials_are_refused_in_one_way() {
+fn every_kind_of_wrong_credentials_is_401() {
     let encode = |text: &str| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text));
     let long = encode(&format!("ana:{}", "x".repeat(20_000)));
     for value in [

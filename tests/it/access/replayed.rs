@@ -45,7 +45,7 @@ fn requests(namespace: &str) -> Vec<Request> {
 }
 
 #[test]
-fn whatever_the_server_records_replays_without_a_change() {
+fn every_recorded_decision_replays_without_a_change() {
     let clients = clients();
     let kinds = requests("x").len();
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);

@@ -9,7 +9,7 @@ use crate::support::repo::Repo;
 use crate::support::server::{Backend, Server};
 
 #[test]
-fn a_token_is_no_wider_than_its_scope() {
+fn a_token_allows_only_its_scope() {
     let ana = WORLD.anonymous().with_password("ana", PASSWORD);
     let pull = ana.send(Request::get("/token?scope=repository:people/app:pull")).expect(200).json();
     let token = pull["token"].as_str().unwrap();
@@ -70,7 +70,7 @@ fn a_narrow_token_does_not_widen_the_catalog() {
 }
 
 #[test]
-fn a_form_gets_a_token_as_oauth_has_it() {
+fn a_form_of_oauth_gets_a_token() {
     let client = WORLD.anonymous();
     let form = |body: &str| {
         let request = Request::post("/token").header("content-type", "application/x-www-form-urlencoded");

@@ -19,7 +19,7 @@ fn owner(who: Who) -> &'static str {
 }
 
 #[test]
-fn nobody_else_sees_goes_on_with_ends_or_cancels_an_upload() {
+fn only_the_owner_reads_continues_completes_or_cancels_an_upload() {
     let everybody = [
         Who::Anonymous,
         Who::AnonymousToken,
@@ -88,7 +88,7 @@ fn recorded(server: &Server, action: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn rules_see_who_began_an_upload_also_after_a_restart() {
+fn rules_see_the_owner_of_an_upload_after_a_restart() {
     let mut server = server_of_two(
         "\"identity.username != '' && request.action == 'start-upload'\", \"request.upload_owner == 'alice'\"",
     );
@@ -113,7 +113,7 @@ fn rules_see_who_began_an_upload_also_after_a_restart() {
 }
 
 #[test]
-fn the_record_says_who_began_an_upload_where_no_rule_asks() {
+fn the_record_names_the_owner_of_an_upload_without_a_rule_about_it() {
     let mut server = server_of_two("\"identity.username != ''\"");
     let alice = server.client().with_password("alice", PASSWORD);
     let location = Repo::new(alice.clone(), "a/b").start_upload();

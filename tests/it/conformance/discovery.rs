@@ -51,7 +51,7 @@ fn the_list_of_tags_may_be_empty(repo: &Repo) {
     assert!(response.json()["tags"].is_array(), "an empty list is a list, not null");
 }
 
-fn tags_of_a_repository_that_is_not_there_are_404(repo: &Repo) {
+fn tags_of_an_unknown_repository_are_404(repo: &Repo) {
     repo.send(Request::get(repo.path("tags/list"))).expect_error(404, "NAME_UNKNOWN");
 }
 
@@ -69,7 +69,7 @@ fn n_of_zero_is_an_empty_list_without_link(repo: &Repo) {
     assert_eq!(response.header("link"), None);
 }
 
-fn last_begins_after_that_tag(repo: &Repo) {
+fn last_begins_the_page_after_that_tag(repo: &Repo) {
     tag_all(repo, &["a", "b", "c", "d", "e"]);
     assert_eq!(repo.tags("?last=b"), ["c", "d", "e"]);
     assert_eq!(repo.tags("?n=2&last=b"), ["c", "d"]);
@@ -102,7 +102,7 @@ fn the_last_page_has_no_link(repo: &Repo) {
     }
 }
 
-fn an_n_that_is_no_number_is_400(repo: &Repo) {
+fn a_malformed_n_is_400(repo: &Repo) {
     tag_all(repo, &["a"]);
     for n in ["x", "-1", "1.5"] {
         repo.send(Request::get(repo.path(&format!("tags/list?n={n}")))).expect(400);
@@ -172,7 +172,7 @@ fn referrers_are_an_index_of_descriptors(repo: &Repo) {
     );
 }
 
-fn the_artifact_type_of_an_image_is_its_configs_where_it_has_none(repo: &Repo) {
+fn an_image_without_artifact_type_is_listed_with_the_type_of_its_config(repo: &Repo) {
     let subject = Image::new(&[50]);
     for artifact_type in [None, Some("")] {
         let referrer = Image::with(&[50], |manifest| {
@@ -188,7 +188,7 @@ fn the_artifact_type_of_an_image_is_its_configs_where_it_has_none(repo: &Repo) {
     assert!(found.iter().all(|descriptor| descriptor["artifactType"] == OCI_CONFIG), "{found:?}");
 }
 
-fn an_index_that_refers_is_listed_without_artifact_type_where_it_has_none(repo: &Repo) {
+fn an_index_without_artifact_type_is_listed_without_one(repo: &Repo) {
     let subject = Image::new(&[50]);
     let mut plain =
         json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], "subject": subject.manifest.descriptor()});
@@ -203,7 +203,7 @@ fn an_index_that_refers_is_listed_without_artifact_type_where_it_has_none(repo: 
     assert!(found.iter().all(|descriptor| descriptor["mediaType"] == OCI_INDEX));
 }
 
-fn no_referrers_are_an_empty_list_never_404(repo: &Repo) {
+fn a_digest_without_referrers_has_an_empty_list(repo: &Repo) {
     assert!(referrers(repo, &unknown_digest(), "").0.is_empty(), "where there is no repository");
     let digest = repo.push_image("v1", &Image::new(&[50]));
     assert!(referrers(repo, &digest, "").0.is_empty(), "of a manifest without any");
@@ -289,19 +289,19 @@ crate::support::on_each_backend!(shared:
     the_list_of_tags_is_200_with_name_and_tags,
     tags_are_listed_in_order,
     the_list_of_tags_may_be_empty,
-    tags_of_a_repository_that_is_not_there_are_404,
+    tags_of_an_unknown_repository_are_404,
     n_limits_the_tags,
     n_of_zero_is_an_empty_list_without_link,
-    last_begins_after_that_tag,
+    last_begins_the_page_after_that_tag,
     link_leads_through_all_tags,
     the_last_page_has_no_link,
-    an_n_that_is_no_number_is_400,
+    a_malformed_n_is_400,
     the_catalog_lists_repositories_in_order_by_pages,
     the_catalog_with_n_of_zero_is_empty,
     referrers_are_an_index_of_descriptors,
-    the_artifact_type_of_an_image_is_its_configs_where_it_has_none,
-    an_index_that_refers_is_listed_without_artifact_type_where_it_has_none,
-    no_referrers_are_an_empty_list_never_404,
+    an_image_without_artifact_type_is_listed_with_the_type_of_its_config,
+    an_index_without_artifact_type_is_listed_without_one,
+    a_digest_without_referrers_has_an_empty_list,
     referrers_of_a_malformed_digest_are_400,
     referrers_are_filtered_by_artifact_type,
     link_leads_through_all_referrers,

@@ -23,7 +23,7 @@ fn a_deleted_tag_is_202_and_then_404(repo: &Repo) {
     assert_eq!(repo.pull_image(&digest), digest, "deleting a tag leaves its manifest");
 }
 
-fn a_tag_can_come_again(repo: &Repo) {
+fn a_deleted_tag_can_be_pushed_again(repo: &Repo) {
     let image = Image::new(&[50]);
     for _ in 0..3 {
         let digest = repo.push_image("v1", &image);
@@ -34,7 +34,7 @@ fn a_tag_can_come_again(repo: &Repo) {
     }
 }
 
-fn a_tag_that_is_not_there_cannot_be_deleted(repo: &Repo) {
+fn deleting_an_unknown_tag_is_404(repo: &Repo) {
     repo.push_image("v1", &Image::new(&[50]));
     delete_manifest(repo, "v2").expect_error(404, "MANIFEST_UNKNOWN");
     delete_manifest(repo, "v1").expect(202);
@@ -55,21 +55,21 @@ fn a_deleted_manifest_is_202_and_then_404_by_digest_and_by_every_tag(repo: &Repo
     assert_eq!(repo.pull_image("v3"), other);
 }
 
-fn a_manifest_that_is_not_there_cannot_be_deleted(repo: &Repo) {
+fn deleting_an_unknown_manifest_is_404(repo: &Repo) {
     let digest = repo.push_image("v1", &Image::new(&[50]));
     delete_manifest(repo, &unknown_digest()).expect_error(404, "MANIFEST_UNKNOWN");
     delete_manifest(repo, &digest).expect(202);
     delete_manifest(repo, &digest).expect_error(404, "MANIFEST_UNKNOWN");
 }
 
-fn deleting_in_a_repository_that_is_not_there_is_404(repo: &Repo) {
+fn deleting_in_an_unknown_repository_is_404(repo: &Repo) {
     delete_manifest(repo, &unknown_digest()).expect(404);
     delete_manifest(repo, "v1").expect(404);
     delete_blob(repo, &unknown_digest()).expect(404);
 }
 
 /// A tag says what was pushed under it; that its manifest comes back under another tag does not bring it back.
-fn a_tag_of_a_deleted_manifest_stays_dead_when_the_manifest_comes_again(repo: &Repo) {
+fn a_tag_of_a_deleted_manifest_stays_deleted_when_the_manifest_is_pushed_again(repo: &Repo) {
     let image = Image::new(&[50]);
     let digest = repo.push_image("v1", &image);
     delete_manifest(repo, &digest).expect(202);
@@ -99,12 +99,12 @@ fn a_deleted_blob_is_202_and_then_404(repo: &Repo) {
     assert_eq!(repo.get_blob(&digest).expect(200).body, data);
 }
 
-fn a_blob_that_is_not_there_cannot_be_deleted(repo: &Repo) {
+fn deleting_an_unknown_blob_is_404(repo: &Repo) {
     repo.push_blob(&unique(10));
     delete_blob(repo, &unknown_digest()).expect_error(404, "BLOB_UNKNOWN");
 }
 
-fn a_blob_deleted_here_stays_elsewhere(repo: &Repo) {
+fn a_blob_deleted_in_one_repository_stays_in_another(repo: &Repo) {
     let data = unique(1000);
     let digest = repo.push_blob(&data);
     repo.sibling("other").push_blob(&data);
@@ -113,7 +113,7 @@ fn a_blob_deleted_here_stays_elsewhere(repo: &Repo) {
     assert_eq!(repo.sibling("other").get_blob(&digest).expect(200).body, data);
 }
 
-fn a_malformed_digest_cannot_be_deleted(repo: &Repo) {
+fn deleting_a_malformed_digest_is_400(repo: &Repo) {
     repo.push_blob(&unique(10));
     delete_blob(repo, "sha256:beef").expect_error(400, "DIGEST_INVALID");
     delete_manifest(repo, "sha256:beef").expect_error(400, "DIGEST_INVALID");
@@ -153,7 +153,7 @@ fn a_manifest_that_an_index_needs_is_not_deleted(repo: &Repo) {
 }
 
 /// What was refused needs nothing.
-fn a_refused_manifest_holds_neither_blobs_nor_children(repo: &Repo) {
+fn a_refused_manifest_does_not_keep_blobs_or_children_from_deletion(repo: &Repo) {
     let child = Image::new(&[50]);
     repo.push_image("child", &child);
     let absent = Image::new(&[50]);
@@ -166,18 +166,18 @@ fn a_refused_manifest_holds_neither_blobs_nor_children(repo: &Repo) {
 
 crate::support::on_each_backend!(shared:
     a_deleted_tag_is_202_and_then_404,
-    a_tag_can_come_again,
-    a_tag_that_is_not_there_cannot_be_deleted,
+    a_deleted_tag_can_be_pushed_again,
+    deleting_an_unknown_tag_is_404,
     a_deleted_manifest_is_202_and_then_404_by_digest_and_by_every_tag,
-    a_manifest_that_is_not_there_cannot_be_deleted,
-    deleting_in_a_repository_that_is_not_there_is_404,
-    a_tag_of_a_deleted_manifest_stays_dead_when_the_manifest_comes_again,
+    deleting_an_unknown_manifest_is_404,
+    deleting_in_an_unknown_repository_is_404,
+    a_tag_of_a_deleted_manifest_stays_deleted_when_the_manifest_is_pushed_again,
     a_deleted_manifest_can_be_pushed_again,
     a_deleted_blob_is_202_and_then_404,
-    a_blob_that_is_not_there_cannot_be_deleted,
-    a_blob_deleted_here_stays_elsewhere,
-    a_malformed_digest_cannot_be_deleted,
+    deleting_an_unknown_blob_is_404,
+    a_blob_deleted_in_one_repository_stays_in_another,
+    deleting_a_malformed_digest_is_400,
     a_blob_that_a_manifest_needs_is_not_deleted,
     a_manifest_that_an_index_needs_is_not_deleted,
-    a_refused_manifest_holds_neither_blobs_nor_children,
+    a_refused_manifest_does_not_keep_blobs_or_children_from_deletion,
 );

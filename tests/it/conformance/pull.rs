@@ -29,13 +29,13 @@ fn a_manifest_is_provided_by_digest_as_it_was_pushed(repo: &Repo) {
     assert_eq!(response.required("content-type"), OCI_MANIFEST);
 }
 
-fn a_manifest_that_is_not_there_is_404(repo: &Repo) {
+fn an_unknown_manifest_is_404(repo: &Repo) {
     repo.push_image("v1", &Image::new(&[100]));
     repo.get_manifest("v2").expect_error(404, "MANIFEST_UNKNOWN");
     repo.get_manifest(&unknown_digest()).expect_error(404, "MANIFEST_UNKNOWN");
 }
 
-fn a_pull_from_a_repository_that_is_not_there_is_404(repo: &Repo) {
+fn a_pull_from_an_unknown_repository_is_404(repo: &Repo) {
     repo.get_manifest("latest").expect(404);
     repo.get_manifest(&unknown_digest()).expect(404);
     repo.get_blob(&unknown_digest()).expect(404);
@@ -80,7 +80,7 @@ fn a_blob_by_sha512_is_provided(repo: &Repo) {
     assert_eq!(response.required("docker-content-digest"), digest);
 }
 
-fn a_blob_that_is_not_there_is_404(repo: &Repo) {
+fn an_unknown_blob_is_404(repo: &Repo) {
     repo.push_blob(&unique(100));
     repo.get_blob(&unknown_digest()).expect_error(404, "BLOB_UNKNOWN");
 }
@@ -103,7 +103,7 @@ fn head_like_get(repo: &Repo, path: &str) -> Response {
     head
 }
 
-fn head_of_a_manifest_says_what_get_says(repo: &Repo) {
+fn head_of_a_manifest_has_the_headers_of_get(repo: &Repo) {
     let digest = repo.push_image("v1", &Image::new(&[100]));
     for reference in ["v1", &digest] {
         let head = head_like_get(repo, &repo.manifest_path(reference));
@@ -111,14 +111,14 @@ fn head_of_a_manifest_says_what_get_says(repo: &Repo) {
     }
 }
 
-fn head_of_a_blob_says_what_get_says(repo: &Repo) {
+fn head_of_a_blob_has_the_headers_of_get(repo: &Repo) {
     let digest = repo.push_blob(&unique(12_345));
     let head = head_like_get(repo, &repo.blob_path(&digest));
     assert_eq!(head.required("docker-content-digest"), digest);
     assert_eq!(head.required("content-length"), "12345");
 }
 
-fn head_of_what_is_not_there_is_404(repo: &Repo) {
+fn head_of_an_unknown_manifest_or_blob_is_404(repo: &Repo) {
     repo.push_image("v1", &Image::new(&[100]));
     for path in [repo.manifest_path("v2"), repo.manifest_path(&unknown_digest()), repo.blob_path(&unknown_digest())] {
         let response = repo.send(Request::head(path)).expect(404);
@@ -193,7 +193,7 @@ fn a_range_in_another_unit_is_ignored(repo: &Repo) {
     assert_eq!(response.expect(200).body, data);
 }
 
-fn a_range_holds_only_while_if_range_does(repo: &Repo) {
+fn a_range_with_another_if_range_is_ignored(repo: &Repo) {
     let data = unique(2048);
     let digest = repo.push_blob(&data);
     let etag = repo.get_blob(&digest).expect(200).required("etag").to_owned();
@@ -202,7 +202,7 @@ fn a_range_holds_only_while_if_range_does(repo: &Repo) {
     assert_eq!(repo.send(get().header("if-range", "\"another\"")).expect(200).body, data);
 }
 
-fn a_range_crosses_the_pieces_that_a_blob_came_in(repo: &Repo) {
+fn a_range_crosses_the_chunks_of_a_push(repo: &Repo) {
     let data = unique(30_000);
     let mut location = repo.start_upload();
     for start in (0..30_000).step_by(10_000) {
@@ -217,7 +217,7 @@ fn a_range_crosses_the_pieces_that_a_blob_came_in(repo: &Repo) {
     }
 }
 
-fn blobs_say_that_they_take_ranges(repo: &Repo) {
+fn blobs_announce_ranges(repo: &Repo) {
     let digest = repo.push_blob(&unique(100));
     assert_eq!(repo.get_blob(&digest).expect(200).required("accept-ranges"), "bytes");
 }
@@ -236,13 +236,13 @@ fn expect_conditional(repo: &Repo, path: &str) {
     repo.send(get().header("if-none-match", "\"another\"")).expect(200);
 }
 
-fn a_get_of_a_manifest_that_has_not_changed_is_304(repo: &Repo) {
+fn a_get_of_an_unchanged_manifest_is_304(repo: &Repo) {
     let digest = repo.push_image("v1", &Image::new(&[100]));
     expect_conditional(repo, &repo.manifest_path("v1"));
     expect_conditional(repo, &repo.manifest_path(&digest));
 }
 
-fn a_get_of_a_blob_that_is_known_is_304(repo: &Repo) {
+fn a_get_of_a_known_blob_is_304(repo: &Repo) {
     let digest = repo.push_blob(&unique(100));
     expect_conditional(repo, &repo.blob_path(&digest));
 }
@@ -261,18 +261,18 @@ crate::support::on_each_backend!(shared:
     the_base_endpoint_answers_200,
     a_manifest_is_provided_by_tag_as_it_was_pushed,
     a_manifest_is_provided_by_digest_as_it_was_pushed,
-    a_manifest_that_is_not_there_is_404,
-    a_pull_from_a_repository_that_is_not_there_is_404,
+    an_unknown_manifest_is_404,
+    a_pull_from_an_unknown_repository_is_404,
     a_manifest_of_another_repository_is_404,
     a_blob_is_provided_by_digest,
     a_blob_of_several_megabytes_is_provided_whole,
     a_zero_byte_blob_is_provided,
     a_blob_by_sha512_is_provided,
-    a_blob_that_is_not_there_is_404,
+    an_unknown_blob_is_404,
     a_blob_of_another_repository_is_404,
-    head_of_a_manifest_says_what_get_says,
-    head_of_a_blob_says_what_get_says,
-    head_of_what_is_not_there_is_404,
+    head_of_a_manifest_has_the_headers_of_get,
+    head_of_a_blob_has_the_headers_of_get,
+    head_of_an_unknown_manifest_or_blob_is_404,
     accept_is_understood_with_several_types_and_parameters,
     a_range_of_a_blob_is_206_with_that_part,
     an_open_range_is_206_to_the_end,
@@ -281,10 +281,10 @@ crate::support::on_each_backend!(shared:
     a_range_that_cannot_be_satisfied_is_416_with_the_size,
     a_range_that_runs_backwards_is_416,
     a_range_in_another_unit_is_ignored,
-    a_range_holds_only_while_if_range_does,
-    a_range_crosses_the_pieces_that_a_blob_came_in,
-    blobs_say_that_they_take_ranges,
-    a_get_of_a_manifest_that_has_not_changed_is_304,
-    a_get_of_a_blob_that_is_known_is_304,
+    a_range_with_another_if_range_is_ignored,
+    a_range_crosses_the_chunks_of_a_push,
+    blobs_announce_ranges,
+    a_get_of_an_unchanged_manifest_is_304,
+    a_get_of_a_known_blob_is_304,
     a_moved_tag_is_not_304,
 );

@@ -59,7 +59,7 @@ fn a_single_post_takes_sha512(repo: &Repo) {
     assert_eq!(repo.get_blob(&sha512(&data)).expect(200).body, data);
 }
 
-fn a_single_post_of_nothing_pushes_the_empty_blob(repo: &Repo) {
+fn a_single_post_without_bytes_pushes_the_empty_blob(repo: &Repo) {
     repo.send(Request::post(single_post(repo, &sha256(b"")))).expect(201);
     assert!(repo.get_blob(&sha256(b"")).expect(200).body.is_empty());
 }
@@ -108,7 +108,7 @@ fn an_unsupported_digest_algorithm_is_400(repo: &Repo) {
     repo.send(Request::post(repo.path("blobs/uploads/?digest-algorithm=md5"))).expect_error(400, "DIGEST_INVALID");
 }
 
-fn a_digest_algorithm_that_was_announced_can_be_used(repo: &Repo) {
+fn an_announced_digest_algorithm_can_be_used(repo: &Repo) {
     let data = unique(5000);
     for (algorithm, digest) in [("sha256", sha256(&data)), ("sha512", sha512(&data))] {
         let start = Request::post(repo.path(&format!("blobs/uploads/?digest-algorithm={algorithm}")));
@@ -128,7 +128,7 @@ fn sha512_works_without_being_announced(repo: &Repo) {
     assert_eq!(repo.get_blob(&sha512(&data)).expect(200).body, data);
 }
 
-fn an_upload_that_nobody_began_is_404(repo: &Repo) {
+fn an_unknown_upload_is_404(repo: &Repo) {
     let data = unique(100);
     repo.push_blob(&unique(10));
     let path = repo.path(&format!("blobs/uploads/{}", uuid::Uuid::new_v4()));
@@ -153,7 +153,7 @@ fn a_blob_that_is_pushed_again_is_201(repo: &Repo) {
     assert_eq!(repo.get_blob(&sha256(&data)).expect(200).body, data);
 }
 
-fn a_finished_upload_is_no_longer_an_upload(repo: &Repo) {
+fn the_status_of_a_completed_upload_is_404(repo: &Repo) {
     let data = unique(100);
     let location = repo.start_upload();
     repo.send(finish(&location, &sha256(&data)).body(data.clone())).expect(201);
@@ -186,7 +186,7 @@ fn a_mount_lasts_when_the_source_is_deleted(repo: &Repo) {
     assert_eq!(target.get_blob(&digest).expect(200).body, data);
 }
 
-fn a_mount_of_what_the_source_has_not_is_202_and_goes_on_as_an_upload(repo: &Repo) {
+fn a_mount_of_a_blob_that_the_source_lacks_is_202_and_continues_as_an_upload(repo: &Repo) {
     let data = unique(4000);
     let target = repo.sibling("target");
     repo.push_blob(&unique(10));
@@ -195,13 +195,13 @@ fn a_mount_of_what_the_source_has_not_is_202_and_goes_on_as_an_upload(repo: &Rep
     assert_eq!(target.get_blob(&sha256(&data)).expect(200).body, data);
 }
 
-fn a_mount_from_a_repository_that_is_not_there_is_202(repo: &Repo) {
+fn a_mount_from_an_unknown_repository_is_202(repo: &Repo) {
     let target = repo.sibling("target");
     target.send(mount(&target, &unknown_digest(), Some(&repo.sibling("nowhere")))).expect(202);
 }
 
 /// Which of two answers is the registry's choice; what follows from it is not.
-fn a_mount_without_from_is_201_or_202_and_what_it_says_holds(repo: &Repo) {
+fn a_mount_without_from_is_201_or_202_and_the_answer_is_true(repo: &Repo) {
     let data = unique(4000);
     let digest = repo.push_blob(&data);
     let target = repo.sibling("target");
@@ -229,22 +229,22 @@ crate::support::on_each_backend!(shared:
     a_single_post_with_a_digest_is_201_with_a_pullable_location,
     a_single_post_takes_a_percent_encoded_digest,
     a_single_post_takes_sha512,
-    a_single_post_of_nothing_pushes_the_empty_blob,
+    a_single_post_without_bytes_pushes_the_empty_blob,
     a_put_with_the_wrong_digest_is_400_and_stores_nothing,
     a_single_post_with_the_wrong_digest_is_400_and_stores_nothing,
     a_malformed_or_unsupported_digest_is_400,
     a_closing_put_without_a_digest_is_400,
     an_unsupported_digest_algorithm_is_400,
-    a_digest_algorithm_that_was_announced_can_be_used,
+    an_announced_digest_algorithm_can_be_used,
     sha512_works_without_being_announced,
-    an_upload_that_nobody_began_is_404,
+    an_unknown_upload_is_404,
     an_upload_of_another_repository_is_404,
     a_blob_that_is_pushed_again_is_201,
-    a_finished_upload_is_no_longer_an_upload,
+    the_status_of_a_completed_upload_is_404,
     a_mount_from_another_repository_is_201_with_a_pullable_location,
     a_mount_lasts_when_the_source_is_deleted,
-    a_mount_of_what_the_source_has_not_is_202_and_goes_on_as_an_upload,
-    a_mount_from_a_repository_that_is_not_there_is_202,
-    a_mount_without_from_is_201_or_202_and_what_it_says_holds,
+    a_mount_of_a_blob_that_the_source_lacks_is_202_and_continues_as_an_upload,
+    a_mount_from_an_unknown_repository_is_202,
+    a_mount_without_from_is_201_or_202_and_the_answer_is_true,
     a_mount_of_a_malformed_digest_or_name_is_400,
 );

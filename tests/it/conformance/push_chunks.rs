@@ -98,7 +98,7 @@ fn a_final_chunk_out_of_order_is_416_and_the_upload_goes_on(repo: &Repo) {
     assert_eq!(repo.get_blob(&sha256(&data)).expect(200).body, data);
 }
 
-fn a_content_range_that_is_not_one_is_refused(repo: &Repo) {
+fn a_malformed_content_range_is_refused(repo: &Repo) {
     let location = repo.start_upload();
     for range in ["bytes", "-", "0-", "-9", "9-0", "a-b", "0-99999999999999999999999"] {
         let request = Request::patch(&location).header("content-range", range).body(unique(10));
@@ -133,7 +133,7 @@ fn the_status_of_an_upload_without_bytes_has_range_0_0(repo: &Repo) {
 }
 
 /// A client may follow the location of the last answer or keep the first.
-fn any_location_that_an_upload_was_given_stays_valid(repo: &Repo) {
+fn every_location_of_an_upload_stays_valid(repo: &Repo) {
     let data = unique(3000);
     let first = repo.start_upload();
     let second = repo.send(chunk(&first, 0, &data[..1000])).expect(202).location();
@@ -176,11 +176,11 @@ crate::support::on_each_backend!(shared:
     a_chunk_out_of_order_is_416_with_range_and_location,
     a_first_chunk_that_does_not_begin_at_0_is_416,
     a_final_chunk_out_of_order_is_416_and_the_upload_goes_on,
-    a_content_range_that_is_not_one_is_refused,
+    a_malformed_content_range_is_refused,
     a_chunk_with_another_length_than_its_range_is_400,
     the_status_of_an_upload_is_204_with_location_and_range,
     the_status_of_an_upload_without_bytes_has_range_0_0,
-    any_location_that_an_upload_was_given_stays_valid,
+    every_location_of_an_upload_stays_valid,
     a_cancelled_upload_is_204_and_then_unknown,
     chunks_with_the_wrong_digest_are_400_and_store_nothing,
     an_upload_closed_without_any_bytes_is_the_empty_blob,

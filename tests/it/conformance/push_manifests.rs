@@ -44,7 +44,7 @@ fn a_manifest_put_by_sha512_is_kept_under_it(repo: &Repo) {
     assert_eq!(pulled.required("docker-content-digest"), digest);
 }
 
-fn a_manifest_whose_digest_is_another_is_400_and_not_stored(repo: &Repo) {
+fn a_manifest_pushed_under_another_digest_is_400_and_not_stored(repo: &Repo) {
     let image = Image::new(&[100]);
     repo.push_blobs(&image);
     let said = unknown_digest();
@@ -73,7 +73,7 @@ fn parameters_of_the_content_type_are_ignored(repo: &Repo) {
     assert_eq!(repo.get_manifest("v1").expect(200).required("content-type"), OCI_MANIFEST);
 }
 
-fn a_manifest_without_a_media_type_field_has_the_one_it_was_sent_with(repo: &Repo) {
+fn a_manifest_without_a_media_type_field_has_the_type_of_its_header(repo: &Repo) {
     let image = Image::with(&[100], |manifest| {
         manifest["x"] = json!("the field is taken out below");
     });
@@ -120,7 +120,7 @@ fn an_index_of_images_and_indexes_is_kept(repo: &Repo) {
     push_and_pull(repo, "none", &index(&[]));
 }
 
-fn an_index_of_blobs_is_kept_when_they_are_here(repo: &Repo) {
+fn an_index_of_blobs_is_kept_if_the_blobs_exist(repo: &Repo) {
     let (layer, cache_config) = (unique(100), unique(50));
     let entries = [descriptor(OCI_LAYER, &layer), descriptor("application/vnd.buildkit.cacheconfig.v0", &cache_config)];
     for media_type in [OCI_INDEX, DOCKER_LIST] {
@@ -162,7 +162,7 @@ fn one_layer_may_be_listed_twice(repo: &Repo) {
     push_and_pull(repo, "v1", &image.manifest);
 }
 
-fn a_foreign_layer_need_not_be_here(repo: &Repo) {
+fn a_foreign_layer_may_be_absent(repo: &Repo) {
     for media_type in [
         "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
         "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
@@ -219,7 +219,7 @@ fn an_index_that_names_missing_children_is_404_with_all_of_them(repo: &Repo) {
     assert!(!text.contains(&here.manifest.digest()), "{text}");
 }
 
-fn a_tag_moves_to_what_was_pushed_last(repo: &Repo) {
+fn a_tag_means_the_last_pushed_manifest(repo: &Repo) {
     let first = repo.push_image("v1", &Image::new(&[100]));
     let second = repo.push_image("v1", &Image::new(&[100]));
     assert_eq!(repo.pull_image("v1"), second);
@@ -233,7 +233,7 @@ fn a_manifest_that_is_pushed_again_is_201(repo: &Repo) {
     assert_eq!(repo.push_image("v2", &image), repo.pull_image("v1"));
 }
 
-fn every_tag_asked_for_is_made_and_told_in_oci_tag(repo: &Repo) {
+fn every_requested_tag_is_set_and_named_in_oci_tag(repo: &Repo) {
     let image = Image::new(&[100]);
     repo.push_blobs(&image);
     let tags: Vec<_> = (0..12).map(|number| format!("1.{number}")).collect();
@@ -254,7 +254,7 @@ fn every_tag_asked_for_is_made_and_told_in_oci_tag(repo: &Repo) {
     }
 }
 
-fn a_malformed_tag_among_those_asked_for_is_400_and_none_is_made(repo: &Repo) {
+fn a_malformed_tag_among_the_requested_ones_is_400_and_sets_no_tag(repo: &Repo) {
     let image = Image::new(&[100]);
     repo.push_blobs(&image);
     let reference = format!("{}?tag=good&tag=-bad", image.manifest.digest());
@@ -262,7 +262,7 @@ fn a_malformed_tag_among_those_asked_for_is_400_and_none_is_made(repo: &Repo) {
     repo.get_manifest("good").expect(404);
 }
 
-fn a_subject_is_told_in_oci_subject(repo: &Repo) {
+fn oci_subject_names_the_subject(repo: &Repo) {
     let subject = Image::new(&[100]);
     repo.push_image("v1", &subject);
     let referrer = Image::referrer(&subject.manifest, "application/vnd.example.sig");
@@ -273,7 +273,7 @@ fn a_subject_is_told_in_oci_subject(repo: &Repo) {
     assert_eq!(plain.header("oci-subject"), None);
 }
 
-fn a_subject_need_not_be_here_yet(repo: &Repo) {
+fn a_subject_may_be_absent(repo: &Repo) {
     let subject = Image::new(&[100]);
     let referrer = Image::referrer(&subject.manifest, "application/vnd.example.sig");
     repo.push_blobs(&referrer);
@@ -323,27 +323,27 @@ crate::support::on_each_backend!(shared:
     a_manifest_put_by_tag_is_201_with_a_pullable_location,
     a_manifest_put_by_digest_is_201_with_a_pullable_location,
     a_manifest_put_by_sha512_is_kept_under_it,
-    a_manifest_whose_digest_is_another_is_400_and_not_stored,
+    a_manifest_pushed_under_another_digest_is_400_and_not_stored,
     the_exact_bytes_are_kept_with_unknown_fields_and_spaces,
     parameters_of_the_content_type_are_ignored,
-    a_manifest_without_a_media_type_field_has_the_one_it_was_sent_with,
+    a_manifest_without_a_media_type_field_has_the_type_of_its_header,
     a_media_type_field_that_contradicts_the_content_type_is_400,
     docker_manifests_and_lists_are_kept,
     an_index_of_images_and_indexes_is_kept,
-    an_index_of_blobs_is_kept_when_they_are_here,
+    an_index_of_blobs_is_kept_if_the_blobs_exist,
     an_artifact_with_an_empty_config_is_kept,
     the_list_of_layers_may_be_empty,
     one_layer_may_be_listed_twice,
-    a_foreign_layer_need_not_be_here,
+    a_foreign_layer_may_be_absent,
     a_manifest_that_names_missing_blobs_is_404_with_all_of_them,
     a_blob_of_another_repository_is_missing_here,
     an_index_that_names_missing_children_is_404_with_all_of_them,
-    a_tag_moves_to_what_was_pushed_last,
+    a_tag_means_the_last_pushed_manifest,
     a_manifest_that_is_pushed_again_is_201,
-    every_tag_asked_for_is_made_and_told_in_oci_tag,
-    a_malformed_tag_among_those_asked_for_is_400_and_none_is_made,
-    a_subject_is_told_in_oci_subject,
-    a_subject_need_not_be_here_yet,
+    every_requested_tag_is_set_and_named_in_oci_tag,
+    a_malformed_tag_among_the_requested_ones_is_400_and_sets_no_tag,
+    oci_subject_names_the_subject,
+    a_subject_may_be_absent,
     a_manifest_of_4_mebibytes_is_taken,
     a_manifest_over_the_limit_is_413,
     names_and_tags_of_every_allowed_shape_work,

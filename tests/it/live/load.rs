@@ -129,7 +129,7 @@ fn load(world: &World, known: &Known, number: usize) {
 
 /// `EDITS` says how many, 200 unless told.
 #[test]
-fn edits_under_load_fail_no_request_but_by_the_policy_in_force() {
+fn during_edits_under_load_requests_fail_only_by_policy() {
     let edits: usize = std::env::var("EDITS").ok().map_or(200, |edits| edits.parse().expect("EDITS is a number"));
     let (world, known) = (World::new(), Known::default());
     thread::scope(|scope| {

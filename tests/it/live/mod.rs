@@ -66,7 +66,7 @@ fn rename_over(path: &Path, text: &str) {
 }
 
 #[test]
-fn a_policy_is_edited_as_editors_do() {
+fn every_way_of_editing_a_policy_comes_into_force() {
     let mut world = World::new();
     world.lists(404);
     let file = world.file();
@@ -99,7 +99,7 @@ fn a_policy_is_edited_as_editors_do() {
 }
 
 #[test]
-fn a_wrong_edit_changes_nothing_but_a_line_of_the_log() {
+fn an_invalid_edit_changes_nothing_and_is_logged() {
     let mut world = World::new();
     let file = world.file();
     assert_eq!(world.ready(), "ready\n");
@@ -119,7 +119,7 @@ fn a_wrong_edit_changes_nothing_but_a_line_of_the_log() {
 }
 
 #[test]
-fn a_mounted_volume_swaps_a_link() {
+fn an_edit_by_a_swapped_link_comes_into_force() {
     let volume = tempfile::tempdir().expect("a directory").keep();
     let version = |name: &str, text: &str| {
         fs::create_dir(volume.join(name)).unwrap();
@@ -164,7 +164,7 @@ fn policies_that_vanish_with_their_directory_stay_in_force() {
 }
 
 #[test]
-fn a_hangup_reads_again() {
+fn sighup_reads_the_files_again() {
     let mut world = World::new();
     world.server.signal(rustix::process::Signal::HUP);
     world.wait(&["nothing has changed"]);
@@ -176,7 +176,7 @@ fn a_hangup_reads_again() {
 }
 
 #[test]
-fn the_configuration_is_edited_and_what_takes_a_restart_says_so() {
+fn the_log_names_an_edited_key_that_needs_a_restart() {
     let mut server = Server::start_plain(Backend::Directory, "");
     let client = server.client();
     client.send(Request::get("/v2/app/tags/list")).expect(404);
@@ -192,7 +192,7 @@ fn the_configuration_is_edited_and_what_takes_a_restart_says_so() {
 }
 
 #[test]
-fn an_identity_that_is_removed_takes_its_tokens_along() {
+fn the_tokens_of_a_removed_identity_end() {
     let ana = |password: &str| {
         format!("[identity.ana]\nusername = \"ana\"\npassword = {:?}\n", hash_password(password).unwrap())
     };
