@@ -20,7 +20,7 @@ use crate::{
     audit::{Audit, AuditError},
     config::{self, Config},
     http::{self, Listeners, Purpose, Service},
-    registry::Registry,
+    registry::{self, Registry},
     reload::{self, Hangup},
     snapshot::{Checked, Live, Snapshot, SnapshotError, Sources},
     storage::{Location, OpenError, Store, disk},
@@ -42,6 +42,9 @@ pub enum AppError {
     /// The store.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The wish for a lease.
+    #[error(transparent)]
+    Lease(#[from] registry::Error),
     /// An address.
     #[error(
         "cannot listen on {address} ({key}): {source}; is another program listening there, or the address not this machine's?"
@@ -86,6 +89,8 @@ async fn run(checked: Checked) -> Result<(), AppError> {
     let snapshot = live.current();
     let config = snapshot.config();
     let registry = Arc::new(Registry::new(store.clone(), registry_options(config), metrics.clone()));
+    registry.renew_wish(clocks::RENEWS).await?;
+    reload::say_lease(&registry).await;
     let audit = Audit::open(&config.audit)?;
     let listeners = listeners(config).await?;
     announce(&snapshot, &location, &listeners)?;
@@ -98,9 +103,9 @@ async fn run(checked: Checked) -> Result<(), AppError> {
         }
         None => None,
     };
-    let reloading = tokio::spawn(reload::run(live, hangup, metrics, stopped.clone()));
+    let clocks = tokio::spawn(clocks::watch(store, Arc::clone(&registry), Arc::clone(&live), stopped.clone()));
+    let reloading = tokio::spawn(reload::run(live, Arc::clone(&registry), hangup, metrics, stopped.clone()));
     let recording = tokio::spawn(record_pulls(Arc::clone(&registry), stopped.clone()));
-    let clocks = tokio::spawn(clocks::watch(store, stopped.clone()));
     let serving = tokio::spawn(http::serve(service, listeners, stopped));
     let signal = stop.wait().await;
     tracing::info!(signal, "stopping: no new connections; running requests get their grace period");

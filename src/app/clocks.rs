@@ -1,20 +1,29 @@
-//! Watches whether this host's clock differs from the store's.
+//! Watches whether this host's clock differs from the store's, and keeps the wish for a lease fresh.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch::Receiver;
 
-use crate::storage::Store;
+use crate::{registry::Registry, reload, snapshot::Live, storage::Store};
 
-/// The time between two looks. Pulls and pushes are written down by the store's clock, so nothing depends on it but the
-/// warning.
+/// The time between two looks. Nothing depends on it: each attempt renews a wish that is too old, and all records are
+/// written by the store's clock.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Warns when this host's clock begins to differ from the store's by more than a minute, until `stop` turns true.
-pub(super) async fn watch(store: Store, mut stop: Receiver<bool>) {
+/// The part of a lease after which a server renews its wish, so that requests need not.
+pub(super) const RENEWS: u32 = 16;
+
+/// Warns when this host's clock begins to differ from the store's by more than a minute, and renews the wish for a lease,
+/// until `stop` turns true.
+pub(super) async fn watch(store: Store, registry: Arc<Registry>, live: Arc<Live>, mut stop: Receiver<bool>) {
     let mut differs = false;
     while !*stop.borrow() {
         differs = warn(&store, differs).await;
+        // an edit that the store did not take when the files were read
+        reload::hand_over_lease(&registry, &live).await;
+        if let Err(error) = registry.renew_wish(RENEWS).await {
+            tracing::warn!(%error, "the wish for a lease could not be renewed; requests try again");
+        }
         tokio::select! {
             changed = stop.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(EVERY) => {}

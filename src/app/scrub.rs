@@ -153,8 +153,7 @@ const PASSES: [Pass; 4] = [Pass::Links, Pass::Retention, Pass::Garbage, Pass::Up
 
 /// Scrubs every `interval` until `stop` turns true.
 ///
-/// `began` is the configuration that the server began with: its store and its lease are what its requests rely on, whatever
-/// the files say by now.
+/// `began` is the configuration that the server began with: its store is that of the requests, whatever the files say by now.
 pub(super) fn start(
     interval: Duration,
     live: Arc<Live>,
@@ -271,7 +270,6 @@ async fn run(
     let snapshot = live.current();
     let mut config = snapshot.config().clone();
     config.storage = began.storage.clone();
-    config.scrub.upload_expiry = began.scrub.upload_expiry;
     let store = open_store(&config).await?;
     let observer = Arc::new(Recording::open(&config, false, Log(Arc::clone(whereabouts)))?);
     let options = Options {

@@ -63,7 +63,6 @@ const AFTER_A_RESTART: &[(&str, Differ)] = &[
     ("observability.logs.requests", differ!(observability.logs.requests)),
     ("observability.metrics.listen", differ!(observability.metrics.listen)),
     ("observability.health.listen", differ!(observability.health.listen)),
-    ("scrub.upload_expiry", differ!(scrub.upload_expiry)),
     ("scrub.interval", differ!(scrub.interval)),
 ];
 

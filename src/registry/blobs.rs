@@ -130,7 +130,7 @@ impl Registry {
     async fn grant_and_look(&self, name: &Name, digest: &Digest, by: &By) -> Result<Option<u64>> {
         // one that took long is made again: its grant may be gone by now
         for _ in 0..2 {
-            let (began, ticket) = (self.clock.now(), self.known.ticket());
+            let (began, ticket) = (self.begin().await?, self.known.ticket());
             self.grant(name, digest, by).await?;
             let Some(place) = self.look(digest).await?.sound else { return Ok(None) };
             if !self.was_slow_by_reads(began).await? {

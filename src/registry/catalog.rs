@@ -29,7 +29,7 @@ impl Registry {
     }
 
     fn knows_catalogued(&self, name: &Name) -> bool {
-        self.catalogued.get(name).is_some_and(|seen| self.clock.since(seen) < self.options.lease / 2)
+        self.catalogued.get(name).is_some_and(|seen| self.clock.since(seen) < self.lease.at(seen) / 2)
     }
 
     /// Whether a repository exists: it is in the catalog, whether or not it is empty now.

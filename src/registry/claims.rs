@@ -319,7 +319,7 @@ impl Registry {
         by: &By,
     ) -> Result<bool> {
         if mutated("end of no version") {
-            return self.write_tag(name, tag, None, self.clock.now(), by).await.map(|()| true);
+            return self.write_tag(name, tag, None, self.begin().await?, by).await.map(|()| true);
         }
         let old = |entry: &Entry| old(entry) || mutated("end over a young claim");
         let seen = seen.map(|seen| seen.ordinal);

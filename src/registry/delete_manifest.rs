@@ -49,7 +49,7 @@ impl Registry {
     ) -> Result<()> {
         let unknown = || Error::ManifestUnknown { name: name.clone(), reference: Reference::Digest(*digest) };
         for _ in 0..TRIES {
-            let began = self.clock.now();
+            let began = self.begin().await?;
             let (key, newest) = self.newest_version(name, digest).await?.ok_or_else(unknown)?;
             if !newest.there {
                 return Err(unknown());
@@ -106,7 +106,7 @@ impl Registry {
         subjects: &[Digest],
         by: &By,
     ) -> Result<Vec<Digest>> {
-        let began = self.clock.now();
+        let began = self.begin().await?;
         let old = |entry: &Entry| old(entry) || mutated("end over a young claim");
         let claims = seen.iter().map(async |one| {
             let order = Order::of_manifest(name, &one.digest);

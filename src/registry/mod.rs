@@ -16,6 +16,7 @@ mod delete_manifest;
 mod error;
 pub mod facts;
 mod history;
+mod lease;
 mod links;
 mod manifests;
 mod places;
@@ -41,6 +42,7 @@ use self::{
     cache::Recent,
     damage::{Heard, KnownBytes},
     facts::Stamp,
+    lease::Lease,
     manifests::{SettledTag, TagHit},
     places::Place,
     pulls::Gathered,
@@ -50,6 +52,7 @@ pub use self::{
     blobs::{Blob, BlobStream},
     delete_manifest::SeenManifest,
     error::{Error, Result},
+    lease::InForce,
     manifests::StoredManifest,
     put_manifest::{Put, PutManifest},
     receive::{Chunk, Progress},
@@ -72,7 +75,7 @@ const AT_A_TIME: usize = 16;
 /// How the registry behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How long what is under way is protected from scrub (`scrub.upload_expiry`).
+    /// The lease that this process wishes: how long what is under way is protected from scrub (`scrub.upload_expiry`).
     pub lease: Duration,
     /// How long an answer of the store may be given again while another server may have changed it.
     pub cache_ttl: Duration,
@@ -140,6 +143,7 @@ pub const MAX_PAGE: usize = 10_000;
 pub struct Registry {
     store: Store,
     options: Options,
+    lease: Lease,
     clock: Clock,
     metrics: Metrics,
     /// The memory of where bytes are, and of the repositories that were told so.
@@ -238,6 +242,7 @@ impl Registry {
             clock,
             pulls: 0.into(),
             gathered: Gathered::new(),
+            lease: Lease::new(options.lease),
             options,
         }
     }
@@ -251,7 +256,7 @@ impl Registry {
     /// of a lease, after at most a quarter, and an attempt that relies on it takes at most half of one: so no attempt
     /// outlasts the grant.
     fn hold(&self, key: (Name, Digest), size: u64, began: Moment, ticket: u64) {
-        if self.clock.since(began) < self.options.lease / 4 && self.known.ticket() == ticket {
+        if self.clock.since(began) < self.lease.at(began) / 4 && self.known.ticket() == ticket {
             self.known.held.insert(key, (size, self.clock.now()));
         }
     }
@@ -264,12 +269,12 @@ impl Registry {
         }
         self.hear().await?;
         let Some((size, since)) = self.known.held.get(&key) else { return Ok(None) };
-        Ok((self.clock.since(since) < self.options.lease / 4).then_some(size))
+        Ok((self.clock.since(since) < self.lease.at(since) / 4).then_some(size))
     }
 
     /// Whether an attempt that began then took too long to rely on what it saw.
     fn was_slow(&self, began: Moment) -> bool {
-        self.clock.since(began) >= self.options.lease / 2
+        self.clock.since(began) >= self.lease.at(began) / 2
     }
 
     /// Checks as [`Registry::was_slow`], for an attempt that ends in reads. Those of a directory tell nothing of its clock.

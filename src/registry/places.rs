@@ -206,7 +206,7 @@ impl Registry {
 
     /// For a commit that took long: whether the bytes are there yet, for a repository that is given them anew.
     pub(super) async fn still_there(&self, name: &Name, digest: &Digest, place: &Place, by: &By) -> Result<bool> {
-        let began = self.clock.now();
+        let began = self.begin().await?;
         // the first grant may be gone by now, and who is told of the blob must have it
         self.grant(name, digest, by).await?;
         // the sign of life before the look: a scrub that marks these bytes after the look sees it
@@ -240,7 +240,7 @@ impl Registry {
     /// Makes sure that a digest that is needed has bytes to rely on: where all of them carry marks, of scrubs that did not
     /// end, one of them is copied. Whether it has.
     pub async fn mend(&self, digest: &Digest, by: &By) -> Result<bool> {
-        let began = self.clock.now();
+        let began = self.begin().await?;
         let found = self.rely_on(digest, by).await?.is_some();
         // the copy that it made may have gone again before a fact named it: then a later run makes another
         Ok(found && !self.was_slow_by_reads(began).await?)

@@ -97,7 +97,7 @@ impl Registry {
         by: &By,
     ) -> Result<()> {
         for _ in 0..2 {
-            let began = self.clock.now();
+            let began = self.begin().await?;
             match self.attempt_put(name, manifest, digest, bytes.clone(), asked, began, by).await {
                 Err(Error::TooSlow) => {}
                 Ok(()) if self.was_slow(began) && !mutated("slow push does not look again") => {}

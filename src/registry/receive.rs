@@ -125,7 +125,7 @@ impl Registry {
             Some(announced) if announced >= SMALL as u64 => Some(self.segment(session, Some(announced)).await?),
             _ => None,
         };
-        let mut renewed = self.clock.now();
+        let mut renewed = self.begin().await?;
         while let Some(bytes) = chunk.body.next().await {
             let bytes = bytes?;
             length += bytes.len() as u64;
@@ -183,10 +183,10 @@ impl Registry {
 
     /// Renews the upload of a body that streams for long, every quarter of a lease.
     pub(super) async fn keep_alive(&self, session: &Session, renewed: Moment) -> Result<Moment> {
-        if self.clock.since(renewed) < self.options.lease / 4 {
+        if self.clock.since(renewed) < self.lease.at(renewed) / 4 {
             return Ok(renewed);
         }
-        let now = self.clock.now();
+        let now = self.begin().await?;
         self.store.put(&layout::upload_alive(&session.id, &layout::attempt()), Vec::new()).await?;
         Ok(now)
     }

@@ -224,7 +224,8 @@ impl Registry {
     pub(super) async fn write_session(&self, mut session: Session, own: Bytes) -> Result<bool> {
         // a state renews what was alive a moment ago; it does not bring back what scrub has freed
         let none_before = session.state.segments.is_empty();
-        session.alive = (none_before || self.known_alive(session.alive)).then(|| self.clock.now());
+        let now = self.begin().await?;
+        session.alive = (none_before || self.known_alive(session.alive)).then_some(now);
         let key = layout::upload_state(&session.id, session.sequence);
         let first = self.store.create_new(&key, session.content(&own)).await?;
         if first {
@@ -235,7 +236,7 @@ impl Registry {
 
     /// Whether an upload that was alive then needs no look at its bytes now.
     pub(super) fn known_alive(&self, alive: Option<Moment>) -> bool {
-        alive.is_some_and(|alive| self.clock.since(alive) < self.options.lease / 4)
+        alive.is_some_and(|alive| self.clock.since(alive) < self.lease.at(alive) / 4)
     }
 
     /// Returns who an upload belongs to, if this process remembers it.

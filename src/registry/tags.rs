@@ -107,7 +107,7 @@ impl Registry {
             return Err(Error::TagKept { name: name.clone(), tag: tag.clone(), digest: meant });
         }
         for _ in 0..2 {
-            let began = self.clock.now();
+            let began = self.begin().await?;
             let written = match protection {
                 Protection::None | Protection::Kept => self.write_tag(name, tag, None, began, by).await,
                 Protection::Immutable => self.write_tag_once(name, tag, None, began, by).await,

@@ -153,7 +153,7 @@ impl Registry {
             Ok(received) => received,
             Err(computed) => return Ok(Ended::Mismatch(computed)),
         };
-        let began = self.clock.now();
+        let began = self.begin().await?;
         let (closed, granted) = tokio::join!(received.close(), self.grant(name, digest, by));
         closed?;
         granted?;
@@ -178,7 +178,7 @@ impl Registry {
         let ended = session.next(received.added(), received.hasher.clone(), end, self.clock.now());
         let received =
             self.check_digest(&ended, received, digest).await?.map_err(|computed| mismatch(digest, computed))?;
-        let began = self.clock.now();
+        let began = self.begin().await?;
         let (closed, granted) = tokio::join!(received.close(), self.grant(name, digest, by));
         closed?;
         granted?;
@@ -239,7 +239,7 @@ impl Registry {
     /// Says again what the bytes of an ended session are, for one whose answer was lost: whatever may have happened to
     /// the first attempt, the bytes are looked at, after a sign of life.
     async fn commit(&self, name: &Name, session: &Session, digest: &Digest, by: &By) -> Result<Blob> {
-        let began = self.clock.now();
+        let began = self.begin().await?;
         self.store.put(&layout::upload_alive(&session.id, &layout::attempt()), Vec::new()).await?;
         self.grant(name, digest, by).await?;
         if self.look_at(&place_of(session)).await? != Bytes::Sound {

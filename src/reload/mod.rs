@@ -4,6 +4,7 @@
 //! does not ask what happened. After any event that may concern a watched file, it reads everything again, and
 //! `snapshot` finds out whether anything is new. SIGHUP does the same.
 
+mod lease;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
@@ -13,8 +14,10 @@ use tokio::{
     sync::{mpsc, watch as channel},
 };
 
+pub use self::lease::{hand_over as hand_over_lease, say as say_lease};
 use self::watch::Watch;
 use crate::{
+    registry::Registry,
     snapshot::{Live, Reload},
     telemetry::Metrics,
 };
@@ -39,10 +42,16 @@ impl Hangup {
 }
 
 /// Watches until `stop` turns true.
-pub async fn run(live: Arc<Live>, mut hangup: Hangup, metrics: Metrics, mut stop: channel::Receiver<bool>) {
+pub async fn run(
+    live: Arc<Live>,
+    registry: Arc<Registry>,
+    mut hangup: Hangup,
+    metrics: Metrics,
+    mut stop: channel::Receiver<bool>,
+) {
     let (touched, mut events) = mpsc::channel(1);
     let mut watch = Watch::new(touched);
-    follow(&mut watch, &live, &metrics).await;
+    follow(&mut watch, &live, &registry, &metrics).await;
     loop {
         let asked = tokio::select! {
             () = stopped(&mut stop) => return,
@@ -55,16 +64,16 @@ pub async fn run(live: Arc<Live>, mut hangup: Hangup, metrics: Metrics, mut stop
                 false
             }
         };
-        once(&live, &metrics, asked).await;
-        follow(&mut watch, &live, &metrics).await;
+        once(&live, &registry, &metrics, asked).await;
+        follow(&mut watch, &live, &registry, &metrics).await;
     }
 }
 
 /// Watches the files that are named now. Events between the first reading of a directory and its first watching lead to
 /// another reading, which may name further files.
-async fn follow(watch: &mut Watch, live: &Arc<Live>, metrics: &Metrics) {
+async fn follow(watch: &mut Watch, live: &Arc<Live>, registry: &Registry, metrics: &Metrics) {
     while watch.set(live.watched()) {
-        once(live, metrics, false).await;
+        once(live, registry, metrics, false).await;
     }
 }
 
@@ -81,7 +90,7 @@ async fn settle(events: &mut mpsc::Receiver<()>) {
     .await;
 }
 
-async fn once(live: &Arc<Live>, metrics: &Metrics, asked: bool) {
+async fn once(live: &Arc<Live>, registry: &Registry, metrics: &Metrics, asked: bool) {
     let before = live.refused();
     let reading = Arc::clone(live);
     let Ok(reload) = tokio::task::spawn_blocking(move || reading.reload()).await else {
@@ -101,6 +110,7 @@ async fn once(live: &Arc<Live>, metrics: &Metrics, asked: bool) {
                 snapshot = snapshot.number(),
                 "reloaded: configuration, policies and certificates are in force"
             );
+            hand_over_lease(registry, live).await;
         }
         Reload::Unchanged => {
             if before.is_some() {

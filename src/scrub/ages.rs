@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::{Result, run::Run};
 use crate::{
     config::Scrub,
-    registry::Clock,
     storage::{
         Entry,
         mutation::{mutated, read_before},
@@ -25,24 +24,30 @@ pub(super) struct Ages {
 impl Ages {
     /// Asks the store for its time: before anything is looked at that is judged by it.
     pub(super) async fn now(run: &Run<'_>) -> Result<Self> {
-        Ok(Self::by(run.store_time().await?, &run.config.scrub))
+        let (now, lease) = run.time_and_lease().await?;
+        Ok(Self::by(now, lease, &run.config.scrub))
     }
 
-    /// Returns ages by the store's clock as far as it is known. For callers that only look, which must not write the object
-    /// that [`Ages::now`] reads the time from.
-    pub(super) fn as_known(clock: &Clock, scrub: &Scrub) -> Self {
-        Self::by(clock.time_ms(), scrub)
+    /// Returns ages by the store's time as far as it is known, and the lease of a wish. For callers that only look, which
+    /// must not write the object that [`Ages::now`] reads the time from.
+    pub(super) fn as_known(now: u64, lease: u64, scrub: &Scrub) -> Self {
+        Self::by(now, lease.max(milliseconds(scrub.upload_expiry)), scrub)
     }
 
-    fn by(now: u64, scrub: &Scrub) -> Self {
+    fn by(now: u64, lease: u64, scrub: &Scrub) -> Self {
         let others = [scrub.grace, scrub.trash, scrub.untagged_grace].map(milliseconds);
-        Self::new(now, milliseconds(scrub.upload_expiry), others)
+        Self::new(now, lease, others)
     }
 
     /// The lease holds, whatever the others are.
     fn new(now: u64, lease: u64, others: [u64; 3]) -> Self {
         let [grace, trash, untagged] = others.map(|age| age.max(lease));
         Self { now, lease, grace, trash, untagged }
+    }
+
+    /// Returns the lease in milliseconds.
+    pub(super) const fn lease(self) -> u64 {
+        self.lease
     }
 
     /// Milliseconds since 1970.

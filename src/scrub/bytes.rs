@@ -16,6 +16,7 @@ mod notes;
 mod rights;
 mod table;
 mod uploads;
+mod wishes;
 
 use std::{
     collections::HashSet,
@@ -80,6 +81,7 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
     drop(context);
     notes.end(run).await?;
     notes::free_momentary(run, ages).await?;
+    wishes::free(run, ages).await?;
     if run.options.passes.contains(&Pass::Garbage) && !run.options.dry_run {
         run.trusts_ages().await?;
         let swept = run.store.sweep(ages.old_before(), ages.at()).await?;

@@ -43,8 +43,8 @@ const AT_A_TIME: usize = 8;
 /// Looks at all repositories, and repairs what can be. What they miss is not judged yet: the passes that follow may find it.
 pub(super) async fn begin(run: &Run<'_>) -> Result<Left> {
     // before any look
-    let now = run.store_time().await?;
-    let links = Links { run, now, notes: Notes::read(run).await?, missing: Mutex::default() };
+    let (now, lease) = run.time_and_lease().await?;
+    let links = Links { run, now, lease, notes: Notes::read(run).await?, missing: Mutex::default() };
     // of no repository
     if run.options.repository.is_none() {
         links.catalog().await?;
@@ -70,14 +70,14 @@ pub(super) async fn begin(run: &Run<'_>) -> Result<Left> {
             run.progress(Pass::Links, done, total);
         }
     }
-    let Links { now, notes, missing, .. } = links;
-    Ok(Left { now, notes, missing: missing.into_inner().unwrap_or_else(PoisonError::into_inner) })
+    let Links { now, lease, notes, missing, .. } = links;
+    Ok(Left { now, lease, notes, missing: missing.into_inner().unwrap_or_else(PoisonError::into_inner) })
 }
 
 /// Judges what is still missing, and frees the notes about what is right by now.
 pub(super) async fn end(run: &Run<'_>, left: Left) -> Result<()> {
-    let Left { now, notes, missing } = left;
-    let links = Links { run, now, notes, missing: Mutex::default() };
+    let Left { now, lease, notes, missing } = left;
+    let links = Links { run, now, lease, notes, missing: Mutex::default() };
     for missing in missing {
         run.go_on()?;
         links.still(missing).await?;
@@ -88,6 +88,7 @@ pub(super) async fn end(run: &Run<'_>, left: Left) -> Result<()> {
 /// What is left to judge at the end of a run.
 pub(super) struct Left {
     now: u64,
+    lease: u64,
     notes: Notes,
     missing: Vec<Missing>,
 }
@@ -123,8 +124,9 @@ const NAMED: usize = 8;
 /// The pass at work.
 struct Links<'a, 'r> {
     run: &'a Run<'r>,
-    /// The store's time before any look.
+    /// The store's time before any look, and the lease in force, in milliseconds.
     now: u64,
+    lease: u64,
     notes: Notes,
     /// What is to be looked at once more at the end.
     missing: Mutex<Vec<Missing>>,
@@ -181,7 +183,7 @@ impl Links<'_, '_> {
     /// Whether something is older than a lease: nobody who wrote it is still at work. What the store does not say is young.
     fn is_old(&self, entry: &Entry) -> bool {
         let age = self.now.saturating_sub(entry.modified);
-        entry.modified > 0 && age >= self.run.lease_ms() || mutated("links without a lease")
+        entry.modified > 0 && age >= self.lease || mutated("links without a lease")
     }
 
     /// Checks whether an object is old enough to judge the things that it names; counts a younger one.

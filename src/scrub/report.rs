@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
     oci::{Digest, Name},
-    registry::facts::Stamp,
+    registry::{InForce, facts::Stamp},
 };
 
 /// What was removed, as users know it.
@@ -211,6 +212,21 @@ pub struct Count {
     pub bytes: u64,
 }
 
+/// The lease that a run keeps to, where its own configuration asks for a shorter one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LeaseInForce {
+    /// The lease, in seconds.
+    pub seconds: u64,
+    /// The time until which it is in force at least, in RFC 3339.
+    pub until: String,
+}
+
+impl LeaseInForce {
+    pub(super) fn new(lease: InForce) -> Self {
+        Self { seconds: lease.lease_ms / 1000, until: date_of(lease.until_ms) }
+    }
+}
+
 /// What a run did.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Summary {
@@ -220,6 +236,8 @@ pub struct Summary {
     pub dry_run: bool,
     /// Why it ended early: the rest is what it did until then.
     pub failed: Option<String>,
+    /// The lease in force, if it is longer than `scrub.upload_expiry`.
+    pub lease_in_force: Option<LeaseInForce>,
     /// What the operator should know about this run, in sentences.
     pub warnings: Vec<String>,
     /// Repositories, tags, manifests, blobs and uploads that were looked at, by those words.
@@ -250,4 +268,10 @@ impl Summary {
     pub fn is_clean(&self) -> bool {
         self.findings.iter().all(|(outcome, _)| matches!(outcome, Outcome::Repaired | Outcome::Known))
     }
+}
+
+/// Returns a time of the store as RFC 3339 writes it.
+pub(super) fn date_of(milliseconds: u64) -> String {
+    let at = i64::try_from(milliseconds).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
+    format!("{:.0}", at.unwrap_or(Timestamp::MAX))
 }

@@ -7,20 +7,24 @@ use std::{
 };
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::OnceCell;
 
 use super::{
     Observer, Options, Pass, Result, ScrubError,
-    report::{Event, Finding, Later, Reason, Removal, Summary, What},
+    ages::milliseconds,
+    report::{Event, Finding, Later, LeaseInForce, Reason, Removal, Summary, What, date_of},
     repositories,
 };
 use crate::{
     config::Config,
     oci::{Digest, Name},
     policy::Policy,
-    registry::{By, Registry},
-    storage::{Reading, Store, layout, mutation::mutated},
+    registry::{By, InForce, Registry},
+    storage::{
+        Reading, Store, layout,
+        mutation::{mutated, wishes},
+    },
 };
 
 /// One run.
@@ -84,23 +88,47 @@ impl<'a> Run<'a> {
         self.summary.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The lease in milliseconds: what is younger may belong to somebody who is at work.
-    pub(super) fn lease_ms(&self) -> u64 {
-        u64::try_from(self.lease().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// Reads the store's time: before a look at anything whose age is judged by it.
+    /// Reads the store's time, and then the lease in force, in milliseconds: before a look at anything whose age is judged
+    /// by them. A wish that comes after that time is of a process that relies on nothing older.
     ///
     /// # Errors
     /// Also if the store's clock was set back since an earlier reading.
-    pub(super) async fn store_time(&self) -> Result<u64> {
+    pub(super) async fn time_and_lease(&self) -> Result<(u64, u64)> {
+        if !self.options.dry_run {
+            // for the marks and records of this run, which another scrub must not take for old
+            self.registry.renew_wish(8).await?;
+        }
         let before = self.store.clock().now();
         let now = self.store.now().await?;
         self.check_clock()?;
-        let reading = Reading::new(before, now);
+        self.remember(Reading::new(before, now));
+        Ok((now, self.read_lease(now).await?))
+    }
+
+    fn remember(&self, reading: Reading) {
         let mut last = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some(last.map_or(reading, |last| last.or_higher(reading)));
-        Ok(now)
+    }
+
+    async fn read_lease(&self, now: u64) -> Result<u64> {
+        let own = milliseconds(self.lease());
+        if !wishes() || mutated("another's wish not looked at") {
+            return Ok(own);
+        }
+        let Some(longer) = InForce::read(&self.store, now).await?.filter(|it| it.lease_ms > own) else {
+            return Ok(own);
+        };
+        let before = self.summary().lease_in_force.replace(LeaseInForce::new(longer));
+        if before.is_none_or(|before| before.seconds < longer.lease_ms / 1000) {
+            self.warn(format!(
+                "this run keeps to a lease of {:#}, which holds until {} at least, and not to scrub.upload_expiry ({:#}): a \
+                 server wishes the longer one, or did so before its configuration changed",
+                time_of(longer.lease_ms),
+                date_of(longer.until_ms),
+                time_of(own)
+            ));
+        }
+        Ok(longer.lease_ms)
     }
 
     /// Ends the run if ages cannot be trusted that it has seen. Call it between the last look at things and a removal for
@@ -125,6 +153,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Returns the lease of the configuration.
     fn lease(&self) -> Duration {
         self.config.scrub.upload_expiry
     }
@@ -243,4 +272,8 @@ impl<'a> Run<'a> {
         }
         Ok(())
     }
+}
+
+fn time_of(milliseconds: u64) -> SignedDuration {
+    SignedDuration::from_millis(i64::try_from(milliseconds).unwrap_or(i64::MAX))
 }

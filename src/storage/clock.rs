@@ -41,6 +41,14 @@ pub struct Moment {
     answers: u64,
 }
 
+impl Moment {
+    /// Returns whether this was taken later than `other`. Two moments of one millisecond are not told apart.
+    #[must_use]
+    pub const fn is_after(self, other: Self) -> bool {
+        self.boot > other.boot
+    }
+}
+
 #[derive(Debug)]
 struct ByHand {
     passed_ms: AtomicU64,

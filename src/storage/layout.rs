@@ -22,6 +22,7 @@
 //! catalog/<name>!/!<scrub>                          mark: that scrub found the repository empty
 //! pulls-recorded-since                              when pulls began to be recorded
 //! corrupt/<newest-first>.<alg>.<hex>.<attempt>      report: what is stored of that digest was found missing or corrupt
+//! leases/<milliseconds>.<attempt>                   fact: somebody wishes a lease of that length
 //! quarantine/<key>!/<attempt>                       note: what is under that key is wrong
 //! scrub/...                                         what scrub remembers from run to run
 //! uploads/<id>/<newest-first>                       an upload's state, and the small chunk that it keeps
@@ -33,14 +34,15 @@
 //! under its prefix. At one ordinal the smaller key wins, and `is` < `not`: a push beats a removal.
 
 mod attempt;
+mod leases;
 mod scrub;
 mod sessions;
 
 use std::fmt::Write as _;
 
 pub use self::attempt::{attempt, attempt_before};
-pub use self::scrub::*;
 pub use self::sessions::{UPLOADS, is_upload_state, upload, upload_alive, upload_id, upload_sequence, upload_state};
+pub use self::{leases::*, scrub::*};
 use crate::{
     action::UploadId,
     oci::{Algorithm, Digest, Name, Tag},
@@ -51,7 +53,7 @@ pub const FORMAT: &str = "format";
 
 /// The prefixes of all keys of a store, [`FORMAT`] and [`PULLS_SINCE`] aside. Other keys in the same place belong to
 /// somebody else: nothing lists, sweeps or judges them.
-pub const PREFIXES: [&str; 8] = [BLOBS, CATALOG, CORRUPT, DATA, QUARANTINE, REPOSITORIES, SCRUB, UPLOADS];
+pub const PREFIXES: [&str; 9] = [BLOBS, CATALOG, CORRUPT, DATA, LEASES, QUARANTINE, REPOSITORIES, SCRUB, UPLOADS];
 
 /// Sorts after every key below a prefix whose next characters are those of keys.
 const LAST: char = '~';
@@ -94,12 +96,6 @@ pub fn data(id: &UploadId) -> String {
 #[must_use]
 pub fn segment(id: &UploadId, offset: u64, attempt: &str) -> String {
     format!("{}{offset:020}-{attempt}", data(id))
-}
-
-/// Whether a key under [`data`] is a mark.
-#[must_use]
-pub fn is_mark(id: &UploadId, key: &str) -> bool {
-    key.strip_prefix(&data(id)).is_some_and(|rest| rest.starts_with('!') && !rest.starts_with(ROTTEN))
 }
 
 fn blob(digest: &Digest) -> String {

@@ -45,3 +45,22 @@ pub(crate) fn with<T>(way: Option<&'static str>, work: impl FnOnce() -> T) -> T 
     BROKEN.set(before);
     result
 }
+
+#[cfg(test)]
+thread_local! {
+    /// Whether processes write wishes for a lease, and look at those of others. The interleavings have many cases in
+    /// which all leases are the same, and which are large without that.
+    pub(crate) static WISHES: std::cell::Cell<bool> = const { std::cell::Cell::new(true) };
+}
+
+/// Whether processes write wishes for a lease.
+#[cfg(test)]
+pub(crate) fn wishes() -> bool {
+    WISHES.get()
+}
+
+/// They do.
+#[cfg(not(test))]
+pub(crate) const fn wishes() -> bool {
+    true
+}

@@ -183,8 +183,8 @@ fn keys(directory: &Path) -> BTreeSet<String> {
     }
     let mut found = BTreeSet::new();
     walk(directory, directory, &mut found);
-    // what scrub remembers of its own runs is no garbage
-    found.retain(|key| !key.starts_with("scrub/"));
+    // what scrub remembers of its own runs is no garbage, nor is its wish for a lease
+    found.retain(|key| !key.starts_with("scrub/") && !key.starts_with("leases/"));
     found
 }
 

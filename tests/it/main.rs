@@ -23,6 +23,7 @@ mod faults;
 mod heal;
 mod http2;
 mod late_writes;
+mod lease;
 mod life;
 mod live;
 mod queue;

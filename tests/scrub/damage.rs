@@ -61,6 +61,11 @@ impl Damage {
     }
 }
 
+/// Wishes for a lease have no content, and each server and scrub adds its own.
+fn is_wish(key: &str) -> bool {
+    key.starts_with("leases/")
+}
+
 /// The kind of an object, by its key.
 fn kind(key: &str) -> &'static str {
     let last = key.rsplit_once('/').map_or(key, |(_, last)| last);
@@ -142,7 +147,7 @@ async fn a_store_that_nobody_damaged_has_nothing_wrong() {
 #[tokio::test]
 async fn a_dry_run_changes_nothing_whatever_is_wrong() {
     let store = full().await;
-    for (at, key) in keys(store.path()).into_iter().filter(|key| key != "format").enumerate() {
+    for (at, key) in keys(store.path()).into_iter().filter(|key| key != "format" && !is_wish(key)).enumerate() {
         if at % 3 == 0 {
             let _ = DAMAGES[at / 3 % DAMAGES.len()].happens_to(store.path(), &key);
         }
@@ -157,7 +162,7 @@ async fn a_dry_run_changes_nothing_whatever_is_wrong() {
 /// A few objects of each kind, each with every damage: the store has more of some, which differ in nothing.
 fn cases(root: &Path, of_a_kind: usize) -> Vec<(String, Damage)> {
     let mut of_kind: HashMap<&'static str, usize> = HashMap::new();
-    let few = keys(root).into_iter().filter(|key| kind(key) != "format").filter(|key| {
+    let few = keys(root).into_iter().filter(|key| !is_wish(key) && kind(key) != "format").filter(|key| {
         let number = of_kind.entry(kind(key)).or_default();
         *number += 1;
         *number <= of_a_kind

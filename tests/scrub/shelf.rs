@@ -10,7 +10,7 @@ use simple_registry::{
     oci::{Digest, MediaType, Name, Reference, Tag},
     registry::{Clock, Error, Options, Registry, VerifyPulls},
     scrub::{self, Pass, Removal, Summary},
-    storage::Store,
+    storage::{Store, layout},
 };
 
 use crate::world;
@@ -57,9 +57,10 @@ impl Shelf {
         }
     }
 
-    /// The keys that begin with `prefix`.
+    /// The keys that begin with `prefix`, but for the wishes for a lease: each server and scrub adds its own.
     pub(crate) fn keys(&self, prefix: &str) -> Vec<String> {
-        world::keys(self.root()).into_iter().filter(|key| key.starts_with(prefix)).collect()
+        let keys = world::keys(self.root()).into_iter().filter(|key| !key.starts_with(layout::LEASES));
+        keys.filter(|key| key.starts_with(prefix)).collect()
     }
 
     /// Pushes an image that is `what`, under `tags`.

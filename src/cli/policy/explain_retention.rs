@@ -16,7 +16,7 @@ use crate::{
 
 /// Shows which rule keeps each tag, or that none does, or why none is asked.
 pub(super) fn run(config: &Config, policy: &Policy, repository: &Name, format: Format) -> Result<ExitCode, Wrong> {
-    let Tags { images, settles, others, now, skew } = tags(config, policy, repository)?;
+    let Tags { images, settles, others, lease, now, skew } = tags(config, policy, repository)?;
     if let Some(skew) = skew {
         eprintln!("warning: {skew}");
     }
@@ -28,7 +28,7 @@ pub(super) fn run(config: &Config, policy: &Policy, repository: &Name, format: F
     }
     let mut explanation = policy.explain_retention(repository, &images, now);
     if let Some(explanation) = &mut explanation {
-        let expiry = HumanDuration(config.scrub.upload_expiry);
+        let expiry = HumanDuration(lease);
         for (image, settles) in explanation.images.iter_mut().zip(settles) {
             if let Some(from) = settles.filter(|_| explanation.enforced && !image.keep) {
                 image.later = Some(format!("pushed less than {expiry} ago, so a run from {from:.0} on removes it"));

@@ -6,9 +6,10 @@ use std::{
     io,
     path::Path,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
-use indicatif::BinaryBytes;
+use indicatif::{BinaryBytes, HumanDuration};
 use serde::Serialize;
 
 use super::{super::format::Format, progress::Progress};
@@ -186,6 +187,11 @@ fn text_of(summary: &Summary) -> String {
     }
     if summary.out_of_time {
         text.push_str("\n  the time is over; a later run does the rest");
+    }
+    if let Some(lease) = &summary.lease_in_force {
+        let lasts = HumanDuration(Duration::from_secs(lease.seconds));
+        let _ =
+            write!(text, "\n  lease in force: {lasts}, until {} at least; scrub.upload_expiry is shorter", lease.until);
     }
     let seen: Vec<_> = summary.seen.iter().map(|(what, number)| counted(*number, one_of(what))).collect();
     if !seen.is_empty() {

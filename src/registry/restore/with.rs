@@ -143,7 +143,7 @@ impl Registry {
         by: &By,
     ) -> Result<bool> {
         let Some((digest, _)) = seen.target else { return Ok(false) };
-        let began = self.clock.now();
+        let began = self.begin().await?;
         if let Some((_, newest)) = self.newest_version(name, &digest).await? {
             let ordinal = Ordinal::after(Some(newest.ordinal), 0);
             self.begin_end(name, &digest, ordinal, &layout::attempt(), by).await?;

@@ -66,6 +66,7 @@ pub(super) struct Actor {
     /// Made when it is first needed: most of a run's time goes into its caches, and scrub has one of its own.
     registry: Arc<OnceLock<Registry>>,
     store: Store,
+    lease: Duration,
     keeps: bool,
     answers: Arc<Mutex<Answers>>,
     calls: Arc<Mutex<usize>>,
@@ -125,13 +126,18 @@ fn body(bytes: &Bytes) -> Chunk {
 impl Actor {
     pub(super) fn new(number: usize, way: Way, ordered: bool, keeps: bool, answers: Arc<Mutex<Answers>>) -> Self {
         let store = store(way.clone(), ordered);
-        Self { number, way, registry: Arc::default(), store, keeps, answers, calls: Arc::default() }
+        Self { number, way, registry: Arc::default(), store, lease: LEASE, keeps, answers, calls: Arc::default() }
+    }
+
+    /// Returns this process with another lease in its configuration. It has done nothing yet.
+    pub(super) fn with_lease(self, lease: Duration) -> Self {
+        Self { lease, ..self }
     }
 
     fn registry(&self) -> &Registry {
         self.registry.get_or_init(|| {
             let options = registry::Options {
-                lease: LEASE,
+                lease: self.lease,
                 cache_ttl: Duration::ZERO,
                 max_blob_size: 1 << 30,
                 allow_missing_references: false,
@@ -324,7 +330,9 @@ impl Actor {
             verify_percent: 100,
             max_duration: None,
         };
-        let result = scrub::run(&self.store, config, policy, options, Arc::new(Deaf), METRICS.clone()).await;
+        let mut config = config.clone();
+        config.scrub.upload_expiry = self.lease;
+        let result = scrub::run(&self.store, &config, policy, options, Arc::new(Deaf), METRICS.clone()).await;
         let mut answers = self.answers();
         match result {
             // a run that sees the store's clock set back removes nothing more

@@ -42,6 +42,8 @@ pub(super) struct Case {
     pub(super) mortal: usize,
     /// How many writes may be given up.
     pub(super) giveups: usize,
+    /// Whether processes write wishes for a lease.
+    pub(super) wishes: bool,
     /// Whether manifests without a tag stay.
     pub(super) keeps: bool,
     /// Whether listings are ordered, as in a bucket.
@@ -228,6 +230,7 @@ pub(super) fn jumped(now: u64, forward: bool) -> u64 {
 /// Plays a case as `chooser` says, until it is over or something is broken.
 pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
     let _runtime = RUNTIME.enter();
+    mutation::WISHES.set(case.wishes);
     let answers = Arc::new(Mutex::new(Answers::default()));
     let bucket = Bucket::new(case.objects.clone(), case.passed, case.scripts.len());
     let players = (0..case.scripts.len()).map(|process| case.player(process, &bucket, &answers)).collect();
@@ -292,6 +295,7 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
 /// Lets a setup run to its end without a gate, on a store of its own; the store afterwards, and how long it took.
 pub(super) fn prepare<F: Future<Output = ()>>(setup: impl FnOnce(Actor) -> F) -> (Objects, Duration) {
     let _runtime = RUNTIME.enter();
+    mutation::WISHES.set(false);
     let bucket = Bucket::new(Objects::new(), Duration::ZERO, 0);
     let began = bucket.clock.now();
     let way = Way { bucket: Arc::clone(&bucket), process: None, page: 1000, dated: true, gave_up: Arc::default() };

@@ -31,7 +31,7 @@ use super::{
     process::{Node, Process, Time, Touches},
     walk::{replayed, written},
 };
-use crate::registry::Clock;
+use crate::{registry::Clock, storage::mutation};
 
 /// What came of a walk.
 pub(super) struct Walked {
@@ -101,6 +101,7 @@ pub(super) fn all_orders(case: &Case, most: usize) -> Walked {
 
 fn walked(case: &Case, most: usize, reduces: bool) -> Walked {
     let _runtime = RUNTIME.enter();
+    mutation::WISHES.set(case.wishes);
     let clock = Clock::by_hand();
     clock.advance(case.passed);
     let beginning = clock.now_ms();

@@ -35,6 +35,10 @@ pub(super) const WHOLE: &[(&str, usize, usize)] = &[
     ("a child deleted after an index that was given up", 1, 2),
     ("an immutable tag pushed after a push that was given up", 1, 2),
     ("a delete that passes over the push of an index", 1, 1),
+    ("a push with a longer lease than scrub's", 2, 3),
+    ("a push with a shorter lease than scrub's", 1, 2),
+    ("a lease that becomes longer beside a scrub", 1, 2),
+    ("a lease that becomes shorter beside a scrub", 1, 2),
 ];
 
 /// Cases that are walked whole with so many half leases, in every run and in a long one. The clocks of any process may stand
@@ -149,6 +153,12 @@ pub(super) const WAYS: &[(&str, &str, How)] = &[
         "clock set back unseen",
         "manifest put on an old grant, scrub, time",
         InDirectory("jump; 1 until list data/; jump back; 0 until put manifests/; 1 ends; 0 ends"),
+    ),
+    // the pins are old by scrub's lease, and their push is quick by its own
+    (
+        "another's wish not looked at",
+        "a push with a longer lease than scrub's",
+        Plan("0 until put manifests/; time; time; 1 ends; 0 ends"),
     ),
     // a fact that comes after the look at marks, about bytes that are marked since
     (

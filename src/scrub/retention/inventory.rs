@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -18,7 +19,10 @@ use crate::{
     config::Config,
     oci::{Digest, Manifest, Name},
     policy::{Image, Policy},
-    registry::facts::{ManifestHeader, PullsSince, Stamp},
+    registry::{
+        InForce,
+        facts::{ManifestHeader, PullsSince, Stamp},
+    },
     scrub::run::Run,
     storage::{Entry, Skew, Store, layout},
 };
@@ -51,6 +55,8 @@ pub struct Tags {
     pub settles: Vec<Option<Timestamp>>,
     /// Those that rules do not judge.
     pub others: Vec<Unjudged>,
+    /// The lease in force, before which a push does not count as ended.
+    pub lease: Duration,
     /// The time that rules judge by: the store's, if it is known.
     pub now: Timestamp,
     /// Set if this host's clock is far from the store's.
@@ -118,13 +124,15 @@ pub async fn tags(store: &Store, config: &Config, policy: &Policy, name: &Name) 
     if let Err(error) = store.hear_time().await {
         tracing::debug!(%error, "the store does not tell its time");
     }
-    let ages = Ages::as_known(store.clock(), &config.scrub);
+    let now = store.clock().time_ms();
+    let lease = InForce::read(store, now).await?.map_or(0, |it| it.lease_ms);
+    let ages = Ages::as_known(now, lease, &config.scrub);
     let live = live_tags(store, ages, name).await?;
     let room = if policy.retention_reads_annotations(name) { usize::MAX } else { 0 };
     let Inventory { images, judged, others } = take_with(store, config, ages, name, &live, room).await?;
     let settles = judged.into_iter().map(|judged| judged.settles.filter(|_| !judged.settled)).collect();
-    let now = timestamp(store.clock().time_ms()).unwrap_or(Timestamp::MAX);
-    Ok(Tags { images, settles, others, now, skew: store.clock().skew() })
+    let now = timestamp(now).unwrap_or(Timestamp::MAX);
+    Ok(Tags { images, settles, others, lease: Duration::from_millis(ages.lease()), now, skew: store.clock().skew() })
 }
 
 /// Collects the images that these tags mean. Leaves out tags that lead to no manifest, and tags that are referrers by

@@ -71,6 +71,12 @@ pub fn mark(id: &UploadId, scrub: &str) -> String {
     format!("{}!{scrub}", data(id))
 }
 
+/// Whether a key under [`data`] is a mark.
+#[must_use]
+pub fn is_mark(id: &UploadId, key: &str) -> bool {
+    key.strip_prefix(&data(id)).is_some_and(|rest| rest.starts_with('!') && !rest.starts_with(ROTTEN))
+}
+
 /// The note that the bytes of an upload are not what they were.
 #[must_use]
 pub fn rotten(id: &UploadId, attempt: &str) -> String {

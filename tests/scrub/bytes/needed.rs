@@ -133,6 +133,6 @@ async fn directories_that_are_empty_go_and_what_was_left_behind() {
     old(world.root());
     let ran = world.scrub(GARBAGE).await;
     assert!(ran.summary.removed[&What::Housekeeping][&Reason::Empty].number > 5);
-    assert_eq!(directories(world.root()), 3, ".tmp, and those of the clock, which was just written to");
+    assert_eq!(directories(world.root()), 4, ".tmp, and those of the clock and of wishes, which were just written to");
     world.pushed(b"content").await;
 }

@@ -1,5 +1,7 @@
 //! What processes do beyond pushing and deleting: several tags at once, immutable tags, bringing back, reading.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 
@@ -25,6 +27,13 @@ impl Actor {
     /// What was answered and may have been ended by others since does not count any more.
     pub(in crate::scrub::interleavings) fn only_promises(&self) {
         self.take_back(|ack| !matches!(ack, Ack::Promise(_)));
+    }
+
+    /// Lets the server use another lease, as an edit of its configuration does.
+    pub(in crate::scrub::interleavings) async fn set_lease(&self, lease: Duration) {
+        let by = self.begin("change the lease").await;
+        let result = self.registry().set_lease(lease).await;
+        self.done(&by, &result, []);
     }
 
     /// Says what went wrong.

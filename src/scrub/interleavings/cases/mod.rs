@@ -3,6 +3,7 @@
 mod content;
 mod history;
 mod late;
+mod leases;
 mod linked;
 mod links;
 mod once;
@@ -254,6 +255,7 @@ fn case<F: Future<Output = ()>>(
         scripts,
         ticks,
         freezes: false,
+        wishes: false,
         jumps: false,
         mortal: 0,
         giveups: 0,
@@ -334,7 +336,7 @@ pub(super) fn cases() -> Vec<Case> {
         content::cases(),
         history::cases(),
         linked::cases(),
-        late::cases(),
+        [late::cases(), leases::cases()].concat(),
     ];
     let first = vec![
         case("push, bytes left over, scrub", left, vec![push(), scrub()], 2),

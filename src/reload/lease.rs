@@ -1,0 +1,41 @@
+//! The lease of the configuration, handed to the registry.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{registry::Registry, snapshot::Live};
+
+/// Lets the registry use the lease of the snapshot in force, if it is another one, and tells so.
+pub async fn hand_over(registry: &Registry, live: &Live) {
+    let (before, wanted) = (registry.lease(), live.current().config().scrub.upload_expiry);
+    if before == wanted {
+        return;
+    }
+    match registry.set_lease(wanted).await {
+        Ok(()) => {
+            let seconds = |lease: std::time::Duration| lease.as_secs();
+            tracing::info!(
+                seconds = seconds(wanted),
+                before = seconds(before),
+                "scrub.upload_expiry has changed: a longer lease holds at once, a shorter one when the wish for the one before has run out"
+            );
+            say(registry).await;
+        }
+        Err(error) => tracing::warn!(%error, "the new scrub.upload_expiry is not used yet: the store does not take it"),
+    }
+}
+
+/// Tells of the lease in force if it is longer than the one of this server.
+pub async fn say(registry: &Registry) {
+    match registry.longer_lease().await {
+        Ok(Some(longer)) => {
+            let until = i64::try_from(longer.until_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+            let lease = SignedDuration::from_millis(i64::try_from(longer.lease_ms).unwrap_or(i64::MAX));
+            tracing::info!(
+                seconds = lease.as_secs(), own = registry.lease().as_secs(), until = %until.unwrap_or(Timestamp::MAX),
+                "the lease in force is longer than scrub.upload_expiry: another server wishes it, or it was configured before; scrubs keep to it"
+            );
+        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "the wishes for a lease could not be read"),
+    }
+}
