@@ -1,5 +1,6 @@
 //! What the registry asks of S3: bytes written once, parts that S3 takes, nothing left behind.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::support::client::Request;
@@ -157,18 +158,22 @@ fn a_small_chunk_costs_one_request() {
     assert_eq!(repo.get_blob(&sha256(&data)).expect(200).body, data);
 }
 
+/// Waits for the one object that a server writes on its own, shortly after the start.
+fn wait_for_its_own_object(server: &Server) {
+    let begun = Instant::now();
+    while !server.s3().objects(server.bucket()).iter().any(|(key, _)| key.ends_with("pulls-recorded-since")) {
+        assert!(begun.elapsed() < Duration::from_mins(1), "the server did not note since when it records pulls");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Counts the requests of a usual push: its first state, the segment and its state, then a grant, the last state and
 /// the copy.
 #[test]
 fn a_push_in_one_chunk_costs_six_requests() {
     let server = Server::start_on_own_s3("");
     let repo = server.repo("usual");
-    // the one object that a server writes on its own, shortly after the start
-    let begun = Instant::now();
-    while !server.s3().objects(server.bucket()).iter().any(|(key, _)| key.ends_with("pulls-recorded-since")) {
-        assert!(begun.elapsed() < Duration::from_mins(1), "the server did not note since when it records pulls");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_for_its_own_object(&server);
     let total = || server.s3().requests().values().sum::<usize>();
     for (size, requests) in [(100_000, 6), (1000, 6)] {
         let data = unique(size);
@@ -181,4 +186,22 @@ fn a_push_in_one_chunk_costs_six_requests() {
         repo.send(finish(&repo.start_upload(), &sha256(&data)).body(data)).expect(201);
         assert_eq!(total() - before, 5, "{:?}", server.s3().requests());
     }
+}
+
+/// Counts the requests of a manifest whose blobs were just pushed: two pins, then for the manifest and for its tag a look, a
+/// claim and a version.
+#[test]
+fn a_push_of_a_manifest_costs_eight_requests() {
+    let server = Server::start_on_own_s3("");
+    let repo = server.repo("claims");
+    wait_for_its_own_object(&server);
+    repo.push_image("first", &Image::new(&[1000]));
+    let image = Image::new(&[2000]);
+    repo.push_blobs(&image);
+    let of = |requests: &BTreeMap<&str, usize>| (requests["PutObject"], requests.values().sum::<usize>());
+    let before = of(&server.s3().requests());
+    repo.push_manifest("latest", &image.manifest);
+    let requests = server.s3().requests();
+    let (puts, all) = of(&requests);
+    assert_eq!((puts - before.0, all - before.1), (6, 8), "{requests:?}");
 }
