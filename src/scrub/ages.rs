@@ -1,4 +1,4 @@
-//! How old things are, by the store's clock.
+//! Ages of objects, by the store's clock.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// A moment of the store's clock, from before what is judged by it was looked at.
+/// A moment of the store's clock, read before the look at anything that is judged by it, with the limits of ages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ages {
     now: u64,
@@ -22,14 +22,14 @@ pub(super) struct Ages {
 }
 
 impl Ages {
-    /// Asks the store for its time: before anything is looked at that is judged by it.
+    /// Asks the store for its time. Call it before the look at anything that is judged by that time.
     pub(super) async fn now(run: &Run<'_>) -> Result<Self> {
         let (now, lease) = run.time_and_lease().await?;
         Ok(Self::by(now, lease, &run.config.scrub))
     }
 
-    /// Returns ages by the store's time as far as it is known, and the lease of a wish. For callers that only look, which
-    /// must not write the object that [`Ages::now`] reads the time from.
+    /// Returns ages by the last known time of the store, with a wished lease, in milliseconds. For read-only callers,
+    /// which must not write the object that [`Ages::now`] reads the time from.
     pub(super) fn as_known(now: u64, lease: u64, scrub: &Scrub) -> Self {
         Self::by(now, lease.max(milliseconds(scrub.upload_expiry)), scrub)
     }
@@ -39,7 +39,8 @@ impl Ages {
         Self::new(now, lease, others)
     }
 
-    /// The lease holds, whatever the others are.
+    /// Builds ages in milliseconds, and raises each of the others to the lease: nothing younger than the lease is
+    /// judged.
     fn new(now: u64, lease: u64, others: [u64; 3]) -> Self {
         let [grace, trash, untagged] = others.map(|age| age.max(lease));
         Self { now, lease, grace, trash, untagged }
@@ -50,17 +51,17 @@ impl Ages {
         self.lease
     }
 
-    /// Milliseconds since 1970.
+    /// Returns the moment, in milliseconds since 1970.
     pub(super) const fn at(self) -> u64 {
         self.now
     }
 
-    /// When that was what is old by now: milliseconds since 1970.
+    /// Returns the time in milliseconds since 1970 before which an object has to be written to count as old.
     pub(super) const fn old_before(self) -> u64 {
         self.now.saturating_sub(self.lease)
     }
 
-    /// In milliseconds. What the store does not say is young.
+    /// Returns the age of an object in milliseconds. An object whose time the store does not tell has the age 0.
     pub(super) fn of(self, entry: &Entry) -> u64 {
         match entry.modified {
             0 => 0,
@@ -69,7 +70,7 @@ impl Ages {
         }
     }
 
-    /// Nobody is at work on it any more.
+    /// Returns whether an object is older than the lease, so that no writer is at work on it any more.
     pub(super) fn is_old(self, entry: &Entry) -> bool {
         self.of(entry) >= self.lease
     }
@@ -80,22 +81,23 @@ impl Ages {
         if modified == 0 { None } else { Some(modified.saturating_add(self.lease)) }
     }
 
-    /// As garbage it may be freed.
+    /// Returns whether an object has the age at which scrub may free it as garbage.
     pub(super) fn is_past_grace(self, entry: &Entry) -> bool {
         self.of(entry) >= self.grace
     }
 
-    /// What was deleted then is not brought back any more.
+    /// Returns whether the trash time of a tombstone or unlink is over, so that nobody can restore the deleted thing
+    /// any more.
     pub(super) fn is_past_trash(self, entry: &Entry) -> bool {
         self.of(entry) >= self.trash
     }
 
-    /// What has no tag since then has had time to get one.
+    /// Returns whether an untagged manifest with this entry has had the time in which it could get a tag.
     pub(super) fn is_past_untagged(self, entry: &Entry) -> bool {
         self.of(entry) >= self.untagged
     }
 
-    /// As much, since a time in milliseconds since 1970.
+    /// Returns the same for a time in milliseconds since 1970. Returns false for 0.
     pub(super) fn is_past_untagged_since(self, at: u64) -> bool {
         at > 0 && self.now.saturating_sub(at) >= self.untagged
     }
@@ -109,7 +111,7 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
 pub(super) mod tests {
     use super::*;
 
-    /// At 10,000, with a lease of 100, a grace of 200, a trash of 300 and a grace of the untagged of 400.
+    /// Ages at 10,000, with a lease of 100, a grace of 200, a trash of 300 and a grace of the untagged of 400.
     pub(in crate::scrub) const AGES: Ages = Ages { now: 10_000, lease: 100, grace: 200, trash: 300, untagged: 400 };
 
     pub(in crate::scrub) fn entry(key: &str, size: u64, age: u64) -> Entry {

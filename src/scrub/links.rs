@@ -1,13 +1,14 @@
-//! Whether what repositories name is there; what is missing and can be derived is written again.
+//! Checks that the things that repositories name exist, and writes missing records again if scrub can derive them.
 //!
-//! Repairs are references, written as pushers write them: reference first, then the look. Damage is told whatever its age.
-//! What a push or a delete that is under way may have left, or not written yet, is judged when it is older than a lease, and
-//! counted until then. What cannot be repaired gets a note, and nothing is removed.
+//! Repairs are references. Scrub writes them as pushers do: reference first, then the look. Scrub reports damage
+//! whatever its age. A push or a delete under way may have left other faults, or may not have finished its writes. So
+//! scrub judges such things once they are older than a lease, and counts them until then. A fault that cannot be
+//! repaired gets a note, and scrub removes nothing.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! | --- | --- |
-//! | `notes` | the notes about what is wrong |
-//! | `manifest` | a manifest, and what it names |
+//! | `notes` | the notes about faults |
+//! | `manifest` | a manifest, and the things that it names |
 //! | `reference` | tags and referrers, which name manifests |
 
 mod manifest;
@@ -37,15 +38,16 @@ use crate::{
     storage::{Entry, layout, mutation::mutated},
 };
 
-/// Groups of keys that are looked at at a time.
+/// The number of groups of keys that the pass looks at concurrently.
 const AT_A_TIME: usize = 8;
 
-/// Looks at all repositories, and repairs what can be. What they miss is not judged yet: the passes that follow may find it.
+/// Looks at all repositories, and repairs what can be repaired. Returns the things that they miss. [`end`] judges
+/// these, since later passes may find them.
 pub(super) async fn begin(run: &Run<'_>) -> Result<Left> {
     // before any look
     let (now, lease) = run.time_and_lease().await?;
     let links = Links { run, now, lease, notes: Notes::read(run).await?, missing: Mutex::default() };
-    // of no repository
+    // keys that belong to no repository
     if run.options.repository.is_none() {
         links.catalog().await?;
         links.pulls_since().await?;
@@ -53,7 +55,7 @@ pub(super) async fn begin(run: &Run<'_>) -> Result<Left> {
     let total = run.repositories().await?;
     let mut after: Option<String> = None;
     let mut done = 0;
-    // from one repository to the next, however much is in each
+    // one listing leads from a repository to the next, however much is in each
     while let Some(first) = run.store.list(layout::REPOSITORIES, after.as_deref(), 1).await?.into_iter().next() {
         run.go_on()?;
         let Some((name, _)) = layout::repository_name(&first.key) else {
@@ -74,7 +76,7 @@ pub(super) async fn begin(run: &Run<'_>) -> Result<Left> {
     Ok(Left { now, lease, notes, missing: missing.into_inner().unwrap_or_else(PoisonError::into_inner) })
 }
 
-/// Judges what is still missing, and frees the notes about what is right by now.
+/// Judges the things that are still missing, and frees the notes about faults that are over.
 pub(super) async fn end(run: &Run<'_>, left: Left) -> Result<()> {
     let Left { now, lease, notes, missing } = left;
     let links = Links { run, now, lease, notes, missing: Mutex::default() };
@@ -85,7 +87,7 @@ pub(super) async fn end(run: &Run<'_>, left: Left) -> Result<()> {
     links.notes.drop_settled(run).await
 }
 
-/// What is left to judge at the end of a run.
+/// The state of the pass between its two parts.
 pub(super) struct Left {
     now: u64,
     lease: u64,
@@ -93,15 +95,15 @@ pub(super) struct Left {
     missing: Vec<Missing>,
 }
 
-/// Something that a manifest names and that its repository does not have.
+/// The digests that a manifest names and that its repository does not have.
 struct Missing {
     name: Name,
     manifest: Digest,
-    /// The version that names it.
+    /// The key of the manifest's version.
     key: String,
-    /// Blobs that it links, and whose bytes are not there.
+    /// Blobs that it links and that have no blob copy.
     blobs: Vec<Digest>,
-    /// Blobs that it needs, and that its repository never had.
+    /// Blobs that it needs and that its repository never had.
     links: Vec<Digest>,
     /// Manifests that it lists.
     children: Vec<Digest>,
@@ -118,7 +120,7 @@ impl Missing {
     }
 }
 
-/// Digests that one note names; the rest is counted.
+/// The number of digests that one note names; it counts the rest.
 const NAMED: usize = 8;
 
 /// The pass at work.
@@ -128,24 +130,24 @@ struct Links<'a, 'r> {
     now: u64,
     lease: u64,
     notes: Notes,
-    /// What is to be looked at once more at the end.
+    /// The things that [`end`] looks at once more.
     missing: Mutex<Vec<Missing>>,
 }
 
-/// What is under one prefix that ends in a slash: the versions of one thing, and the facts about it.
+/// The objects under one prefix that ends in a slash: the versions of one thing, and the records about it.
 type Group = Vec<Entry>;
 
-/// What was seen of a repository.
+/// Counts of the things in a repository.
 #[derive(Default)]
 struct Seen {
-    /// Whether a manifest stands.
+    /// Whether a manifest exists.
     stands: AtomicBool,
     tags: AtomicU64,
     manifests: AtomicU64,
 }
 
 impl Links<'_, '_> {
-    /// Tells of what a manifest still misses, if it is still there.
+    /// Reports the digests that a manifest still misses. Reports nothing if the version of the manifest is gone.
     async fn still(&self, missing: Missing) -> Result<()> {
         let Missing { name, manifest, key, blobs, links, children } = missing;
         if self.run.store.size(&key).await?.is_none() {
@@ -180,13 +182,14 @@ impl Links<'_, '_> {
         self.wrong(&key, says).await
     }
 
-    /// Whether something is older than a lease: nobody who wrote it is still at work. What the store does not say is young.
+    /// Returns whether an object is older than a lease, so that its writer is at work no more. An object whose time the
+    /// store does not tell is young.
     fn is_old(&self, entry: &Entry) -> bool {
         let age = self.now.saturating_sub(entry.modified);
         entry.modified > 0 && age >= self.lease || mutated("links without a lease")
     }
 
-    /// Checks whether an object is old enough to judge the things that it names; counts a younger one.
+    /// Returns whether an object is old enough to judge the things that it names, and counts a younger one.
     fn is_judged(&self, entry: &Entry) -> bool {
         let is = self.is_old(entry);
         if !is {
@@ -195,19 +198,19 @@ impl Links<'_, '_> {
         is
     }
 
-    /// The body of a fact of this run.
+    /// Returns the body of a record by this run.
     fn stamp(&self) -> Vec<u8> {
         let stamp = Stamp { at: self.run.store.clock().time_ms(), by: self.run.by.clone() };
         serde_json::to_vec(&stamp).unwrap_or_else(|error| unreachable!("a stamp is a plain value: {error}"))
     }
 
-    /// Tells of something that is written again, before it is.
+    /// Reports a repair before it happens.
     fn repaired(&self, key: &str, says: String) -> Result<()> {
         let outcome = if self.run.options.dry_run { Outcome::DryRun } else { Outcome::Repaired };
         self.run.found(Finding { key: key.to_owned(), says, outcome })
     }
 
-    /// Tells of something that cannot be repaired, and notes it beside it.
+    /// Reports a fault that cannot be repaired, and writes a note about it.
     async fn wrong(&self, key: &str, says: String) -> Result<()> {
         self.notes.wrong(self.run, key, says).await
     }
@@ -220,7 +223,7 @@ impl Links<'_, '_> {
         self.wrong(&entry.key, says).await
     }
 
-    /// The catalog's own keys.
+    /// Looks for keys in the catalog that are none of the layout's.
     async fn catalog(&self) -> Result<()> {
         let mut scan = std::pin::pin!(self.run.store.scan(layout::CATALOG));
         while let Some(entry) = scan.try_next().await? {
@@ -237,7 +240,7 @@ impl Links<'_, '_> {
         let groups = groups(self.run.store.scan(&layout::repository(name)));
         groups.try_for_each_concurrent(AT_A_TIME, |group| self.group(name, group, &seen).boxed()).await?;
         let Seen { stands, tags, manifests } = seen;
-        // where garbage is looked for as well, that counts
+        // where the run does the garbage pass as well, that pass counts
         if !self.run.options.passes.contains(&Pass::Garbage) {
             self.run.saw("repositories", 1);
             self.run.saw("tags", tags.into_inner());
@@ -267,7 +270,7 @@ impl Links<'_, '_> {
         }
     }
 
-    /// What is neither a manifest nor names one: it has to be a key of the layout, and can be read.
+    /// Checks objects that are neither a manifest nor name one. Each needs a key of the layout, and readable content.
     async fn others(&self, name: &Name, group: &Group) -> Result<()> {
         for entry in group {
             let what = if let Some(tag) = layout::history_tag(name, &entry.key) {
@@ -291,7 +294,7 @@ impl Links<'_, '_> {
         Ok(())
     }
 
-    /// Since when pulls are known.
+    /// Checks that the record of the time since which pulls are known can be read.
     async fn pulls_since(&self) -> Result<()> {
         let listed = self.run.store.list(layout::PULLS_SINCE, None, 1).await?;
         let Some(entry) = listed.first() else { return Ok(()) };
@@ -304,14 +307,14 @@ impl Links<'_, '_> {
         }
     }
 
-    /// Why an object cannot be read as what it is; nothing where it can, or is gone.
+    /// Returns the reason why an object cannot be read as a `T`. Returns nothing if it can be read, or is gone.
     async fn reads<T: serde::de::DeserializeOwned>(&self, entry: &Entry) -> Result<Option<String>> {
         let read = |content: bytes::Bytes| serde_json::from_slice::<T>(&content).map(|_| ());
         let read = self.run.store.get_checked(&entry.key, read).await?;
         Ok(read.and_then(std::result::Result::err).map(|error| format!("cannot be read ({error})")))
     }
 
-    /// A repository in which something stands is in the catalog.
+    /// Writes the catalog's entry of a repository with an existing manifest again, if it is missing.
     async fn catalogued(&self, name: &Name) -> Result<()> {
         let prefix = layout::catalog(name);
         // an older store has no slash behind the name
@@ -325,7 +328,7 @@ impl Links<'_, '_> {
     }
 }
 
-/// Keys that follow each other under one prefix, together.
+/// Groups neighbouring keys by their directory.
 fn groups(
     scan: impl futures::Stream<Item = crate::storage::Result<Entry>> + Send,
 ) -> impl futures::Stream<Item = Result<Group>> + Send {

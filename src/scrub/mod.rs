@@ -1,19 +1,19 @@
 //! Scrub: retention, garbage and consistency, beside servers that push.
 //!
-//! It looks, marks, looks again, and frees exactly the keys that it saw; who needs a thing writes its reference first and
-//! looks afterwards. So it needs no stop and no lock, several of them may run at once, and one that dies leaves nothing
-//! but work for the next. `ARCHITECTURE.md` has the protocol.
+//! Scrub looks, marks, looks again, and frees exactly the keys that it saw. A process that needs a thing writes its
+//! reference first and looks afterwards. So scrub needs no stop and no lock, and several runs may work at once. A run
+//! that dies leaves nothing but work for the next. `ARCHITECTURE.md` has the protocol.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! | --- | --- |
-//! | `run` | one run: its clock, what it may change, what it found; the only way to change the store |
-//! | `ages` | how old things are, and what that means |
-//! | `report` | what a run tells |
+//! | `run` | one run: its clock, its options, its findings; the only way to change the store |
+//! | `ages` | the ages of objects, and the limits that they pass |
+//! | `report` | events and the summary of a run |
 //! | `retention` | tags that no rule keeps |
-//! | `repositories` | manifests, tags, referrers and the catalog: what nothing needs |
-//! | `bytes` | blobs and uploads: what nothing needs, and whether it is there |
-//! | `links` | whether what repositories name is there |
-//! | `content` | whether bytes are what they were |
+//! | `repositories` | unneeded manifests, tags, referrers and entries of the catalog |
+//! | `bytes` | unneeded blobs and uploads, and lost bytes |
+//! | `links` | references of repositories to missing things |
+//! | `content` | bytes that no longer match their digests |
 
 mod ages;
 mod bytes;
@@ -42,26 +42,26 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// A part of what scrub does.
+/// A pass: a part of a run of scrub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Pass {
-    /// Images that no rule keeps.
+    /// Removes tags that no rule keeps.
     Retention,
-    /// Uploads that went silent.
+    /// Removes uploads that went silent.
     Uploads,
-    /// What nothing needs.
+    /// Removes things that nothing needs.
     Garbage,
-    /// Whether what names something names what is there.
+    /// Checks that the things that references name exist.
     Links,
-    /// Whether bytes are what they were.
+    /// Checks that bytes still match their digests.
     Content,
 }
 
 impl Pass {
-    /// All, in the order in which they are done.
+    /// All passes, in the order in which a run does them.
     pub const ALL: [Self; 5] = [Self::Links, Self::Retention, Self::Garbage, Self::Uploads, Self::Content];
 
-    /// Its word on the command line.
+    /// Returns the word for the pass on the command line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -76,41 +76,42 @@ impl Pass {
     /// Returns whether the pass can look at some repositories alone.
     #[must_use]
     pub const fn honours_repository(self) -> bool {
-        // bytes that no blob copy names are found by reading the blob copies of all repositories
+        // scrub finds bytes without a blob copy by reading the blob copies of all repositories
         !matches!(self, Self::Uploads)
     }
 }
 
-/// What a run is to do.
+/// The options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Nothing is changed; the report says what would be.
+    /// Whether the run changes nothing, and only reports the changes that it would make.
     pub dry_run: bool,
-    /// What is done.
+    /// The passes that the run does.
     pub passes: BTreeSet<Pass>,
-    /// Only repositories that this prefix covers. Bytes are not freed then: other repositories may need them.
+    /// The prefix of the repositories to look at; none for all. Such a run frees no bytes, since other repositories may
+    /// need them.
     pub repository: Option<Name>,
-    /// How many of a hundred blobs are read back and hashed by [`Pass::Content`], 1 to 100.
+    /// The percentage of blobs that [`Pass::Content`] reads back and hashes, 1 to 100.
     pub verify_percent: u8,
     /// The time after which the run stops. A later run does the rest, and continues reading content where this run was.
     pub max_duration: Option<Duration>,
 }
 
-/// A run that ended early. What it did until then is done.
+/// The error of a run that ended early. Its steps until then are done.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct Failed {
-    /// Why.
+    /// The reason.
     #[source]
     pub error: ScrubError,
-    /// What it did until then.
+    /// The summary of the steps until then.
     pub summary: Box<Summary>,
 }
 
-/// Why a run ended early.
+/// The reason why a run ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ScrubError {
-    /// The store failed. Nothing is freed on the word of a store that cannot say what it holds.
+    /// The store failed. Scrub frees nothing while the store cannot tell what it holds.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// An operation of the registry failed.
@@ -119,13 +120,13 @@ pub enum ScrubError {
     /// The time of the run is over. Finished steps stay done, and nothing is wrong.
     #[error("the time is over")]
     OutOfTime,
-    /// The store's clock went back by this much, so ages that were seen since may be wrong.
+    /// The store's clock went back by this much, so the ages that the run saw since then may be wrong.
     #[error(
         "the store's clock was set back by {} s during the run, so new objects may look old and nothing more is removed; \
          the next run does the rest; let NTP slew the clocks of the store, not step them", .0.as_secs()
     )]
     ClockSetBack(Duration),
-    /// The record of deletions cannot be written, and what is not recorded is not removed.
+    /// The record of deletions cannot be written. Scrub removes nothing without a record.
     #[error("a deletion cannot be recorded, so nothing more is removed: {0}")]
     Record(String),
 }
@@ -133,21 +134,22 @@ pub enum ScrubError {
 /// A result of scrub.
 pub type Result<T> = std::result::Result<T, ScrubError>;
 
-/// Who is told of what a run does, as it happens.
+/// A receiver of the events of a run, as they happen.
 pub trait Observer: Send + Sync {
-    /// A run of this id begins.
+    /// Receives the id of a run that begins.
     fn begins(&self, _run: &str) {}
 
-    /// Something is about to be removed, or was found. An error ends the run, before anything is removed.
+    /// Receives a removal before it happens, or a finding. An error ends the run before the removal.
     fn event(&self, event: &Event) -> std::result::Result<(), String>;
 
-    /// Something that the operator has to know while the run goes on.
+    /// Receives a message that the operator has to know while the run goes on.
     fn warning(&self, _warning: &str) {}
 
-    /// So many of about so many, which are no fewer, have been looked at in this pass.
+    /// Receives the number of things that this pass has looked at, and an estimate of their total. The total is at
+    /// least `done`.
     fn progress(&self, pass: Pass, done: u64, total: u64);
 
-    /// Whether [`Observer::progress`] is for anybody: else nothing is counted for its totals alone.
+    /// Returns whether anybody needs [`Observer::progress`]. If not, the run counts nothing for totals alone.
     fn looks_on(&self) -> bool {
         true
     }
@@ -204,7 +206,7 @@ async fn all_passes(run: &Run<'_>) -> Result<()> {
         run.warn(skew.to_string());
     }
     let does = |pass| run.options.passes.contains(&pass);
-    // before anything is judged by references: one that was lost must not cost what it named
+    // before any pass judges by references: a lost reference must not cost the thing that it named
     let links = if does(Pass::Links) { Some(links::begin(run).await?) } else { None };
     if does(Pass::Retention) {
         retention::run(run).await?;

@@ -1,4 +1,4 @@
-//! What a run tells: each thing that it removes, each that it finds wrong, and a summary.
+//! Reports of a run: each removal, each finding, and a summary.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::{
     registry::{InForce, facts::Stamp},
 };
 
-/// What was removed, as users know it.
+/// A kind of removed thing, as users know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
@@ -26,13 +26,13 @@ pub enum What {
     Upload,
     /// A repository's place in the catalog.
     Repository,
-    /// Objects of the store that only it knows of: superseded versions, pins, grants, states, empty directories. Counted
-    /// alone.
+    /// Objects that users do not know of: superseded versions, pins, links, states, empty directories. Reports have
+    /// only their number.
     Housekeeping,
 }
 
 impl What {
-    /// Its word in reports and records.
+    /// Returns the word for the kind in reports and records.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -46,7 +46,7 @@ impl What {
         }
     }
 
-    /// The noun for one of them, in sentences.
+    /// Returns the noun for one thing of the kind, for sentences.
     #[must_use]
     pub const fn noun(self) -> &'static str {
         match self {
@@ -56,34 +56,34 @@ impl What {
     }
 }
 
-/// Why it was removed.
+/// The reason for a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// No rule keeps it.
+    /// No retention rule keeps it.
     Retention,
-    /// No tag means it, and untagged manifests go.
+    /// No tag means it, and the configuration removes untagged manifests.
     Untagged,
-    /// Its index is gone.
+    /// Its index was removed.
     WithIndex,
-    /// Its subject is gone.
+    /// Its subject was removed.
     WithSubject,
-    /// It was deleted longer ago than the trash keeps.
+    /// It was deleted, and the trash time is over.
     Deleted,
     /// Nothing needs it.
     Unreferenced,
-    /// It went silent.
+    /// The upload received nothing for too long.
     Expired,
     /// Another copy of the same bytes stays.
     Duplicate,
-    /// Something newer stands in its place.
+    /// A newer object replaces it.
     Superseded,
-    /// It has no tag and no manifest, nor any that could be brought back.
+    /// The repository has no tag and no manifest, nor any that could be restored.
     Empty,
 }
 
 impl Reason {
-    /// Its word in reports and records.
+    /// Returns the word for the reason in reports and records.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -101,31 +101,31 @@ impl Reason {
     }
 }
 
-/// Something that is removed.
+/// A removal.
 #[derive(Clone, Debug, Serialize)]
 pub struct Removal {
-    /// What.
+    /// The kind of the thing.
     pub what: What,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// The repository, where it is of one.
+    /// The repository, if the thing belongs to one.
     pub repository: Option<Name>,
     /// The tag, or the upload's id.
     pub reference: Option<String>,
-    /// The digest that it is or means.
+    /// The digest of the thing, or of the manifest that the tag means.
     pub digest: Option<Digest>,
-    /// Bytes that are freed by it.
+    /// The bytes that the removal frees.
     pub size: u64,
-    /// The policy that no rule of keeps it.
+    /// The policy in which no rule matched.
     pub policy: Option<String>,
     /// The SHA-256 of that policy's text.
     pub policy_sha256: Option<String>,
-    /// Who deleted it, when that was a request.
+    /// The author and time of the delete, if a request deleted it.
     pub deleted: Option<Stamp>,
 }
 
 impl Removal {
-    /// One about which no more is known than this.
+    /// Returns a removal with no other facts than these.
     #[must_use]
     pub const fn new(what: What, reason: Reason) -> Self {
         Self {
@@ -142,10 +142,10 @@ impl Removal {
     }
 }
 
-/// Something that a later run removes.
+/// A removal by a later run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Later {
-    /// The thing that a later run removes.
+    /// The removal.
     #[serde(flatten)]
     pub removal: Removal,
     /// The time from which on a run removes it, in RFC 3339, unless something changes until then. Nothing if the store does
@@ -153,22 +153,22 @@ pub struct Later {
     pub from: Option<String>,
 }
 
-/// What became of something that was found wrong.
+/// The outcome of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It is right again.
+    /// Scrub repaired it.
     Repaired,
-    /// A note stands beside it; nobody reads it, and nothing was removed.
+    /// Scrub wrote a note beside it and removed nothing. Servers do not read it.
     Quarantined,
-    /// A note about it was there already.
+    /// An earlier run had written a note about it.
     Known,
-    /// A run that may change something would see to it.
+    /// A run without `dry_run` would repair or quarantine it.
     DryRun,
 }
 
 impl Outcome {
-    /// Its word in reports and metrics.
+    /// Returns the word for the outcome in reports and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -180,39 +180,39 @@ impl Outcome {
     }
 }
 
-/// Something that is wrong.
+/// A finding: something that is wrong.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// The object of the store, or what is missing there.
+    /// The key of the object that is wrong or missing.
     pub key: String,
-    /// What is wrong with it, in a sentence that names what users know of it.
+    /// The fault, in a sentence that names the thing as users know it.
     pub says: String,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
-/// What a run tells as it happens.
+/// An event of a run, reported as it happens.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// Something is removed now, or would be.
+    /// A removal, before it happens. In a dry run, it does not happen.
     Removal(Removal),
-    /// A later run removes something. Only a run that changes nothing tells it.
+    /// A removal by a later run. Only a dry run reports it.
     Later(Later),
-    /// Something is wrong.
+    /// A finding.
     Finding(Finding),
 }
 
-/// How much, and how large.
+/// A number of things and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Count {
-    /// How many.
+    /// The number of things.
     pub number: u64,
     /// Their bytes.
     pub bytes: u64,
 }
 
-/// The lease that a run keeps to, where its own configuration asks for a shorter one.
+/// The lease that a run keeps to, if it is longer than the lease of the run's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LeaseInForce {
     /// The lease, in seconds.
@@ -227,50 +227,52 @@ impl LeaseInForce {
     }
 }
 
-/// What a run did.
+/// The summary of a run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Summary {
-    /// The run's id, as in the facts that it wrote.
+    /// The run's id, as in the records that it wrote.
     pub run: String,
-    /// Whether nothing was changed.
+    /// Whether the run changed nothing.
     pub dry_run: bool,
-    /// Why it ended early: the rest is what it did until then.
+    /// The reason why the run ended early. The rest of the summary covers the steps until then.
     pub failed: Option<String>,
     /// The lease in force, if it is longer than `scrub.upload_expiry`.
     pub lease_in_force: Option<LeaseInForce>,
-    /// What the operator should know about this run, in sentences.
+    /// Messages about this run for the operator, in sentences.
     pub warnings: Vec<String>,
-    /// Repositories, tags, manifests, blobs and uploads that were looked at, by those words.
+    /// The numbers of repositories, tags, manifests, blobs and uploads that the run looked at, by those words.
     pub seen: BTreeMap<&'static str, u64>,
-    /// What was removed, by what and why.
+    /// The removed things, by kind and reason.
     pub removed: BTreeMap<What, BTreeMap<Reason, Count>>,
     /// The things that a later run removes, as a dry run foresees them.
     pub later: BTreeMap<What, BTreeMap<Reason, u64>>,
-    /// Bytes that the store has less for it.
+    /// The number of bytes that the run freed.
     pub freed: u64,
-    /// What was found wrong, by what became of it.
+    /// The number of findings, by outcome.
     pub findings: BTreeMap<Outcome, u64>,
-    /// Objects that may belong to a push or a delete under way: whether what they name is there was not judged.
+    /// The number of objects that may belong to a push or a delete under way. The run did not judge whether the things
+    /// that they name exist.
     pub too_young: u64,
-    /// Blobs whose bytes were to be read back and were not: left out of a sample, or another scrub is at work on them.
+    /// The number of blobs that the run was to read back and did not: left out of a sample, or in the hands of another
+    /// scrub.
     pub not_read: u64,
-    /// Blobs that were read back and hashed.
+    /// The number and bytes of the blobs that the run read back and hashed.
     pub verified: Count,
-    /// True if the time of the run was over before its last pass was.
+    /// Whether the time of the run was over before its last pass ended.
     pub out_of_time: bool,
     /// Whether content is left that a later run will read.
     pub content_left: bool,
 }
 
 impl Summary {
-    /// Whether nothing was found that could not be repaired.
+    /// Returns whether each finding was repaired or was known before.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.findings.iter().all(|(outcome, _)| matches!(outcome, Outcome::Repaired | Outcome::Known))
     }
 }
 
-/// Returns a time of the store as RFC 3339 writes it.
+/// Returns a time of the store, in milliseconds since 1970, as RFC 3339.
 pub(super) fn date_of(milliseconds: u64) -> String {
     let at = i64::try_from(milliseconds).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
     format!("{:.0}", at.unwrap_or(Timestamp::MAX))

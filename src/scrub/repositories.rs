@@ -1,18 +1,19 @@
-//! What is garbage in a repository: superseded versions, manifests that nothing needs, facts without readers.
+//! Frees garbage of repositories: superseded versions, unneeded manifests, records without readers.
 //!
-//! One repository after another. Of each, its tags are held; everything else goes by in the order of its keys.
+//! Scrub cleans one repository after another. It holds the tags of a repository in memory; everything else passes by in
+//! the order of its keys.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! | --- | --- |
-//! | `names` | the repositories, and objects of a listing that belong together |
-//! | `look` | a repository with its tags: whether a manifest stands, what needs it, letting it go and what goes with it |
-//! | `fate` | what becomes of a manifest, decided |
-//! | `manifests` | what becomes of a manifest, done |
+//! | `names` | the names of repositories, and groups of objects of a listing |
+//! | `look` | a repository with its tags: the state of a manifest, its needs, its removal and the removals that follow |
+//! | `fate` | the decision about a manifest |
+//! | `manifests` | the execution of that decision |
 //! | `tags`, `history` | superseded versions of tags become history |
-//! | `claims` | claims on places among the versions of tags and manifests, below newer versions |
-//! | `untagged` | images whose tag moved on a short while ago |
-//! | `referrers` | who refers to what; signatures whose image is gone |
-//! | `pulls` | what servers saw of pulls, merged |
+//! | `claims` | claims on versions of tags and manifests, below newer versions |
+//! | `untagged` | images whose tag moved on less than a grace ago |
+//! | `referrers` | referrers, and signatures whose image was removed |
+//! | `pulls` | records of pulls, merged |
 //! | `catalog` | empty repositories |
 
 mod catalog;
@@ -55,7 +56,7 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
 
 async fn clean(run: &Run<'_>, name: &Name) -> Result<()> {
     let ages = Ages::now(run).await?;
-    // first: what is looked at afterwards was written before its tag
+    // tags first: a push writes everything that scrub looks at afterwards before its tag
     let live = tags::clean(run, ages, name).await?;
     let mut repository = Repository::new(run, ages, name, live);
     manifests::clean(&mut repository).await?;

@@ -1,8 +1,9 @@
-//! Removes the tags that no rule keeps, and their manifests where nothing else needs these.
+//! Removes the tags that no rule keeps, and their manifests if nothing else needs these.
 //!
-//! A removal names the version that its decision saw, so that what is pushed beside it stays. A push may give a manifest
-//! several tags, one after the other, and only some of them were seen: so what was pushed less than a lease ago is left to
-//! a later run, the tag with its manifest. A dry run tells what that will be, and from when on.
+//! A removal names the version that its decision saw, so that a version that is pushed meanwhile stays. A push may give
+//! a manifest several tags, one after the other, and a run may see only some of them. So a run leaves each tag that was
+//! pushed less than a lease ago to a later run, with its manifest. A dry run reports these removals, and the time from
+//! which on they happen.
 
 mod inventory;
 
@@ -27,7 +28,7 @@ use crate::{
     storage::mutation::mutated,
 };
 
-/// Manifests that are let go with one look at the repository's tags.
+/// The number of manifests that are removed with one look at the repository's tags.
 const AT_ONCE: usize = 100;
 
 pub(super) async fn run(run: &Run<'_>) -> Result<()> {
@@ -51,7 +52,7 @@ fn time(run: &Run<'_>) -> Timestamp {
 }
 
 async fn one(run: &Run<'_>, name: &Name) -> Result<()> {
-    // whether any rule covers it: most repositories have none, and cost nothing more
+    // most repositories have no rule, and cost nothing more
     if run.policy.retain(name, &[], time(run)).is_none() {
         return Ok(());
     }
@@ -114,20 +115,20 @@ async fn decide(
     Ok(Some(decision))
 }
 
-/// The policies whose rules were asked, and the digests of their texts in the same order, as one.
+/// Joins the policies whose rules were asked, and the digests of their texts in the same order, into one origin.
 fn asked(policies: &[Arc<Origin>]) -> Option<Origin> {
     let all = |of: fn(&Origin) -> &str| policies.iter().map(|origin| of(origin)).collect::<Vec<_>>().join(", ");
     let origin = Origin { policy: all(|origin| &origin.policy), sha256: all(|origin| &origin.sha256) };
     (!policies.is_empty()).then_some(origin)
 }
 
-/// Whether the push that gave a tag its meaning has ended: the manifest that goes with it has all its tags.
+/// Returns whether the push that gave a tag its meaning has ended, so that the manifest has all its tags.
 fn is_settled(judged: &Judged) -> bool {
     judged.settled || mutated("retention of what is pushed")
 }
 
-/// Tells what a later run will remove that no rule keeps, and from when on: tags that were pushed a short while ago, and the
-/// manifests that go with them. For a run that changes nothing.
+/// Reports the tags and manifests that a later run will remove because no rule keeps them, and the time from which on.
+/// The tags were pushed less than a lease ago. For a dry run.
 async fn foresee(repository: &mut Repository<'_>, later: Vec<Judged>, policy: Option<&Origin>) -> Result<()> {
     let mut manifests: BTreeMap<Digest, Option<Timestamp>> = BTreeMap::new();
     for judged in &later {
@@ -151,7 +152,7 @@ async fn remove(repository: &mut Repository<'_>, going: Vec<Judged>, policy: Opt
             manifests.insert(judged.digest);
         }
     }
-    // somebody may have given one of them another tag while these were judged
+    // a push may have given one of the manifests another tag meanwhile
     if !repository.run.options.dry_run {
         repository.live = live_tags(&repository.run.store, repository.ages, repository.name).await?;
     }
@@ -173,11 +174,11 @@ async fn remove(repository: &mut Repository<'_>, going: Vec<Judged>, policy: Opt
     repository.cascade(ended).await
 }
 
-/// A manifest whose tags went, with what it lists, unless something else needs it, or somebody has pushed it since they were
-/// looked at.
+/// Returns a manifest whose tags were removed, with the manifests that it lists. Returns nothing if something else
+/// needs it, or if it was pushed less than a lease ago.
 async fn unneeded(repository: &Repository<'_>, digest: Digest) -> Result<Option<(Group, Vec<Digest>)>> {
     let group = repository.group(digest).await?;
-    // one that no tag names yet may be about to get one, or its index is
+    // a push may be about to give a manifest without a tag a tag or an index
     let is_old = group.versions.first().is_some_and(|(newest, _)| repository.ages.is_old(newest));
     if !is_old && !mutated("retention of what is pushed") {
         return Ok(None);
@@ -185,7 +186,8 @@ async fn unneeded(repository: &Repository<'_>, digest: Digest) -> Result<Option<
     Ok(is_unneeded(repository, &group).await?.map(|children| (group, children)))
 }
 
-/// Returns the children of a standing manifest that no tag, index or subject needs. Returns nothing for any other manifest.
+/// Returns the children of an existing manifest that no tag, index or subject needs. Returns nothing for any other
+/// manifest.
 async fn is_unneeded(repository: &Repository<'_>, group: &Group) -> Result<Option<Vec<Digest>>> {
     let stands = group.versions.first().is_some_and(|(_, version)| version.there);
     if !stands || repository.tags_of(group).next().is_some() || repository.parents(group).await?.0 == Upheld::Stands {

@@ -1,4 +1,4 @@
-//! One run: what it works on, and the only way in which it changes the store.
+//! One run of scrub, and the only way in which it changes the store.
 
 use std::{
     collections::BTreeMap,
@@ -30,24 +30,24 @@ use crate::{
 /// One run.
 pub(super) struct Run<'a> {
     pub(super) store: Store,
-    /// A registry of this run's own, without memory of what may change.
+    /// The registry of this run alone, with no cache of things that may change.
     pub(super) registry: Registry,
     pub(super) config: &'a Config,
     pub(super) policy: &'a Policy,
     pub(super) options: Options,
-    /// What marks of this run are called: no other run's mark is.
+    /// The id of the run, which its marks have in their keys. No other run has it.
     pub(super) id: String,
-    /// Who writes the facts of this run.
+    /// The author that records of this run name.
     pub(super) by: By,
-    /// By the time since boot.
+    /// The start of the run, as time since boot.
     began: Duration,
-    /// The reading of the store's clock by which later objects can look oldest.
+    /// The reading of the store's clock that shows later steps back as largest.
     reading: Mutex<Option<Reading>>,
     observer: Arc<dyn Observer>,
     summary: Mutex<Summary>,
-    /// Of each pass, how many things were said to be done.
+    /// The number of things that each pass has reported as done.
     done: Mutex<BTreeMap<Pass, u64>>,
-    /// Repositories by the catalog, once they were counted.
+    /// The number of repositories in the catalog, once they were counted.
     repositories: OnceCell<u64>,
 }
 
@@ -88,14 +88,14 @@ impl<'a> Run<'a> {
         self.summary.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the store's time, and then the lease in force, in milliseconds: before a look at anything whose age is judged
-    /// by them. A wish that comes after that time is of a process that relies on nothing older.
+    /// Reads the store's time, and then the lease in force, both in milliseconds. Call it before the look at anything
+    /// whose age is judged by them. A process that writes its wish after that time relies on nothing older.
     ///
-    /// # Errors
-    /// Also if the store's clock was set back since an earlier reading.
+    /// # Errors Those of the store, and [`ScrubError::ClockSetBack`] if the clock was set back since an earlier
+    /// reading.
     pub(super) async fn time_and_lease(&self) -> Result<(u64, u64)> {
         if !self.options.dry_run {
-            // for the marks and records of this run, which another scrub must not take for old
+            // protects the marks and records of this run, which another scrub must not take for old
             self.registry.renew_wish(8).await?;
         }
         let before = self.store.clock().now();
@@ -131,10 +131,10 @@ impl<'a> Run<'a> {
         Ok(longer.lease_ms)
     }
 
-    /// Ends the run if ages cannot be trusted that it has seen. Call it between the last look at things and a removal for
-    /// their age.
+    /// Ends the run if the store's clock was set back, so that ages that it has seen may be wrong. Call it between the
+    /// last look at things and a removal for their age.
     ///
-    /// An object that was written after the store's clock was set back looks older than it is, by the length of that step.
+    /// An object that was written after such a step looks older than it is, by the length of the step.
     pub(super) async fn trusts_ages(&self) -> Result<()> {
         if self.options.dry_run {
             return Ok(());
@@ -164,20 +164,21 @@ impl<'a> Run<'a> {
         self.options.max_duration.is_some_and(|most| lasts >= most)
     }
 
-    /// Ends the run where its time is over. Each pass asks before each thing that it looks at.
+    /// Returns [`ScrubError::OutOfTime`] if the time of the run is over. Each pass asks before each thing that it looks
+    /// at.
     pub(super) fn go_on(&self) -> Result<()> {
         if self.is_late() { Err(ScrubError::OutOfTime) } else { Ok(()) }
     }
 
-    /// Whether a run over all repositories may do this to that one.
+    /// Returns whether the run looks at a repository: any, or one that the prefix of the options covers.
     pub(super) fn covers(&self, name: &Name) -> bool {
         self.options.repository.as_ref().is_none_or(|prefix| {
             name.as_str().strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
     }
 
-    /// Tells that something is about to be removed, before it is: what cannot be recorded is not removed. Its freed bytes
-    /// are those of its [`Run::free`].
+    /// Reports a removal before it happens. An error of the observer ends the run, since scrub removes nothing without
+    /// a record. [`Run::free`] counts the freed bytes.
     pub(super) fn tell(&self, removal: Removal) -> Result<()> {
         {
             let mut summary = self.summary();
@@ -188,42 +189,43 @@ impl<'a> Run<'a> {
         self.observer.event(&Event::Removal(removal)).map_err(ScrubError::Record)
     }
 
-    /// Tells what a later run removes, and from when on; nothing is removed now.
+    /// Reports a removal by a later run, and the time from which on it happens. Removes nothing.
     pub(super) fn foresee(&self, removal: Removal, from: Option<Timestamp>) -> Result<()> {
         let from = from.map(|from| from.to_string());
         *self.summary().later.entry(removal.what).or_default().entry(removal.reason).or_default() += 1;
         self.observer.event(&Event::Later(Later { removal, from })).map_err(ScrubError::Record)
     }
 
-    /// Counts what only the store knows of.
+    /// Counts the removal of an object that users do not know of.
     pub(super) fn housekeeping(&self, reason: Reason) {
         let mut summary = self.summary();
         summary.removed.entry(What::Housekeeping).or_default().entry(reason).or_default().number += 1;
     }
 
-    /// Tells that something is wrong.
+    /// Reports and counts a finding.
     pub(super) fn found(&self, finding: Finding) -> Result<()> {
         *self.summary().findings.entry(finding.outcome).or_default() += 1;
         self.observer.event(&Event::Finding(finding)).map_err(ScrubError::Record)
     }
 
-    /// Tells the operator of something that is not right with this run, and that nothing in the store is to blame for.
+    /// Warns the operator of a fault of this run or its surroundings, which is no fault of an object of the store.
     pub(super) fn warn(&self, warning: String) {
         self.observer.warning(&warning);
         self.summary().warnings.push(warning);
     }
 
-    /// Counts so many objects as too young to judge.
+    /// Counts objects as too young to judge.
     pub(super) fn too_young(&self, number: u64) {
         self.summary().too_young += number;
     }
 
-    /// Counts a blob that was to be read back and was not.
+    /// Counts a blob that the run was to read back and did not.
     pub(super) fn not_read(&self) {
         self.summary().not_read += 1;
     }
 
-    /// Tells servers that what is stored of a digest is damaged, after the note beside it: they forget what they remember.
+    /// Reports a digest as damaged to servers, so that they forget what they remember of it. Call it after the note is
+    /// written.
     pub(super) async fn report_damage(&self, digest: &Digest) -> Result<()> {
         if !self.options.dry_run {
             self.registry.report_damage(digest).await?;
@@ -235,19 +237,20 @@ impl<'a> Run<'a> {
         *self.summary().seen.entry(what).or_default() += number;
     }
 
-    /// Says that so many of about so many are done in this pass.
+    /// Reports how many things of about how many are done in this pass.
     pub(super) fn progress(&self, pass: Pass, done: u64, total: u64) {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(pass, done);
         self.observer.progress(pass, done, total.max(done));
     }
 
-    /// How many things were said to be done in this pass so far: what follows counts on from there.
+    /// Returns the number of things that this pass has reported as done. The next part of the pass counts on from
+    /// there.
     pub(super) fn done(&self, pass: Pass) -> u64 {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).get(&pass).copied().unwrap_or_default()
     }
 
-    /// About how many repositories this run goes over, for [`Run::progress`]: those in the catalog, listed once, and only
-    /// where somebody looks on.
+    /// Returns about how many repositories this run looks at, for [`Run::progress`]. Lists the catalog once, and only
+    /// if somebody watches the progress; otherwise returns 0.
     pub(super) async fn repositories(&self) -> Result<u64> {
         if !self.observer.looks_on() {
             return Ok(0);
@@ -255,7 +258,8 @@ impl<'a> Run<'a> {
         self.repositories.get_or_try_init(|| repositories::count(self)).await.copied()
     }
 
-    /// Removes an object of `size` bytes, unless nothing is to be changed.
+    /// Deletes an object of `size` bytes, or only counts its bytes in a dry run. Ends the run if ages cannot be
+    /// trusted.
     pub(super) async fn free(&self, key: &str, size: u64) -> Result<()> {
         self.trusts_ages().await?;
         if !self.options.dry_run {
@@ -265,7 +269,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Writes an object, unless nothing is to be changed.
+    /// Writes an object, except in a dry run.
     pub(super) async fn put(&self, key: &str, content: impl Into<Bytes>) -> Result<()> {
         if !self.options.dry_run {
             self.store.put(key, content).await?;

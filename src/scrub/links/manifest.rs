@@ -1,4 +1,4 @@
-//! A manifest: that it can be read, and that what it names is there with the facts that protect it.
+//! Checks that a manifest can be read, and that the things that it names exist with the records that protect them.
 
 use std::sync::PoisonError;
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// A version that is what its key says.
+/// A version whose bytes match its digest, and that parses.
 struct Readable {
     header: ManifestHeader,
     bytes: Bytes,
@@ -28,13 +28,13 @@ impl Readable {
         self.manifest.children.iter().map(|child| child.digest).collect()
     }
 
-    /// Returns whether what is written before the bytes says what they do.
+    /// Returns whether the header before the bytes says the same as the bytes.
     fn has_its_head(&self) -> bool {
         self.header.subject == self.manifest.subject && self.header.children == self.children()
     }
 }
 
-/// A manifest that stands, with its newest version.
+/// An existing manifest, with its newest version.
 #[derive(Clone, Copy)]
 struct Standing<'a> {
     name: &'a Name,
@@ -45,7 +45,7 @@ struct Standing<'a> {
 }
 
 impl Links<'_, '_> {
-    /// Looks at one manifest; whether it stands.
+    /// Checks one manifest. Returns whether it exists.
     pub(super) async fn manifest(&self, name: &Name, group: &Group) -> Result<bool> {
         let digest = group.first().and_then(|entry| layout::manifest_digest(name, &entry.key));
         let mut versions: Vec<(&Entry, Version)> = Vec::new();
@@ -59,12 +59,12 @@ impl Links<'_, '_> {
             }
         }
         let (Some(digest), Some((newest, version))) = (digest, versions.first().copied()) else { return Ok(false) };
-        // a delete that has begun is nobody's to undo
+        // scrub does not undo a delete that has begun
         let going = group.iter().any(|entry| layout::going_version(&entry.key).is_some() && !self.is_old(entry));
         if !version.there {
             return Ok(false);
         }
-        // a head that is not of its manifest counts as wrong for one read as well
+        // a header that does not match its manifest counts as a wrong read as well, so it is read twice
         let check = |content: Bytes| match read(&digest, &content) {
             Ok(readable) if readable.has_its_head() => Ok(readable),
             read => Err(Box::new((read, content))),
@@ -75,7 +75,7 @@ impl Links<'_, '_> {
             Err(wrong) => *wrong,
         };
         match read {
-            // what it names may be under way; what it is does not change
+            // a delete may be removing the things that it names; its bytes do not change
             Ok(_) if going => self.run.too_young(1),
             Ok(readable) => {
                 let standing =
@@ -88,7 +88,8 @@ impl Links<'_, '_> {
         Ok(true)
     }
 
-    /// The newest version cannot be read: one before it takes its place, if one can.
+    /// Replaces a newest version that cannot be read by a copy of an older one. Notes the fault if no version can be
+    /// read.
     async fn unreadable(
         &self,
         name: &Name,
@@ -125,7 +126,7 @@ impl Links<'_, '_> {
         }
     }
 
-    /// What is written before a manifest's bytes says what they do: others go by it.
+    /// Writes a manifest again if its header does not match its bytes, since readers rely on the header.
     async fn header(&self, standing: Standing<'_>) -> Result<()> {
         let Standing { name, digest, newest, ordinal, readable } = standing;
         let Readable { header, bytes, manifest } = readable;
@@ -148,7 +149,7 @@ impl Links<'_, '_> {
         let Standing { name, digest, newest, readable, .. } = standing;
         let Readable { header, manifest, .. } = readable;
         let absent = if header.absent.is_empty() { Some(Vec::new()) } else { self.unlinked(name, digest).await? };
-        // deleted since it was listed
+        // the manifest was deleted since it was listed
         let Some(absent) = absent else { return Ok(()) };
         let (mut missing, mut found) = (Missing::new(name, digest, newest), Vec::new());
         let (young, mut unsure) = (!self.is_old(newest), false);
@@ -189,13 +190,13 @@ impl Links<'_, '_> {
         Ok(())
     }
 
-    /// Returns whether a manifest does not stand, and was not lost either: a version says that it was deleted.
+    /// Returns whether the newest version of a manifest is a tombstone. A lost manifest has no version.
     async fn was_deleted(&self, name: &Name, digest: &Digest) -> Result<bool> {
         let listed = self.run.store.list(&layout::manifest(name, digest), None, 1).await?;
         Ok(listed.first().and_then(|entry| layout::version(&entry.key)).is_some_and(|version| !version.there))
     }
 
-    /// Returns whether an index has an entry of another type than manifests' as a manifest all the same.
+    /// Returns whether an index uses an entry as a manifest although the entry's media type is none of a manifest.
     async fn is_child(&self, name: &Name, index: &Digest, entry: &Descriptor) -> Result<bool> {
         let pinned = self.run.store.list(&layout::pin(&entry.digest, name, index, ""), None, 1).await?;
         Ok(pinned.is_empty() && self.stands(name, &entry.digest).await?)
@@ -205,7 +206,7 @@ impl Links<'_, '_> {
         self.run.registry.unlinked(name, manifest).await.map_err(ScrubError::Registry)
     }
 
-    /// Returns whether a blob that a manifest links is there, and pins it where its pin was lost.
+    /// Returns whether a blob that a manifest links has a blob copy, and writes its pin again if that was lost.
     ///
     /// The push recorded the link, so the pin gives the repository nothing that it does not have.
     async fn blob(&self, name: &Name, manifest: &Digest, blob: &Descriptor) -> Result<bool> {
@@ -225,8 +226,8 @@ impl Links<'_, '_> {
 
     /// Returns whether the repository has got a blob since a manifest was pushed without it, and pins the blob then.
     ///
-    /// Only a link that does not come from this manifest counts: naming a digest gives nobody a right to it. A delete of the
-    /// blob that began a moment ago has either seen the pin, or is seen here.
+    /// A link of this manifest does not count: naming a digest gives no access to it. A delete of the blob that runs at
+    /// the same time either sees the pin, or is seen here.
     async fn found_since(&self, name: &Name, manifest: &Digest, blob: &Descriptor) -> Result<bool> {
         let (store, registry) = (&self.run.store, &self.run.registry);
         let has = async || {
@@ -250,7 +251,7 @@ impl Links<'_, '_> {
         Ok(has().await? && registry.mend(&blob.digest, &self.run.by).await.map_err(ScrubError::Registry)?)
     }
 
-    /// Whether a manifest that an index lists stands, and is protected by it by the end of this.
+    /// Returns whether a manifest that an index lists exists. Writes its index reference again if that was lost.
     async fn child(&self, name: &Name, index: &Digest, child: &Descriptor) -> Result<bool> {
         let store = &self.run.store;
         let listed = store.list(&layout::kid(name, &child.digest, index, ""), None, 1).await?;
@@ -272,21 +273,22 @@ impl Links<'_, '_> {
         Ok(listed.first().is_some_and(|entry| layout::version(&entry.key).is_some_and(|version| version.there)))
     }
 
-    /// A manifest with a subject is listed among that one's referrers. Returns whether that could be judged.
+    /// Writes the referrer of a manifest with a subject again if it is missing or wrong. Returns whether it could be
+    /// judged.
     async fn lists(&self, standing: Standing<'_>, subject: &Digest) -> Result<bool> {
         let Standing { name, digest, newest, ordinal, readable } = standing;
         let descriptor = readable.manifest.as_referrer(*digest, readable.bytes.len() as u64);
         let instead = match self.is_listed(name, subject, &descriptor).await? {
             Listed::Yes => return Ok(true),
             Listed::Unsure => return Ok(false),
-            // written after the manifest, or deleted before it
+            // a push writes it after the manifest, and a delete removes it before
             Listed::Not | Listed::Gone(_) if !self.is_old(newest) => return Ok(false),
             Listed::Not => None,
             Listed::Gone(entry) | Listed::Otherwise(entry) => Some(entry),
         };
         let says = instead.as_ref().and_then(|entry| Some((entry, layout::version(&entry.key)?)));
         let (key, attempt) = match says {
-            // at the ordinal of the manifest's version, so that a delete after it counts
+            // at the ordinal of the manifest's version, so that a later delete counts
             None => (None, layout::attempt()),
             Some((_, version)) if version.ordinal < ordinal => (None, layout::attempt()),
             Some((entry, version)) => (Some(version.ordinal), layout::attempt_before(&entry.key)),
@@ -300,7 +302,7 @@ impl Links<'_, '_> {
     }
 }
 
-/// Reads a version of a manifest; what is wrong with it, in a few words.
+/// Parses a version of a manifest and checks its digest. The error says in a few words what is wrong.
 fn read(digest: &Digest, content: &Bytes) -> std::result::Result<Readable, String> {
     let (header, bytes) =
         ManifestHeader::split(content).map_err(|what| format!("since its head is damaged ({what})"))?;
@@ -311,8 +313,8 @@ fn read(digest: &Digest, content: &Bytes) -> std::result::Result<Readable, Strin
     Ok(Readable { header, bytes, manifest })
 }
 
-/// The key of a version that stands before that of `key`, at the same ordinal: tags mean it as well, and a delete that was
-/// made or is made of that one is a delete of this.
+/// Returns a key that sorts before `key`, at the same ordinal. Tags that name the version of `key` mean the new one
+/// too, and a delete of that version deletes the new one.
 fn before(name: &Name, digest: &Digest, ordinal: Ordinal, key: &str) -> String {
     layout::manifest_version(name, digest, ordinal, true, &layout::attempt_before(key))
 }

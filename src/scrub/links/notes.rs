@@ -1,4 +1,4 @@
-//! Notes about what is wrong: an object beside the store's others for each thing, which nobody but scrub reads.
+//! Notes about faults: an object of its own for each, which scrub alone reads.
 
 use std::{
     collections::HashMap,
@@ -20,13 +20,13 @@ use crate::{
 /// A note.
 #[derive(Debug, Serialize)]
 struct Note {
-    /// What it is about.
+    /// The key of the object with the fault.
     key: String,
-    /// What is wrong with that.
+    /// The fault, in a sentence.
     says: String,
     /// The run that found it.
     run: String,
-    /// When: milliseconds since 1970.
+    /// The time of the note, in milliseconds since 1970.
     at: u64,
 }
 
@@ -38,10 +38,10 @@ pub(super) struct Notes {
 
 #[derive(Debug)]
 struct Known {
-    /// The note's own key.
+    /// The key of the note.
     note: String,
     size: u64,
-    /// Whether it is still so.
+    /// Whether this run found the fault again.
     so: bool,
 }
 
@@ -64,7 +64,7 @@ impl Notes {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells that something is wrong, and notes it, unless that was noted before.
+    /// Reports a fault, and writes a note about it if there is none yet.
     pub(super) async fn wrong(&self, run: &Run<'_>, key: &str, says: String) -> Result<()> {
         let known = self.known().get_mut(key).map(|notes| notes.iter_mut().for_each(|note| note.so = true)).is_some();
         let outcome = match (known, run.options.dry_run) {
@@ -81,7 +81,7 @@ impl Notes {
         run.found(Finding { key: key.to_owned(), says, outcome })
     }
 
-    /// Frees the notes about what is right by now, or gone, of the repositories that were looked at.
+    /// Frees the notes about faults that this run did not find again, of the repositories that it looked at.
     pub(super) async fn drop_settled(self, run: &Run<'_>) -> Result<()> {
         let known = self.known.into_inner().unwrap_or_else(PoisonError::into_inner);
         for (about, notes) in known {

@@ -1,4 +1,4 @@
-//! What names manifests: tags and referrers.
+//! Checks of tags and referrers, which name manifests.
 
 use super::{Group, Links};
 use crate::{
@@ -10,20 +10,20 @@ use crate::{
     },
 };
 
-/// How a manifest stands, for one that names a version of it.
+/// The state of a manifest, seen from a record that names a version of it.
 enum Standing {
-    /// It stands, and has since that version.
+    /// It exists, and has since that version.
     Stands,
-    /// It was deleted since, longer than a lease ago.
+    /// It was deleted after that version, longer than a lease ago.
     Gone,
-    /// Neither it nor that it was deleted is there.
+    /// The store has neither a version nor a tombstone that explains its absence.
     Nothing,
     /// A push or a delete may be under way.
     Unsure,
 }
 
 impl Links<'_, '_> {
-    /// How a manifest stands since version `since`.
+    /// Returns the state of a manifest for a record that names its version `since`.
     async fn standing(&self, name: &Name, digest: &Digest, since: Ordinal) -> Result<Standing> {
         let mut listed = self.run.store.list_all(&layout::manifest(name, digest)).await?;
         if listed.iter().any(|entry| layout::going_version(&entry.key).is_some() && !self.is_old(entry)) {
@@ -40,13 +40,13 @@ impl Links<'_, '_> {
             (Some(newest), None) if layout::version(&newest.key).is_some_and(|version| version.there) => {
                 Standing::Stands
             }
-            // deleted at or before the version that is named: the push of that version lost what it wrote
+            // deleted at or before the named version: the version that the push wrote was lost
             (Some(newest), None) if self.is_old(newest) => Standing::Nothing,
             (Some(_), _) => Standing::Unsure,
         })
     }
 
-    /// A tag: its newest version leads to a manifest that stands, or says that there is none.
+    /// Checks that the newest version of a tag leads to an existing manifest, or is a tombstone.
     pub(super) async fn tag(&self, name: &Name, group: &Group) -> Result<()> {
         let mut newest: Option<(&Entry, layout::TagVersion)> = None;
         let mut of = None;
@@ -63,7 +63,7 @@ impl Links<'_, '_> {
         let (Some((entry, version)), Some(tag)) = (newest, of) else { return Ok(()) };
         let Some((digest, since)) = version.target else { return Ok(()) };
         let standing = self.standing(name, &digest, since).await?;
-        // a push writes the manifest first, so one of which nothing is there is lost however young the tag is
+        // a push writes the manifest first, so a manifest without versions was lost, however young the tag is
         let is_lost = matches!(standing, Standing::Nothing) && self.run.store.size(&entry.key).await?.is_some();
         if !is_lost && !self.is_judged(entry) {
             return Ok(());
@@ -90,7 +90,7 @@ impl Links<'_, '_> {
         }
     }
 
-    /// A referrer's entry: it says what its manifest does.
+    /// Checks that the manifest of a referrer exists. Writes a tombstone of the referrer otherwise.
     pub(super) async fn referrer(&self, name: &Name, group: &Group) -> Result<()> {
         let mut newest: Option<(&Entry, Version)> = None;
         for entry in group {
@@ -108,7 +108,7 @@ impl Links<'_, '_> {
         let Some((manifest, subject)) = names.filter(|_| version.there) else { return Ok(()) };
         let gone = match self.standing(name, &manifest, version.ordinal).await? {
             Standing::Stands | Standing::Unsure => false,
-            // as a tag: a push writes the manifest first, so it is lost, however young the entry is
+            // as for a tag: a push writes the manifest first, so the manifest was lost, however young the entry is
             Standing::Nothing => self.run.store.size(&entry.key).await?.is_some(),
             Standing::Gone => self.is_judged(entry),
         };
@@ -125,7 +125,7 @@ impl Links<'_, '_> {
         self.run.put(&key, self.stamp()).await
     }
 
-    /// Whether the newest entry says of a manifest what it should; the entry is read.
+    /// Compares the newest referrer of a manifest with the descriptor that it should have.
     pub(super) async fn is_listed(&self, name: &Name, subject: &Digest, wanted: &Descriptor) -> Result<Listed> {
         let prefix = layout::referrer(name, subject, &wanted.digest);
         let listed = self.run.store.list(&prefix, None, 1).await?;
@@ -134,7 +134,7 @@ impl Links<'_, '_> {
         if !version.there {
             return Ok(if self.is_old(&entry) { Listed::Gone(entry) } else { Listed::Unsure });
         }
-        // freed as superseded meanwhile: then there is a newer one, which is young
+        // if scrub freed it as superseded meanwhile, there is a newer one, which is young
         let is = |content: bytes::Bytes| match serde_json::from_slice::<Descriptor>(&content) {
             Ok(descriptor) if descriptor == *wanted => Ok(()),
             _ => Err(()),
@@ -147,16 +147,16 @@ impl Links<'_, '_> {
     }
 }
 
-/// Whether a manifest is listed among the referrers of its subject.
+/// The state of a manifest among the referrers of its subject.
 pub(super) enum Listed {
-    /// As it should be.
+    /// It is listed as it should be.
     Yes,
     /// A delete may be under way.
     Unsure,
     /// There is no entry.
     Not,
-    /// This entry says that it is listed no more.
+    /// This entry is a tombstone, older than a lease.
     Gone(Entry),
-    /// This entry says something else of it, or cannot be read.
+    /// This entry has another descriptor, or cannot be read.
     Otherwise(Entry),
 }

@@ -1,8 +1,8 @@
-//! The catalog: a repository that is found empty twice, a lease apart, leaves it. What is known of its past stays as long as
-//! it would otherwise, and is no reason to list it.
+//! Removes a repository from the catalog that is found empty twice, a lease apart. Records of its past keep their own
+//! times, and do not keep it listed.
 //!
-//! Who pushes to a repository writes its place in the catalog unless it is there, and where a mark is, always: so what is
-//! there from before the mark is relied on for no longer than a lease.
+//! A push writes the repository's entry in the catalog unless there is one, and writes it anyway where there is a mark.
+//! So pushes rely on an entry from before the mark for no longer than a lease.
 
 use super::{
     super::{Reason, Removal, Result, What},
@@ -18,7 +18,7 @@ pub(super) async fn clean(repository: &Repository<'_>) -> Result<()> {
         listed.into_iter().partition(|entry| layout::catalog_mark_name(&entry.key).is_some());
     let old: Vec<&Entry> = marks.iter().filter(|mark| ages.is_old(mark)).collect();
     let is_empty = run.registry.is_empty(name).await?;
-    // the first mark that is old: everybody has looked since
+    // the oldest old mark: every push that runs now started after it, and saw it
     let Some(first) = old.iter().map(|mark| mark.modified).min() else {
         if is_empty && marks.is_empty() && !facts.is_empty() {
             run.put(&layout::catalog_mark(name, &run.id), Vec::new()).await?;

@@ -1,9 +1,9 @@
-//! Claims on places among the versions of tags and manifests.
+//! Frees claims on versions of tags and manifests.
 //!
-//! Scrub frees a claim that is older than a lease once a version above it is, too: by then no writer is at work who saw less.
-//! A claim above the newest version stays, since its writer may write yet. It cannot stay forever where the thing is to be
-//! forgotten: then a newer tombstone, above all claims, takes the last word of the tag. Nobody finishes a claim for a
-//! writer that went away but those who push an immutable tag.
+//! Scrub frees a claim that is older than a lease once a version above it is older than a lease, too. By then no writer
+//! is at work that saw less. A claim above the newest version stays, since its writer may still write. If the tag is to
+//! be forgotten, scrub writes a newer tombstone above all claims, so that such a claim does not stay forever. Only
+//! pushes of an immutable tag finish the claim of another writer.
 
 use super::{
     super::{Reason, Result, ages::Ages, run::Run},
@@ -29,9 +29,9 @@ pub(super) async fn of_tags(run: &Run<'_>, ages: Ages, name: &Name) -> Result<()
                 let above = claims.last().and_then(|claim| layout::claim_after(&claim.key));
                 seen.target.is_none() && ages.is_past_trash(newest) && above >= Some(seen.ordinal)
             }
-            // a push that is at work may have seen the first place taken
+            // a push at work may have seen the first place taken
             _ if has_first(&claims) => true,
-            // closed orders, and claims that came later than the last tombstone went
+            // claims of closed orders, and claims that were created after the last tombstone was freed
             _ => {
                 free(run, claims.iter().filter(|claim| ages.is_old(claim))).await?;
                 false
@@ -44,8 +44,8 @@ pub(super) async fn of_tags(run: &Run<'_>, ages: Ages, name: &Name) -> Result<()
     Ok(())
 }
 
-/// Frees claims on versions of manifests. Those of a manifest without versions have no reader: at the first place, two pushes
-/// of one manifest say the same, whoever comes first.
+/// Frees claims on versions of manifests. Claims of a manifest without versions have no reader: at the first place, two
+/// pushes of one manifest write the same, whichever comes first.
 pub(super) async fn of_manifests(run: &Run<'_>, ages: Ages, name: &Name) -> Result<()> {
     let of = name.clone();
     let prefix = layout::all_manifest_claims(name);
@@ -65,7 +65,7 @@ fn has_first(claims: &[Entry]) -> bool {
     claims.first().is_some_and(|claim| layout::claim_after(&claim.key) == Some(Ordinal(0)))
 }
 
-/// Frees the old claims below the newest version, once that is old.
+/// Frees the old claims below the newest version, if that version is old.
 async fn below(run: &Run<'_>, ages: Ages, claims: &[Entry], newest: &Entry, ordinal: Ordinal) -> Result<()> {
     if !ages.is_old(newest) {
         return Ok(());

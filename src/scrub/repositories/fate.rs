@@ -1,73 +1,73 @@
-//! What becomes of a manifest, decided from what was seen of it.
+//! Decides about a manifest from its state.
 
 use super::super::Reason;
 use crate::config::Untagged;
 
-/// What was seen of a manifest.
+/// The state of a manifest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     /// Its newest version.
     pub(super) newest: Newest,
     /// Whether a tag means it.
     pub(super) tagged: bool,
-    /// The indexes that say that they need it.
+    /// The state of the indexes whose index references need it.
     pub(super) parents: Upheld,
-    /// The manifest that it refers to.
+    /// The state of its subject.
     pub(super) subject: Upheld,
 }
 
 /// The newest version of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Newest {
-    /// It has none.
+    /// There is no version.
     Nothing,
-    /// It is gone; past the trash it cannot be brought back.
+    /// A tombstone. Past the trash time, the manifest cannot be restored.
     Gone {
-        /// Whether it is past the trash.
+        /// Whether the trash time is over.
         past_trash: bool,
     },
-    /// It is there.
+    /// The manifest exists.
     There {
-        /// Whether it is older than a lease.
+        /// Whether the version is older than a lease.
         old: bool,
-        /// Whether it has had time to get a tag.
+        /// Whether the manifest has had time to get a tag.
         past_untagged: bool,
     },
 }
 
-/// What those say that may uphold a manifest.
+/// The state of the manifests that may keep another manifest: its indexes, or its subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::scrub) enum Upheld {
-    /// There are none, or none of them ever stood.
+    /// There are none, or none of them ever existed.
     Never,
-    /// One stands, or may be about to.
+    /// One exists, or a push may be about to write it.
     Stands,
-    /// None stands, and at least one is gone.
+    /// None exists, and at least one was deleted.
     Gone,
 }
 
-/// What becomes of a manifest.
+/// The decision about a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// It stays.
     Stays,
-    /// It goes, as by a delete.
+    /// Scrub removes it by the delete sequence.
     Goes(Reason),
-    /// It is gone, and can be brought back.
+    /// It was deleted, and can be restored.
     Gone,
-    /// What is left of it can be freed.
+    /// Scrub may free its remains.
     Dead,
 }
 
 impl Seen {
-    /// What becomes of it.
+    /// Returns the decision about the manifest.
     pub(super) fn fate(self, untagged: Untagged) -> Fate {
         let (old, past_untagged) = match self.newest {
             Newest::Nothing | Newest::Gone { past_trash: true } => return Fate::Dead,
             Newest::Gone { past_trash: false } => return Fate::Gone,
             Newest::There { old, past_untagged } => (old, past_untagged),
         };
-        // what is young may be about to get what upholds it
+        // a push may be about to write the tag, index or subject that keeps a young manifest
         if self.tagged || !old || self.parents == Upheld::Stands || self.subject == Upheld::Stands {
             return Fate::Stays;
         }
@@ -80,7 +80,8 @@ impl Seen {
         if untagged == Untagged::Delete && past_untagged { Fate::Goes(Reason::Untagged) } else { Fate::Stays }
     }
 
-    /// Whether it has a reason to stay that is not its index: then what says that a gone index needs it has no reader.
+    /// Returns whether scrub can decide about the manifest without its deleted indexes. If so, the index references of
+    /// a deleted index have no reader.
     pub(super) fn stands_by_itself(self) -> bool {
         !matches!(self.newest, Newest::There { .. })
             || self.tagged
@@ -89,8 +90,8 @@ impl Seen {
     }
 }
 
-/// How many of the versions of a standing manifest or of a referrer, or of those below a gone one's last word, can be freed:
-/// so many of the oldest. `old` says of each, newest first, whether it is older than a lease.
+/// Returns how many of the oldest versions scrub may free: of an existing manifest, of a referrer, or below the newest
+/// tombstone. `old` tells of each version, newest first, whether it is older than a lease.
 pub(super) fn superseded(old: &[bool]) -> usize {
     match old.split_first() {
         Some((true, older)) => older.iter().rev().take_while(|old| **old).count(),
@@ -98,8 +99,8 @@ pub(super) fn superseded(old: &[bool]) -> usize {
     }
 }
 
-/// Of several facts by which one thing needs another, those that can be freed, by their places: the newest one that is old
-/// enough to stand stays, if the one who needs it does, and young ones do.
+/// Returns the places of the records that scrub may free among several records of one need, each with its time and
+/// whether it is old. Young records stay. The newest old record stays if the thing that has the need exists.
 pub(super) fn spare(facts: &[(u64, bool)], stands: bool) -> Vec<usize> {
     let newest = facts.iter().enumerate().filter(|(_, (_, old))| *old).max_by_key(|(_, (written, _))| *written);
     let keep = newest.map(|(at, _)| at).filter(|_| stands);
@@ -122,22 +123,22 @@ mod tests {
             (Newest::Nothing, false, Never, Never, Fate::Dead, Fate::Dead),
             (Newest::Gone { past_trash: false }, false, Never, Never, Fate::Gone, Fate::Gone),
             (Newest::Gone { past_trash: true }, true, Stands, Stands, Fate::Dead, Fate::Dead),
-            // a tag upholds it, whatever else is gone
+            // a tag keeps it, whatever else was deleted
             (OLDER, true, Never, Never, Fate::Stays, Fate::Stays),
             (OLDER, true, Gone, Gone, Fate::Stays, Fate::Stays),
-            // an index or a subject does
+            // an index or a subject keeps it
             (OLDER, false, Stands, Never, Fate::Stays, Fate::Stays),
             (OLDER, false, Never, Stands, Fate::Stays, Fate::Stays),
             (OLDER, false, Gone, Stands, Fate::Stays, Fate::Stays),
             (OLDER, false, Stands, Gone, Fate::Stays, Fate::Stays),
-            // it goes with them
+            // scrub removes it with them
             (OLD, false, Gone, Never, goes(Reason::WithIndex), goes(Reason::WithIndex)),
             (OLD, false, Never, Gone, goes(Reason::WithSubject), goes(Reason::WithSubject)),
             (OLD, false, Gone, Gone, goes(Reason::WithIndex), goes(Reason::WithIndex)),
             // nothing ever needed it
             (OLDER, false, Never, Never, Fate::Stays, goes(Reason::Untagged)),
             (OLD, false, Never, Never, Fate::Stays, Fate::Stays),
-            // who pushed it may be at work
+            // its push may be at work
             (YOUNG, false, Gone, Gone, Fate::Stays, Fate::Stays),
             (YOUNG, false, Never, Never, Fate::Stays, Fate::Stays),
         ] {

@@ -1,4 +1,4 @@
-//! What tags meant before: one object for each tag and each time that it was tidied, merged and trimmed.
+//! The history of tags: one object for each tag and each run that moved versions to it, merged and trimmed.
 
 use std::collections::HashSet;
 
@@ -16,11 +16,12 @@ use crate::{
     storage::{Entry, layout, layout::TagVersion, mutation::mutated},
 };
 
-/// Part of the age that history may have, beyond which it is looked through for what is too old.
+/// The divisor of `tag_history.age` that gives how often scrub looks through an object of history for entries that are
+/// too old.
 const LOOK_EVERY: u64 = 10;
 
-/// Moves the oldest `spare` versions of a tag (newest first in `versions`) into its history: first the new object, then the
-/// keys that are in it.
+/// Moves the oldest `spare` versions of a tag (newest first in `versions`) into its history. Writes the new object
+/// first, and then frees the objects that it replaces.
 pub(super) async fn archive(
     run: &Run<'_>,
     ages: Ages,
@@ -59,7 +60,7 @@ pub(super) async fn archive(
     free(run, merged).await
 }
 
-/// Trims what no tag's new versions led to already.
+/// Merges and trims the history of tags that are not in `archived`.
 pub(super) async fn clean(run: &Run<'_>, ages: Ages, name: &Name, archived: &HashSet<Tag>) -> Result<()> {
     let of = name.clone();
     let mut groups = Groups::new(&run.store, &layout::all_history(name), move |key| layout::history_tag(&of, key));
@@ -67,7 +68,7 @@ pub(super) async fn clean(run: &Run<'_>, ages: Ages, name: &Name, archived: &Has
     while let Some((tag, entries)) = groups.next().await? {
         let objects: Vec<Entry> = entries.into_iter().filter(|entry| ages.is_old(entry)).collect();
         let due = objects.len() > 1 || objects.iter().any(|entry| ages.of(entry) >= often);
-        // what was superseded was so by the time when it became history
+        // every version in the history was superseded before it was moved there
         let Some(until) = objects.iter().map(|entry| entry.modified).max().filter(|_| due) else { continue };
         if archived.contains(&tag) {
             continue;
@@ -84,8 +85,8 @@ pub(super) async fn clean(run: &Run<'_>, ages: Ages, name: &Name, archived: &Has
     Ok(())
 }
 
-/// Adds what is in objects of history; the objects again. Nothing where one of them is not there any more, so that another
-/// run is merging them, or cannot be read: then they stay as they are.
+/// Adds the entries of objects of history to `into`, and returns the objects. Returns nothing if an object is gone,
+/// because another run is merging it, or cannot be read. The objects stay as they are then.
 async fn read<'e>(run: &Run<'_>, objects: &'e [Entry], into: &mut Vec<TagEntry>) -> Result<Option<&'e [Entry]>> {
     for object in objects {
         let Some(content) = run.store.get(&object.key).await? else { return Ok(None) };
@@ -116,10 +117,10 @@ async fn free(run: &Run<'_>, objects: &[Entry]) -> Result<()> {
     Ok(())
 }
 
-/// Who wrote a version of a tag, and when; nothing where another run has moved it meanwhile.
+/// Returns the author and time of a version of a tag. Returns nothing if another run has moved the version meanwhile.
 async fn stamp(run: &Run<'_>, entry: &Entry) -> Result<Option<Stamp>> {
     let Some(content) = run.store.get(&entry.key).await? else { return Ok(None) };
-    // what it says besides its key is for people: where it is damaged, the store still knows when
+    // people alone read the content; if it is damaged, the store still tells the time
     let unknown = || Stamp { at: entry.modified, ..Stamp::default() };
     Ok(Some(serde_json::from_slice(&content).unwrap_or_else(|_| unknown())))
 }
@@ -130,8 +131,8 @@ fn trim(run: &Run<'_>, ages: Ages, entries: Vec<TagEntry>, until: Option<u64>) -
     trimmed(entries, until, ages.at(), milliseconds(history.age), count)
 }
 
-/// Sorts entries, newest first, each once, and keeps those that count: at most `count`, superseded less than `age` before
-/// `now`. The newest one was superseded at `until`; where none was, it counts from when it was written.
+/// Sorts entries, newest first, each once. Keeps at most `count` entries that were superseded less than `age` before
+/// `now`. The newest entry was superseded at `until`; without `until`, it counts from the time when it was written.
 fn trimmed(mut entries: Vec<TagEntry>, until: Option<u64>, now: u64, age: u64, count: usize) -> Vec<TagEntry> {
     let key = |entry: &TagEntry| (entry.ordinal, entry.target.is_some(), std::cmp::Reverse(entry.target));
     entries.sort_by_key(|entry| std::cmp::Reverse(key(entry)));
@@ -171,7 +172,7 @@ mod tests {
         assert_eq!(ordinals(Some(400), 1200, 1000, 10), [3, 2]);
         assert_eq!(ordinals(Some(400), 1300, 1000, 10), [3]);
         assert_eq!(ordinals(Some(400), 1400, 1000, 10), [0; 0]);
-        // gone, and never anything else since
+        // deleted, and nothing newer since
         assert_eq!(ordinals(None, 1299, 1000, 10), [3, 2]);
         assert_eq!(ordinals(Some(400), 400, 0, 10), [0; 0]);
     }

@@ -1,4 +1,4 @@
-//! A repository as it is looked at: whether a manifest stands, what needs it, letting it go, and what goes with it.
+//! The view of a repository: the state of a manifest, its needs, its removal, and the removals that follow.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,32 +18,32 @@ use crate::{
     storage::{Entry, layout, mutation::mutated},
 };
 
-/// A repository, with the tags that mean something.
+/// A repository, with its live tags.
 pub(in crate::scrub) struct Repository<'a> {
     pub(in crate::scrub) run: &'a Run<'a>,
     pub(in crate::scrub) ages: Ages,
     pub(in crate::scrub) name: &'a Name,
     pub(in crate::scrub) live: Live,
-    /// What tags mean that name a manifest as what they are about, by that.
+    /// The targets of referrer tags, keyed by subject.
     named: HashMap<Digest, Vec<Digest>>,
-    /// What this run has let go here, or would have.
+    /// The manifests that this run has removed here, or would have.
     ended: HashSet<Digest>,
-    /// What tags meant until a short while ago, once that was asked for.
+    /// The manifests that tags meant until less than a grace ago, once they were asked for.
     pub(super) lately: Option<Lately>,
 }
 
-/// Whether a manifest stands.
+/// The state of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::scrub) enum Stand {
-    /// It does.
+    /// It exists.
     Stands,
-    /// It is gone.
+    /// Its newest version is a tombstone.
     Gone,
     /// It has no version.
     Never,
 }
 
-/// A manifest that was let go, with what may go with it.
+/// A removed manifest, with the children that scrub may remove with it.
 #[derive(Debug)]
 pub(in crate::scrub) struct Ended {
     pub(in crate::scrub) digest: Digest,
@@ -61,7 +61,7 @@ impl<'a> Repository<'a> {
         Self { run, ages, name, live, named, ended: HashSet::new(), lately: None }
     }
 
-    /// Whether a manifest stands, as far as this run is concerned.
+    /// Returns the state of a manifest. A manifest that this run has removed, or would have, counts as gone.
     pub(in crate::scrub) async fn stand(&self, digest: &Digest) -> Result<Stand> {
         if self.ended.contains(digest) {
             return Ok(Stand::Gone);
@@ -74,20 +74,20 @@ impl<'a> Repository<'a> {
         })
     }
 
-    /// All that is under a manifest's prefix.
+    /// Lists the objects under a manifest's prefix.
     pub(in crate::scrub) async fn group(&self, digest: Digest) -> Result<Group> {
         Ok(Group::new(digest, self.run.store.list_all(&layout::manifest(self.name, &digest)).await?))
     }
 
-    /// The tags that mean a manifest as it stands: no version of it that a tag names was deleted.
+    /// Returns the tags that mean a manifest, without those that name a version below its newest tombstone.
     pub(in crate::scrub) fn tags_of<'l>(&'l self, group: &Group) -> impl Iterator<Item = &'l LiveTag> + use<'l, 'a> {
         let gone = group.last_gone();
         let tags = self.live.get(&group.digest).into_iter().flatten();
         tags.filter(move |tag| gone.is_none_or(|gone| tag.of >= gone))
     }
 
-    /// Which of the indexes that say that they need a manifest stand, and what follows for it. What was said a moment ago
-    /// upholds it: its index may be on its way.
+    /// Returns the combined state of the indexes that need a manifest, and the state of each. A young index reference
+    /// keeps the manifest, since a push may be about to write its index.
     pub(in crate::scrub) async fn parents(&self, group: &Group) -> Result<(Upheld, HashMap<Digest, Stand>)> {
         let mut stands = HashMap::new();
         let mut upheld = Upheld::Never;
@@ -106,7 +106,8 @@ impl<'a> Repository<'a> {
         Ok((upheld, stands))
     }
 
-    /// What its newest version says besides its bytes; nothing where there is none that can be read.
+    /// Returns the header of the newest version that is no tombstone. Returns nothing if there is none, or it cannot be
+    /// read.
     pub(in crate::scrub) async fn header(&self, group: &Group) -> Result<Option<ManifestHeader>> {
         let Some((entry, _)) = group.versions.iter().find(|(_, version)| version.there) else { return Ok(None) };
         let Some(content) = self.run.store.get(&entry.key).await? else { return Ok(None) };
@@ -122,7 +123,7 @@ impl<'a> Repository<'a> {
         })
     }
 
-    /// What was seen of a manifest, but for its subject.
+    /// Returns the state of a manifest, except for its subject.
     pub(super) fn seen(&self, group: &Group, parents: Upheld) -> Seen {
         let newest = match group.versions.first() {
             None => Newest::Nothing,
@@ -136,8 +137,8 @@ impl<'a> Repository<'a> {
         Seen { newest, tagged: self.tags_of(group).next().is_some(), parents, subject: Upheld::Never }
     }
 
-    /// Reports that manifests go, and removes them after the versions that were seen. So a concurrent push wins. Lists
-    /// the repository's tags once, however many manifests. Returns the manifests that went.
+    /// Reports manifests and removes them, each at the version that was seen, so that a concurrent push wins. Lists the
+    /// repository's tags once, however many manifests. Returns the manifests that it removed.
     pub(in crate::scrub) async fn end_all(
         &mut self,
         groups: &[Group],
@@ -147,7 +148,7 @@ impl<'a> Repository<'a> {
         self.end_all_without(groups, reason, policy, &[]).await
     }
 
-    /// Removes manifests as [`Self::end_all`], unless one of `subjects` stands again by then.
+    /// Removes manifests as [`Self::end_all`], unless one of `subjects` exists again by then.
     async fn end_all_without(
         &mut self,
         groups: &[Group],
@@ -183,7 +184,8 @@ impl<'a> Repository<'a> {
         Ok(gone)
     }
 
-    /// Tells that a tag goes, and lets it, after the version that was seen. Whether it went: not where a push has the place.
+    /// Reports a tag and removes it at the version that was seen. Returns whether the tag is gone; it is not if a push
+    /// has the place.
     pub(in crate::scrub) async fn end_tag(
         &mut self,
         tag: &LiveTag,
@@ -197,8 +199,8 @@ impl<'a> Repository<'a> {
         self.say_gone(tag).await
     }
 
-    /// Tells that a later run lets a tag go, and from when on; this run goes on as if it were gone. For a run that changes
-    /// nothing.
+    /// Reports that a later run removes a tag, and the time from which on. From here on, this run counts the tag as
+    /// gone. For a dry run.
     pub(in crate::scrub) async fn foresee_tag(
         &mut self,
         tag: &LiveTag,
@@ -212,7 +214,7 @@ impl<'a> Repository<'a> {
         self.say_gone(tag).await.map(drop)
     }
 
-    /// Tells that a later run lets a manifest go, and from when on.
+    /// Reports that a later run removes a manifest, and the time from which on.
     pub(in crate::scrub) fn foresee_manifest(
         &self,
         group: &Group,
@@ -224,7 +226,8 @@ impl<'a> Repository<'a> {
         self.run.foresee(Removal { size, ..removal }, from)
     }
 
-    /// Lets a tag be gone that is so for everyone already, or is told to be. Returns whether the tag is gone.
+    /// Writes the tombstone of a tag that is dead already, or whose removal is reported. Returns whether the tag is
+    /// gone.
     pub(super) async fn say_gone(&mut self, tag: &LiveTag) -> Result<bool> {
         let old = |claim: &Entry| self.ages.is_old(claim);
         if !self.run.options.dry_run
@@ -254,13 +257,13 @@ impl<'a> Repository<'a> {
         }
     }
 
-    /// What tags name as what they are about.
+    /// Returns the subjects that referrer tags name.
     pub(super) fn named_subjects(&self) -> Vec<Digest> {
         self.named.keys().copied().collect()
     }
 
-    /// Lets go what nothing needs now that these are gone: children of indexes, referrers of subjects, and what goes with
-    /// those.
+    /// Removes the manifests that nothing needs after these removals: children of indexes, referrers of subjects, and
+    /// so on from those.
     pub(in crate::scrub) async fn cascade(&mut self, ended: Vec<Ended>) -> Result<()> {
         let mut left = ended;
         while let Some(Ended { digest, children }) = left.pop() {
@@ -286,14 +289,14 @@ impl<'a> Repository<'a> {
         Ok(manifests)
     }
 
-    /// The tags that name this manifest as what they are about.
+    /// Returns the referrer tags that name this manifest as their subject.
     pub(super) fn named_after(&self, subject: &Digest) -> Vec<LiveTag> {
         let meant = self.named.get(subject).into_iter().flatten();
         let tags = meant.filter_map(|target| self.live.get(target)).flatten();
         tags.filter(|tag| tag.tag.named_subject().as_ref() == Some(subject)).cloned().collect()
     }
 
-    /// Lets a tag go whose subject, by its name, is gone, and its manifest with it.
+    /// Removes an old referrer tag whose subject was removed, and then its manifest if nothing needs that.
     pub(super) async fn end_named(&mut self, tag: &LiveTag) -> Result<Option<Ended>> {
         let Some((digest, _)) = tag.version.target.filter(|_| tag.old) else { return Ok(None) };
         let Some(subject) = tag.tag.named_subject() else { return Ok(None) };
@@ -313,8 +316,8 @@ impl<'a> Repository<'a> {
         self.examine(digest, Some(subject)).await
     }
 
-    /// Looks at one manifest, and lets it go where nothing needs it any more. `named`: what it is about by the name of a tag
-    /// that it had, and which is gone.
+    /// Looks at one manifest, and removes it if nothing needs it. `named` is the subject that a removed referrer tag of
+    /// the manifest named.
     pub(super) async fn examine(&mut self, digest: Digest, named: Option<Digest>) -> Result<Option<Ended>> {
         let group = self.group(digest).await?;
         let (parents, _) = self.parents(&group).await?;
@@ -331,7 +334,7 @@ impl<'a> Repository<'a> {
         self.settle(&group, seen, header, named).await
     }
 
-    /// Lets a manifest go, if that is what becomes of it by what was seen.
+    /// Removes a manifest if its state decides so.
     pub(super) async fn settle(
         &mut self,
         group: &Group,

@@ -1,4 +1,4 @@
-//! Manifests: what becomes of each is decided in `fate`, and done here.
+//! Carries out the decisions of `fate` about manifests.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,19 +19,19 @@ use crate::{
     },
 };
 
-/// All that is under a manifest's prefix.
+/// The objects under a manifest's prefix.
 pub(in crate::scrub) struct Group {
     pub(in crate::scrub) digest: Digest,
     /// Its versions, newest first.
     pub(in crate::scrub) versions: Vec<(Entry, Version)>,
-    /// The facts by which indexes need it.
+    /// Its index references.
     pub(in crate::scrub) kids: Vec<(Entry, Digest)>,
-    /// The facts that a delete has begun.
+    /// Its pending deletes.
     goings: Vec<Entry>,
 }
 
 impl Group {
-    /// Sorts what was listed under the prefix.
+    /// Sorts the objects that were listed under the prefix.
     pub(in crate::scrub) fn new(digest: Digest, entries: Vec<Entry>) -> Self {
         let mut group = Self { digest, versions: Vec::new(), kids: Vec::new(), goings: Vec::new() };
         for entry in entries {
@@ -46,7 +46,7 @@ impl Group {
         group
     }
 
-    /// The newest version that says it gone.
+    /// Returns the ordinal of the newest tombstone.
     pub(in crate::scrub) fn last_gone(&self) -> Option<Ordinal> {
         self.versions.iter().find(|(_, version)| !version.there).map(|(_, version)| version.ordinal)
     }
@@ -97,11 +97,11 @@ async fn free(repository: &Repository<'_>, entry: &Entry) -> Result<()> {
     repository.run.free(&entry.key, entry.size).await
 }
 
-/// Frees the versions of a standing manifest but the newest, once that is old.
+/// Frees the versions of an existing manifest except the newest, once that is old.
 async fn free_superseded(repository: &mut Repository<'_>, group: &Group) -> Result<()> {
     let old: Vec<bool> = group.versions.iter().map(|(entry, _)| repository.ages.is_old(entry)).collect();
     let spare = &group.versions[group.versions.len() - superseded(&old)..];
-    // with the last that says it gone, tags of before that would mean something again
+    // without the newest tombstone, tags that name an older version would come alive
     let gone = spare.iter().filter(|(_, version)| !version.there).map(|(_, version)| version.ordinal).max();
     if let Some(gone) = gone
         && !say_tags_gone(repository, &group.digest, gone).await?
@@ -117,15 +117,16 @@ async fn free_superseded(repository: &mut Repository<'_>, group: &Group) -> Resu
     Ok(())
 }
 
-/// Returns whether the newest version of a standing manifest links all that older ones do; where not, it is recorded anew,
-/// and they are freed later. Pins from before the last delete are freed where the manifest does not link their blobs.
+/// Returns whether the newest version of an existing manifest links all that older ones do. If not, records the links
+/// anew, and a later run frees the older versions. Frees pins from before the last delete if the manifest does not link
+/// their blobs.
 async fn keep_links(repository: &Repository<'_>, group: &Group, spare: &[(Entry, Version)]) -> Result<bool> {
     let (run, newest) = (repository.run, &group.versions[0].0);
     let Some(content) = run.store.get(&newest.key).await? else { return Ok(false) };
     let header = match ManifestHeader::split(&content) {
         Ok((header, _)) if header.absent.is_empty() => return Ok(true),
         Ok((header, _)) => header,
-        // what it linked only older ones may say
+        // perhaps only older versions record its links
         Err(_) => return Ok(false),
     };
     let unlinked = run.registry.unlinked(repository.name, &group.digest).await.map_err(ScrubError::Registry)?;
@@ -143,8 +144,8 @@ async fn keep_links(repository: &Repository<'_>, group: &Group, spare: &[(Entry,
     Ok(true)
 }
 
-/// Says of tags that mean a version of before `gone` that they are gone, which they are. Whether that is said of all of them:
-/// not where a push may have the place.
+/// Writes the tombstones of tags that name a version before `gone`, which are dead. Returns whether all of them are
+/// gone; a tag is not if a push may have the place.
 async fn say_tags_gone(repository: &mut Repository<'_>, digest: &Digest, gone: Ordinal) -> Result<bool> {
     let tags = repository.live.get(digest).into_iter().flatten();
     let dead: Vec<_> = tags.filter(|tag| tag.of < gone).cloned().collect();
@@ -155,7 +156,7 @@ async fn say_tags_gone(repository: &mut Repository<'_>, digest: &Digest, gone: O
     Ok(all)
 }
 
-/// Frees what says that indexes need a manifest and has no reader.
+/// Frees the index references that have no reader.
 async fn kids(repository: &Repository<'_>, group: &Group, seen: Seen, stands: &HashMap<Digest, Stand>) -> Result<()> {
     let mut by_parent: BTreeMap<Digest, Vec<&Entry>> = BTreeMap::new();
     for (entry, parent) in &group.kids {
@@ -163,7 +164,8 @@ async fn kids(repository: &Repository<'_>, group: &Group, seen: Seen, stands: &H
     }
     for (parent, entries) in by_parent {
         let stand = stands.get(&parent).copied().unwrap_or(Stand::Stands);
-        // while it has no other reason to stay, it is to go with an index that is gone
+        // a deleted index needs its references as long as nothing else keeps the manifest: they remove it with the
+        // index
         let needed = stand == Stand::Stands || (stand == Stand::Gone && !seen.stands_by_itself());
         let ages = repository.ages;
         let facts: Vec<(u64, bool)> =
@@ -175,8 +177,8 @@ async fn kids(repository: &Repository<'_>, group: &Group, seen: Seen, stands: &H
     Ok(())
 }
 
-/// Frees what is left of a manifest that cannot be brought back: its pins; its versions when no pin is left, the last word
-/// when it stands alone.
+/// Frees the remains of a manifest that cannot be restored: first its pins, then its versions once no pin is left. A
+/// later run frees the tombstone that is left alone.
 async fn dead(repository: &mut Repository<'_>, group: &Group) -> Result<()> {
     let Some(((last, _), below)) = group.versions.split_first() else { return Ok(()) };
     if below.is_empty() {
@@ -203,7 +205,8 @@ async fn dead(repository: &mut Repository<'_>, group: &Group) -> Result<()> {
     Ok(())
 }
 
-/// The blobs that a manifest names, and its length; nothing where no version of it can be read: then it is left as it is.
+/// Returns the blobs that a manifest names, and the size of its version. Returns nothing if no version can be read; the
+/// manifest is left as it is then.
 async fn blobs(repository: &Repository<'_>, group: &Group) -> Result<Option<(Vec<Digest>, u64)>> {
     for (entry, _) in group.versions.iter().filter(|(_, version)| version.there) {
         let Some(content) = repository.run.store.get(&entry.key).await? else { return Ok(None) };
@@ -218,7 +221,7 @@ async fn blobs(repository: &Repository<'_>, group: &Group) -> Result<Option<(Vec
     Ok(None)
 }
 
-/// Frees a manifest's pins that are old; whether a look afterwards finds none.
+/// Frees a manifest's old pins. Returns whether a look afterwards finds no pin.
 async fn free_pins(repository: &Repository<'_>, manifest: &Digest, blobs: &[Digest]) -> Result<bool> {
     let mut young = false;
     for blob in blobs {

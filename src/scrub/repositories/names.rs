@@ -1,4 +1,4 @@
-//! The names of all repositories, and objects of a listing that belong together.
+//! The names of all repositories, and groups of objects of a listing.
 
 use std::pin::Pin;
 
@@ -10,11 +10,11 @@ use crate::{
     storage::{self, Entry, Store, layout},
 };
 
-/// Keys that one listing asks for to skip those that are no repository's.
+/// The number of keys that one listing asks for to skip keys that belong to no repository.
 const AT_ONCE: usize = 1000;
 
-/// Walks over the names of repositories, in the catalog or not, in the order of their keys; one listing for each, however
-/// much is in it.
+/// A walk over the names of repositories, in the catalog or not, in the order of their keys. Each name costs one
+/// listing, however much is in the repository.
 #[derive(Default)]
 pub(in crate::scrub) struct Names {
     catalog: Cursor,
@@ -59,7 +59,7 @@ impl Cursor {
                 *self = Self::At(name);
                 return Ok(());
             }
-            // somebody else's keys, of which there may be many
+            // keys of another program, of which there may be many
             after = Some(last.key.clone());
             at_once = AT_ONCE;
         }
@@ -75,7 +75,7 @@ fn in_repositories(key: &str) -> Option<Name> {
 }
 
 impl Names {
-    /// The next one.
+    /// Returns the next name.
     pub(in crate::scrub) async fn next(&mut self, store: &Store) -> Result<Option<Name>> {
         let sorted = |name: &Name| format!("{name}!");
         let last = self.last();
@@ -91,14 +91,15 @@ impl Names {
         Ok(names.into_iter().flatten().min_by_key(|name| sorted(name)).cloned())
     }
 
-    /// The one that was given last: the smaller one of the two.
+    /// Returns the name that was given last: the smaller one of the two.
     fn last(&self) -> Option<Name> {
         let names = [self.catalog.name(), self.repositories.name()];
         names.into_iter().flatten().min_by_key(|name| format!("{name}!")).cloned()
     }
 }
 
-/// The repositories in the catalog that a run covers, by one listing: few are in [`Names`] and not there.
+/// Counts the repositories in the catalog that a run covers, by one listing. [`Names`] has few that the catalog has
+/// not.
 pub(in crate::scrub) async fn count(run: &Run<'_>) -> Result<u64> {
     let mut listing = std::pin::pin!(run.store.scan(layout::CATALOG));
     let (mut number, mut last) = (0, None);
@@ -112,10 +113,10 @@ pub(in crate::scrub) async fn count(run: &Run<'_>) -> Result<u64> {
     Ok(number)
 }
 
-/// What an object belongs to, by its key.
+/// The function that gives the group of a key, if there is one.
 type BelongsTo<K> = Box<dyn Fn(&str) -> Option<K> + Send + Sync>;
 
-/// The objects of a listing, those that belong together at a time. Those that belong to nothing are left out.
+/// The objects of a listing, one group at a time. Leaves out objects without a group.
 pub(super) struct Groups<K> {
     listing: Pin<Box<dyn Stream<Item = storage::Result<Entry>> + Send>>,
     of: BelongsTo<K>,

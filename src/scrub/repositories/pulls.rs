@@ -1,4 +1,4 @@
-//! What servers saw of pulls: many small objects, merged into one.
+//! Merges the records of pulls that servers wrote: many small objects become one.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use crate::{
     storage::{Entry, Store, layout},
 };
 
-/// The newest pull of each tag and digest, and of digests by themselves.
+/// The time of the newest pull of each tag and digest, and of digests by themselves.
 pub(in crate::scrub) type Pulls = BTreeMap<(Option<Tag>, Digest), u64>;
 
-/// How often what a listing names may be gone before it is read, since it was merged into another object.
+/// The number of listings that may name an object that is gone before it is read, since a run merged it into another.
 const LOOKS: usize = 5;
 
-/// What was seen of pulls from a repository; nothing where a part of it cannot be read, so that nobody knows which images
-/// are in use.
+/// Reads the pulls from a repository. Returns nothing if a part cannot be read, since the images in use are not known
+/// then.
 pub(in crate::scrub) async fn read(store: &Store, name: &Name) -> Result<Option<Pulls>> {
     let mut pulls = Pulls::new();
     for _ in 0..LOOKS {
@@ -53,7 +53,8 @@ fn merge(pulls: &mut Pulls, more: Vec<Pull>) {
     }
 }
 
-/// Merges what is older than a lease into one object: written first, then what was read is freed.
+/// Merges the objects that are older than a lease into one. Writes that first, and then frees the objects that it
+/// replaces.
 pub(super) async fn clean(repository: &Repository<'_>) -> Result<()> {
     let (run, ages) = (repository.run, repository.ages);
     let listed = run.store.list_all(&layout::pulls(repository.name)).await?;
@@ -63,14 +64,14 @@ pub(super) async fn clean(repository: &Repository<'_>) -> Result<()> {
     }
     let (mut pulls, mut merged) = (Pulls::new(), Vec::new());
     for entry in old {
-        // gone: another run is at it
+        // gone: another run is merging it
         let Some(content) = run.store.get(&entry.key).await? else { return Ok(()) };
         if let Some(more) = parse(&entry.key, &content) {
             merge(&mut pulls, more);
             merged.push(entry);
         }
     }
-    // retention asks for what tags mean; a tag that comes later was pushed later than all of these
+    // retention asks for the targets of tags; a later tag was pushed later than all of these pulls
     pulls.retain(|(_, digest), _| repository.live.contains_key(digest));
     if merged.len() == 1 && !pulls.is_empty() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Referrers: superseded versions of who refers to what, and what goes with a subject that is gone.
+//! Frees superseded versions of referrers, and removes the referrers of removed subjects.
 
 use super::{
     super::{Reason, Result},
@@ -43,8 +43,9 @@ pub(super) async fn clean(repository: &mut Repository<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Frees the versions of a referrer but the newest; that as well, in a run that finds it alone, when its manifest cannot be
-/// brought back any more: by it a restore of the subject finds what went with that.
+/// Frees the versions of a referrer except the newest. Frees that one in a run that finds it alone, once its manifest
+/// cannot be restored any more. Until then, a restore of the subject uses it to find the manifests that were removed
+/// with the subject.
 async fn free_superseded(repository: &Repository<'_>, manifest: &Digest, entries: &[Entry]) -> Result<()> {
     let ages = repository.ages;
     let old: Vec<bool> = entries.iter().map(|entry| ages.is_old(entry)).collect();

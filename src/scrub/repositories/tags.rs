@@ -1,4 +1,4 @@
-//! Tags: their superseded versions become history.
+//! Moves superseded versions of tags into history.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,25 +18,25 @@ use crate::{
     },
 };
 
-/// A tag that means something, unless its manifest was deleted since.
+/// A tag whose newest version is no tombstone. Its manifest may have been deleted since.
 #[derive(Clone, Debug)]
 pub(in crate::scrub) struct LiveTag {
     /// The tag.
     pub(in crate::scrub) tag: Tag,
-    /// Its newest version, as it was seen.
+    /// Its newest version when it was seen.
     pub(in crate::scrub) version: TagVersion,
     /// The version of the manifest that it names.
     pub(in crate::scrub) of: Ordinal,
-    /// Whether it is older than a lease.
+    /// Whether that version is older than a lease.
     pub(in crate::scrub) old: bool,
-    /// The time from which on it is older, in milliseconds since 1970 by the store's clock, if it is known.
+    /// The time from which on that is true, in milliseconds since 1970 by the store's clock, if it is known.
     pub(in crate::scrub) old_from: Option<u64>,
 }
 
-/// The tags that mean something, by what they mean.
+/// The live tags, by the digests that they mean.
 pub(in crate::scrub) type Live = HashMap<Digest, Vec<LiveTag>>;
 
-/// The versions of tags, tag by tag, newest first.
+/// Groups the versions of tags by tag, newest first.
 pub(super) fn groups(store: &Store, name: &Name) -> Groups<Tag> {
     let of = name.clone();
     Groups::new(store, &layout::tags(name), move |key| Some(layout::parse_tag_version(&of, key)?.0))
@@ -49,7 +49,7 @@ fn add(live: &mut Live, ages: Ages, tag: Tag, entry: &Entry, version: TagVersion
     }
 }
 
-/// The tags of a repository that mean something.
+/// Returns the live tags of a repository.
 pub(in crate::scrub) async fn live(store: &Store, ages: Ages, name: &Name) -> Result<Live> {
     let mut groups = groups(store, name);
     let mut live = Live::new();
@@ -61,7 +61,7 @@ pub(in crate::scrub) async fn live(store: &Store, ages: Ages, name: &Name) -> Re
     Ok(live)
 }
 
-/// Cleans the tags of a repository; those that mean something.
+/// Cleans the tags of a repository. Returns the live ones.
 pub(super) async fn clean(run: &Run<'_>, ages: Ages, name: &Name) -> Result<Live> {
     let mut groups = groups(&run.store, name);
     let (mut live, mut archived) = (Live::new(), HashSet::new());
@@ -79,7 +79,7 @@ pub(super) async fn clean(run: &Run<'_>, ages: Ages, name: &Name) -> Result<Live
         let mut spare = superseded(&old);
         let past_trash = ages.is_past_trash(newest) || mutated("gone freed at once");
         if version.target.is_none() && !past_trash {
-            // what it meant last is what it is brought back by, however little of its history is kept
+            // a restore needs the newest version with a target, however little history is kept
             let last = versions.iter().position(|(_, version)| version.target.is_some());
             spare = spare.min(last.map_or(spare, |last| versions.len() - last - 1));
         }
@@ -87,7 +87,8 @@ pub(super) async fn clean(run: &Run<'_>, ages: Ages, name: &Name) -> Result<Live
             history::archive(run, ages, name, &tag, &versions, spare).await?;
             archived.insert(tag.clone());
         } else if versions.len() == 1 && version.target.is_none() && past_trash {
-            // the claims of its life go first; and nobody may write above the last tombstone while scrub frees that
+            // the claims of this life of the tag go first; and no push may write above the last tombstone while scrub
+            // frees it
             if run.store.list(&layout::tag_claims(name, &tag), None, 1).await?.is_empty()
                 && (run.options.dry_run || run.registry.close_tag(name, &tag, version.ordinal, &run.by).await?)
             {

@@ -1,4 +1,4 @@
-//! Images whose tag moved on, or was deleted: they have their grace from then on, not from when they were pushed.
+//! The grace of images whose tag moved on or was deleted: it counts from then on, not from their push.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,17 +15,17 @@ use crate::{
     storage::layout,
 };
 
-/// The manifests that tags meant until a short while ago.
+/// The manifests that tags meant until less than a grace ago.
 #[derive(Debug)]
 pub(super) enum Lately {
-    /// These.
+    /// Exactly these.
     Meant(HashSet<Digest>),
-    /// Some of what tags meant cannot be read: it may have been any.
+    /// Any manifest, since a part of the history of tags cannot be read.
     Unknown,
 }
 
 impl Repository<'_> {
-    /// What was seen of a manifest, with its grace where a tag meant it a short while ago.
+    /// Returns the state of a manifest, changed to have its grace if a tag meant it less than a grace ago.
     pub(super) async fn with_grace(&mut self, digest: &Digest, seen: Seen) -> Result<Seen> {
         let Newest::There { old, past_untagged: true } = seen.newest else { return Ok(seen) };
         if seen.fate(self.run.config.scrub.untagged) != Fate::Goes(Reason::Untagged) {
@@ -44,7 +44,7 @@ impl Repository<'_> {
     async fn read_lately(&self) -> Result<Lately> {
         let (store, ages) = (&self.run.store, self.ages);
         let mut meant = HashSet::new();
-        // of each tag, when the oldest of its versions that are there was written: what it meant before ended by that
+        // the time of the oldest version of each tag: the meaning before that version ended then
         let mut oldest: HashMap<Tag, u64> = HashMap::new();
         let mut tags = super::tags::groups(store, self.name);
         while let Some((tag, versions)) = tags.next().await? {

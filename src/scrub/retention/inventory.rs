@@ -37,27 +37,27 @@ pub(super) const ANNOTATIONS: usize = 32 * 1024 * 1024;
 /// The annotations of a manifest.
 pub(super) type Annotations = Arc<BTreeMap<String, String>>;
 
-/// The images of a repository, with what is removed where one goes.
+/// The images of a repository, with the tags and manifests that a removal of each image removes.
 pub(super) struct Inventory {
     pub(super) images: Vec<Image>,
-    /// Of each image, what was seen of it.
+    /// The tag and manifest of each image, in the order of `images`.
     pub(super) judged: Vec<Judged>,
-    /// The other tags.
+    /// The tags that rules do not judge.
     others: Vec<Unjudged>,
 }
 
 /// The tags of a repository, as retention sees them.
 #[derive(Debug)]
 pub struct Tags {
-    /// Those that rules judge, by their tags in order.
+    /// The tags that rules judge, in the order of their names.
     pub images: Vec<Image>,
-    /// Of each image, from when on it may go, where that is later than now.
+    /// The time from which on a run may remove each image, in the order of `images`, if that is later than now.
     pub settles: Vec<Option<Timestamp>>,
-    /// Those that rules do not judge.
+    /// The tags that rules do not judge.
     pub others: Vec<Unjudged>,
-    /// The lease in force, before which a push does not count as ended.
+    /// The lease in force. A push counts as ended when it is older.
     pub lease: Duration,
-    /// The time that rules judge by: the store's, if it is known.
+    /// The time that rules judge by: the store's, or the host's if the store does not tell its time.
     pub now: Timestamp,
     /// Set if this host's clock is far from the store's.
     pub skew: Option<Skew>,
@@ -70,41 +70,41 @@ pub struct Unjudged {
     pub tag: String,
     /// The digest of the manifest that it means.
     pub digest: String,
-    /// Whether it stays for now.
+    /// Whether the tag stays for now.
     pub keep: bool,
-    /// Why no rule is asked.
+    /// The reason why rules do not judge it.
     pub why: String,
 }
 
-/// A tag that is judged.
+/// A tag that rules judge.
 pub(super) struct Judged {
     pub(super) tag: LiveTag,
     pub(super) digest: Digest,
-    /// True if the tag and the last push of its manifest are both older than a lease. Before that, the manifest could not go
-    /// with its last tag, and would stay behind without a tag.
+    /// True if the tag and the last push of its manifest are both older than a lease. Until then, scrub could not
+    /// remove the manifest with its last tag, and the manifest would stay without a tag.
     pub(super) settled: bool,
-    /// The time from which on that is true, by the store's clock.
+    /// The time from which on `settled` is true, by the store's clock.
     pub(super) settles: Option<Timestamp>,
     /// True if memory had no room for its annotations.
     pub(super) without_annotations: bool,
 }
 
-/// What rules can ask about a manifest.
+/// The facts about a manifest that rules can ask for.
 #[derive(Clone, Debug, Default)]
 struct Facts {
-    /// The newest version that says it gone: tags of before that mean nothing.
+    /// The newest tombstone. Tags that name an older version are dead.
     gone: Option<layout::Ordinal>,
     media_type: String,
     size: u64,
-    /// Nothing where there is no room for them.
+    /// The annotations, or nothing if memory has no room for them.
     annotations: Option<Annotations>,
-    /// True if its newest version is older than a lease.
+    /// Whether its newest version is older than a lease.
     old: bool,
-    /// The time from which on that is true, if it is known.
+    /// The time from which on `old` is true, in milliseconds since 1970, if it is known.
     old_from: Option<u64>,
 }
 
-/// Why a manifest cannot be judged.
+/// The reason why a manifest cannot be judged.
 #[derive(Debug)]
 enum Lost {
     Missing,
@@ -112,7 +112,7 @@ enum Lost {
     Damaged(String),
 }
 
-/// What was found of a manifest.
+/// The facts about a manifest, or the reason why there are none.
 type Found = std::result::Result<Facts, Lost>;
 
 /// Returns all tags of a repository, with annotations if rules of `policy` name annotations. Writes nothing.
@@ -196,7 +196,7 @@ async fn take_with(
     Ok(inventory)
 }
 
-/// What rules judge a tag by; or whether it stays and why, where they do not.
+/// Returns the facts that rules judge a tag by. If rules do not judge it, returns whether it stays, and why.
 fn judge<'f>(
     tag: &LiveTag,
     subject: Option<(Digest, bool)>,
@@ -218,20 +218,21 @@ fn timestamp(milliseconds: u64) -> Option<Timestamp> {
     Timestamp::from_millisecond(i64::try_from(milliseconds).ok()?).ok()
 }
 
-/// When a tag got its meaning; nothing where that cannot be read.
+/// Returns the time at which a tag got its meaning, in milliseconds since 1970. Returns nothing if its record cannot be
+/// read.
 async fn pushed_at(store: &Store, name: &Name, tag: &LiveTag) -> Result<Option<u64>> {
     let content = store.get(&layout::tag_version(name, &tag.tag, tag.version)).await?;
     Ok(content.and_then(|content| serde_json::from_slice::<Stamp>(&content).ok()).map(|stamp| stamp.at))
 }
 
-/// Since when pulls are recorded in the store.
+/// Returns the time since which servers record pulls, in milliseconds since 1970.
 async fn pulls_since(store: &Store) -> Result<Option<u64>> {
     let content = store.get(layout::PULLS_SINCE).await?;
     Ok(content.and_then(|content| serde_json::from_slice::<PullsSince>(&content).ok()).map(|since| since.at))
 }
 
-/// When an image was last pulled, by its tag or its digest. One that was not since it was pushed counts from its push, if
-/// pulls were recorded then; else it is not known.
+/// Returns the time of the last pull of an image, by its tag or its digest. An image that was not pulled since its push
+/// counts from the push, if servers recorded pulls then. Otherwise returns nothing.
 fn pulled_at(pulls: &Pulls, tag: &LiveTag, digest: Digest, pushed: Option<u64>, since: Option<u64>) -> Option<u64> {
     let by_tag = pulls.get(&(Some(tag.tag.clone()), digest));
     let by_digest = pulls.get(&(None, digest));
@@ -240,7 +241,7 @@ fn pulled_at(pulls: &Pulls, tag: &LiveTag, digest: Digest, pushed: Option<u64>, 
     pulled.max(at_least)
 }
 
-/// The subjects that tags name as what they are about, and that the repository has or had: whether they stand.
+/// Returns the subjects that names of tags contain and that the repository has or had, each with whether it exists.
 async fn subjects(store: &Store, name: &Name, live: &Live) -> Result<HashMap<Digest, bool>> {
     let named: HashSet<Digest> = live.values().flatten().filter_map(|tag| tag.tag.named_subject()).collect();
     let known = named.into_iter().map(async |subject| {
@@ -296,7 +297,7 @@ async fn facts(store: &Store, ages: Ages, name: &Name, digest: Digest) -> Result
         Ok(standing) => standing,
         Err(lost) => return Ok(Err(lost)),
     };
-    // foreign layers lie elsewhere
+    // foreign layers are stored elsewhere
     let stored = |manifest: &Manifest| {
         let blobs = manifest.listed_blobs().filter(|blob| !manifest.foreign.contains(blob));
         blobs.map(|blob| (blob.digest, blob.size)).collect::<Vec<_>>()
@@ -319,12 +320,12 @@ async fn facts(store: &Store, ages: Ages, name: &Name, digest: Digest) -> Result
     Ok(Ok(Facts { gone, media_type, size, annotations, old, old_from }))
 }
 
-/// A manifest that stands.
+/// An existing manifest.
 struct Standing {
     manifest: Manifest,
     /// Its newest version.
     newest: Entry,
-    /// The newest version that said it gone.
+    /// Its newest tombstone.
     gone: Option<layout::Ordinal>,
 }
 
@@ -366,21 +367,21 @@ mod tests {
         let tag = LiveTag { tag: "latest".parse().unwrap(), version, of: Ordinal(1), old: true, old_from: Some(1) };
         let by = |tag: Option<&str>| tag.map(|tag| tag.parse().unwrap());
         for (pulls, pushed, since, expected) in [
-            // never: known where it was recorded
+            // never pulled: known if pulls were recorded at the push
             (&[][..], Some(10), Some(5), Some(10)),
             (&[], Some(10), Some(10), Some(10)),
             (&[], Some(10), Some(11), None),
             (&[], Some(10), None, None),
             (&[], None, Some(5), None),
-            // by the tag and by the digest, whichever is newer
+            // by the tag and by the digest: the newer one counts
             (&[(Some("latest"), digest, 20), (None, digest, 15)], Some(10), Some(5), Some(20)),
             (&[(Some("latest"), digest, 20), (None, digest, 25)], Some(10), Some(5), Some(25)),
-            // it is known even where recording began later
+            // known even if recording began later
             (&[(None, digest, 20)], Some(10), Some(15), Some(20)),
             (&[(None, digest, 20)], None, Some(15), Some(20)),
             // pushed again since
             (&[(None, digest, 20)], Some(30), Some(5), Some(30)),
-            // not what another tag, or this one with another meaning, was pulled for
+            // pulls of another tag, or of this tag with another meaning, do not count
             (&[(Some("v1"), digest, 20), (Some("latest"), other, 21), (None, other, 22)], Some(10), Some(5), Some(10)),
         ] {
             let pulls: Pulls = pulls.iter().map(|(tag, digest, at)| ((by(*tag), *digest), *at)).collect();
