@@ -1,9 +1,9 @@
-//! Bytes and the facts about them: what nothing needs is freed; what a fact names must be there.
+//! Frees bytes and records about bytes that nothing needs, and checks that the bytes that records name exist.
 //!
-//! What lies under `data/` is counted first, 32 bytes of memory for each upload. Then all facts about digests are gone over,
-//! those of repositories that speak for nothing any more are freed, and each fact about bytes is compared with what was
-//! counted. Only what does not add up gets a look of its own, after all facts were seen: two digests may name the same bytes.
-//! Bytes that no fact names are of uploads under way, or of ones that went silent.
+//! The pass first counts the objects under `data/`, with 32 bytes of memory for each upload. Then it walks over all
+//! records about digests. It frees records that protect nothing any more, and compares each blob copy with the count.
+//! Only digests with a difference get a closer look, after the walk: two digests may name the same bytes. Bytes that no
+//! record names belong to uploads under way, or to uploads that went silent.
 
 mod adopt;
 mod attend;
@@ -34,17 +34,17 @@ use self::{facts::Found, table::Table};
 use super::{Pass, Reason, Result, ages::Ages, run::Run};
 use crate::{action::UploadId, storage::layout};
 
-/// Operations of the store that run at a time.
+/// The number of operations of the store that run at a time.
 const AT_A_TIME: usize = 8;
 
-/// What is known after all facts were seen.
+/// The results of the walk over all records.
 struct Context<'a> {
     run: &'a Run<'a>,
     ages: Ages,
     table: Table,
     notes: &'a Notes,
     found: Found,
-    /// Uploads of which facts were written again in this run.
+    /// Uploads whose blob copies this run wrote again.
     adopted: Mutex<HashSet<UploadId>>,
 }
 
@@ -53,14 +53,14 @@ impl Context<'_> {
         self.run.options.passes.contains(&pass)
     }
 
-    /// Whether a fact names an upload since this run.
+    /// Returns whether this run wrote the blob copy of an upload again.
     fn is_adopted(&self, id: &UploadId) -> bool {
         self.adopted.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
     }
 }
 
 pub(super) async fn run(run: &Run<'_>) -> Result<()> {
-    // other repositories may need what one does not
+    // other repositories may need bytes that the covered ones do not
     if run.options.repository.is_some() {
         return Ok(());
     }

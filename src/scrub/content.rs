@@ -1,7 +1,7 @@
-//! Whether bytes are what they were: they are read back and hashed.
+//! Checks that bytes still match their digests, by reading them back and hashing them.
 //!
-//! In the order of the keys of facts: first what digests' bytes are, then manifests. A run that has no time left writes down
-//! where it was, and the next one goes on there and comes around.
+//! The pass goes in the order of keys: first the blob copies, then the manifests. A run whose time is over writes a
+//! cursor. The next run continues there, and wraps around.
 
 mod blobs;
 mod cursor;
@@ -36,11 +36,11 @@ use crate::{
     storage::{Entry, layout},
 };
 
-/// Things that are read back at a time: while one is looked up the other is hashed.
+/// The number of things that are read back at a time: while one is looked up, the other is hashed.
 const AT_A_TIME: usize = 2;
 
-/// Whether the bytes of a copy are `digest`; nothing where they are not all there. Bytes that come wrong are read once more,
-/// unless there is a note about them: one read may go wrong where the bytes are right.
+/// Returns whether the bytes of a copy hash to `digest`. Returns nothing if they are not all there. Reads wrong bytes
+/// once more, unless they have a corruption note: one read may go wrong where the bytes are right.
 pub(super) async fn hash(run: &Run<'_>, digest: &Digest, copy: &Copy) -> Result<Option<bool>> {
     let Some(fact) = &copy.fact else { return Ok(None) };
     let is = async || {
@@ -53,7 +53,7 @@ pub(super) async fn hash(run: &Run<'_>, digest: &Digest, copy: &Copy) -> Result<
     }
 }
 
-/// The digest of an upload's bytes; nothing where they are not all there.
+/// Returns the digest of an upload's bytes. Returns nothing if they are not all there.
 pub(super) async fn hash_segments(
     run: &Run<'_>,
     algorithm: Algorithm,
@@ -65,12 +65,12 @@ pub(super) async fn hash_segments(
 
 pub(super) async fn run(run: &Run<'_>) -> Result<()> {
     let ages = Ages::now(run).await?;
-    // the pass that looks at links alone frees notes about facts; here they are written where it is not asked for
+    // the pass `links` alone frees notes about records; this pass writes them where the run does not do `links`
     let notes = Notes::read(run, Pass::Content, ages.at(), &[layout::BLOBS, layout::REPOSITORIES]).await?;
     let repositories = if reads_manifests(run) { run.repositories().await? } else { 0 };
     let total = Mutex::new(Total::new(repositories));
     let content = Content { run, ages, notes, total };
-    // a run over some repositories, or one that changes nothing, is none of those that go around
+    // a run over some repositories, or a dry run, does not use cursors
     let goes_around = run.options.repository.is_none() && !run.options.dry_run;
     let (cursors, after) = if goes_around { cursor::read(run).await? } else { Default::default() };
     let mut stopped = None;
@@ -95,12 +95,12 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
     cursor::free(run, &cursors).await
 }
 
-/// Whether manifests are read back here: the pass that looks at links has read all of them.
+/// Returns whether this pass reads manifests back. If the run does the pass `links`, that pass has read all of them.
 fn reads_manifests(run: &Run<'_>) -> bool {
     !run.options.passes.contains(&Pass::Links)
 }
 
-/// What a check works with.
+/// The state of the pass.
 struct Content<'a> {
     run: &'a Run<'a>,
     ages: Ages,
@@ -108,8 +108,8 @@ struct Content<'a> {
     total: Mutex<Total>,
 }
 
-/// Where it ended before its end: for want of time, or by an error. The next run goes on behind what failed, since it would
-/// never come further otherwise.
+/// The place where the pass stopped early, for want of time or by an error. The next run goes on behind a thing that
+/// failed, since it would never get past it otherwise.
 struct Stopped {
     after: String,
     error: Option<ScrubError>,
@@ -145,7 +145,7 @@ impl Content<'_> {
         }
     }
 
-    /// Checks one after the other, a few at a time; where it stopped before the end.
+    /// Checks entries in their order, a few at a time. Returns the place where it stopped, if it stopped early.
     async fn each<'s>(
         &'s self,
         entries: impl Stream<Item = Result<Entry>> + Send,
@@ -160,7 +160,7 @@ impl Content<'_> {
         });
         let mut checked = std::pin::pin!(checked.try_buffered(AT_A_TIME));
         let mut stopped = None;
-        // what has begun comes to its end: what it changes is told
+        // checks that have begun come to their end, so that their changes are reported
         while let Some((after, outcome)) = checked.try_next().await? {
             self.tell(&after);
             if self.run.is_late() || outcome.is_err() || stop.load(Ordering::Relaxed) {
@@ -172,7 +172,7 @@ impl Content<'_> {
         Ok(stopped)
     }
 
-    /// Counts what was read back.
+    /// Counts a thing that was read back.
     fn verified(&self, bytes: u64) {
         let mut summary = self.run.summary();
         summary.verified.number += 1;
@@ -183,7 +183,7 @@ impl Content<'_> {
         of(&mut self.total.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Says how far it is: behind this key, which the run is about or not.
+    /// Reports the progress behind this key, whether the run covers the key or not.
     fn tell(&self, key: &str) {
         let read = self.run.summary().verified.number;
         let total = self.total(|total| total.went_by(key, read));

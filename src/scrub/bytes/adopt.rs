@@ -1,7 +1,7 @@
-//! Facts about bytes that were lost or damaged, written again from the bytes themselves.
+//! Writes blob copies that were lost or damaged again, from the bytes themselves.
 //!
-//! A manifest needs a digest of which no fact names bytes that are there, and there are bytes that no fact names: they are
-//! read and hashed. Only after damage is there anything to do here.
+//! A manifest needs a digest without a usable blob copy, and there are bytes that no blob copy names: scrub reads and
+//! hashes these. Only damage leads to this.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ use crate::{
     storage::{Entry, layout},
 };
 
-/// Looks among the bytes that no fact names for those that are needed.
+/// Looks for needed digests among the bytes that no blob copy names.
 pub(super) async fn run(context: &Context<'_>) -> Result<()> {
     if !context.does(Pass::Links) && !context.does(Pass::Garbage) && !context.does(Pass::Uploads) {
         return Ok(());
@@ -36,7 +36,7 @@ pub(super) async fn run(context: &Context<'_>) -> Result<()> {
 }
 
 impl Context<'_> {
-    /// Writes the fact again that the bytes of an upload are a digest that is wanted, if they are.
+    /// Hashes the bytes of an upload, and writes the blob copy again if they are a wanted digest. Returns that digest.
     pub(super) async fn adopt(&self, id: &UploadId, wanted: &HashSet<Digest>) -> Result<Option<Digest>> {
         let keys = self.run.store.list_all(&layout::data(id)).await?;
         let noted = |entry: &Entry| layout::is_mark(id, &entry.key) || layout::is_rotten(id, &entry.key);
@@ -53,7 +53,7 @@ impl Context<'_> {
             let fact = serde_json::to_vec(&fact).unwrap_or_else(|error| unreachable!("facts are plain: {error}"));
             let key = layout::place(&digest, id);
             self.run.put(&key, fact).await?;
-            // the reference first, then the look: another scrub may be freeing them
+            // the reference first, then the look: another scrub may be freeing the bytes
             let again = self.run.store.list_all(&layout::data(id)).await?;
             if again.iter().any(noted) || chain(id, &again).is_none_or(|again| again.len() != number) {
                 return Ok(None);
@@ -68,7 +68,7 @@ impl Context<'_> {
     }
 }
 
-/// The segments of an upload, where its keys leave no doubt: one behind the other from the beginning.
+/// Returns the segments of an upload if they follow each other from offset 0 without a gap. Otherwise returns nothing.
 fn chain(id: &UploadId, keys: &[Entry]) -> Option<Vec<Segment>> {
     let mut end = 0;
     let mut segments = Vec::with_capacity(keys.len());

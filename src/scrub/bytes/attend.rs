@@ -1,4 +1,4 @@
-//! A closer look at one digest: several copies, copies that are not as their facts say, or nobody who needs it.
+//! A closer look at a digest with several copies, with copies that do not match their records, or without any need.
 
 use std::collections::HashSet;
 
@@ -39,10 +39,10 @@ pub(super) async fn attend(context: &Context<'_>, suspect: Suspect) -> Result<()
 }
 
 impl Context<'_> {
-    /// Frees what attempts that failed have left beside the bytes of a copy. What is broken is left as it is.
+    /// Frees the keys that failed attempts left beside the bytes of a sound copy. Leaves a broken copy as it is.
     async fn free_left_over(&self, copy: &Copy) -> Result<()> {
         let frees = self.does(Pass::Garbage) || self.does(Pass::Uploads);
-        // another digest's fact may name them
+        // another digest's blob copy may name them
         if !frees || copy.state != State::Sound || self.table.is_shared(&copy.id) {
             return Ok(());
         }
@@ -53,7 +53,7 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Whether a copy may go where another one stays: an old one that no other scrub is at.
+    /// Returns whether scrub may free a copy if another one stays: an old copy that no other scrub is freeing.
     fn may_go(&self, copy: &Copy) -> bool {
         let wanted = match copy.state {
             State::Sound | State::Rotten | State::Marked { dead: true } => self.does(Pass::Garbage),
@@ -63,8 +63,8 @@ impl Context<'_> {
         wanted && self.ages.is_old(&copy.entry) && !self.table.is_shared(&copy.id)
     }
 
-    /// The copy that stays: the smallest id that is sound and has the right bytes; and the copies before it that have not,
-    /// which are noted as rotten.
+    /// Returns the copy that stays: the one with the smallest id that is sound and hashes to the digest. Also returns
+    /// the sound copies before it that do not, after it has written corruption notes for them.
     async fn survivor<'c>(&self, digest: &Digest, copies: &'c [Copy]) -> Result<(Option<&'c Copy>, Vec<&'c Copy>)> {
         let mut rotten = Vec::new();
         for copy in copies.iter().filter(|copy| copy.state == State::Sound) {
@@ -76,7 +76,7 @@ impl Context<'_> {
                     self.run.report_damage(digest).await?;
                     rotten.push(copy);
                 }
-                // it went meanwhile: a later run sees what has become of it
+                // freed meanwhile: a later run sees what is left
                 None => {}
             }
         }
@@ -91,7 +91,7 @@ impl Context<'_> {
         let is = |copy: &Copy, other: &Copy| copy.entry.key == other.entry.key;
         for copy in copies.iter().filter(|copy| !is(copy, survivor) && !rotten.iter().any(|it| is(it, copy))) {
             if !self.may_go(copy) {
-                // told whatever its age; only to free it waits for a lease
+                // reported whatever its age; only freeing waits for a lease
                 if let State::Broken(says) = &copy.state {
                     let says = format!("a copy of the bytes of {digest} is not whole: {says}; another one is read");
                     found(self.run, &copy.entry.key, &says, Outcome::Repaired)?;
@@ -107,15 +107,16 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// What is wrong with a blob, for whoever can push it again.
+    /// Returns the message about a fault of a blob. It names repositories that have the blob, whose users can push it
+    /// again.
     async fn says(&self, digest: &Digest, what: &str) -> Result<String> {
         let names: Vec<String> = holders(self.run, digest).await?.iter().map(ToString::to_string).collect();
         let names = if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
         Ok(format!("blob {digest}, which {names} has: {what}; push it again"))
     }
 
-    /// Returns the unchanged copies, if no copy is sound by now. Another scrub may free a fact and its bytes between
-    /// the looks at the two, and a push may bring a copy.
+    /// Returns the unchanged copies, if no copy is sound by now. Another scrub may free a blob copy and its bytes
+    /// between the looks at the two, and a push may bring a copy.
     async fn still<'c>(&self, digest: &Digest, copies: &'c [Copy]) -> Result<Vec<&'c Copy>> {
         let again = look_all(self.run, self.ages, digest).await?;
         if again.iter().any(|copy| copy.state == State::Sound) && copies.iter().all(|copy| copy.state != State::Sound) {
@@ -125,7 +126,8 @@ impl Context<'_> {
         Ok(copies.iter().filter(is).collect())
     }
 
-    /// Somebody needs a digest of which there is no copy to rely on.
+    /// Handles a needed digest without a sound copy: revives it from a copy under dead marks, adopts its bytes, or
+    /// notes the fault.
     async fn none_sound(&self, suspect: &Suspect, copies: &[Copy], rotten: &[&Copy]) -> Result<()> {
         let digest = &suspect.digest;
         for copy in rotten {
@@ -133,7 +135,7 @@ impl Context<'_> {
             found(self.run, &layout::data(&copy.id), &says, Outcome::Quarantined)?;
         }
         if copies.iter().any(|copy| copy.state == State::Marked { dead: false }) {
-            // another scrub is at work on it
+            // another scrub is freeing it
             return Ok(());
         }
         if let Some(marked) = copies.iter().find(|copy| copy.state == State::Marked { dead: true }) {
@@ -155,7 +157,7 @@ impl Context<'_> {
                     let says = self.says(digest, "its bytes are rotten").await?;
                     found(self.run, &layout::data(&copy.id), &says, Outcome::Known)?;
                 }
-                // an upload that was given up while it came to its end: who was told so pushes it again
+                // an upload that was given up while it completed: its client got an error, and pushes it again
                 State::Broken(_) if suspect.need < Need::Manifest && copy.stored() == 0 => {}
                 State::Broken(what) => {
                     self.notes.wrong(self.run, &copy.entry.key, &self.says(digest, what).await?).await?;

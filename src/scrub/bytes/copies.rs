@@ -1,4 +1,4 @@
-//! One copy of a digest's bytes, looked at closely.
+//! A close look at one copy of a digest's bytes.
 
 use super::super::{Result, ages::Ages, run::Run};
 use crate::{
@@ -8,52 +8,52 @@ use crate::{
     storage::{Entry, layout},
 };
 
-/// How the bytes of a copy were found.
+/// The state of the bytes of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::scrub) enum State {
-    /// All there, unmarked.
+    /// All bytes exist, without a mark.
     Sound,
-    /// All there, but under marks.
+    /// All bytes exist, under marks.
     Marked {
-        /// All of scrubs that ended long ago.
+        /// Whether all marks are older than a lease, so that their scrubs have ended.
         dead: bool,
     },
-    /// There is a note that they are rotten.
+    /// There is a corruption note.
     Rotten,
-    /// Not as the fact says.
+    /// The bytes do not match the blob copy, or it cannot be read. The text says how.
     Broken(String),
 }
 
-/// One copy.
+/// A copy of a digest's bytes.
 #[derive(Clone, Debug)]
 pub(in crate::scrub) struct Copy {
     pub(in crate::scrub) id: UploadId,
-    /// The fact that names the bytes.
+    /// The blob copy, the record that names the bytes.
     pub(in crate::scrub) entry: Entry,
-    /// What it says, where it can be read.
+    /// The content of the blob copy, if it can be read.
     pub(in crate::scrub) fact: Option<PlaceFact>,
     pub(in crate::scrub) state: State,
-    /// All keys of the upload.
+    /// All keys under `data/` of the upload.
     pub(super) keys: Vec<Entry>,
 }
 
 impl Copy {
-    /// Bytes that its segments take, whether the fact names them or not.
+    /// Returns the bytes that all keys of the upload take, whether the blob copy names them or not.
     pub(super) fn stored(&self) -> u64 {
         self.keys.iter().map(|entry| entry.size).sum()
     }
 
-    /// Its length by its fact.
+    /// Returns the length of the blob by its blob copy, or 0 if that cannot be read.
     pub(in crate::scrub) fn size(&self) -> u64 {
         self.fact.as_ref().map_or(0, |fact| fact.size)
     }
 
-    /// The keys of the notes that it is rotten.
+    /// Returns the keys of the corruption notes.
     pub(in crate::scrub) fn notes(&self) -> Vec<&str> {
         self.keys.iter().map(|entry| entry.key.as_str()).filter(|key| layout::is_rotten(&self.id, key)).collect()
     }
 
-    /// Old keys beside a sound copy that no segment of it is: what an attempt that failed has left.
+    /// Returns the old keys that are neither a segment of the copy nor a mark or note. Failed attempts left them.
     pub(super) fn left_over(&self, ages: Ages) -> impl Iterator<Item = &Entry> {
         let named: Vec<String> = self.fact.iter().flat_map(|fact| &fact.segments).map(|it| it.key(&self.id)).collect();
         self.keys.iter().filter(move |entry| {
@@ -63,7 +63,7 @@ impl Copy {
     }
 }
 
-/// Looks at all copies of a digest, smallest id first: facts, marks, bytes.
+/// Looks at all copies of a digest, smallest id first: blob copies, then marks, then bytes.
 pub(in crate::scrub) async fn look_all(run: &Run<'_>, ages: Ages, digest: &Digest) -> Result<Vec<Copy>> {
     let mut copies = Vec::new();
     for entry in run.store.list_all(&layout::places(digest)).await? {
@@ -72,7 +72,7 @@ pub(in crate::scrub) async fn look_all(run: &Run<'_>, ages: Ages, digest: &Diges
     Ok(copies)
 }
 
-/// Looks at one copy; nothing where its fact is gone.
+/// Looks at one copy. Returns nothing if its blob copy is gone.
 pub(in crate::scrub) async fn look(run: &Run<'_>, ages: Ages, entry: Entry) -> Result<Option<Copy>> {
     let Some(id) = layout::place_id(&entry.key) else { return Ok(None) };
     let read = |content: bytes::Bytes| serde_json::from_slice::<PlaceFact>(&content).map_err(|error| error.to_string());
@@ -81,7 +81,7 @@ pub(in crate::scrub) async fn look(run: &Run<'_>, ages: Ages, entry: Entry) -> R
     let mut keys = run.store.list_all(&prefix).await?;
     let marked: Vec<Entry> = keys.iter().filter(|entry| layout::is_mark(&id, &entry.key)).cloned().collect();
     if !run.store.ordered_listings() {
-        // a directory is not read at one moment: the bytes must be seen after the marks were
+        // a directory is not read at one moment: scrub must see the bytes after the marks
         keys = run.store.list_all(&prefix).await?;
     }
     let state = judge(&id, fact.as_ref().map_err(String::as_str), &marked, &keys, ages);
@@ -109,7 +109,7 @@ fn judge(
     if marks().next().is_some() { State::Marked { dead: marks().all(|mark| ages.is_old(mark)) } } else { State::Sound }
 }
 
-/// What is not as the fact says, in a few words.
+/// Returns the difference between the bytes and the blob copy in a few words, if there is one.
 fn difference(id: &UploadId, fact: &PlaceFact, keys: &[Entry]) -> Option<String> {
     let mut offset = 0;
     for segment in &fact.segments {

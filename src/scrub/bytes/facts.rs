@@ -1,4 +1,5 @@
-//! The walk over all facts about digests: what repositories need, and which digests need a closer look.
+//! The walk over all records about digests. It finds the needs of repositories, and the digests that need a closer
+//! look.
 
 use std::collections::HashMap;
 
@@ -25,55 +26,57 @@ use crate::{
 pub(super) struct Suspect {
     pub(super) digest: Digest,
     pub(super) need: Need,
-    /// How it was deleted, where that was the last that was heard of it.
+    /// The author and time of the delete, if an unlink is the newest record about the digest.
     pub(super) deleted: Option<Box<Stamp>>,
 }
 
-/// Who needs a digest.
+/// The strongest need for a digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Need {
-    /// Nobody.
+    /// Nothing needs it.
     None,
-    /// Somebody was told of it, and may name it yet.
+    /// A repository has it by a blob link, so a client may still push a manifest that names it.
     Told,
-    /// A manifest.
+    /// A manifest needs it.
     Manifest,
 }
 
-/// What the walk found.
+/// The result of the walk.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) suspects: Vec<Suspect>,
-    /// Digests that manifests need and of which there are no bytes at all.
+    /// Digests that manifests need and that have no blob copy.
     pub(super) homeless: Vec<Digest>,
-    /// For uploads that several digests name: those.
+    /// The digests of each upload that several digests name.
     pub(super) shared: HashMap<UploadId, Vec<Digest>>,
 }
 
-/// Suspects that are remembered of one run: what is beyond, the next one sees.
+/// The number of suspects that one run remembers. The next run finds the rest.
 const MOST: usize = 1_000_000;
 
-/// What was found of one digest.
+/// The result for one digest.
 struct Verdict {
     digest: Digest,
     need: Need,
     places: Vec<Named>,
-    /// Whether something is to be done about it whatever its bytes look like.
+    /// Whether the digest needs a closer look whatever its bytes look like.
     suspect: bool,
     deleted: Option<Box<Stamp>>,
 }
 
-/// What comes of one part of the listing: keys that are none, and a verdict where it was a digest's last part.
+/// The result for one part of the listing: keys that are none of the layout's, and a verdict if it was the last part of
+/// a digest.
 type Judged = (Vec<String>, Option<Verdict>);
 
-/// A fact that names bytes.
+/// A blob copy, which names bytes.
 struct Named {
     id: UploadId,
-    /// Bytes, segments and a print of their names; nothing where it cannot be read as a fact.
+    /// The number of bytes, the number of segments and the print of their names. Nothing if the record cannot be read.
     says: Option<(u64, usize, u16)>,
 }
 
-/// Goes over all facts: frees those of repositories that speak for nothing any more, and tells the table what is named.
+/// Walks over all records about digests. Frees records that protect nothing any more, and enters the named uploads in
+/// the table.
 pub(super) async fn walk(run: &Run<'_>, ages: Ages, table: &mut Table, notes: &Notes) -> Result<Found> {
     let known = (Manifests::new(), Listed::new());
     let (mut found, mut seen) = (Found::default(), 0_u64);
@@ -87,7 +90,7 @@ pub(super) async fn walk(run: &Run<'_>, ages: Ages, table: &mut Table, notes: &N
     while let Some((strange, verdict)) = verdicts.try_next().await? {
         run.go_on()?;
         for key in strange {
-            // whatever it is, bytes that it may name are not taken for garbage
+            // whatever the key is, scrub does not free bytes that it may name
             if let Some(id) = layout::place_id(&key) {
                 table.name(&id, true);
             }
@@ -111,7 +114,7 @@ fn take(verdict: Verdict, table: &mut Table, found: &mut Found) {
         table.name(&place.id, need > Need::None);
         suspect |= match (place.says, table.get(&place.id)) {
             (Some((bytes, segments, names)), Some(row)) => !row.is_plain(bytes, segments, names),
-            // nothing is stored of an empty blob
+            // an empty blob has no bytes in the store
             (Some((bytes, ..)), None) => bytes > 0,
             (None, _) => true,
         };
@@ -173,7 +176,7 @@ async fn stamp(run: &Run<'_>, key: &str) -> Result<Option<Box<Stamp>>> {
     Ok(content.and_then(|content| serde_json::from_slice(&content).ok()).map(Box::new))
 }
 
-/// The digests that name the same bytes as another.
+/// Returns the digests of each upload that several digests name.
 async fn shared(run: &Run<'_>, table: &Table) -> Result<HashMap<UploadId, Vec<Digest>>> {
     let mut shared: HashMap<UploadId, Vec<Digest>> = HashMap::new();
     let mut entries = std::pin::pin!(run.store.scan(layout::BLOBS));
@@ -186,9 +189,9 @@ async fn shared(run: &Run<'_>, table: &Table) -> Result<HashMap<UploadId, Vec<Di
     Ok(shared)
 }
 
-/// The repositories that something is known of in facts about a digest, a few of them.
+/// Returns a few of the repositories that have records about a digest.
 pub(in crate::scrub) async fn holders(run: &Run<'_>, digest: &Digest) -> Result<Vec<Name>> {
-    /// More are not named in a message.
+    /// The number of repositories that a message names.
     const NAMED: usize = 3;
     let (mut names, mut after) = (Vec::new(), None);
     while names.len() < NAMED {

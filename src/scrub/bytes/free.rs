@@ -1,4 +1,4 @@
-//! Freeing bytes: a mark, another look, then exactly what was seen, and the mark last.
+//! Frees bytes: writes a mark, looks again, frees exactly the keys that it saw, and the mark last.
 
 use super::{
     super::{Reason, Removal, Result, What},
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Context<'_> {
-    /// Frees all copies of a digest that nothing needs and that are old enough.
+    /// Frees all copies of an unneeded digest that are old enough.
     pub(super) async fn free_unneeded(&self, suspect: &Suspect) -> Result<()> {
         let places = self.run.store.list_all(&layout::places(&suspect.digest)).await?;
         let mut what = What::Blob;
@@ -23,7 +23,7 @@ impl Context<'_> {
             }
             let alone = [suspect.digest];
             let digests = self.found.shared.get(&id).map_or(&alone[..], Vec::as_slice);
-            // bytes that several digests name go with the first of them
+            // scrub frees bytes that several digests name with the first of them
             if digests.first() != Some(&suspect.digest) {
                 continue;
             }
@@ -40,7 +40,8 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Frees bytes and the facts of all digests that name them, unless somebody needs one of those by now.
+    /// Frees bytes and the blob copies of all digests that name them, unless something needs one of the digests by now.
+    /// Returns whether it did.
     async fn free_bytes(&self, id: &UploadId, digests: &[Digest], removal: Removal) -> Result<bool> {
         let mark = layout::mark(id, &self.run.id);
         self.run.put(&mark, Vec::new()).await?;
@@ -61,7 +62,7 @@ impl Context<'_> {
         Ok(true)
     }
 
-    /// Frees a copy of which `survivor` is another, unless that is not as it was by now.
+    /// Frees a duplicate copy after checking `survivor` again.
     pub(super) async fn free_copy(&self, digest: &Digest, copy: &Copy, survivor: &Copy) -> Result<()> {
         let mark = layout::mark(&copy.id, &self.run.id);
         self.run.put(&mark, Vec::new()).await?;
@@ -74,7 +75,8 @@ impl Context<'_> {
         self.remove(std::slice::from_ref(&copy.entry), &copy.id, &mark, removal).await
     }
 
-    /// Tells of it, then removes facts, bytes, notes, marks of scrubs that ended long ago, and the own mark.
+    /// Reports the removal. Then removes blob copies, bytes, notes, marks of scrubs that ended long ago, and the own
+    /// mark.
     async fn remove(&self, facts: &[Entry], id: &UploadId, mark: &str, removal: Removal) -> Result<()> {
         let keys = self.run.store.list_all(&layout::data(id)).await?;
         let (marks, bytes): (Vec<_>, Vec<_>) = keys.into_iter().partition(|entry| layout::is_mark(id, &entry.key));
@@ -89,7 +91,7 @@ impl Context<'_> {
             }
             self.run.free(&entry.key, entry.size).await?;
         }
-        // while another mark stands its scrub may be at work
+        // a young mark stays, since its scrub may be at work
         for entry in marks.iter().filter(|entry| entry.key != mark && self.ages.is_old(entry)) {
             self.run.free(&entry.key, entry.size).await?;
         }

@@ -1,4 +1,4 @@
-//! The facts under `blobs/`, digest by digest, as they are listed.
+//! Groups the listed keys under `blobs/` by digest.
 
 use std::pin::Pin;
 
@@ -10,33 +10,33 @@ use crate::{
     storage::{Entry, StorageError, layout},
 };
 
-/// Facts about one digest.
+/// Records about one digest.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) digest: Digest,
-    /// Where its bytes are: all of them, with its last part.
+    /// The blob copies. The last part of a digest has all of them.
     pub(super) places: Vec<Entry>,
-    /// Who needs it.
+    /// The links, unlinks and pins of repositories.
     pub(super) rights: Vec<Entry>,
-    /// Whether parts of it came before.
+    /// Whether parts of the digest came before.
     pub(super) later: bool,
-    /// Whether it is the last part.
+    /// Whether this is the last part of the digest.
     pub(super) last: bool,
 }
 
-/// What is listed.
+/// An item of the listing.
 #[derive(Debug)]
 pub(super) enum Item {
     Digest(Group),
-    /// No key of the layout.
+    /// A key that is none of the layout's.
     Strange(Entry),
 }
 
-/// Facts of who needs one digest that are held at a time, some more where they are of one manifest.
+/// The number of records of repositories about one digest that a part holds. A part may hold more pins of one manifest.
 const MOST: usize = 4096;
 
-/// What comes of a listing of [`layout::BLOBS`]. A digest that very many need comes in parts, each of which ends between the
-/// pins of two manifests.
+/// Groups a listing of [`layout::BLOBS`]. A digest with very many records comes in parts, each of which ends between
+/// the pins of two manifests.
 pub(super) fn groups(
     entries: impl Stream<Item = std::result::Result<Entry, StorageError>> + Send,
 ) -> impl Stream<Item = Result<Item>> + Send {
@@ -54,7 +54,7 @@ fn groups_of(
 struct Grouping<S> {
     entries: Pin<Box<S>>,
     open: Option<Group>,
-    /// Comes after what was given last.
+    /// The item that follows the one that was returned last.
     waiting: Option<Item>,
     most: usize,
 }
@@ -72,7 +72,7 @@ impl<S: Stream<Item = std::result::Result<Entry, StorageError>>> Grouping<S> {
         Ok(self.close(true).map(Item::Digest))
     }
 
-    /// Adds an entry; gives what is complete by it.
+    /// Adds an entry, and returns the item that it completes.
     fn take(&mut self, entry: Entry) -> Option<Item> {
         let Some(digest) = layout::blob_digest(&entry.key) else { return Some(Item::Strange(entry)) };
         let mut complete = None;
@@ -112,7 +112,7 @@ impl<S: Stream<Item = std::result::Result<Entry, StorageError>>> Grouping<S> {
     }
 }
 
-/// Whether two keys are those of pins by one manifest in one repository.
+/// Returns whether two keys are pins by one manifest in one repository.
 fn same(before: Option<&Entry>, entry: &Entry) -> bool {
     let without_attempt = |key: &str| key.rsplit_once('.').map(|(front, _)| front.to_owned());
     before.is_some_and(|before| without_attempt(&before.key) == without_attempt(&entry.key))
@@ -132,7 +132,7 @@ mod tests {
         Digest::of(Algorithm::Sha256, text.as_bytes())
     }
 
-    /// What the groups of these keys are, in a word each.
+    /// Describes the groups of these keys, in a word each.
     async fn told(mut keys: Vec<String>, most: usize) -> Vec<String> {
         keys.sort();
         let entries = keys.into_iter().map(|key| Ok(Entry { key, size: 0, modified: 1 }));

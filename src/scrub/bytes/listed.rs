@@ -1,8 +1,8 @@
 //! Blobs that existing manifests list and do not link: their pushes came before the blobs.
 //!
-//! Such a blob has a grant and no pin until the pass `links` links it. So a grant counts as long as a manifest of its
-//! repository lists the blob. A push that begins after the grant was written sees the grant and links the blob. A push that
-//! began before it ended within a lease, and the grant is older. So it is enough to read a repository's manifests once.
+//! Such a blob has a link and no pin until the pass `links` pins it. So a blob link counts as long as a manifest of its
+//! repository lists the blob. A push that begins after the link was written sees the link and pins the blob. A push that
+//! began before it ended within a lease, and the link is older. So it is enough to read a repository's manifests once.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,29 +23,30 @@ use crate::{
     storage::{layout, layout::Right, mutation::mutated},
 };
 
-/// Digests of all repositories together that are remembered.
+/// The number of digests, of all repositories together, that are remembered.
 const MOST: usize = 1_000_000;
 
-/// The digests that existing manifests of a repository list and do not link; nothing where one of them cannot be read.
+/// The digests that existing manifests of a repository list and do not link. Nothing if one of the manifests cannot be
+/// read.
 type Absent = Option<Arc<HashSet<Digest>>>;
 
-/// What was read of the manifests of repositories in this pass.
+/// The cached state of the manifests of repositories in this pass.
 pub(super) struct Listed {
     repositories: Mutex<HashMap<Name, Absent>>,
-    /// Whether manifests link all that they list.
+    /// Whether each manifest links all that it lists.
     whole: Cache<(Name, Digest), bool>,
 }
 
 impl Listed {
-    /// Manifests that are remembered.
+    /// The number of manifests that are remembered.
     const MANIFESTS: u64 = 100_000;
 
     pub(super) fn new() -> Self {
         Self { repositories: Mutex::default(), whole: Cache::new(Self::MANIFESTS) }
     }
 
-    /// Keeps the grants by which alone a repository has a digest, if a manifest there lists the digest. `facts` are those
-    /// about the digest, in the order of their keys.
+    /// Keeps the links by which alone a repository has a digest, if a manifest there lists the digest. `facts` are the
+    /// records about the digest, in the order of their keys.
     pub(super) async fn spare(
         &self,
         run: &Run<'_>,
@@ -72,7 +73,7 @@ impl Listed {
         Ok(())
     }
 
-    /// Whether a manifest links a digest, as a pin among these facts of one repository and the manifest say.
+    /// Returns whether a manifest with a pin among these records of one repository links a digest.
     async fn links(&self, run: &Run<'_>, name: &Name, facts: &[Fact], digest: &Digest) -> Result<bool> {
         let mut asked = HashSet::new();
         for fact in facts {
@@ -94,7 +95,8 @@ impl Listed {
         Ok(!unlinked.contains(digest))
     }
 
-    /// Whether an existing manifest of a repository lists a digest that it does not link, as far as that can be read.
+    /// Returns whether an existing manifest of a repository lists a digest that it does not link. Returns true if a
+    /// manifest cannot be read.
     async fn lists(&self, run: &Run<'_>, name: &Name, digest: &Digest) -> Result<bool> {
         // one after another: all of them may ask about one repository
         let mut known = self.repositories.lock().await;
@@ -127,7 +129,7 @@ async fn read(run: &Run<'_>, name: &Name) -> Result<Absent> {
         if last.replace(manifest) == Some(manifest) || !version.there {
             continue;
         }
-        // what the newest version says is enough where it links all: most do
+        // a header without absent digests is enough, and most have none
         let content = run.store.get(&entry.key).await?;
         match content.as_ref().map(ManifestHeader::split) {
             Some(Ok((header, _))) if header.absent.is_empty() => {}

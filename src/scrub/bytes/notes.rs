@@ -1,4 +1,4 @@
-//! Notes on what is wrong: written once, known to later runs, gone when the thing is right or gone.
+//! Quarantine notes: written once, known to later runs, and freed when the object is right or gone.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,10 +21,10 @@ struct Note<'a> {
     at: u64,
 }
 
-/// The notes about objects of some kinds, as they were when the pass began, and what was found wrong since.
+/// The notes about objects of some kinds, as they were when the pass began, and the faults found since.
 #[derive(Debug)]
 pub(in crate::scrub) struct Notes {
-    /// What is looked after: without it nothing is found wrong, and no note goes.
+    /// The pass that writes the notes. A run without it writes and frees no note.
     pass: Pass,
     now: u64,
     before: HashMap<String, Vec<String>>,
@@ -32,7 +32,7 @@ pub(in crate::scrub) struct Notes {
 }
 
 impl Notes {
-    /// Reads the notes about keys under these prefixes, for a pass that alone writes any about such keys.
+    /// Reads the notes about keys under these prefixes, if the run does the pass.
     pub(in crate::scrub) async fn read(run: &Run<'_>, pass: Pass, now: u64, prefixes: &[&str]) -> Result<Self> {
         let mut before: HashMap<String, Vec<String>> = HashMap::new();
         if run.options.passes.contains(&pass) {
@@ -48,7 +48,8 @@ impl Notes {
         Ok(Self { pass, now, before, wrong: Mutex::default() })
     }
 
-    /// Something is wrong that cannot be put right: a note stands beside it from here on.
+    /// Reports a fault that cannot be repaired, and writes a note about it. Does nothing if this run has reported one
+    /// for the key.
     pub(in crate::scrub) async fn wrong(&self, run: &Run<'_>, key: &str, says: &str) -> Result<()> {
         if !run.options.passes.contains(&self.pass) || !self.remember(key) {
             return Ok(());
@@ -56,14 +57,15 @@ impl Notes {
         if self.before.contains_key(key) {
             return found(run, key, says, Outcome::Known);
         }
-        // told before it is noted: a run that ends between the two is followed by one that tells it again
+        // the report comes first: if a run ends between the two, the next run reports the fault again
         found(run, key, says, Outcome::Quarantined)?;
         let note = Note { key, says, run: &run.id, at: self.now };
         let note = serde_json::to_vec(&note).unwrap_or_else(|error| unreachable!("a note is plain: {error}"));
         run.put(&(layout::notes(key) + &layout::attempt()), note).await
     }
 
-    /// Ends the pass: notes about what is right again, or gone, go.
+    /// Ends the pass, and frees the notes about keys that it found no fault with. Call it only after a look at all such
+    /// keys.
     pub(in crate::scrub) async fn end(self, run: &Run<'_>) -> Result<()> {
         let wrong = self.wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
         for note in self.before.iter().filter(|(key, _)| !wrong.contains(*key)).flat_map(|(_, notes)| notes) {
@@ -73,14 +75,14 @@ impl Notes {
         Ok(())
     }
 
-    /// Whether it was not found wrong before.
+    /// Records a fault of a key. Returns whether it is the first.
     fn remember(&self, key: &str) -> bool {
         self.wrong.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned())
     }
 }
 
-/// Frees small objects that are of use for a moment: reports of damage, which every server has heard by now, and what
-/// processes write to learn the store's time or to try a bucket. A process that dies does not delete those.
+/// Frees small objects of passing use that are older than a lease. Every server has heard old damage reports by now.
+/// Processes write the others to learn the store's time or to try a bucket, and leave them behind only when they die.
 pub(super) async fn free_momentary(run: &Run<'_>, ages: Ages) -> Result<()> {
     for (prefix, reason) in
         [(layout::CORRUPT, Reason::Superseded), (layout::CLOCKS, Reason::Expired), (layout::PROBES, Reason::Expired)]
@@ -97,7 +99,7 @@ pub(super) async fn free_momentary(run: &Run<'_>, ages: Ages) -> Result<()> {
     Ok(())
 }
 
-/// Tells that something is wrong, and what became of it; in a run that changes nothing, what would.
+/// Reports a fault and its outcome. In a dry run, the outcome is [`Outcome::DryRun`] unless the fault is known.
 pub(in crate::scrub) fn found(run: &Run<'_>, key: &str, says: &str, outcome: Outcome) -> Result<()> {
     let outcome = match outcome {
         Outcome::Known => Outcome::Known,

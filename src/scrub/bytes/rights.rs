@@ -1,4 +1,4 @@
-//! Who needs a digest: what a repository's facts about it come to, and which of them go.
+//! The need for a digest: the state of a repository's records about it, and the decision which of them to free.
 
 use moka::sync::Cache;
 
@@ -8,25 +8,25 @@ use crate::{
     storage::{Entry, layout, layout::Right},
 };
 
-/// What the newest version of a manifest says.
+/// The state of a manifest by its newest version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manifest {
-    /// It stands.
+    /// It exists.
     Stands,
-    /// It is gone, and what it needs stays as long as it can come back; or it is not known what it is.
+    /// It was deleted, and its blobs stay as long as it can be restored. Also a key that nobody knows.
     Kept,
-    /// It has no version at all: its push did not come to its end, or all of it was freed.
+    /// It has no version: its push did not complete, or scrub freed all of it.
     None,
 }
 
-/// Whether manifests stand, as far as they were looked at in this pass.
+/// The states of the manifests that this pass has looked at.
 ///
-/// An answer may grow old. That a manifest has no version frees pins older than a lease; one that was put since has pins of
-/// its own, younger than that.
+/// A state may be outdated. If a manifest has no version, scrub frees pins that are older than a lease. A push of the
+/// manifest since then has written pins of its own, which are younger.
 pub(super) struct Manifests(Cache<(Name, Digest), Manifest>);
 
 impl Manifests {
-    /// Manifests that are remembered.
+    /// The number of manifests that are remembered.
     const MOST: u64 = 100_000;
 
     pub(super) fn new() -> Self {
@@ -48,7 +48,7 @@ impl Manifests {
     }
 }
 
-/// What the first key under a manifest's prefix says: the newest version, if there is any.
+/// Returns the state of a manifest from the first key under its prefix. That is the newest version, if there is any.
 fn says(first: &str) -> Manifest {
     let of_no_version = layout::going_version(first).is_some() || layout::kid_parent(first).is_some();
     match layout::version(first) {
@@ -58,17 +58,17 @@ fn says(first: &str) -> Manifest {
     }
 }
 
-/// A fact under `in/`, read.
+/// A parsed record under `in/`.
 #[derive(Clone, Debug)]
 pub(super) struct Fact {
     pub(super) entry: Entry,
     pub(super) name: Name,
     pub(super) right: Right,
-    /// For an old pin.
+    /// The state of the manifest, for an old pin.
     manifest: Option<Manifest>,
 }
 
-/// Reads the facts and looks at the manifests that old pins are of. What is no key of the layout is given back.
+/// Parses records, and looks at the manifests of old pins. Also returns the keys that are none of the layout's.
 pub(super) async fn read(
     run: &Run<'_>,
     ages: Ages,
@@ -91,15 +91,15 @@ pub(super) async fn read(
     Ok((facts, strange))
 }
 
-/// Which facts go, and why, in the order of their keys: all about one digest, or a part that begins and ends between the
-/// pins of two manifests. The others need the digest.
+/// Returns for each record the reason to free it, or nothing if it protects the digest. `facts` are all records about
+/// one digest in the order of their keys, or a part that begins and ends between the pins of two manifests.
 pub(super) fn judge(facts: &[Fact], ages: Ages) -> Vec<Option<Reason>> {
     let mut fates: Vec<Option<Reason>> = facts.iter().map(|fact| alone(fact, ages)).collect();
     let mut start = 0;
     for of_one in facts.chunk_by(|a, b| a.right == b.right && a.name == b.name) {
         let range = start..start + of_one.len();
         start = range.end;
-        // of several pins by one manifest that stands the newest that is old stays
+        // of several pins by one existing manifest, the newest old one stays
         let standing = |at: &usize| facts[*at].manifest == Some(Manifest::Stands);
         let newest = range.clone().filter(standing).max_by_key(|at| (facts[*at].entry.modified, *at));
         for at in range.filter(standing).filter(|at| Some(*at) != newest) {
@@ -109,7 +109,7 @@ pub(super) fn judge(facts: &[Fact], ages: Ages) -> Vec<Option<Reason>> {
     fates
 }
 
-/// Whether a fact goes whatever else there is.
+/// Returns the reason to free a record whatever other records there are.
 fn alone(fact: &Fact, ages: Ages) -> Option<Reason> {
     match fact.right {
         Right::Grant => ages.is_past_grace(&fact.entry).then_some(Reason::Expired),
@@ -120,7 +120,7 @@ fn alone(fact: &Fact, ages: Ages) -> Option<Reason> {
     }
 }
 
-/// Whether the last thing that spoke for a digest of which nothing is left was that a user had deleted it: that fact.
+/// Returns the newest record if that is an unlink.
 pub(super) fn last_word(facts: &[Fact]) -> Option<&Entry> {
     let newest = facts.iter().max_by_key(|fact| fact.entry.modified)?;
     (newest.right == Right::Left).then_some(&newest.entry)

@@ -1,4 +1,4 @@
-//! What lies under `data/`, in 32 bytes for each upload.
+//! A table of the objects under `data/`, with 32 bytes for each upload.
 
 use crate::{
     action::UploadId,
@@ -7,27 +7,27 @@ use crate::{
 
 use super::super::ages::Ages;
 
-/// The bytes of one upload, as a listing showed them.
+/// The objects of one upload, as a listing showed them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Row {
     id: u128,
-    /// Of all its segments together.
+    /// The bytes of all segments together.
     pub(super) bytes: u64,
     pub(super) segments: u16,
-    /// Of their names: see [`print`].
+    /// The combined [`print`] of the names of the segments.
     names: u16,
     flags: u8,
-    /// How many digests name it; there may be two after a power cut.
+    /// The number of digests that name the upload. There may be two after a power cut.
     named: u8,
-    /// How many of those nothing needs.
+    /// The number of those digests that nothing needs.
     unneeded: u8,
 }
 
-/// Something of it is younger than a lease.
+/// An object of the upload is younger than a lease.
 const YOUNG: u8 = 1;
-/// There is a mark on it, of whatever scrub.
+/// The upload has a mark, of any scrub.
 const MARKED: u8 = 2;
-/// There is a note that it is rotten.
+/// The upload has a corruption note.
 const ROTTEN: u8 = 4;
 
 impl Row {
@@ -35,7 +35,8 @@ impl Row {
         self.flags & flag != 0
     }
 
-    /// Whether a fact that names so many bytes in so many segments of such names says all there is to say of it.
+    /// Returns whether the upload matches a blob copy with these totals, and has neither a mark nor a corruption note.
+    /// Such an upload needs no closer look.
     pub(super) fn is_plain(&self, bytes: u64, segments: usize, names: u16) -> bool {
         self.bytes == bytes
             && usize::from(self.segments) == segments
@@ -58,15 +59,15 @@ impl Row {
             self.flags |= ROTTEN;
         } else {
             self.bytes += entry.size;
-            // beyond what fits a fact never says as many, and each look is a closer one
+            // no blob copy has as many segments as the limit, so such an upload always gets a closer look
             self.segments = self.segments.saturating_add(1);
             self.names ^= print(&entry.key);
         }
     }
 }
 
-/// A few bits by which a name differs from others, to be combined by exclusive or: a fact that was damaged names segments
-/// that are not there.
+/// Returns a few bits of a hash of a name, to be combined by exclusive or. By them, scrub notices a damaged blob copy
+/// that names segments that do not exist.
 pub(super) fn print(key: &str) -> u16 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
@@ -74,12 +75,12 @@ pub(super) fn print(key: &str) -> u16 {
     u16::try_from(hasher.finish() >> 48).unwrap_or_default()
 }
 
-/// All of them, in the order of their ids.
+/// The rows of all uploads, in the order of their ids.
 #[derive(Debug, Default)]
 pub(super) struct Table(Vec<Row>);
 
 impl Table {
-    /// Adds a key of an upload's bytes; they come in the order of their ids.
+    /// Adds a key of an upload. Keys have to come in the order of the ids.
     pub(super) fn add(&mut self, id: &UploadId, entry: &Entry, ages: Ages) {
         let number = number(id);
         if self.0.last().is_none_or(|row| row.id != number) {
@@ -98,7 +99,7 @@ impl Table {
         Some(&self.0[self.find(id)?])
     }
 
-    /// A digest names the upload.
+    /// Counts a digest that names the upload.
     pub(super) fn name(&mut self, id: &UploadId, needed: bool) {
         if let Some(at) = self.find(id) {
             let row = &mut self.0[at];
@@ -107,17 +108,17 @@ impl Table {
         }
     }
 
-    /// Whether several digests name it.
+    /// Returns whether several digests name the upload.
     pub(super) fn is_shared(&self, id: &UploadId) -> bool {
         self.get(id).is_some_and(|row| row.named > 1)
     }
 
-    /// Whether a digest names it that something needs.
+    /// Returns whether a needed digest names the upload.
     pub(super) fn is_needed(&self, id: &UploadId) -> bool {
         self.get(id).is_some_and(|row| row.named > row.unneeded)
     }
 
-    /// Whether there are bytes of it, or were, that no digest names.
+    /// Returns whether the listing showed keys of the upload, and no digest names it.
     pub(super) fn is_unnamed(&self, id: &UploadId) -> bool {
         self.get(id).is_some_and(|row| row.named == 0)
     }
@@ -126,12 +127,12 @@ impl Table {
         self.0.iter().any(|row| row.named > 1)
     }
 
-    /// Those that no digest names and that have been silent for a lease, by what was listed of them.
+    /// Returns the uploads that no digest names and whose listed keys are all older than a lease.
     pub(super) fn silent(&self) -> impl Iterator<Item = &Row> {
         self.0.iter().filter(|row| row.named == 0 && !row.has(YOUNG))
     }
 
-    /// Counts the uploads that no digest names and that were at work less than a lease ago.
+    /// Counts the uploads that no digest names and that have a key younger than a lease.
     pub(super) fn young(&self) -> u64 {
         self.0.iter().filter(|row| row.named == 0 && row.has(YOUNG)).count() as u64
     }
@@ -143,7 +144,7 @@ impl Table {
 }
 
 fn number(id: &UploadId) -> u128 {
-    // the hyphenated form in lower case: the order of the numbers is that of the keys
+    // an id is hyphenated and in lower case, so the numbers have the order of the keys
     id.to_string()
         .bytes()
         .filter_map(|byte| char::from(byte).to_digit(16))

@@ -1,4 +1,4 @@
-//! Uploads: bytes that no fact names, and sessions, once they have been silent for a lease.
+//! Frees bytes that no blob copy names, and sessions, once they have been silent for a lease.
 
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use crate::{
     storage::{Entry, layout},
 };
 
-/// Counts what lies under `data/`.
+/// Counts the objects under `data/`.
 pub(super) async fn count(run: &Run<'_>, ages: Ages, notes: &Notes) -> Result<Table> {
     let mut table = Table::default();
     let mut entries = std::pin::pin!(run.store.scan(layout::DATA));
@@ -30,11 +30,11 @@ pub(super) async fn count(run: &Run<'_>, ages: Ages, notes: &Notes) -> Result<Ta
     Ok(table)
 }
 
-/// Frees uploads that went silent: the bytes that no fact names, then sessions.
+/// Frees uploads that went silent: the bytes that no blob copy names, then sessions.
 ///
-/// A commit that was quick wrote its fact before the clock was read, since its session is older than a lease by that; so the
-/// walk over the facts has seen it. One that was slow gives a sign of life after its fact, and then looks: it sees the mark,
-/// or the second look here sees the sign.
+/// The session of such an upload is older than a lease. So a quick completion wrote its blob copy before scrub read the
+/// clock, and the walk has seen it. A slow completion writes a sign of life after its blob copy, and then looks. Either
+/// it sees the mark, or the second look here sees the sign.
 pub(super) async fn run(context: &Context<'_>) -> Result<()> {
     if context.does(Pass::Uploads) || context.does(Pass::Garbage) {
         let silent = context.table.silent().map(super::table::Row::id).filter(|id| !context.is_adopted(id));
@@ -44,7 +44,7 @@ pub(super) async fn run(context: &Context<'_>) -> Result<()> {
     sessions(context).await
 }
 
-/// What of a session's state matters here.
+/// The fields of a session's state that matter here.
 #[derive(Deserialize)]
 struct SessionState {
     repository: Name,
@@ -53,7 +53,7 @@ struct SessionState {
     end: Option<serde::de::IgnoredAny>,
 }
 
-/// The begin of the chunks that states keep.
+/// The offset of the bytes that a state itself holds.
 #[derive(Deserialize)]
 struct Kept {
     offset: u64,
@@ -71,7 +71,7 @@ async fn open(run: &Run<'_>, id: &UploadId, session: &[Entry]) -> Result<Option<
     }))
 }
 
-/// Session and bytes of an upload, if all of them are old.
+/// Returns the keys of the session and of the bytes of an upload, if all of them are old. Leaves out the own mark.
 async fn silent(context: &Context<'_>, id: &UploadId) -> Result<Option<(Vec<Entry>, Vec<Entry>)>> {
     let store = &context.run.store;
     let session = store.list_all(&layout::upload(id)).await?;
@@ -112,7 +112,7 @@ async fn free_bytes(context: &Context<'_>, id: UploadId) -> Result<()> {
             return Err(error);
         }
     }
-    // marks after the bytes, the session last and its newest state after the others: it says that there was an upload
+    // marks after the bytes, then the session; its newest state goes last, since it shows that there was an upload
     for entry in bytes.iter().chain(&marks) {
         run.free(&entry.key, entry.size).await?;
     }
@@ -128,7 +128,7 @@ fn expired(repository: Name, id: &UploadId, size: u64) -> Removal {
     Removal { repository, reference: Some(id.to_string()), size, ..Removal::new(What::Upload, Reason::Expired) }
 }
 
-/// Goes over all sessions.
+/// Walks over all sessions, and frees the silent ones.
 async fn sessions(context: &Context<'_>) -> Result<()> {
     let mut entries = std::pin::pin!(context.run.store.scan(layout::UPLOADS));
     let (mut of_one, mut current): (Vec<Entry>, Option<UploadId>) = (Vec::new(), None);
@@ -157,10 +157,10 @@ async fn sessions(context: &Context<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Frees a session that is old, and whose bytes went, became a blob or never were.
+/// Frees an old session whose bytes were freed, became a blob, or never existed.
 async fn end_session(context: &Context<'_>, id: &UploadId, session: Vec<Entry>) -> Result<()> {
     let run = context.run;
-    // with its bytes
+    // [`free_bytes`] frees the session with its bytes
     if (context.table.is_unnamed(id) && !context.is_adopted(id))
         || !(context.does(Pass::Uploads) || context.does(Pass::Garbage))
     {

@@ -1,4 +1,4 @@
-//! Wishes for a lease that have run out.
+//! Frees wishes for a lease that have run out.
 
 use super::super::{Reason, Result, ages::Ages, run::Run};
 use crate::{

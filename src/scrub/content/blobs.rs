@@ -1,4 +1,4 @@
-//! Blobs, read back.
+//! Reads blobs back.
 
 use super::{
     super::{
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Content<'_> {
-    /// Reads the bytes back that a fact names.
+    /// Reads back and hashes the bytes that a blob copy names.
     pub(super) async fn blob(&self, entry: Entry) -> Result<()> {
         let run = self.run;
         let Some((digest, id)) = layout::blob_digest(&entry.key).zip(layout::place_id(&entry.key)) else {
@@ -46,7 +46,7 @@ impl Content<'_> {
             }
             None => match &copy.state {
                 State::Broken(what) if !self.links_told() => {
-                    // a fact goes before its bytes: one that is there yet names bytes that are gone
+                    // scrub frees a blob copy before its bytes, so a blob copy that still exists names lost bytes
                     let again = look(run, self.ages, copy.entry.clone()).await?;
                     if again.is_none_or(|again| again.state != copy.state) {
                         return Ok(());
@@ -64,7 +64,8 @@ impl Content<'_> {
         }
     }
 
-    /// Sees to it that nobody reads the bytes of a copy any more.
+    /// Writes a corruption note for a copy, so that no server reads its bytes any more, and reports whether another
+    /// copy is good.
     async fn rotten(&self, digest: &Digest, copy: &super::Copy) -> Result<()> {
         let (run, key) = (self.run, layout::data(&copy.id));
         let known = copy.state == State::Rotten;
@@ -73,7 +74,7 @@ impl Content<'_> {
             another |= other.state == State::Sound && hash(run, digest, other).await? == Some(true);
         }
         if known && another {
-            // garbage, of which the other one is what is read
+            // garbage, since servers read the other copy
             return Ok(());
         }
         let (says, outcome) = if another {
@@ -83,7 +84,7 @@ impl Content<'_> {
             let says = format!("the bytes of blob {digest}{} are rotten; push it again", self.of(digest).await?);
             (says, if known { Outcome::Known } else { Outcome::Quarantined })
         };
-        // told before it is noted: a run that ends between the two is followed by one that tells it again
+        // the report comes first: if a run ends between the two, the next run reports the fault again
         found(run, &key, &says, outcome)?;
         if !known {
             run.put(&layout::rotten(&copy.id, &layout::attempt()), Vec::new()).await?;
@@ -92,13 +93,13 @@ impl Content<'_> {
         Ok(())
     }
 
-    /// Checks whether the pass `links` has told of missing bytes. In a run over some repositories alone, that pass does
-    /// not look at bytes.
+    /// Returns whether the pass `links` has reported missing bytes. In a run over some repositories alone, that pass
+    /// does not look at bytes.
     fn links_told(&self) -> bool {
         self.run.options.passes.contains(&Pass::Links) && self.run.options.repository.is_none()
     }
 
-    /// Who has a blob, for a message.
+    /// Returns the part of a message that names the repositories with a blob.
     async fn of(&self, digest: &Digest) -> Result<String> {
         let names: Vec<String> = holders(self.run, digest).await?.iter().map(ToString::to_string).collect();
         Ok(if names.is_empty() {
@@ -108,7 +109,7 @@ impl Content<'_> {
         })
     }
 
-    /// Whether a repository that this run is about has the digest.
+    /// Returns whether a repository that this run covers has the digest.
     async fn covers(&self, digest: &Digest) -> Result<bool> {
         let Some(prefix) = &self.run.options.repository else { return Ok(true) };
         for prefix in [layout::rights(digest, prefix), format!("{}{prefix}/", layout::holders(digest))] {
@@ -120,7 +121,8 @@ impl Content<'_> {
     }
 }
 
-/// Whether a digest is among the `percent` of a hundred that this run reads: others than those of another run.
+/// Returns whether a digest is in the sample of `percent` of a hundred that this run reads. Each run has another
+/// sample.
 fn is_sampled(run: &str, digest: &Digest, percent: u8) -> bool {
     if percent >= 100 {
         return true;

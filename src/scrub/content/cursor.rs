@@ -1,4 +1,4 @@
-//! How far a check came, for the next one to go on.
+//! The place where a check stopped, from which the next one goes on.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,17 +12,17 @@ struct Cursor {
     after: String,
 }
 
-/// A stretch of keys.
+/// A range of keys.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) prefix: &'static str,
-    /// It begins after this key.
+    /// The key after which the range begins.
     pub(super) after: Option<String>,
-    /// It ends with this key.
+    /// The last key of the range.
     pub(super) until: Option<String>,
 }
 
-/// All stretches once, from behind `after` around to it.
+/// Returns ranges that cover all keys once, from behind `after` around to it.
 pub(super) fn parts(after: Option<String>) -> Vec<Part> {
     let whole = |prefix| Part { prefix, after: None, until: None };
     let behind = |prefix, after: &str| Part { after: Some(after.to_owned()), ..whole(prefix) };
@@ -37,7 +37,7 @@ pub(super) fn parts(after: Option<String>) -> Vec<Part> {
     }
 }
 
-/// All cursors there are, and what the newest that can be read says.
+/// Returns all cursors, and the key in the newest one that can be read.
 pub(super) async fn read(run: &Run<'_>) -> Result<(Vec<Entry>, Option<String>)> {
     let cursors = run.store.list_all(layout::CONTENT_CURSOR).await?;
     for entry in &cursors {

@@ -1,4 +1,4 @@
-//! Reading bytes back and hashing them, off the threads that serve.
+//! Reads bytes back and hashes them, off the threads that serve.
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -10,10 +10,11 @@ use crate::{
     storage::{FaultKind, StorageError, Store},
 };
 
-/// Bytes up to which hashing costs less than handing it to another thread.
+/// The number of bytes up to which hashing costs less than handing the work to another thread.
 const INLINE: u64 = 64 * 1024;
 
-/// The digest of the bytes under these keys, each of so many, one behind the other; nothing where they are not all there.
+/// Returns the digest of the bytes under these keys with their sizes, one behind the other. Returns nothing if they are
+/// not all there.
 pub(in crate::scrub) async fn hash(
     store: &Store,
     algorithm: Algorithm,
@@ -22,7 +23,7 @@ pub(in crate::scrub) async fn hash(
     let segments: Vec<(String, u64)> = segments.into_iter().collect();
     let mut hashing = Hashing::Here(Box::new(Hasher::new(algorithm)));
     let elsewhere = segments.iter().map(|(_, size)| size).sum::<u64>() > INLINE;
-    // what is gone or short is an answer; a store that cannot say is an error
+    // missing or short bytes are an answer; a store that cannot tell is an error
     let gone = |error: StorageError| if error.kind == FaultKind::Damaged { Ok(None) } else { Err(error) };
     for (key, size) in &segments {
         let mut stream = match store.read(key, 0..*size).await {
@@ -39,10 +40,10 @@ pub(in crate::scrub) async fn hash(
     Ok(Some(hashing.end().await?.finish()))
 }
 
-/// A hash under way. No thread waits for the next chunk: that may need one itself, and there are only so many.
+/// A hash under way. No thread waits for the next chunk: reading it may need a thread itself, and threads are few.
 enum Hashing {
     Here(Box<Hasher>),
-    /// A chunk is being hashed, while the next is read.
+    /// Another thread hashes a chunk, while the next is read.
     Elsewhere(JoinHandle<Box<Hasher>>),
 }
 

@@ -1,4 +1,4 @@
-//! Manifests, read back.
+//! Reads manifests back.
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use crate::{
     storage::{Entry, layout},
 };
 
-/// The manifest that a key is a version of.
+/// Returns the repository, manifest and version of a key.
 pub(super) fn thing(key: &str) -> Option<(Name, Digest, layout::Version)> {
     let (name, _) = layout::repository_name(key)?;
     let digest = layout::manifest_digest(&name, key)?;
@@ -20,7 +20,8 @@ pub(super) fn thing(key: &str) -> Option<(Name, Digest, layout::Version)> {
 }
 
 impl Content<'_> {
-    /// Reads the newest version of a manifest back; one that is rotten is written again from another, if there is any whole.
+    /// Reads the newest version of a manifest back. Writes a damaged one again from another version that is whole, or
+    /// notes the damage.
     pub(super) async fn manifest(&self, entry: Entry) -> Result<()> {
         let run = self.run;
         let Some((name, digest, _)) = thing(&entry.key) else { return Ok(()) };
@@ -51,7 +52,7 @@ impl Content<'_> {
             if intact(&digest, &content).is_ok()
                 && let Some(content) = with_record_of(&damaged, content, same_life)
             {
-                // under its own key, as it was: a newer one would hide a deletion that is under way
+                // under its own key, as it was: a newer version would hide a delete that is under way
                 run.put(&entry.key, content).await?;
                 let says =
                     format!("manifest {name}@{digest} was damaged: {what}; it is written again from another version");
@@ -64,8 +65,9 @@ impl Content<'_> {
     }
 }
 
-/// Returns what takes the place of a damaged version: the manifest's bytes from another one, with the record of the damaged
-/// one where that can be read. Before the last delete the repository may have had what it does not have now.
+/// Returns the replacement of a damaged version: the manifest's bytes from another version, with the header of the
+/// damaged one if that can be read. Otherwise returns the other version, if it is of the same life. A version from
+/// before the last delete may record links that the repository does not have now.
 fn with_record_of(damaged: &Bytes, other: Bytes, same_life: bool) -> Option<Bytes> {
     match (ManifestHeader::split(damaged), ManifestHeader::split(&other)) {
         (Ok((header, _)), Ok((_, bytes))) => Some(header.join(&bytes).into()),

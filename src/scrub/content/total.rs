@@ -1,8 +1,8 @@
-//! About how many things a check reads back, from how far it is.
+//! Estimates how many things a check reads back, from its progress.
 //!
-//! Blobs go by in the order of their digests, and any stretch of those has about as many as any other of its length: so how
-//! many there are follows from how many were read on the way to the first digits of the last one. Manifests go by repository
-//! by repository, and those that are left count as many as those that were gone over.
+//! Blobs come in the order of their digests, which are spread evenly. So their number follows from the number that was
+//! read and the first digits of the last one. Manifests come repository by repository. Repositories that are left count
+//! as many manifests as the average of those before.
 
 use std::collections::HashMap;
 
@@ -12,29 +12,29 @@ use crate::{
     storage::layout,
 };
 
-/// The length of all digests of an algorithm, by their first digits.
+/// The length of the range of an algorithm's digests, by their first digits.
 const WHOLE: u64 = 1 << 32;
 
-/// How far a check is.
+/// The progress of a check.
 #[derive(Debug)]
 pub(super) struct Total {
-    /// What was read back, all in all.
+    /// The number of things that were read back.
     read: u64,
-    /// The last digest that was gone by.
+    /// The last digest that the check passed.
     at: Place,
     blobs: HashMap<Algorithm, Stretch>,
-    /// Repositories, and those that were gone by.
+    /// The number of repositories, and how many of them the check passed.
     repositories: u64,
     passed: u64,
     last: Option<Name>,
-    /// Manifests that were read back.
+    /// The number of manifests that were read back.
     manifests: u64,
 }
 
-/// A place among digests: how much of those of an algorithm are up to it.
+/// A place among digests: the length of the range of an algorithm up to it.
 type Place = (Algorithm, u64);
 
-/// What was gone over of an algorithm's digests.
+/// The range of an algorithm's digests that the check passed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stretch {
     length: u64,
@@ -42,27 +42,28 @@ struct Stretch {
 }
 
 impl Total {
-    /// Of a check that reads the manifests of so many repositories.
+    /// Starts the estimate for a check that reads the manifests of this many repositories.
     pub(super) fn new(repositories: u64) -> Self {
         let at = (Algorithm::Sha256, 0);
         Self { read: 0, at, blobs: HashMap::new(), repositories, passed: 0, last: None, manifests: 0 }
     }
 
-    /// A part begins.
+    /// Begins a part.
     pub(super) fn begin(&mut self, part: &Part) {
         if part.prefix == layout::BLOBS {
             self.at = part.after.as_deref().and_then(place).unwrap_or((Algorithm::Sha256, 0));
         }
     }
 
-    /// A part has ended.
+    /// Ends a part.
     pub(super) fn end(&mut self, part: &Part) {
         if part.prefix == layout::BLOBS {
             self.go_to(part.until.as_deref().and_then(place).unwrap_or((self.at.0, WHOLE)));
         }
     }
 
-    /// This key was gone by, when so many things had been read back; about how many it will be at the end.
+    /// Records that the check passed this key with `read` things read back in all. Returns about how many it will have
+    /// read at the end.
     pub(super) fn went_by(&mut self, key: &str, read: u64) -> u64 {
         let news = read.saturating_sub(self.read);
         self.read += news;
@@ -72,7 +73,7 @@ impl Total {
         } else {
             self.manifests += news;
             let name = manifests::thing(key).map(|(name, ..)| name);
-            // what the run does not cover counts for nothing
+            // repositories that the run does not cover do not count
             if news > 0 && name != self.last {
                 self.passed += 1;
                 self.last = name;
@@ -81,7 +82,7 @@ impl Total {
         self.about()
     }
 
-    /// On to that place: what lies between is gone over.
+    /// Moves to a place, and counts the range before it as passed.
     fn go_to(&mut self, to: Place) {
         let (algorithm, mut from) = self.at;
         if algorithm != to.0 {
@@ -95,25 +96,26 @@ impl Total {
     fn about(&self) -> u64 {
         let blobs: u64 = self.blobs.values().map(|stretch| stretch.about()).sum();
         let left = self.repositories.saturating_sub(self.passed);
-        // before any was read: each has one
+        // before the first manifest, each repository counts as one
         let left = if self.passed == 0 { left } else { scaled(self.manifests, left, self.passed) };
         (blobs + self.manifests + left).max(self.read)
     }
 }
 
 impl Stretch {
-    /// The one that was read last is where the stretch ends, and so says nothing of how many are in it.
+    /// Estimates the number of blobs in the whole range. The last blob defines the end of the stretch, so it does not
+    /// count for the density.
     fn about(self) -> u64 {
         self.read.min(1) + scaled(self.read.saturating_sub(1), WHOLE, self.length.max(1))
     }
 }
 
-/// `number * of / to`.
+/// Returns `number * of / to`.
 fn scaled(number: u64, of: u64, to: u64) -> u64 {
     u64::try_from(u128::from(number) * u128::from(of) / u128::from(to)).unwrap_or(u64::MAX)
 }
 
-/// Where a blob's key is; nothing where it is none of a blob.
+/// Returns the place of a blob's key. Returns nothing for any other key.
 fn place(key: &str) -> Option<Place> {
     let digest: Digest = layout::blob_digest(key)?;
     let first = u64::from_str_radix(&digest.hex()[..8], 16).ok()?;
@@ -125,7 +127,7 @@ mod tests {
     use super::{super::cursor::parts, *};
     use crate::action::UploadId;
 
-    /// The keys of so many blobs of each algorithm, in order.
+    /// Returns the keys of this many blobs of each algorithm, in order.
     fn blobs(numbers: &[(Algorithm, u32)]) -> Vec<String> {
         let id: UploadId = "01234567-89ab-cdef-0123-456789abcdef".parse().unwrap();
         let of = |algorithm, number: u32| layout::place(&Digest::of(algorithm, &number.to_be_bytes()), &id);
@@ -147,7 +149,7 @@ mod tests {
         keys
     }
 
-    /// What is said with each key, by a check that begins behind `after` and reads each `one_in`-th.
+    /// Returns the reports for each key, by a check that begins behind `after` and reads each `one_in`-th.
     fn said(keys: &[String], repositories: u64, after: Option<&String>, one_in: u64) -> Vec<(u64, u64)> {
         let (mut total, mut gone_by, mut said) = (Total::new(repositories), 0, Vec::new());
         for part in parts(after.cloned()) {
@@ -175,7 +177,7 @@ mod tests {
             (&one, Some(500), 1, 200),
             (&one, Some(1990), 1, 200),
             (&one, None, 10, 1000),
-            // how many there are of the other is known when it has begun
+            // the number of the other algorithm is known once its range has begun
             (&two, None, 1, 1200),
             (&two, Some(300), 1, 1200),
             (&two, Some(1300), 1, 1200),
