@@ -140,7 +140,7 @@ type Group = Vec<Entry>;
 /// Counts of the things in a repository.
 #[derive(Default)]
 struct Seen {
-    /// Whether a manifest exists.
+    /// True if a manifest exists.
     stands: AtomicBool,
     tags: AtomicU64,
     manifests: AtomicU64,

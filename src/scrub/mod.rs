@@ -84,7 +84,7 @@ impl Pass {
 /// The options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Whether the run changes nothing, and only reports the changes that it would make.
+    /// True if the run changes nothing, and only reports the changes that it would make.
     pub dry_run: bool,
     /// The passes that the run does.
     pub passes: BTreeSet<Pass>,

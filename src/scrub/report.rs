@@ -232,7 +232,7 @@ impl LeaseInForce {
 pub struct Summary {
     /// The run's id, as in the records that it wrote.
     pub run: String,
-    /// Whether the run changed nothing.
+    /// True if the run changed nothing.
     pub dry_run: bool,
     /// The reason why the run ended early. The rest of the summary covers the steps until then.
     pub failed: Option<String>,
@@ -258,9 +258,9 @@ pub struct Summary {
     pub not_read: u64,
     /// The number and bytes of the blobs that the run read back and hashed.
     pub verified: Count,
-    /// Whether the time of the run was over before its last pass ended.
+    /// True if the time of the run was over before its last pass ended.
     pub out_of_time: bool,
-    /// Whether content is left that a later run will read.
+    /// True if content is left that a later run will read.
     pub content_left: bool,
 }
 

@@ -15,7 +15,7 @@ pub(in crate::scrub) enum State {
     Sound,
     /// All bytes exist, under marks.
     Marked {
-        /// Whether all marks are older than a lease, so that their scrubs have ended.
+        /// True if all marks are older than a lease, so that their scrubs have ended.
         dead: bool,
     },
     /// There is a corruption note.

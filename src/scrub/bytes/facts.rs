@@ -59,7 +59,7 @@ struct Verdict {
     digest: Digest,
     need: Need,
     places: Vec<Named>,
-    /// Whether the digest needs a closer look whatever its bytes look like.
+    /// True if the digest needs a closer look whatever its bytes look like.
     suspect: bool,
     deleted: Option<Box<Stamp>>,
 }

@@ -18,9 +18,9 @@ pub(super) struct Group {
     pub(super) places: Vec<Entry>,
     /// The links, unlinks and pins of repositories.
     pub(super) rights: Vec<Entry>,
-    /// Whether parts of the digest came before.
+    /// True if parts of the digest came before.
     pub(super) later: bool,
-    /// Whether this is the last part of the digest.
+    /// True if this is the last part of the digest.
     pub(super) last: bool,
 }
 

@@ -33,7 +33,7 @@ type Absent = Option<Arc<HashSet<Digest>>>;
 /// The cached state of the manifests of repositories in this pass.
 pub(super) struct Listed {
     repositories: Mutex<HashMap<Name, Absent>>,
-    /// Whether each manifest links all that it lists.
+    /// True if each manifest links all that it lists.
     whole: Cache<(Name, Digest), bool>,
 }
 

@@ -41,7 +41,7 @@ struct Known {
     /// The key of the note.
     note: String,
     size: u64,
-    /// Whether this run found the fault again.
+    /// True if this run found the fault again.
     so: bool,
 }
 

@@ -8,7 +8,7 @@ use crate::config::Untagged;
 pub(super) struct Seen {
     /// Its newest version.
     pub(super) newest: Newest,
-    /// Whether a tag means it.
+    /// True if a tag means it.
     pub(super) tagged: bool,
     /// The state of the indexes whose index references need it.
     pub(super) parents: Upheld,
@@ -23,14 +23,14 @@ pub(super) enum Newest {
     Nothing,
     /// A tombstone. Past the trash time, the manifest cannot be restored.
     Gone {
-        /// Whether the trash time is over.
+        /// True if the trash time is over.
         past_trash: bool,
     },
     /// The manifest exists.
     There {
-        /// Whether the version is older than a lease.
+        /// True if the version is older than a lease.
         old: bool,
-        /// Whether the manifest has had time to get a tag.
+        /// True if the manifest has had time to get a tag.
         past_untagged: bool,
     },
 }

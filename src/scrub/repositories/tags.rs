@@ -27,7 +27,7 @@ pub(in crate::scrub) struct LiveTag {
     pub(in crate::scrub) version: TagVersion,
     /// The version of the manifest that it names.
     pub(in crate::scrub) of: Ordinal,
-    /// Whether that version is older than a lease.
+    /// True if that version is older than a lease.
     pub(in crate::scrub) old: bool,
     /// The time from which on that is true, in milliseconds since 1970 by the store's clock, if it is known.
     pub(in crate::scrub) old_from: Option<u64>,

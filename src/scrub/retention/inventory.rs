@@ -70,7 +70,7 @@ pub struct Unjudged {
     pub tag: String,
     /// The digest of the manifest that it means.
     pub digest: String,
-    /// Whether the tag stays for now.
+    /// True if the tag stays for now.
     pub keep: bool,
     /// The reason why rules do not judge it.
     pub why: String,
@@ -98,7 +98,7 @@ struct Facts {
     size: u64,
     /// The annotations, or nothing if memory has no room for them.
     annotations: Option<Annotations>,
-    /// Whether its newest version is older than a lease.
+    /// True if its newest version is older than a lease.
     old: bool,
     /// The time from which on `old` is true, in milliseconds since 1970, if it is known.
     old_from: Option<u64>,
