@@ -72,11 +72,11 @@ async fn a_count_and_its_noun_agree() {
     assert!(out.contains("would remove: 1 blob (unreferenced), 1 B"), "{out}");
     said(&[]);
     push("two", &["v2"]).await;
-    // of two images: each has a blob link for its config and one for its layer
+    // the claims of the first image: of its manifest and of its tag
     crate::world::age(store.path());
     let out = said(&[]);
     assert!(out.contains("looked at: 4 blobs, 2 manifests, 1 repository, 2 tags, "), "{out}");
-    assert!(out.contains("removed: 2 housekeeping objects (expired)"), "{out}");
+    assert!(out.contains("removed: 2 housekeeping objects (superseded)"), "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
