@@ -1,4 +1,4 @@
-//! Blobs: who has them, reading, mounting, deleting.
+//! Blobs: links, reads, mounts and deletes.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -30,22 +30,22 @@ pub struct Blob {
     pub size: u64,
 }
 
-/// What gave a repository a digest when that was last looked at.
+/// The link that gave a repository a digest at the last look.
 #[derive(Clone, Copy)]
 pub(super) enum RightHit {
-    /// A grant.
+    /// A blob link, by an upload or a mount.
     Grant,
-    /// A link of a manifest that stood; the ticket goes stale when this process changes that manifest.
+    /// A link of an existing manifest. The ticket goes stale when this process changes that manifest.
     Pin(Digest, Ticket),
 }
 
-/// The bytes of a blob; an error in it means that the transfer must be broken off, not ended.
+/// The bytes of a blob. After an error in the stream, the transfer must be broken off, not ended.
 pub type BlobStream = Pin<Box<dyn Stream<Item = std::result::Result<Bytes, StorageError>> + Send>>;
 
 impl Registry {
-    /// Checks whether the repository has the digest: by a grant, or by a link of a manifest that stands there.
+    /// Returns whether the repository has the digest: by a blob link, or by a link of a manifest that exists there.
     pub(super) async fn has(&self, name: &Name, digest: &Digest) -> Result<bool> {
-        // not from `held`, which says only that bytes are there: another server may have taken the link away since
+        // not from `held`, which tells only that the bytes are there: another server may have removed the link since
         let key = (name.clone(), *digest);
         match self.rights.get(&key) {
             Some(RightHit::Grant) => return Ok(true),
@@ -58,7 +58,7 @@ impl Registry {
         Box::pin(self.asked_for_links(name, digest, false)).await
     }
 
-    /// Checks as [`Registry::has`], never from memory. A caller that gives a link needs this: no link may outlive a
+    /// Answers as [`Registry::has`], never from memory. A caller that gives a link needs this: no link may outlive a
     /// delete by another server.
     pub(super) async fn has_afresh(&self, name: &Name, digest: &Digest) -> Result<bool> {
         Box::pin(self.asked_for_links(name, digest, true)).await
@@ -69,7 +69,7 @@ impl Registry {
         let ticket = self.rights.ticket(&key);
         let mut asked = HashSet::new();
         let mut after = None;
-        // grants come first, and one is enough; pins may be many
+        // blob links come first, and one is enough; pins may be many
         let mut limit = 4;
         loop {
             let listed = self.store.list(&layout::rights(digest, name), after.as_deref(), limit).await?;
@@ -102,7 +102,10 @@ impl Registry {
         }
     }
 
-    /// The blob, for one who reads: nothing is written.
+    /// Returns the blob, for a client that only reads. It writes nothing.
+    ///
+    /// # Errors
+    /// [`Error::BlobUnknown`] if the repository does not have it, and damage.
     pub async fn blob(&self, name: &Name, digest: &Digest) -> Result<Blob> {
         if !self.has(name, digest).await? {
             return Err(unknown(name, digest));
@@ -111,8 +114,11 @@ impl Registry {
         Ok(Blob { digest: *digest, size: place.size })
     }
 
-    /// The blob, for one who may push and will rely on the answer: it holds for a lease. Marked bytes count as absent,
-    /// so that they are pushed again.
+    /// Returns the blob, for a client that may push and relies on the answer for a lease. Marked segments count as
+    /// absent, so that the client pushes them again.
+    ///
+    /// # Errors
+    /// [`Error::BlobUnknown`] if the repository does not have it, or if its bytes cannot be relied on.
     pub async fn blob_to_rely_on(&self, name: &Name, digest: &Digest, by: &By) -> Result<Blob> {
         if let Some(size) = self.held(name, digest).await?
             && self.has(name, digest).await?
@@ -126,9 +132,12 @@ impl Registry {
         Ok(Blob { digest: *digest, size })
     }
 
-    /// Gives `name` the digest if its bytes can be relied on; its size then.
+    /// Writes a blob link for `name`. Returns the size of the blob if its bytes can be relied on.
+    ///
+    /// # Errors
+    /// [`Error::TooSlow`] if two attempts took too long.
     async fn grant_and_look(&self, name: &Name, digest: &Digest, by: &By) -> Result<Option<u64>> {
-        // one that took long is made again: its grant may be gone by now
+        // a slow attempt is made once more: its blob link may be gone by now
         for _ in 0..2 {
             let (began, ticket) = (self.begin().await?, self.known.ticket());
             self.grant(name, digest, by).await?;
@@ -141,8 +150,11 @@ impl Registry {
         Err(Error::TooSlow)
     }
 
-    /// Gives `name` a blob that another repository has: `from`, or any for which `may_pull` says yes. Nothing where
-    /// there is none that can be relied on; the client then uploads it.
+    /// Gives `name` a blob of another repository: of `from`, or of any repository that `may_pull` accepts. Returns
+    /// `None` if no such blob can be relied on; the client then uploads it.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn mount(
         &self,
         name: &Name,
@@ -164,7 +176,7 @@ impl Registry {
     }
 
     async fn anyone_has(&self, digest: &Digest, may_pull: impl Fn(&Name) -> bool) -> Result<bool> {
-        /// Repositories that are looked at before it is cheaper to upload.
+        /// The number of repositories to look at before an upload is cheaper.
         const MOST: usize = 100;
         let mut after = None;
         for _ in 0..MOST {
@@ -180,11 +192,15 @@ impl Registry {
         Ok(false)
     }
 
-    /// Bytes `range` of a blob, or all of them, as a stream whose beginning was read already.
+    /// Returns a stream of a blob's bytes: of `range`, or all. The first segment is open already, so most errors come
+    /// before the stream.
+    ///
+    /// # Errors
+    /// Damage, if the bytes are gone or too short.
     pub async fn read_blob(&self, name: &Name, blob: &Blob, range: Option<Range<u64>>) -> Result<BlobStream> {
         let whole = range.is_none();
         let range = range.unwrap_or(0..blob.size);
-        // a remembered place whose bytes are gone is looked up afresh before there is any error
+        // a remembered blob copy whose segments are gone is looked up again before any error
         let mut place = self.readable(name, &blob.digest).await?;
         let stream = match self.open(&place, range.clone()).await {
             Ok(stream) => stream,
@@ -202,7 +218,7 @@ impl Registry {
         };
         let (known, digest) = (self.known.clone(), blob.digest);
         let stream: BlobStream = Box::pin(stream.inspect_err(move |error| {
-            // the next pull looks which copy is whole, instead of failing at the same place; and a push may heal it
+            // the next pull looks for a whole copy instead of failing at the same byte, and a push may heal the blob
             if error.kind == FaultKind::Damaged {
                 known.forget(&digest);
             }
@@ -210,8 +226,8 @@ impl Registry {
         Ok(if whole && selected { self.verified(stream, place, blob.digest) } else { stream })
     }
 
-    /// Looks afresh for bytes that a read found gone or too short. Tells of damage where they still are: a read may fail once
-    /// where the bytes are right.
+    /// Looks again for bytes that a read found gone or too short. Reports damage if they still are: a read may fail
+    /// once although the bytes are right.
     async fn read_again(&self, name: &Name, digest: &Digest, range: Range<u64>) -> Result<(Arc<Place>, BlobStream)> {
         self.known.places.invalidate(digest);
         let again = async {
@@ -221,14 +237,14 @@ impl Registry {
         };
         let again = again.await;
         if again.as_ref().is_err_and(Error::is_damage) {
-            // whatever was remembered is forgotten by now
+            // all memory of the digest may be gone already, and then `found_damaged` reports nothing
             self.found_damaged(digest).await;
             self.try_to_report(digest).await;
         }
         again
     }
 
-    /// A place whose bytes can be read.
+    /// Returns a blob copy whose segments can be read.
     async fn readable(&self, name: &Name, digest: &Digest) -> Result<Arc<Place>> {
         if self.known.places.contains_key(digest) {
             self.hear().await?;
@@ -243,7 +259,7 @@ impl Registry {
     async fn find_readable(&self, name: &Name, digest: &Digest) -> Result<Arc<Place>> {
         let ticket = self.known.ticket();
         let (mut places, mut damage) = self.places_of(digest).await?;
-        // of several copies scrub frees all but one, which may have come since they were listed
+        // scrub frees all copies but one, and that one may have come since the listing
         let mut turns = 0;
         let first = loop {
             for place in places.iter().filter(|place| !self.rotten.contains_key(&place.id)) {
@@ -290,15 +306,19 @@ impl Registry {
         Ok(Box::pin(first.chain(rest.try_flatten())))
     }
 
-    /// Takes a blob from a repository; refused while a manifest that stands there needs it.
+    /// Deletes a blob from a repository: writes an unlink and deletes the blob links.
+    ///
+    /// # Errors
+    /// [`Error::Needed`] if a manifest that exists there needs the blob. [`Error::BlobUnknown`] if the repository has
+    /// no blob link.
     pub async fn delete_blob(&self, name: &Name, digest: &Digest, by: &By) -> Result<()> {
         self.grants_unless_needed(name, digest).await?;
         let key = (name.clone(), *digest);
         self.known.held.invalidate(&key);
-        // first, so that the bytes are never without a reason to stay while a server still relies on them
+        // the unlink first, so that the bytes always have a reason to stay while a server still relies on them
         let left = layout::left(digest, name, &layout::attempt());
         self.store.put(&left, self.fact(by)).await?;
-        // a scrub that links the blob to a manifest has written its pin by now, or sees this
+        // a scrub that links the blob to a manifest has written its pin by now, or sees this unlink
         let grants = self.grants_unless_needed(name, digest).await?;
         let _forgetting = self.rights.forget_afterwards(key.clone());
         for grant in grants {
@@ -308,7 +328,10 @@ impl Registry {
         Ok(())
     }
 
-    /// Returns the keys of a repository's grants of a blob; an error where it has none, or a manifest needs the blob.
+    /// Returns the keys of a repository's links of a blob.
+    ///
+    /// # Errors
+    /// [`Error::Needed`] if a manifest needs the blob. [`Error::BlobUnknown`] if there is no blob link.
     async fn grants_unless_needed(&self, name: &Name, digest: &Digest) -> Result<Vec<String>> {
         let mut grants = Vec::new();
         let mut manifests = BTreeSet::new();
@@ -337,7 +360,7 @@ impl Registry {
     }
 }
 
-/// Manifests that a refused delete names; there may be thousands.
+/// The largest number of manifests that a refused delete names. Thousands may need the blob.
 const NAMED: usize = 5;
 
 pub(super) fn unknown(name: &Name, digest: &Digest) -> Error {

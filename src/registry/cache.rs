@@ -1,4 +1,4 @@
-//! What was read a moment ago, and the rule that keeps it honest: what this process wrote since is never answered from memory.
+//! A memory of recent answers of the store. It never returns an answer that is older than a write by this process.
 
 use std::{
     hash::{BuildHasher, Hash},
@@ -10,14 +10,14 @@ use moka::sync::Cache;
 
 use crate::storage::Clock;
 
-/// Generations of keys; a power of two. Two keys that share one only lose a hit.
+/// The number of generations of keys, a power of two. Two keys that share a generation lose a hit, no more.
 const GENERATIONS: usize = 1024;
 
 /// Answers of the store that may change, each kept for a short time.
 ///
-/// A reader takes a [`Ticket`] *before* it asks the store, and remembers the answer under it. A writer forgets the key
-/// *after* its fact is written, which makes every ticket taken before worthless: so an answer read before a write is
-/// never given after it by this process, whatever the order in which they finish.
+/// A reader takes a [`Ticket`] *before* it asks the store, and remembers the answer under the ticket. A writer forgets
+/// the key *after* its record is written, which makes all earlier tickets worthless. So this process never gives an
+/// answer that was read before a write after that write, whatever the order in which reader and writer finish.
 pub(super) struct Recent<K, V> {
     cache: Cache<K, Kept<V>, foldhash::fast::RandomState>,
     /// The clock of the answers' ages. It counts while the machine sleeps; the cache's own clock may not.
@@ -31,17 +31,17 @@ pub(super) struct Recent<K, V> {
 #[derive(Clone)]
 struct Kept<V> {
     generation: u64,
-    /// By the time since boot.
+    /// The time since boot when the answer was remembered.
     since: Duration,
     value: V,
 }
 
-/// The right to remember an answer that was asked for after it was taken.
+/// The right to remember an answer that was asked for after the ticket was taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ticket(u64);
 
 impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Recent<K, V> {
-    /// A memory of answers that together weigh at most `capacity`.
+    /// Creates a memory of answers that together weigh at most `capacity`. A `time_to_live` of zero remembers nothing.
     pub(super) fn new(capacity: u64, time_to_live: Duration, clock: Clock, weigh: fn(&V) -> u32) -> Self {
         let hasher = foldhash::fast::RandomState::default();
         Self {
@@ -85,7 +85,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Rec
         }
     }
 
-    /// Forgets all values of which `is` says yes. Returns whether there were any.
+    /// Forgets all values that `is` accepts. Returns whether there were any.
     pub(super) fn forget_if(&self, is: impl Fn(&V) -> bool) -> bool {
         let keys: Vec<_> = self.cache.iter().filter(|(_, kept)| is(&kept.value)).map(|(key, _)| key).collect();
         for key in &keys {
@@ -99,15 +99,15 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Rec
         self.cache.invalidate(key);
     }
 
-    /// Forgets the key when what is returned goes: to be held over a write, which may have been done though it says that it
-    /// failed, or though nobody waits for it any more.
+    /// Forgets the key when the returned guard is dropped. Hold the guard over a write: the write may be done although
+    /// it reports an error, or although nobody waits for it any more.
     #[must_use]
     pub(super) fn forget_afterwards(&self, key: K) -> Forgetting<'_, K, V> {
         Forgetting { recent: self, key }
     }
 }
 
-/// See [`Recent::forget_afterwards`].
+/// A guard that forgets a key when it is dropped; see [`Recent::forget_afterwards`].
 pub(super) struct Forgetting<'a, K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! The catalog: which repositories exist.
+//! The catalog: the list of existing repositories.
 
 use super::{By, Listed, MAX_PAGE, Registry, Result};
 use crate::{
@@ -7,18 +7,19 @@ use crate::{
     storage::{layout, mutation::mutated},
 };
 
-/// Keys that one listing asks for at most to skip what is not visible.
+/// The largest number of keys that one listing asks for to skip invisible repositories.
 const KEYS: usize = 1000;
 
 impl Registry {
-    /// Says that a repository exists, unless that is said already.
+    /// Writes a repository into the catalog, unless it is there already.
     pub(super) async fn catalogue(&self, name: &Name, by: &By) -> Result<()> {
         if self.knows_catalogued(name) {
             return Ok(());
         }
         let began = self.clock.now();
         let prefix = layout::catalog(name);
-        // a mark sorts first: a scrub that found the repository empty frees what was there before it, and nothing newer
+        // a mark sorts first: a scrub that found the repository empty frees the keys that were there before the mark,
+        // and nothing newer
         let first = self.store.list(&prefix, None, 1).await?;
         let is_mark = |key| layout::catalog_mark_name(key).is_some() && !mutated("catalog without marks");
         if first.first().is_none_or(|entry| is_mark(&entry.key)) {
@@ -32,17 +33,17 @@ impl Registry {
         self.catalogued.get(name).is_some_and(|seen| self.clock.since(seen) < self.lease.at(seen) / 2)
     }
 
-    /// Whether a repository exists: it is in the catalog, whether or not it is empty now.
+    /// Returns whether a repository exists: it is in the catalog, be it empty or not.
     pub(super) async fn exists(&self, name: &Name) -> Result<bool> {
         if self.knows_catalogued(name) || !self.store.list(&layout::catalog(name), None, 1).await?.is_empty() {
             return Ok(true);
         }
-        // one of an older store has another key in the catalog, and something of its own
+        // a repository of an older store has another key in the catalog, and tags or manifests
         Ok(!self.is_empty(name).await?)
     }
 
-    /// Whether nothing is left of a repository that it is listed for: no tag and no manifest, nor anything of either that can
-    /// be brought back. What its tags meant before, what immutable ones were said to mean and who pulled may be known still.
+    /// Returns whether a repository has no tag and no manifest, and no deleted one that can be restored. The history of
+    /// its tags, claims and recorded pulls may remain.
     ///
     /// # Errors
     /// Those of the store.
@@ -56,12 +57,12 @@ impl Registry {
         Ok(true)
     }
 
-    /// The repositories that `visible` says yes to, in byte order.
+    /// Returns a page of the repositories that `visible` accepts, in byte order.
     pub async fn catalog(&self, page: &Page<Name>, visible: impl Fn(&Name) -> bool) -> Result<Listed<Name>> {
         let wanted = page.n.unwrap_or(MAX_PAGE).min(MAX_PAGE);
         let mut names: Vec<Name> = Vec::new();
         let mut after = page.last.as_ref().map(layout::after_catalog);
-        // where many are not visible, ever more at once
+        // the loop asks for more at once if many repositories are invisible
         let mut least = 0;
         while wanted > 0 && names.len() <= wanted {
             let limit = (wanted + 1 - names.len()).max(least);
@@ -70,7 +71,7 @@ impl Registry {
             let full = listed.len() == limit;
             after = listed.last().map(|entry| entry.key.clone());
             for entry in listed {
-                // one repository may be there twice, when two first pushes came together
+                // a repository has two keys after two first pushes at once
                 if let Some(name) = layout::catalog_name(&entry.key)
                     && names.last() != Some(&name)
                     && visible(&name)

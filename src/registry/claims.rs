@@ -1,20 +1,21 @@
 //! Claims: the versions of a tag form one order, and so do those of a manifest.
 //!
-//! A writer claims the place after the newest version that it saw before it writes the next version. The claim is created
-//! exclusively under a key that names the version seen; its content names the ordinal of the version to come. If the place
-//! is taken, the writer claims the place after that ordinal. So no two writers have one ordinal, and a version that lands
-//! late lands below every version whose writer came later. A claim that lands late finds its place taken.
+//! A writer claims the place after the newest version that it saw before it writes the next version. The claim is
+//! created exclusively under a key that names the version seen. Its content names the ordinal of the version to come.
+//! If the place is taken, the writer claims the place after that ordinal. So no two writers have one ordinal, and a
+//! version that lands late lands below every version whose writer came later. A claim that lands late finds its place
+//! taken.
 //!
-//! | who | what they do where the place is taken |
+//! | writer | behaviour if the place is taken |
 //! | --- | --- |
 //! | a push, a delete of a tag or manifest | claims the next one |
 //! | a push or delete of an immutable tag | finishes the claim, if it is of such a push or delete as well, and looks again: the claim is the commit |
-//! | scrub | passes over claims that are older than a lease, and leaves the thing to a younger one |
-//! | a delete of a manifest, for a tag that means it | says the tag gone at the ordinal of the claim: whoever has that wins |
+//! | scrub | passes over claims that are older than a lease, and leaves the thing to the writer of a younger one |
+//! | a delete of a manifest, for a tag that means it | deletes the tag at the ordinal of the claim, where the claim's own version wins |
 //!
-//! Scrub frees a claim below a version that is older than a lease. Before scrub frees the last tombstone of a tag, it closes
-//! the order: it claims the place after the tombstone with a claim that has no ordinal. A writer that meets a closed order
-//! begins a new one at the first place, where writers meet who saw no version at all.
+//! Scrub frees a claim below a version that is older than a lease. Before scrub frees the last tombstone of a tag, it
+//! closes the order: it claims the place after the tombstone with a claim that has no ordinal. A writer that meets a
+//! closed order begins a new one at the first place. Writers that saw no version at all meet there.
 
 use super::{
     By, Error, Registry, Result,
@@ -30,13 +31,13 @@ use crate::{
     },
 };
 
-/// How often a place is tried for: each time, somebody else has it.
+/// The number of tries for a place. In each failed try, another writer has the place.
 const TRIES: usize = 200;
 
-/// Claims that one listing asks for.
+/// The number of claims that one listing asks for.
 const MANY: usize = 1000;
 
-/// The target of a tag: a version of a manifest, or nothing.
+/// The meaning of a tag: a version of a manifest, or nothing.
 pub(super) type Target = Option<(Digest, Ordinal)>;
 
 /// The versions of one tag or manifest, and the claims on them.
@@ -59,20 +60,20 @@ impl Order {
 
 /// The outcome of a try to take a place.
 enum Taken {
-    /// It was free.
+    /// The place was free.
     Ours,
-    /// Somebody else has it.
+    /// Another writer has the place.
     By(Claim),
-    /// Somebody had it, and scrub freed the claim since.
+    /// Another writer had the place, and scrub has freed the claim since.
     Freed,
 }
 
 impl Registry {
     /// Claims the next place for a version. Returns its ordinal.
     ///
-    /// Before a caller writes the version, it looks at its clock, unless the version loses to all others of its ordinal. If
-    /// half a lease passed, the place may have been another's: scrub may have freed that claim, below a version that this
-    /// did not see.
+    /// Before the caller writes the version, it calls [`Registry::claimed_in_time`], unless the version loses to all
+    /// others of its ordinal. After half a lease the place may have been another writer's. Scrub may have freed that
+    /// claim, below a version that this call did not see.
     pub(super) async fn claim_next(&self, order: &Order, target: Target, by: &By) -> Result<Ordinal> {
         for _ in 0..TRIES {
             let newest = self.store.list(&order.versions, None, 1).await?;
@@ -84,8 +85,8 @@ impl Registry {
         Err(Error::TooSlow)
     }
 
-    /// Claims the first free place after a version that was seen, as [`Registry::claim_next`] does. Returns nothing where
-    /// scrub freed a claim meanwhile: then the caller looks again.
+    /// Claims the first free place after version `seen`, as [`Registry::claim_next`] does. Returns `None` if scrub
+    /// freed a claim meanwhile: then the caller looks again.
     pub(super) async fn claim_after(
         &self,
         order: &Order,
@@ -96,8 +97,9 @@ impl Registry {
         self.claim_over(order, seen, &|_| true, target, by).await
     }
 
-    /// Claims the place after version `seen`, or the first free one after that where `passes` says of every claim in the way
-    /// that it may be passed over. Nothing where it says no, or where scrub freed a claim meanwhile.
+    /// Claims the place after version `seen`. If that is taken, and `passes` accepts every claim in the way, it claims
+    /// the first free place after those. Returns `None` if `passes` refuses a claim, or if scrub freed a claim
+    /// meanwhile.
     pub(super) async fn claim_over(
         &self,
         order: &Order,
@@ -118,7 +120,7 @@ impl Registry {
             let others = self.store.list(&order.claims, from.as_deref(), MANY).await?;
             let there = others.first().is_some_and(|first| first.key == key);
             let Some(last) = others.last().filter(|_| there && others.iter().all(passes)) else { return Ok(None) };
-            // after the last at once, however many there are: pushes that were given up leave theirs
+            // continues after the last claim at once, however many claims there are: abandoned pushes leave theirs
             let mut other = self.read_claim(&last.key).await?;
             if last.key != key && other.as_ref().is_some_and(|other| other.ordinal.is_none()) {
                 other = self.read_claim(&key).await?;
@@ -129,14 +131,18 @@ impl Registry {
         Err(Error::TooSlow)
     }
 
-    /// Closes the order of a tag after its last tombstone, so that nobody writes above that any more; whether this call did.
+    /// Closes the order of a tag after its last tombstone, so that no writer writes above the tombstone any more.
+    /// Returns whether this call closed it.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn close_tag(&self, name: &Name, tag: &Tag, tombstone: Ordinal, by: &By) -> Result<bool> {
         let closed = self.new_claim(None, false, None, by);
         let key = layout::claim(&layout::tag_claims(name, tag), Some(tombstone));
         Ok(mutated("order not closed") || self.store.create_new(&key, json(&closed)).await?)
     }
 
-    /// Returns the ordinal of a version at a place. Where an order begins anew, it begins above the one that was closed.
+    /// Returns the ordinal of a version at the place after `after`. A new order begins above the closed one.
     fn ordinal_after(&self, after: Option<Ordinal>, seen: Option<Ordinal>) -> Ordinal {
         match (after, seen) {
             (None, Some(closed)) => Ordinal(self.clock.now_ms().max(closed.0.saturating_add(2))),
@@ -170,7 +176,10 @@ impl Registry {
         Ok(Some(serde_json::from_slice(&content).map_err(damaged)?))
     }
 
-    /// An error where an immutable tag means another manifest than `digest`.
+    /// Checks that an immutable tag means no other manifest than `digest`.
+    ///
+    /// # Errors
+    /// [`Error::TagImmutable`] if it does.
     pub(super) async fn refuse_another(&self, name: &Name, tag: &Tag, digest: &Digest) -> Result<()> {
         match self.newest_standing(name, tag).await?.filter(|meant| meant != digest) {
             Some(digest) => Err(Error::TagImmutable { name: name.clone(), tag: tag.clone(), digest }),
@@ -178,31 +187,36 @@ impl Registry {
         }
     }
 
-    /// What a tag means, never from memory.
+    /// Returns the digest that a tag means, never from memory.
     pub(super) async fn newest_standing(&self, name: &Name, tag: &Tag) -> Result<Option<Digest>> {
         let newest = self.newest_meaning(name, tag).await?;
         self.meant(name, newest).await
     }
 
-    /// The manifest that a tag's newest version means, if that manifest stands since.
+    /// Returns the digest that a tag's newest version means, if the manifest was not deleted since. A damaged manifest
+    /// counts.
     async fn meant(&self, name: &Name, newest: Option<TagVersion>) -> Result<Option<Digest>> {
         let Some((digest, version)) = newest.and_then(|newest| newest.target) else { return Ok(None) };
         match self.standing_since(name, &digest, version).await {
             Ok(standing) => Ok(standing.map(|_| digest)),
-            // it means that all the same: the same image can be pushed again, and no other
+            // the tag still means the damaged manifest: the same image can be pushed again, and no other
             Err(error) if error.is_damage() => Ok(Some(digest)),
             Err(error) => Err(error),
         }
     }
 
-    /// Returns an error if an attempt that began at `began` took so long that its claim may be out of order.
+    /// Checks that the claim of an attempt that began at `began` is in order.
+    ///
+    /// # Errors
+    /// [`Error::TooSlow`] if the attempt took half a lease or more.
     pub(super) fn claimed_in_time(&self, began: Moment) -> Result<()> {
         let slow = self.was_slow(began);
         let unseen = mutated("claim after an old look") || mutated("slow push does not look again");
         if slow && !unseen { Err(Error::TooSlow) } else { Ok(()) }
     }
 
-    /// Lets an immutable tag mean a version of a manifest from here on, or nothing. The attempt began at `began`.
+    /// Writes a new version of an immutable tag, for an attempt that began at `began`. From then on the tag means
+    /// `target`, or is deleted.
     ///
     /// # Errors
     /// [`Error::TagImmutable`] if the tag means another manifest. [`Error::TooSlow`] if the attempt took too long.
@@ -222,7 +236,7 @@ impl Registry {
                         return Err(Error::TagImmutable { name: name.clone(), tag: tag.clone(), digest });
                     }
                 }
-                // somebody else took it away
+                // another request has deleted the tag
                 None if newest.is_none_or(|newest| newest.target.is_none()) => return Ok(()),
                 None => {}
             }
@@ -234,8 +248,10 @@ impl Registry {
         Err(Error::TooSlow)
     }
 
-    /// Claims the first place after version `seen` that no push or delete of an immutable tag has. Returns nothing if one has
-    /// it: its version is there now, and the caller looks again.
+    /// Claims the first place after version `seen` that no push or delete of an immutable tag has. Returns its ordinal.
+    ///
+    /// If such a push or delete has the place, this finishes its version and returns `None`. It also returns `None` if
+    /// scrub freed a claim. Then the caller looks again.
     async fn claim_once(
         &self,
         name: &Name,
@@ -250,7 +266,7 @@ impl Registry {
         for _ in 0..TRIES {
             let ordinal = self.ordinal_after(after, seen);
             let taken = self.take(&order, after, &self.new_claim(Some(ordinal), true, target, by)).await?;
-            // a claim that was made late is a commit all the same, unless its place was freed before: the next attempt tells
+            // a late claim is a commit all the same, unless its place was freed before; the next attempt finds out
             self.claimed_in_time(began)?;
             match taken {
                 Taken::Ours => return Ok(Some(ordinal)),
@@ -265,15 +281,15 @@ impl Registry {
         Err(Error::TooSlow)
     }
 
-    /// Writes the version that somebody's claim commits, as they would have.
+    /// Writes the version that another writer's claim commits, exactly as that writer would.
     async fn finish(&self, name: &Name, tag: &Tag, claim: &Claim) -> Result<()> {
         let Some(version) = claim.committed() else { return Ok(()) };
         let fact = json(&Stamp { at: claim.at, by: claim.by.clone() });
         self.write_tag_version(name, tag, version, fact).await
     }
 
-    /// Says a tag gone whose version `seen` means a manifest that is about to go, unless `means` says no to its newest version
-    /// by now. A push that has the place wins, whenever it comes.
+    /// Deletes a tag whose version `seen` means a manifest that is being deleted. It does nothing if `means` refuses
+    /// the tag's newest version by then. A push that has the place wins, however late its version comes.
     pub(super) async fn say_tag_gone(
         &self,
         name: &Name,
@@ -308,8 +324,11 @@ impl Registry {
         Err(Error::TooSlow)
     }
 
-    /// Lets a tag be gone after the version `seen`, or one that never was: for scrub, which passes over claims that are `old`.
-    /// Whether it is: not where a push has the place, or may have it.
+    /// Deletes a tag after the version `seen`, or after none, for scrub: it passes over claims that are `old`. Returns
+    /// whether the tag is deleted. It is not if a push has the place, or may have it.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn end_tag(
         &self,
         name: &Name,

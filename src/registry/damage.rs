@@ -22,18 +22,18 @@ use crate::{
     storage::{Clock, Moment, layout},
 };
 
-/// The number of reports of damage that are listed at a time. If there are more, everything is forgotten.
+/// The number of damage reports that one listing asks for. If there are more, everything is forgotten.
 const REPORTS: usize = 1000;
-/// Reports are listed no more often than this, even where `cache_ttl` is shorter.
+/// The shortest time between two listings of reports, even if `cache_ttl` is shorter.
 const LEAST: Duration = Duration::from_secs(1);
 
-/// The memory of where bytes are; cheap to clone.
+/// The memory of blob copies. Its clones share it.
 #[derive(Clone)]
 pub(super) struct KnownBytes {
-    /// Digests that this process made sure of for a repository, with their sizes, so short a time ago that they need no
-    /// new look: see [`Registry::hold`].
+    /// Digests of repositories that this process checked lately, with their sizes and the time. They need no new look:
+    /// see [`Registry::hold`].
     pub(super) held: Cache<(Name, Digest), (u64, Moment)>,
-    /// The places where the bytes of digests were found. A place is looked up again if its bytes turn out to be gone.
+    /// The blob copies where digests were found. If the segments turn out to be gone, the digest is looked up again.
     pub(super) places: Cache<Digest, Arc<Place>>,
     /// The number of times that something was forgotten. The result of a look that began before the last time is not
     /// remembered.
@@ -41,17 +41,17 @@ pub(super) struct KnownBytes {
 }
 
 impl KnownBytes {
-    /// Begins with empty caches.
+    /// Creates the memory from two empty caches.
     pub(super) fn new(held: Cache<(Name, Digest), (u64, Moment)>, places: Cache<Digest, Arc<Place>>) -> Self {
         Self { held, places, forgotten: Arc::default() }
     }
 
-    /// Returns a number that changes when something is forgotten: to be asked for before a look at bytes.
+    /// Returns a number that changes when something is forgotten. Ask for it before a look at segments.
     pub(super) fn ticket(&self) -> u64 {
         self.forgotten.load(Ordering::SeqCst)
     }
 
-    /// Forgets where the bytes of `digest` are, in every repository. Returns whether anything was remembered.
+    /// Forgets the blob copies of `digest`, and its links in every repository. Returns whether anything was remembered.
     pub(super) fn forget(&self, digest: &Digest) -> bool {
         self.forget_all(&HashSet::from([*digest]))
     }
@@ -69,7 +69,7 @@ impl KnownBytes {
     }
 }
 
-/// The reports that this process has heard of other processes.
+/// The damage reports that this process has read.
 pub(super) struct Heard {
     reports: tokio::sync::Mutex<HashSet<String>>,
     /// The time of the last listing, in milliseconds since boot.
@@ -106,7 +106,7 @@ impl Registry {
             return Ok(());
         }
         let mut known = self.heard.reports.lock().await;
-        // somebody else has asked meanwhile
+        // another request has listed them meanwhile
         let Some(now) = self.is_time_to_hear() else { return Ok(()) };
         let listed = self.store.list(layout::CORRUPT, None, REPORTS).await?;
         if listed.len() == REPORTS {
@@ -149,17 +149,17 @@ impl Registry {
         }
     }
 
-    /// Tells other servers of damage, as far as that is possible.
+    /// Tells other servers of damage. A failure is only logged.
     pub(super) async fn try_to_report(&self, digest: &Digest) {
         if let Err(error) = self.report_damage(digest).await {
             tracing::warn!(%error, %digest, "other servers could not be told that this is damaged");
         }
     }
 
-    /// Tells other servers that something stored of a digest was found missing or corrupt.
+    /// Tells other servers that an object of a digest was found missing or corrupt.
     ///
     /// # Errors
-    /// The storage's.
+    /// Those of the store.
     pub async fn report_damage(&self, digest: &Digest) -> Result<()> {
         let key = layout::corrupt(self.clock.time_ms(), digest, &layout::attempt());
         Ok(self.store.put(&key, Vec::new()).await?)

@@ -1,4 +1,4 @@
-//! Deleting manifests: the place of the delete is claimed first, then the tags go, then the manifest.
+//! Deletes manifests: it claims the place of the tombstone first, then deletes the tags, then the manifest.
 
 use std::collections::BTreeSet;
 
@@ -8,38 +8,45 @@ use crate::{
     storage::{Entry, Moment, layout, layout::Ordinal, mutation::mutated},
 };
 
-/// How often a delete looks again: each time, scrub freed a claim that was in its way, or the attempt took too long.
+/// The number of tries of a delete. A try fails if scrub freed a claim in its way, or if the attempt took too long.
 const TRIES: usize = 10;
 
-/// A manifest that is to go, as it was when that was decided.
+/// A manifest that scrub decided to delete, as it was at the decision.
 #[derive(Clone, Debug)]
 pub struct SeenManifest {
     /// The manifest.
     pub digest: Digest,
     /// The key of its newest version.
     pub key: String,
-    /// That version.
+    /// The ordinal of that version.
     pub ordinal: Ordinal,
 }
 
-/// A manifest that is to go, and the place that was claimed for that.
+/// A manifest that is being deleted, and the place that was claimed for its tombstone.
 struct End {
     digest: Digest,
-    /// The key of a version that stood.
+    /// The key of a version before the tombstone.
     key: String,
     ordinal: Ordinal,
 }
 
 impl Registry {
-    /// Deletes a manifest and the tags that mean it; refused while an index that stands needs it.
+    /// Deletes a manifest and the tags that mean it.
+    ///
+    /// # Errors
+    /// As [`Registry::delete_manifest_under`].
     pub async fn delete_manifest(&self, name: &Name, digest: &Digest, by: &By) -> Result<()> {
         self.delete_manifest_under(name, digest, None, by).await
     }
 
-    /// Deletes as [`Registry::delete_manifest`], unless `look` refuses a tag that would go with the manifest.
+    /// Deletes a manifest and the tags that mean it, unless `look` refuses one of these tags.
     ///
-    /// `look` is asked for each such tag before anything is written, and again when the delete has begun: a tag that was
-    /// pushed between the two is asked for too.
+    /// `look` is asked about each such tag before anything is written, and again when the delete has begun. So it is
+    /// also asked about a tag that was pushed between the two.
+    ///
+    /// # Errors
+    /// [`Error::Needed`] if an existing index needs the manifest. [`Error::ManifestUnknown`], [`Error::TagKept`],
+    /// [`Error::TagDenied`], and [`Error::TooSlow`].
     pub async fn delete_manifest_under(
         &self,
         name: &Name,
@@ -59,13 +66,13 @@ impl Registry {
             let order = Order::of_manifest(name, digest);
             let claimed = self.claim_after(&order, Some(newest.ordinal), None, by).await?;
             let Some(ordinal) = claimed else { continue };
-            // a push of it came between: what needs that push was perhaps not there yet. What comes from here on has a place
-            // above this delete
+            // a push of the manifest came between, perhaps for an index that did not exist at the first look. Every
+            // later push has a place above this delete
             if ordinal > Ordinal::after(Some(newest.ordinal), 0) && !mutated("delete over a push does not look again") {
                 self.refuse_needed(name, digest).await?;
             }
             let end = End { digest: *digest, key, ordinal };
-            // a server that slept before it began learns that from its first write: then the next attempt is quick
+            // a server that slept before the attempt learns so from its first write: then the next attempt is quick
             match self.end_at_places(name, &[end], look, &[], began, by).await {
                 Err(Error::TooSlow) => {}
                 result => return result.map(|_| ()),
@@ -74,7 +81,10 @@ impl Registry {
         Err(Error::TooSlow)
     }
 
-    /// Returns an error where an index that stands needs a manifest.
+    /// Checks that no existing index needs a manifest.
+    ///
+    /// # Errors
+    /// [`Error::Needed`] with the indexes that do.
     async fn refuse_needed(&self, name: &Name, digest: &Digest) -> Result<()> {
         let mut parents = BTreeSet::new();
         for entry in self.store.list_all(&layout::kids(name, digest)).await? {
@@ -89,15 +99,15 @@ impl Registry {
         if needed_by.is_empty() { Ok(()) } else { Err(Error::Needed { digest: *digest, needed_by }) }
     }
 
-    /// Lets manifests be gone after the versions that were seen of them, and the tags that mean them up to those: for scrub,
-    /// which passes over claims that are `old`. One look at the repository's tags, however many manifests.
+    /// Deletes manifests after the versions in `seen`, and the tags that mean versions up to those. It is for scrub: it
+    /// passes over claims that are `old`. It looks at the repository's tags once, however many manifests there are.
     ///
-    /// Returns those that are gone: without those of which a push has the place, or may have it; and none where one of
-    /// `subjects`, which they are about, stands by then. A restore of a subject has either written it before this look, or
-    /// sees that these are about to go.
+    /// Returns the deleted manifests. A manifest is left out if a push has the place, or may have it. None is deleted
+    /// if one of their `subjects` exists by then. A restore of a subject has either written the subject before this
+    /// look, or sees the pending deletes.
     ///
     /// # Errors
-    /// [`Error::TooSlow`], and then they still stand.
+    /// [`Error::TooSlow`]: then the manifests still exist.
     pub async fn end_manifests(
         &self,
         name: &Name,
@@ -118,8 +128,8 @@ impl Registry {
         Ok(ends.into_iter().filter(|_| went).map(|end| end.digest).collect())
     }
 
-    /// Lets manifests be gone at the places that were claimed for that. Returns whether they went: not where one of `subjects`
-    /// stands by then.
+    /// Deletes manifests at the places that were claimed for that. Returns whether it deleted them: not if one of
+    /// `subjects` exists by then.
     async fn end_at_places(
         &self,
         name: &Name,
@@ -135,30 +145,30 @@ impl Registry {
         let attempt = layout::attempt();
         let facts = ends.iter().map(|end| self.begin_end(name, &end.digest, end.ordinal, &attempt, by));
         several(facts.collect()).await?;
-        // a refusal from here on leaves a delete that has begun and never ends, which tells readers to look again
+        // a refusal from here on leaves a pending delete for good: readers of these tags then look again each time
         for end in ends {
             self.look_at_tags(name, &end.digest, Ordinal(end.ordinal.0 - 1), look).await?;
         }
         if self.any_is_there(name, subjects).await? {
             return Ok(false);
         }
-        // before the manifests: a crash between the two leaves no tag that is listed and does not answer
+        // the tags before the manifests: a crash between the two leaves no tag that is listed and does not answer
         let until = ends.iter().map(|end| (end.digest, Ordinal(end.ordinal.0 - 1))).collect();
         self.say_tags_gone(name, &until, look, by).await?;
         several(ends.iter().map(|end| self.unlist_referrer(name, end, &attempt, by)).collect()).await?;
-        // the record that this delete began may be freed by now
+        // scrub may have freed the pending delete by now
         if self.was_slow(began) {
             return Err(Error::TooSlow);
         }
         several(ends.iter().map(|end| self.end_at(name, end, &attempt, by)).collect()).await?;
-        // that record may also have gone while the manifests went
+        // scrub may also have freed the pending delete while the manifests were deleted
         if self.was_slow(began) {
             self.say_tags_gone(name, &until, None, by).await?;
         }
         Ok(true)
     }
 
-    /// Says that a manifest is about to go, in version `ordinal`.
+    /// Writes the pending delete of a manifest. Version `ordinal` will be the tombstone.
     pub(super) async fn begin_end(
         &self,
         name: &Name,
@@ -167,11 +177,12 @@ impl Registry {
         attempt: &str,
         by: &By,
     ) -> Result<()> {
-        // before the look at the tags: whoever finds a tag and not this knows that the look will find the tag
+        // before the look at the tags: a reader that finds a tag and no pending delete knows that the look will find
+        // the tag
         Ok(self.store.put(&layout::going(name, digest, ordinal, attempt), self.fact(by)).await?)
     }
 
-    /// Takes a manifest that is about to go off the list of what refers to its subject.
+    /// Removes a manifest that is being deleted from the referrers of its subject.
     async fn unlist_referrer(&self, name: &Name, end: &End, attempt: &str, by: &By) -> Result<()> {
         if let Some(subject) = self.subject_of(end).await? {
             let key = layout::referrer_version(name, &subject, &end.digest, end.ordinal, false, attempt);
@@ -180,7 +191,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Returns the subject of a manifest that is to go. One that is damaged goes as well: then it is what can be read that counts.
+    /// Returns the subject of a manifest that is being deleted. Of a damaged manifest, the readable header counts.
     async fn subject_of(&self, seen: &End) -> Result<Option<Digest>> {
         match self.version(&seen.digest, &seen.key).await {
             Ok(stored) => Ok(stored

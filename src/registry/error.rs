@@ -1,4 +1,4 @@
-//! What can go wrong with an operation of the registry, in the registry's own words: no status codes here.
+//! Errors of the registry, in its own words: no status codes here.
 
 use crate::{
     action::UploadId,
@@ -7,7 +7,7 @@ use crate::{
     telemetry::counted,
 };
 
-/// An operation that was not done.
+/// The reason why an operation was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The repository has no such blob.
@@ -23,85 +23,85 @@ pub enum Error {
     ManifestUnknown {
         /// The repository.
         name: Name,
-        /// What was asked for.
+        /// The tag or digest that was asked for.
         reference: Reference,
     },
-    /// There is no such repository.
+    /// The repository does not exist.
     #[error("there is no repository {0}; it begins to exist with the first manifest pushed to it")]
     NameUnknown(Name),
-    /// There is no such upload, or no more.
+    /// The upload does not exist, or it is over.
     #[error("there is no upload {0}; it was completed, cancelled or expired, so begin a new one")]
     UploadUnknown(UploadId),
-    /// A chunk that does not begin where the upload stands, or that another one came before.
+    /// A chunk that does not begin at the end of the upload, or that came second.
     #[error("the upload stands at byte {offset}; send the bytes from there on")]
     OutOfOrder {
         /// The upload.
         id: UploadId,
-        /// Bytes it has.
+        /// The number of bytes that the upload has.
         offset: u64,
-        /// Its state's number.
+        /// The number of its state.
         state: u32,
     },
-    /// The bytes have another digest.
+    /// The bytes have another digest than the client named.
     #[error("the bytes received have the digest {computed}, not {expected}; nothing was stored")]
     DigestMismatch {
-        /// What the client said.
+        /// The digest that the client named.
         expected: Box<Digest>,
-        /// What it is.
+        /// The digest of the bytes.
         computed: Box<Digest>,
     },
-    /// The bytes are fewer or more than announced.
+    /// The body has fewer or more bytes than announced.
     #[error("{} received where {announced} were announced", counted(*received, "byte"))]
     SizeMismatch {
-        /// As in `Content-Range` or `Content-Length`.
+        /// The length from `Content-Range` or `Content-Length`, in bytes.
         announced: u64,
-        /// As counted.
+        /// The length of the body, in bytes.
         received: u64,
     },
-    /// A body that is longer than the limit.
+    /// A body above the size limit.
     #[error("the {what} is larger than the limit of {}", counted(*limit, "byte"))]
     TooLarge {
-        /// `blob` or `manifest`.
+        /// The kind of content: `blob` or `manifest`.
         what: &'static str,
         /// The limit in bytes.
         limit: u64,
     },
-    /// An upload in too many pieces.
+    /// An upload with too many chunks.
     #[error("an upload has at most {limit} chunks; begin a new one and send larger chunks")]
     TooManyChunks {
-        /// The limit.
+        /// The largest number of chunks.
         limit: u32,
     },
-    /// The client broke off, or fell silent.
+    /// The client broke off the body, or stopped sending.
     #[error("the request's body could not be taken: {0}")]
     Body(#[from] super::BodyError),
-    /// Not a manifest.
+    /// The bytes are not a valid manifest.
     #[error(transparent)]
     ManifestInvalid(#[from] ManifestError),
-    /// A descriptor's size is not that of the content.
+    /// A descriptor with another size than its content has.
     #[error("the manifest says that {digest} has {}; it has {found}", counted(*said, "byte"))]
     DescriptorSize {
         /// The content.
         digest: Digest,
-        /// As in the descriptor.
+        /// The size in the descriptor, in bytes.
         said: u64,
-        /// As stored.
+        /// The size in the store, in bytes.
         found: u64,
     },
-    /// A manifest that names what the repository does not have.
+    /// A manifest that names content that the repository does not have.
     #[error("the manifest names {} that {name} does not have; push them first", if missing.len() == 1 { "content" } else { "contents" })]
     Missing {
         /// The repository.
         name: Name,
-        /// All that is missing.
+        /// All missing digests, in the order of the manifest.
         missing: Vec<Digest>,
     },
-    /// Something that stands needs what was to be deleted.
+    /// A delete of content that an existing manifest needs.
     #[error("{digest} is needed by {}{}; delete that first", needed_by[0], if needed_by.len() > 1 { " and others" } else { "" })]
     Needed {
-        /// What was to be deleted.
+        /// The digest that was not deleted.
         digest: Digest,
-        /// The manifests that need it; never empty.
+        /// The manifests that need it, or some of them; never empty.
         needed_by: Vec<Digest>,
     },
     /// A push that would give an immutable tag another meaning.
@@ -111,7 +111,7 @@ pub enum Error {
         name: Name,
         /// The tag.
         tag: Tag,
-        /// What it means, and goes on meaning.
+        /// The manifest that the tag keeps.
         digest: Digest,
     },
     /// A delete of an immutable tag, or of the manifest that it means.
@@ -121,7 +121,7 @@ pub enum Error {
         name: Name,
         /// The tag.
         tag: Tag,
-        /// What it means.
+        /// The manifest that the tag means.
         digest: Digest,
     },
     /// A delete by digest of a manifest whose tag the caller may not delete.
@@ -134,20 +134,20 @@ pub enum Error {
         /// The digest that it means.
         digest: Digest,
     },
-    /// What was to be restored, and cannot be.
+    /// A restore of something that cannot be restored.
     #[error("{what} cannot be brought back in {name}: {why}")]
     GoneForGood {
         /// The repository.
         name: Name,
-        /// What.
+        /// The tag, manifest or blob, in words.
         what: String,
-        /// What is missing.
+        /// The reason: what is missing.
         why: String,
     },
-    /// The operation took so long that what it relied on may not hold any more.
+    /// The operation took so long that what it relied on may be out of date.
     #[error("the operation took too long to be sure of its outcome; try again")]
     TooSlow,
-    /// Storage failed.
+    /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -156,7 +156,7 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// Whether something in the store is not what it should be: what is wrong with it, no further try puts right.
+    /// Returns whether an object in the store is damaged. No retry helps then.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Storage(error) if error.kind == FaultKind::Damaged)

@@ -1,4 +1,4 @@
-//! What is written in the store's facts, for whoever reads them: the registry itself, and scrub.
+//! The content of the store's records, for the registry and for scrub.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -10,73 +10,73 @@ use crate::{
     storage::layout::{self, Ordinal, TagVersion},
 };
 
-/// The body of a fact that says no more than who made it, and when.
+/// The content of a record that holds only its author and its time.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Stamp {
-    /// Milliseconds since 1970 by the clock of the server that wrote it.
+    /// The time of the write, in milliseconds since 1970 by the store's clock.
     pub at: u64,
-    /// Who made it.
+    /// The author of the record.
     pub by: By,
 }
 
-/// One object of an upload's bytes.
+/// A segment: one object of an upload's bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
-    /// Offset of its first byte in the whole.
+    /// Offset of its first byte in the upload.
     pub offset: u64,
     /// Its length in bytes.
     pub size: u64,
-    /// The attempt that wrote it: with the offset, its key.
+    /// The attempt that wrote the segment. Its key is made of the offset and the attempt.
     pub attempt: String,
 }
 
 impl Segment {
-    /// Its key, as bytes of upload `id`.
+    /// Returns the key of this segment in upload `id`.
     #[must_use]
     pub fn key(&self, id: &UploadId) -> String {
         layout::segment(id, self.offset, &self.attempt)
     }
 }
 
-/// The fact that some bytes are a digest.
+/// The content of a blob copy: some segments are a digest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PlaceFact {
-    /// Their length in bytes.
+    /// Their length in bytes, all together.
     pub size: u64,
-    /// Where they are.
+    /// The segments, in order.
     pub segments: Vec<Segment>,
-    /// Milliseconds since 1970.
+    /// The time of the write, in milliseconds since 1970.
     pub at: u64,
-    /// Who uploaded them.
+    /// The author of the upload.
     pub by: By,
 }
 
-/// What stands before a manifest's bytes in its object, on a line of its own.
+/// The header of a manifest's version. It stands before the manifest's bytes in the object, on a line of its own.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ManifestHeader {
-    /// Its type, as it was pushed.
+    /// The media type of the manifest, as pushed.
     pub media_type: MediaType,
-    /// When this version was written: milliseconds since 1970.
+    /// The time when this version was written, in milliseconds since 1970.
     pub at: u64,
-    /// By whom.
+    /// The author of the version.
     pub by: By,
-    /// The manifest that it is about.
+    /// The subject of the manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Digest>,
-    /// The manifests that it lists.
+    /// The manifests that an index lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<Digest>,
-    /// What it names and its repository did not have when this version was pushed. The version links its repository to
-    /// every other blob that the manifest lists.
+    /// The digests that the manifest names and its repository did not have when this version was pushed. The version
+    /// links its repository to every other blob that the manifest lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<Digest>,
 }
 
 impl ManifestHeader {
-    /// Reads a version of a manifest: its header, and the manifest's bytes, which are not looked at.
+    /// Splits the object of a version into its header and the manifest's bytes. It does not check the bytes.
     ///
     /// # Errors
-    /// What is wrong with it, in a few words.
+    /// The fault, in a few words.
     pub fn split(content: &Bytes) -> Result<(Self, Bytes), String> {
         let (line, rest) = split_line(content);
         if line.len() == content.len() {
@@ -104,20 +104,20 @@ pub fn split_line(content: &Bytes) -> (Bytes, Bytes) {
     }
 }
 
-/// What a tag meant from some time on; in the store's `history/` a list of them, newest first.
+/// A past meaning of a tag. An object under `history/` has a list of them, newest first.
 ///
-/// As JSON: `{"ordinal":1,"digest":"sha256:...","version":1,"at":1,"by":{...}}`, without digest and version where the tag was
-/// gone.
+/// As JSON: `{"ordinal":1,"digest":"sha256:...","version":1,"at":1,"by":{...}}`. The keys `digest` and `version` are
+/// left out if the tag was deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "TagEntryText", into = "TagEntryText")]
 pub struct TagEntry {
-    /// Its place among the tag's versions.
+    /// The ordinal of the tag's version.
     pub ordinal: u64,
-    /// The manifest, and the ordinal of its version; nothing where the tag was gone from here on.
+    /// The manifest and the ordinal of its version. `None` if the tag was deleted from here on.
     pub target: Option<(Digest, u64)>,
-    /// When it was written: milliseconds since 1970.
+    /// The time of the write, in milliseconds since 1970.
     pub at: u64,
-    /// By whom.
+    /// The author of the version.
     pub by: By,
 }
 
@@ -150,28 +150,29 @@ impl From<TagEntry> for TagEntryText {
 /// A claim on the next place among the versions of a tag or manifest; see `registry::claims`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
-    /// The ordinal that the version is to have. Without one nothing comes here, and the versions begin anew.
+    /// The ordinal of the version to come. A claim without one closes the order: no version comes here, and the
+    /// versions begin anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordinal: Option<u64>,
-    /// Set where the claim is the commit: of an immutable tag.
+    /// Set if the claim is the commit: of an immutable tag.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub once: bool,
-    /// The manifest that the tag is to mean; nothing where it is to be gone, or where the claim is about a manifest.
+    /// The manifest that the tag will mean. `None` for the delete of a tag, and in a claim of a manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
     /// The ordinal of that manifest's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
-    /// Makes the claim this attempt's own.
+    /// The attempt that made the claim. It makes the content of the claim unique.
     pub attempt: String,
-    /// When it was made: milliseconds since 1970.
+    /// The time of the claim, in milliseconds since 1970.
     pub at: u64,
-    /// By whom.
+    /// The author of the claim.
     pub by: By,
 }
 
 impl Claim {
-    /// Returns the version of a tag that the claim commits, if it does.
+    /// Returns the version of a tag that the claim commits, if the claim is a commit.
     #[must_use]
     pub fn committed(&self) -> Option<TagVersion> {
         let target = self.digest.map(|digest| (digest, Ordinal(self.version.unwrap_or(0))));
@@ -179,19 +180,19 @@ impl Claim {
     }
 }
 
-/// That a manifest was pulled; in the store's `pulls/` a list of them.
+/// The last pull of a manifest, by one name. An object under `pulls/` has a list of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pull {
-    /// The tag that it was asked for by; nothing where that was its digest.
+    /// The tag that the client asked for. `None` if the client asked for the digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<Tag>,
     /// The manifest.
     pub digest: Digest,
-    /// When it was last: milliseconds since 1970.
+    /// The time of the last pull, in milliseconds since 1970.
     pub at: u64,
 }
 
-/// Since when pulls are recorded, in the store's `pulls-recorded-since`.
+/// The content of `pulls-recorded-since`: the time from which on pulls are recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullsSince {
     /// Milliseconds since 1970.

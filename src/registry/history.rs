@@ -1,4 +1,4 @@
-//! What a tag meant: its versions that are there, and those that a scrub has gathered into the tag's history.
+//! The history of a tag: its versions in the store, and older ones that scrub has gathered into `history/`.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -12,21 +12,24 @@ use crate::{
     storage::{StorageError, layout, layout::Ordinal},
 };
 
-/// Newest first. Of two entries with one ordinal one was ever in force: that which means something.
+/// Entries, newest first. Of two entries with one ordinal, only one was ever in force: the one that means a manifest.
 type Entries = BTreeMap<Reverse<u64>, TagEntry>;
 
 impl Registry {
-    /// At most `n` meanings of a tag, newest first, of those older than the ordinal `last`. Nothing where the tag never was,
-    /// or is forgotten.
+    /// Returns at most `n` meanings of a tag, newest first, of those older than the ordinal `last`. Empty if the tag
+    /// never existed, or its history is freed.
+    ///
+    /// # Errors
+    /// Those of the store, and damage.
     pub async fn tag_history(&self, name: &Name, tag: &Tag, n: usize, last: Option<u64>) -> Result<Vec<TagEntry>> {
-        // a scrub writes them to the history before it frees them: so what is not here any more is there by then
+        // the versions first: scrub writes a version to the history before it frees the version, so none is missed
         let live = self.live_versions(name, tag, n, last).await?;
         let mut entries = self.archived_versions(name, tag, last).await?;
         entries.extend(live);
         Ok(entries.into_values().take(n).collect())
     }
 
-    /// The newest `n` versions, and perhaps a few more.
+    /// Returns the newest `n` versions in the store.
     async fn live_versions(&self, name: &Name, tag: &Tag, n: usize, last: Option<u64>) -> Result<Entries> {
         // a few more, since two keys may have one ordinal
         let limit = n.saturating_add(16).min(1000);
@@ -57,7 +60,7 @@ impl Registry {
 
     async fn archived_versions(&self, name: &Name, tag: &Tag, last: Option<u64>) -> Result<Entries> {
         let prefix = layout::history(name, tag);
-        // one that is gone when it is read was merged into another, which is listed then
+        // an object that is gone when it is read was merged into another, which the next listing shows
         for _ in 0..3 {
             let listed = self.store.list_all(&prefix).await?;
             let read = listed.iter().map(async |entry| Ok(self.store.get(&entry.key).await?));

@@ -25,10 +25,10 @@ pub(super) struct Lease {
 #[derive(Debug)]
 struct State {
     lease: Duration,
-    /// The shortest lease that this process has used, and the time of the last change.
+    /// The shortest lease that this process has used, for what it did before the last change.
     least: Duration,
     changed: Option<Moment>,
-    /// The wishes of this process: key, lease, and a time before it was written. The newest is the last.
+    /// The wishes of this process, oldest first: key, lease, and a time before the wish was written.
     written: VecDeque<(String, Duration, Moment)>,
 }
 
@@ -55,7 +55,8 @@ impl InForce {
             .max_by_key(|it| (it.lease_ms, it.until_ms)))
     }
 
-    /// Returns what a wish asks for, and until when. A wish whose time the store does not tell never runs out.
+    /// Returns the lease of a wish, and the time when the wish runs out. A wish whose time the store does not tell
+    /// never runs out.
     #[must_use]
     pub fn of(wish: &Entry) -> Option<Self> {
         let lease_ms = layout::wished_lease(&wish.key)?;
@@ -75,8 +76,8 @@ impl Lease {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the lease that counts for something that this process did at `then`: after a change, the shortest lease
-    /// that it has used counts for what it did before.
+    /// Returns the lease that counts for something that this process did at `then`. Before the last change, that is the
+    /// shortest lease that the process has used.
     pub(super) fn at(&self, then: Moment) -> Duration {
         let state = self.state();
         match state.changed {
@@ -93,13 +94,13 @@ impl Registry {
         self.lease.state().lease
     }
 
-    /// Begins an attempt that relies on what it writes: its wish for a lease is in force. Returns the time.
+    /// Begins an attempt that relies on its own writes: renews the wish for the lease first. Returns the time.
     pub(super) async fn begin(&self) -> Result<Moment> {
         self.renew_wish(8).await?;
         Ok(self.clock.now())
     }
 
-    /// Writes a wish for the lease of this process, unless its last one is younger than a `part` of the lease.
+    /// Writes a wish for the lease of this process, unless the last wish is younger than the lease divided by `part`.
     ///
     /// # Errors
     /// Those of the store.
@@ -115,7 +116,7 @@ impl Registry {
         self.write_wish(lease).await
     }
 
-    /// Uses another lease from now on. The wish for it is written first. An older wish is left to run out.
+    /// Changes the lease. It writes the wish for the new lease first. An older wish is left to run out.
     ///
     /// # Errors
     /// Those of the store: then the lease stays as it was.
@@ -160,7 +161,7 @@ impl Registry {
             state.written = left;
             over
         };
-        // those that have run out mean nothing; a scrub frees what stays
+        // wishes that have run out mean nothing; scrub frees those that stay
         for (key, ..) in run_out {
             if let Err(error) = self.store.delete(&key).await {
                 tracing::debug!(%error, key, "a wish that has run out is left to scrub");

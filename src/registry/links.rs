@@ -1,4 +1,4 @@
-//! Blob links by manifests: which blobs a manifest gives its repository.
+//! Blob links by manifests: the blobs that a manifest gives its repository.
 //!
 //! A push records in the manifest's version what the repository did not have. From that push to the next delete, the
 //! manifest links its repository to everything else that it lists. A pin keeps the bytes; a pin alone is no link.
@@ -20,7 +20,7 @@ use crate::{
 /// The blobs of a manifest, as a push found them.
 #[derive(Debug, Default)]
 pub(super) struct Linked {
-    /// What the manifest needs and the repository does not have.
+    /// Blobs that the manifest needs and the repository does not have.
     pub(super) missing: Vec<Digest>,
     /// Foreign layers that the repository does not have.
     pub(super) foreign: Vec<Digest>,
@@ -31,7 +31,8 @@ pub(super) struct Linked {
 impl Registry {
     /// Pins the blobs that the manifest lists and the repository has, and makes sure of their bytes.
     ///
-    /// A blob that the repository does not have gets no pin: naming a digest must not be a way to read it, or to keep it.
+    /// A blob that the repository does not have gets no pin: naming a digest must not be a way to read it, or to keep
+    /// it. If a needed blob is missing and that is an error, nothing is pinned.
     pub(super) async fn pin_blobs(
         &self,
         name: &Name,
@@ -66,7 +67,7 @@ impl Registry {
         })
     }
 
-    /// Returns whether a manifest that is restored linked the repository to a blob before it was deleted.
+    /// Returns whether a manifest in restore linked the repository to a blob before the manifest was deleted.
     async fn had(&self, name: &Name, manifest: &Digest, blob: &Digest, asked: &Asked) -> Result<bool> {
         let linked = asked.before.as_ref().is_some_and(|absent| !absent.contains(blob) || mutated("pins give links"));
         if !linked {
@@ -75,7 +76,10 @@ impl Registry {
         Ok(!self.store.list(&layout::pin(blob, name, manifest, ""), None, 1).await?.is_empty())
     }
 
-    /// Pins one blob and makes sure of its bytes; returns its digest where they are gone.
+    /// Pins one blob and makes sure of its bytes. Returns its digest if the bytes are gone.
+    ///
+    /// # Errors
+    /// [`Error::DescriptorSize`] if the blob has another size than the descriptor.
     async fn pin(
         &self,
         name: &Name,
@@ -107,7 +111,8 @@ impl Registry {
         }
     }
 
-    /// Returns whether a manifest stands and links its repository to a blob; `newest` is its newest version, if it stands.
+    /// Returns whether a manifest exists and links its repository to a blob. `newest` is the newest version of the
+    /// manifest, or `None` if it is deleted.
     pub(super) async fn links(
         &self,
         name: &Name,
@@ -119,23 +124,26 @@ impl Registry {
             Ok(None) => return Ok(false),
             Ok(Some(newest)) if !newest.absent.contains(blob) || mutated("pins give links") => return Ok(true),
             Ok(Some(_)) => {}
-            // it stands, and its blobs are what a client needs to push it again
+            // the damaged manifest exists, and a client needs its blobs to push it again
             Err(error) if error.is_damage() => {}
             Err(error) => return Err(error),
         }
-        // a push beside the newest one may have found the blob
+        // another push at the same time may have found the blob
         let life = self.last_life(name, manifest).await?;
         Ok(life.stands && life.absent().is_some_and(|absent| !absent.contains(blob)))
     }
 
-    /// Returns what a manifest lists and does not link its repository to; nothing where it does not stand, or no record of
-    /// it can be read.
+    /// Returns the blobs that a manifest lists and does not link its repository to. `None` if the manifest does not
+    /// exist, or no version of it can be read.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn unlinked(&self, name: &Name, manifest: &Digest) -> Result<Option<Vec<Digest>>> {
         let life = self.last_life(name, manifest).await?;
         Ok(if life.stands { life.absent() } else { None })
     }
 
-    /// Returns what a manifest was from its last push back to the delete before it.
+    /// Returns the last life of a manifest: its versions from the last push back to the delete before it.
     pub(super) async fn last_life(&self, name: &Name, manifest: &Digest) -> Result<Life> {
         let listed = self.store.list_all(&layout::manifest(name, manifest)).await?;
         let versions = || listed.iter().filter_map(|entry| Some((&entry.key, layout::version(&entry.key)?)));
@@ -144,7 +152,7 @@ impl Registry {
         let ended = versions().skip_while(|(_, version)| !version.there);
         for (key, Version { ordinal, .. }) in ended.take_while(|(_, version)| version.there) {
             let Some(content) = self.store.get(key).await? else { continue };
-            // what it links is written before the manifest's bytes, and may be whole where those are not
+            // the header has the links and comes before the bytes. It may be whole if the bytes are damaged
             let Ok((header, bytes)) = ManifestHeader::split(&content) else { continue };
             life.records.push(header.absent.clone());
             if life.whole.is_none() && Digest::of(manifest.algorithm(), &bytes) == *manifest {
@@ -154,8 +162,13 @@ impl Registry {
         Ok(life)
     }
 
-    /// Writes a version of a manifest beside that of key `newest`, in whose place it counts, and which links the repository
-    /// to all that the manifest lists but `absent`. Tags mean both, and a delete of either is a delete of both.
+    /// Writes a version of a manifest beside the version under the key `newest`. The new version counts in its place,
+    /// and links the repository to everything that the manifest lists except `absent`.
+    ///
+    /// Both versions have one ordinal. So tags mean both, and a delete of one deletes both.
+    ///
+    /// # Errors
+    /// Those of the store, and damage if the version cannot be read.
     pub async fn record_links(&self, name: &Name, manifest: &Digest, newest: &str, absent: Vec<Digest>) -> Result<()> {
         let Some(content) = self.store.get(newest).await? else { return Ok(()) };
         let damaged = |what: String| StorageError::damaged("get", newest, what);
@@ -168,8 +181,10 @@ impl Registry {
         Ok(self.store.put(&key, content).await?)
     }
 
-    /// Returns whether the repository has a blob by a link of its own: an upload or a mount, or another manifest than
-    /// `except`.
+    /// Returns whether the repository has a blob without manifest `except`: by an upload, a mount, or another manifest.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn has_without(&self, name: &Name, blob: &Digest, except: &Digest) -> Result<bool> {
         let mut asked = HashSet::from([*except]);
         for entry in self.store.list_all(&layout::rights(blob, name)).await? {
@@ -188,19 +203,20 @@ impl Registry {
     }
 }
 
-/// What a manifest was between two deletes.
+/// The versions of a manifest between two deletes.
 #[derive(Default)]
 pub(super) struct Life {
-    /// Whether it stands.
+    /// Set if the manifest exists now.
     stands: bool,
-    /// Its newest version that is whole.
+    /// The newest version whose bytes match the digest.
     pub(super) whole: Option<StoredManifest>,
-    /// What each version does not link.
+    /// The unlinked digests of each version, newest version first.
     records: Vec<Vec<Digest>>,
 }
 
 impl Life {
-    /// Returns what no version links, since each link holds until the manifest is deleted; nothing without any record.
+    /// Returns the digests that no version links: a link of any version holds until the manifest is deleted. `None` if
+    /// no record can be read.
     pub(super) fn absent(&self) -> Option<Vec<Digest>> {
         let (first, others) = self.records.split_first()?;
         let never = |digest: &&Digest| others.iter().all(|absent| absent.contains(digest));

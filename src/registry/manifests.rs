@@ -1,4 +1,5 @@
-//! Manifests as they stand. Putting them is in `put_manifest`, deleting them in `delete_manifest`.
+//! Reads manifests and the meanings of tags. The module `put_manifest` stores manifests, and `delete_manifest` deletes
+//! them.
 
 use std::sync::Arc;
 
@@ -15,51 +16,54 @@ use crate::{
 pub struct StoredManifest {
     /// Its digest.
     pub digest: Digest,
-    /// Its type, as it was pushed.
+    /// Its media type, as pushed.
     pub media_type: MediaType,
     /// Its bytes.
     pub bytes: Bytes,
-    /// The digest as headers carry it, quoted as an entity tag is.
+    /// The digest as an entity tag for headers, in quotes.
     pub etag: Box<str>,
     pub(super) ordinal: Ordinal,
-    /// What it names and does not link its repository to: see [`ManifestHeader::absent`].
+    /// The digests that it names and does not link its repository to: see [`ManifestHeader::absent`].
     pub(super) absent: Vec<Digest>,
 }
 
-/// What a tag was found to mean, and the ticket that goes stale when this process changes that manifest.
+/// The meaning of a tag, and a ticket that goes stale when this process changes the manifest.
 #[derive(Clone)]
 pub(super) struct TagHit {
     pub(super) manifest: Arc<StoredManifest>,
     ticket: Ticket,
 }
 
-/// A manifest that stands, and has since the version that was asked about.
+/// A manifest that has not been deleted since a given version.
 pub(super) struct Standing {
     pub(super) manifest: Arc<StoredManifest>,
-    /// The key of its newest version, where no delete had begun that could end a tag of that version.
+    /// The key of the manifest's newest version, if no delete had begun that could end a tag of the given version.
     settled_at: Option<Box<str>>,
 }
 
-/// See [`Registry::settled`].
+/// A meaning of a tag that needs no look at the manifest; see [`Registry::settled`].
 #[derive(Clone)]
 pub(super) struct SettledTag {
-    /// The key of the manifest's version that was the newest.
+    /// The key of the version that was the manifest's newest.
     version: Box<str>,
     ticket: Ticket,
 }
 
 impl SettledTag {
-    /// About how many bytes of memory it takes under such a key.
+    /// Returns the memory that the entry takes under `key`, in bytes, roughly.
     pub(super) fn weight(&self, key: &str) -> usize {
         key.len() + self.version.len() + 200
     }
 }
 
-/// Versions that a first look at a manifest asks for; a longer history is paged through.
+/// The number of versions that a first look at a manifest asks for. A longer history is paged through.
 const FIRST_LOOK: usize = 8;
 
 impl Registry {
-    /// The manifest that a tag or digest means in a repository now.
+    /// Returns the manifest that a tag or digest means in a repository now.
+    ///
+    /// # Errors
+    /// [`Error::ManifestUnknown`] if there is none, and damage.
     pub async fn manifest(&self, name: &Name, reference: &Reference) -> Result<Arc<StoredManifest>> {
         let found = match reference {
             Reference::Digest(digest) => self.standing(name, digest).await?,
@@ -68,7 +72,8 @@ impl Registry {
         found.ok_or_else(|| Error::ManifestUnknown { name: name.clone(), reference: reference.clone() })
     }
 
-    /// What a tag means: nothing where it is gone, or its manifest was deleted after it was pushed.
+    /// Returns the manifest that a tag means. `None` if the tag is deleted, or its manifest was deleted after the tag's
+    /// version was pushed.
     async fn tagged(&self, name: &Name, tag: &Tag) -> Result<Option<Arc<StoredManifest>>> {
         let key = (name.clone(), tag.clone());
         if let Some(hit) = self.tags.get(&key) {
@@ -95,9 +100,11 @@ impl Registry {
         Ok(Some(manifest))
     }
 
-    /// What a tag's version means, without a look at the manifest, where such a look has once found no delete of it that had
-    /// begun. The tag was there by then, so each delete that begins later sees it, and says it gone before the manifest is;
-    /// and while this version was the tag's newest, a moment ago, that had not come to pass.
+    /// Returns the manifest of a tag's version without a look at the manifest, if an earlier look found no pending
+    /// delete of it.
+    ///
+    /// The tag existed at that look. So each delete that begins later sees the tag, and deletes the tag before the
+    /// manifest. This version was the tag's newest a moment ago, so no delete had come that far.
     async fn settled(&self, tag_version: &str, ticket: Ticket) -> Result<Option<Arc<StoredManifest>>> {
         match self.settled_tags.get(tag_version) {
             Some(settled) if settled.ticket == ticket => self.known_version(&settled.version).await,
@@ -105,7 +112,7 @@ impl Registry {
         }
     }
 
-    /// The manifest, if it stands: its newest version is a put.
+    /// Returns the manifest, if its newest version is no tombstone. The answer may come from memory.
     pub(super) async fn standing(&self, name: &Name, digest: &Digest) -> Result<Option<Arc<StoredManifest>>> {
         if let Some(stored) = self.standing.get(&(name.clone(), *digest)) {
             return Ok(Some(stored));
@@ -113,12 +120,12 @@ impl Registry {
         self.standing_afresh(name, digest).await
     }
 
-    /// As [`Registry::standing`], never from memory.
+    /// Returns the manifest as [`Registry::standing`] does, never from memory.
     pub(super) async fn standing_afresh(&self, name: &Name, digest: &Digest) -> Result<Option<Arc<StoredManifest>>> {
         let key = (name.clone(), *digest);
         let ticket = self.standing.ticket(&key);
         let prefix = layout::manifest(name, digest);
-        // a version may be freed as superseded between being listed and being read: then there is a newer one
+        // scrub may free an outdated version between its listing and its read: then there is a newer one
         for _ in 0..3 {
             let listed = self.store.list(&prefix, None, 1).await?;
             let Some(entry) = listed.first() else { return Ok(None) };
@@ -133,7 +140,7 @@ impl Registry {
         Err(StorageError::damaged("get", &prefix, "its newest version is listed and cannot be read").into())
     }
 
-    /// The manifest, if it stands and has not been deleted since version `since`, which a tag names.
+    /// Returns the manifest, if it exists and has not been deleted since version `since`, which a tag names.
     pub(super) async fn standing_since(
         &self,
         name: &Name,
@@ -147,7 +154,7 @@ impl Registry {
         let mut after: Option<String> = None;
         let mut limit = FIRST_LOOK;
         let mut listed = self.store.list(&prefix, None, limit).await?;
-        // all there is under the prefix may be here: then it says as well whether a delete has begun
+        // a short listing has all keys under the prefix, so it also tells whether a delete has begun
         let going = (listed.len() < limit).then(|| begun_after(&listed, since));
         loop {
             let last = listed.len() < limit;
@@ -176,7 +183,7 @@ impl Registry {
         }
         let Some(newest) = newest else { return Ok(None) };
         let Some(manifest) = self.version(digest, &newest).await? else {
-            // freed as superseded between being listed and being read: then there is a newer one
+            // scrub freed the outdated version between its listing and its read: then there is a newer one
             let manifest = self.standing_afresh(name, digest).await?;
             return Ok(manifest.map(|manifest| Standing { manifest, settled_at: None }));
         };
@@ -188,7 +195,8 @@ impl Registry {
         Ok(Some(Standing { manifest, settled_at: (!going).then(|| newest.into()) }))
     }
 
-    /// Writes a version of a manifest; it is the newest one if nothing newer than what the caller saw was written.
+    /// Writes a version of a manifest. It becomes the newest if no version was written above the one that the caller
+    /// saw.
     pub(super) async fn put_version(
         &self,
         name: &Name,
@@ -213,7 +221,7 @@ impl Registry {
         Ok(())
     }
 
-    /// The newest version of a manifest: its key and what it says.
+    /// Returns the newest version of a manifest, with its key.
     pub(super) async fn newest_version(
         &self,
         name: &Name,
@@ -224,7 +232,7 @@ impl Registry {
         Ok(newest.and_then(|entry| layout::version(&entry.key).map(|version| (entry.key, version))))
     }
 
-    /// Whether the newest version of a manifest says that it is there, be that damaged or not.
+    /// Returns whether the newest version of a manifest is no tombstone. It may be damaged.
     pub(super) async fn is_there(&self, name: &Name, digest: &Digest) -> Result<bool> {
         Ok(self.newest_version(name, digest).await?.is_some_and(|(_, version)| version.there))
     }
@@ -242,7 +250,7 @@ impl StoredManifest {
     }
 }
 
-/// Whether one of these facts says that a delete has begun which ends in a version above `since`.
+/// Returns whether one of the listed pending deletes ends in a version above `since`.
 fn begun_after(listed: &[Entry], since: Ordinal) -> bool {
     listed.iter().filter_map(|entry| layout::going_version(&entry.key)).any(|ordinal| ordinal > since)
 }

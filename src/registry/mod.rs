@@ -1,10 +1,10 @@
 //! The registry itself: blobs, uploads, manifests, tags, referrers and the catalog, over a [`Store`].
 //!
-//! It knows no HTTP: domain values come in and go out. All it keeps in memory are answers of the store that cannot
-//! change, answers that may be a little old ([`Options::cache_ttl`]), and what this process itself has just written;
-//! nothing here would need to be known to another server on the same store.
+//! The registry knows no HTTP: it takes and returns domain values. In memory it keeps answers of the store that cannot
+//! change, answers that may be a little old ([`Options::cache_ttl`]), and its own recent writes. No other server on the
+//! same store needs to know this memory.
 //!
-//! Who needs a thing writes its reference first and looks afterwards; scrub looks, marks, looks again and frees.
+//! A pusher writes its reference first and looks for the bytes afterwards. Scrub looks, marks, looks again and frees.
 //! `ARCHITECTURE.md` has the protocol.
 
 mod blobs;
@@ -69,34 +69,34 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Storage operations of one request that run at a time.
+/// The number of storage operations of one request that run at a time.
 const AT_A_TIME: usize = 16;
 
-/// How the registry behaves.
+/// The settings of the registry.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The lease that this process wishes: how long what is under way is protected from scrub (`scrub.upload_expiry`).
+    /// The lease that this process wishes: the time for which scrub spares things in progress (`scrub.upload_expiry`).
     pub lease: Duration,
-    /// How long an answer of the store may be given again while another server may have changed it.
+    /// The time for which an answer of the store may be repeated although another server may have changed it.
     pub cache_ttl: Duration,
-    /// Most bytes of a blob.
+    /// The largest size of a blob, in bytes.
     pub max_blob_size: u64,
-    /// Whether a manifest may name blobs and manifests that the repository does not have.
+    /// Allows a manifest to name blobs and manifests that the repository does not have.
     pub allow_missing_references: bool,
-    /// How many pulls of a blob are hashed on their way.
+    /// The share of the pulls of blobs that are hashed on their way out.
     pub verify_pulls: VerifyPulls,
 }
 
-/// How many pulls of whole blobs are hashed on their way out.
+/// The share of the pulls of whole blobs that are hashed on their way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerifyPulls {
-    /// None; clients hash too.
+    /// No pull; clients hash too.
     None,
-    /// One in so many; 1 is all of them. Never 0.
+    /// One pull in this many; 1 is every pull. Never 0.
     OneIn(u64),
 }
 
-/// Who does something, and in which request: recorded in the facts that are written.
+/// The identity and the request that caused a write. Records name them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct By {
     /// The identity's name.
@@ -108,7 +108,7 @@ pub struct By {
 impl By {
     const SCRUB: &str = "scrub";
 
-    /// A run of scrub.
+    /// Returns the author of what a run of scrub writes.
     #[must_use]
     pub fn scrub(run: &str) -> Self {
         Self { identity: Self::SCRUB.to_owned(), request: run.to_owned() }
@@ -122,21 +122,21 @@ impl By {
 /// The bytes of a request, as they come.
 pub type Body = Pin<Box<dyn Stream<Item = std::result::Result<Bytes, BodyError>> + Send>>;
 
-/// A body that did not come to its end.
+/// A body that did not arrive completely.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct BodyError(pub String);
 
-/// A page of names.
+/// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed<T> {
     /// The entries, in order.
     pub entries: Vec<T>,
-    /// Whether there are more after them.
+    /// Set if more entries follow.
     pub more: bool,
 }
 
-/// Most entries of one page of a list, whatever is asked for.
+/// The largest number of entries on one page of a list, whatever the client asks for.
 pub const MAX_PAGE: usize = 10_000;
 
 /// The registry over one store.
@@ -146,46 +146,46 @@ pub struct Registry {
     lease: Lease,
     clock: Clock,
     metrics: Metrics,
-    /// The memory of where bytes are, and of the repositories that were told so.
+    /// The memory of blob copies, and of the repositories that have a link to them.
     known: KnownBytes,
-    /// The reports of other processes.
+    /// The damage reports of other processes.
     heard: Heard,
-    /// Facts about where bytes are, by key; such a fact never changes.
+    /// Blob copies by key. They never change.
     place_facts: Cache<String, Arc<Place>>,
-    /// That a repository has a digest.
+    /// Blobs of repositories, with the link that gives each.
     rights: Recent<(Name, Digest), RightHit>,
-    /// Versions of manifests by key; they never change.
+    /// Versions of manifests by key. They never change.
     versions: Cache<String, Arc<StoredManifest>>,
-    /// The newest version of a manifest that stands.
+    /// The newest versions of manifests that exist.
     standing: Recent<(Name, Digest), Arc<StoredManifest>>,
-    /// What a tag means.
+    /// The meanings of tags.
     tags: Recent<(Name, Tag), TagHit>,
-    /// Versions of tags, by key, that mean a manifest which no delete can take away without a newer version of the tag.
+    /// Versions of tags, by key, whose manifest no delete can remove without a newer version of the tag.
     settled_tags: Cache<String, SettledTag>,
-    /// Descriptors of referrers by key; they never change.
+    /// Descriptors of referrers by key. They never change.
     descriptors: Cache<String, Arc<Descriptor>>,
-    /// Repositories whose place in the catalog this process has seen or written under half a lease ago.
+    /// Repositories whose key in the catalog this process has seen or written within half a lease.
     catalogued: Cache<Name, Moment>,
-    /// States of uploads as this process wrote them.
+    /// States of uploads that this process wrote or read.
     sessions: Cache<UploadId, Arc<Session>>,
-    /// Bytes that a pull found rotten, until the note beside them is written.
+    /// Segments that a pull found corrupt, until their corruption note is written.
     rotten: Cache<UploadId, ()>,
     pulls: std::sync::atomic::AtomicU64,
-    /// Pulls of manifests that are not written down yet.
+    /// Pulls of manifests that are not recorded yet.
     gathered: Gathered,
 }
 
-/// Bytes of manifests, and so about of memory, that are remembered.
+/// Memory for manifests, in bytes of their content.
 const MANIFEST_CACHE: u64 = 32 * 1024 * 1024;
-/// About as many bytes of memory for descriptors of referrers, each of which may be as large as a manifest.
+/// Memory for descriptors of referrers, in bytes. A descriptor may be as large as a manifest.
 const DESCRIPTOR_CACHE: u64 = 16 * 1024 * 1024;
-/// As many for tags: some 30,000 of them.
+/// Memory for settled tags, in bytes: some 30,000 tags.
 const SETTLED_CACHE: u64 = 16 * 1024 * 1024;
-/// Twice as much for where bytes are, which grows with the chunks of an upload.
+/// Memory for blob copies, in bytes. A copy grows with the chunks of its upload.
 const PLACE_CACHE: u64 = 32 * 1024 * 1024;
-/// As much for uploads under way.
+/// Memory for uploads in progress, in bytes.
 const SESSION_CACHE: u64 = 32 * 1024 * 1024;
-/// The time for which a place is read without another look at its bytes, while nobody reports them damaged.
+/// The time for which a blob copy is read without another look at its segments, if nobody reports damage.
 const PLACE_TTL: Duration = Duration::from_mins(1);
 
 fn weigh(bytes: usize) -> u32 {
@@ -193,7 +193,7 @@ fn weigh(bytes: usize) -> u32 {
 }
 
 impl Registry {
-    /// A registry over `store`.
+    /// Creates a registry over `store`.
     #[must_use]
     pub fn new(store: Store, options: Options, metrics: Metrics) -> Self {
         let ttl = options.cache_ttl;
@@ -247,21 +247,26 @@ impl Registry {
         }
     }
 
-    /// Whether the store answers just now.
+    /// Checks that the store answers now.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn ready(&self) -> Result<()> {
         Ok(self.store.ready().await?)
     }
 
-    /// Remembers that a repository's grant, written after `began`, and the bytes were seen. It is remembered for a quarter
-    /// of a lease, after at most a quarter, and an attempt that relies on it takes at most half of one: so no attempt
-    /// outlasts the grant.
+    /// Remembers that a repository has a blob link, written after `began`, and that the bytes were there. A look that
+    /// took over a quarter of a lease is not remembered.
+    ///
+    /// The memory lasts a quarter of a lease, and an attempt that relies on it takes at most half a lease. So no
+    /// attempt outlasts the blob link.
     fn hold(&self, key: (Name, Digest), size: u64, began: Moment, ticket: u64) {
         if self.clock.since(began) < self.lease.at(began) / 4 && self.known.ticket() == ticket {
             self.known.held.insert(key, (size, self.clock.now()));
         }
     }
 
-    /// The size of a digest that this process made sure of for a repository under a quarter of a lease ago.
+    /// Returns the size of a digest, if this process checked it for the repository less than a quarter of a lease ago.
     async fn held(&self, name: &Name, digest: &Digest) -> Result<Option<u64>> {
         let key = (name.clone(), *digest);
         if !self.known.held.contains_key(&key) {
@@ -272,23 +277,24 @@ impl Registry {
         Ok((self.clock.since(since) < self.lease.at(since) / 4).then_some(size))
     }
 
-    /// Whether an attempt that began then took too long to rely on what it saw.
+    /// Returns whether an attempt that began at `began` took too long to rely on what it saw: half a lease or more.
     fn was_slow(&self, began: Moment) -> bool {
         self.clock.since(began) >= self.lease.at(began) / 2
     }
 
-    /// Checks as [`Registry::was_slow`], for an attempt that ends in reads. Those of a directory tell nothing of its clock.
+    /// Checks as [`Registry::was_slow`], for an attempt that ends in reads. The reads of a directory tell nothing of
+    /// its clock, so this asks the store for the time.
     async fn was_slow_by_reads(&self, began: Moment) -> Result<bool> {
         self.store.hear_time().await?;
         Ok(self.was_slow(began))
     }
 
-    /// The body of a fact that says no more than who made it, and when.
+    /// Returns the content of a record that holds only its author and its time.
     fn fact(&self, by: &By) -> Vec<u8> {
         json(&Stamp { at: self.clock.time_ms(), by: by.clone() })
     }
 
-    /// Writes the fact that `name` was told that it has `digest`.
+    /// Writes a blob link: `name` has `digest`.
     async fn grant(&self, name: &Name, digest: &Digest, by: &By) -> Result<()> {
         Ok(self.store.put(&layout::grant(digest, name, &layout::attempt()), self.fact(by)).await?)
     }
@@ -300,12 +306,12 @@ impl std::fmt::Debug for Registry {
     }
 }
 
-/// Does several things, some at a time; their outcomes in order, or the first error.
+/// Runs futures, up to [`AT_A_TIME`] at once. Returns their outcomes in order, or the first error.
 async fn several<T>(work: Vec<impl Future<Output = Result<T>>>) -> Result<Vec<T>> {
     stream::iter(work).buffered(AT_A_TIME).try_collect().await
 }
 
-/// JSON text of a value of our own, which cannot fail to be written: its keys are strings and its numbers finite.
+/// Returns a value of ours as JSON text. This cannot fail: all keys are strings, and all numbers are finite.
 fn json(value: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_else(|error| unreachable!("facts are plain values: {error}"))
 }

@@ -1,4 +1,4 @@
-//! Where a digest's bytes are, and whether they can be relied on.
+//! Finds the blob copies of a digest, and tells whether their segments can be relied on.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
     storage::{Entry, FaultKind, StorageError, layout, mutation::mutated},
 };
 
-/// The fact that some bytes are a digest.
+/// A blob copy: segments that are a digest.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) id: UploadId,
@@ -24,36 +24,40 @@ pub(super) struct Place {
     pub(super) segments: Vec<Segment>,
 }
 
-/// About how much memory a segment takes.
+/// The memory that a segment takes, in bytes, roughly.
 pub(super) const SEGMENT_WEIGHT: usize = 80;
 
 impl Place {
-    /// About how much memory it takes.
+    /// Returns the memory that the blob copy takes, in bytes, roughly.
     pub(super) fn weight(&self) -> usize {
         200 + self.segments.len() * SEGMENT_WEIGHT
     }
 }
 
-/// What a look at a digest's bytes found.
+/// The result of a look at a digest's blob copies.
 #[derive(Debug, Default)]
 pub(super) struct Look {
-    /// Bytes that can be relied on.
+    /// A copy that can be relied on.
     pub(super) sound: Option<Arc<Place>>,
-    /// Bytes that are there but marked: they can be read, not relied on.
+    /// Copies that are complete but marked: they can be read, not relied on.
     doomed: Vec<Arc<Place>>,
 }
 
-/// How often the places of a digest may have become others while they were looked at.
+/// The number of times that the blob copies of a digest may change during a look.
 pub(super) const TURNS: usize = 8;
 
-/// The places of a digest, smallest id first; and what is wrong with one of the facts that cannot be read, if any is. Those
-/// name no place, and do not stand in the way of those that others do.
+/// The blob copies of a digest, smallest id first, and the damage of one record that cannot be read, if there is one. A
+/// damaged record names no copy, and the other copies count without it.
 pub(super) type Places = (Vec<Arc<Place>>, Option<StorageError>);
 
 impl Registry {
-    /// Returns the places of a digest.
+    /// Returns the blob copies of a digest.
     ///
-    /// A fact may be freed between the listing and its read, while a newer copy comes. Then the places are listed again.
+    /// Scrub may free a record between its listing and its read, while a newer copy comes. Then the copies are listed
+    /// again.
+    ///
+    /// # Errors
+    /// [`Error::TooSlow`] if the copies changed [`TURNS`] times.
     pub(super) async fn places_of(&self, digest: &Digest) -> Result<Places> {
         for _ in 0..TURNS {
             if let Some(places) = self.try_places_of(digest).await? {
@@ -63,7 +67,7 @@ impl Registry {
         Err(Error::TooSlow)
     }
 
-    /// Returns the places of a digest; nothing where one of the facts that were listed is gone by the time it is read.
+    /// Returns the blob copies of a digest, or `None` if a listed record is gone when it is read.
     async fn try_places_of(&self, digest: &Digest) -> Result<Option<Places>> {
         let (mut places, mut damage) = (Vec::new(), None);
         let read_fact = |content: bytes::Bytes| {
@@ -75,7 +79,7 @@ impl Registry {
             } else if let Some(read) = Box::pin(self.store.get_checked(&key, read_fact)).await? {
                 let fact = match read {
                     Ok(fact) => fact,
-                    // a read that fell short says nothing about what is there
+                    // a read that fell short says nothing about the object
                     Err((length, error)) if length != size => {
                         return Err(StorageError::damaged("get", &key, error.to_string()).into());
                     }
@@ -96,22 +100,26 @@ impl Registry {
         Ok(Some((places, damage)))
     }
 
-    /// Writes the fact that the bytes of `place` are `digest`.
+    /// Writes the blob copy `place` of `digest`.
     pub(super) async fn put_place(&self, digest: &Digest, place: &Place, by: &By) -> Result<()> {
         let fact =
             PlaceFact { size: place.size, segments: place.segments.clone(), at: self.clock.time_ms(), by: by.clone() };
         Ok(self.store.put(&layout::place(digest, &place.id), json(&fact)).await?)
     }
 
-    /// Looks at a digest's bytes, for one that has written its reference already: facts, then marks, then bytes.
+    /// Looks for a blob copy of a digest that can be relied on: records, then marks, then segments. The caller has
+    /// written its reference already.
     ///
-    /// Scrub frees all copies but one, which may have come after the facts were listed: so one that finds nothing lists them
-    /// again, until they are as they were, or too often have not been.
+    /// Scrub frees all copies but one, and that one may have come after the listing. So a look that finds no copy lists
+    /// again, until two listings agree.
+    ///
+    /// # Errors
+    /// [`Error::TooSlow`] if the copies changed [`TURNS`] times.
     pub(super) async fn look(&self, digest: &Digest) -> Result<Look> {
         let ticket = self.known.ticket();
         let too_early =
             if mutated("marks before facts") { Some(self.store.list_all(layout::DATA).await?) } else { None };
-        // what is damaged is to be pushed again, as what is gone
+        // damaged records count as absent, so that the client pushes the blob again
         let (mut places, _) = self.places_of(digest).await?;
         for _ in 0..TURNS {
             let look = self.look_among(digest, &places, too_early.as_deref(), ticket).await?;
@@ -128,7 +136,8 @@ impl Registry {
         Err(Error::TooSlow)
     }
 
-    /// The places of a digest as they are now; nothing where they are these, or where there was none.
+    /// Returns the blob copies of a digest as they are now. `None` if they are the same as `before`, or if `before` is
+    /// empty.
     pub(super) async fn others_than(&self, digest: &Digest, before: &[Arc<Place>]) -> Result<Option<Places>> {
         if before.is_empty() || mutated("places not listed again") {
             return Ok(None);
@@ -138,7 +147,7 @@ impl Registry {
         Ok((!same).then_some(now))
     }
 
-    /// Forgets the facts of places whose bytes were not found: what was remembered of them may have come wrong.
+    /// Forgets blob copies whose segments were not found: this process may have read their records wrong.
     pub(super) fn forget_facts(&self, digest: &Digest, places: &[Arc<Place>]) {
         for place in places {
             self.place_facts.invalidate(&layout::place(digest, &place.id));
@@ -178,7 +187,7 @@ impl Registry {
         Ok(look)
     }
 
-    /// Whether a place's bytes are there, every segment at its size, and unmarked.
+    /// Looks at the segments of a blob copy: whether all are there at their sizes, and whether they are marked.
     pub(super) async fn look_at(&self, place: &Place) -> Result<Bytes> {
         let prefix = layout::data(&place.id);
         let seen = self.store.list_all(&prefix).await?;
@@ -186,9 +195,10 @@ impl Registry {
             return Ok(Bytes::Missing);
         }
         let marked = !mutated("no marks") && seen.iter().any(|entry| layout::is_mark(&place.id, &entry.key));
-        // a directory is not read at one moment: the bytes must be seen after the marks were
+        // a directory is not read at one moment: the segments must be seen after the marks were
         let seen = if self.store.ordered_listings() || marked { seen } else { self.store.list_all(&prefix).await? };
-        // a listing is in the order of its keys; an upload of 10,000 chunks must not cost their square
+        // a listing is in the order of its keys, so a search is cheap; an upload of 10,000 chunks must not cost their
+        // square
         let whole = mutated("bytes not looked at")
             || place.segments.iter().all(|segment| {
                 let key = segment.key(&place.id);
@@ -204,19 +214,26 @@ impl Registry {
         })
     }
 
-    /// For a commit that took long: whether the bytes are there yet, for a repository that is given them anew.
+    /// Returns whether the segments of a commit that took long are still there. First it gives the repository a new
+    /// blob link.
+    ///
+    /// # Errors
+    /// [`Error::TooSlow`] if this look took too long as well.
     pub(super) async fn still_there(&self, name: &Name, digest: &Digest, place: &Place, by: &By) -> Result<bool> {
         let began = self.begin().await?;
-        // the first grant may be gone by now, and who is told of the blob must have it
+        // the first blob link may be gone by now, and a repository that is told of the blob must have it
         self.grant(name, digest, by).await?;
-        // the sign of life before the look: a scrub that marks these bytes after the look sees it
+        // the sign of life before the look: a scrub that marks these segments after the look sees it
         self.store.put(&layout::upload_alive(&place.id, &layout::attempt()), Vec::new()).await?;
         let sound = self.look_at(place).await? == Bytes::Sound;
         if self.was_slow_by_reads(began).await? { Err(Error::TooSlow) } else { Ok(sound) }
     }
 
-    /// Bytes to rely on, for one that has written its reference already: sound ones, or a copy made of marked ones
-    /// while they can be read. Nothing where there are none.
+    /// Returns a blob copy to rely on, or `None` if there is none. If all copies are marked, copies the segments of one
+    /// that can still be read. The caller has written its reference already.
+    ///
+    /// # Errors
+    /// [`Error::TooSlow`] if the copies changed [`TURNS`] times.
     pub(super) async fn rely_on(&self, digest: &Digest, by: &By) -> Result<Option<Arc<Place>>> {
         for _ in 0..TURNS {
             let look = self.look(digest).await?;
@@ -229,7 +246,7 @@ impl Registry {
                     return Ok(Some(Arc::new(copy)));
                 }
             }
-            // all of them went while they were copied: a copy that was made of them, or pushed, may be there
+            // all marked copies went while they were copied; a copy of them, or a pushed one, may exist now
             if look.doomed.is_empty() || self.others_than(digest, &look.doomed).await?.is_none() {
                 return Ok(None);
             }
@@ -237,18 +254,22 @@ impl Registry {
         Err(Error::TooSlow)
     }
 
-    /// Makes sure that a digest that is needed has bytes to rely on: where all of them carry marks, of scrubs that did not
-    /// end, one of them is copied. Whether it has.
+    /// Makes sure that a needed digest has a blob copy to rely on. If all copies carry marks, of scrubs that did not
+    /// end, it copies the segments of one. Returns whether such a copy exists now.
+    ///
+    /// # Errors
+    /// Those of the store, and [`Error::TooSlow`].
     pub async fn mend(&self, digest: &Digest, by: &By) -> Result<bool> {
         let began = self.begin().await?;
         let found = self.rely_on(digest, by).await?.is_some();
-        // the copy that it made may have gone again before a fact named it: then a later run makes another
+        // scrub may have freed the new segments before their record was written: then a later run copies again
         Ok(found && !self.was_slow_by_reads(began).await?)
     }
 
-    /// Copies a place's bytes under an id of their own; returns nothing where they went away meanwhile, or are not `digest`.
+    /// Copies the segments of a blob copy into one segment under a new id. Returns `None` if they went away meanwhile,
+    /// or are not `digest`.
     ///
-    /// A copy takes the place of what it was made of. So bytes that came otherwise than they are stored are no copy.
+    /// The new copy replaces its source. So bytes that were read wrong make no copy.
     async fn copy(&self, digest: &Digest, place: &Place) -> Result<Option<Place>> {
         let id = UploadId::random();
         let segment = Segment { offset: 0, size: place.size, attempt: layout::attempt() };
@@ -258,7 +279,7 @@ impl Registry {
         let mut hasher = Hasher::new(digest.algorithm());
         let mut writer = self.store.writer(segment.key(&id), Some(place.size));
         for from in &place.segments {
-            // gone is an answer; a store that cannot say is an error
+            // a missing segment is an answer; a store that cannot answer is an error
             let gone =
                 |error: StorageError| if error.kind == FaultKind::Damaged { Ok(None) } else { Err(error.into()) };
             let mut stream = match self.store.read(&from.key(&place.id), 0..from.size).await {
@@ -285,18 +306,18 @@ impl Registry {
     }
 }
 
-/// Where the bytes of a session are.
+/// Returns the segments of a session as a blob copy.
 pub(super) fn place_of(session: &Session) -> Place {
     Place { id: session.id.clone(), size: session.state.offset, segments: session.state.segments.clone() }
 }
 
-/// How a place's bytes were found.
+/// The state of a blob copy's segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bytes {
-    /// All there, unmarked.
+    /// All are there, unmarked.
     Sound,
-    /// All there, but a scrub means to free them.
+    /// All are there, but a scrub means to free them.
     Marked,
-    /// Not all there, or noted as rotten.
+    /// Some are missing, or a corruption note is beside them.
     Missing,
 }

@@ -1,7 +1,7 @@
-//! When manifests were last pulled: gathered in memory, so that no pull waits for it, and written down twice a minute.
+//! Records the last pulls of manifests: gathers them in memory, so that no pull waits, and writes them twice a minute.
 //!
-//! One server's pulls of one repository are one object of the store: servers on one store need not know of each other, and
-//! a crash takes what was not written yet.
+//! The pulls of one server from one repository become one object. So servers on one store need not know of each other.
+//! A crash loses the pulls that are not written yet.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -32,28 +32,28 @@ use crate::{
     storage::{StorageError, layout},
 };
 
-/// How often they are written down.
+/// The time between two writes.
 const EVERY: Duration = Duration::from_secs(30);
-/// Entries after which they are written down at once.
+/// The number of entries at which they are written without a wait.
 const MANY: usize = 50_000;
-/// Entries that are held at most, where they cannot be written down.
+/// The largest number of entries in memory, for the time when the store does not take them.
 const MOST: usize = 100_000;
-/// A power of two. Pulls of different things seldom meet.
+/// The number of shards, a power of two. Pulls of different things seldom meet in one.
 const SHARDS: usize = 64;
 
 type Shard = HashMap<(Name, Option<Tag>, Digest), u64, RandomState>;
 
-/// Pulls that are not written down yet.
+/// Pulls that are not recorded yet.
 pub(super) struct Gathered {
-    /// When each was last, in milliseconds since 1970.
+    /// The last pull of each entry, in milliseconds since 1970.
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
-    /// Entries, those among them that are being written.
+    /// The number of entries, with those that are being written.
     number: AtomicUsize,
     many: Notify,
-    /// Whether the store says since when pulls are recorded.
+    /// Set once the store has the time from which on pulls are recorded.
     begun: AtomicBool,
-    /// Whether entries were lost since the last time that all could be written.
+    /// Set if entries were lost since the last time that all could be written.
     lost: AtomicBool,
 }
 
@@ -93,7 +93,7 @@ impl Gathered {
         }
     }
 
-    /// Takes everything, by repository; it still counts until [`Gathered::done`] or [`Gathered::put_back`].
+    /// Takes all entries, by repository. They still count until [`Gathered::done`] or [`Gathered::put_back`].
     fn take(&self) -> BTreeMap<Name, Vec<Pull>> {
         let mut taken: BTreeMap<Name, Vec<Pull>> = BTreeMap::new();
         for shard in &self.shards {
@@ -118,7 +118,7 @@ impl Gathered {
 }
 
 impl Registry {
-    /// A client was told what manifest `reference` means, or that it means the same still: that is a pull.
+    /// Notes a pull: a client was told the manifest that `reference` means, or that its copy is still current.
     pub fn pulled(&self, name: &Name, reference: &Reference, digest: &Digest) {
         let tag = match reference {
             Reference::Tag(tag) => Some(tag.clone()),
@@ -127,10 +127,10 @@ impl Registry {
         self.gathered.add((name.clone(), tag, *digest), self.clock.time_ms());
     }
 
-    /// Writes down the pulls since the last time; what cannot be written is kept for the next.
+    /// Records the pulls since the last call. Pulls that cannot be written are kept for the next call.
     ///
     /// # Errors
-    /// The first that the store gave.
+    /// The first error of the store.
     pub async fn record_pulls(&self) -> Result<()> {
         if !self.gathered.begun.load(Ordering::Relaxed) {
             let since = PullsSince { at: self.clock.time_ms() };
@@ -164,8 +164,8 @@ impl Registry {
         outcome
     }
 
-    /// Writes pulls down twice a minute, and when they are many, until `stop`. What comes after that is for one more
-    /// [`Registry::record_pulls`], when the last request has been answered.
+    /// Records pulls twice a minute, and whenever they are many, until `stop`. Call [`Registry::record_pulls`] once
+    /// more after the last request has been answered.
     pub async fn keep_recording_pulls(&self, stop: impl Future) {
         let mut stop = pin!(stop);
         loop {

@@ -1,4 +1,4 @@
-//! Putting a manifest: references first, then a look at what they need, then the manifest, then its tags.
+//! Puts a manifest: references first, then a look at the content that they need, then the manifest, then its tags.
 //!
 //! A crash anywhere leaves garbage for scrub, never a tag that cannot be pulled.
 
@@ -12,50 +12,54 @@ use crate::{
     storage::{Moment, layout, layout::Ordinal, mutation::mutated},
 };
 
-/// A manifest as a client sends it.
+/// A manifest as a client pushes it.
 #[derive(Clone, Debug)]
 pub struct PutManifest {
     /// The tag or digest of the request's path.
     pub reference: Reference,
-    /// Further tags.
+    /// Further tags, beside the one of the path.
     pub tags: Vec<Tag>,
-    /// Its type as the request says it.
+    /// Its media type as the request names it.
     pub media_type: Option<MediaType>,
     /// Its bytes.
     pub bytes: Bytes,
 }
 
-/// What came of it.
+/// The outcome of a push.
 #[derive(Clone, Debug)]
 pub struct Put {
     /// The manifest's digest.
     pub digest: Digest,
-    /// Its subject: it is listed among the referrers of that now.
+    /// Its subject, if it has one. The manifest is among the referrers of the subject now.
     pub subject: Option<Digest>,
 }
 
-/// What a push asks for beside its bytes.
+/// The tags that a push writes, and the limits of a restore.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Asked {
-    /// Tags that keep their meaning.
+    /// Immutable tags.
     pub(super) once: Vec<Tag>,
     /// Other tags.
     pub(super) free: Vec<Tag>,
-    /// For a restore, what the manifest did not link its repository to before it was deleted: it comes back as it was.
+    /// Set for a restore: the digests that the manifest did not link before it was deleted. It comes back with the same
+    /// links.
     pub(super) before: Option<Vec<Digest>>,
 }
 
 impl Registry {
-    /// Keeps a manifest and lets its tags mean it.
+    /// Stores a manifest and makes its tags mean it. No tag is immutable.
+    ///
+    /// # Errors
+    /// As [`Registry::put_manifest_under`].
     pub async fn put_manifest(&self, name: &Name, put: &PutManifest, by: &By) -> Result<Put> {
         self.put_manifest_under(name, put, &|_| false, by).await
     }
 
-    /// As [`Registry::put_manifest`], where `immutable` says of which tags that they keep their meaning.
+    /// Stores a manifest and makes its tags mean it; `immutable` tells of each tag whether it is immutable.
     ///
     /// # Errors
-    /// [`Error::TagImmutable`] where one of them means another manifest. Of several tags others may have moved by then, if
-    /// that tag was given its meaning at the same time.
+    /// [`Error::TagImmutable`] if an immutable tag means another manifest. If another push gave that tag its meaning at
+    /// the same time, other tags of this push may have moved already.
     pub async fn put_manifest_under(
         &self,
         name: &Name,
@@ -80,13 +84,14 @@ impl Registry {
         let manifest = Manifest::parse(put.media_type.as_ref(), &put.bytes)?;
         let (once, free): (Vec<Tag>, Vec<Tag>) = tags.into_iter().partition(|tag| immutable(tag));
         let asked = Asked { once, free, before: None };
-        // before anything is written; and again when it is
+        // the first check, before anything is written; `write_tag_once` checks again
         several(asked.once.iter().map(|tag| self.refuse_another(name, tag, &digest)).collect()).await?;
         self.put_surely(name, &manifest, digest, put.bytes.clone(), &asked, by).await?;
         Ok(Put { digest, subject: manifest.subject })
     }
 
-    /// Keeps a manifest; an attempt that took long may rely on what is gone, and is made again, as a new one.
+    /// Stores a manifest. An attempt that took too long may rely on content that is gone, so it is made once more, as a
+    /// new attempt.
     pub(super) async fn put_surely(
         &self,
         name: &Name,
@@ -122,7 +127,8 @@ impl Registry {
         let Linked { mut missing, foreign, entries } =
             self.pin_blobs(name, manifest, &digest, &attempt, asked, by).await?;
         let children = || manifest.children.iter().filter(|child| !entries.contains(&child.digest));
-        // looked at before anything is written, as blobs are; what goes away after this is seen below
+        // children are looked at before their index references are written, as blobs are before their pins; a child
+        // that is deleted later is seen below
         let stand = several(children().map(|child| self.stands(name, &child.digest)).collect()).await?;
         let (here, absent): (Vec<_>, Vec<_>) = children().zip(stand).partition(|(_, stands)| *stands);
         missing.extend(absent.into_iter().map(|(child, _)| child.digest));
@@ -137,7 +143,7 @@ impl Registry {
             Some(ordinal) => ordinal,
             None => self.claim_next(&Order::of_manifest(name, &digest), None, by).await?,
         };
-        // its pins may be gone by now, and the bytes with them: then nothing may stand that needs them
+        // scrub may have freed the pins by now, and the bytes with them: then no manifest may exist that needs them
         self.in_time(began)?;
         let size = bytes.len() as u64;
         let absent = [missing, foreign, gone.iter().copied().collect()].concat();
@@ -146,26 +152,33 @@ impl Registry {
             self.put_version(name, manifest, stored, &attempt, by).await?;
         }
         self.put_referrer(name, manifest, digest, size, ordinal, &attempt).await?;
-        // after the index stands: a delete of a child that did not see it standing meets a version that it did not see
+        // after the index exists: a delete of a child that did not see the index then meets a version that it did not
+        // see
         let children = here.iter().filter(|(child, _)| !gone.contains(&child.digest));
         let children = children.map(|(child, _)| self.renew_child(name, child, &attempt, began, by));
         let missing = several(children.collect()).await?.into_iter().flatten().collect();
         self.refuse_missing(name, manifest, missing, asked)?;
-        // those first that can be refused
+        // immutable tags first, since they can be refused
         let target = Some((digest, ordinal));
         several(asked.once.iter().map(|tag| self.write_tag_once(name, tag, target, began, by)).collect()).await?;
         several(asked.free.iter().map(|tag| self.write_tag(name, tag, target, began, by)).collect()).await?;
         Ok(())
     }
 
-    /// An error where an attempt that began then took so long that what it relied on may be gone.
+    /// Checks that an attempt that began at `began` is not too slow.
+    ///
+    /// # Errors
+    /// [`Error::TooSlow`] if content that the attempt relied on may be gone.
     fn in_time(&self, began: Moment) -> Result<()> {
         let slow = self.was_slow(began) && !mutated("slow push does not look again");
         if slow { Err(Error::TooSlow) } else { Ok(()) }
     }
 
-    /// An error where anything is missing, unless that is allowed, or the manifest stood without it before; in the order
-    /// in which the manifest names it.
+    /// Checks that nothing is missing, unless that is allowed. A restore may miss what the manifest did not link
+    /// before.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], with the digests in the order of the manifest.
     fn refuse_missing(&self, name: &Name, manifest: &Manifest, mut missing: Vec<Digest>, asked: &Asked) -> Result<()> {
         missing.retain(|digest| !asked.before.as_ref().is_some_and(|absent| absent.contains(digest)));
         if missing.is_empty() || self.options.allow_missing_references {
@@ -180,13 +193,13 @@ impl Registry {
     async fn stands(&self, name: &Name, digest: &Digest) -> Result<bool> {
         match self.standing(name, digest).await {
             Ok(standing) => Ok(standing.is_some()),
-            // to be pushed again, as what is gone
+            // a damaged child counts as missing, so that the client pushes it again
             Err(error) if error.is_damage() => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Lists a version of a manifest among the referrers of its subject, if it has one.
+    /// Writes a version of a manifest into the referrers of its subject, if it has one.
     async fn put_referrer(
         &self,
         name: &Name,
@@ -201,7 +214,11 @@ impl Registry {
         Ok(self.store.put(&key, json(&manifest.as_referrer(digest, size))).await?)
     }
 
-    /// Says that index `parent` needs a manifest, then looks whether it stands; returns its digest where it does not.
+    /// Writes the index reference from `parent` to a child, then looks for the child. Returns the child's digest if the
+    /// child does not exist or is damaged.
+    ///
+    /// # Errors
+    /// [`Error::DescriptorSize`] if the child has another size than its descriptor.
     async fn need_child(
         &self,
         name: &Name,
@@ -224,8 +241,8 @@ impl Registry {
         Ok(None)
     }
 
-    /// Writes a new version of an index's child, so that a scrub about to retire it, or a delete that did not see the
-    /// index, loses; returns its digest where there is nothing left to write.
+    /// Writes a new version of an index's child. So a scrub that is about to retire the child loses, and so does a
+    /// delete that did not see the index. Returns the child's digest if no version is left that could be written again.
     async fn renew_child(
         &self,
         name: &Name,
@@ -234,7 +251,7 @@ impl Registry {
         began: Moment,
         by: &By,
     ) -> Result<Option<Digest>> {
-        // a few: the newest may say that it is gone, since a moment ago
+        // a few: the newest version may be a tombstone of a moment ago
         const LOOK: usize = 8;
         if mutated("children not renewed") {
             return Ok(None);

@@ -15,20 +15,20 @@ use crate::{
     storage::{Moment, ObjectWriter, layout},
 };
 
-/// A body and what the request said about it.
+/// A body, with the range and length that the request announced.
 pub struct Chunk {
-    /// The range of the upload that the body is for, if the client said so.
+    /// The range of the upload that the body is for, if the client named it.
     pub range: Option<ContentRange>,
-    /// Its length in bytes, if the client said so.
+    /// The length of the body in bytes, if the client named it.
     pub length: Option<u64>,
     /// The bytes.
     pub body: Body,
-    /// Called while bytes are read again after the body has come. That may take long, and the calls show a timer that
-    /// bytes move.
+    /// A function that is called while bytes are read again after the body has arrived. Such reads may take long, and the
+    /// calls show a timer that bytes move.
     pub progress: Progress,
 }
 
-/// See [`Chunk::progress`].
+/// A callback for progress; see [`Chunk::progress`].
 pub type Progress = Arc<dyn Fn() + Send + Sync>;
 
 impl Chunk {
@@ -38,12 +38,12 @@ impl Chunk {
     }
 }
 
-/// Most chunks of an upload: each is a state, and the copy that an upload becomes names all segments.
+/// The largest number of chunks of an upload. Each is a state, and the blob copy of the upload names all segments.
 const MOST_CHUNKS: u32 = 10_000;
 
-/// A chunk below this length is kept in its state. All chunks between two full states then take less than 4 MiB.
+/// The length in bytes below which a state keeps a chunk. All chunks between two full states then take less than 4 MiB.
 ///
-/// Unit tests play with a few bytes, and have chunks of both kinds.
+/// Unit tests use a few bytes, and have chunks of both kinds.
 const SMALL: usize = if cfg!(test) { 4 } else { 64 * 1024 };
 
 /// The target of a chunk.
@@ -59,7 +59,7 @@ pub(super) enum Target {
 pub(super) struct Received {
     pub(super) hasher: Option<Hasher>,
     pub(super) progress: Progress,
-    /// Bytes of this body alone.
+    /// Length of this body alone, in bytes.
     pub(super) length: u64,
     bytes: Bytes,
 }
@@ -102,7 +102,11 @@ impl Received {
 }
 
 impl Registry {
-    /// Takes a body's bytes, which follow those that the session has. They mean nothing until a state names or keeps them.
+    /// Receives the bytes of a body. They follow those of the session, and stay invisible until a state names or keeps
+    /// them.
+    ///
+    /// # Errors
+    /// [`Error::SizeMismatch`], [`Error::TooLarge`], [`Error::TooManyChunks`], [`Error::Body`], and those of the store.
     pub(super) async fn receive(&self, session: &Session, mut chunk: Chunk, target: Target) -> Result<Received> {
         let limit = self.options.max_blob_size;
         let announced = chunk.length.or(chunk.range.map(ContentRange::length));
@@ -153,7 +157,7 @@ impl Registry {
         let bytes = match (writer, target) {
             (None, Target::State) if length == 0 => Bytes::None,
             (None, Target::Segment) if length == 0 && !kept => Bytes::None,
-            // a copy, since what it was gathered in may be twice as large
+            // a copy, since the buffer may be twice as large
             (None, Target::State) if session.keeps_next() => Bytes::Chunk(bytes::Bytes::copy_from_slice(&small)),
             (writer, _) => {
                 let (segment, mut object) = match writer {
@@ -167,7 +171,8 @@ impl Registry {
         Ok(Received { hasher, progress: chunk.progress, length, bytes })
     }
 
-    /// Begins the next segment, with the chunks that states kept. `length` is that of what follows, where it is known.
+    /// Begins the next segment with the chunks that states kept. `length` is the length of the bytes after those, if it
+    /// is known.
     async fn segment(&self, session: &Session, length: Option<u64>) -> Result<(Segment, ObjectWriter)> {
         let offset = session.next_segment();
         let kept = session.state.offset - offset;
@@ -181,7 +186,8 @@ impl Registry {
         Ok((segment, writer))
     }
 
-    /// Renews the upload of a body that streams for long, every quarter of a lease.
+    /// Renews the upload of a body that streams for long, by a sign of life every quarter of a lease. Returns the time
+    /// of the last one.
     pub(super) async fn keep_alive(&self, session: &Session, renewed: Moment) -> Result<Moment> {
         if self.clock.since(renewed) < self.lease.at(renewed) / 4 {
             return Ok(renewed);

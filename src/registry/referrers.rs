@@ -11,11 +11,11 @@ use crate::{
     storage::{StorageError, layout},
 };
 
-/// Most descriptors of one answer.
+/// The largest number of descriptors in one answer.
 const MOST: usize = 1000;
-/// Most bytes of descriptors of one answer: clients read manifests of up to 4 MiB.
+/// The largest size of the descriptors in one answer, in bytes. Clients read manifests of up to 4 MiB.
 const MOST_BYTES: usize = 3 * 1024 * 1024;
-/// Keys that one listing asks for.
+/// The number of keys that one listing asks for.
 const KEYS: usize = 1000;
 
 /// A page of referrers.
@@ -23,12 +23,16 @@ const KEYS: usize = 1000;
 pub struct Referrers {
     /// Their descriptors, in the order of their digests.
     pub descriptors: Vec<Arc<Descriptor>>,
-    /// The last one looked at, if there may be more after it.
+    /// The last digest that was looked at, if more may follow.
     pub next: Option<Digest>,
 }
 
 impl Registry {
-    /// The manifests of a repository that refer to `subject`, which need not be there; of one type where that is asked for.
+    /// Returns a page of the manifests that refer to `subject`, of one artifact type if that is given. The subject need
+    /// not exist.
+    ///
+    /// # Errors
+    /// Those of the store, and damage.
     pub async fn referrers(
         &self,
         name: &Name,
@@ -54,7 +58,7 @@ impl Registry {
                 newest.push(entry.key);
             }
         }
-        // no more at a time than a few: each may be as large as a manifest
+        // a few at a time: each descriptor may be as large as a manifest
         let asked: Vec<_> = newest.iter().map(|key| self.descriptor(key)).collect();
         let mut descriptors = stream::iter(asked).buffered(AT_A_TIME);
         while let Some(next) = descriptors.next().await {
@@ -69,12 +73,12 @@ impl Registry {
             bytes += size;
             found.descriptors.push(descriptor);
         }
-        // where few are of the type asked for, a page may hold fewer than wanted, or none, and lead on
+        // if few have the wanted type, a page may have fewer than wanted, or none, and still lead on
         found.next = last.filter(|_| full);
         Ok(found)
     }
 
-    /// A referrer's descriptor and about how many bytes it takes; nothing where its fact was freed meanwhile.
+    /// Returns a referrer's descriptor and its size in bytes, roughly. `None` if scrub freed the record meanwhile.
     async fn descriptor(&self, key: &str) -> Result<Option<(Arc<Descriptor>, usize)>> {
         if let Some(descriptor) = self.descriptors.get(key) {
             let weight = weight(&descriptor);
@@ -89,7 +93,7 @@ impl Registry {
     }
 }
 
-/// About how many bytes a descriptor takes, in memory as in an answer.
+/// Returns the size of a descriptor in bytes, roughly, in memory as in an answer.
 pub(super) fn weight(descriptor: &Descriptor) -> usize {
     let annotations = descriptor.annotations.iter().flatten();
     let kind = descriptor.artifact_type.as_ref().map_or(0, String::len);

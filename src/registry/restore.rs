@@ -1,4 +1,4 @@
-//! Bringing back what was deleted, while it is still there: a newer fact, as everything is.
+//! Restores deleted tags, manifests and blobs whose data is still in the store. It only writes newer records.
 
 mod with;
 
@@ -10,15 +10,15 @@ use crate::{
     storage::layout,
 };
 
-/// Indexes within indexes that are brought back.
+/// The largest depth of nested indexes that a restore brings back.
 const DEEPEST: usize = 8;
-/// Meanings of a tag that are looked at at a time.
+/// The number of a tag's meanings that are read at a time.
 const PAGE: usize = 100;
 
-/// Something that was gone and stands again.
+/// Something that was deleted and exists again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Restored {
-    /// A tag, and what it means again.
+    /// A tag, and the manifest that it means again.
     Tag(Tag, Digest),
     /// A manifest.
     Manifest(Digest),
@@ -36,12 +36,12 @@ impl std::fmt::Display for Restored {
     }
 }
 
-/// Something that went with what is restored, and could not be brought back with it.
+/// Something that was removed together with the restored thing, and could not be restored with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lost {
-    /// The manifest or tag; or the manifest of which it could not be found out what went with it.
+    /// The manifest or tag. If the search for what was removed with a manifest failed, that manifest.
     pub what: Reference,
-    /// What is in the way.
+    /// The reason, in words.
     pub why: String,
 }
 
@@ -52,21 +52,23 @@ impl Lost {
     }
 }
 
-/// What came of a restore.
+/// The outcome of a restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restoration {
-    /// What came back: a tag before its manifest, an index after what it lists, what refers to a manifest after that.
+    /// The restored things: a tag before its manifest, an index after its children, a referrer after its subject.
     pub restored: Vec<Restored>,
-    /// What went with it and is still gone.
+    /// The things that were removed together with it and are still deleted.
     pub lost: Vec<Lost>,
 }
 
 impl Registry {
-    /// Brings back a tag (with its manifest), a manifest (with its children, and with the signatures and the like that a
-    /// scrub let go with it) or a blob that was deleted from a repository. Nothing came back where nothing was gone.
+    /// Restores a deleted tag, manifest or blob of a repository. A tag comes with its manifest. A manifest comes with
+    /// its children, and with the signatures and other referrers that scrub removed with it.
+    ///
+    /// The outcome is empty if nothing was deleted. A referrer that cannot be restored is no error.
     ///
     /// # Errors
-    /// [`Error::GoneForGood`], which names what is missing; and as a push. What refers to a manifest makes no error.
+    /// [`Error::GoneForGood`], which names the missing content, and those of a push.
     pub async fn restore(&self, name: &Name, reference: &Reference, by: &By) -> Result<Restoration> {
         let mut came = Restoration::default();
         let manifest = match reference {
@@ -82,15 +84,15 @@ impl Registry {
                 return Ok(came);
             }
         };
-        // also where it stands already: a restore that was broken off can be made again
+        // also if the manifest exists already: so a restore that broke off can be repeated
         self.bring_back_with(name, manifest, by, &mut came).await;
         Ok(came)
     }
 
-    /// Brings back a tag, unless it is there; what it means.
+    /// Restores a tag, unless it exists. Returns the digest that the tag means.
     async fn restore_tag(&self, name: &Name, tag: &Tag, by: &By, restored: &mut Vec<Restored>) -> Result<Digest> {
         if let Some(digest) = self.newest_standing(name, tag).await? {
-            // one that is damaged is there, and is not what was asked for
+            // a damaged manifest exists: its error is the answer
             self.standing_afresh(name, &digest).await?;
             return Ok(digest);
         }
@@ -100,7 +102,7 @@ impl Registry {
         Ok(digest)
     }
 
-    /// What a tag meant last.
+    /// Returns the newest digest in a tag's history.
     async fn last_meaning(&self, name: &Name, tag: &Tag) -> Result<Option<Digest>> {
         let mut last = None;
         loop {
@@ -137,7 +139,7 @@ impl Registry {
         if self.store.list(&layout::rights(digest, name), None, 1).await?.is_empty() {
             return Err(never());
         }
-        // one that took long is made again: its grant may be gone by now
+        // a slow attempt is made once more: its blob link may be gone by now
         for _ in 0..2 {
             let began = self.begin().await?;
             self.grant(name, digest, by).await?;
@@ -153,7 +155,8 @@ impl Registry {
         Err(Error::TooSlow)
     }
 
-    /// Puts a manifest again whose bytes are still there, its children before it, and lets `tag` mean it.
+    /// Pushes a manifest again whose bytes are still there, its children first. Then `tag` means it. Indexes may nest
+    /// `deepest` levels deep.
     fn bring_back<'a>(
         &'a self,
         name: &'a Name,
@@ -186,13 +189,13 @@ impl Registry {
                         "it is an index within too many indexes; restore those in it first",
                     ));
                 }
-                // what has no version at all is missing below, where that is not allowed
+                // a child without any version is found missing below, unless that is allowed
                 if self.newest_version(name, &child.digest).await?.is_some() {
                     self.bring_back(name, child.digest, None, deepest - 1, by, restored).await?;
                 }
             }
-            // an immutable tag or not: what it has come to mean meanwhile stays
-            // where no record of what it was can be read, it gets the links of a push
+            // every tag is written as an immutable one: a meaning that it has got meanwhile stays. If no record of the
+            // old links can be read, the manifest gets the links of a push
             let before = life.absent();
             let asked = Asked { once: tag.into_iter().collect(), free: Vec::new(), before };
             let put = self.put_surely(name, &manifest, digest, stored.bytes.clone(), &asked, by).await;
@@ -211,7 +214,7 @@ impl Registry {
         })
     }
 
-    /// The newest version of a manifest that has its bytes, whether or not it is gone since.
+    /// Returns the newest version of a manifest that has its bytes, be the manifest deleted or not.
     async fn last_put(&self, name: &Name, digest: &Digest) -> Result<Option<StoredManifest>> {
         for entry in self.store.list_all(&layout::manifest(name, digest)).await? {
             if !layout::version(&entry.key).is_some_and(|version| version.there) {
@@ -220,7 +223,7 @@ impl Registry {
             match self.version(digest, &entry.key).await {
                 Ok(Some(stored)) => return Ok(Some(stored.as_ref().clone())),
                 Ok(None) => {}
-                // an older one has the same bytes
+                // an older version has the same bytes
                 Err(error) if error.is_damage() => {}
                 Err(error) => return Err(error),
             }

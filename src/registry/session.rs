@@ -1,7 +1,8 @@
-//! An upload's session: its states, each written once, the next one only by the writer that comes first.
+//! The session of an upload: its states. Each state is written once, by the first writer that comes.
 //!
-//! A state names the segments since the last full state, and every 64th state is full, so that states do not grow with the
-//! square of the chunks. A small chunk is kept in its state; [`super::receive`] writes such chunks as one segment later.
+//! A state names the segments since the last full state. Every 64th state is full, so states do not grow with the
+//! square of the chunks. A small chunk is kept in its state; [`super::receive`] later writes such chunks as one
+//! segment.
 
 use std::sync::Arc;
 
@@ -25,14 +26,14 @@ use crate::{
 /// A state whose number is a multiple of this is full: it names all segments, and keeps no chunk.
 pub(super) const FULL_EVERY: u32 = 64;
 
-/// How far an upload is.
+/// The progress of an upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadStatus {
     /// The upload.
     pub id: UploadId,
     /// The number of its state, for the location that the client uses next.
     pub state: u32,
-    /// Bytes it has.
+    /// The number of bytes that the upload has.
     pub offset: u64,
 }
 
@@ -41,29 +42,29 @@ pub struct UploadStatus {
 pub(super) struct State {
     pub(super) repository: Name,
     pub(super) by: By,
-    /// The identity that it belongs to; empty where it belongs to everyone anonymous.
+    /// The identity that the upload belongs to. Empty if it belongs to everyone anonymous.
     #[serde(default)]
     owner: String,
-    /// Milliseconds since 1970.
+    /// The time of the first request, in milliseconds since 1970.
     pub(super) started: u64,
     pub(super) algorithm: Algorithm,
     pub(super) offset: u64,
     /// The number of segments that the last full state names.
     #[serde(default)]
     before: usize,
-    /// As stored, those since the last full state; in memory, all of them.
+    /// The segments since the last full state, as stored. In memory, all segments.
     pub(super) segments: Vec<Segment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) kept: Option<Kept>,
-    /// The hash of all bytes so far, saved.
+    /// The saved hash state of all bytes so far.
     hash: String,
-    /// The attempt that wrote this state: makes its content its own.
+    /// The attempt that wrote this state. It makes the content of the state unique.
     attempt: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) end: Option<End>,
 }
 
-/// Chunks that the states from `first` to this one keep, one each: they follow the last segment.
+/// The chunks that the states from `first` to this one keep, one each. They follow the last segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Kept {
     /// The offset of the first of the chunks.
@@ -76,34 +77,34 @@ pub(super) struct Kept {
 /// The addition of a request to an upload.
 pub(super) enum Added {
     Nothing,
-    /// Bytes behind the last segment, with those of all chunks that states kept.
+    /// A segment behind the last one. It takes in all chunks that states kept.
     Segment(Segment),
     /// A small chunk, for the next state to keep.
     Chunk(Bytes),
 }
 
-/// How an upload ended.
+/// The end of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum End {
-    /// Its bytes are this digest.
+    /// The bytes of the upload are this digest.
     Completed(Digest),
-    /// The client gave it up.
+    /// The client cancelled the upload.
     Cancelled,
 }
 
-/// A state of an upload, and what this process knows of it.
+/// A state of an upload, with what this process knows of the upload.
 #[derive(Clone, Debug)]
 pub(super) struct Session {
     pub(super) id: UploadId,
     pub(super) sequence: u32,
     pub(super) state: State,
-    /// The chunks that states keep, oldest first. Nothing where this process has not read all of them.
+    /// The chunks that states keep, oldest first. `None` if this process has not read all of them.
     chunks: Option<Vec<Bytes>>,
-    /// Nothing where a saved hash is of a form that this version does not read.
+    /// The hash so far. `None` if this version cannot read the saved hash.
     pub(super) hasher: Option<Hasher>,
-    /// The time when this process last knew that scrub had not given the upload up. All segments that the state names
-    /// are there since then. `None`: this process does not know. A write by this process says nothing about earlier
+    /// The time when this process last knew that scrub had not given up the upload. All segments of the state have
+    /// existed since. `None` if this process does not know: a write by this process says nothing about earlier
     /// segments.
     pub(super) alive: Option<Moment>,
 }
@@ -128,7 +129,7 @@ impl Session {
         Self { id: UploadId::random(), sequence: 0, state, chunks: Some(Vec::new()), hasher, alive: None }
     }
 
-    /// Returns the state after this one: with more bytes, or ended, or both.
+    /// Returns the state after this one: with more bytes, or ended, or both. `now` is the time of the attempt.
     pub(super) fn next(&self, added: Added, hasher: Option<Hasher>, end: Option<End>, now: Moment) -> Self {
         let mut next = self.clone();
         next.sequence = self.sequence.saturating_add(1);
@@ -157,7 +158,7 @@ impl Session {
         }
         next.hasher = hasher;
         if self.state.segments.is_empty() {
-            // all the bytes that it names are this attempt's own, and young
+            // all bytes that the state names are this attempt's own, and young
             next.alive = Some(now);
         }
         next
@@ -167,7 +168,7 @@ impl Session {
         self.sequence.is_multiple_of(FULL_EVERY)
     }
 
-    /// Tells whether the next state may keep a small chunk.
+    /// Returns whether the next state may keep a small chunk: a full state keeps none.
     pub(super) fn keeps_next(&self) -> bool {
         !self.sequence.saturating_add(1).is_multiple_of(FULL_EVERY)
     }
@@ -185,15 +186,15 @@ impl Session {
         Error::OutOfOrder { id: self.id.clone(), offset: self.state.offset, state: self.sequence }
     }
 
-    /// Returns about how much memory it takes.
+    /// Returns the memory that the session takes, in bytes, roughly.
     pub(super) fn weight(&self) -> usize {
-        /// Of the handle of a chunk, and of what the allocator adds.
+        /// The memory for the handle of a chunk, with what the allocator adds.
         const CHUNK_WEIGHT: usize = 80;
         let chunks = self.chunks.iter().flatten().map(|chunk| CHUNK_WEIGHT + chunk.len());
         700 + self.state.segments.len() * SEGMENT_WEIGHT + chunks.sum::<usize>()
     }
 
-    /// Returns the object that stores this state.
+    /// Returns the object that stores this state. `own` is the chunk that the state keeps.
     fn content(&self, own: &Bytes) -> Vec<u8> {
         let from = if self.is_full() { 0 } else { self.state.before };
         let hash = self.hasher.as_ref().map_or_else(String::new, |hasher| BASE64.encode(hasher.save()));
@@ -222,7 +223,7 @@ impl Registry {
     /// Writes a state of an upload if no other attempt has written that state. Returns whether it did. `own` is the
     /// chunk that the state keeps.
     pub(super) async fn write_session(&self, mut session: Session, own: Bytes) -> Result<bool> {
-        // a state renews what was alive a moment ago; it does not bring back what scrub has freed
+        // a new state renews an upload that was alive a moment ago; it does not restore segments that scrub has freed
         let none_before = session.state.segments.is_empty();
         let now = self.begin().await?;
         session.alive = (none_before || self.known_alive(session.alive)).then_some(now);
@@ -234,22 +235,23 @@ impl Registry {
         Ok(first)
     }
 
-    /// Whether an upload that was alive then needs no look at its bytes now.
+    /// Returns whether an upload that was alive at `alive` needs no look at its segments now: for a quarter of a lease.
     pub(super) fn known_alive(&self, alive: Option<Moment>) -> bool {
         alive.is_some_and(|alive| self.clock.since(alive) < self.lease.at(alive) / 4)
     }
 
-    /// Returns who an upload belongs to, if this process remembers it.
+    /// Returns the owner of an upload, if this process remembers the upload.
     #[must_use]
     pub fn remembered_upload_owner(&self, name: &Name, id: &UploadId) -> Option<String> {
         let session = self.sessions.get(id).filter(|session| session.state.repository == *name)?;
         Some(session.state.owner.clone())
     }
 
-    /// Returns who an upload belongs to. Remembers what it reads of the store, for the request that follows.
+    /// Returns the owner of an upload. If it reads the session from the store, it remembers the session for the request
+    /// that follows.
     ///
     /// # Errors
-    /// [`Error::UploadUnknown`], and storage that fails.
+    /// [`Error::UploadUnknown`], and those of the store.
     pub async fn upload_owner(&self, name: &Name, id: &UploadId) -> Result<String> {
         if let Some(owner) = self.remembered_upload_owner(name, id) {
             return Ok(owner);
@@ -259,8 +261,8 @@ impl Registry {
         Ok(session.state.owner.clone())
     }
 
-    /// Returns the upload's session: as this process remembers it if the client names that very state, otherwise as
-    /// stored.
+    /// Returns the session of an upload. It answers from memory if the client names exactly the remembered state, and
+    /// otherwise from the store.
     pub(super) async fn session(&self, name: &Name, upload: &Upload) -> Result<Arc<Session>> {
         let remembered = self.sessions.get(&upload.id);
         match remembered.filter(|session| upload.state == Some(session.sequence)) {
@@ -269,10 +271,13 @@ impl Registry {
         }
     }
 
-    /// Returns the newest state of an upload of this repository. Costs a listing and two reads at most.
+    /// Returns the newest state of an upload of this repository, at the cost of one listing and two reads at most.
+    ///
+    /// # Errors
+    /// [`Error::UploadUnknown`] if there is none, or a power cut tore it.
     pub(super) async fn session_as_stored(&self, name: &Name, id: &UploadId) -> Result<Arc<Session>> {
         let unknown = || Error::UploadUnknown(id.clone());
-        // back to the last full state
+        // as many states as reach back to the last full one
         let states = self.store.list(&layout::upload(id), None, FULL_EVERY as usize).await?;
         let newest = states.first().filter(|entry| layout::is_upload_state(id, &entry.key)).ok_or_else(unknown)?;
         let remembered = self.sessions.get(id).filter(|session| session.state.repository == *name);
@@ -285,7 +290,7 @@ impl Registry {
         let full = sequence - sequence % FULL_EVERY;
         let before = async {
             match &remembered {
-                // the first state names none
+                // state 0 names no segments
                 _ if full == sequence || full == 0 => Ok(Vec::new()),
                 Some(session) if session.sequence >= full => {
                     Ok(session.state.segments[..session.state.before].to_vec())
@@ -321,7 +326,8 @@ impl Registry {
         Ok(Arc::new(session))
     }
 
-    /// Returns the chunks that an upload's states keep, oldest first. Reads them where this process does not remember them.
+    /// Returns the chunks that an upload's states keep, oldest first. Reads the states if this process does not
+    /// remember the chunks.
     pub(super) async fn kept_chunks(&self, session: &Session) -> Result<Vec<Bytes>> {
         let kept = match (&session.chunks, session.state.kept) {
             (Some(chunks), _) => return Ok(chunks.clone()),
@@ -338,17 +344,20 @@ impl Registry {
         Ok(chunks)
     }
 
-    /// Reads a state as stored, and the chunk that it keeps.
+    /// Reads a stored state, and the chunk that it keeps.
+    ///
+    /// # Errors
+    /// [`Error::UploadUnknown`] if the state is missing, empty or torn.
     async fn read_state(&self, id: &UploadId, sequence: u32) -> Result<(State, Bytes)> {
         let unknown = || Error::UploadUnknown(id.clone());
         let key = layout::upload_state(id, sequence);
-        // a directory does not sync sessions: one may be empty or torn after a power cut
+        // a directory does not sync sessions: a state may be empty or torn after a power cut
         let content = self.store.get(&key).await?.filter(|content| !content.is_empty()).ok_or_else(unknown)?;
         let (line, own) = split_line(&content);
         let state: State =
             serde_json::from_slice(&line).map_err(|error| StorageError::damaged("get", &key, error.to_string()))?;
         if state.kept.is_some_and(|kept| Digest::of(Algorithm::Sha256, &own) != kept.digest) {
-            // a read that fell short says nothing about what is there
+            // a read that fell short says nothing about the object
             if self.store.size(&key).await? != Some(content.len() as u64) {
                 return Err(StorageError::damaged("get", &key, "it was read cut short").into());
             }
@@ -359,7 +368,8 @@ impl Registry {
     }
 }
 
-/// Tells whether a listing of the newest states has those from `first` on. A state that is empty was lost in a power cut.
+/// Returns whether a listing of the newest states has all states from `first` to `newest`. A power cut may leave an
+/// empty state, which counts as lost.
 fn are_there(id: &UploadId, newest: u32, first: u32, states: &[Entry]) -> bool {
     (first..=newest).all(|number| {
         let entry = states.get((newest - number) as usize);

@@ -1,4 +1,4 @@
-//! Tags: each new meaning is a new version, at a place that its writer claimed.
+//! Tags: each new meaning of a tag is a new version, at a place that its writer claimed.
 
 use std::collections::HashMap;
 
@@ -16,40 +16,40 @@ use crate::{
     },
 };
 
-/// Keys that one listing asks for at most to skip what is gone.
+/// The largest number of keys that one listing asks for to skip deleted tags.
 const KEYS: usize = 1000;
 
-/// How a tag that is to be deleted is protected.
+/// The protection of a tag against its delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protection {
-    /// Not at all.
+    /// The tag is not protected.
     None,
-    /// It is immutable, and may be deleted.
+    /// The tag is immutable, and may be deleted.
     Immutable,
-    /// It is immutable, and may not.
+    /// The tag is immutable, and may not be deleted.
     Kept,
 }
 
 /// The fate of a tag when the manifest that it means is deleted by digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TagDelete {
-    /// It goes.
+    /// The tag is deleted.
     Allowed,
-    /// It stays, and so the manifest: the tag is immutable.
+    /// The tag stays, and so the manifest: the tag is immutable.
     Kept,
-    /// It stays, and so the manifest: the caller may not delete this tag.
+    /// The tag stays, and so the manifest: the caller may not delete this tag.
     Denied,
 }
 
-/// A look at a tag that would go with its manifest.
+/// A function that decides about a tag that would be deleted with its manifest.
 pub type LookAtTag<'a> = dyn Fn(&Tag) -> TagDelete + Sync + 'a;
 
-/// Whether a tag's version means a version of `digest` up to `until`.
+/// Returns whether a tag's version means a version of `digest` up to ordinal `until`.
 fn means(version: TagVersion, digest: &Digest, until: Ordinal) -> bool {
     version.target.is_some_and(|(meant, ordinal)| meant == *digest && ordinal <= until)
 }
 
-/// Returns an error if `look` refuses that a tag goes with the manifest that it means.
+/// Returns an error if `look` refuses to delete a tag with the manifest `digest` that it means.
 fn may_go(name: &Name, tag: Tag, digest: &Digest, look: &LookAtTag<'_>) -> Result<()> {
     match look(&tag) {
         TagDelete::Allowed => Ok(()),
@@ -59,7 +59,8 @@ fn may_go(name: &Name, tag: Tag, digest: &Digest, look: &LookAtTag<'_>) -> Resul
 }
 
 impl Registry {
-    /// Lets a tag mean a version of a manifest from here on, or nothing. The attempt began at `began`.
+    /// Writes a new version of a tag, for an attempt that began at `began`. From then on the tag means `target`, or is
+    /// deleted.
     ///
     /// # Errors
     /// [`Error::TooSlow`] if the attempt took too long.
@@ -85,15 +86,19 @@ impl Registry {
         newest.first().map(|entry| parse_tag(name, entry)).transpose()
     }
 
-    /// Deletes a tag: a newer version, nothing destroyed.
+    /// Deletes a tag that is not immutable. It writes a newer version and destroys nothing.
+    ///
+    /// # Errors
+    /// As [`Registry::delete_tag_under`].
     pub async fn delete_tag(&self, name: &Name, tag: &Tag, by: &By) -> Result<()> {
         self.delete_tag_under(name, tag, Protection::None, by).await
     }
 
-    /// Deletes a tag that may be immutable, where that allows it.
+    /// Deletes a tag, if `protection` allows it.
     ///
     /// # Errors
-    /// [`Error::TagKept`] where it does not.
+    /// [`Error::TagKept`] if the protection forbids it. [`Error::ManifestUnknown`] if the tag is deleted already, or
+    /// its manifest is.
     pub async fn delete_tag_under(&self, name: &Name, tag: &Tag, protection: Protection, by: &By) -> Result<()> {
         let target = self.newest_meaning(name, tag).await?.and_then(|version| version.target);
         let meant = match target {
@@ -119,8 +124,9 @@ impl Registry {
         Err(Error::TooSlow)
     }
 
-    /// Whether a tag that names this version of a manifest is gone, since that was deleted. One whose manifest is damaged, or
-    /// of which nothing is in the store, is not: who finds that out may want to delete it.
+    /// Returns whether a tag that names this version of a manifest is dead, since the manifest was deleted. A tag is
+    /// not dead if its manifest is damaged, or if the store has no trace of the manifest. A client that meets such a
+    /// tag may want to delete it.
     async fn died(&self, name: &Name, digest: &Digest, version: Ordinal) -> Result<bool> {
         match self.standing_since(name, digest, version).await {
             Ok(Some(_)) => Ok(false),
@@ -157,11 +163,12 @@ impl Registry {
         }
     }
 
-    /// Removes all tags that mean a version of these manifests up to the one given, so that lists need not look. Asks `look`,
-    /// if there is one, about each of them first: a tag may have been pushed since the look before.
+    /// Deletes all tags that mean a version of these manifests up to the given ordinal, so lists of tags need no look
+    /// at manifests. Asks `look`, if there is one, about each tag first: a tag may have been pushed since the look
+    /// before.
     ///
     /// # Errors
-    /// [`Error::TagKept`] or [`Error::TagDenied`] for the first tag that must stay. Tags before it are gone by then.
+    /// [`Error::TagKept`] or [`Error::TagDenied`] for the first tag that must stay. Tags before it are deleted by then.
     pub(super) async fn say_tags_gone(
         &self,
         name: &Name,
@@ -190,7 +197,10 @@ impl Registry {
         }
     }
 
-    /// The repository's tags, in byte order.
+    /// Returns a page of the repository's tags, in byte order.
+    ///
+    /// # Errors
+    /// [`Error::NameUnknown`] if the repository does not exist.
     pub async fn tags(&self, name: &Name, page: &Page<Tag>) -> Result<Listed<Tag>> {
         if !self.exists(name).await? {
             return Err(Error::NameUnknown(name.clone()));
@@ -201,7 +211,8 @@ impl Registry {
             return Ok(listed);
         }
         let mut after = page.last.as_ref().map(|last| layout::after_tag(name, last));
-        // one more than wanted tells whether there is a next page; where there are many that are gone, ever more at once
+        // one tag more than wanted tells whether a next page exists; the loop asks for more at once if many tags are
+        // deleted
         let mut least = 0;
         while listed.entries.len() <= wanted {
             let asked = (wanted + 1 - listed.entries.len()).max(least);
@@ -222,15 +233,17 @@ impl Registry {
         Ok(listed)
     }
 
-    /// The newest versions of at least one and about `wanted` tags, gone ones too, after the key `after`; and the key to
-    /// go on after, if there may be more. A tag's older versions cost no more than the rest of the listing they are in.
+    /// Returns the newest versions of about `wanted` tags after the key `after`, deleted tags too; of at least one, if
+    /// any follows. Returns also the key to continue after, if more may follow.
+    ///
+    /// The older versions of a tag cost no more than the rest of the listing that they are in.
     async fn page_of_tags(
         &self,
         name: &Name,
         after: Option<&str>,
         wanted: usize,
     ) -> Result<(Vec<(Tag, TagVersion)>, Option<String>)> {
-        // a few more keys than tags, for the versions before
+        // a few more keys than tags, for older versions
         let limit = (wanted + wanted / 16 + 1).min(MAX_PAGE);
         let listed = self.store.list(&layout::tags(name), after, limit).await?;
         let mut tags: Vec<(Tag, TagVersion)> = Vec::new();

@@ -1,7 +1,7 @@
-//! Uploads: bytes come in, in one piece or in chunks, and become a blob.
+//! Uploads: bytes arrive in one piece or in chunks, and become a blob.
 //!
-//! Bytes are written once, as they come, under keys of the attempt that receives them; a session's next state names
-//! them, and the fact that ends the upload says what they are. Whatever is cut off names nothing.
+//! Bytes are written once, as they arrive, under keys of the attempt that receives them. The session's next state names
+//! them, and the blob copy at the end names their digest. No record names bytes of a request that was cut off.
 
 use std::sync::Arc;
 
@@ -23,7 +23,10 @@ use crate::{
 };
 
 impl Registry {
-    /// Begins an upload that belongs to `owner`.
+    /// Begins an upload that belongs to `owner`. Returns its status.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn start_upload(&self, name: &Name, algorithm: Algorithm, owner: &str, by: &By) -> Result<UploadStatus> {
         let session = Session::begin(name, algorithm, owner, by, self.clock.time_ms());
         let status = session.status();
@@ -32,13 +35,20 @@ impl Registry {
         Ok(status)
     }
 
-    /// How far an upload is.
+    /// Returns the status of an upload, from the store.
+    ///
+    /// # Errors
+    /// [`Error::UploadUnknown`] if the upload does not exist or has ended.
     pub async fn upload_status(&self, name: &Name, upload: &Upload) -> Result<UploadStatus> {
         let session = self.session_as_stored(name, &upload.id).await?;
         if session.state.end.is_some() { Err(Error::UploadUnknown(upload.id.clone())) } else { Ok(session.status()) }
     }
 
-    /// Gives an upload up.
+    /// Cancels an upload.
+    ///
+    /// # Errors
+    /// [`Error::UploadUnknown`] if the upload does not exist or has ended. [`Error::OutOfOrder`] if another request
+    /// wrote the next state.
     pub async fn cancel_upload(&self, name: &Name, upload: &Upload) -> Result<()> {
         let session = self.session_as_stored(name, &upload.id).await?;
         let unknown = || Error::UploadUnknown(upload.id.clone());
@@ -50,11 +60,15 @@ impl Registry {
             return Err(session.out_of_order());
         }
         self.metrics.upload_closed();
-        // its bytes are left to scrub: a session is not synced, and may have been a blob before a power cut
+        // the segments are left to scrub: a directory does not sync sessions, so a power cut may have undone the end of
+        // an upload whose segments are a blob
         Ok(())
     }
 
-    /// Adds a chunk to an upload.
+    /// Adds a chunk to an upload. Returns the new status.
+    ///
+    /// # Errors
+    /// [`Error::UploadUnknown`], [`Error::OutOfOrder`], and those of the body.
     pub async fn append(&self, name: &Name, upload: &Upload, chunk: Chunk) -> Result<UploadStatus> {
         let session = self.open_session(name, upload, chunk.range).await?;
         if session.state.end.is_some() {
@@ -80,9 +94,12 @@ impl Registry {
         Err(if newest.state.end.is_some() { Error::UploadUnknown(upload.id.clone()) } else { newest.out_of_order() })
     }
 
-    /// Ends an upload: its bytes, with those of a last chunk, are `digest`.
+    /// Completes an upload with a last chunk: its bytes are `digest`.
     ///
-    /// The same call again, after an answer that was lost, has the same answer.
+    /// A client that lost the answer may repeat the call, and gets the same answer.
+    ///
+    /// # Errors
+    /// [`Error::DigestMismatch`], [`Error::UploadUnknown`], [`Error::OutOfOrder`], and those of the body.
     pub async fn complete_upload(
         &self,
         name: &Name,
@@ -92,7 +109,7 @@ impl Registry {
         by: &By,
     ) -> Result<Blob> {
         let session = match self.open_session(name, upload, chunk.range).await {
-            // the range of a repeated final chunk lies before the end that it made itself
+            // the range of a repeated final chunk lies before the end that the first one made
             Err(Error::OutOfOrder { id, offset, state }) => {
                 let session = self.session_as_stored(name, &upload.id).await?;
                 if session.state.end != Some(End::Completed(*digest)) {
@@ -120,7 +137,7 @@ impl Registry {
             match Box::pin(self.end(name, ended, received, digest, by)).await? {
                 Ended::Blob(blob) => return Ok(blob),
                 Ended::NotFirst => {}
-                // a state that is remembered may not be the newest, if another server took a chunk since
+                // the remembered state may not be the newest, if another server took a chunk since
                 Ended::Mismatch(computed) => {
                     let newest = self.session_as_stored(name, &upload.id).await?;
                     if newest.sequence == session.sequence {
@@ -138,7 +155,7 @@ impl Registry {
                 }
                 Some(_) => return Err(Error::UploadUnknown(upload.id.clone())),
                 None if has_bytes => return Err(newest.out_of_order()),
-                // there are no bytes to put in order
+                // the request has no bytes to put in order, so it completes the newest state
                 None => {
                     received = self.receive(&newest, Chunk::empty(&progress), Target::Segment).await?;
                     session = newest;
@@ -147,7 +164,7 @@ impl Registry {
         }
     }
 
-    /// Ends a session, if its bytes are `digest` and nobody else wrote its next state.
+    /// Ends a session, if its bytes are `digest` and no other request wrote its next state.
     async fn end(&self, name: &Name, ended: Session, received: Received, digest: &Digest, by: &By) -> Result<Ended> {
         let received = match self.check_digest(&ended, received, digest).await? {
             Ok(received) => received,
@@ -157,7 +174,7 @@ impl Registry {
         let (closed, granted) = tokio::join!(received.close(), self.grant(name, digest, by));
         closed?;
         granted?;
-        // the session ends when its bytes are durable: until then the client can go on with it
+        // the session ends once its bytes are durable: until then the client can continue it
         if !self.write_session(ended.clone(), Content::new()).await? {
             return Ok(Ended::NotFirst);
         }
@@ -170,7 +187,10 @@ impl Registry {
         self.say_place(name, &ended, digest, by, began).await.map(Ended::Blob)
     }
 
-    /// Takes a blob in one request, without a session that could be gone on with.
+    /// Stores a blob of one request, without a session that the client could continue.
+    ///
+    /// # Errors
+    /// [`Error::DigestMismatch`], and those of the body.
     pub async fn put_blob(&self, name: &Name, digest: &Digest, chunk: Chunk, by: &By) -> Result<Blob> {
         let session = Session::begin(name, digest.algorithm(), "", by, self.clock.time_ms());
         let received = self.receive(&session, chunk, Target::Segment).await?;
@@ -185,8 +205,8 @@ impl Registry {
         self.say_place(name, &ended, digest, by, began).await
     }
 
-    /// Whether the bytes of `session`, the last of them just received, are `digest`; otherwise the digest that they have,
-    /// and nothing is kept of what was received.
+    /// Checks that the bytes of `session`, with those just received, are `digest`. Otherwise returns their digest, and
+    /// keeps nothing of what was received.
     async fn check_digest(
         &self,
         session: &Session,
@@ -197,7 +217,7 @@ impl Registry {
         let computed = if let Some(hasher) = hasher {
             hasher.finish()
         } else {
-            // of another algorithm: what was received has to be read again with the rest
+            // the hash is of another algorithm: all segments are read again, those just received too
             let (segment, progress) = (received.segment(), Arc::clone(&received.progress));
             received.close().await?;
             let computed = self.hash_again(session, digest.algorithm(), &progress).await?;
@@ -210,7 +230,10 @@ impl Registry {
         Ok(if computed == *digest { Ok(received) } else { Err(computed) })
     }
 
-    /// The session to go on with, if a chunk of this range can be added to it now.
+    /// Returns the session to continue, if a chunk of this range can be added to it now.
+    ///
+    /// # Errors
+    /// [`Error::OutOfOrder`] if the chunk does not begin at the end of the upload.
     async fn open_session(&self, name: &Name, upload: &Upload, range: Option<ContentRange>) -> Result<Arc<Session>> {
         let fits = |session: &Session| range.is_none_or(|range| range.first == session.state.offset);
         let session = self.session(name, upload).await?;
@@ -221,7 +244,7 @@ impl Registry {
         if fits(&session) { Ok(session) } else { Err(session.out_of_order()) }
     }
 
-    /// The digest of what the session's segments name, by reading them.
+    /// Returns the digest of the session's segments, by reading them. Signs of life keep the upload alive meanwhile.
     async fn hash_again(&self, session: &Session, algorithm: Algorithm, progress: &Progress) -> Result<Digest> {
         let mut hasher = Hasher::new(algorithm);
         let mut renewed = self.clock.now();
@@ -236,8 +259,8 @@ impl Registry {
         Ok(hasher.finish())
     }
 
-    /// Says again what the bytes of an ended session are, for one whose answer was lost: whatever may have happened to
-    /// the first attempt, the bytes are looked at, after a sign of life.
+    /// Writes the blob copy of an ended session again, for a client that lost the answer. The first attempt may have
+    /// failed anywhere. So this writes a sign of life and a blob link, and then looks at the segments.
     async fn commit(&self, name: &Name, session: &Session, digest: &Digest, by: &By) -> Result<Blob> {
         let began = self.begin().await?;
         self.store.put(&layout::upload_alive(&session.id, &layout::attempt()), Vec::new()).await?;
@@ -248,11 +271,11 @@ impl Registry {
         self.say_place(name, session, digest, by, began).await
     }
 
-    /// Writes the fact that makes the bytes of an ended session a blob. They are durable and granted since `began`.
+    /// Writes the blob copy of an ended session. Its segments are durable. The blob link was written after `began`.
     async fn say_place(&self, name: &Name, session: &Session, digest: &Digest, by: &By, began: Moment) -> Result<Blob> {
         let place = place_of(session);
         self.put_place(digest, &place, by).await?;
-        // one that took long looks again; it takes nothing back, since another may rely on its fact by now
+        // a slow commit looks again; it takes nothing back, since another attempt may rely on its blob copy by now
         if self.was_slow(began)
             && !mutated("slow commit does not look")
             && !self.still_there(name, digest, &place, by).await?
@@ -263,7 +286,7 @@ impl Registry {
             return Err(Error::UploadUnknown(session.id.clone()));
         }
         let key = (name.clone(), *digest);
-        // the grant is this process's own, and as fresh as an answer of the store
+        // the blob link is this process's own, and as fresh as an answer of the store
         self.rights.forget(&key);
         self.rights.remember(key.clone(), self.rights.ticket(&key), RightHit::Grant);
         self.hold(key, place.size, began, self.known.ticket());
@@ -272,7 +295,7 @@ impl Registry {
         Ok(blob)
     }
 
-    /// Removes bytes of this attempt that nothing names. Left to scrub where that fails.
+    /// Deletes a segment of this attempt that no record names. If that fails, scrub frees the segment later.
     async fn take_back(&self, session: &Session, segment: &Segment) {
         if let Err(error) = self.store.delete(&segment.key(&session.id)).await {
             tracing::debug!(%error, "bytes that nothing names are left to scrub");
@@ -280,13 +303,13 @@ impl Registry {
     }
 }
 
-/// What came of ending a session.
+/// The outcome of ending a session.
 enum Ended {
     /// Its bytes are a blob.
     Blob(Blob),
     /// Another request wrote its next state.
     NotFirst,
-    /// Its bytes have this digest instead.
+    /// Its bytes have this other digest.
     Mismatch(Digest),
 }
 
@@ -294,7 +317,7 @@ fn mismatch(expected: &Digest, computed: Digest) -> Error {
     Error::DigestMismatch { expected: Box::new(*expected), computed: Box::new(computed) }
 }
 
-/// Reads a body that is not needed, so that the client can go on on this connection.
+/// Reads a body that is not needed, so that the client can go on using this connection.
 async fn drain(mut body: Body) -> Result<()> {
     while let Some(bytes) = body.next().await {
         bytes?;

@@ -1,4 +1,4 @@
-//! Pulls that are hashed on the way, and what becomes of bytes that came wrong.
+//! Hashes pulls on their way out, and notes corrupt segments.
 
 use std::{future::ready, sync::Arc};
 
@@ -13,10 +13,10 @@ use crate::{
 };
 
 impl Registry {
-    /// Breaks the stream off before its last chunk if the bytes are not `digest`. If they are not when they are read again,
-    /// notes that they are rotten: for this process and, beside the bytes, for every other.
+    /// Breaks the stream off before its last chunk if the bytes are not `digest`. Then it reads them again. If they are
+    /// wrong again, it notes the corruption: in memory, and beside the segments for every other process.
     ///
-    /// They are read again in a task of its own, since the client may not wait for it.
+    /// The second read runs in a task of its own, since the client may not wait for it.
     pub(super) fn verified(&self, stream: BlobStream, place: Arc<Place>, digest: Digest) -> BlobStream {
         let (rotten, known) = (self.rotten.clone(), self.known.clone());
         let (store, at) = (self.store.clone(), self.clock.time_ms());
@@ -46,7 +46,7 @@ impl Registry {
     }
 }
 
-/// Bytes that came as another digest than they were.
+/// A blob copy that was read as another digest.
 struct Suspect {
     digest: Digest,
     place: Arc<Place>,
@@ -54,7 +54,7 @@ struct Suspect {
     at: u64,
 }
 
-/// What a second read of bytes found.
+/// The result of a second read.
 enum Verdict {
     Right,
     Rotten,
@@ -62,7 +62,7 @@ enum Verdict {
 }
 
 impl Suspect {
-    /// Reads the bytes once more. If they are wrong again, notes so beside them and tells other servers.
+    /// Reads the segments once more. If they are wrong again, writes a corruption note and tells other servers.
     async fn judge(self, rotten: &Cache<UploadId, ()>, known: &KnownBytes) -> Verdict {
         let Self { digest, place, store, at } = self;
         let key = layout::data(&place.id);
@@ -78,12 +78,12 @@ impl Suspect {
             }
         }
         rotten.insert(place.id.clone(), ());
-        // whoever is told now that the blob is here relies on bytes that are not
+        // a client that is told now that the blob is here would rely on corrupt segments
         known.forget(&digest);
         tracing::error!(%digest, key, "stored bytes are rotten: they are not the digest that they were; push the blob again");
         let by = By { identity: "pull".to_owned(), request: String::new() };
         match store.put(&layout::rotten(&place.id, &layout::attempt()), json(&Stamp { at, by })).await {
-            // from here on the note counts, which scrub removes when the bytes are read right again
+            // from here on the note counts; scrub removes it when the segments are read right again
             Ok(()) => rotten.invalidate(&place.id),
             Err(error) => tracing::warn!(%error, "no note could be written that these bytes are rotten"),
         }
@@ -94,7 +94,7 @@ impl Suspect {
     }
 }
 
-/// Reads all bytes of a place, and returns whether they are `digest`.
+/// Reads all segments of a blob copy. Returns whether they are `digest`.
 async fn is_right(store: &Store, place: &Place, digest: &Digest) -> storage::Result<bool> {
     let mut hasher = Hasher::new(digest.algorithm());
     for segment in &place.segments {

@@ -1,4 +1,4 @@
-//! Reading a version of a manifest: from memory, or from the store with its bytes held against their digest.
+//! Reads versions of manifests: from memory, or from the store with a check of the digest.
 
 use std::sync::Arc;
 
@@ -18,7 +18,10 @@ impl Registry {
         Ok(self.versions.get(key))
     }
 
-    /// A version of a manifest, by its key; nothing where it is gone. Bytes that are not `digest` are an error.
+    /// Returns the version of a manifest under a key, or `None` if it is gone.
+    ///
+    /// # Errors
+    /// Damage, if the bytes are not `digest`. Other servers are told of it.
     pub(super) async fn version(&self, digest: &Digest, key: &str) -> Result<Option<Arc<StoredManifest>>> {
         if let Some(stored) = self.known_version(key).await? {
             return Ok(Some(stored));

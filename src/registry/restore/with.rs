@@ -1,4 +1,4 @@
-//! What went with an image when a scrub let that go, and comes back with it: signatures, SBOMs, and what refers to those.
+//! Restores what scrub removed together with an image: signatures, SBOMs, and their own referrers.
 
 use std::{collections::HashSet, pin::pin};
 
@@ -15,39 +15,39 @@ use crate::{
     },
 };
 
-/// How the last life of a manifest or tag ended.
+/// The end of the last life of a manifest or tag.
 struct End {
-    /// When, by the store's clock: milliseconds since 1970.
+    /// The time by the store's clock, in milliseconds since 1970.
     at: u64,
-    /// Who said so; several may have, beside each other.
+    /// The authors of the tombstones. Several writers may have written one at once.
     by: Vec<By>,
-    /// Whether it stands again since.
+    /// Set if it exists again since.
     again: bool,
 }
 
 impl End {
     const UNKNOWN: Self = Self { at: 0, by: Vec::new(), again: true };
 
-    /// Whether nobody but a scrub ended it, and it stands no more, after that other thing had ended. What one run did counts
-    /// as after it: a store's times may be too coarse to tell.
+    /// Returns whether only scrub ended it, no earlier than `other` ended, and it does not exist again. An end by a run
+    /// that also ended `other` is never too early: a store's times may be too coarse to tell.
     fn is_with(&self, other: &Self) -> bool {
         let with = |by: &By| by.is_scrub() && (self.at >= other.at || other.by.contains(by));
         !self.again && self.by.iter().all(with)
     }
 }
 
-/// What refers to a manifest, or is listed in it.
+/// The referrers and children of a manifest.
 #[derive(Default)]
 struct With {
-    /// What went with it: a manifest, and the tag that was about it by its name.
+    /// The manifests that were removed with it. A tag is set if the tag's name makes its manifest a referrer.
     gone: Vec<(Digest, Option<Tag>)>,
-    /// What may stand, so that it is to be looked at what went with that.
+    /// The manifests that may exist. Their own referrers are looked at next.
     standing: Vec<Digest>,
 }
 
 impl Registry {
-    /// Brings back what went with a manifest that stands, with what is listed in it, and with what comes back here: as
-    /// far as it goes.
+    /// Restores as much as possible of what was removed together with an existing manifest, with its children, and with
+    /// anything restored here. Adds the outcomes to `came`.
     pub(super) async fn bring_back_with(&self, name: &Name, digest: Digest, by: &By, came: &mut Restoration) {
         let mut left = vec![digest];
         let mut seen = HashSet::new();
@@ -83,7 +83,7 @@ impl Registry {
     async fn with(&self, name: &Name, subject: &Digest, lost: &mut Vec<Lost>) -> Result<With> {
         let mut with = With::default();
         let Some(stored) = self.standing_afresh(name, subject).await? else { return Ok(with) };
-        // where that is freed, it is long ago: a scrub let nothing go that refers to it while it stood
+        // if its tombstones are freed, it ended long ago: scrub removed no referrer of it while it existed
         let end = self.end_of(&layout::manifest(name, subject)).await?.unwrap_or(End::UNKNOWN);
         let manifest = Manifest::parse(Some(&stored.media_type), &stored.bytes)?;
         with.standing.extend(manifest.children.iter().map(|child| child.digest));
@@ -92,7 +92,7 @@ impl Registry {
             entries.iter().filter_map(|entry| layout::referrer_manifest(&entry.key)).collect();
         referrers.dedup();
         for referrer in referrers {
-            // first: what ends after this look is seen by the next
+            // this look first: the next look sees what ends after it
             let ending = self.is_ending(name, &referrer).await?;
             match self.end_of(&layout::manifest(name, &referrer)).await {
                 Ok(Some(of)) if of.is_with(&end) => with.gone.push((referrer, None)),
@@ -114,9 +114,9 @@ impl Registry {
         Ok(with)
     }
 
-    /// What a tag meant that went with its subject.
+    /// Returns the digest that a tag meant, if the tag was removed with its subject.
     async fn went_with(&self, name: &Name, tag: &Tag, end: &End) -> Result<Option<Digest>> {
-        // first: what ends after this look is seen by the next
+        // this look first: the next look sees what ends after it
         let ending = match self.newest_standing(name, tag).await? {
             Some(digest) if self.is_ending(name, &digest).await? => Some(digest),
             _ => None,
@@ -126,13 +126,16 @@ impl Registry {
             of => return Ok(ending.filter(|_| of.is_none_or(|of| of.again))),
         }
         let Some(digest) = self.last_meaning(name, tag).await? else { return Ok(None) };
-        // a scrub says a tag gone as well that was left of a manifest which somebody deleted
+        // scrub also deletes a tag that is left of a manifest that a user deleted: that manifest stays deleted
         let of = self.end_of(&layout::manifest(name, &digest)).await?;
         Ok(of.is_none_or(|of| of.again || of.is_with(end)).then_some(digest))
     }
 
-    /// Removes a tag, after the version `seen`, that is about `subject` by its name. Returns whether the tag went. It
-    /// does not go if the subject stands again, or if a push has the place; see [`Registry::end_manifests`].
+    /// Deletes a tag that is about `subject` by its name, after the version `seen`. Returns whether the tag is deleted.
+    /// It is not if the subject exists again, or if a push has the place; see [`Registry::end_manifests`].
+    ///
+    /// # Errors
+    /// [`Error::TooSlow`]: then the tag still exists.
     pub async fn end_tag_without(
         &self,
         name: &Name,
@@ -166,7 +169,8 @@ impl Registry {
         Ok(false)
     }
 
-    /// Returns whether a scrub, and nobody else, is about to let a manifest go that stands: a new version of it stays.
+    /// Returns whether an existing manifest has a pending delete by scrub, and none by a user. If it is pushed again,
+    /// the new version stays.
     async fn is_ending(&self, name: &Name, digest: &Digest) -> Result<bool> {
         let Some((_, newest)) = self.newest_version(name, digest).await?.filter(|(_, newest)| newest.there) else {
             return Ok(false);
@@ -187,7 +191,8 @@ impl Registry {
         Ok(ending)
     }
 
-    /// How what has its versions under `prefix` ended; nothing where that is not known, or never was.
+    /// Returns the end of the last life of the thing whose versions are under `prefix`. `None` if it never ended, or no
+    /// record of that is left.
     async fn end_of(&self, prefix: &str) -> Result<Option<End>> {
         let mut versions = pin!(self.store.scan(prefix));
         let mut again = false;
