@@ -1,15 +1,16 @@
-//! Runs work in the background: in spare time, and without any, a little of it at the usual priority.
+//! Runs work in the background: in spare time, and without spare time at the usual priority with a small share of a
+//! core.
 //!
-//! A thread in spare time gives its core up at once. Of cores that are never idle it gets some thousandth, so work
-//! there would not end. Others notice such work all the same, by the memory and the caches that they share with it. So
-//! the work is cut into small pieces, with rests between the pieces:
+//! A thread in spare time gives up its core at once. Of cores that are never idle it gets about a thousandth, so work
+//! there would not end. Other work slows down all the same, since it shares memory and caches with the background. So
+//! the background work is cut into small pieces with rests in between:
 //!
-//! - A thread at the usual priority drives the work. It only hands out pieces, each of a tenth of a millisecond or so.
-//! - Pieces run in a pool of threads in spare time, as long as those get any.
+//! - A thread at the usual priority drives the work. It only hands out pieces of about a tenth of a millisecond each.
+//! - Pieces run in a pool of threads in spare time, as long as spare time is not starved.
 //! - A probe at the usual priority makes a small read every few milliseconds. If the slow reads take much longer than
 //!   usual, the share of the work shrinks. The probe also measures how long a piece takes in spare time.
-//! - If spare time is starved, pieces run at the usual priority, with a twentieth of a core. Work gets as much in any
-//!   case.
+//! - If spare time is starved, pieces run at the usual priority, with a twentieth of a core. Work gets this share in
+//!   any case.
 
 use std::{
     cell::RefCell,
@@ -33,19 +34,21 @@ use super::{
 
 /// The time between two reads of the probe.
 const EVERY: Duration = Duration::from_millis(5);
-/// The bytes that the probe reads: from the page cache, of a file that is always in it.
+/// The bytes that the probe reads, from a file that is always in the page cache.
 const READ: usize = 4096;
-/// The processor time of a piece that the probe hands to a thread in spare time. A much shorter piece would get through
-/// where work does not: the scheduler lets a thread begin soon that has had next to nothing. A longer piece would delay
-/// the end of the process, whose last thread needs a core to end on.
+/// The processor time of a piece that the probe hands to a thread in spare time.
+///
+/// A much shorter piece would get through where work does not: the scheduler soon starts a thread that has had almost
+/// no time. A longer piece would delay the end of the process, whose last thread needs a core to end.
 const PIECE: Duration = Duration::from_micros(250);
-/// The reads between two such pieces while there is spare time, and after a late one.
+/// The reads between two such pieces while there is spare time.
 const PAUSE: u32 = 20;
+/// The reads between two such pieces after a late one.
 const PAUSE_AFTER_LATE: u32 = 200;
-/// Rests are at least this long: timers are not finer than a millisecond.
+/// The shortest rest. Timers are not finer than a millisecond.
 const LEAST: Duration = Duration::from_millis(2);
 
-/// Work in the background, for as long as this lives.
+/// A driver of background work, with threads that live as long as this value.
 pub struct Background {
     shared: Arc<Shared>,
     pool: Option<runtime::Runtime>,
@@ -57,7 +60,7 @@ struct Shared {
     account: Mutex<Account>,
 }
 
-/// The measurements, and the processor time of the work since it last rested.
+/// The measurements, and the processor time of the work since its last rest.
 #[derive(Debug)]
 struct Account {
     share: Share,
@@ -66,21 +69,18 @@ struct Account {
 }
 
 thread_local! {
-    /// The work that this thread drives just now.
+    /// The background work that this thread is driving.
     static DRIVEN: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
 }
 
 impl Background {
-    /// Starts its threads. The thread that calls this must be at the usual priority.
-    ///
-    /// # Errors
-    /// The system refuses a thread.
+    /// Starts the threads. The calling thread must have the usual priority.
     pub fn start() -> io::Result<Self> {
         let mut pool = runtime::Builder::new_current_thread();
         let pool = pool.thread_name("spare").on_thread_start(only_spare_time).build()?;
         let account = Account { share: Share::default(), worked: Duration::ZERO, since: Instant::now() };
         let shared = Arc::new(Shared { spare: pool.handle().clone(), account: Mutex::new(account) });
-        // without a file that is always in memory, reads say nothing, and the other measures remain
+        // without such a file the probe makes no reads; the other measurements remain
         probe(&shared, std::env::current_exe().and_then(File::open).ok())?;
         Ok(Self { shared, pool: Some(pool) })
     }
@@ -145,25 +145,25 @@ impl Account {
         (self.worked, self.since) = (Duration::ZERO, Instant::now());
     }
 
-    /// Returns how long to rest now, if that is worth a timer.
+    /// Returns the length of the rest that is due now, if that is worth a timer.
     fn settle(&mut self) -> Option<Duration> {
         let rest = self.share.rest(self.since.elapsed(), self.worked);
         if rest.is_zero() {
-            // time in which it waited is not saved up
+            // time spent waiting earns no right to more work later
             self.begin();
         }
         (rest >= LEAST).then_some(rest)
     }
 }
 
-/// Runs a piece of work that may wait for the disk: for work in the background, on a thread of its kind; otherwise as
-/// tokio does.
+/// Runs a piece of work that may wait for the disk. Background work runs in spare time, unless spare time is starved;
+/// other work runs on tokio's blocking pool.
 pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     spawn(work, false)
 }
 
-/// Runs a piece of work that needs nothing but a core, as [`spawn_blocking`] does. The time of the piece shows whether
-/// others want the core.
+/// Runs a piece of work that only computes, as [`spawn_blocking`] does. The time that the piece takes shows whether
+/// other threads want the core.
 pub fn spawn_computing<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     spawn(work, true)
 }
@@ -187,7 +187,7 @@ fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static, computes:
     if starved { tokio::task::spawn_blocking(piece) } else { spare.spawn_blocking(piece) }
 }
 
-/// Starts the probe, and the thread in spare time that it hands pieces to. Both end with the work.
+/// Starts the probe, and the thread in spare time to which the probe hands pieces. Both end with the work.
 fn probe(shared: &Arc<Shared>, file: Option<File>) -> io::Result<()> {
     let (pieces, to_do) = mpsc::channel::<()>();
     let (done, dones) = mpsc::channel();

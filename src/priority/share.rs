@@ -1,61 +1,65 @@
-//! Decides from measurements how much of the time background work may take.
+//! Decides from measurements how much of a core background work may take.
 
 use std::time::Duration;
 
-/// The part of one core that work gets in any case. Without it, work would never end on a machine that is never idle.
+/// The part of one core that work gets in any case. Without this part, work would never end on a machine that is never
+/// idle.
 const FLOOR: f64 = 0.05;
-/// Small reads that one decision is made from.
+/// The number of small reads for one decision.
 const READS: usize = 100;
-/// The factor and the time by which the slowest read but one must exceed the median before work gets less. Below that,
-/// the times of reads vary by themselves.
+/// The factor by which the slowest read but one must exceed the median before the share shrinks. Smaller differences
+/// are normal.
 const TIMES: u32 = 4;
+/// The time by which that read must exceed the median as well.
 const LONGER: Duration = Duration::from_micros(50);
-/// The factors by which the share grows when nobody was disturbed, and shrinks when somebody was.
+/// The factor by which the share grows after reads without a disturbance.
 const GROWTH: f64 = 1.5;
+/// The factor by which the share shrinks after disturbed reads.
 const SHRINKAGE: f64 = 0.5;
-/// The share of time without a core from which on others count as busy.
+/// The share of time without a core from which others count as busy.
 const BUSY: f64 = 0.05;
-/// The weight of the latest piece of work beside those before it.
+/// The weight of the latest piece of work in the average.
 const LATEST: f64 = 0.2;
-/// The delay from which on a piece in spare time is late. Other pieces in spare time may delay it by less.
+/// The time after which a piece in spare time is late. Other pieces in spare time cause shorter delays.
 pub(super) const LATE: Duration = Duration::from_millis(30);
-/// Spare time is starved after so many late pieces, those on time taken off.
+/// The number of late pieces, less the pieces on time, at which spare time is starved.
 const LATE_ONES: u32 = 4;
-/// The number of pieces on time in a row after which spare time counts again: at first, and at most. The number grows
-/// fourfold each time that spare time is starved again: a piece that begins in a short gap is stuck for seconds.
+/// The first number of pieces on time in a row after which spare time is no longer starved. Each time that spare time
+/// is starved again the number is multiplied by four, since a piece that begins in a short gap is stuck for seconds.
 const ON_TIME: u32 = 5;
+/// The largest value of that number.
 const MOST_ON_TIME: u32 = 1280;
 
-/// The share of one core that work may take.
+/// The share of one core that background work may take, and the measurements behind it.
 #[derive(Debug)]
 pub(super) struct Share {
     by_reads: f64,
     reads: Vec<Duration>,
     denied: f64,
     spare: Spare,
-    /// Spare time counts again after so many pieces on time in a row.
+    /// The number of pieces on time in a row after which spare time is no longer starved.
     needed: u32,
 }
 
 /// The state of spare time.
 #[derive(Debug)]
 enum Spare {
-    /// There is, with so many pieces late lately.
+    /// There is spare time. `late` counts the recent late pieces.
     There { late: u32 },
-    /// It is starved, with so many pieces on time in a row.
+    /// Spare time is starved. `on_time` counts the latest pieces in a row that were on time.
     Starved { on_time: u32 },
 }
 
 impl Default for Share {
     fn default() -> Self {
-        // spare time has to show that there is any
+        // spare time counts as starved until pieces on time show otherwise
         let spare = Spare::Starved { on_time: 0 };
         Self { by_reads: 1.0, reads: Vec::with_capacity(READS), denied: 0.0, spare, needed: ON_TIME }
     }
 }
 
 impl Share {
-    /// Counts a small read at the usual priority that took so long.
+    /// Counts a small read at the usual priority, which took `took`.
     pub(super) fn read(&mut self, took: Duration) {
         self.reads.push(took);
         if self.reads.len() < READS {
@@ -68,13 +72,13 @@ impl Share {
         self.reads.clear();
     }
 
-    /// Counts a piece of work that needs nothing but a core: it took `wall`, and had a core for `core`.
+    /// Counts a piece of work that only computes. It took `wall`, and had a core for `core`.
     pub(super) fn worked(&mut self, wall: Duration, core: Duration) {
         let denied = wall.saturating_sub(core).as_secs_f64() / wall.as_secs_f64().max(f64::EPSILON);
         self.denied = (1.0 - LATEST) * self.denied + LATEST * denied;
     }
 
-    /// Counts a piece in spare time that took so long, or that has not ended for so long.
+    /// Counts a piece in spare time that took `took`, or that is unfinished after that time.
     pub(super) fn spared(&mut self, took: Duration) {
         let late = took > LATE;
         match &mut self.spare {
@@ -94,17 +98,17 @@ impl Share {
         }
     }
 
-    /// Returns whether threads in spare time get next to nothing. Work takes its share at the usual priority then.
+    /// Returns whether threads in spare time get almost nothing. Work then takes its share at the usual priority.
     pub(super) fn is_starved(&self) -> bool {
         matches!(self.spare, Spare::Starved { .. })
     }
 
-    /// Returns the share now.
+    /// Returns the current share.
     pub(super) fn now(&self) -> f64 {
         if self.is_starved() || self.denied >= BUSY { FLOOR } else { self.by_reads }
     }
 
-    /// Returns how long to rest after a time `passed` in which work had a core for `worked`.
+    /// Returns the length of the rest after a time `passed` in which work had a core for `worked`.
     pub(super) fn rest(&self, passed: Duration, worked: Duration) -> Duration {
         let share = self.now();
         if share >= 1.0 { Duration::ZERO } else { worked.div_f64(share).saturating_sub(passed) }
@@ -118,7 +122,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
     const US: Duration = Duration::from_micros(1);
 
-    /// Returns the share of work for which there is spare time.
+    /// Returns a share for which spare time is not starved.
     fn awake() -> Share {
         let mut share = Share::default();
         for _ in 0..ON_TIME {
@@ -133,7 +137,7 @@ mod tests {
         }
     }
 
-    /// Returns the part of a core that work takes that uses its whole share.
+    /// Returns the part of a core that work takes if it uses its whole share.
     fn taken(share: &Share) -> f64 {
         (MS / 10).as_secs_f64() / (MS / 10 + share.rest(MS / 10, MS / 10)).as_secs_f64()
     }
@@ -165,7 +169,7 @@ mod tests {
             reads(&mut share, 2 * US, 2 * US);
         }
         assert!(share.rest(MS, MS).is_zero());
-        // a machine that is slow all the time is not disturbed
+        // a machine that is slow all the time does not count as disturbed
         reads(&mut share, 2 * MS, 3 * MS);
         assert!(share.rest(MS, MS).is_zero());
     }

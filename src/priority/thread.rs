@@ -1,19 +1,20 @@
-//! Lowers a thread's own priority, and measures its time on a core.
+//! Lowers a thread's own priority, and measures its processor time.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The lowest priority that is no spare time.
+/// The nice value of the lowest priority above spare time.
 #[cfg(target_os = "linux")]
 const LOWEST: i32 = 19;
 
-/// Lets this thread, and those that it starts from now on, run only while no other thread wants its core.
+/// Makes this thread, and those that it starts later, run only while no other thread wants the core.
 ///
-/// On Linux such a thread gives its core up at once to any thread that wakes up (`SCHED_IDLE`, sched(7)). A merely nice
-/// thread keeps its core for some milliseconds first, which others see in their slowest answers. A thread cannot return
-/// from spare time. Of cores that are never idle, it gets some thousandth. Where the system refuses, the thread becomes
-/// nice instead; on other systems nothing changes.
+/// On Linux such a thread gives up its core at once to any thread that wakes up (`SCHED_IDLE`, sched(7)). A merely nice
+/// thread keeps its core for some milliseconds first, which delays the slowest answers of others. A thread cannot
+/// return from spare time. Of cores that are never idle, it gets about a thousandth.
+///
+/// If the system refuses, this logs a warning and the thread becomes nice instead. On other systems nothing changes.
 pub fn only_spare_time() {
     #[cfg(target_os = "linux")]
     {
@@ -23,7 +24,7 @@ pub fn only_spare_time() {
         };
         let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
         if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle) {
-            // for Linux a "process" is a thread here: setpriority(2), "C library/kernel differences"
+            // on Linux the "process" of this call is the thread: setpriority(2), "C library/kernel differences"
             let nice = rustix::process::setpriority_process(None, LOWEST);
             tracing::warn!(?error, is_nice = nice.is_ok(), "the system refuses a thread that runs in spare time alone");
         }

@@ -1,7 +1,7 @@
-//! Checks of a bucket's answers, where a part of an answer would pass for a whole one.
+//! Checks a bucket's answers, so that a part of an answer never passes for the whole.
 //!
-//! A listing that ends early says of the rest that it is not there. A range that was ignored gives other bytes than those
-//! that were asked for. Both are errors, and are tried again like any other.
+//! A listing that ends early makes the remaining keys look absent. An ignored range gives other bytes than the caller
+//! asked for. Both are temporary errors, which are retried.
 
 use futures::stream;
 use http::{Request, Response, StatusCode, header};
@@ -10,7 +10,7 @@ use opendal::{Buffer, Error, ErrorKind, HttpBody, HttpTransport, HttpTransporter
 /// The error of a store that ignores ranges.
 pub(super) const IGNORES_RANGE: &str = "the store answers a read of a range with the whole object";
 
-/// The HTTP client of a bucket, which checks answers.
+/// An HTTP client of a bucket that checks answers.
 pub(super) struct CheckedAnswers(pub(super) HttpTransporter);
 
 impl HttpTransport for CheckedAnswers {
@@ -42,7 +42,7 @@ fn wrong(what: &'static str) -> Error {
     Error::new(ErrorKind::Unexpected, what).set_temporary()
 }
 
-/// Checks that a page of a listing came to its end, and says where the next page begins if there is one.
+/// Returns true if a page of a listing is complete, and has the token of the next page if there is one.
 fn is_whole(page: &str) -> bool {
     let says = |element: &str| page.contains(element);
     let goes_on = says("<IsTruncated>true</IsTruncated>");

@@ -1,4 +1,4 @@
-//! The clocks that leases are measured by: this machine's time since boot, its wall clock, and the store's own.
+//! Reads the clocks that measure leases: this machine's time since boot, its wall clock, and the store's clock.
 
 mod reading;
 
@@ -18,31 +18,31 @@ use super::mutation::mutated;
 
 /// The clocks of this process, and what it has seen of the store's clock. Clones share both.
 ///
-/// A clock that is set by hand is for tests: it stands still until it is advanced.
+/// A clock that is set by hand is for tests. It stands still until a test advances it.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     by_hand: Option<Arc<ByHand>>,
-    /// True if this clock takes no note of what the store says.
+    /// True if this clock ignores the store's time.
     deaf: bool,
     seen: Arc<Mutex<Seen>>,
     lead: Arc<Lead>,
 }
 
-/// A point in time by all clocks, to be held against a later one with [`Clock::since`].
+/// A point in time by all clocks. [`Clock::since`] compares it with the present.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     /// Milliseconds since boot.
     boot: u64,
     /// Milliseconds since 1970 by the wall clock.
     wall: u64,
-    /// The time by which the store's clock was ahead of the time since boot when it was last seen.
+    /// The milliseconds by which the store's clock was ahead of the time since boot at its last answer.
     ahead: Option<i64>,
-    /// The number of answers of the store until then.
+    /// The number of answers of the store until this moment.
     answers: u64,
 }
 
 impl Moment {
-    /// Returns whether this was taken later than `other`. Two moments of one millisecond are not told apart.
+    /// Returns whether this moment is later than `other`. Two moments of the same millisecond count as equal.
     #[must_use]
     pub const fn is_after(self, other: Self) -> bool {
         self.boot > other.boot
@@ -52,7 +52,7 @@ impl Moment {
 #[derive(Debug)]
 struct ByHand {
     passed_ms: AtomicU64,
-    /// The number of looks at this clock.
+    /// The number of reads of this clock.
     #[cfg(test)]
     looks: AtomicU64,
 }
@@ -65,19 +65,20 @@ impl ByHand {
     }
 }
 
-/// The boot time of a clock that is set by hand: milliseconds since 1970.
+/// The boot time of a clock that is set by hand, in milliseconds since 1970.
 const BEGINNING_MS: u64 = 1_700_000_000_000;
-/// The time since boot of a new clock that is set by hand. The clock can be set back by this much.
+/// The time since boot of a new clock that is set by hand, in milliseconds. A test can set the clock back by this much.
 const UP_MS: u64 = 100_000_000_000;
 
-/// The clock that counts while the machine sleeps. Elsewhere than on Linux the monotonic clock does.
+/// The clock that counts while the machine sleeps. On systems other than Linux and Android, the monotonic clock takes
+/// its place.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const SINCE_BOOT: ClockId = ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const SINCE_BOOT: ClockId = ClockId::Monotonic;
 
 impl Clock {
-    /// Returns a clock that stands still.
+    /// Returns a clock that is set by hand.
     #[must_use]
     pub fn by_hand() -> Self {
         let by_hand = ByHand {
@@ -88,13 +89,13 @@ impl Clock {
         Self { by_hand: Some(Arc::new(by_hand)), ..Self::default() }
     }
 
-    /// Returns a clock that stands still, and that takes no note of the store's time: its own time is in all records.
+    /// Returns a clock that is set by hand and ignores the store's time, so that all records have the clock's own time.
     #[must_use]
     pub fn by_hand_alone() -> Self {
         Self { deaf: true, ..Self::by_hand() }
     }
 
-    /// Lets time pass on a clock that is set by hand; another one passes by itself.
+    /// Advances a clock that is set by hand. Any other clock is left alone.
     pub fn advance(&self, time: Duration) {
         if let Some(by_hand) = &self.by_hand {
             by_hand.passed_ms.fetch_add(milliseconds(time), Ordering::SeqCst);
@@ -110,12 +111,12 @@ impl Clock {
         u64::try_from(time.tv_sec).unwrap_or(0) * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
     }
 
-    /// Returns the time since boot. It alone tells how old an answer in memory is.
+    /// Returns the time since boot. The age of an answer in memory is measured by this time alone.
     pub(crate) fn since_boot(&self) -> Duration {
         Duration::from_millis(self.boot_ms())
     }
 
-    /// Returns the milliseconds since 1970 by the wall clock. Records get [`Clock::time_ms`].
+    /// Returns the milliseconds since 1970 by the wall clock. Records get [`Clock::time_ms`] instead.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         match &self.by_hand {
@@ -136,10 +137,10 @@ impl Clock {
         Moment { boot, wall, ahead, answers }
     }
 
-    /// Returns how long ago `then` was: the largest of what the three clocks say.
+    /// Returns the time since `then`: the largest that the three clocks give.
     ///
-    /// The store's clock is known as of its last answer. Time that it gained on the time since boot counts as time that
-    /// passed. The gain is taken between any two answers since `then`, or the last one before it.
+    /// The store's clock is known as of its last answer. If it gained on the time since boot, the gain counts as time
+    /// that passed. The gain is the largest between any two answers since `then`, with the last answer before `then`.
     #[must_use]
     pub fn since(&self, then: Moment) -> Duration {
         let now = self.now();
@@ -149,10 +150,10 @@ impl Clock {
         Duration::from_millis(by_wall.max(by_boot.saturating_add(gained)))
     }
 
-    /// Returns the time for records that are compared later, in milliseconds since 1970: the store's time as far as this
-    /// process knows it, and otherwise the wall clock's.
+    /// Returns the time for records that are compared later, in milliseconds since 1970. This is the store's time as
+    /// far as this process knows it, and otherwise the wall clock's.
     ///
-    /// It does not go back while the store's clock differs by less than [`COARSE`] from answer to answer.
+    /// This time does not go back while answers lower the lead of the store's clock by no more than [`COARSE`].
     #[must_use]
     pub fn time_ms(&self) -> u64 {
         let lead = self.lead.0.load(Ordering::Relaxed);
@@ -163,12 +164,12 @@ impl Clock {
         }
     }
 
-    /// Takes note of the store's time in an answer that came just now: milliseconds since 1970.
+    /// Takes the store's time from an answer that came just now, in milliseconds since 1970.
     pub(crate) fn store_said(&self, store_ms: u64) {
         if self.deaf {
             return;
         }
-        // no look that a test counts, unless the answer is news
+        // read directly, so that tests do not count this as a look at the clock
         let boot = match &self.by_hand {
             Some(by_hand) => by_hand.passed_ms.load(Ordering::SeqCst),
             None => self.boot_ms(),
@@ -178,8 +179,8 @@ impl Clock {
         self.lead.hear(ahead);
     }
 
-    /// Returns the store's time, as far as this process knows it: its last answer, and the time since. In milliseconds
-    /// since 1970.
+    /// Returns the store's time in milliseconds since 1970: the time of its last answer, plus the time since. `None`
+    /// before the first answer.
     #[must_use]
     pub fn store_ms(&self) -> Option<u64> {
         let ahead = self.seen().latest?;
@@ -190,7 +191,7 @@ impl Clock {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets a clock that is set by hand to so many milliseconds since 1970, be it back.
+    /// Sets a clock that is set by hand to `now` milliseconds since 1970, forward or back.
     #[cfg(test)]
     pub(crate) fn set_ms(&self, now: u64) {
         if let Some(by_hand) = &self.by_hand {
@@ -198,7 +199,7 @@ impl Clock {
         }
     }
 
-    /// Returns the milliseconds since 1970 by a clock that is set by hand. This is no look that a test counts.
+    /// Returns the milliseconds since 1970 by a clock that is set by hand, without counting a look.
     #[cfg(test)]
     pub(crate) fn peek_ms(&self) -> u64 {
         self.by_hand.as_ref().map_or(0, |by_hand| BEGINNING_MS + by_hand.passed_ms.load(Ordering::SeqCst))
@@ -211,17 +212,17 @@ impl Clock {
     }
 }
 
-/// The most by which two answers of a store may differ whose clock goes on as usual, in milliseconds. A bucket tells whole
-/// seconds, and an answer takes its time.
+/// The most milliseconds by which two answers may differ while the store's clock runs steadily. A bucket tells whole
+/// seconds, and an answer takes time.
 const COARSE: i64 = 2000;
 
-/// No answer was heard yet.
+/// The value before the first answer.
 const UNKNOWN: i64 = i64::MIN;
 
-/// The time in milliseconds by which the store's clock is ahead of the time since boot, as its most recent answers say.
+/// The milliseconds by which the store's clock is ahead of the time since boot, by its recent answers.
 ///
-/// A whole second says less than the time is, and so does an answer that was long on its way. So the largest value
-/// counts until an answer says something else by [`COARSE`].
+/// An answer in whole seconds gives less than the true time, and so does a slow answer. So the largest value counts,
+/// until an answer is lower by more than [`COARSE`].
 #[derive(Debug)]
 struct Lead(AtomicI64);
 
@@ -234,7 +235,7 @@ impl Default for Lead {
 impl Lead {
     fn hear(&self, ahead: i64) {
         let before = self.0.load(Ordering::Relaxed);
-        // two answers at once: either may be the last
+        // of two answers at the same moment, either may be stored last
         if before == UNKNOWN || ahead > before || ahead < before.saturating_sub(COARSE) {
             self.0.store(ahead, Ordering::Relaxed);
         }
@@ -245,21 +246,21 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The number of answers that are told apart, of each kind. Beyond, two answers that are alike become one.
+/// The number of answers of each kind that are kept apart. Beyond this number, two similar answers are merged.
 const APART: usize = 32;
 
-/// The times by which the store's clock was seen ahead of the time since boot.
+/// The values by which the store's clock was seen ahead of the time since boot, in milliseconds.
 ///
-/// For each span up to now, this knows the largest and the smallest value of its answers. An answer that is no extreme
-/// of any such span is forgotten.
+/// For each span of time up to now, this gives the largest and the smallest value of its answers. An answer that is an
+/// extreme of no such span is forgotten.
 #[derive(Debug, Default)]
 struct Seen {
     latest: Option<i64>,
-    /// The number of answers.
+    /// The number of answers so far.
     answers: u64,
-    /// The numbers of answers, and their values. The values fall from the oldest to the newest.
+    /// The answers that are the largest of a span, as number and value. Values fall from the oldest to the newest.
     largest: VecDeque<(u64, i64)>,
-    /// The same where the values rise.
+    /// The answers that are the smallest of a span. Values rise from the oldest to the newest.
     smallest: VecDeque<(u64, i64)>,
 }
 
@@ -271,9 +272,10 @@ impl Seen {
         push(&mut self.smallest, self.answers, ahead, |old, new| old >= new);
     }
 
-    /// Returns the milliseconds between the largest and the smallest value since `then`, with the last one before it.
+    /// Returns the milliseconds between the largest and the smallest value since `then`, with the last value before
+    /// `then`.
     fn gained_since(&self, then: Moment) -> u64 {
-        // the first that is not older is the extreme of all that are not
+        // the first answer after `then` is the extreme of all answers after `then`
         let since = |values: &VecDeque<(u64, i64)>| values.iter().find(|(at, _)| *at > then.answers).map(|it| it.1);
         let before = then.ahead;
         let (largest, smallest) =
@@ -285,9 +287,10 @@ impl Seen {
     }
 }
 
-/// Adds a value behind those that it does not outdo. If there are too many, the two values that differ least become
-/// one. It counts as long as the newer did and as much as the older. So the clock tells too much by their difference at
-/// most.
+/// Adds a value, and removes the older values that it outdoes.
+///
+/// If there are too many values, the two neighbours that differ least are merged. The result has the number of the
+/// newer and the value of the older. So the clock gives too much, by their difference at most.
 fn push(values: &mut VecDeque<(u64, i64)>, at: u64, value: i64, outdone: fn(i64, i64) -> bool) {
     while values.back().is_some_and(|(_, old)| outdone(*old, value)) {
         values.pop_back();
@@ -306,7 +309,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Tells the clock the store's time: its own, and some seconds more.
+    /// Tells the clock a time of the store that is some seconds ahead of the clock's own.
     fn says(clock: &Clock, seconds: u64) {
         clock.store_said(clock.now_ms() + seconds * 1000);
     }
@@ -336,7 +339,7 @@ mod tests {
         says(&clock, 100);
         says(&clock, 0);
         assert_eq!(clock.since(began), SECOND * 100);
-        // the store's clock stepped back before this began, and forward after its first write
+        // the store's clock steps back before `began`, and forward after the first write since
         let began = clock.now();
         says(&clock, 0);
         clock.advance(SECOND);
@@ -371,7 +374,7 @@ mod tests {
     fn records_get_the_stores_time_which_does_not_go_back_within_a_second() {
         let clock = Clock::by_hand();
         assert_eq!(clock.time_ms(), clock.now_ms(), "nothing is known of the store yet");
-        // whole seconds, told at 950 and 10 milliseconds past, and at 900
+        // answers in whole seconds, so many milliseconds after `begins`
         let begins = clock.now_ms() + 3_600_000;
         let mut before = 0;
         for (at, told) in [(950, 0), (1010, 1000), (1900, 1000), (2900, 2000)] {

@@ -1,11 +1,11 @@
-//! The time of a bucket's server, out of the `Date` of each of its answers.
+//! Learns the time of a bucket's server from the `Date` of each answer.
 
 use http::{HeaderMap, header};
 use opendal::{Buffer, HttpBody, HttpTransport, HttpTransporter};
 
 use super::Clock;
 
-/// A transport that tells a clock when the server answered.
+/// A transport that tells a clock the time of each answer.
 pub(super) struct Dated {
     pub(super) transport: HttpTransporter,
     pub(super) clock: Clock,
@@ -21,7 +21,8 @@ impl HttpTransport for Dated {
     }
 }
 
-/// Returns the time of an answer in milliseconds since 1970; nothing where a cache on the way gave it, which `Age` tells.
+/// Returns the time of an answer in milliseconds since 1970. Returns `None` if a cache gave the answer, which `Age`
+/// shows.
 fn said(headers: &HeaderMap) -> Option<u64> {
     if headers.contains_key(header::AGE) {
         return None;

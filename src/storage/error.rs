@@ -1,35 +1,35 @@
-//! What can go wrong with storage. Absence is never among it: what is not there is an answer, not an error.
+//! Defines the errors of storage. Absence is an answer, not an error.
 
 use std::{io, sync::Arc};
 
-/// A storage operation that failed; cheap to clone, since several requests may wait for one operation.
+/// A failed storage operation. It is cheap to clone, since several requests may wait for one operation.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("storage could not {operation} {key:?}: {kind}: {cause}")]
 pub struct StorageError {
-    /// What was tried.
+    /// The operation that failed.
     pub operation: &'static str,
-    /// The key, or prefix.
+    /// The key or prefix.
     pub key: String,
-    /// What to think of it.
+    /// The kind of the fault.
     pub kind: FaultKind,
     cause: Arc<dyn std::error::Error + Send + Sync>,
 }
 
-/// What kind of fault a storage error is.
+/// The kind of fault of a storage error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
-    /// No space, or a quota used up.
+    /// There is no space left, or a quota is used up.
     Full,
-    /// The store refuses the credentials, or the file's owner.
+    /// The store refuses the credentials, or the operating system refuses access.
     Denied,
-    /// Not there although something says that it is, or of another length or content.
+    /// An object that a record promises is missing, or has another length or content.
     Damaged,
-    /// Anything else: away, slow, broken.
+    /// Any other fault, such as a store that does not answer, is slow, or is broken.
     Unavailable,
 }
 
 impl FaultKind {
-    /// One word, for metrics.
+    /// Returns one word for metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -57,13 +57,13 @@ impl StorageError {
         Self { operation, key: key.to_owned(), kind: kind_of(&error), cause: Arc::new(error) }
     }
 
-    /// Something that is there is not what a fact says of it.
+    /// Returns the error of an object that contradicts its record, or that is missing although something promises it.
     pub(crate) fn damaged(operation: &'static str, key: &str, what: impl Into<String>) -> Self {
         let cause = io::Error::new(io::ErrorKind::InvalidData, what.into());
         Self { operation, key: key.to_owned(), kind: FaultKind::Damaged, cause: Arc::new(cause) }
     }
 
-    /// Makes the error of a listing of which nothing can be believed.
+    /// Returns the error of a listing that cannot be trusted.
     pub(super) fn unordered(prefix: &str, what: String) -> Self {
         let cause = io::Error::new(io::ErrorKind::InvalidData, what);
         Self { operation: "list", key: prefix.to_owned(), kind: FaultKind::Unavailable, cause: Arc::new(cause) }

@@ -1,37 +1,37 @@
-//! Every key of the store: the only file that builds or parses one.
+//! Builds and parses every key of the store. No other code does.
 //!
 //! ```text
-//! format                                            which layout this is
-//! data/<hh>/<id>/!<scrub>                           mark: that scrub means to free these bytes (sorts before them)
-//! data/<hh>/<id>/!rotten.<attempt>                  note: these bytes are not what they were; nobody reads them
-//! data/<hh>/<id>/<offset>-<attempt>                 bytes of an upload, one object per PATCH
-//! blobs/<alg>/<hh>/<hex>/at.<id>                    fact: these bytes are this digest
-//! blobs/<alg>/<hh>/<hex>/in/<name>!/grant.<attempt>                fact: this repository was told that it has this digest
-//! blobs/<alg>/<hh>/<hex>/in/<name>!/left.<attempt>                 fact: it was taken from here; keeps the bytes a lease
-//! blobs/<alg>/<hh>/<hex>/in/<name>!/pin.<alg>.<hex>.<attempt>      fact: that manifest needs it
-//! repos/<name>!/manifests/<alg>/<hex>/<newest-first>.put.<attempt> fact: a version of a manifest; or `.rm.`, gone from here on
-//! repos/<name>!/manifests/<alg>/<hex>/going.<version>.<attempt>    fact: a delete that ends in that version has begun
-//! repos/<name>!/manifests/<alg>/<hex>/kid.<alg>.<hex>.<attempt>    fact: that index needs it
-//! repos/<name>!/tags/<tag>!/<newest-first>.is.<alg>.<hex>.<version> fact: from here on the tag means that version; or `.not`
-//! repos/<name>!/referrers/<alg>/<hex>/<alg>.<hex>!/<newest-first>.is.<attempt> fact: that manifest refers to this one; or `.not.`
-//! repos/<name>!/tag-claims/<tag>!/<ordinal>         claim on the place after that version of the tag; created exclusively
-//! repos/<name>!/manifest-claims/<alg>/<hex>/<ordinal> claim on the place after that version of the manifest; the same
-//! repos/<name>!/history/<tag>!/<attempt>            what a tag meant before: its versions that were freed
-//! repos/<name>!/pulls/<newest-first>.<attempt>      when tags and manifests were last pulled: what one server saw in a while
-//! catalog/<name>!/<attempt>                         fact: the repository exists
-//! catalog/<name>!/!<scrub>                          mark: that scrub found the repository empty
-//! pulls-recorded-since                              when pulls began to be recorded
-//! corrupt/<newest-first>.<alg>.<hex>.<attempt>      report: what is stored of that digest was found missing or corrupt
-//! leases/<milliseconds>.<attempt>                   fact: somebody wishes a lease of that length
-//! quarantine/<key>!/<attempt>                       note: what is under that key is wrong
-//! scrub/...                                         what scrub remembers from run to run
-//! uploads/<id>/<newest-first>                       an upload's state, and the small chunk that it keeps
-//! uploads/<id>/~<attempt>                           fact: the upload is alive
+//! format                                            the number of the layout
+//! data/<hh>/<id>/!<scrub>                           mark: that run of scrub means to free these segments (sorts first)
+//! data/<hh>/<id>/!rotten.<attempt>                  corruption note: no server reads these segments
+//! data/<hh>/<id>/<offset>-<attempt>                 segment: bytes of an upload, one object for each request
+//! blobs/<alg>/<hh>/<hex>/at.<id>                    blob copy: these segments are this digest
+//! blobs/<alg>/<hh>/<hex>/in/<name>!/grant.<attempt>                blob link: this repository has this digest
+//! blobs/<alg>/<hh>/<hex>/in/<name>!/left.<attempt>                 unlink: it was deleted here; keeps bytes a while
+//! blobs/<alg>/<hh>/<hex>/in/<name>!/pin.<alg>.<hex>.<attempt>      pin: that manifest lists this digest
+//! repos/<name>!/manifests/<alg>/<hex>/<newest-first>.put.<attempt> version of a manifest; `.rm.` is a tombstone
+//! repos/<name>!/manifests/<alg>/<hex>/going.<version>.<attempt>    pending delete, which ends in that version
+//! repos/<name>!/manifests/<alg>/<hex>/kid.<alg>.<hex>.<attempt>    index reference: that index needs this manifest
+//! repos/<name>!/tags/<tag>!/<newest-first>.is.<alg>.<hex>.<version> version of a tag; `.not` is a tombstone
+//! repos/<name>!/referrers/<alg>/<hex>/<alg>.<hex>!/<newest-first>.is.<attempt> version of a referrer; or `.not.`
+//! repos/<name>!/tag-claims/<tag>!/<ordinal>         claim on the place after that version; created exclusively
+//! repos/<name>!/manifest-claims/<alg>/<hex>/<ordinal> the same for versions of a manifest
+//! repos/<name>!/history/<tag>!/<attempt>            earlier meanings of a tag: its versions that scrub freed
+//! repos/<name>!/pulls/<newest-first>.<attempt>      times of the last pulls that one server saw in a while
+//! catalog/<name>!/<attempt>                         record: the repository exists
+//! catalog/<name>!/!<scrub>                          mark: that run of scrub found the repository empty
+//! pulls-recorded-since                              the time since which pulls are recorded
+//! corrupt/<newest-first>.<alg>.<hex>.<attempt>      report: data of that digest was found missing or corrupt
+//! leases/<milliseconds>.<attempt>                   wish: a process relies on a lease of that length
+//! quarantine/<key>!/<attempt>                       quarantine note: the object under that key is wrong
+//! scrub/...                                         objects that scrub keeps from run to run, and probes
+//! uploads/<id>/<newest-first>                       state of an upload, and the small chunk that it keeps
+//! uploads/<id>/~<attempt>                           sign of life of an upload
 //! ```
 //!
-//! `!` cannot occur in a name or tag and sorts before every character that can, so keys parse back, and `<tag>!` and
-//! `<name>!` sort as tags and names do. `<newest-first>` counts down, so the newest version of anything is the first key
-//! under its prefix. At one ordinal the smaller key wins, and `is` < `not`: a push beats a removal.
+//! Names and tags cannot contain `!`, which sorts before all their characters. So each key parses back, and `<tag>!`
+//! and `<name>!` sort as tags and names do. `<newest-first>` counts down, so the newest version of a thing is the first
+//! key under its prefix. At one ordinal the smaller key wins, and `is` < `not`: a push beats a removal.
 
 mod attempt;
 mod leases;
@@ -48,25 +48,25 @@ use crate::{
     oci::{Algorithm, Digest, Name, Tag},
 };
 
-/// The object that says which layout a store has.
+/// The key of the object that holds the number of the store's layout.
 pub const FORMAT: &str = "format";
 
-/// The prefixes of all keys of a store, [`FORMAT`] and [`PULLS_SINCE`] aside. Other keys in the same place belong to
-/// somebody else: nothing lists, sweeps or judges them.
+/// The prefixes of all keys of a store except [`FORMAT`] and [`PULLS_SINCE`]. No code lists, sweeps or judges other
+/// keys at the same place, since they do not belong to the registry.
 pub const PREFIXES: [&str; 9] = [BLOBS, CATALOG, CORRUPT, DATA, LEASES, QUARANTINE, REPOSITORIES, SCRUB, UPLOADS];
 
-/// Sorts after every key below a prefix whose next characters are those of keys.
+/// A character that sorts after all keys below a prefix that go on with characters of keys.
 const LAST: char = '~';
 
-/// Where a version stands among the versions of one thing: larger is newer.
+/// The number of a version among the versions of one thing. The larger number is newer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ordinal(pub u64);
 
 impl Ordinal {
-    /// The ordinal of a version that is made after `newest` was seen.
+    /// Returns the ordinal of a version that follows `newest`, or of a first version.
     ///
-    /// A counter, not a clock: a clock that steps back never hides a version. Time is the floor, so that what was freed
-    /// whole and comes again does not begin below it.
+    /// Ordinals are a counter and no clock, so a clock that steps back hides no version. The first ordinal is the time
+    /// `now_ms`, in milliseconds since 1970. So a thing whose versions were all freed does not begin again below them.
     #[must_use]
     pub fn after(newest: Option<Self>, now_ms: u64) -> Self {
         newest.map_or(Self(now_ms), |newest| Self(newest.0.saturating_add(1)))
@@ -86,13 +86,13 @@ fn shard(id: &UploadId) -> String {
     id.to_string()[..2].to_owned()
 }
 
-/// Prefix of an upload's bytes and of the marks on them.
+/// Returns the prefix of an upload's segments, marks and corruption notes.
 #[must_use]
 pub fn data(id: &UploadId) -> String {
     format!("data/{}/{id}/", shard(id))
 }
 
-/// Bytes received by one attempt, beginning at `offset` of the upload.
+/// Returns the key of the segment that one attempt received, beginning at byte `offset` of the upload.
 #[must_use]
 pub fn segment(id: &UploadId, offset: u64, attempt: &str) -> String {
     format!("{}{offset:020}-{attempt}", data(id))
@@ -103,31 +103,31 @@ fn blob(digest: &Digest) -> String {
     format!("blobs/{}/{}/{hex}/", digest.algorithm().as_str(), &hex[..2])
 }
 
-/// Prefix of the facts that say where a digest's bytes are.
+/// Returns the prefix of the blob copies of a digest.
 #[must_use]
 pub fn places(digest: &Digest) -> String {
     format!("{}at.", blob(digest))
 }
 
-/// The fact that the bytes of `id` are `digest`.
+/// Returns the key of the blob copy: the segments of upload `id` are `digest`.
 #[must_use]
 pub fn place(digest: &Digest, id: &UploadId) -> String {
     format!("{}{id}", places(digest))
 }
 
-/// The id in a key of [`place`].
+/// Returns the upload in a key of [`place`].
 #[must_use]
 pub fn place_id(key: &str) -> Option<UploadId> {
     key.rsplit_once("/at.")?.1.parse().ok()
 }
 
-/// Prefix of all repositories' rights to a digest.
+/// Returns the prefix of all repositories' blob links, unlinks and pins of a digest.
 #[must_use]
 pub fn holders(digest: &Digest) -> String {
     format!("{}in/", blob(digest))
 }
 
-/// The repository in a key under [`holders`], and where its keys end, to list on from.
+/// Returns the repository in a key under [`holders`], and the key after which a listing has the next repository.
 #[must_use]
 pub fn holder(digest: &Digest, key: &str) -> Option<(Name, String)> {
     let prefix = holders(digest);
@@ -135,43 +135,44 @@ pub fn holder(digest: &Digest, key: &str) -> Option<(Name, String)> {
     Some((name.parse().ok()?, format!("{prefix}{name}!/{LAST}")))
 }
 
-/// Prefix of one repository's rights to a digest.
+/// Returns the prefix of one repository's blob links, unlinks and pins of a digest.
 #[must_use]
 pub fn rights(digest: &Digest, name: &Name) -> String {
     format!("{}{name}!/", holders(digest))
 }
 
-/// The fact that a repository was told that it has a digest.
+/// Returns the key of a blob link: the repository has the digest.
 #[must_use]
 pub fn grant(digest: &Digest, name: &Name, attempt: &str) -> String {
     format!("{}grant.{attempt}", rights(digest, name))
 }
 
-/// The fact that a digest was taken from a repository. It gives no right, but keeps the bytes for a lease: a server that
-/// made sure of them a moment before the deletion relies on them without another look.
+/// Returns the key of an unlink: the digest was deleted from the repository. An unlink gives no access, and keeps the
+/// bytes for the trash time, which is at least a lease. A server may rely for a lease on a check from just before the
+/// delete.
 #[must_use]
 pub fn left(digest: &Digest, name: &Name, attempt: &str) -> String {
     format!("{}left.{attempt}", rights(digest, name))
 }
 
-/// The fact that a manifest of the repository needs a digest.
+/// Returns the key of a pin: that manifest of the repository lists the digest.
 #[must_use]
 pub fn pin(digest: &Digest, name: &Name, manifest: &Digest, attempt: &str) -> String {
     format!("{}pin.{}.{attempt}", rights(digest, name), dotted(manifest))
 }
 
-/// What a key under [`rights`] says.
+/// The meaning of a key under [`rights`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
-    /// The repository was told that it has the digest.
+    /// A blob link: the repository has the digest.
     Grant,
-    /// None any more, but the bytes stay for a lease.
+    /// An unlink: it gives no access, but keeps the bytes for the trash time.
     Left,
-    /// A manifest needs it.
+    /// A pin: this manifest lists the digest.
     Pin(Digest),
 }
 
-/// Reads a key under [`rights`].
+/// Reads a key under [`rights`]. Returns `None` if the key is none of those.
 #[must_use]
 pub fn right(key: &str) -> Option<Right> {
     let (_, last) = key.rsplit_once('/')?;
@@ -185,33 +186,33 @@ pub fn right(key: &str) -> Option<Right> {
     Some(Right::Pin(parse_dotted(manifest)?))
 }
 
-/// Prefix of a manifest's versions and of the facts about who needs it.
+/// Returns the prefix of a manifest's versions, pending deletes and index references.
 #[must_use]
 pub fn manifest(name: &Name, digest: &Digest) -> String {
     format!("repos/{name}!/manifests/{}/{}/", digest.algorithm().as_str(), digest.hex())
 }
 
-/// A version of a manifest: put, or gone from here on.
+/// Returns the key of a version of a manifest: a tombstone unless `put` is true.
 #[must_use]
 pub fn manifest_version(name: &Name, digest: &Digest, ordinal: Ordinal, put: bool, attempt: &str) -> String {
     let word = if put { "put" } else { "rm" };
     format!("{}{}.{word}.{attempt}", manifest(name, digest), ordinal.newest_first())
 }
 
-/// The fact that a delete of the manifest has begun, which ends in version `ordinal`: written before it looks for the tags
-/// that it has to say gone. Sorts after all versions.
+/// Returns the key of a pending delete: a delete of the manifest has begun and ends in version `ordinal`. It is written
+/// before the delete looks for the tags that it must delete. The key sorts after those of all versions.
 #[must_use]
 pub fn going(name: &Name, digest: &Digest, ordinal: Ordinal, attempt: &str) -> String {
     format!("{}{:016x}.{attempt}", goings(name, digest), ordinal.0)
 }
 
-/// Prefix of the facts about deletes that have begun.
+/// Returns the prefix of a manifest's pending deletes.
 #[must_use]
 pub fn goings(name: &Name, digest: &Digest) -> String {
     format!("{}going.", manifest(name, digest))
 }
 
-/// The version in a key of [`going`].
+/// Returns the version in a key of [`going`].
 #[must_use]
 pub fn going_version(key: &str) -> Option<Ordinal> {
     let (_, last) = key.rsplit_once('/')?;
@@ -219,19 +220,19 @@ pub fn going_version(key: &str) -> Option<Ordinal> {
     u64::from_str_radix(ordinal, 16).ok().map(Ordinal)
 }
 
-/// The fact that index `parent` needs the manifest.
+/// Returns the key of an index reference: the index `parent` needs the manifest.
 #[must_use]
 pub fn kid(name: &Name, digest: &Digest, parent: &Digest, attempt: &str) -> String {
     format!("{}{}.{attempt}", kids(name, digest), dotted(parent))
 }
 
-/// Prefix of the facts about which indexes need a manifest.
+/// Returns the prefix of a manifest's index references.
 #[must_use]
 pub fn kids(name: &Name, digest: &Digest) -> String {
     format!("{}kid.", manifest(name, digest))
 }
 
-/// The parent in a key of [`kid`].
+/// Returns the index in a key of [`kid`].
 #[must_use]
 pub fn kid_parent(key: &str) -> Option<Digest> {
     let (_, last) = key.rsplit_once('/')?;
@@ -241,13 +242,13 @@ pub fn kid_parent(key: &str) -> Option<Digest> {
 /// A version in a key of [`manifest_version`] or of a referrer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// Its place among the versions.
+    /// The number of the version.
     pub ordinal: Ordinal,
-    /// Whether it is there from here on, or gone.
+    /// True for a version that exists from here on, false for a tombstone.
     pub there: bool,
 }
 
-/// Reads the last part of a key of a manifest's or referrer's version.
+/// Reads the last part of a key of a manifest's or referrer's version. Returns `None` for other keys.
 #[must_use]
 pub fn version(key: &str) -> Option<Version> {
     let (_, last) = key.rsplit_once('/')?;
@@ -261,28 +262,28 @@ pub fn version(key: &str) -> Option<Version> {
     Some(Version { ordinal, there })
 }
 
-/// Prefix of a repository's tags.
+/// Returns the prefix of a repository's tags.
 #[must_use]
 pub fn tags(name: &Name) -> String {
     format!("repos/{name}!/tags/")
 }
 
-/// Prefix of a tag's versions.
+/// Returns the prefix of a tag's versions.
 #[must_use]
 pub fn tag(name: &Name, tag: &Tag) -> String {
     format!("{}{tag}!/", tags(name))
 }
 
-/// What a version of a tag says.
+/// A version of a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TagVersion {
-    /// Its place among the versions.
+    /// The number of the version.
     pub ordinal: Ordinal,
-    /// The manifest and which of its versions; nothing where the tag is gone from here on.
+    /// The manifest and its version that the tag means; `None` for a tombstone.
     pub target: Option<(Digest, Ordinal)>,
 }
 
-/// The key of a tag's version.
+/// Returns the key of a tag's version.
 #[must_use]
 pub fn tag_version(name: &Name, of: &Tag, version: TagVersion) -> String {
     let mut key = tag(name, of) + &version.ordinal.newest_first();
@@ -295,7 +296,7 @@ pub fn tag_version(name: &Name, of: &Tag, version: TagVersion) -> String {
     key
 }
 
-/// Reads a key of [`tag_version`]: the tag, and what the version says.
+/// Reads a key of [`tag_version`]: the tag and its version. Returns `None` for other keys.
 #[must_use]
 pub fn parse_tag_version(name: &Name, key: &str) -> Option<(Tag, TagVersion)> {
     let (tag, last) = key.strip_prefix(&tags(name))?.split_once("!/")?;
@@ -310,25 +311,26 @@ pub fn parse_tag_version(name: &Name, key: &str) -> Option<(Tag, TagVersion)> {
     Some((tag.parse().ok()?, TagVersion { ordinal, target }))
 }
 
-/// Where the keys of `tag` end: to list the tags after it.
+/// Returns the key after which a listing has the tags after `tag`.
 #[must_use]
 pub fn after_tag(name: &Name, tag: &Tag) -> String {
     format!("{}{tag}!/{LAST}", tags(name))
 }
 
-/// Prefix of the manifests that refer to `subject`.
+/// Returns the prefix of the referrers of `subject`.
 #[must_use]
 pub fn referrers(name: &Name, subject: &Digest) -> String {
     format!("repos/{name}!/referrers/{}/{}/", subject.algorithm().as_str(), subject.hex())
 }
 
-/// Prefix of the versions of one referrer.
+/// Returns the prefix of the versions of one referrer.
 #[must_use]
 pub fn referrer(name: &Name, subject: &Digest, manifest: &Digest) -> String {
     format!("{}{}!/", referrers(name, subject), dotted(manifest))
 }
 
-/// A version of a referrer, at the ordinal of its manifest's version.
+/// Returns the key of a version of a referrer, at the ordinal of its manifest's version: a tombstone unless `there` is
+/// true.
 #[must_use]
 pub fn referrer_version(
     name: &Name,
@@ -342,42 +344,44 @@ pub fn referrer_version(
     format!("{}{}.{word}.{attempt}", referrer(name, subject, manifest), ordinal.newest_first())
 }
 
-/// The manifest in a key under [`referrers`].
+/// Returns the manifest in a key under [`referrers`].
 #[must_use]
 pub fn referrer_manifest(key: &str) -> Option<Digest> {
     let (front, _) = key.rsplit_once("!/")?;
     parse_dotted(front.rsplit_once('/')?.1)
 }
 
-/// Where the keys of one referrer end, to list on from.
+/// Returns the key after which a listing has the referrers after this one.
 #[must_use]
 pub fn after_referrer(name: &Name, subject: &Digest, manifest: &Digest) -> String {
     format!("{}{LAST}", referrer(name, subject, manifest))
 }
 
-/// Prefix of the catalog.
+/// The prefix of the catalog.
 pub const CATALOG: &str = "catalog/";
 
-/// Prefix of the facts that a repository exists: a directory of its own, which costs the same to read however many
-/// repositories there are. (Older stores have the attempt right behind the `!`; [`catalog_name`] reads both.)
+/// Returns the prefix of the records that a repository exists. It is a directory of its own, so reading it costs the
+/// same for any number of repositories.
+///
+/// In older stores the attempt follows right after the `!`; [`catalog_name`] reads both forms.
 #[must_use]
 pub fn catalog(name: &Name) -> String {
     format!("{CATALOG}{name}!/")
 }
 
-/// Where the catalog's facts about `name` end, to list on from.
+/// Returns the key after which a listing of the catalog has the repositories after `name`.
 #[must_use]
 pub fn after_catalog(name: &Name) -> String {
     format!("{CATALOG}{name}!{LAST}")
 }
 
-/// Prefix of everything that was pushed to a repository, blobs aside.
+/// Returns the prefix of all keys of a repository except its blob links, unlinks and pins, and its catalog records.
 #[must_use]
 pub fn repository(name: &Name) -> String {
     format!("repos/{name}!/")
 }
 
-/// The repository in a key of the catalog.
+/// Returns the repository in a key of the catalog.
 #[must_use]
 pub fn catalog_name(key: &str) -> Option<Name> {
     key.strip_prefix(CATALOG)?.rsplit_once('!')?.0.parse().ok()

@@ -1,7 +1,7 @@
-//! One store, a directory or a bucket, behind one opendal `Operator`.
+//! Reads and writes one store, a directory or a bucket, through one opendal `Operator`.
 //!
-//! Objects are written once under keys of their own and never changed. [`layout`] says which keys there are;
-//! what they mean is `registry`'s business.
+//! An object is written once under its own key and never changed. [`layout`] defines the keys. The module `registry`
+//! gives them their meaning.
 
 mod answers;
 mod clock;
@@ -47,12 +47,12 @@ pub type Result<T> = std::result::Result<T, StorageError>;
 /// An object that a listing found.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Its key.
+    /// The key.
     pub key: String,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub size: u64,
-    /// When it was written by the store's clock, in milliseconds since 1970; 0 where the backend does not say. Of an object
-    /// written in parts it may be when that began.
+    /// The time of the write by the store's clock, in milliseconds since 1970; 0 if the backend does not tell it. For
+    /// an object written in parts, this may be the time of the beginning.
     pub modified: u64,
 }
 
@@ -68,7 +68,7 @@ impl Entry {
     }
 }
 
-/// The store; cheap to clone.
+/// A store, cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     inner: Arc<Inner>,
@@ -79,19 +79,20 @@ struct Inner {
     operator: Operator,
     clock: Clock,
     metrics: Metrics,
-    /// Whether one listing shows keys in the order in which they came to be looked at, so that marks listed before
-    /// bytes were read before them. True of S3, whose listings are consistent; a directory is read name by name.
+    /// True if a listing reads keys in their order, so that marks that are listed before bytes were read before them.
+    /// S3 listings are consistent, so this holds for a bucket. It does not hold for a directory, which is read name by
+    /// name.
     ordered_listings: bool,
-    /// Least bytes of a part of a multipart upload; none where the backend takes a stream as it comes.
+    /// The least bytes of a part of a multipart upload; `None` for a backend that takes a stream as it comes.
     part_size: Option<usize>,
-    /// Removes empty directories, where the store is one.
+    /// The sweeper of empty directories; `None` for a bucket.
     sweeper: Option<disk::Sweeper>,
-    /// See [`write::AHEAD`].
+    /// The permits of [`write::AHEAD`].
     ahead: Arc<tokio::sync::Semaphore>,
 }
 
 impl Store {
-    /// Returns the clock that leases are measured by: this machine's, and what was seen of the store's own.
+    /// Returns the clock that measures leases: this machine's clocks, and what this process saw of the store's clock.
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.inner.clock
@@ -103,7 +104,7 @@ impl Store {
         Self { inner: Arc::new(Inner { clock, ..(*self.inner).clone() }) }
     }
 
-    /// Takes note of when an object was written, where the backend says so: a directory does.
+    /// Tells the clock the time of a write, if the backend returns that time. A directory does.
     fn wrote(&self, metadata: &Metadata) {
         let at = metadata.last_modified().and_then(|at| u64::try_from(at.into_inner().as_millisecond()).ok());
         if let Some(at) = at.filter(|at| *at > 0) {
@@ -111,13 +112,13 @@ impl Store {
         }
     }
 
-    /// Whether one listing shows marks before the bytes beside them, as they were at that moment.
+    /// Returns whether a listing shows the marks that existed when it read the bytes beside them.
     #[must_use]
     pub fn ordered_listings(&self) -> bool {
         self.inner.ordered_listings
     }
 
-    /// The whole of an object, or nothing where there is none.
+    /// Returns the whole of an object; `None` if there is no such object.
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         self.observe("get", key, async {
             match self.inner.operator.read(key).await {
@@ -131,7 +132,7 @@ impl Store {
 
     /// Reads an object for `check`, and once more by another request if `check` refuses the content.
     ///
-    /// A bit may flip on the way from an object that is right. So nobody takes an object for damaged after one read.
+    /// A bit of a sound object may flip on the way. So no caller treats an object as damaged after a single read.
     pub async fn get_checked<T, E>(
         &self,
         key: &str,
@@ -140,12 +141,12 @@ impl Store {
         let Some(content) = self.get(key).await? else { return Ok(None) };
         match check(content) {
             Ok(read) => Ok(Some(Ok(read))),
-            // boxed, since it is large and hardly ever happens
+            // boxed, since the future is large and hardly ever needed
             Err(_) => Ok(Box::pin(self.get(key)).await?.map(check)),
         }
     }
 
-    /// Writes an object; it is durable when this returns. The key must be this attempt's own.
+    /// Writes an object, which is durable when this returns. The key must belong to this attempt alone.
     pub async fn put(&self, key: &str, content: impl Into<Bytes>) -> Result<()> {
         self.put_buffer(key, content.into().into()).await
     }
@@ -157,10 +158,10 @@ impl Store {
         .await
     }
 
-    /// Writes an object if there is none of that key; whether this call was the one that wrote it.
+    /// Writes an object if the key has none. Returns whether this call wrote it.
     ///
-    /// `content` must be this attempt's own (hold its random suffix): a write that was repeated after a lost answer
-    /// meets its own object, and knows it by its content.
+    /// `content` must belong to this attempt alone, by the attempt's random suffix. A write that is repeated after a
+    /// lost answer meets its own object, and recognizes it by the content.
     pub async fn create_new(&self, key: &str, content: impl Into<Bytes>) -> Result<bool> {
         let content = content.into();
         self.observe("create", key, async {
@@ -182,12 +183,12 @@ impl Store {
         .await
     }
 
-    /// Removes an object; that it is gone already is no error.
+    /// Deletes an object. An absent object is no error.
     pub async fn delete(&self, key: &str) -> Result<()> {
         self.observe("delete", key, self.inner.operator.delete(key)).await
     }
 
-    /// The length of an object in bytes, or nothing where there is none.
+    /// Returns the length of an object in bytes; `None` if there is no such object.
     pub async fn size(&self, key: &str) -> Result<Option<u64>> {
         self.observe("stat", key, async {
             match self.inner.operator.stat(key).await {
@@ -199,10 +200,13 @@ impl Store {
         .await
     }
 
-    /// At most `limit` objects under `prefix`, in the order of their keys, after the key `after`.
+    /// Lists at most `limit` objects under `prefix` in the order of their keys, beginning after the key `after`.
+    ///
+    /// # Errors
+    /// Those of the store, and a listing that is out of order.
     pub async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Entry>> {
         self.observe("list", prefix, async {
-            // a bucket gives 1,000 keys a request; a directory reads ahead in steps of what it is told
+            // a bucket returns 1,000 keys a request; a directory reads ahead in steps of the limit
             let step = if self.inner.ordered_listings { 1000 } else { 10_000 };
             let mut listing = self.inner.operator.lister_with(prefix).recursive(true).limit(limit.min(step));
             if let Some(after) = after {
@@ -218,16 +222,16 @@ impl Store {
         })
     }
 
-    /// Lists all objects under `prefix`; for prefixes that are known to hold few.
+    /// Lists all objects under `prefix`, for prefixes that are known to hold few.
     pub async fn list_all(&self, prefix: &str) -> Result<Vec<Entry>> {
         self.list(prefix, None, usize::MAX).await
     }
 
-    /// Streams all objects under `prefix`, in the order of their keys, for prefixes that hold more than fits into
-    /// memory. Reads no further than the stream is pulled.
+    /// Streams all objects under `prefix` in the order of their keys, for prefixes that hold more than fits into
+    /// memory. Reads only as far as the caller pulls.
     ///
-    /// The stream has every object that stays. An object that comes or goes meanwhile may be missing. An error ends the
-    /// stream, such as a key that is not after the one before it.
+    /// The stream has every object that exists throughout. It may lack an object that is created or deleted meanwhile.
+    /// It ends at the first error; a key that does not come after the previous one is an error.
     pub fn scan(&self, prefix: &str) -> impl Stream<Item = Result<Entry>> + Send + use<> {
         self.scan_after(prefix, None)
     }
@@ -249,11 +253,11 @@ impl Store {
         futures::stream::once(first).try_flatten()
     }
 
-    /// Removes garbage that keys do not show. In a bucket there is none.
+    /// Removes garbage that has no keys. A bucket has none.
     ///
-    /// In a directory, it removes empty directories of the layout that did not change since `before_ms`, in
-    /// milliseconds since 1970 by the store's clock. It also removes temporary files that were left behind longer than
-    /// a day ago.
+    /// In a directory, this removes empty directories of the layout that did not change since `before_ms`. It also
+    /// removes temporary files that did not change for a day. Both times are milliseconds since 1970 by the store's
+    /// clock.
     pub async fn sweep(&self, before_ms: u64, now_ms: u64) -> Result<Swept> {
         let Some(sweeper) = self.inner.sweeper.clone() else { return Ok(Swept::default()) };
         let swept = crate::priority::spawn_blocking(move || sweeper.sweep(&layout::PREFIXES, before_ms, now_ms)).await;
@@ -264,19 +268,16 @@ impl Store {
         })
     }
 
-    /// Hears the store's time where its usual answers do not tell it: the clock of this store then knows that time.
+    /// Learns the store's time, and tells it to the clock of this store.
     ///
-    /// Each answer of a bucket tells the time, so nothing is asked. A directory tells it by a temporary file, which is
-    /// removed at once.
-    ///
-    /// # Errors
-    /// Those of the store.
+    /// A bucket tells its time with each answer, so this asks nothing. A directory tells its time by a temporary file,
+    /// which is removed at once.
     pub async fn hear_time(&self) -> Result<()> {
         if self.inner.ordered_listings {
             return Ok(());
         }
         let Some(sweeper) = self.inner.sweeper.clone() else {
-            // an operator of a test, which tells the time of each write
+            // an operator of a test, which returns the time of each write
             let key = layout::clock(&layout::attempt());
             self.put(&key, Vec::new()).await?;
             return self.delete(&key).await;
@@ -290,7 +291,11 @@ impl Store {
         Ok(())
     }
 
-    /// The time by the store's own clock, in milliseconds since 1970: of an object that is written now, and removed again.
+    /// Returns the store's own time in milliseconds since 1970: the time of an object that this writes, lists and
+    /// deletes.
+    ///
+    /// # Errors
+    /// Those of the store, and a store that does not tell when an object was written.
     pub async fn now(&self) -> Result<u64> {
         let key = layout::clock(&layout::attempt());
         self.put(&key, Vec::new()).await?;
@@ -302,16 +307,16 @@ impl Store {
         }
     }
 
-    /// The bytes `range` of an object that is known to have them, as a stream of chunks.
+    /// Returns the bytes `range` of an object that is known to have them, as a stream of chunks.
     ///
-    /// The stream ends with an error where the object turns out too short; it never ends early without one.
+    /// If the object is too short, the stream ends with an error. It never ends early without an error.
     pub async fn read(&self, key: &str, range: Range<u64>) -> Result<ObjectStream> {
         let left = range.end - range.start;
         let (stream, first) = self
             .observe("read", key, async {
                 let reader = self.inner.operator.reader_with(key).content_length_hint(range.end).await?;
                 let mut stream = reader.into_stream(range).await?;
-                // awaited here, so that what is missing is an error before an answer has begun
+                // awaited here, so that a missing object is an error before the answer begins
                 let first = if left == 0 { None } else { stream.try_next().await? };
                 Ok((stream, first))
             })
@@ -319,7 +324,7 @@ impl Store {
         Ok(ObjectStream { stream, chunk: first.unwrap_or_default(), left, key: key.to_owned() })
     }
 
-    /// A writer of an object that grows as its bytes come. `length` is their number where it is known.
+    /// Returns a writer for an object that comes as a stream. `length` is the number of its bytes, if it is known.
     #[must_use]
     pub fn writer(&self, key: String, length: Option<u64>) -> ObjectWriter {
         ObjectWriter::new(self.clone(), key, length)
@@ -343,7 +348,7 @@ impl Store {
     }
 }
 
-/// Bytes of an object; see [`Store::read`].
+/// A stream of the bytes of an object; see [`Store::read`].
 pub struct ObjectStream {
     stream: BufferStream,
     chunk: Buffer,

@@ -1,19 +1,20 @@
-//! Ways to break the protocol between pushers and scrub, one at a time, for the test that shows that it would be noticed.
+//! Breaks the protocol between pushers and scrub in one way at a time, for the test that shows that the break is
+//! noticed.
 //!
-//! Outside that test nothing is ever broken: the question is answered when the code is compiled.
+//! In other builds nothing is broken: these functions are constants there.
 
 #[cfg(test)]
 thread_local! {
     static BROKEN: std::cell::Cell<Option<&'static str>> = const { std::cell::Cell::new(None) };
 }
 
-/// Whether the protocol is broken in this way on this thread.
+/// Returns whether the protocol is broken in this way on this thread.
 #[cfg(test)]
 pub(crate) fn mutated(way: &str) -> bool {
     BROKEN.get() == Some(way)
 }
 
-/// Never.
+/// Returns false, since only tests break the protocol.
 #[cfg(not(test))]
 pub(crate) const fn mutated(_: &str) -> bool {
     false
@@ -21,23 +22,24 @@ pub(crate) const fn mutated(_: &str) -> bool {
 
 #[cfg(test)]
 thread_local! {
-    /// What time it is, by milliseconds since 1970, for one that looks at the clock too late.
+    /// The current time in milliseconds since 1970, for a scrub that reads the clock too late.
     pub(crate) static TIME: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
-/// The time that scrub read before it looked; or what it is now, if that is how the protocol is broken.
+/// Returns the time that scrub read before its look. Under the mutation "clock after look", returns the current time if
+/// it is later.
 #[cfg(test)]
 pub(crate) fn read_before(time: u64) -> u64 {
     if mutated("clock after look") { time.max(TIME.get()) } else { time }
 }
 
-/// The time that scrub read before it looked.
+/// Returns the time that scrub read before its look.
 #[cfg(not(test))]
 pub(crate) const fn read_before(time: u64) -> u64 {
     time
 }
 
-/// Does something while the protocol is broken in this way.
+/// Runs `work` while the protocol is broken in this way, or intact for `None`.
 #[cfg(test)]
 pub(crate) fn with<T>(way: Option<&'static str>, work: impl FnOnce() -> T) -> T {
     let before = BROKEN.replace(way);
@@ -48,18 +50,18 @@ pub(crate) fn with<T>(way: Option<&'static str>, work: impl FnOnce() -> T) -> T 
 
 #[cfg(test)]
 thread_local! {
-    /// Whether processes write wishes for a lease, and look at those of others. The interleavings have many cases in
-    /// which all leases are the same, and which are large without that.
+    /// True if processes write wishes for a lease and look at those of others. Many interleavings have equal leases and
+    /// are large without wishes, so they turn wishes off.
     pub(crate) static WISHES: std::cell::Cell<bool> = const { std::cell::Cell::new(true) };
 }
 
-/// Whether processes write wishes for a lease.
+/// Returns whether processes write wishes for a lease.
 #[cfg(test)]
 pub(crate) fn wishes() -> bool {
     WISHES.get()
 }
 
-/// They do.
+/// Returns true: outside tests, processes write wishes.
 #[cfg(not(test))]
 pub(crate) const fn wishes() -> bool {
     true

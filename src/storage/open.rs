@@ -1,4 +1,4 @@
-//! Opening a store: what it lies on, whether it can be used, and whether its layout is one that this version knows.
+//! Opens a store: connects to its directory or bucket, checks that the place is usable, and checks its layout.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -22,19 +22,19 @@ use crate::telemetry::Metrics;
 
 /// The layout that this version writes and reads.
 const LAYOUT: u32 = 1;
-/// How long one storage operation may take; one that streams, each of its steps.
+/// The most time that one storage operation may take. For a streaming operation, the limit holds for each of its steps.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Where a store lies.
+/// The place of a store.
 #[derive(Clone, Debug)]
 pub enum Location {
     /// A directory.
     Directory {
-        /// The directory; it is made where it is missing.
+        /// The directory. A missing directory is created.
         root: PathBuf,
-        /// Whether what is acknowledged is synced to the disk first.
+        /// True if writes and deletes are synced to the disk before they are acknowledged.
         durable: bool,
-        /// Bytes read at a time for a pull.
+        /// The bytes that a pull reads at a time.
         chunk: usize,
     },
     /// A bucket of an S3 server.
@@ -45,21 +45,21 @@ pub enum Location {
         bucket: String,
         /// Its region.
         region: String,
-        /// What all keys begin with.
+        /// The beginning of all keys.
         key_prefix: String,
-        /// Credentials.
+        /// The id of the access key.
         access_key_id: String,
-        /// Credentials.
+        /// The secret of the access key.
         secret_key: SecretString,
-        /// Least bytes of a part of a multipart upload.
+        /// The least bytes of a part of a multipart upload.
         part_size: usize,
     },
 }
 
-/// Why a store cannot be used; the text says what to do.
+/// The reason why a store cannot be used. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// It does not answer, or refuses.
+    /// The store does not answer, or refuses.
     #[error("the store at {place} cannot be used: {hint}: {cause}")]
     Unusable {
         /// The place of the store.
@@ -69,17 +69,17 @@ pub enum OpenError {
         /// The backend's words.
         cause: Box<opendal::Error>,
     },
-    /// Its layout is another version's.
+    /// The store has the layout of another version.
     #[error(
         "the store at {place} has layout {found}, and this version reads layout {LAYOUT}; use the version that wrote it"
     )]
     Layout {
         /// The place of the store.
         place: String,
-        /// What its `format` object says.
+        /// The content of its `format` object, or the beginning of it.
         found: String,
     },
-    /// Objects lie there under the layout's own keys, and the `format` object is missing.
+    /// The place holds keys of the layout, but no `format` object.
     #[error(
         "{place} holds {found:?} but no object `format`, so it is no whole store of this registry; restore `format` from \
          a backup, or point the configuration at another place"
@@ -90,13 +90,13 @@ pub enum OpenError {
         /// The first key found.
         found: String,
     },
-    /// Nothing lies there, and nothing was to be made.
+    /// The place holds no store, and the caller asked not to create one.
     #[error("there is no store at {place}; check the configuration, or start a server on it once to make one")]
     Absent {
         /// The place of the store.
         place: String,
     },
-    /// The backend cannot write an object only where there is none.
+    /// The backend overwrites objects that are to be created exclusively.
     #[error(
         "the store at {place} overwrites an object that was to be written only if it is new (If-None-Match: *); \
          two uploads could tear each other there, so it is refused; use an S3 server that honours conditional writes"
@@ -105,7 +105,7 @@ pub enum OpenError {
         /// The place of the store.
         place: String,
     },
-    /// The backend lists keys in another order, or not all of them.
+    /// The backend lists keys out of order, or not all of them.
     #[error(
         "the store at {place} does not list all keys in the order of their bytes; what it lists would be taken for all \
          there is, so it is refused; use an S3 server that lists as Amazon S3 does"
@@ -114,7 +114,7 @@ pub enum OpenError {
         /// The place of the store.
         place: String,
     },
-    /// The backend does not read parts of objects.
+    /// The backend cannot read a part of an object.
     #[error(
         "the store at {place} answers a read of some bytes of an object with others (it ignores Range), so it is refused; \
          use an S3 server, or a proxy before it, that honours Range"
@@ -131,7 +131,7 @@ struct Format {
 }
 
 impl Location {
-    /// How messages name it; never with credentials.
+    /// Returns the place for messages, without credentials.
     #[must_use]
     pub fn place(&self) -> String {
         match self {
@@ -158,7 +158,7 @@ impl Location {
                     .access_key_id(access_key_id)
                     .secret_access_key(secret_key.expose_secret())
                     .checksum_algorithm("crc32c")
-                    // what is configured is what is used: nothing from the environment or the machine's metadata
+                    // use the configured credentials only: none from the environment or from the machine's metadata
                     .disable_config_load()
                     .disable_ec2_metadata();
                 opendal::install_default();
@@ -172,14 +172,18 @@ impl Location {
 }
 
 impl Store {
-    /// Opens the store at `location`, makes it one of this layout where it is empty, and checks that it can be written.
+    /// Opens the store at `location`, creates it if the place is empty, and checks that exclusive creation works.
     ///
-    /// The work does not depend on how much is stored.
+    /// The time of a start does not depend on the size of the store.
+    ///
+    /// # Errors
+    /// The place is unusable, lacks a guarantee, has another layout, or holds keys of the layout without a `format`
+    /// object.
     pub async fn open(location: &Location, metrics: Metrics) -> Result<Self, OpenError> {
         Self::open_or(location, metrics, true).await
     }
 
-    /// As [`Store::open`], but nothing is made: a place without a store is an error.
+    /// Opens as [`Store::open`], but creates nothing: a place without a store is an error.
     pub async fn open_existing(location: &Location, metrics: Metrics) -> Result<Self, OpenError> {
         match location {
             Location::Directory { root, .. } if matches!(root.try_exists(), Ok(false)) => {
@@ -202,7 +206,7 @@ impl Store {
         Ok(store)
     }
 
-    /// A store over any operator, unchecked; `part_size` as in [`Location::Bucket`]. For tests and for [`Store::open`].
+    /// Returns a store over any operator, without checks. `part_size` is as in [`Location::Bucket`]. For tests.
     #[must_use]
     pub fn over(operator: Operator, part_size: Option<usize>, metrics: Metrics) -> Self {
         Self::with_sweeper(operator, Clock::default(), part_size, None, metrics)
@@ -227,7 +231,10 @@ impl Store {
         Self { inner: Arc::new(Inner { operator, clock, metrics, ordered_listings, part_size, sweeper, ahead }) }
     }
 
-    /// Whether the store answers just now.
+    /// Reads the `format` object, to check that the store answers.
+    ///
+    /// # Errors
+    /// The store does not answer, or the `format` object is missing.
     pub async fn ready(&self) -> super::Result<()> {
         match self.get(layout::FORMAT).await? {
             Some(_) => Ok(()),
@@ -235,7 +242,7 @@ impl Store {
         }
     }
 
-    /// Returns a key of the layout, if there is any. Lists no other keys.
+    /// Returns a key of the layout, if the store has one. Lists no other keys.
     async fn first_of_layout(&self) -> opendal::Result<Option<String>> {
         for prefix in layout::PREFIXES {
             let lister = self.inner.operator.lister_with(prefix).recursive(true).limit(1).await?;
@@ -254,7 +261,7 @@ impl Store {
         let found = match operator.read(layout::FORMAT).await {
             Ok(found) => found.to_vec(),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                // a missing bucket says "not found" as well, and then this listing is what fails
+                // a missing bucket answers "not found" as well; this listing then fails
                 if let Some(found) = self.first_of_layout().await.map_err(failed)? {
                     return Err(OpenError::Occupied { place: place.to_owned(), found });
                 }
@@ -269,7 +276,7 @@ impl Store {
             let found = String::from_utf8_lossy(&found[..found.len().min(60)]).trim().to_owned();
             return Err(OpenError::Layout { place: place.to_owned(), found });
         }
-        // twice, with the same content: the second must be refused, whether or not the first was
+        // write twice with the same content: the store must refuse the second write, whatever it did with the first
         let mut written = 0;
         for _ in 0..2 {
             match operator.write_with(layout::FORMAT, found.clone()).if_not_exists(true).await {

@@ -1,7 +1,7 @@
 //! Checks that a listing's keys ascend.
 //!
 //! Every reader of a listing relies on its order: the newest version of a thing is the first key, and scrub visits the
-//! keys of one thing together. So a listing out of order is an error, which frees nothing.
+//! keys of one thing together. A listing out of order is therefore an error, and frees nothing.
 
 use super::{Entry, Result, StorageError};
 
@@ -18,7 +18,7 @@ impl Ascending {
         Self { prefix: prefix.to_owned(), last: after.map(str::to_owned) }
     }
 
-    /// Returns the entry if its key has the prefix and comes after the key before it.
+    /// Returns the entry if its key has the prefix and comes after the previous key, and an error otherwise.
     pub(super) fn next(&mut self, entry: Entry) -> Result<Entry> {
         if !entry.key.starts_with(&self.prefix) {
             return Err(StorageError::unordered(&self.prefix, format!("{:?} is not under that prefix", entry.key)));

@@ -1,34 +1,34 @@
-//! Tries a bucket for the guarantees that servers and scrub rely on and some S3 servers lack.
+//! Tries a bucket for the guarantees that servers and scrub rely on, and that some S3 servers lack.
 
 use futures::{StreamExt as _, TryStreamExt as _, future::join_all};
 use opendal::{ErrorKind, Operator, Result};
 
 use super::{answers, layout};
 
-/// A thing that a bucket does not do.
+/// A guarantee that a bucket lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lacks {
-    /// Of several writers that create one object, more than one is told that it did.
+    /// Several writers that created one object were each told that they succeeded.
     ExclusiveCreate,
-    /// A listing is not in the order of the keys, or not all of it comes, or not from the key that was named on.
+    /// A listing is out of order, incomplete, or does not begin after the given key.
     Order,
-    /// A read of some bytes gives others.
+    /// A read of a range returns other bytes.
     Ranges,
 }
 
-/// Writers that create one object at a time.
+/// The number of writers that create one object at the same time.
 const RACERS: usize = 4;
-/// The object that they create.
+/// The object that these writers create.
 const RACED: &str = "a0";
-/// All objects of the trial, as a listing has them: by their bytes, with capitals first and `!` before `/`.
+/// The objects of the trial in the order of a listing: by their bytes, with capitals first and `!` before `/`.
 const KEYS: [&str; 4] = ["B/x", "a!/x", "a/x", RACED];
 
-/// Tries a bucket with objects of its own, which are removed again. Returns the thing that the bucket lacks.
+/// Tries a bucket with a few objects, and deletes them. Returns the first guarantee that the bucket lacks, if any.
 pub(super) async fn probe(operator: &Operator) -> Result<Option<Lacks>> {
     let prefix = layout::probe(&layout::attempt());
     let lacks = attempt(operator, &prefix).await;
     for key in KEYS {
-        // what stays is small, and in nobody's way
+        // an object that stays is small and harmless; scrub frees it after a lease
         let _ = operator.delete(&format!("{prefix}{key}")).await;
     }
     lacks
@@ -43,7 +43,7 @@ async fn attempt(operator: &Operator, prefix: &str) -> Result<Option<Lacks>> {
         contents.iter().zip(created).filter(|(_, won)| *won).map(|(content, _)| content).collect();
     let late = create(operator, &raced, "too late").await?;
     let found = operator.read(&raced).await?.to_bytes();
-    // a winner whose answer was lost may have been told that it lost
+    // a retry after a lost answer may have told the winner that it lost
     let is_one = contents.iter().any(|content| content.as_bytes() == found);
     if late || winners.len() > 1 || winners.iter().any(|winner| winner.as_bytes() != found) || !is_one {
         return Ok(Some(Lacks::ExclusiveCreate));
@@ -51,7 +51,7 @@ async fn attempt(operator: &Operator, prefix: &str) -> Result<Option<Lacks>> {
     for key in KEYS.iter().rev().filter(|key| **key != RACED) {
         operator.write(&format!("{prefix}{key}"), *key).await?;
     }
-    // in pages, so that the way from one to the next is tried as well
+    // list in pages, to try the step from page to page as well
     if list(operator, prefix, None).await? != KEYS || list(operator, prefix, Some(KEYS[1])).await? != KEYS[2..] {
         return Ok(Some(Lacks::Order));
     }
@@ -71,7 +71,8 @@ async fn create(operator: &Operator, key: &str, content: &str) -> Result<bool> {
     }
 }
 
-/// Lists the keys under the prefix, without it; a few more than there are, where a listing does not end.
+/// Lists the keys under the prefix, without the prefix. Stops after twice the expected number, in case a listing does
+/// not end.
 async fn list(operator: &Operator, prefix: &str, after: Option<&str>) -> Result<Vec<String>> {
     let mut listing = operator.lister_with(prefix).recursive(true).limit(2);
     let after = after.map(|after| format!("{prefix}{after}"));

@@ -1,4 +1,4 @@
-//! The difference between this machine's wall clock and the store's clock.
+//! Compares this machine's wall clock with the store's clock.
 
 use std::fmt;
 
@@ -6,10 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Clock;
 
-/// The difference from which on it is worth a warning.
+/// The largest difference without a warning, in milliseconds.
 const MOST_MS: u64 = 60_000;
 
-/// This machine's wall clock and the store's clock, which differ by more than a minute. As text: a warning.
+/// The times of this machine's wall clock and the store's clock, which differ by more than a minute. Its text is a
+/// warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Skew {
     host_ms: u64,

@@ -1,4 +1,4 @@
-//! Writing an object whose bytes come one after the other: constant memory, whatever its length.
+//! Writes an object from a stream of bytes in constant memory, whatever the length.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -8,47 +8,53 @@ use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
 
 use super::{Result, StorageError, Store};
 
-/// Bytes up to which an object is written in one operation by a backend that takes a stream as it comes.
+/// The most bytes that one operation writes to a backend that takes a stream as it comes.
 const BLOCK: usize = 256 * 1024;
-/// Bytes gathered before they go to such a backend after that: it makes its own larger blocks of them, and works beside the stream.
+/// The bytes of each later write to such a backend. The backend gathers them into larger blocks of its own, and writes
+/// beside the stream.
 const PIECE: usize = 64 * 1024;
-/// Pieces below this are copied together: each that is kept costs its handle and the network buffer that it is part of.
+/// Pieces below this many bytes are copied together. A piece that is kept costs a handle and the whole network buffer
+/// around it.
 const SMALL: usize = 4096;
-/// Multipart uploads that may gather a part while another is on its way, at a time. A backend that takes parts holds two itself,
-/// since it learns from the second that there are several: three for each of these, two for each beyond.
+/// The number of multipart uploads that may gather a part while another part is being sent.
+///
+/// The backend holds two parts per upload, since it learns from the second that there are several. So each of these
+/// uploads holds three parts, and each further upload holds two.
 pub(super) const AHEAD: usize = 8;
-/// S3 takes at most 10,000 parts; a little less leaves room for what was rounded.
+/// The parts of an object whose length is known. S3 takes at most 10,000 parts; the difference leaves room for
+/// rounding.
 const MAX_PARTS: u64 = 9_000;
-/// Parts after which the part size doubles where the length is not known.
+/// The number of parts after which the part size doubles.
 const PARTS_PER_DOUBLING: u32 = 1_500;
 
-/// Writes one object. One block is on its way while the next is gathered, here or in the backend, and little else is held.
+/// A writer of one object. It gathers a block while the previous block is being sent, and holds little else.
 ///
-/// Nothing is visible before [`ObjectWriter::close`]; what is dropped before is taken back in the background.
+/// The object becomes visible in [`ObjectWriter::close`]. A writer that is dropped earlier aborts its write in the
+/// background.
 pub struct ObjectWriter {
     store: Store,
     key: String,
     gathered: Vec<Bytes>,
-    /// Pieces that are not kept as they came, copied together; they belong behind `gathered`.
+    /// Bytes that were copied together. They follow those in `gathered`.
     small: BytesMut,
     gathered_length: usize,
-    /// Parts that the backend may still hold, oldest first: their memory is used again, for an allocator does not give back what is
-    /// taken and freed in pieces of megabytes all the time.
+    /// The parts that the backend may still hold, oldest first. Their memory is used again: allocators do not give back
+    /// megabytes that are allocated and freed all the time.
     parts: VecDeque<Bytes>,
     block: usize,
     blocks: u32,
     sink: Sink,
-    /// The right to gather a part while another is on its way.
+    /// The permission to gather a part while another part is being sent.
     ahead: Option<OwnedSemaphorePermit>,
 }
 
 /// The backend's writer.
 enum Sink {
-    /// There is none, yet or any more.
+    /// There is no writer, before the first block and after the last.
     None,
-    /// It waits for the next bytes.
+    /// The writer waits for the next block.
     Idle(Box<Writer>),
-    /// It takes a block, on its own.
+    /// A task gives the writer a block.
     Sending(JoinHandle<(Box<Writer>, opendal::Result<()>)>),
 }
 
@@ -72,11 +78,11 @@ impl ObjectWriter {
         }
     }
 
-    /// Takes the next bytes; waits while two blocks are full.
+    /// Takes the next bytes. Waits while two blocks are full.
     pub async fn write(&mut self, mut bytes: Bytes) -> Result<()> {
         if self.store.inner.part_size.is_some() {
-            // Kept as they came, pieces may hold twice their bytes: each keeps the whole network buffer that it is a part of.
-            // That does not matter where blocks are small, and a part is not.
+            // Copy the bytes: a kept piece holds on to the whole network buffer around it, which may be twice as large.
+            // That does not matter for a small block, but a part is large.
             while !bytes.is_empty() {
                 let piece = bytes.split_to(bytes.len().min(self.block - self.small.len()));
                 self.make_room(piece.len());
@@ -98,10 +104,10 @@ impl ObjectWriter {
         if self.gathered_length >= self.block { self.send().await } else { Ok(()) }
     }
 
-    /// Makes the object visible and durable.
+    /// Writes the rest, and makes the object visible and durable.
     pub async fn close(mut self) -> Result<()> {
         if matches!(self.sink, Sink::None) {
-            // it all fits into one block: one operation
+            // the whole object fits into one block: write it in one operation
             let content = self.take();
             return self.store.put_buffer(&self.key, content).await;
         }
@@ -110,7 +116,7 @@ impl ObjectWriter {
         }
         if let Some(mut writer) = self.sent().await? {
             let (store, key) = (self.store.clone(), self.key.clone());
-            // on its own: a request that is dropped here must not leave a multipart upload behind
+            // close in a task of its own: a request that is dropped here must not leave a multipart upload behind
             let closing = tokio::spawn(async move {
                 let closed = store
                     .observe("put", &key, async { writer.close().await.map(|written| store.wrote(&written)) })
@@ -125,7 +131,8 @@ impl ObjectWriter {
         Ok(())
     }
 
-    /// Grows the buffer for a part: by doubling where it is the first, otherwise at once, or by taking that of one that is written.
+    /// Makes room for `more` bytes in the buffer of a part. Takes the buffer of a part that was sent, if one is free.
+    /// Otherwise the first part's buffer doubles, and a later part's grows to its full size at once.
     fn make_room(&mut self, more: usize) {
         let (length, capacity) = (self.small.len(), self.small.capacity());
         if capacity - length >= more {
@@ -148,7 +155,7 @@ impl ObjectWriter {
 
     fn flush_small(&mut self) {
         if !self.small.is_empty() {
-            // nothing is left of it to write into: that would keep it, and its memory is used again as a whole
+            // take the whole buffer: a remainder would keep its memory, which is used again as a whole
             self.gathered.push(std::mem::take(&mut self.small).freeze());
         }
     }
@@ -184,14 +191,14 @@ impl ObjectWriter {
             self.ahead = Arc::clone(&self.store.inner.ahead).try_acquire_owned().ok();
         }
         if self.ahead.is_none() {
-            // many write at once, so that the network is busy in any case: what this one would gather meanwhile is memory
+            // many uploads write at once and keep the network busy, so gathering ahead would only cost memory
             let writer = self.sent().await?;
             self.sink = writer.map_or(Sink::None, Sink::Idle);
         }
         Ok(())
     }
 
-    /// Waits for the block that is on its way; the writer, if there is one yet.
+    /// Waits until the block in flight was sent, and returns the writer, if there is one yet.
     async fn sent(&mut self) -> Result<Option<Box<Writer>>> {
         let (writer, result) = match &mut self.sink {
             Sink::None => return Ok(None),
@@ -200,7 +207,7 @@ impl ObjectWriter {
                 return Ok(Some(writer));
             }
             Sink::Sending(sending) => {
-                // awaited in place, so that what is dropped here is still taken back
+                // awaited in place, so that dropping this future leaves the task for the abort in `drop`
                 let joined = sending.await;
                 self.sink = Sink::None;
                 joined.map_err(|_| self.broken_off())?
@@ -209,7 +216,7 @@ impl ObjectWriter {
         Ok(Some(self.taken(writer, result).await?))
     }
 
-    /// The writer, if it took its block; otherwise what it took before is taken back.
+    /// Returns the writer if it took its block. Otherwise aborts the write and returns the error.
     async fn taken(&self, writer: Box<Writer>, result: opendal::Result<()>) -> Result<Box<Writer>> {
         match result {
             Ok(()) => Ok(writer),
@@ -239,7 +246,7 @@ impl std::fmt::Debug for ObjectWriter {
 
 impl Drop for ObjectWriter {
     fn drop(&mut self) {
-        // a dropped opendal writer leaves its multipart upload behind
+        // opendal leaves the multipart upload of a dropped writer behind, so abort it
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         match std::mem::replace(&mut self.sink, Sink::None) {
             Sink::None => {}

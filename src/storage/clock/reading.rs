@@ -1,27 +1,27 @@
-//! Whether the store's clock was set back after it was read.
+//! Detects that the store's clock was set back after it was read.
 
 use std::time::Duration;
 
 use super::{Clock, Moment};
 
-/// The store's time as somebody read it, who judges the ages of objects by it.
+/// The store's time as a run of scrub read it, to judge the ages of objects by it.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
-    /// The number of answers of the store before it was asked.
+    /// The number of answers of the store before the reading.
     answers: u64,
-    /// The most by which the store's clock was ahead of the time since boot then.
+    /// The most milliseconds by which the store's clock can have been ahead of the time since boot then.
     lead: i64,
 }
 
 impl Reading {
-    /// Returns the reading of a store that said `store_ms` when it was asked after `before`.
+    /// Returns the reading of a store that answered `store_ms` to a request that was sent after `before`.
     #[must_use]
     pub fn new(before: Moment, store_ms: u64) -> Self {
         let lead = i64::try_from(store_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(before.boot);
         Self { answers: before.answers, lead }
     }
 
-    /// Returns the one by which later objects can look older, of this reading and a later one.
+    /// Returns the reading that makes later objects look older: this one, or a later one with a larger lead.
     #[must_use]
     pub const fn or_higher(self, later: Self) -> Self {
         if later.lead > self.lead { later } else { self }
@@ -29,8 +29,8 @@ impl Reading {
 }
 
 impl Clock {
-    /// Returns how far the store's clock was set back since a reading, as far as the store's answers tell. By so much, an
-    /// object that was written since may look older than it is.
+    /// Returns how far the store's clock was set back since a reading, as far as its answers show. An object that was
+    /// written since may look older than it is by that much.
     #[must_use]
     pub fn set_back_since(&self, reading: Reading) -> Duration {
         let least = self.seen().smallest.iter().find(|(at, _)| *at > reading.answers).map(|(_, lead)| *lead);

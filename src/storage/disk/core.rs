@@ -26,17 +26,17 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Directories whose names were read from the disk; a list out of the cache is not counted.
+    /// Returns the number of directories whose names were read from the disk. Lists out of the cache do not count.
     pub fn directories_read(&self) -> u64 {
         self.directories_read.load(Ordering::Relaxed)
     }
 
-    /// Calls of `fdatasync` on files.
+    /// Returns the number of calls of `fdatasync` on files.
     pub fn file_syncs(&self) -> u64 {
         self.file_syncs.load(Ordering::Relaxed)
     }
 
-    /// Calls of `fsync` on directories.
+    /// Returns the number of calls of `fsync` on directories.
     pub fn directory_syncs(&self) -> u64 {
         self.directory_syncs.load(Ordering::Relaxed)
     }
@@ -54,10 +54,11 @@ impl Stats {
     }
 }
 
-/// One directory, opened.
+/// An open root directory, with its options, counters and caches.
 #[derive(Debug)]
 pub(super) struct Core {
-    /// All paths are looked up from here, so that nothing can be read or written elsewhere once the root is moved or mounted over.
+    /// The descriptor from which all paths are looked up. So nothing is read or written elsewhere after the root was
+    /// moved, or mounted over.
     pub(super) root: OwnedFd,
     pub(super) path: PathBuf,
     pub(super) options: DiskOptions,
@@ -68,8 +69,11 @@ pub(super) struct Core {
 }
 
 impl Core {
-    /// Makes the directory where it is missing, and opens it. Fails where it cannot hold temporary files, since then it can
-    /// take no write either.
+    /// Creates the directory if it is missing, and opens it.
+    ///
+    /// # Errors
+    /// The directory cannot be created or opened, or no temporary files can be created in it, which every write needs.
+    /// A read-only file system is no error, since it can still be read.
     pub(super) fn open(path: &Path, options: DiskOptions) -> io::Result<Self> {
         make_root(path, options.durable)?;
         let root: OwnedFd = File::open(path)?.into();
@@ -89,13 +93,13 @@ impl Core {
         })
     }
 
-    /// Opens the directory at `path`, which is relative to the root and empty for the root itself.
+    /// Opens the directory at `path`, which is relative to the root. An empty path opens the root itself.
     pub(super) fn open_directory(&self, path: &str) -> io::Result<OwnedFd> {
         open_directory_in(&self.root, path)
     }
 
-    /// Returns the error for an absent key. If the root was deleted, the store has a fault, and the error says
-    /// nothing about the key.
+    /// Returns the error for an absent key. If the root was deleted, the error is a fault of the store instead, since
+    /// nothing is known about the key then.
     pub(super) fn missing(&self, action: &str, key: &str) -> Error {
         match self.check_root() {
             Ok(()) => Error::new(ErrorKind::NotFound, format!("cannot {action} {key:?}: there is no such object")),
@@ -103,7 +107,7 @@ impl Core {
         }
     }
 
-    /// Fails where the root directory has been deleted.
+    /// Returns an error if the root directory was deleted.
     pub(super) fn check_root(&self) -> io::Result<()> {
         if rustix::fs::fstat(&self.root)?.st_nlink == 0 {
             return Err(io::Error::other(format!(
@@ -114,13 +118,13 @@ impl Core {
         Ok(())
     }
 
-    /// Turns a failure to look `key` up into an error, telling absence from faults.
+    /// Turns the failure of a lookup of `key` into an error. Only a key that is absent gives `NotFound`.
     pub(super) fn lookup_failure(&self, action: &str, key: &str, error: io::Error) -> Error {
         if is_absent(&error) { self.missing(action, key) } else { failure(action, key, error) }
     }
 }
 
-/// Opens the directory at `path`, which is relative to `above` and empty for that itself.
+/// Opens the directory at `path`, which is relative to `above`. An empty path opens `above` itself.
 pub(super) fn open_directory_in(above: impl AsFd, path: &str) -> io::Result<OwnedFd> {
     let path = if path.is_empty() { "." } else { path };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -132,7 +136,7 @@ pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Runs what may block on the blocking pool.
+/// Runs work that may block on the blocking pool.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> opendal::Result<T> + Send + 'static,
 ) -> opendal::Result<T> {
@@ -190,7 +194,8 @@ pub(super) fn stat_metadata(stat: &rustix::fs::Stat) -> Metadata {
     file_metadata(size, i64::from(stat.st_mtime), i32::try_from(stat.st_mtime_nsec).unwrap_or(0))
 }
 
-/// Makes the root and what is missing above it, durably: each new directory is an entry of the one above, which is synced.
+/// Creates the root and the missing directories above it. If `durable`, syncs the parent of each new directory, since a
+/// new directory is an entry of its parent.
 fn make_root(path: &Path, durable: bool) -> io::Result<()> {
     let missing: Vec<&Path> =
         path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();

@@ -1,4 +1,4 @@
-//! Deleting objects. Directories that become empty stay.
+//! Deletes objects. Directories that become empty stay.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,10 +12,10 @@ use rustix::io::Errno;
 use super::core::{Core, blocking, failure};
 use super::{key, sync};
 
-/// How many objects are deleted in one trip to the blocking pool, with one sync for each directory.
+/// The most objects that one trip to the blocking pool deletes, with one sync for each directory.
 const BATCH: usize = 256;
 
-/// Deletes what it was given once it is closed, or sooner when that is much.
+/// A deleter of objects. It deletes them when it is closed, and earlier whenever a batch is full.
 #[derive(Debug)]
 pub(super) struct DiskDeleter {
     core: Arc<Core>,
@@ -31,7 +31,7 @@ impl DiskDeleter {
         if self.keys.is_empty() {
             return Ok(());
         }
-        // Deleting twice does no harm, so the keys are kept until it has worked and a failed flush can be tried again.
+        // Deleting twice does no harm. So the keys stay until the deletion worked, and a failed flush can be repeated.
         let (core, keys) = (self.core.clone(), self.keys.clone());
         blocking(move || delete(&core, &keys)).await?;
         self.keys.clear();
@@ -41,7 +41,7 @@ impl DiskDeleter {
 
 impl oio::Delete for DiskDeleter {
     async fn delete(&mut self, path: &str, _: OpDelete) -> Result<()> {
-        // As in a bucket, there are no directories that could be deleted.
+        // As in a bucket, no directory can be deleted.
         if let Some(directory) = path.strip_suffix('/') {
             return if directory.is_empty() { Ok(()) } else { key::check(directory) };
         }
@@ -60,7 +60,8 @@ fn delete(core: &Core, keys: &[String]) -> Result<()> {
     for key in keys {
         match rustix::fs::unlinkat(&core.root, &**key, AtFlags::empty()) {
             Ok(()) => {}
-            // Somebody else may have deleted it a moment ago: the caller is told that it is gone for good, so sync that too.
+            // Somebody may have deleted the object a moment ago. The caller learns that it is gone for good, so sync
+            // that deletion too.
             Err(Errno::NOENT) => core.check_root().map_err(|error| failure("delete", key, error))?,
             Err(Errno::NOTDIR | Errno::ISDIR) => continue,
             Err(errno) => return Err(failure("delete", key, errno.into())),

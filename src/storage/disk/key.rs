@@ -5,16 +5,16 @@ use opendal::{Error, ErrorKind, Result};
 /// The longest name that file systems take.
 const LONGEST_NAME: usize = 255;
 
-/// Checks that `key` names a file below the root: components that are neither empty, nor begin with a dot, nor hold NUL, nor
-/// are longer than 255 bytes.
+/// Checks that `key` names a file below the root. No component may be empty, begin with a dot, hold NUL, or be longer
+/// than 255 bytes.
 pub(super) fn check(key: &str) -> Result<()> {
     key.split('/')
         .try_for_each(|component| if component.is_empty() { Err("an empty component") } else { rule(component) })
         .map_err(|broken| refused(key, broken))
 }
 
-/// Splits what a listing is asked for into the directory to read, ending in `/` or empty for the root, and the beginning that its
-/// names must have.
+/// Splits the prefix of a listing at its last slash. Returns the directory to read, which ends in `/` or is empty for
+/// the root, and the beginning of the names in it.
 pub(super) fn split_prefix(prefix: &str) -> Result<(&str, &str)> {
     let prefix = if prefix == "/" { "" } else { prefix };
     let (directory, beginning) = prefix.split_at(prefix.rfind('/').map_or(0, |slash| slash + 1));
@@ -25,7 +25,7 @@ pub(super) fn split_prefix(prefix: &str) -> Result<(&str, &str)> {
     Ok((directory, beginning))
 }
 
-/// Returns the directory of `path`, without a slash at its end; empty for the root.
+/// Returns the directory of `path` without a slash at its end; empty for the root.
 pub(super) fn parent(path: &str) -> &str {
     path.rfind('/').map_or("", |slash| &path[..slash])
 }

@@ -1,4 +1,4 @@
-//! Listing keys in byte order, read no further than the listing is pulled.
+//! Lists keys in byte order, and reads only as far as the caller pulls.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -16,45 +16,49 @@ use super::core::{Core, failure, lost_task, stat_metadata};
 use super::key;
 use super::names::{self, Names};
 
-/// How many entries the first trip to the blocking pool fetches where no limit is given, and by what it grows up to how many.
+/// The entries that the first trip to the blocking pool fetches if the caller gives no limit.
 const FIRST_BATCH: usize = 16;
+/// The factor by which each batch is larger than the one before.
 const GROWTH: usize = 4;
+/// The size up to which batches grow.
 const LARGEST_BATCH: usize = 256;
-/// The largest first batch for a caller that says it wants so many: a page of 1,000 and a little.
+/// The largest first batch, for a caller that gives a limit: a page of 1,000 and a little more.
 const LARGEST_LIMIT: usize = 1280;
-/// How many directories one trip reads at most: those that hold nothing would otherwise make it last for ever.
+/// The most directories that one trip reads. Otherwise a trip through directories without entries could last for ever.
 const DIRECTORIES: usize = 4096;
 
-/// One directory on the way down.
+/// A directory on the way down.
 #[derive(Debug)]
 struct Level {
-    /// The open directory. Its files are looked up from here, not from the root for each name. If it is removed
-    /// meanwhile, it was empty; files under the same name then came after the begin of the listing.
+    /// The open directory, from which its files are looked up, and not from the root for each name. If somebody removes
+    /// the directory meanwhile, it was empty; files under the same name were then created after the listing began.
     directory: OwnedFd,
     names: Arc<Names>,
     next: usize,
     end: usize,
-    /// How much of the walk's path is this directory.
+    /// The length of the walk's path up to this directory, in bytes.
     depth: usize,
 }
 
-/// The walk over a tree, on the blocking pool.
+/// A walk over a tree, on the blocking pool.
 #[derive(Debug)]
 struct Walk {
     core: Arc<Core>,
-    /// The prefix of names in the first directory.
+    /// The beginning of the names in the first directory.
     beginning: String,
     after: Option<String>,
     recursive: bool,
-    /// The directory that is walked, ending in `/` or empty for the root, perhaps with a name of its behind it.
+    /// The path of the current directory, which ends in `/` or is empty for the root. A name in that directory may
+    /// follow.
     path: String,
     levels: Vec<Level>,
     started: bool,
 }
 
 impl Walk {
-    /// Adds up to `wanted` entries. Says whether there are no more. After an error it goes on where the error was, so that the
-    /// same call can be tried again.
+    /// Adds up to `wanted` entries. Returns true if there are no more.
+    ///
+    /// After an error the walk is still at the place of the error, so the same call can be repeated.
     fn fill(&mut self, entries: &mut VecDeque<oio::Entry>, wanted: usize) -> Result<bool> {
         if !self.started {
             let beginning = std::mem::take(&mut self.beginning);
@@ -90,13 +94,14 @@ impl Walk {
         Ok(false)
     }
 
-    /// Reads the directory at `path`, as far as its names begin with `beginning` and lie behind `after`. `None` where there is none.
+    /// Reads the directory at `path`: its names that begin with `beginning` and may lead to keys after `after`. Returns
+    /// `None` if there is no such directory, or no such key in it.
     fn enter(&self, beginning: &str) -> Result<Option<Level>> {
         let depth = self.path.len();
         let after = match self.after.as_deref() {
             Some(after) if after >= &*self.path => match after.strip_prefix(&*self.path) {
                 Some(rest) => Some(rest),
-                // All that begins with this path comes before.
+                // All keys that begin with this path come before `after`.
                 None => return Ok(None),
             },
             _ => None,
@@ -112,7 +117,7 @@ impl Walk {
         let mut next = range.start;
         if let Some(after) = after {
             let behind = names.up_to(after);
-            // The directory that `after` lies in comes before it, and may hold more.
+            // The directory that contains `after` sorts before it, and may hold later keys.
             let within = self.recursive && behind > 0 && {
                 let last = names.get(behind - 1);
                 last.ends_with('/') && after.starts_with(last)
@@ -122,8 +127,8 @@ impl Walk {
         Ok(Some(Level { directory, names, next, end: range.end, depth }))
     }
 
-    /// Returns the entry for the file at `path` in `level`. `None` if the file has vanished since its directory was
-    /// read.
+    /// Returns the entry for the file at `path` in `level`. Returns `None` if the file has vanished since its directory
+    /// was read.
     fn file(&self, level: &Level) -> Result<Option<oio::Entry>> {
         match rustix::fs::statat(&level.directory, &self.path[level.depth..], AtFlags::empty()) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_file() => {
@@ -143,11 +148,12 @@ enum State {
     Idle(Box<Walk>),
     Reading(JoinHandle<Batch>),
     Ended,
-    /// The walk was lost with its task; the end must not be mistaken for the listing's.
+    /// The task failed and the walk is lost. The lister must not end here, since its end would pass for the listing's
+    /// end.
     Lost,
 }
 
-/// Lists the keys that begin with a prefix, fetching them in batches that grow.
+/// A lister of the keys that begin with a prefix. It fetches batches of growing size.
 #[derive(Debug)]
 pub(super) struct DiskLister {
     state: State,
@@ -216,7 +222,7 @@ impl oio::List for DiskLister {
 }
 
 impl DiskLister {
-    /// Waits for the batch on its way, in place, so that being cancelled here loses nothing.
+    /// Receives the batch that is being read. Waits in place, so that dropping this future loses nothing.
     async fn receive(&mut self) -> Result<State> {
         let State::Reading(task) = &mut self.state else { return Ok(State::Lost) };
         let received = task.await;

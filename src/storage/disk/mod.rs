@@ -1,21 +1,21 @@
-//! A directory as an opendal service that keeps the promises a registry's store needs.
+//! Implements a directory as an opendal service that keeps the guarantees that a registry's store needs.
 //!
-//! A key is a path below the root, one component for each `/`. Compared with opendal's own `fs`:
+//! A key is a path below the root, with one component for each part between slashes. Compared with opendal's own `fs`:
 //!
-//! - **Durable**: before a write is acknowledged its bytes are synced, and so are the directory that names it and every
-//!   directory above that may still be on its way to the disk.
-//! - **Whole**: bytes go to a temporary file that is linked or renamed into place, so nobody sees half an object, and of
-//!   many writers with `if_not_exists` exactly one wins.
-//! - **Sorted**: listings come in byte order of full keys as a bucket gives them, are read only as far as they are pulled, and
-//!   start behind `start_after` without reading what lies before it.
-//! - **Off the async threads**: every system call that can wait runs on tokio's blocking pool, a small read or write in one
-//!   trip.
+//! - **Durable**: before a write is acknowledged, its bytes are synced. So are the directory that names the file, and
+//!   every directory above whose own entry may not be on the disk yet.
+//! - **Whole**: bytes go to a temporary file that is linked or renamed into place, so nobody sees half an object. Of
+//!   many writers with `if_not_exists`, exactly one wins.
+//! - **Sorted**: listings come in byte order of full keys, as from a bucket. They are read only as far as the caller
+//!   pulls. They start behind `start_after` without reading the directories before it.
+//! - **Off the async threads**: every system call that can wait runs on tokio's blocking pool. A small read or write
+//!   takes one trip there.
 //!
-//! What differs from a bucket: a directory that has become empty is still an entry of a listing that is not recursive, until
-//! somebody removes it, and `a` cannot be an object while `a/b` is one. Removing empty directories while writers are at work is
-//! safe: they make them again.
+//! A directory differs from a bucket in two ways. A listing that is not recursive has an empty directory as an entry
+//! until somebody removes the directory. `a` cannot be an object while `a/b` is one. Empty directories may be removed
+//! while writers work, since writers create them again.
 //!
-//! Names that begin with a dot are refused as keys and left out of listings; the temporary files are in `.tmp`.
+//! Names that begin with a dot are refused as keys and left out of listings. The temporary files are in `.tmp`.
 
 mod core;
 mod delete;
@@ -39,15 +39,16 @@ pub use self::core::Stats;
 use self::core::{Core, failure};
 pub use self::sweep::{Sweeper, Swept};
 
-/// How a directory store behaves.
+/// The options of a directory store.
 #[derive(Clone, Copy, Debug)]
 pub struct DiskOptions {
-    /// True: `fsync` puts a write or delete on the disk before it is acknowledged. Without it a power cut may lose
-    /// writes of the last seconds; a crash of this process alone loses nothing.
+    /// True if `fsync` puts a write or delete on the disk before it is acknowledged. Otherwise a power cut may lose the
+    /// writes of the last seconds. A crash of this process alone loses nothing either way.
     pub durable: bool,
-    /// Prefixes of keys that need not survive a power cut, whatever `durable` says.
+    /// The prefixes of keys that need not survive a power cut, whatever `durable` says.
     pub unsynced: &'static [&'static str],
-    /// The bytes that a streamed read fetches at a time, at least 4 KiB. Each open stream holds up to three such blocks.
+    /// The bytes that a streamed read fetches at a time, at least 4 KiB. Each open stream holds up to three such
+    /// blocks.
     pub chunk: usize,
 }
 
@@ -64,16 +65,16 @@ impl Default for DiskOptions {
     }
 }
 
-/// Opens the directory `root` as an opendal operator, making it (and those above it) where it is missing.
+/// Opens the directory `root` as an opendal operator. Creates the directory and its parents if they are missing.
 ///
-/// Several operators, in one process or in many, may share a directory. The directory is held open: one that is moved keeps
-/// working, one that is deleted makes every operation fail instead of looking empty.
+/// Several operators, in one process or in many, may share a directory. The operator holds the directory open. After a
+/// move of the directory it keeps working; after a deletion every operation fails, so the store never looks empty.
 ///
 /// Blocks on a few system calls. The operator's futures must run on a tokio runtime.
 ///
 /// # Errors
 ///
-/// Where the directory cannot be made, opened or written below, with the [`io::Error`] as source.
+/// The directory cannot be created, opened or written. The [`io::Error`] is the source.
 pub fn operator(root: &Path, options: DiskOptions) -> opendal::Result<Operator> {
     operator_with_stats(root, options).map(|(operator, _)| operator)
 }
@@ -82,7 +83,7 @@ pub fn operator(root: &Path, options: DiskOptions) -> opendal::Result<Operator> 
 ///
 /// # Errors
 ///
-/// As [`operator`].
+/// Those of [`operator`].
 pub fn operator_with_sweeper(root: &Path, options: DiskOptions) -> opendal::Result<(Operator, Sweeper)> {
     let core = open(root, options)?;
     let sweeper = Sweeper(core.clone());
@@ -98,7 +99,7 @@ fn open(root: &Path, options: DiskOptions) -> opendal::Result<Arc<Core>> {
 ///
 /// # Errors
 ///
-/// As [`operator`].
+/// Those of [`operator`].
 #[doc(hidden)]
 pub fn operator_with_stats(root: &Path, options: DiskOptions) -> opendal::Result<(Operator, Arc<Stats>)> {
     let core = open(root, options)?;
@@ -109,11 +110,11 @@ pub fn operator_with_stats(root: &Path, options: DiskOptions) -> opendal::Result
 
 /// Returns true if the directory `root` takes `a` and `A` for one name. A registry's tags `v1` and `V1` are two.
 ///
-/// Makes and removes a file below `<root>/.tmp`. Blocks on a few system calls.
+/// Creates and removes a file below `<root>/.tmp`. Blocks on a few system calls.
 ///
 /// # Errors
 ///
-/// If that file cannot be made, looked up or removed.
+/// The file cannot be created, looked up or removed.
 pub fn case_insensitive(root: &Path) -> io::Result<bool> {
     let temporary = root.join(temporary::DIRECTORY);
     std::fs::create_dir_all(&temporary)?;

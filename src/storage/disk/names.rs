@@ -1,4 +1,4 @@
-//! The sorted names of a directory, and a small cache of the lists of large ones.
+//! Reads the sorted names of a directory, and caches the lists of a few large directories.
 
 use std::io;
 use std::ops::Range;
@@ -11,18 +11,22 @@ use rustix::io::Errno;
 
 use super::core::{Core, is_absent, open_directory_in};
 
-/// The bytes of names and what comes with them that one system call gives: some 200 of the longest, 1,000 of the shortest.
+/// The bytes of names and their headers that one system call returns: about 200 of the longest names, or 1,000 of the
+/// shortest.
 const AT_ONCE: usize = 32 * 1024;
-/// Lists shorter than this are read each time, and those that come at once too.
+/// The least number of names in a cached list. Shorter lists are read each time, and so are directories that one system
+/// call returns whole.
 const CACHED_FROM: usize = 512;
-/// How many lists the cache holds, and how many bytes they take together.
+/// The most lists in the cache.
 const CACHED_LISTS: usize = 8;
+/// The most bytes of all lists in the cache together.
 const CACHED_BYTES: usize = 32 * 1024 * 1024;
-/// How old a directory's last change must be for its time to tell changes apart: file systems take times from a clock that moves in steps.
+/// The age from which the time of a directory's last change tells it from later changes. File systems take times from a
+/// clock that moves in steps.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// Names in byte order, those of directories with a `/` behind them: so that walking them in this order, each directory's own
-/// names in its place, gives full keys in byte order (`a!` comes before `a/b`, and `a0` after it).
+/// Names in byte order, where the name of a directory ends in `/`. A walk in this order, with each directory's names in
+/// its place, gives full keys in byte order: `a!` comes before `a/b`, and `a0` after.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     text: String,
@@ -34,14 +38,14 @@ impl Names {
         self.slice(self.spans[index])
     }
 
-    /// The names that begin with `beginning`.
+    /// Returns the indexes of the names that begin with `beginning`.
     pub(super) fn beginning_with(&self, beginning: &str) -> Range<usize> {
         let start = self.spans.partition_point(|span| self.slice(*span) < beginning);
         let length = self.spans[start..].partition_point(|span| self.slice(*span).starts_with(beginning));
         start..start + length
     }
 
-    /// How many names are not after `name`.
+    /// Returns the number of names that do not come after `name`.
     pub(super) fn up_to(&self, name: &str) -> usize {
         self.spans.partition_point(|span| self.slice(*span) <= name)
     }
@@ -56,7 +60,7 @@ impl Names {
         if directory {
             self.text.push('/');
         }
-        // A name is at most 255 bytes long.
+        // Does not fail: a name is at most 255 bytes long.
         let length = u32::try_from(name.len() + usize::from(directory)).map_err(io::Error::other)?;
         self.spans.push((start, length));
         Ok(())
@@ -72,13 +76,14 @@ impl Names {
     }
 }
 
-/// Which directory this is, and when it last changed.
+/// The identity of a directory, with the times of its last change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Version {
     device: u64,
     inode: u64,
     modified: (i64, i64),
-    /// The modification time can be set at will, by tools that restore files, this one cannot.
+    /// The time of the last status change. Tools that restore files can set the modification time at will, but not this
+    /// time.
     changed: (i64, i64),
 }
 
@@ -98,7 +103,7 @@ impl Version {
         }
     }
 
-    /// Whether any later change is sure to give another version.
+    /// Returns whether any later change is sure to give another version.
     fn settled(&self, now: SystemTime) -> bool {
         let Ok(now) = now.duration_since(UNIX_EPOCH) else { return false };
         [self.modified, self.changed].into_iter().all(|(seconds, nanoseconds)| {
@@ -110,7 +115,7 @@ impl Version {
     }
 }
 
-/// Lists of large directories, the least recently used first.
+/// The lists of large directories, the least recently used first.
 #[derive(Debug, Default)]
 pub(super) struct NameCache {
     lists: Mutex<Vec<(Version, Arc<Names>)>>,
@@ -139,8 +144,10 @@ impl NameCache {
     }
 }
 
-/// Opens the directory `path`, which is relative to `above` or else to the root, empty for that itself, and reads its names.
-/// Returns `None` if there is no such directory, or if somebody removes it meanwhile: it was empty then.
+/// Opens the directory `path` and reads its names. The path is relative to `above`, or to the root for `None`; an empty
+/// path means that directory itself.
+///
+/// Returns `None` if there is no such directory, or if somebody removes it meanwhile, since it was empty then.
 pub(super) fn read(
     core: &Core,
     above: Option<BorrowedFd<'_>>,
@@ -157,12 +164,12 @@ pub(super) fn read(
 
 /// Reads the names in an open directory. Fails with `NotFound` if the directory was removed since it was opened.
 fn read_open(core: &Core, directory: &OwnedFd) -> io::Result<Arc<Names>> {
-    // Most directories are small: those are read at once, and cost no more than that.
+    // Most directories are small. One read gives all of their names, so the cache would not save anything.
     if let Some(names) = read_sorted(directory, Extent::Small)? {
         core.stats.count_directory_read();
         return Ok(Arc::new(names));
     }
-    // Taken before what is remembered under it is read.
+    // Take the version before reading the names that the cache keeps under it.
     let version = Version::of(&rustix::fs::fstat(directory)?);
     if let Some(names) = core.names.get(version) {
         return Ok(names);
@@ -177,16 +184,16 @@ fn read_open(core: &Core, directory: &OwnedFd) -> io::Result<Arc<Names>> {
     Ok(names)
 }
 
-/// How much of a directory is wanted.
+/// The size of a directory up to which its names are wanted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Extent {
-    /// All of it, if the system gives it at once.
+    /// All names, but only if one system call returns them.
     Small,
-    /// All of it.
+    /// All names.
     Any,
 }
 
-/// The directory's names; `None` where it is not as small as is wanted.
+/// Reads the sorted names of a directory. Returns `None` if the directory is larger than `extent`.
 fn read_sorted(directory: &OwnedFd, extent: Extent) -> io::Result<Option<Names>> {
     let mut names = Names::default();
     let mut buffer = Vec::with_capacity(AT_ONCE);
@@ -199,7 +206,7 @@ fn read_sorted(directory: &OwnedFd, extent: Extent) -> io::Result<Option<Names>>
         if calls > 1 && extent == Extent::Small {
             return Ok(None);
         }
-        // What is not UTF-8 cannot be a key, and what begins with a dot is none by our own rule.
+        // A name that is not UTF-8 cannot be a key, and our own rule excludes names that begin with a dot.
         let Ok(name) = entry.file_name().to_str() else { continue };
         if name.starts_with('.') {
             continue;
@@ -218,7 +225,8 @@ fn read_sorted(directory: &OwnedFd, extent: Extent) -> io::Result<Option<Names>>
     Ok(Some(names))
 }
 
-/// Whether `name` is a directory, where reading its parent did not say: behind a symbolic link, and on some file systems always.
+/// Returns whether `name` is a directory, if reading its parent did not tell: for symbolic links, and on some file
+/// systems always. Returns `None` if the name has vanished.
 fn resolve(parent: impl AsFd, name: &str) -> io::Result<Option<bool>> {
     match rustix::fs::statat(parent, name, AtFlags::empty()) {
         Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode).is_dir())),
@@ -240,7 +248,7 @@ mod tests {
         std::fs::create_dir(root.join("empty")).unwrap();
         let empty = core.open_directory("empty").unwrap();
         std::fs::remove_dir(root.join("empty")).unwrap();
-        // a walk may hold the directory above, and opens this one by its name or, here, by the descriptor
+        // a walk may hold the directory above and open this one by its name, or by its descriptor as here
         assert!(read(&core, Some(empty.as_fd()), "").unwrap().is_none());
         assert!(is_absent(&read_open(&core, &empty).unwrap_err()), "the system says so when it is read, too");
         std::fs::remove_dir_all(&root).unwrap();

@@ -1,4 +1,5 @@
-//! Reading an object: small ones in one trip to the blocking pool, long ones block by block with the next on its way.
+//! Reads objects: a small object in one trip to the blocking pool, a long one block by block with the next block read
+//! ahead.
 
 use std::fs::File;
 use std::io;
@@ -15,8 +16,8 @@ use crate::priority::spawn_blocking;
 
 use super::core::{Core, blocking, failure, lost_task, stat_metadata};
 
-/// Reads one object. Each read opens it anew, and a stream keeps what it has opened: an object that is replaced meanwhile is read
-/// on as it was.
+/// A reader of one object. Each read opens the file anew. A stream keeps its file open, so it reads the old bytes on if
+/// the object is replaced meanwhile.
 #[derive(Debug)]
 pub(super) struct DiskReader {
     core: Arc<Core>,
@@ -48,12 +49,12 @@ impl oio::Read for DiskReader {
     }
 }
 
-/// The range of a file that is still to come, with the next block on its way.
+/// A stream of a range of a file, with the next block being read ahead.
 #[derive(Debug)]
 struct DiskStream {
     key: Arc<str>,
     file: Arc<File>,
-    /// The bytes without a read so far.
+    /// The range for which no read has begun.
     left: Range<u64>,
     chunk: u64,
     next: Next,
@@ -63,14 +64,14 @@ struct DiskStream {
 enum Next {
     Ready(Bytes),
     Reading(JoinHandle<io::Result<Bytes>>),
-    /// After the last block.
+    /// The stream is after its last block.
     End,
-    /// After a failure: the end must not be mistaken for the object's.
+    /// A read has failed. The stream must not end here, since its end would pass for the object's end.
     Failed,
 }
 
 impl DiskStream {
-    /// Opens the file and reads the first block, which is all of a small object, in the same trip.
+    /// Opens the file and reads the first block in the same trip. For a small object, that block is the whole.
     fn open(core: &Core, key: Arc<str>, range: BytesRange) -> Result<(Metadata, Self)> {
         let (file, metadata, mut left) = open(core, &key, range)?;
         let chunk = core.options.chunk as u64;
@@ -96,7 +97,7 @@ impl oio::ReadStream for DiskStream {
         let block = match &mut self.next {
             Next::Ready(block) => std::mem::take(block),
             Next::Reading(task) => {
-                // Awaited in place, so that being cancelled here loses nothing.
+                // Awaited in place, so that dropping this future loses nothing.
                 let read = task.await;
                 self.next = Next::Failed;
                 read.map_err(lost_task)?.map_err(|error| failure("read", &self.key, error))?
@@ -112,7 +113,8 @@ impl oio::ReadStream for DiskStream {
     }
 }
 
-/// Opens the object and says which of its bytes the range means, by opendal's own rule for ranges past the end.
+/// Opens the object. Returns the file, its metadata, and the bytes that `range` means by opendal's rule for ranges past
+/// the end.
 fn open(core: &Core, key: &str, range: BytesRange) -> Result<(File, Metadata, Range<u64>)> {
     let failed = |error| core.lookup_failure("read", key, error);
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
@@ -126,7 +128,7 @@ fn open(core: &Core, key: &str, range: BytesRange) -> Result<(File, Metadata, Ra
     Ok((file.into(), metadata, range.start as u64..range.end as u64))
 }
 
-/// Takes up to `length` from the front of `range`.
+/// Takes up to `length` bytes from the front of `range`, and returns the taken part.
 fn cut(range: &mut Range<u64>, length: u64) -> Range<u64> {
     let middle = range.end.min(range.start.saturating_add(length));
     let front = range.start..middle;
@@ -134,7 +136,7 @@ fn cut(range: &mut Range<u64>, length: u64) -> Range<u64> {
     front
 }
 
-/// Reads all of `range` into one allocation of that size. A file that ends before is an error.
+/// Reads all of `range` into one allocation of that size. A file that ends earlier is an error.
 fn read_exactly(file: &File, range: Range<u64>) -> io::Result<Bytes> {
     let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
     let mut bytes = Vec::with_capacity(length);

@@ -1,4 +1,4 @@
-//! The operations, as opendal calls them.
+//! Implements opendal's operations on a directory.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::list::DiskLister;
 use super::read::DiskReader;
 use super::write::DiskWriter;
 
-/// Builds the service for opendal's `Operator::new`, which also puts opendal's own checks around the service.
+/// A builder of the service for opendal's `Operator::new`, which also puts opendal's own checks around the service.
 #[derive(Debug, Default)]
 pub(super) struct DiskBuilder(Option<Arc<Core>>);
 

@@ -1,4 +1,4 @@
-//! Removing what is empty or was left behind, beside writers.
+//! Removes empty directories and abandoned temporary files, while writers work.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,33 +11,34 @@ use rustix::io::Errno;
 use super::core::{Core, is_absent, open_directory_in};
 use super::temporary::{self, Temporary};
 
-/// How long a temporary file must have been left alone: its writer may wait for a slow client between two blocks of it.
+/// The age of an abandoned temporary file. Between two blocks, its writer may wait for a slow client.
 const ABANDONED: Duration = Duration::from_hours(24);
 
-/// What a sweep removed.
+/// The counts of what a sweep removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
     /// Empty directories.
     pub directories: u64,
-    /// Temporary files that their writers have left behind.
+    /// Temporary files that their writers left behind.
     pub files: u64,
-    /// Bytes of those.
+    /// The bytes of those files.
     pub bytes: u64,
 }
 
-/// A directory store, for sweeping it.
+/// A handle to a directory store that sweeps it.
 #[derive(Clone, Debug)]
 pub struct Sweeper(pub(super) Arc<Core>);
 
 impl Sweeper {
-    /// Removes empty directories below `prefixes` that did not change since `before_ms`. Removes temporary files that did
-    /// not change for a day before `now_ms`. Both are milliseconds since 1970 by the file system's clock.
+    /// Removes empty directories below `prefixes` that did not change since `before_ms`. Removes temporary files that
+    /// changed neither after `before_ms` nor in the day before `now_ms`. Both times are milliseconds since 1970 by the
+    /// file system's clock.
     ///
-    /// Writers make directories again that vanish before them, and only empty ones can be removed. The sweeper looks at
-    /// nothing else in the root. Blocks.
+    /// Sweeping beside writers is safe: only empty directories can be removed, and writers create missing directories
+    /// again. The sweeper looks at nothing else in the root. Blocks.
     ///
     /// # Errors
-    /// Where a directory cannot be read or removed.
+    /// A directory cannot be read or removed.
     pub fn sweep(&self, prefixes: &[&str], before_ms: u64, now_ms: u64) -> io::Result<Swept> {
         self.0.check_root()?;
         let mut swept = Swept::default();
@@ -49,10 +50,10 @@ impl Sweeper {
         Ok(swept)
     }
 
-    /// Returns the file system's time in milliseconds since 1970, by a file that is made and removed. Blocks.
+    /// Returns the file system's time in milliseconds since 1970, by a file that this creates and removes. Blocks.
     ///
     /// # Errors
-    /// Where no file can be made.
+    /// No file can be created.
     pub fn time_ms(&self) -> io::Result<u64> {
         let file = Temporary::create(Arc::clone(&self.0))?;
         Ok(changed_ms(&rustix::fs::fstat(&*file.file())?))
@@ -68,11 +69,11 @@ fn remove_if_empty(above: BorrowedFd<'_>, name: &[u8], before_ms: u64, swept: &m
         Err(Errno::NOTDIR | Errno::LOOP) => return Ok(false),
         Err(errno) => return Err(errno.into()),
     };
-    // before what is in it goes, which changes it
+    // read the time first: removing entries changes it
     let old = changed_ms(&rustix::fs::fstat(&directory)?) <= before_ms;
     let mut empty = true;
     for (name, kind) in names(&directory)? {
-        // names with a dot are not of the store
+        // names that begin with a dot do not belong to the store
         let may_go = name.first() != Some(&b'.') && matches!(kind, FileType::Directory | FileType::Unknown);
         empty &= may_go && remove_if_empty(directory.as_fd(), &name, before_ms, swept)?;
     }
@@ -86,7 +87,7 @@ fn remove_if_empty(above: BorrowedFd<'_>, name: &[u8], before_ms: u64, swept: &m
             Ok(true)
         }
         Err(Errno::NOENT) => Ok(true),
-        // a writer was quicker
+        // a writer has put something there meanwhile
         Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY | Errno::NOTDIR) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
@@ -110,7 +111,7 @@ fn remove_files(core: &Core, before_ms: u64, swept: &mut Swept) -> io::Result<()
         match rustix::fs::unlinkat(&directory, &*name, AtFlags::empty()) {
             Ok(()) => {
                 swept.files += 1;
-                // one that was linked into place has its bytes there
+                // a file that was linked into place keeps its bytes under its key
                 swept.bytes += if stat.st_nlink == 1 { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 };
             }
             Err(Errno::NOENT) => {}
@@ -122,7 +123,8 @@ fn remove_files(core: &Core, before_ms: u64, swept: &mut Swept) -> io::Result<()
 
 type Name = Vec<u8>;
 
-/// Returns the names in a directory, all of them before any is removed. A directory that somebody has just removed has none.
+/// Returns the names in a directory, all of them before any is removed. A directory that was removed a moment ago has
+/// none.
 fn names(directory: impl AsFd) -> io::Result<Vec<(Name, FileType)>> {
     match read_names(directory) {
         Err(error) if is_absent(&error) => Ok(Vec::new()),
@@ -131,7 +133,7 @@ fn names(directory: impl AsFd) -> io::Result<Vec<(Name, FileType)>> {
 }
 
 fn read_names(directory: impl AsFd) -> io::Result<Vec<(Name, FileType)>> {
-    // opened anew, since a descriptor is read from where it stands
+    // open it again, since reading goes on at the position of the descriptor
     let directory: OwnedFd = open_directory_in(directory, "")?;
     let mut buffer = Vec::with_capacity(32 * 1024);
     let mut entries = RawDir::new(&directory, buffer.spare_capacity_mut());

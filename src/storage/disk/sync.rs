@@ -1,5 +1,7 @@
-//! When a new name is on the disk: once the directory that holds it is synced, and so is every directory above it that was made
-//! not long ago, by whomever.
+//! Syncs directories until a new name is on the disk.
+//!
+//! A name is on the disk once its directory is synced, and so is each directory above whose own entry may not be on the
+//! disk yet, whoever created it.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,10 +14,11 @@ use rustix::io::Errno;
 use super::core::{Core, is_absent};
 use super::key;
 
-/// How many directories are remembered in each half of [`DurableDirectories`].
+/// The most directories in each half of [`DurableDirectories`].
 const REMEMBERED: usize = 4096;
 
-/// Tells a directory from another that was later made under the same name. Inode numbers are used again, hence the time of birth.
+/// The identity of a directory, different from that of any directory that is later created under the same name. Inode
+/// numbers are used again, so the identity includes the time of birth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     device: (u32, u32),
@@ -37,15 +40,17 @@ impl Identity {
     }
 }
 
-/// The directories whose own entries, all the way up to the root, are known to be on the disk.
+/// The directories whose own entries are known to be on the disk, all the way up to the root.
 ///
-/// Making a directory and syncing the one above are two steps, and a second writer that finds the directory made may come between
-/// them, from this process or another one. So "it exists" is not enough: each process syncs upwards once from each directory that
-/// it writes to, and remembers it. A directory that is remembered and still the same has been there all the time, and so have
-/// those above it, since only empty directories are ever removed.
+/// A writer creates a directory and then syncs the one above. Between the two steps another writer, in this process or
+/// another one, may find the directory. So the existence of a directory does not show that its entry is on the disk.
+/// Each process therefore syncs upwards once from each directory that it writes to, and remembers that directory. If a
+/// remembered directory is still the same, it has existed all the time. So have the directories above it, since only
+/// empty directories are ever removed.
 #[derive(Debug, Default)]
 pub(super) struct DurableDirectories {
-    /// Two generations, the young one first: when it is full the old one is forgotten. That costs a few syncs, no promise.
+    /// Two generations, the young one first. When the young one is full, the old one is forgotten. Forgetting costs a
+    /// few syncs, and no guarantee.
     generations: Mutex<[HashMap<Box<str>, Identity>; 2]>,
 }
 
@@ -74,8 +79,8 @@ fn remember(generations: &mut [HashMap<Box<str>, Identity>; 2], path: &str, iden
     generations[0].insert(path.into(), identity);
 }
 
-/// Returns once the name `key`, that was just made, survives a power cut. Where somebody has removed it meanwhile there is
-/// nothing left to keep.
+/// Syncs directories until the new name `key` survives a power cut. If somebody has removed the directory meanwhile,
+/// nothing is left to sync.
 pub(super) fn sync_name(core: &Core, key: &str) -> io::Result<()> {
     if !core.options.is_durable(key) {
         return Ok(());
@@ -106,7 +111,7 @@ pub(super) fn sync_name(core: &Core, key: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns once removals from the directory `path` survive a power cut.
+/// Syncs the directory `path`, so that removals from it survive a power cut.
 pub(super) fn sync_removals(core: &Core, path: &str) -> io::Result<()> {
     if !core.options.is_durable(path) {
         return Ok(());
@@ -121,7 +126,8 @@ pub(super) fn sync_removals(core: &Core, path: &str) -> io::Result<()> {
 fn sync_directory(core: &Core, directory: impl AsFd) -> io::Result<()> {
     core.stats.count_directory_sync();
     match rustix::fs::fsync(directory) {
-        // Some network file systems have no such thing: names are on the server as soon as the call that makes them returns.
+        // Some network file systems cannot sync a directory. Their names are on the server as soon as the creating call
+        // returns.
         Ok(()) | Err(Errno::INVAL) => Ok(()),
         Err(errno) => Err(errno.into()),
     }

@@ -1,4 +1,4 @@
-//! Files that nobody can see until they are whole.
+//! Writes files that nobody can see until they are whole.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
@@ -13,17 +13,17 @@ use rustix::io::Errno;
 use super::core::{Core, stat_metadata};
 use super::key;
 
-/// Where they are, below the root.
+/// The directory of temporary files, below the root.
 pub(super) const DIRECTORY: &str = ".tmp";
 
-/// How often a name is tried again whose directory is removed between making and using it. Each loss takes somebody who removes
-/// empty directories in exactly that moment, so this many in a row mean something else.
+/// The tries of a name whose directory is removed between its creation and its use. Each failure takes a removal in
+/// exactly that moment, so this many in a row have another reason.
 const ATTEMPTS: usize = 1000;
 
-/// How many pieces go into one system call.
+/// The most pieces that one system call writes.
 const PIECES: usize = 64;
 
-/// Gives names that no other process that shares the directory gives.
+/// A source of names that no other process on the same directory uses.
 #[derive(Debug)]
 pub(super) struct NameSource {
     process: u64,
@@ -42,11 +42,12 @@ impl NameSource {
     }
 }
 
-/// A file below [`DIRECTORY`], removed when dropped. Dropping it makes a system call, so it belongs on the blocking pool.
+/// A file below [`DIRECTORY`], which is removed on drop. The drop makes a system call, so it belongs on the blocking
+/// pool.
 #[derive(Debug)]
 pub(super) struct Temporary {
     core: Arc<Core>,
-    /// Relative to the root; `None` once it was renamed.
+    /// The path relative to the root; `None` after the file was renamed.
     name: Option<String>,
     file: Arc<File>,
 }
@@ -71,7 +72,7 @@ impl Temporary {
         Err(outcome.into())
     }
 
-    /// The open file, for syncing it beside further writes.
+    /// Returns the open file, to sync it beside further writes.
     pub(super) fn file(&self) -> Arc<File> {
         self.file.clone()
     }
@@ -104,9 +105,10 @@ impl Temporary {
         Ok(stat_metadata(&stat))
     }
 
-    /// Gives the file its name. Replaces a file of that name, or with `exclusive` fails with
-    /// [`io::ErrorKind::AlreadyExists`]. Makes missing directories, and makes them again if they vanish. Syncs nothing.
-    /// Returns the file's metadata, with the time when it got its name.
+    /// Gives the file its name. Replaces an existing file of that name, or with `exclusive` fails with
+    /// [`io::ErrorKind::AlreadyExists`]. Returns the file's metadata, with the time when it got its name.
+    ///
+    /// Creates missing directories, and creates them again if somebody removes them. Syncs nothing.
     pub(super) fn publish(mut self, key: &str, exclusive: bool) -> io::Result<Metadata> {
         let Some(name) = self.name.clone() else {
             return Err(io::Error::other("a temporary file was published twice"));
@@ -146,7 +148,7 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
-            // Nothing can be done about a failure: the file is garbage by its place.
+            // A failure is ignored: a file in this directory is garbage, which the sweep removes.
             let _ = rustix::fs::unlinkat(&self.core.root, &**name, AtFlags::empty());
         }
     }
@@ -157,8 +159,8 @@ fn is_directory(core: &Core, key: &str) -> bool {
         .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
 }
 
-/// Makes the directory `path` and those above it. One that is removed meanwhile by somebody else may be missing afterwards: the
-/// caller finds out and tries again.
+/// Creates the directory `path` and those above it. If somebody removes one of them meanwhile, it may be missing
+/// afterwards; the caller notices and tries again.
 fn make_directory(core: &Core, path: &str) -> io::Result<()> {
     if path.is_empty() {
         return Ok(());

@@ -1,5 +1,5 @@
-//! Writing an object: small ones in one trip to the blocking pool, long ones block by block with the disk at work beside the
-//! stream.
+//! Writes objects: a small object in one trip to the blocking pool, a long one block by block with the disk working
+//! beside the stream.
 
 use std::io;
 use std::sync::Arc;
@@ -15,16 +15,18 @@ use super::core::{Core, blocking, failure, lost_task};
 use super::sync;
 use super::temporary::Temporary;
 
-/// The bytes that are gathered before they are written. A writer holds two blocks at most: one being written, one growing.
+/// The bytes that are gathered before they are written. A writer holds at most two blocks: one being written, and one
+/// growing.
 const BLOCK: usize = 512 * 1024;
 
-/// Pieces below this are copied together: a body of tiny pieces would otherwise take more memory for them than for its bytes.
+/// Pieces below this many bytes are copied together. Otherwise a body of tiny pieces would take more memory for the
+/// pieces than for its bytes.
 const SMALL_PIECE: usize = 16 * 1024;
 
-/// The bytes after which a long body is synced while it streams, so that its end does not wait for all of it.
+/// The bytes after which a long body is synced while it streams, so that the sync at its end need not write all of it.
 const EARLY_SYNC: usize = 32 * 1024 * 1024;
 
-/// The block that is growing.
+/// A block that is growing.
 #[derive(Debug, Default)]
 struct Block {
     pieces: Vec<Bytes>,
@@ -56,21 +58,23 @@ impl Block {
     }
 }
 
-/// Where the bytes that left memory are.
+/// The place of the bytes that have left memory.
 #[derive(Debug)]
 enum State {
-    /// Nothing has left memory.
+    /// No bytes have left memory.
     Fresh,
-    /// In the file, whole blocks.
+    /// The file has them, in whole blocks.
     Idle(Temporary),
-    /// A block is being written. The file comes back with it; a failure removes it there.
+    /// A task is writing a block, and returns the file. If the task fails, it removes the file.
     Writing(JoinHandle<io::Result<Temporary>>),
-    /// Finished, aborted or failed: the writer takes no more.
+    /// The writer is finished, aborted or failed, and takes no more bytes.
     Over,
 }
 
-/// Writes one object, visible once [`close`](oio::Write::close) is done and not before it began. Dropped or aborted it leaves
-/// nothing. A `close` that fails while directories are synced, or is cancelled, may have made the object visible.
+/// A writer of one object. The object becomes visible during [`close`](oio::Write::close) and not earlier.
+///
+/// If the writer is dropped or aborted, nothing stays. The object may be visible after a `close` that was cancelled, or
+/// that failed to sync directories.
 #[derive(Debug)]
 pub(super) struct DiskWriter {
     core: Arc<Core>,
@@ -80,7 +84,8 @@ pub(super) struct DiskWriter {
     state: State,
     unsynced: usize,
     early_sync: Option<JoinHandle<io::Result<()>>>,
-    /// Set while bytes are taken in: a `write` that was cancelled has lost some of them, and what is left must not be published.
+    /// True while bytes are taken in. A `write` that was cancelled has lost some of its bytes, so the remaining ones
+    /// must not be published.
     torn: bool,
 }
 
@@ -98,7 +103,7 @@ impl DiskWriter {
         }
     }
 
-    /// Waits for the block on its way and takes the file out. `None` where nothing was written yet.
+    /// Waits for the block that is being written, and takes the file out. Returns `None` if no block was written yet.
     async fn settle(&mut self) -> Result<Option<Temporary>> {
         if let State::Writing(task) = &mut self.state {
             // Awaited in place, so that being cancelled here loses nothing.
@@ -114,8 +119,8 @@ impl DiskWriter {
         }
     }
 
-    /// Waits for the sync on its way. Its failure is the writer's: the system reports a lost page once, so the sync at the end
-    /// would not say it again.
+    /// Waits for the sync in progress. Its failure fails the writer: the system reports a lost page only once, so the
+    /// sync at the end would not report it again.
     async fn settle_sync(&mut self) -> Result<()> {
         let Some(task) = &mut self.early_sync else { return Ok(()) };
         let synced = task.await;
@@ -130,7 +135,8 @@ impl DiskWriter {
     /// Hands the full block to the blocking pool.
     async fn spill(&mut self) -> Result<()> {
         if self.unsynced >= EARLY_SYNC && self.core.options.durable {
-            // Not more than one at a time: a stream faster than the disk is slowed to it here, and not at its end.
+            // One sync at a time: a stream that is faster than the disk is slowed down here, and does not wait at its
+            // end.
             self.settle_sync().await?;
         }
         let temporary = self.settle().await?;
@@ -172,10 +178,10 @@ impl DiskWriter {
         Ok(())
     }
 
-    /// Forgets what was written, without waiting for its removal.
+    /// Discards what was written, without waiting for the removal of the file.
     fn discard(&mut self) {
         self.block = Block::default();
-        // A block on its way comes back to nobody, and its file is removed where that happens.
+        // If a task is writing a block, nobody takes its result, and dropping the result removes the file.
         if let State::Idle(temporary) = std::mem::replace(&mut self.state, State::Over)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
@@ -218,7 +224,7 @@ impl oio::Write for DiskWriter {
     async fn abort(&mut self) -> Result<()> {
         self.torn = true;
         self.block = Block::default();
-        // A failed block has removed its file by itself.
+        // A failed write has removed its file already.
         if let Ok(Some(temporary)) = self.settle().await {
             blocking(move || {
                 drop(temporary);
@@ -236,7 +242,8 @@ impl Drop for DiskWriter {
     }
 }
 
-/// Writes the rest, syncs the file, gives it its name, and syncs the directories.
+/// Writes the rest, syncs the file, gives it its name, and syncs the directories. With `exclusive`, an existing object
+/// is an error.
 fn finish(
     core: &Arc<Core>,
     key: &str,

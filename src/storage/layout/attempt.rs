@@ -1,6 +1,7 @@
-//! What makes keys of one attempt its own.
+//! Makes the suffixes that keep the keys of attempts apart.
 
-/// A fresh suffix for keys of one attempt: no two attempts share a key that scrub may delete.
+/// Returns a fresh random suffix for the keys of one attempt: 16 hexadecimal digits. No two attempts share a key that
+/// scrub may delete.
 #[must_use]
 pub fn attempt() -> String {
     #[cfg(test)]
@@ -10,8 +11,8 @@ pub fn attempt() -> String {
     format!("{:016x}", rand::random::<u64>())
 }
 
-/// Returns a fresh attempt whose key sorts before `key`, which ends in an attempt: a version beside another that counts in
-/// its place.
+/// Returns a fresh suffix that sorts before the attempt at the end of `key`. A version with the fresh suffix counts
+/// instead of the version under `key`.
 #[must_use]
 pub fn attempt_before(key: &str) -> String {
     let last = key.rsplit_once('.').map_or("", |(_, attempt)| attempt);

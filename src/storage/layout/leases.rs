@@ -1,4 +1,4 @@
-//! The keys of wishes for a lease.
+//! Builds and parses the keys of wishes for a lease.
 
 /// The prefix of the wishes for a lease.
 pub const LEASES: &str = "leases/";

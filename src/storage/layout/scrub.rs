@@ -1,5 +1,4 @@
-//! The keys that exist for scrub, and what it needs to read keys that others write: of [`super`], which is the only place
-//! that builds or parses one.
+//! Builds the keys that exist for scrub, and parses the keys that scrub reads, as a part of [`super`].
 
 use super::{CATALOG, LAST, Ordinal, data, shard, tag, tags};
 use crate::{
@@ -7,37 +6,38 @@ use crate::{
     oci::{Digest, Name, Tag},
 };
 
-/// What the note begins with that bytes are rotten. No mark does: those are hexadecimal.
+/// The beginning of the last part of a corruption note's key. No mark begins so, since marks are hexadecimal.
 pub(super) const ROTTEN: &str = "!rotten.";
 
-/// Prefix of all bytes.
+/// The prefix of all segments, with the marks and corruption notes beside them.
 pub const DATA: &str = "data/";
 
-/// Prefix of all facts about digests.
+/// The prefix of all records about digests.
 pub const BLOBS: &str = "blobs/";
 
-/// Prefix of all repositories.
+/// The prefix of all repositories.
 pub const REPOSITORIES: &str = "repos/";
 
-/// The object that says since when pulls are recorded.
+/// The key of the object that holds the time since which pulls are recorded.
 pub const PULLS_SINCE: &str = "pulls-recorded-since";
 
-/// Prefix of the notes about what is wrong.
+/// The prefix of quarantine notes.
 pub const QUARANTINE: &str = "quarantine/";
 
-/// Prefix of what scrub remembers.
+/// The prefix of the objects that scrub keeps from run to run.
 pub const SCRUB: &str = "scrub/";
 
-/// The prefix of the reports that something was found missing or corrupt.
+/// The prefix of the reports that data of a digest was found missing or corrupt.
 pub const CORRUPT: &str = "corrupt/";
 
-/// Returns the key of a report that something stored of a digest was found missing or corrupt; the newest sorts first.
+/// Returns the key of a report that data of a digest was found missing or corrupt at `at_ms`, in milliseconds since
+/// 1970. The newest report sorts first.
 #[must_use]
 pub fn corrupt(at_ms: u64, digest: &Digest, attempt: &str) -> String {
     format!("{CORRUPT}{}.{}.{}.{attempt}", Ordinal(at_ms).newest_first(), digest.algorithm().as_str(), digest.hex())
 }
 
-/// Returns the digest that a key of [`corrupt`] is about.
+/// Returns the digest in a key of [`corrupt`].
 #[must_use]
 pub fn corrupt_digest(key: &str) -> Option<Digest> {
     let mut parts = key.strip_prefix(CORRUPT)?.split('.').skip(1);
@@ -47,49 +47,49 @@ pub fn corrupt_digest(key: &str) -> Option<Digest> {
 /// The prefix of the objects by which processes learn the store's time.
 pub const CLOCKS: &str = "scrub/clock/";
 
-/// Where the scrub of that run finds out the store's time.
+/// Returns the key of the object by which one attempt learns the store's time.
 #[must_use]
 pub fn clock(attempt: &str) -> String {
     format!("{CLOCKS}{attempt}")
 }
 
-/// The prefix of the objects that servers try a bucket with.
+/// The prefix of the objects with which servers try a bucket.
 pub const PROBES: &str = "scrub/probe/";
 
-/// Returns the prefix of the objects that a server tries a bucket with.
+/// Returns the prefix of the objects of one trial of a bucket.
 #[must_use]
 pub fn probe(attempt: &str) -> String {
     format!("{PROBES}{attempt}/")
 }
 
-/// How far the check of content came; the newest attempt counts.
+/// The prefix of the positions that checks of content reached. The newest position counts.
 pub const CONTENT_CURSOR: &str = "scrub/content/";
 
-/// The mark by which a scrub says that it means to free the bytes of an upload.
+/// Returns the key of the mark by which a run of scrub announces that it means to free the segments of an upload.
 #[must_use]
 pub fn mark(id: &UploadId, scrub: &str) -> String {
     format!("{}!{scrub}", data(id))
 }
 
-/// Whether a key under [`data`] is a mark.
+/// Returns whether a key under [`data`] is a mark.
 #[must_use]
 pub fn is_mark(id: &UploadId, key: &str) -> bool {
     key.strip_prefix(&data(id)).is_some_and(|rest| rest.starts_with('!') && !rest.starts_with(ROTTEN))
 }
 
-/// The note that the bytes of an upload are not what they were.
+/// Returns the key of a corruption note: the segments of the upload no longer match their digest.
 #[must_use]
 pub fn rotten(id: &UploadId, attempt: &str) -> String {
     format!("{}{ROTTEN}{attempt}", data(id))
 }
 
-/// Whether a key under [`data`] is a note that the bytes are rotten.
+/// Returns whether a key under [`data`] is a corruption note.
 #[must_use]
 pub fn is_rotten(id: &UploadId, key: &str) -> bool {
     key.strip_prefix(&data(id)).is_some_and(|rest| rest.starts_with(ROTTEN))
 }
 
-/// The upload that a key under [`DATA`] belongs to.
+/// Returns the upload of a key under [`DATA`].
 #[must_use]
 pub fn data_id(key: &str) -> Option<UploadId> {
     let (hh, rest) = key.strip_prefix(DATA)?.split_once('/')?;
@@ -97,7 +97,7 @@ pub fn data_id(key: &str) -> Option<UploadId> {
     (shard(&id) == hh).then_some(id)
 }
 
-/// The digest that a key under [`BLOBS`] is about.
+/// Returns the digest of a key under [`BLOBS`].
 #[must_use]
 pub fn blob_digest(key: &str) -> Option<Digest> {
     let mut parts = key.strip_prefix(BLOBS)?.splitn(4, '/');
@@ -106,39 +106,39 @@ pub fn blob_digest(key: &str) -> Option<Digest> {
     hex.starts_with(hh).then_some(digest)
 }
 
-/// The repository that a key under [`REPOSITORIES`] belongs to, and the rest of the key behind `<name>!/`.
+/// Returns the repository of a key under [`REPOSITORIES`], and the rest of the key behind `<name>!/`.
 #[must_use]
 pub fn repository_name(key: &str) -> Option<(Name, &str)> {
     let (name, rest) = key.strip_prefix(REPOSITORIES)?.split_once("!/")?;
     Some((name.parse().ok()?, rest))
 }
 
-/// Where the keys of a repository end, to list on from.
+/// Returns the end of the keys of a repository, as the key after which a listing goes on.
 #[must_use]
 pub fn after_repository(name: &Name) -> String {
     format!("{REPOSITORIES}{name}!~")
 }
 
-/// Prefix of a repository's manifests.
+/// Returns the prefix of a repository's manifests.
 #[must_use]
 pub fn manifests(name: &Name) -> String {
     format!("{REPOSITORIES}{name}!/manifests/")
 }
 
-/// The manifest that a key under [`manifests`] is about.
+/// Returns the manifest of a key under [`manifests`].
 #[must_use]
 pub fn manifest_digest(name: &Name, key: &str) -> Option<Digest> {
     let mut parts = key.strip_prefix(&manifests(name))?.splitn(3, '/');
     Digest::from_parts(parts.next()?.parse().ok()?, parts.next()?).ok()
 }
 
-/// Prefix of all that refers to anything in a repository.
+/// Returns the prefix of all referrers of a repository.
 #[must_use]
 pub fn all_referrers(name: &Name) -> String {
     format!("{REPOSITORIES}{name}!/referrers/")
 }
 
-/// The subject that a key under [`all_referrers`] is about.
+/// Returns the subject of a key under [`all_referrers`].
 #[must_use]
 pub fn referrer_subject(name: &Name, key: &str) -> Option<Digest> {
     let mut parts = key.strip_prefix(&all_referrers(name))?.splitn(3, '/');
@@ -169,14 +169,15 @@ pub fn all_manifest_claims(name: &Name) -> String {
     format!("{REPOSITORIES}{name}!/manifest-claims/")
 }
 
-/// Returns the key of the claim on the place after version `after`, or on the first place: under `claims`, one of [`tag_claims`] and
-/// [`manifest_claims`]. One attempt can create it.
+/// Returns the key of the claim on the place after version `after`, or on the first place for `None`. `claims` is a
+/// prefix from [`tag_claims`] or [`manifest_claims`]. Only one attempt can create the claim.
 #[must_use]
 pub fn claim(claims: &str, after: Option<Ordinal>) -> String {
     format!("{claims}{:016x}", after.map_or(0, |ordinal| ordinal.0))
 }
 
-/// Returns the key to list from to find the claim on the place after version `after`, and all later ones.
+/// Returns the key after which a listing has the claim on the place after version `after`, and all later claims.
+/// Returns `None` if a listing must begin at the first claim.
 #[must_use]
 pub fn before_claim(claims: &str, after: Option<Ordinal>) -> Option<String> {
     let before = after?.0.checked_sub(1)?;
@@ -190,14 +191,14 @@ pub fn claim_after(key: &str) -> Option<Ordinal> {
     u64::from_str_radix(after, 16).ok().filter(|_| after.len() == 16).map(Ordinal)
 }
 
-/// Returns the tag whose versions the claim under this key is about.
+/// Returns the tag in the key of a claim on a tag's version.
 #[must_use]
 pub fn claimed_tag(name: &Name, key: &str) -> Option<Tag> {
     let (tag, _) = key.strip_prefix(&all_tag_claims(name))?.split_once("!/")?;
     claim_after(key).and_then(|_| tag.parse().ok())
 }
 
-/// Returns the manifest whose versions the claim under this key is about.
+/// Returns the manifest in the key of a claim on a manifest's version.
 #[must_use]
 pub fn claimed_manifest(name: &Name, key: &str) -> Option<Digest> {
     let mut parts = key.strip_prefix(&all_manifest_claims(name))?.splitn(3, '/');
@@ -205,85 +206,88 @@ pub fn claimed_manifest(name: &Name, key: &str) -> Option<Digest> {
     claim_after(key).map(|_| digest)
 }
 
-/// Prefix of what a tag meant before.
+/// Returns the prefix of the earlier meanings of a tag.
 #[must_use]
 pub fn history(name: &Name, tag: &Tag) -> String {
     format!("{}{tag}!/", all_history(name))
 }
 
-/// Prefix of what the tags of a repository meant before.
+/// Returns the prefix of the earlier meanings of all tags of a repository.
 #[must_use]
 pub fn all_history(name: &Name) -> String {
     format!("{REPOSITORIES}{name}!/history/")
 }
 
-/// The tag in a key under [`all_history`].
+/// Returns the tag of a key under [`all_history`].
 #[must_use]
 pub fn history_tag(name: &Name, key: &str) -> Option<Tag> {
     key.strip_prefix(&all_history(name))?.split_once("!/")?.0.parse().ok()
 }
 
-/// Prefix of what was seen of pulls from a repository.
+/// Returns the prefix of the records of pulls from a repository.
 #[must_use]
 pub fn pulls(name: &Name) -> String {
     format!("{REPOSITORIES}{name}!/pulls/")
 }
 
-/// What one server saw of pulls until `at_ms`.
+/// Returns the key of the pulls that one server saw until `at_ms`, in milliseconds since 1970. The newest record sorts
+/// first.
 #[must_use]
 pub fn pulls_until(name: &Name, at_ms: u64, attempt: &str) -> String {
     format!("{}{}.{attempt}", pulls(name), Ordinal(at_ms).newest_first())
 }
 
-/// The mark by which a scrub says that it found a repository empty.
+/// Returns the key of the mark by which a run of scrub announces that it found a repository empty.
 #[must_use]
 pub fn catalog_mark(name: &Name, scrub: &str) -> String {
     format!("{CATALOG}{name}!/!{scrub}")
 }
 
-/// Whether a key under the catalog is a mark, and of which repository.
+/// Returns the repository of a mark in the catalog; `None` for other keys.
 #[must_use]
 pub fn catalog_mark_name(key: &str) -> Option<Name> {
     key.strip_prefix(CATALOG)?.split_once("!/!")?.0.parse().ok()
 }
 
-/// Prefix of the notes about the object under `key`.
+/// Returns the prefix of the quarantine notes about the object under `key`.
 #[must_use]
 pub fn notes(key: &str) -> String {
     format!("{QUARANTINE}{key}!/")
 }
 
-/// The object that a key under [`QUARANTINE`] is about.
+/// Returns the key of the object that a quarantine note is about.
 #[must_use]
 pub fn noted(key: &str) -> Option<&str> {
     Some(key.strip_prefix(QUARANTINE)?.rsplit_once("!/")?.0)
 }
 
-/// Prefix of the tags that name this manifest as what they are about, and of few others.
+/// Returns the prefix of the tags that are named after `subject`, such as `sha256-<hex>`. Few other tags have this
+/// prefix.
 #[must_use]
 pub fn tags_named_after(name: &Name, subject: &Digest) -> String {
     format!("{}{}-{}", tags(name), subject.algorithm().as_str(), subject.hex())
 }
 
-/// Whether a key is that of a version of a tag of `name`.
+/// Returns whether a key belongs to a version of a tag of `name`.
 #[must_use]
 pub fn is_tag(name: &Name, key: &str) -> bool {
     key.starts_with(&tags(name))
 }
 
-/// Where the versions of a tag end that are as new as `ordinal` or newer: to list the older ones after it.
+/// Returns the key after which a listing has only the versions of a tag that are older than `ordinal`.
 #[must_use]
 pub fn after_tag_version(name: &Name, of: &Tag, ordinal: Ordinal) -> String {
     format!("{}{}{LAST}", tag(name, of), ordinal.newest_first())
 }
 
-/// Where a check of content came at that time; the newest sorts first.
+/// Returns the key of the position that a check of content reached at `at_ms`, in milliseconds since 1970. The newest
+/// sorts first.
 #[must_use]
 pub fn content_cursor(at_ms: u64, attempt: &str) -> String {
     format!("{CONTENT_CURSOR}{}.{attempt}", Ordinal(at_ms).newest_first())
 }
 
-/// The offset and the attempt in a key of [`segment`](super::segment).
+/// Returns the offset and the attempt in a key of [`segment`](super::segment).
 #[must_use]
 pub fn segment_parts<'a>(id: &UploadId, key: &'a str) -> Option<(u64, &'a str)> {
     let (offset, attempt) = key.strip_prefix(&data(id))?.split_once('-')?;
