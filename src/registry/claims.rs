@@ -71,9 +71,12 @@ enum Taken {
 impl Registry {
     /// Claims the next place for a version. Returns its ordinal.
     ///
-    /// Before the caller writes the version, it calls [`Registry::claimed_in_time`], unless the version loses to all
-    /// others of its ordinal. After half a lease the place may have been another writer's. Scrub may have freed that
-    /// claim, below a version that this call did not see.
+    /// Before the caller writes the version, it checks that the attempt is not slow ([`Registry::was_slow`]), unless
+    /// the version loses to all others of its ordinal. After half a lease the place may have been another writer's.
+    /// Scrub may have freed that claim, below a version that this call did not see.
+    ///
+    /// # Errors
+    /// [`Error::TooSlow`] after [`TRIES`] tries.
     pub(super) async fn claim_next(&self, order: &Order, target: Target, by: &By) -> Result<Ordinal> {
         for _ in 0..TRIES {
             let newest = self.store.list(&order.versions, None, 1).await?;

@@ -142,7 +142,8 @@ impl Registry {
         self.tags.forget_if(|_| true);
     }
 
-    /// Forgets a digest of which something was found missing or corrupt. Tells other servers if this one had remembered it.
+    /// Forgets a digest of which something was found missing or corrupt. Tells other servers if this one had remembered
+    /// it.
     pub(super) async fn found_damaged(&self, digest: &Digest) {
         if self.forget_damaged(&HashSet::from([*digest])) {
             self.try_to_report(digest).await;

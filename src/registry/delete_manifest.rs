@@ -103,8 +103,8 @@ impl Registry {
     /// passes over claims that are `old`. It looks at the repository's tags once, however many manifests there are.
     ///
     /// Returns the deleted manifests. A manifest is left out if a push has the place, or may have it. None is deleted
-    /// if one of their `subjects` exists by then. A restore of a subject has either written the subject before this
-    /// look, or sees the pending deletes.
+    /// if one of `subjects`, which the manifests are about, exists by then. A restore of a subject has either written
+    /// the subject before this look, or sees the pending deletes.
     ///
     /// # Errors
     /// [`Error::TooSlow`]: then the manifests still exist.
@@ -161,7 +161,8 @@ impl Registry {
             return Err(Error::TooSlow);
         }
         several(ends.iter().map(|end| self.end_at(name, end, &attempt, by)).collect()).await?;
-        // scrub may also have freed the pending delete while the manifests were deleted
+        // scrub may also have freed the pending delete while the manifests were deleted, so the tags are deleted once
+        // more
         if self.was_slow(began) {
             self.say_tags_gone(name, &until, None, by).await?;
         }

@@ -1,9 +1,9 @@
 //! The lease: how long things in progress are protected by their age.
 //!
-//! The lease in force is a record of the store. A process that pushes writes a wish for its own lease, and renews the wish
-//! before an attempt if it is older than an eighth of the lease. A scrub keeps to the longest wish that has not run out. A wish
-//! runs out nine eighths of its lease after it was written, by the store's clock. So the wish of an attempt holds for a
-//! lease after the attempt began, and an attempt takes half a lease at most.
+//! The lease in force is a record of the store. A process that pushes writes a wish for its own lease, and renews the
+//! wish before an attempt if it is older than an eighth of the lease. A scrub keeps to the longest wish that has not
+//! run out. A wish runs out nine eighths of its lease after it was written, by the store's clock. So the wish of an
+//! attempt holds for a lease after the attempt began, and an attempt takes half a lease at most.
 
 use std::{
     collections::VecDeque,

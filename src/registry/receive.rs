@@ -23,8 +23,8 @@ pub struct Chunk {
     pub length: Option<u64>,
     /// The bytes.
     pub body: Body,
-    /// A function that is called while bytes are read again after the body has arrived. Such reads may take long, and the
-    /// calls show a timer that bytes move.
+    /// A function that is called while bytes are read again after the body has arrived. Such reads may take long, and
+    /// the calls show a timer that bytes move.
     pub progress: Progress,
 }
 

@@ -21,7 +21,7 @@ impl Registry {
     /// Returns the version of a manifest under a key, or `None` if it is gone.
     ///
     /// # Errors
-    /// Damage, if the bytes are not `digest`. Other servers are told of it.
+    /// Damage, if the bytes are not `digest`. Then this process forgets the digest.
     pub(super) async fn version(&self, digest: &Digest, key: &str) -> Result<Option<Arc<StoredManifest>>> {
         if let Some(stored) = self.known_version(key).await? {
             return Ok(Some(stored));
