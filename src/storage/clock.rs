@@ -52,7 +52,7 @@ impl Moment {
 #[derive(Debug)]
 struct ByHand {
     passed_ms: AtomicU64,
-    /// The number of reads of this clock.
+    /// The number of looks at this clock.
     #[cfg(test)]
     looks: AtomicU64,
 }

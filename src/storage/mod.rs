@@ -270,8 +270,11 @@ impl Store {
 
     /// Learns the store's time, and tells it to the clock of this store.
     ///
-    /// A bucket tells its time with each answer, so this asks nothing. A directory tells its time by a temporary file,
-    /// which is removed at once.
+    /// A bucket tells its time with each answer, so this sends no request to a bucket. A directory tells its time by a
+    /// temporary file, which is removed at once.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn hear_time(&self) -> Result<()> {
         if self.inner.ordered_listings {
             return Ok(());

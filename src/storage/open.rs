@@ -43,7 +43,7 @@ pub enum Location {
         endpoint: String,
         /// The bucket, which must exist.
         bucket: String,
-        /// Its region.
+        /// The region of the bucket.
         region: String,
         /// The beginning of all keys.
         key_prefix: String,
@@ -66,7 +66,7 @@ pub enum OpenError {
         place: String,
         /// The likely reason and the next step.
         hint: &'static str,
-        /// The backend's words.
+        /// The error of the backend.
         cause: Box<opendal::Error>,
     },
     /// The store has the layout of another version.

@@ -8,7 +8,7 @@ use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
 
 use super::{Result, StorageError, Store};
 
-/// The most bytes that one operation writes to a backend that takes a stream as it comes.
+/// The length up to which one operation writes a whole object, for a backend that takes a stream as it comes.
 const BLOCK: usize = 256 * 1024;
 /// The bytes of each later write to such a backend. The backend gathers them into larger blocks of its own, and writes
 /// beside the stream.
@@ -21,10 +21,10 @@ const SMALL: usize = 4096;
 /// The backend holds two parts per upload, since it learns from the second that there are several. So each of these
 /// uploads holds three parts, and each further upload holds two.
 pub(super) const AHEAD: usize = 8;
-/// The parts of an object whose length is known. S3 takes at most 10,000 parts; the difference leaves room for
+/// The most parts of an object whose length is known. S3 takes at most 10,000 parts; the difference leaves room for
 /// rounding.
 const MAX_PARTS: u64 = 9_000;
-/// The number of parts after which the part size doubles.
+/// The number of parts after which the part size doubles, each time that so many were sent.
 const PARTS_PER_DOUBLING: u32 = 1_500;
 
 /// A writer of one object. It gathers a block while the previous block is being sent, and holds little else.

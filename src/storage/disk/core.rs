@@ -152,8 +152,7 @@ pub(super) fn lost_task(lost: tokio::task::JoinError) -> Error {
     .set_source(lost)
 }
 
-/// Returns an opendal error with the key, the cause and, if known, the next step. It keeps the [`io::Error`] as
-/// source.
+/// Returns an opendal error with the key, the cause and, if known, the next step. The [`io::Error`] is its source.
 pub(super) fn failure(action: &str, key: &str, error: io::Error) -> Error {
     use io::ErrorKind as Io;
     let (kind, advice) = match error.kind() {

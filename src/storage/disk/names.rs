@@ -21,8 +21,8 @@ const CACHED_FROM: usize = 512;
 const CACHED_LISTS: usize = 8;
 /// The most bytes of all lists in the cache together.
 const CACHED_BYTES: usize = 32 * 1024 * 1024;
-/// The age from which the time of a directory's last change tells it from later changes. File systems take times from a
-/// clock that moves in steps.
+/// The age of a directory's last change from which any later change is sure to have another time. File systems take
+/// times from a clock that moves in steps.
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// Names in byte order, where the name of a directory ends in `/`. A walk in this order, with each directory's names in

@@ -106,7 +106,7 @@ impl DiskWriter {
     /// Waits for the block that is being written, and takes the file out. Returns `None` if no block was written yet.
     async fn settle(&mut self) -> Result<Option<Temporary>> {
         if let State::Writing(task) = &mut self.state {
-            // Awaited in place, so that being cancelled here loses nothing.
+            // Awaited in place, so that dropping this future loses nothing.
             let written = task.await;
             self.state = State::Over;
             let temporary = written.map_err(lost_task)?.map_err(|error| self.failed(error))?;
