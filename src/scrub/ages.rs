@@ -75,8 +75,8 @@ impl Ages {
         self.of(entry) >= self.lease
     }
 
-    /// Returns the time from which on an object counts as old that was written at `modified`. Returns nothing if the store
-    /// does not tell that time.
+    /// Returns the time from which on an object counts as old that was written at `modified`. Returns nothing if the
+    /// store does not tell that time.
     pub(super) const fn old_from(self, modified: u64) -> Option<u64> {
         if modified == 0 { None } else { Some(modified.saturating_add(self.lease)) }
     }
@@ -86,8 +86,8 @@ impl Ages {
         self.of(entry) >= self.grace
     }
 
-    /// Returns whether the trash time of a tombstone or unlink is over, so that nobody can restore the deleted thing
-    /// any more.
+    /// Returns whether the trash time of a tombstone or unlink is over. After that, no restore of the deleted thing is
+    /// possible.
     pub(super) fn is_past_trash(self, entry: &Entry) -> bool {
         self.of(entry) >= self.trash
     }

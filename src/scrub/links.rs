@@ -240,7 +240,7 @@ impl Links<'_, '_> {
         let groups = groups(self.run.store.scan(&layout::repository(name)));
         groups.try_for_each_concurrent(AT_A_TIME, |group| self.group(name, group, &seen).boxed()).await?;
         let Seen { stands, tags, manifests } = seen;
-        // where the run does the garbage pass as well, that pass counts
+        // a run with the pass `garbage` counts there
         if !self.run.options.passes.contains(&Pass::Garbage) {
             self.run.saw("repositories", 1);
             self.run.saw("tags", tags.into_inner());

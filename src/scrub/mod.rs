@@ -111,7 +111,7 @@ pub struct Failed {
 /// The reason why a run ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ScrubError {
-    /// The store failed. Scrub frees nothing while the store cannot tell what it holds.
+    /// The store failed. Scrub frees nothing while it cannot list the store.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// An operation of the registry failed.
@@ -149,7 +149,7 @@ pub trait Observer: Send + Sync {
     /// least `done`.
     fn progress(&self, pass: Pass, done: u64, total: u64);
 
-    /// Returns whether anybody needs [`Observer::progress`]. If not, the run counts nothing for totals alone.
+    /// Returns whether the observer uses [`Observer::progress`]. If not, the run counts nothing for totals alone.
     fn looks_on(&self) -> bool {
         true
     }

@@ -125,7 +125,7 @@ pub struct Removal {
 }
 
 impl Removal {
-    /// Returns a removal with no other facts than these.
+    /// Returns a removal of this kind for this reason, with all other fields empty.
     #[must_use]
     pub const fn new(what: What, reason: Reason) -> Self {
         Self {
@@ -148,8 +148,8 @@ pub struct Later {
     /// The removal.
     #[serde(flatten)]
     pub removal: Removal,
-    /// The time from which on a run removes it, in RFC 3339, unless something changes until then. Nothing if the store does
-    /// not tell when it was pushed.
+    /// The time from which on a run removes it, in RFC 3339, unless something changes until then. Nothing if the time
+    /// of the push is not known.
     pub from: Option<String>,
 }
 

@@ -77,7 +77,8 @@ async fn one(run: &Run<'_>, name: &Name) -> Result<()> {
     if run.options.dry_run { foresee(&mut repository, later, policy.as_ref()).await } else { Ok(()) }
 }
 
-/// Decides about all images. If their annotations need more memory than allowed, decides about some images after others.
+/// Decides about all images. If their annotations need more memory than allowed, decides about some images after
+/// others.
 async fn decide(
     run: &Run<'_>,
     name: &Name,

@@ -41,7 +41,7 @@ pub(super) struct Run<'a> {
     pub(super) by: By,
     /// The start of the run, as time since boot.
     began: Duration,
-    /// The reading of the store's clock that shows later steps back as largest.
+    /// The reading at which the store's clock was furthest ahead. Against it, a later step back shows in full.
     reading: Mutex<Option<Reading>>,
     observer: Arc<dyn Observer>,
     summary: Mutex<Summary>,
@@ -249,8 +249,8 @@ impl<'a> Run<'a> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).get(&pass).copied().unwrap_or_default()
     }
 
-    /// Returns about how many repositories this run looks at, for [`Run::progress`]. Lists the catalog once, and only
-    /// if somebody watches the progress; otherwise returns 0.
+    /// Returns about how many repositories this run looks at, for [`Run::progress`]. Lists the catalog once. Returns 0
+    /// if the observer does not use the progress.
     pub(super) async fn repositories(&self) -> Result<u64> {
         if !self.observer.looks_on() {
             return Ok(0);

@@ -90,7 +90,7 @@ pub(super) async fn walk(run: &Run<'_>, ages: Ages, table: &mut Table, notes: &N
     while let Some((strange, verdict)) = verdicts.try_next().await? {
         run.go_on()?;
         for key in strange {
-            // whatever the key is, scrub does not free bytes that it may name
+            // scrub does not free bytes that an unknown key may name
             if let Some(id) = layout::place_id(&key) {
                 table.name(&id, true);
             }

@@ -1,8 +1,9 @@
 //! Blobs that existing manifests list and do not link: their pushes came before the blobs.
 //!
 //! Such a blob has a link and no pin until the pass `links` pins it. So a blob link counts as long as a manifest of its
-//! repository lists the blob. A push that begins after the link was written sees the link and pins the blob. A push that
-//! began before it ended within a lease, and the link is older. So it is enough to read a repository's manifests once.
+//! repository lists the blob. A push that begins after the link was written sees the link and pins the blob. A push
+//! that began before it ended within a lease, and the link is older. So it is enough to read a repository's manifests
+//! once.
 
 use std::{
     collections::{HashMap, HashSet},

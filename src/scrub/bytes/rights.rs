@@ -13,7 +13,8 @@ use crate::{
 pub(super) enum Manifest {
     /// It exists.
     Stands,
-    /// It was deleted, and its blobs stay as long as it can be restored. Also a key that nobody knows.
+    /// It was deleted, and its blobs stay as long as it can be restored. Also the state for a key that is none of the
+    /// layout's.
     Kept,
     /// It has no version: its push did not complete, or scrub freed all of it.
     None,
@@ -48,7 +49,8 @@ impl Manifests {
     }
 }
 
-/// Returns the state of a manifest from the first key under its prefix. That is the newest version, if there is any.
+/// Returns the state of a manifest from the first key under its prefix. The first key is the newest version, if there
+/// is any.
 fn says(first: &str) -> Manifest {
     let of_no_version = layout::going_version(first).is_some() || layout::kid_parent(first).is_some();
     match layout::version(first) {

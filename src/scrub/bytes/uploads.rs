@@ -53,7 +53,7 @@ struct SessionState {
     end: Option<serde::de::IgnoredAny>,
 }
 
-/// The offset of the bytes that a state itself holds.
+/// The offset at which the chunks that states keep begin.
 #[derive(Deserialize)]
 struct Kept {
     offset: u64,

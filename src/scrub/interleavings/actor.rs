@@ -1,4 +1,4 @@
-//! What processes do: the real registry and the real scrub, and what was answered to whom.
+//! The operations of processes, by the real registry and the real scrub, and the answers to their clients.
 
 use std::{
     collections::BTreeSet,
@@ -31,39 +31,39 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// What was answered, and holds until something is done about it.
+/// An answer that holds until an operation ends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ack {
-    /// The repository has the blob, for as long as a grant of this process is there.
+    /// The repository has the blob, for as long as a blob link of this process exists.
     Blob(Name, Digest, String),
-    /// The manifest stands; until then, by the store's time, where untagged ones go.
+    /// The manifest exists. If scrub removes untagged manifests, this holds only until a time of the store.
     Manifest(Name, Digest, Option<u64>),
     /// The tag means the manifest.
     Tag(Name, Tag, Digest),
-    /// Something else, whatever others do.
+    /// A promise that holds whatever other processes do.
     Promise(Promise),
 }
 
-/// Which answers do not count any more.
+/// A test for answers that do not count any more.
 pub(super) type Void = Arc<dyn Fn(&Ack) -> bool + Send + Sync>;
 
-/// What all processes together have been answered, and what went wrong for them.
+/// The answers to all processes together, and their errors.
 #[derive(Default)]
 pub(super) struct Answers {
     pub(super) acked: Vec<Ack>,
-    /// What does not count any more since the last step.
+    /// The answers that do not count any more since the last step.
     pub(super) void: Vec<Void>,
-    /// What may not fail and failed.
+    /// Operations that failed and must not.
     pub(super) failed: Vec<String>,
     pub(super) log: Vec<String>,
 }
 
-/// One process: a server of its own over the shared store, and what it does there.
+/// One process: a server of its own over the shared store, with its operations.
 #[derive(Clone)]
 pub(super) struct Actor {
     pub(super) number: usize,
     way: Way,
-    /// Made when it is first needed: most of a run's time goes into its caches, and scrub has one of its own.
+    /// Made when it is first needed: most of a run's time goes into its caches, and scrub has a registry of its own.
     registry: Arc<OnceLock<Registry>>,
     store: Store,
     lease: Duration,
@@ -97,7 +97,7 @@ static KEEPING: LazyLock<Config> = LazyLock::new(|| {
 
 static POLICY: LazyLock<Policy> = LazyLock::new(|| Policy::build(&CONFIG, &[]).expect("no rules are right"));
 
-/// Nobody listens.
+/// An observer that ignores all events.
 struct Deaf;
 
 impl Observer for Deaf {
@@ -147,7 +147,7 @@ impl Actor {
         })
     }
 
-    /// Returns whether this process gave up on a write: then it may be told of an error.
+    /// Returns whether this process gave up on a write. If so, its operations may fail.
     pub(super) fn gave_up(&self) -> bool {
         self.way.gave_up.load(std::sync::atomic::Ordering::SeqCst)
     }
@@ -165,7 +165,7 @@ impl Actor {
         self.way.clock().since(then)
     }
 
-    /// The keys under a prefix, seen from outside.
+    /// Returns the keys under a prefix, seen from outside.
     pub(super) fn keys(&self, prefix: &str) -> Vec<String> {
         self.bucket().keys(prefix)
     }
@@ -174,7 +174,7 @@ impl Actor {
         self.answers.lock().expect("no test panics while it holds the answers")
     }
 
-    /// Begins something: who does it, by a name of its own.
+    /// Begins an operation. Returns its author, with a name of its own.
     pub(super) async fn begin(&self, what: &str) -> By {
         let call = {
             let mut calls = self.calls.lock().expect("nobody panics counting");
@@ -185,12 +185,13 @@ impl Actor {
         By { identity: format!("{what}{}{call}", self.mark()), request: String::new() }
     }
 
-    /// What is in the name of everything that this process does.
+    /// Returns the text in the author's name of everything that this process writes.
     fn mark(&self) -> String {
         format!(" of {}.", self.number)
     }
 
-    /// What this process is answered about a blob; until then, what it was answered before does not count.
+    /// Returns the answer that this process is to get about a blob. Earlier answers about the blob do not count from
+    /// here on.
     fn blob_ack(&self, name: &Name, digest: &Digest) -> Ack {
         let ack = Ack::Blob(name.clone(), *digest, self.mark());
         let before = ack.clone();
@@ -208,7 +209,7 @@ impl Actor {
             }
             Err(error) => {
                 answers.log.push(format!("{}: {error}", by.identity));
-                // the clock of a client that was told to try again does not matter; storage that fails does
+                // a client that is told to try again is no failure; an error of the store is one
                 if matches!(error, Error::Storage(_)) && !self.gave_up() {
                     answers.failed.push(format!("{}: {error}", by.identity));
                 }
@@ -217,7 +218,7 @@ impl Actor {
         }
     }
 
-    /// Says that something had to be done and was not.
+    /// Records a failure if something had to be done and was not.
     pub(super) fn must(&self, done: bool, what: &str) {
         if !done && !self.gave_up() {
             self.answers()
@@ -240,7 +241,7 @@ impl Actor {
         self.done(&by, &result, [ack])
     }
 
-    /// An upload in two requests, each begun on its own.
+    /// Uploads in two requests, each begun on its own.
     pub(super) async fn upload(&self, name: &Name, bytes: &Bytes) -> bool {
         let half = bytes.len() / 2;
         let Some(upload) = self.start(name, bytes, half).await else { return false };
@@ -283,7 +284,7 @@ impl Actor {
 
     pub(super) async fn put_manifest(&self, name: &Name, bytes: &Bytes, tag: Option<&Tag>) -> bool {
         let by = self.begin("push a manifest").await;
-        // its newest version is no older than this, and may be retired a lease later
+        // its newest version is no older than this, and scrub may remove it a lease later
         let until = self.bucket().clock.now_ms() + u64::try_from(LEASE.as_millis()).unwrap_or_default();
         let digest = Digest::of(Algorithm::Sha256, bytes);
         let reference = tag.map_or(Reference::Digest(digest), |tag| Reference::Tag(tag.clone()));

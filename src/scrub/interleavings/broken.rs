@@ -1,4 +1,4 @@
-//! What must be true of the store after each step, said once more in terms of its keys.
+//! The invariants of the store after each step, in terms of its keys.
 
 mod promise;
 
@@ -13,7 +13,7 @@ use crate::{
     storage::layout::{self, Ordinal, Right},
 };
 
-/// What is wrong, if anything is. Tags that nobody was told of are looked at where `all_tags` says so.
+/// Returns the first invariant that is broken. Checks tags that no answer names only if `all_tags` is set.
 pub(super) fn broken(objects: &Objects, acked: &[Ack], now: u64, all_tags: bool) -> Option<String> {
     let see = Seen { objects };
     let tags = if all_tags { see.tags() } else { BTreeSet::new() };
@@ -47,13 +47,13 @@ impl<'a> Seen<'a> {
         keys.collect()
     }
 
-    /// The newest version of a tag: the manifest that it means and which version of it.
+    /// Returns the manifest that a tag means by its newest version, and the version of the manifest that it names.
     fn means(&self, name: &Name, tag: &Tag) -> Option<(Digest, Ordinal)> {
         let newest = self.under(&layout::tag(name, tag)).next()?;
         layout::parse_tag_version(name, newest.0)?.1.target
     }
 
-    /// A tag that leads to a manifest leads to all of it.
+    /// Checks that a tag that leads to a manifest leads to all of it.
     fn tag(&self, name: &Name, tag: &Tag) -> Option<String> {
         let (digest, since) = self.means(name, tag)?;
         let versions: Vec<_> = self.versions(name, &digest);
@@ -78,7 +78,7 @@ impl<'a> Seen<'a> {
         self.under(&prefix).filter_map(|(key, _)| Some((key, layout::version(key)?))).collect()
     }
 
-    /// Whether somebody, and not scrub, let the manifest be gone.
+    /// Returns whether a user, and not scrub, deleted the manifest.
     fn deleted(&self, name: &Name, digest: &Digest) -> bool {
         self.versions(name, digest).first().is_some_and(|(key, version)| {
             let by = serde_json::from_slice::<Stamp>(&self.objects[*key].content).map(|stamp| stamp.by.identity);
@@ -93,7 +93,7 @@ impl<'a> Seen<'a> {
         self.whole(name, digest).map(|what| format!("a manifest of {name} was answered 201, but {what}"))
     }
 
-    /// What a manifest misses.
+    /// Returns the first thing that a manifest misses.
     fn whole(&self, name: &Name, digest: &Digest) -> Option<String> {
         let versions = self.versions(name, digest);
         let Some((key, _)) = versions.first().filter(|(_, version)| version.there) else {
@@ -129,7 +129,7 @@ impl<'a> Seen<'a> {
         })
     }
 
-    /// Returns true if one of a manifest's versions since its last delete links a blob.
+    /// Returns whether one of a manifest's versions since its last delete links a blob.
     fn links(&self, name: &Name, manifest: &Digest, blob: &Digest) -> bool {
         let versions = self.versions(name, manifest);
         versions.into_iter().take_while(|(_, version)| version.there).any(|(key, _)| {
@@ -138,7 +138,7 @@ impl<'a> Seen<'a> {
         })
     }
 
-    /// Whether a place of the digest has all its bytes, marked or not.
+    /// Returns whether a blob copy of the digest has all its bytes, marked or not.
     fn readable(&self, digest: &Digest) -> bool {
         self.under(&layout::places(digest)).any(|(key, content)| {
             let Ok(fact) = serde_json::from_slice::<PlaceFact>(content) else { return false };

@@ -21,21 +21,21 @@ use crate::{registry::Clock, storage::layout};
 /// The lease that all processes are configured with.
 pub(super) const LEASE: Duration = Duration::from_secs(1000);
 
-/// An object, and when it was written.
+/// An object and the time when it was written.
 #[derive(Clone)]
 pub(super) struct Object {
     pub(super) content: Bytes,
     pub(super) modified: u64,
-    /// Of its key and all of it.
+    /// The hash of its key, its time and its content.
     hash: u64,
-    /// Of its key and what a listing shows of it.
+    /// The hash of its key and of the values that a listing shows.
     seen: u64,
 }
 
 /// All objects, by key.
 pub(super) type Objects = BTreeMap<Arc<str>, Object>;
 
-/// What a listing shows: keys, sizes and times.
+/// The result of a listing: keys, sizes and times.
 pub(super) type Listed = Vec<(Arc<str>, u64, u64)>;
 
 pub(super) fn hash_of(value: &impl Hash) -> u64 {
@@ -44,7 +44,7 @@ pub(super) fn hash_of(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// The objects, and a hash of all of them, so that equal stores are known without comparing them.
+/// The objects, and a hash of all of them, which tells equal stores without a comparison.
 #[derive(Clone, Default)]
 pub(super) struct Map {
     pub(super) objects: Objects,
@@ -87,10 +87,10 @@ impl Map {
     }
 }
 
-/// What a process asks of the store.
+/// An operation of a process on the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Op {
-    /// Nothing: it begins something.
+    /// The begin of something, with no operation.
     Begin(String),
     Stat(Arc<str>),
     Read(Arc<str>),
@@ -107,14 +107,14 @@ pub(super) enum Op {
     },
 }
 
-/// What it is told.
+/// The answer to an operation.
 #[derive(Clone)]
 pub(super) enum Answer {
     Done,
     Found(Option<Object>),
-    /// Whether it was written.
+    /// True if the object was written.
     Written(bool),
-    /// And whether there may be more.
+    /// The keys, and true if there may be more.
     Listed(Listed, bool),
     /// The write took too long: it may land later.
     GivenUp,
@@ -133,7 +133,7 @@ impl Op {
         }
     }
 
-    /// Whether this is how a process learns the store's time: nobody else looks at such keys.
+    /// Returns whether a process learns the store's time by this operation. No other operation looks at such keys.
     pub(super) fn asks_time(&self) -> bool {
         match self {
             Self::Begin(_) => false,
@@ -163,7 +163,7 @@ impl Op {
         }
     }
 
-    /// A hash of the answer, without making one.
+    /// Returns a hash of the answer, without making one.
     pub(super) fn hash_of_answer(&self, map: &Map) -> u64 {
         match self {
             Self::Begin(_) | Self::Delete(_) => 0,
@@ -196,7 +196,7 @@ impl Op {
         }
     }
 
-    /// What it does, as far as others can tell.
+    /// Returns the effect of the operation, as far as others can tell.
     pub(super) fn touch(&self, map: &Map) -> Option<Touch> {
         Some(match self {
             Self::Begin(_) => return None,
@@ -211,7 +211,7 @@ impl Op {
     }
 }
 
-/// An operation that waits to be let through, or has been.
+/// An operation that waits at the gate, or was let through.
 struct Waiting {
     ticket: u64,
     process: usize,
@@ -273,12 +273,12 @@ impl Bucket {
         self.inner().map.objects.clone()
     }
 
-    /// Does something with the objects as they are.
+    /// Runs `work` on the objects as they are.
     pub(super) fn with_objects<T>(&self, work: impl FnOnce(&Objects) -> T) -> T {
         work(&self.inner().map.objects)
     }
 
-    /// The operations of a process that wait, in the order in which they came.
+    /// Returns the operations of a process that wait, in the order in which they came.
     pub(super) fn waiting(&self, process: usize) -> Vec<Op> {
         let inner = self.inner();
         let waiting = inner.waiting.iter().filter(|one| one.process == process && one.answer.is_none());
@@ -289,7 +289,7 @@ impl Bucket {
         self.inner().waiting.iter().filter(|one| one.process == process && one.answer.is_none()).count()
     }
 
-    /// Lets the `nth` of them through; what it was.
+    /// Lets the `nth` of them through. Returns the operation.
     pub(super) fn grant(&self, process: usize, nth: usize) -> Op {
         let mut inner = self.inner();
         let one = inner.waiting.iter().filter(|one| one.process == process && one.answer.is_none()).nth(nth);
@@ -313,13 +313,13 @@ impl Bucket {
         }
     }
 
-    /// Asks, and waits until the scheduler lets this operation through; no time at all for nobody in particular, nor for a
-    /// look at the clock, which nobody else can see.
+    /// Asks for an operation, and waits until the scheduler lets it through. An operation of no process does not wait.
+    /// Neither does a read of the store's time, which no other process can see.
     pub(super) fn ask(self: &Arc<Self>, process: Option<usize>, op: Op) -> Gate {
         let mut inner = self.inner();
         let Some(process) = process.filter(|_| !op.asks_time()) else {
             let answer = op.answer(&inner.map);
-            // a look at the clock, by which the process is another one at another time
+            // a read of the store's clock, so the process behaves differently at another time
             op.apply(&mut inner.map, self.clock.now_ms());
             return Gate { bucket: Arc::clone(self), ticket: 0, answer: Some(answer) };
         };
@@ -329,7 +329,7 @@ impl Bucket {
         Gate { bucket: Arc::clone(self), ticket, answer: None }
     }
 
-    /// A moment at which a process begins something.
+    /// Waits at the gate before a process begins something.
     pub(super) async fn begin(self: &Arc<Self>, process: Option<usize>, what: &str) {
         self.ask(process, Op::Begin(what.to_owned())).await;
     }
@@ -340,12 +340,12 @@ impl Bucket {
         op.apply(&mut self.inner().map, self.clock.peek_ms());
     }
 
-    /// Removes one from outside.
+    /// Removes an object from outside.
     pub(super) fn delete(&self, _: Option<usize>, key: &str) {
         self.inner().map.delete(key);
     }
 
-    /// The keys under a prefix.
+    /// Returns the keys under a prefix.
     pub(super) fn keys(&self, prefix: &str) -> Vec<String> {
         self.inner().map.list(prefix, None, usize::MAX).map(|(key, _)| key.to_string()).collect()
     }

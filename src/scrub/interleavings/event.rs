@@ -1,21 +1,21 @@
-//! What happened in a run, and which two happenings could not be told apart in the other order.
+//! The events of a run, and the pairs of them whose order makes a difference.
 
 use std::sync::Arc;
 
 use crate::storage::layout;
 
-/// What a step did that others may see, or saw what others may do.
+/// An effect of a step that others may see, or a look at effects of others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Touch {
     /// Read one object, or found none.
     Read(Arc<str>),
-    /// Wrote one.
+    /// Wrote an object.
     Put(Arc<str>),
-    /// Removed one.
+    /// Removed an object.
     Delete(Arc<str>),
-    /// Saw which objects there are: all under the prefix that come after `after`, and none after `until` where that is said.
+    /// Listed the objects under the prefix that come after `after`, up to `until` if there is one.
     List { prefix: Arc<str>, after: Option<Arc<str>>, until: Option<Arc<str>> },
-    /// Was answered something.
+    /// Got an answer for its client.
     Answered,
     /// Made answers to others void.
     Voided,
@@ -29,7 +29,8 @@ impl Touch {
         }
     }
 
-    /// Whether it writes what [`broken`](super::broken::broken) may look at: that no session is, nor a mark.
+    /// Returns whether it writes an object that [`broken`](super::broken::broken) may look at. Sessions and marks are
+    /// no such objects.
     pub(super) fn shows(&self) -> bool {
         self.writes().is_some_and(|key| {
             let mark = layout::data_id(key).is_some_and(|id| layout::is_mark(&id, key));
@@ -49,7 +50,7 @@ impl Touch {
         }
     }
 
-    /// Whether the order of the two makes a difference.
+    /// Returns whether the order of the two makes a difference.
     pub(super) fn conflicts(&self, other: &Self) -> bool {
         let meet = |one: &Self, two: &Self| one.writes().is_some_and(|key| two.sees(key));
         let answers =
@@ -58,26 +59,26 @@ impl Touch {
     }
 }
 
-/// Who does the next thing.
+/// The next event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Choice {
-    /// A process: the operation of it that has waited longest, or a later one.
+    /// A process makes a step: the operation that has waited longest, or a later one.
     Step(usize, usize),
     /// Time passes.
     Tick,
     /// Time passes, and the clocks of a process stand still.
     Freeze(usize),
-    /// The store's clock steps, forward or back, and no other.
+    /// The store's clock steps, forward or back, and no other clock does.
     Jump(bool),
     /// A process stops for good.
     Kill(usize),
-    /// A process gives up on a write, which may land later: by its place among its operations.
+    /// A process gives up on a write, which may land later. The second number is the place among its operations.
     GiveUp(usize, usize),
     /// One of the writes that were given up lands.
     Land(usize),
 }
 
-/// One happening.
+/// An event with its text.
 #[derive(Clone, Debug)]
 pub(super) struct Event {
     pub(super) choice: Choice,

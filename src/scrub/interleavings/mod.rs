@@ -1,31 +1,31 @@
-//! Servers and scrubs over one store, in all orders of their operations.
+//! Checks servers and scrubs over one store, in all orders of their operations.
 //!
-//! The real [`Registry`](crate::registry::Registry) and the real [`run`](super::run) go over a map that lets one operation
-//! through at a time. Who is let through next is decided by a walk over all orders that differ, or by a seed; after each step
-//! the store is held against what must be true of it.
+//! The real [`Registry`](crate::registry::Registry) and the real [`run`](super::run) use a map that lets one operation
+//! through at a time. A walk over all orders that differ, or a seed, chooses the next process. After each step, the
+//! tests compare the store with the invariants.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! | --- | --- |
 //! | `bucket`, `service` | the store, and the gate before it |
-//! | `actor` | what processes do |
-//! | `cases` | a store at the beginning, and who does what to it |
-//! | `event` | what happened, and which order of it matters |
+//! | `actor` | the operations of processes |
+//! | `cases` | the cases: a store at the beginning, and the scripts that work on it |
+//! | `event` | events, and the pairs whose order matters |
 //! | `play` | one run |
-//! | `walk` | which runs: by a seed, a schedule or a plan |
-//! | `process` | a process as a function of what it is told |
+//! | `walk` | the choice of runs: by a seed, a schedule or a plan |
+//! | `process` | a process as a function of its answers |
 //! | `states` | the walk over all orders |
-//! | `walks` | how far each case is walked, and by which each way to break the protocol is seen |
-//! | `broken` | what must be true after each step |
+//! | `walks` | the depth of the walk of each case, and the case that finds each mutation of the protocol |
+//! | `broken` | the invariants after each step |
 //!
-//! Small cases are walked whole: every order of their operations, as far as orders differ (`states` says when they do not).
-//! What is larger is walked as far as a limit goes. Beyond that there are seeded orders of all cases, where time passes and
-//! processes die, and listings see a few keys at a time.
+//! The tests walk small cases whole: every order of their operations, as far as orders differ (see `states`). They walk
+//! larger cases up to a limit. Beyond that, all cases are played in seeded orders, where time passes, processes die,
+//! and listings see a few keys at a time.
 //!
-//! | variable | what it does |
+//! | variable | effect |
 //! | --- | --- |
 //! | `INTERLEAVINGS=n` | n times as many random orders; from 2 on, all walks that end within minutes |
 //! | `CASE=name` | only that case |
-//! | `TICKS=n` | walks it with so many half leases, as far as it goes with `INTERLEAVINGS` times 200,000 states |
+//! | `TICKS=n` | walks it with this many half leases, as far as it goes with `INTERLEAVINGS` times 200,000 states |
 //! | `SEED=n`, `SCHEDULE='...'` | plays an order again that was printed |
 //! | `PLAN='...'` | plays an order by a plan (`walk::by_plan`) and prints it |
 //! | `WAY=name` | breaks the protocol that way |
@@ -57,7 +57,7 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// How many times as many orders as usual.
+/// Returns the factor for the number of orders, 1 by default.
 fn times() -> usize {
     variable("INTERLEAVINGS").map_or(1, |times| times.parse().expect("INTERLEAVINGS is a number"))
 }
@@ -75,16 +75,16 @@ struct Job {
     ticks: usize,
     /// True if clocks may stand still and the store's clock may step.
     odd: bool,
-    /// How many states are too many; a walk that must end has no limit.
+    /// The number of states that is too many. A walk that must end has no limit.
     most: Option<usize>,
 }
 
-/// The walks of this run, each case on both kinds of store.
+/// Returns the walks of this run, each case on both kinds of store.
 fn jobs() -> Vec<Job> {
     let long = times() > 1;
     let ticks = variable("TICKS").map(|ticks| ticks.parse().expect("TICKS is a number"));
     let mut jobs = Vec::new();
-    // those that are looked at again at their end are long: they are played in random orders, or walked when asked for
+    // cases with a check at their end are long: the tests play them in random orders, and walk them only when asked for
     for (case, name) in cases()
         .iter()
         .enumerate()
@@ -105,7 +105,7 @@ fn jobs() -> Vec<Job> {
             if let Some(ticks) = ticks {
                 jobs.push(job(ticks, Some(200_000 * times())));
             } else if whole == 0 {
-                // the beginning of what is too large
+                // the beginning of a case that is too large
                 jobs.push(job(0, Some(10_000 * times())));
             } else {
                 jobs.extend((0..whole).map(|ticks| job(ticks, None)));
@@ -115,10 +115,10 @@ fn jobs() -> Vec<Job> {
     jobs
 }
 
-/// More states than a walk has that is to end.
+/// A number of states that no walk reaches that is to end.
 const TOO_MANY: usize = 30_000_000;
 
-/// Walks jobs one after the other, on this thread, as long as there are any; what failed.
+/// Walks jobs one after the other on this thread until none is left. Returns the failures.
 fn work_off(jobs: &Mutex<Vec<Job>>) -> Vec<String> {
     let cases = cases();
     let next = || jobs.lock().expect("nobody panics taking a job").pop();
@@ -158,7 +158,7 @@ fn no_order_breaks_a_small_case() {
     println!("{:60}{:10}{:>5} half leases", "case", "store", "time");
     let mut jobs = jobs();
     let large = cases().iter().position(|case| case.name == walks::LARGEST).expect("it is a case");
-    // the longest first: from the end
+    // the longest first: workers take from the end
     jobs.sort_by_key(|job| (job.case == large, job.ticks, job.most.is_none()));
     let jobs = Mutex::new(jobs);
     let failures: Vec<String> = std::thread::scope(|scope| {
@@ -177,7 +177,8 @@ fn no_random_order_breaks_a_case() {
     };
     for case in chosen() {
         let share = if case.after.is_some() { seeds.len().div_ceil(3) } else { seeds.len() };
-        // in every other pair of orders the clocks of any process may stand still, and in some the store's clock may step
+        // in every other pair of orders the clocks of any process may stand still, and in some the store's clock may
+        // step
         let order = |seed: &u64| {
             let pair = seed / 2;
             let case = Case { freezes: pair.is_multiple_of(2), jumps: pair % 4 > 1, ..lively(&case) };
@@ -203,7 +204,7 @@ fn each_way_to_break_the_protocol_is_found() {
             How::Seed(seed) => std::iter::once(*seed).chain(0..seeds).find_map(|seed| random_order(&lively, seed)),
             How::Plan(plan) => by_plan(&case, plan),
             How::InDirectory(plan) => by_plan(&Case { ordered: false, ..case.clone() }, plan),
-            // the way that is not broken is walked as any other case
+            // the other tests walk the case without the mutation
             How::Walk(_) if seeds == 0 => None,
             How::Walk(ticks) => all_orders(&Case { ticks: *ticks, ..case.clone() }, TOO_MANY).failure,
         };
@@ -226,12 +227,12 @@ fn a_plan_is_played() {
     }
 }
 
-/// The same, where time passes and any process may stop for good.
+/// Returns the same case where time passes and any process may stop for good.
 fn lively(case: &Case) -> Case {
     Case { mortal: case.scripts.len(), ticks: case.ticks.max(2), giveups: 0, ..case.clone() }
 }
 
-/// The same, where up to two writes are given up and land later.
+/// Returns the same case where up to two writes are given up and land later.
 fn giving_up(case: &Case) -> Case {
     Case { giveups: 2, ..lively(case) }
 }

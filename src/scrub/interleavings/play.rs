@@ -1,4 +1,4 @@
-//! One run of a case: processes are let through one operation at a time, in an order that somebody chooses.
+//! One run of a case: a chooser lets processes through one operation at a time.
 
 use std::{
     rc::Rc,
@@ -20,46 +20,46 @@ use super::{
 };
 use crate::{action::seeded, storage::mutation};
 
-/// What a process does.
+/// The operations of a process.
 pub(super) type Script = Rc<dyn Fn(Actor) -> Task>;
 
-/// A store at the beginning, and what goes on in it.
+/// A store at the beginning, and the processes that work on it.
 #[derive(Clone)]
 #[allow(clippy::struct_excessive_bools, reason = "a case is a table of what may happen in it")]
 pub(super) struct Case {
     pub(super) name: &'static str,
     pub(super) objects: Objects,
-    /// How long the store has been there.
+    /// The age of the store.
     pub(super) passed: Duration,
     pub(super) scripts: Vec<Script>,
-    /// How often half a lease passes.
+    /// The number of times that half a lease passes.
     pub(super) ticks: usize,
     /// True if the clocks of a process may stand still while time passes.
     pub(super) freezes: bool,
     /// True if the store's clock may step instead of half a lease passing.
     pub(super) jumps: bool,
-    /// Processes that may stop for good.
+    /// The number of processes that may stop for good.
     pub(super) mortal: usize,
-    /// How many writes may be given up.
+    /// The number of writes that may be given up.
     pub(super) giveups: usize,
-    /// Whether processes write wishes for a lease.
+    /// True if processes write wishes for a lease.
     pub(super) wishes: bool,
-    /// Whether manifests without a tag stay.
+    /// True if scrub keeps untagged manifests.
     pub(super) keeps: bool,
-    /// Whether listings are ordered, as in a bucket.
+    /// True if listings are ordered, as in a bucket.
     pub(super) ordered: bool,
-    /// How many keys a listing sees at one moment.
+    /// The number of keys that a listing sees at one moment.
     pub(super) page: usize,
-    /// Whether a walk over all orders lets any of a process's operations under way through, and not only the first.
+    /// True if a walk over all orders lets any of a process's waiting operations through, and not only the first.
     pub(super) any_of_many: bool,
-    /// What random names and ids begin with.
+    /// The seed of random names and ids.
     pub(super) seed: u64,
-    /// What is done when all have ended, by somebody whom nobody is in the way of.
+    /// The script that runs alone after all processes have ended.
     pub(super) after: Option<Script>,
 }
 
 impl Case {
-    /// A process of this case, before its first step.
+    /// Returns a process of this case, before its first step.
     pub(super) fn player(&self, process: usize, bucket: &Arc<Bucket>, answers: &Arc<Mutex<Answers>>) -> Player {
         let way = Way {
             bucket: Arc::clone(bucket),
@@ -73,19 +73,19 @@ impl Case {
     }
 }
 
-/// What happened.
+/// The result of a run.
 pub(super) struct Played {
     pub(super) events: Vec<Event>,
     pub(super) broken: Option<String>,
     pub(super) log: Vec<String>,
 }
 
-/// Who says what happens next: one of these, or nothing more.
+/// A chooser of the next event, or of the end.
 pub(super) trait Chooser {
     fn choose(&mut self, stage: &Stage<'_>) -> Option<Choice>;
 }
 
-/// Futures run by hand on the test's own thread; what they leave to others, to read and hash for example, goes here.
+/// The runtime for tasks that futures spawn, such as hashing. The test's own thread polls the futures themselves.
 pub(super) static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(1).enable_all().build().expect("a runtime can be made")
@@ -103,7 +103,7 @@ impl Wake for Awake {
     }
 }
 
-/// The longest that a process may be busy with something else than the store.
+/// The longest time that a process may be busy with something else than the store.
 const BUSY: Duration = Duration::from_secs(20);
 
 /// A process, as the stage sees it.
@@ -121,7 +121,7 @@ impl Player {
         Self { task: Some(task), awake, waker, random }
     }
 
-    /// Runs it until it has ended, or waits at the gate.
+    /// Runs the process until it has ended, or waits at the gate.
     pub(super) fn go_on(&mut self, bucket: &Bucket, process: usize) {
         let began = std::time::Instant::now();
         while let Some(task) = self.task.as_mut() {
@@ -146,13 +146,14 @@ pub(super) struct Stage<'a> {
     pub(super) bucket: Arc<Bucket>,
     players: Vec<Player>,
     ticks: usize,
-    /// Whether the store's clock was set back, and the latest time that it has shown.
+    /// True if the store's clock was set back.
     set_back: bool,
+    /// The latest time that the store's clock has shown.
     latest: u64,
     giveups: usize,
-    /// How often time has passed since each process did something.
+    /// The number of ticks since each process did something.
     stood: Vec<usize>,
-    /// Whether one operation took a lease: a process may find out too late that it did.
+    /// True if one operation took a lease: its process may notice that too late.
     stalled: bool,
     pub(super) events: Vec<Event>,
 }
@@ -170,7 +171,7 @@ impl Stage<'_> {
         match choice {
             Choice::Tick => self.ticks > 0,
             Choice::Freeze(process) => self.case.freezes && self.ticks > 0 && self.lives(process),
-            // nobody can see a step back that is undone before the store is asked again
+            // no process can see a step back that is undone before the next question to the store
             Choice::Jump(forward) => self.case.jumps && self.ticks > 0 && !(forward && self.set_back),
             Choice::Kill(process) => process < self.case.mortal && self.lives(process),
             Choice::Step(process, nth) => self.lives(process) && nth < self.bucket.waits(process),
@@ -183,7 +184,7 @@ impl Stage<'_> {
         }
     }
 
-    /// Whether it changed the store.
+    /// Carries out a choice. Returns whether it changed the store.
     fn act(&mut self, choice: Choice) -> bool {
         let (mut says, mut changed) = (String::new(), false);
         match choice {
@@ -227,7 +228,7 @@ pub(super) fn jumped(now: u64, forward: bool) -> u64 {
     if forward { now + lease } else { now - lease }
 }
 
-/// Plays a case as `chooser` says, until it is over or something is broken.
+/// Plays a case as `chooser` says, until it is over or an invariant is broken.
 pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
     let _runtime = RUNTIME.enter();
     mutation::WISHES.set(case.wishes);
@@ -252,7 +253,7 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
     let mut played = Played { events: Vec::new(), broken: None, log: Vec::new() };
     loop {
         let choice = if stage.over() {
-            // what was given up lands at last
+            // writes that were given up land at last
             (0..stage.bucket.late()).map(Choice::Land).find(|land| stage.may(*land))
         } else {
             chooser.choose(&stage)
@@ -292,7 +293,8 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
     played
 }
 
-/// Lets a setup run to its end without a gate, on a store of its own; the store afterwards, and how long it took.
+/// Runs a setup to its end without a gate, on a store of its own. Returns the store afterwards, and the time that
+/// passed.
 pub(super) fn prepare<F: Future<Output = ()>>(setup: impl FnOnce(Actor) -> F) -> (Objects, Duration) {
     let _runtime = RUNTIME.enter();
     mutation::WISHES.set(false);
@@ -304,7 +306,7 @@ pub(super) fn prepare<F: Future<Output = ()>>(setup: impl FnOnce(Actor) -> F) ->
     (bucket.objects(), bucket.clock.since(began))
 }
 
-/// Lets something run to its end that waits at no gate.
+/// Runs a task to its end that waits at no gate.
 fn unhindered(task: impl Future<Output = ()>, mut random: u64) {
     let mut task = std::pin::pin!(task);
     let awake = Arc::new(Awake { woken: AtomicBool::new(true), thread: std::thread::current() });
@@ -315,7 +317,7 @@ fn unhindered(task: impl Future<Output = ()>, mut random: u64) {
     }
 }
 
-/// What happened, for a person.
+/// Describes events for a person.
 pub(super) fn trace(events: &[Event]) -> String {
     let line = |event: &Event| {
         let says = short(&event.says);
@@ -336,7 +338,7 @@ pub(super) fn trace(events: &[Event]) -> String {
     events.iter().map(line).collect()
 }
 
-/// A key whose long numbers are cut to their ends.
+/// Returns a key whose long numbers are cut to their ends.
 pub(super) fn short(key: &str) -> String {
     const ENDS: usize = 4;
     let mut text = String::new();

@@ -1,8 +1,9 @@
-//! A process as a function of what it is told: what it asks next, and what it says to its client.
+//! A process as a function of its answers: it gives the next operation, and the answers to its client.
 //!
-//! A future cannot be cloned, but what it does depends on nothing else than the answers that it got, and the times at which
-//! it looked at its clock. So each step is run once; where a walk comes by again, what came of it is known. To branch off
-//! from an earlier step, the process is begun anew and told all its answers again, without a store and without the others.
+//! A future cannot be cloned. But its behaviour depends only on the answers that it got, and on the times at which it
+//! read its clock. So each step runs once, and a walk that comes by again uses the known result. To branch off from an
+//! earlier step, the process begins anew and gets all its answers again, without a store and without the other
+//! processes.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -23,7 +24,7 @@ use crate::storage::mutation;
 pub(super) struct Set(Vec<u64>);
 
 impl Set {
-    /// Whether it is new.
+    /// Adds a number. Returns whether it is new.
     pub(super) fn insert(&mut self, number: usize) -> bool {
         let (word, bit) = (number / 64, 1 << (number % 64));
         if self.0.len() <= word {
@@ -39,7 +40,7 @@ impl Set {
     }
 }
 
-/// All that any process was ever seen to touch, by number, and what does not commute.
+/// All touches of any process so far, by number, and the pairs that do not commute.
 #[derive(Default)]
 pub(super) struct Touches {
     all: Vec<Touch>,
@@ -65,12 +66,12 @@ impl Touches {
         number
     }
 
-    /// Whether one of a process's touches cannot change places with one of the others'.
+    /// Returns whether one of a process's touches does not commute with one of the others'.
     pub(super) fn conflict(&self, own: &[usize], others: &Set) -> bool {
         own.iter().any(|touch| self.conflicts[*touch].meets(others))
     }
 
-    /// Whether one of these is something that what must be true of the store is about.
+    /// Returns whether one of these touches writes an object that the invariants look at.
     pub(super) fn show(&self, these: &[usize]) -> bool {
         these.iter().any(|touch| self.all[*touch].shows())
     }
@@ -91,23 +92,23 @@ impl Time {
     }
 }
 
-/// Where a process stands.
+/// A place in the life of a process.
 pub(super) struct Node {
-    /// The step that led here: from where, which operation was let through, and when it was told what.
+    /// The step that led here: the node before, the operation that was let through, the times, and the answer.
     before: Option<(usize, usize, Time, Answer)>,
     /// The time by which the process has seen the store's clock ahead of its own.
     ahead: i64,
-    /// What it asks.
+    /// The operations that it waits for.
     pub(super) waiting: Rc<Vec<Op>>,
     pub(super) ended: bool,
-    /// Whether it looked at its clock in that step.
+    /// True if it read its clock in that step.
     pub(super) timely: bool,
     pub(super) acked: Vec<Ack>,
     pub(super) void: Vec<Void>,
     pub(super) failed: Option<String>,
-    /// What was touched in that step.
+    /// The touches of that step.
     pub(super) touches: Vec<usize>,
-    /// All that it was ever seen to touch from here on.
+    /// All touches that the process was ever seen to make from here on.
     pub(super) future: Set,
 }
 
@@ -118,18 +119,18 @@ struct Live {
     answers: Arc<Mutex<Answers>>,
 }
 
-/// All that a process was seen to do.
+/// A process with all its nodes so far.
 pub(super) struct Process<'a> {
     case: &'a Case,
     number: usize,
     pub(super) nodes: Vec<Node>,
     children: HashMap<(usize, usize, u64, Option<Time>), usize>,
     live: HashMap<usize, Live>,
-    /// The nodes of these, the one that was used last at the end.
+    /// The nodes in `live`, the last used one at the end.
     recent: VecDeque<usize>,
 }
 
-/// How many processes are kept where they stand. Each has a registry of its own.
+/// The number of running processes that are kept. Each has a registry of its own.
 const KEPT: usize = 256;
 
 impl<'a> Process<'a> {
@@ -155,12 +156,12 @@ impl<'a> Process<'a> {
         Live { player, bucket, answers }
     }
 
-    /// The node after this one when the operation is let through now, with this store.
+    /// Returns the node after this one if the operation is let through now, with this store.
     pub(super) fn step(&mut self, node: usize, nth: usize, map: &Map, now: Time, touches: &mut Touches) -> usize {
         let waiting = Rc::clone(&self.nodes[node].waiting);
         let op = &waiting[nth];
         let answer = op.hash_of_answer(map);
-        // what it learns of the store's clock is part of what it is told
+        // news of the store's clock is part of the answer
         let news = now.ahead() != self.nodes[node].ahead;
         let whenever = if news { None } else { self.children.get(&(node, nth, answer, None)) };
         let known = whenever.or_else(|| self.children.get(&(node, nth, answer, Some(now))));
@@ -179,7 +180,7 @@ impl<'a> Process<'a> {
         child
     }
 
-    /// Returns the node after this one when the process gives up on a write.
+    /// Returns the node after this one if the process gives up on a write.
     pub(super) fn give_up(&mut self, node: usize, nth: usize, now: Time, touches: &mut Touches) -> usize {
         // no answer of a store has this hash
         const GIVEN_UP: u64 = u64::MAX;
@@ -200,10 +201,10 @@ impl<'a> Process<'a> {
         child
     }
 
-    /// Tells it an answer, and lets it run to its next question; whether it looked at its clock.
+    /// Gives the process an answer, and runs it to its next operation. Returns whether it read its clock.
     fn tell(&self, live: &mut Live, nth: usize, now: Time, answer: Answer) -> bool {
         let clocks = [&live.bucket.clock, live.bucket.clock_of(Some(self.number))];
-        // back, perhaps: it did not look since
+        // this may set them back; the process did not read them since
         for (clock, now) in clocks.into_iter().zip([now.store, now.own]) {
             clock.set_ms(now);
         }
@@ -293,7 +294,7 @@ impl<'a> Process<'a> {
         node
     }
 
-    /// Notes that from this node on the process may touch something.
+    /// Records that the process may touch something from this node on.
     fn expect(&mut self, node: usize, touch: usize) {
         let mut node = Some(node);
         while let Some(at) = node.filter(|at| self.nodes[*at].future.insert(touch)) {

@@ -20,18 +20,18 @@ use opendal::{
 use super::bucket::{Answer, Bucket, Listed, Object, Op};
 use crate::registry::Clock;
 
-/// How one process reaches the store.
+/// The access of one process to the store.
 #[derive(Clone)]
 pub(super) struct Way {
     pub(super) bucket: Arc<Bucket>,
-    /// Which process it is; nobody in particular is never held up.
+    /// The process, or none. Operations of no process never wait at the gate.
     pub(super) process: Option<usize>,
-    /// How many keys a listing sees at one moment.
+    /// The number of keys that a listing sees at one moment.
     pub(super) page: usize,
     /// True for a bucket, each of whose answers tells the store's time. In a directory, a file that was just written
     /// tells that time.
     pub(super) dated: bool,
-    /// Whether this process gave up on a write.
+    /// True if this process gave up on a write.
     pub(super) gave_up: Arc<AtomicBool>,
 }
 

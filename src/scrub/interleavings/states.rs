@@ -1,19 +1,19 @@
-//! All orders of a small case: a walk over states, each of which is gone on from once.
+//! The walk over all orders of a small case. It goes on from each state once.
 //!
-//! A state is the store with its times, where each process stands (what it was told, and when it looked at its clock), the
-//! time, and what was answered. Stopping for good needs no step of its own: to the others a process that stopped is one that
-//! does not go on, and all that they do meanwhile is walked as well.
+//! A state is the store with its times, the node of each process (its answers, and the times when it read its clock),
+//! the time, and the answers to clients. A process that stops for good needs no step of its own. To the others it looks
+//! like a process that does not go on, and the walk covers all that they do meanwhile.
 //!
-//! Not every order is walked where the order cannot matter. If a process's next step
-//! - touches nothing that any other process may still touch in a way that does not commute with it,
-//! - is no change to what must be true of the store, makes no answer void, and
-//! - neither looks at the clock nor writes a time as long as time can pass,
+//! The walk leaves out orders that cannot make a difference. It takes only the next step of a process, if that step
+//! - touches nothing that any other process may still touch in a way that does not commute with it;
+//! - changes nothing that the invariants look at, and makes no answer void;
+//! - neither reads the clock nor writes a time as long as time can pass.
 //!
-//! then only that step is taken: whatever the others do before it can be done after it just as well, and breaks there what it
-//! would have broken before. What a process may still touch is what it was seen to touch from there on. That is less than all
-//! while the walk is under way, so each such decision is looked at again at its end, and the walk is made anew if one was
-//! wrong: an order that was left out begins with steps that were walked after the step it was left out for, and the first of
-//! them that does not commute with that step would have been seen there.
+//! The steps of the others before it can come after it just as well, and break there what they would have broken
+//! before. The touches that a process may still make are those that it was seen to make from there on. While the walk
+//! is under way, that is less than all. So the walk checks each such decision at its end, and starts anew if one was
+//! wrong. Every mistake shows there: an order that was left out begins with steps that were walked after the step that
+//! it was left out for. The first of them that does not commute with that step would have been seen there.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -33,19 +33,19 @@ use super::{
 };
 use crate::{registry::Clock, storage::mutation};
 
-/// What came of a walk.
+/// The result of a walk.
 pub(super) struct Walked {
     pub(super) states: usize,
-    /// How many steps of processes were run, to know what came of all.
+    /// The number of steps of processes that ran to know the results of all.
     pub(super) steps: usize,
-    /// Whether there was nothing left to walk.
+    /// True if nothing was left to walk.
     pub(super) finished: bool,
     pub(super) failure: Option<String>,
     /// The stores and answers with which it can end.
     ends: HashSet<u64>,
 }
 
-/// What was answered and holds, and a hash of it that knows no order.
+/// The answers that hold, and a hash of them that does not depend on their order.
 #[derive(Clone, Default)]
 struct Acked {
     all: Vec<Ack>,
@@ -60,41 +60,42 @@ struct State {
     ticks: usize,
     /// The time that the store's clock shows.
     now: u64,
-    /// Whether the store's clock was set back, and the latest time that it has shown.
+    /// True if the store's clock was set back.
     set_back: bool,
+    /// The latest time that the store's clock has shown.
     latest: u64,
     /// The times that the clocks of the processes show.
     own: Vec<u64>,
     giveups: usize,
     late: Rc<Vec<Late>>,
     acked: Rc<Acked>,
-    /// How often time has passed since each process did something, less what it could have taken for steps that were taken at
-    /// once since they were anybody's.
+    /// The number of ticks since each process did something, less the ticks that could have passed before steps that
+    /// were taken alone.
     stood: Vec<i8>,
-    /// Whether one operation took a lease.
+    /// True if one operation took a lease.
     stalled: bool,
     from: usize,
 }
 
-/// What a walk found out; it stays when the walk is made anew.
+/// The findings of a walk, which stay when the walk starts anew.
 struct Walk<'a> {
     case: &'a Case,
     beginning: u64,
     processes: Vec<Process<'a>>,
     touches: Touches,
-    /// How each state was come to.
+    /// The state before each state, and the choice that led to it.
     ways: Vec<(usize, Choice)>,
     seen: HashSet<u64>,
     checked: HashSet<u64>,
     stores: HashMap<u64, Rc<Map>>,
-    /// Where only one step was taken: whose, which, and where the others stood.
+    /// The steps that were taken alone: the process, its node after the step, and the nodes of all processes before it.
     alone: HashSet<(usize, usize, Vec<usize>)>,
-    /// Whether a step is taken alone at all.
+    /// True if steps are taken alone at all.
     reduces: bool,
     ends: HashSet<u64>,
 }
 
-/// Walks all orders of a case, unless it has more than so many states.
+/// Walks all orders of a case, unless it has more than `most` states.
 pub(super) fn all_orders(case: &Case, most: usize) -> Walked {
     walked(case, most, true)
 }
@@ -136,7 +137,7 @@ fn walked(case: &Case, most: usize, reduces: bool) -> Walked {
 }
 
 impl Walk<'_> {
-    /// One walk, by what processes were seen to touch until now; whether it came to its end.
+    /// Walks once, with the touches that were seen until now. Returns whether the walk came to its end.
     fn once(&mut self, most: usize) -> Result<bool, String> {
         let processes = self.processes.len();
         self.ways.clear();
@@ -179,7 +180,7 @@ impl Walk<'_> {
         Ok(true)
     }
 
-    /// Where one can come to from a state.
+    /// Returns the states that follow a state.
     fn next(&mut self, state: &State) -> Result<Vec<(Choice, State)>, String> {
         let mut all = Vec::new();
         for process in 0..self.processes.len() {
@@ -219,7 +220,7 @@ impl Walk<'_> {
         Ok(all)
     }
 
-    /// Takes in what a process was answered; whether that made other answers void.
+    /// Adds the answers of a node. Returns whether they made other answers void.
     fn answer(state: &mut State, node: &Node) -> bool {
         if node.void.is_empty() && node.acked.is_empty() {
             return false;
@@ -233,7 +234,7 @@ impl Walk<'_> {
         voids
     }
 
-    /// What comes of a step, and whether it commutes with all that others can do.
+    /// Returns the state after a step, and whether the step commutes with all that others can do.
     fn step(&mut self, state: &State, process: usize, nth: usize) -> Result<(State, bool), String> {
         let now = state.now;
         let here = state.at[process];
@@ -280,7 +281,7 @@ impl Walk<'_> {
         Ok((next, anybody))
     }
 
-    /// Whether all steps that were taken alone could be.
+    /// Returns whether all steps that were taken alone could be.
     fn was_right(&self) -> bool {
         self.alone.iter().all(|(process, child, at)| {
             let touched = &self.processes[*process].nodes[*child].touches;
@@ -347,7 +348,7 @@ impl State {
         next
     }
 
-    /// Makes equal what cannot be told apart any more.
+    /// Makes states equal that cannot be told apart any more.
     fn settle(&mut self) {
         let ticks = i8::try_from(self.ticks).unwrap_or(i8::MAX);
         for stood in &mut self.stood {

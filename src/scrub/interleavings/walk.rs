@@ -1,4 +1,4 @@
-//! Which orders are played: random ones, one that was printed, or one by a plan.
+//! The orders that are played: random ones, one that was printed, or one by a plan.
 
 use std::collections::VecDeque;
 
@@ -90,13 +90,13 @@ pub(super) fn by_plan(case: &Case, plan: &str) -> Option<String> {
     played.broken.as_ref().map(|what| failure(case, what, &played, &format!("SCHEDULE='{}'", again())))
 }
 
-/// A run in a random order. How often processes change, and how soon time passes, is random as well.
+/// A run in a random order. The number of changes of process, and the time until time passes, are random as well.
 struct Random {
     state: u64,
     current: usize,
     stay: u64,
     rare: u64,
-    /// For writes that are given up, so that other orders are what they are without.
+    /// The state for writes that are given up. It is separate, so that it does not change the rest of the order.
     late: u64,
 }
 
@@ -113,7 +113,7 @@ impl Random {
         usize::try_from(drawn % limit.max(1) as u64).unwrap_or(0)
     }
 
-    /// Draws a way in which time passes: as it should, or not.
+    /// Draws a way in which time passes: the regular one, or an odd one.
     fn time(&mut self, stage: &Stage<'_>) -> Choice {
         if !stage.case.freezes && !stage.case.jumps {
             return Choice::Tick;
@@ -165,13 +165,13 @@ impl Chooser for Random {
     }
 }
 
-/// A run in which each process goes on undisturbed but for a few moments: then others go on, and perhaps time has passed.
+/// A run in which each process goes on undisturbed except at a few moments. Then others go on, and perhaps time passes.
 struct Moments {
     random: Random,
-    /// How many steps are left until something happens.
+    /// The number of steps that are left until the next moment.
     until: usize,
     left: usize,
-    /// Of half a lease, still to pass.
+    /// The number of half leases that are still to pass.
     passing: usize,
 }
 
@@ -214,7 +214,7 @@ impl Chooser for Moments {
     }
 }
 
-/// One random run; the seed decides as well what one listing sees at one moment.
+/// Plays one random order. The seed also decides how many keys a listing sees at one moment.
 pub(super) fn random_order(case: &Case, seed: u64) -> Option<String> {
     let mut random = Random::new(seed ^ 0x5eed);
     let mut case = case.clone();

@@ -1,7 +1,7 @@
-//! How far each case is walked, and what shows each way to break the protocol.
+//! The depth of the walk of each case, and the case that finds each mutation of the protocol.
 
-/// Cases that are walked whole, with no half lease, one, and so on: so many of these walks in every run, and in a long one.
-/// A walk that is in here and does not come to its end fails.
+/// Cases that are walked whole, with 0 half leases, 1, and so on. The first number counts these walks in every run, the
+/// second in a long run. A walk of this list that does not come to its end fails.
 pub(super) const WHOLE: &[(&str, usize, usize)] = &[
     ("push, bytes left over, scrub", 1, 2),
     ("push beside scrub's look at uploads", 1, 2),
@@ -41,8 +41,8 @@ pub(super) const WHOLE: &[(&str, usize, usize)] = &[
     ("a lease that becomes shorter beside a scrub", 1, 2),
 ];
 
-/// Cases that are walked whole with so many half leases, in every run and in a long one. The clocks of any process may stand
-/// still while one passes, and the store's clock may step a lease forward in place of it.
+/// Cases that are walked whole with odd clocks: with up to so many half leases in every run, and in a long one. The
+/// clocks of any process may stand still while a half lease passes. The store's clock may step a lease forward instead.
 pub(super) const ODD: &[(&str, usize, usize)] = &[
     ("push beside scrub's look at uploads", 0, 1),
     ("manifest put on an old grant, scrub, time", 0, 1),
@@ -51,24 +51,25 @@ pub(super) const ODD: &[(&str, usize, usize)] = &[
     ("asked for, then pushed", 0, 1),
 ];
 
-/// The one with the most states.
+/// The case with the most states.
 pub(super) const LARGEST: &str = "second copies, two scrubs";
 
-/// How a broken protocol is seen.
+/// The way to find a mutation.
 pub(super) enum How {
-    /// In a random order: this seed, or after a change of the code one of the first.
+    /// In a random order: by this seed, or by one of the first seeds after a change of the code.
     Seed(u64),
     /// In an order that was made for it.
     Plan(&'static str),
     /// In an order that was made for it, in a directory.
     InDirectory(&'static str),
-    /// In a walk over all orders with so many half leases.
+    /// In a walk over all orders with this many half leases.
     Walk(usize),
 }
 
 use How::{InDirectory, Plan, Seed, Walk};
 
-/// The ways to break the protocol that the model has, where the code has a place for each: a case that shows it, and how.
+/// The mutations of the protocol that the model has, as far as the code has a place for each: a case that finds it, and
+/// how.
 pub(super) const WAYS: &[(&str, &str, How)] = &[
     ("bytes not looked at", LATE, Seed(7)),
     ("look before reference", "manifest put on an old grant, two scrubs", Seed(1)),
@@ -90,7 +91,7 @@ pub(super) const WAYS: &[(&str, &str, How)] = &[
     ("claims not looked at", "a manifest deleted after a push that was given up", Walk(0)),
     ("claims not looked at", "a child deleted after an index that was given up", Walk(0)),
     ("claims not looked at", "an immutable tag pushed after a push that was given up", Walk(0)),
-    // the manifest goes with the first of its tags, before it has the second
+    // scrub removes the manifest with the first of its tags, before it has the second
     (
         "retention of what is pushed",
         "retention beside a push of several tags",
@@ -117,7 +118,7 @@ pub(super) const WAYS: &[(&str, &str, How)] = &[
         "an immutable tag pushed while its tombstone is freed",
         Plan("0 until create repos/r!/tag-claims/; 1 ends; time; time; 2 ends; 0 ends"),
     ),
-    // the commit looks while the mark stands; before its fact goes, the mark is taken back and another looks
+    // the commit looks while a mark exists; before it removes its blob copy, scrub takes the mark back and a push looks
     (
         "failed commit takes back",
         LATE,
@@ -126,13 +127,13 @@ pub(super) const WAYS: &[(&str, &str, How)] = &[
              0 until put grant.; 1 until list data/; 0 until delete at.; 2 ends; 1 ends; 0 ends",
         ),
     ),
-    // the bytes go between two requests of an upload, by a clock that its server does not have
+    // scrub frees the bytes between two requests of an upload, by a clock that its server does not have
     (
         "store's clock not looked at",
         "push beside scrub's look at uploads",
         Plan("0 until begins finish; freeze 0; freeze 0; 1 ends; 0 ends"),
     ),
-    // the pins go before the manifest comes
+    // scrub frees the pins before the manifest comes
     (
         "store's clock not looked at",
         "manifest put on an old grant, scrub, time",
@@ -143,7 +144,7 @@ pub(super) const WAYS: &[(&str, &str, How)] = &[
         "manifest put on an old grant, scrub, time",
         Plan("0 until put manifests/; jump; 1 ends; 0 ends"),
     ),
-    // scrub has read the time before a step back: new pins look a lease old
+    // scrub has read the time before a step back, so new pins look a lease old
     (
         "clock set back unseen",
         "manifest put on an old grant, scrub, time",
@@ -160,7 +161,7 @@ pub(super) const WAYS: &[(&str, &str, How)] = &[
         "a push with a longer lease than scrub's",
         Plan("0 until put manifests/; time; time; 1 ends; 0 ends"),
     ),
-    // a fact that comes after the look at marks, about bytes that are marked since
+    // a blob copy comes after the look at marks, and its bytes were marked since
     (
         "marks before facts",
         "a blob that comes very late, and one that relies on it",
@@ -177,19 +178,19 @@ pub(super) const WAYS: &[(&str, &str, How)] = &[
             "1 until put !; time; 0 until put pin.; 2 until delete data/; 0 until list catalog/; 1 ends; 2 ends; 0 ends",
         ),
     ),
-    // one scrub frees the grant, since the older version links the layer; another frees that version
+    // one scrub frees the blob link, since the older version links the layer; another frees that version
     (
         "links of older versions not kept",
         "two pushes of one manifest, one with its layer, two scrubs",
         Plan("0 until list catalog/; 1 ends; 0 ends; 2 until list referrers/; time; time; 2 ends; 3 ends"),
     ),
-    // the layer comes after the look at links, and is older than a lease when garbage is looked for
+    // the layer comes after the pass `links`, and is older than a lease when the garbage pass looks
     (
         "listed blobs not kept",
         "two pushes of one manifest, one with its layer",
         Plan("0 ends; 2 until list tags/; 1 until begins manifest; time; time; 2 ends; 1 ends"),
     ),
-    // a scrub saw that the image is gone, and the restore that the signature stands
+    // a scrub saw that the image is deleted, and the restore that the signature exists
     ("subject not looked for", "an image restored with its signature", Plan("1 until put going.; 0 ends; 1 ends")),
     (
         "ending referrers not renewed",

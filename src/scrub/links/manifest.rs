@@ -28,7 +28,7 @@ impl Readable {
         self.manifest.children.iter().map(|child| child.digest).collect()
     }
 
-    /// Returns whether the header before the bytes says the same as the bytes.
+    /// Returns whether the header before the bytes has the subject and children that the bytes have.
     fn has_its_head(&self) -> bool {
         self.header.subject == self.manifest.subject && self.header.children == self.children()
     }
@@ -141,7 +141,7 @@ impl Links<'_, '_> {
         self.run.put(&key, header.join(bytes)).await
     }
 
-    /// Looks at the blobs, children and subject of a manifest that stands.
+    /// Looks at the blobs, children and subject of an existing manifest.
     ///
     /// A push writes the manifest after its pins and index references, and before its referrer. So those of a young
     /// manifest are judged as well, and its other links are not: a push or a delete may be under way.

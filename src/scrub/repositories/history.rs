@@ -16,8 +16,8 @@ use crate::{
     storage::{Entry, layout, layout::TagVersion, mutation::mutated},
 };
 
-/// The divisor of `tag_history.age` that gives how often scrub looks through an object of history for entries that are
-/// too old.
+/// The number of times within `tag_history.age` that scrub looks through an object of history for entries that are too
+/// old.
 const LOOK_EVERY: u64 = 10;
 
 /// Moves the oldest `spare` versions of a tag (newest first in `versions`) into its history. Writes the new object

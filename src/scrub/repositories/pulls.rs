@@ -15,7 +15,7 @@ use crate::{
 /// The time of the newest pull of each tag and digest, and of digests by themselves.
 pub(in crate::scrub) type Pulls = BTreeMap<(Option<Tag>, Digest), u64>;
 
-/// The number of listings that may name an object that is gone before it is read, since a run merged it into another.
+/// The number of listings that are tried. A listing fails if a run merges an object of it before the object is read.
 const LOOKS: usize = 5;
 
 /// Reads the pulls from a repository. Returns nothing if a part cannot be read, since the images in use are not known

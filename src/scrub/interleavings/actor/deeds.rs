@@ -1,4 +1,4 @@
-//! What processes do beyond pushing and deleting: several tags at once, immutable tags, bringing back, reading.
+//! Operations beyond pushes and deletes: several tags at once, immutable tags, restores, reads.
 
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ fn put(bytes: &Bytes, first: &Tag, more: &[Tag]) -> PutManifest {
 }
 
 impl Actor {
-    /// What must be true from here on.
+    /// Records a promise that holds from here on.
     pub(in crate::scrub::interleavings) fn promise(&self, promise: Promise) {
         self.answers().acked.push(Ack::Promise(promise));
     }
 
-    /// What was answered and may have been ended by others since does not count any more.
+    /// Drops all answers but promises, since other processes may have ended them.
     pub(in crate::scrub::interleavings) fn only_promises(&self) {
         self.take_back(|ack| !matches!(ack, Ack::Promise(_)));
     }
@@ -36,7 +36,7 @@ impl Actor {
         self.done(&by, &result, []);
     }
 
-    /// Says what went wrong.
+    /// Records a failure.
     pub(in crate::scrub::interleavings) fn wrong(&self, what: String) {
         self.answers().failed.push(what);
     }
@@ -45,7 +45,8 @@ impl Actor {
         self.scrub_by(&rules.config, &rules.policy, passes).await;
     }
 
-    /// Pushes a manifest under several tags in one request; of each of them `promises` says what holds from then on.
+    /// Pushes a manifest under several tags in one request. `promises` returns what holds for each of them from then
+    /// on.
     pub(in crate::scrub::interleavings) async fn put_tags(
         &self,
         name: &Name,
@@ -61,7 +62,8 @@ impl Actor {
         self.done(&by, &result, acks)
     }
 
-    /// Gives an immutable tag its meaning. Who is refused is told what it means, unless time passed since `began`.
+    /// Gives an immutable tag its meaning. A refusal names the meaning of the tag, unless time has passed since
+    /// `began`.
     pub(in crate::scrub::interleavings) async fn put_once(
         &self,
         name: &Name,
@@ -78,7 +80,7 @@ impl Actor {
                 self.wrong(format!("{tag} is refused since it means what was pushed"));
             }
             Ok(_) | Err(Error::TagImmutable { .. }) => {}
-            // only who waits for long hears something else
+            // only a push that waits for long gets another error
             Err(error) => self.must(!self.since(began).is_zero(), &format!("push an immutable tag: {error}")),
         }
         self.done(&by, &result, promises(digest).into_iter().map(Ack::Promise))
@@ -91,7 +93,7 @@ impl Actor {
         self.done(&by, &result, [])
     }
 
-    /// Brings back what was deleted; what came back, or nothing where that was refused.
+    /// Restores a tag or manifest. Returns the restored things, or nothing if the restore was refused.
     pub(in crate::scrub::interleavings) async fn restore(
         &self,
         name: &Name,
@@ -110,7 +112,7 @@ impl Actor {
         result.ok().map(|came| came.restored)
     }
 
-    /// Reads a blob to its end; nothing where the answer is that it is not there.
+    /// Reads a blob to its end. Returns nothing if the read fails.
     pub(in crate::scrub::interleavings) async fn pull_blob(&self, name: &Name, digest: &Digest) -> Option<Vec<u8>> {
         let by = self.begin("pull a blob").await;
         let read = async {
@@ -128,7 +130,7 @@ impl Actor {
         result.ok()
     }
 
-    /// What a tag meant, newest first.
+    /// Returns the meanings of a tag, newest first.
     pub(in crate::scrub::interleavings) async fn history(&self, name: &Name, tag: &Tag) -> Option<Vec<Option<Digest>>> {
         let by = self.begin("ask what a tag meant").await;
         let result = self.registry().tag_history(name, tag, 100, None).await;
@@ -137,7 +139,7 @@ impl Actor {
         Some(entries.into_iter().map(|entry| entry.target.map(|(digest, _)| digest)).collect())
     }
 
-    /// Deletes something, of which `promises` says what holds from then on.
+    /// Deletes a tag or manifest. `promises` hold from then on.
     pub(in crate::scrub::interleavings) async fn delete(
         &self,
         name: &Name,
@@ -152,14 +154,14 @@ impl Actor {
         self.done(&by, &result, promises.into_iter().map(Ack::Promise))
     }
 
-    /// Deletes a blob that nobody gives the repository again.
+    /// Deletes a blob that no other process gives the repository again.
     pub(in crate::scrub::interleavings) async fn delete_blob_for_good(&self, name: &Name, digest: &Digest) -> bool {
         let by = self.begin("delete a blob").await;
         let result = self.registry().delete_blob(name, digest, &by).await;
         self.done(&by, &result, [Ack::Promise(Promise::Lacks(name.clone(), *digest))])
     }
 
-    /// Pushes bytes that are sound from then on, as long as this process has a right to them.
+    /// Pushes bytes, and promises a sound copy as long as the repository has the blob.
     pub(in crate::scrub::interleavings) async fn put_sound_blob(&self, name: &Name, bytes: &Bytes) -> bool {
         let by = self.begin("push a blob").await;
         let digest = Digest::of(Algorithm::Sha256, bytes);

@@ -1,4 +1,4 @@
-//! What scrubs and servers go by, beyond what all do.
+//! Configurations and policies of scrubs and servers beyond the common ones.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -34,31 +34,31 @@ impl Rules {
     }
 }
 
-/// What was pushed within a day stays, and `u`; manifests without a tag stay.
+/// Keeps tags that were pushed within a day, and `u`. Keeps untagged manifests.
 pub(in crate::scrub::interleavings) static RETAINING: LazyLock<Rules> = LazyLock::new(|| {
     let rules = ["image.pushed_at > now() - days(1)", "image.tag == \"u\""];
     Rules::of(KEEPING.clone(), &rules, ImmutableTags::None)
 });
 
-/// Only `u` stays; manifests without a tag stay.
+/// Keeps only `u`. Keeps untagged manifests.
 pub(in crate::scrub::interleavings) static UNTAGGING: LazyLock<Rules> =
     LazyLock::new(|| Rules::of(KEEPING.clone(), &["image.tag == \"u\""], ImmutableTags::None));
 
-/// Tags are immutable, and go all the same.
+/// Makes tags immutable, and removes those that are older than a day.
 pub(in crate::scrub::interleavings) static IMMUTABLE: LazyLock<Rules> = LazyLock::new(|| {
     let rules = ["image.immutable && image.pushed_at > now() - days(1)"];
     Rules::of(KEEPING.clone(), &rules, ImmutableTags::All)
 });
 
-/// Manifests without a tag stay, and nothing that was deleted does.
+/// Keeps untagged manifests, and has no trash time beyond the lease.
 pub(in crate::scrub::interleavings) static PLAIN: LazyLock<Rules> = LazyLock::new(|| Rules::new(KEEPING.clone()));
 
-/// What is deleted can be brought back for three leases.
+/// Has a trash time of three leases.
 pub(in crate::scrub::interleavings) static TRASHING: LazyLock<Rules> = LazyLock::new(|| {
     let mut config = KEEPING.clone();
     config.scrub.trash = LEASE * 3;
     Rules::new(config)
 });
 
-/// More than a day.
+/// A time longer than a day.
 pub(in crate::scrub::interleavings) const DAYS: Duration = Duration::from_hours(72);

@@ -1,4 +1,4 @@
-//! What must be true of tags, the catalog and bytes beyond what every push is promised.
+//! Promises about tags, the catalog and bytes, beyond those that every push gets.
 
 use super::Seen;
 use crate::{
@@ -7,39 +7,40 @@ use crate::{
     storage::layout::{self, Ordinal, TagVersion},
 };
 
-/// Something that is true from here on.
+/// A promise that holds from here on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::scrub::interleavings) enum Promise {
-    /// The tag means this manifest, all of it is there, and nobody takes it away.
+    /// The tag means this manifest, all of it exists, and nothing removes it.
     Stays(Name, Tag, Digest),
     /// The tag means one of these.
     OneOf(Name, Tag, Vec<Digest>),
-    /// The manifest stands with all it needs.
+    /// The manifest exists with all that it needs.
     Stands(Name, Digest),
-    /// The tag means nothing, or not this.
+    /// The tag means nothing, or another manifest.
     NotThis(Name, Tag, Digest),
-    /// The manifest is gone, and nobody lists it among referrers.
+    /// The manifest was deleted, and no list of referrers has it.
     Gone(Name, Digest),
-    /// The tag meant this once, and its history says so.
+    /// The tag meant this once, and its history has it.
     Meant(Name, Tag, Digest),
-    /// What the immutable tag means changes only where it meant nothing in between.
+    /// The meaning of the immutable tag changes only if it meant nothing in between.
     Once(Name, Tag),
     /// The repository is in the catalog.
     Listed(Name),
-    /// Some copy of the bytes is what it was, and is read, while the repository has a right to them.
+    /// Some copy of the bytes is right, and readers use it, while the repository has the blob.
     Sound(Name, Digest),
-    /// No copy is said to be rotten that is not.
+    /// No sound copy has a corruption note.
     NoSlander,
-    /// There is no note about anything.
+    /// There is no quarantine note.
     NothingNoted,
-    /// The repository has the blob, and its bytes are there.
+    /// The repository has the blob, and its bytes exist.
     Has(Name, Digest),
-    /// The repository has the blob no more.
+    /// The repository does not have the blob any more.
     Lacks(Name, Digest),
 }
 
 impl Seen<'_> {
-    /// What is not as it was promised. Lists may be wrong for a while where an operation took a lease: not `in_time`.
+    /// Returns how a promise is broken. Lists may be wrong for a while if an operation took a lease, that is, without
+    /// `in_time`.
     pub(super) fn promise(&self, promise: &Promise, in_time: bool) -> Option<String> {
         match promise {
             Promise::Stays(name, tag, digest) => self.stays(name, tag, std::slice::from_ref(digest)),
@@ -78,7 +79,7 @@ impl Seen<'_> {
         }
     }
 
-    /// What a tag means, if that was not deleted since.
+    /// Returns the manifest that a tag means, if that was not deleted since.
     fn standing_meaning(&self, name: &Name, tag: &Tag) -> Option<Digest> {
         let (digest, since) = self.means(name, tag)?;
         (!self.ended_since(name, &digest, since)).then_some(digest)
@@ -120,7 +121,7 @@ impl Seen<'_> {
         None
     }
 
-    /// What a tag meant, newest first: its versions and its history.
+    /// Returns the meanings of a tag, newest first: its versions and its history.
     fn meanings(&self, name: &Name, tag: &Tag) -> Vec<(Ordinal, Option<(Digest, Ordinal)>)> {
         let prefix = layout::tag(name, tag);
         let live = self.under(&prefix).filter_map(|(key, _)| layout::parse_tag_version(name, key));
@@ -132,7 +133,7 @@ impl Seen<'_> {
             };
             all.extend(entries.into_iter().map(entry));
         }
-        // at one ordinal that counts which means something
+        // at one ordinal, a version with a target beats a tombstone
         all.sort_by_key(|(ordinal, target)| std::cmp::Reverse((*ordinal, target.is_some())));
         all.dedup();
         all
@@ -153,8 +154,8 @@ impl Seen<'_> {
         changed.map(|two| format!("immutable tag {tag} of {name} meant one thing and then another: {two:?}"))
     }
 
-    /// The bytes of all copies of a digest that are all there: whether they are the digest, and whether they are said to be
-    /// rotten.
+    /// Returns a pair for each copy of a digest whose bytes are all there: whether they hash to the digest, and whether
+    /// they have a corruption note.
     fn copies(&self, digest: &Digest) -> Vec<(bool, bool)> {
         let prefix = layout::places(digest);
         let copies = self.under(&prefix).filter_map(|(key, content)| {

@@ -9,13 +9,14 @@ use crate::storage::layout;
 #[derive(Clone, Debug)]
 pub(in crate::scrub::interleavings) struct Late {
     pub(in crate::scrub::interleavings) op: Op,
-    /// When it was asked for.
+    /// The time at which the process asked for it.
     pub(in crate::scrub::interleavings) asked: u64,
 }
 
 impl Late {
-    /// Returns whether the write may land now: within half a lease, or later if a version of its thing is there that is as new,
-    /// or if it is a claim. A writer that waits longer does not go on by what it saw before.
+    /// Returns whether the write may land now. It may within half a lease; later, only a claim may, or a version that
+    /// is no newer than an existing version of its thing. A writer that waits longer does not rely on the state that it
+    /// saw before.
     pub(in crate::scrub::interleavings) fn may_land(&self, objects: &Objects, now: u64) -> bool {
         let Op::Put { key, .. } = &self.op else { return false };
         let soon = now.saturating_sub(self.asked) < u64::try_from(LEASE.as_millis() / 2).unwrap_or_default();
@@ -33,7 +34,7 @@ impl Late {
 }
 
 impl Bucket {
-    /// Lets a process give up on the `nth` of them, which is a write; what it was.
+    /// Lets a process give up on the `nth` of its waiting operations, which is a write. Returns the operation.
     pub(in crate::scrub::interleavings) fn give_up(&self, process: usize, nth: usize) -> Op {
         let op = self.waiting(process).swap_remove(nth);
         self.inner().late.push(Late { op: op.clone(), asked: self.clock.peek_ms() });
@@ -46,13 +47,13 @@ impl Bucket {
         self.inner().late.len()
     }
 
-    /// Returns whether one of them may land now.
+    /// Returns whether the `nth` of them may land now.
     pub(in crate::scrub::interleavings) fn may_land(&self, nth: usize) -> bool {
         let inner = self.inner();
         inner.late.get(nth).is_some_and(|late| late.may_land(&inner.map.objects, self.clock.peek_ms()))
     }
 
-    /// Lets one of them land; what it was.
+    /// Lets the `nth` of them land. Returns the operation.
     pub(in crate::scrub::interleavings) fn land(&self, nth: usize) -> Op {
         let mut inner = self.inner();
         let late = inner.late.remove(nth);

@@ -1,5 +1,5 @@
-//! Content beside pushes, readers and garbage: nothing healthy is called rotten, and what is healthy takes the place of what
-//! is not.
+//! The pass `content` beside pushes, readers and garbage: no sound copy gets a corruption note, and sound copies
+//! replace rotten ones.
 
 use bytes::Bytes;
 
@@ -17,7 +17,7 @@ use crate::{scrub::Pass, storage::layout};
 const CONTENT: &[Pass] = &[Pass::Content];
 const BOTH: &[Pass] = &[Pass::Garbage, Pass::Uploads, Pass::Content];
 
-/// Turns the bytes of the first copy into others; where there is a note, everybody knows.
+/// Replaces the bytes of the first copy by wrong ones. With a corruption note, every process knows.
 fn rot(actor: &Actor, noted: bool) {
     let places = actor.keys(&layout::places(&digest(&BLOB)));
     let id = places.iter().find_map(|key| layout::place_id(key)).expect("there is a copy");
@@ -49,7 +49,7 @@ async fn one_of_two_known_rotten(actor: Actor) {
     rot(&actor, true);
 }
 
-/// Healthy bytes of which somebody noted that they are rotten.
+/// Writes sound bytes with a corruption note.
 async fn slandered(actor: Actor) {
     tagged(actor.clone()).await;
     let places = actor.keys(&layout::places(&digest(&BLOB)));
@@ -68,7 +68,7 @@ fn pusher() -> Script {
     })
 }
 
-/// As long as there is a healthy copy, there is one.
+/// Promises that a sound copy stays.
 fn with_a_sound_copy(scrub: Script) -> Script {
     script(move |actor| {
         actor.promise(Promise::Sound(r(), digest(&BLOB)));
@@ -83,7 +83,7 @@ fn without_slander(scrub: Script) -> Script {
     })
 }
 
-/// Reads what all know where to read.
+/// Reads a blob by its blob copies.
 fn reader() -> Script {
     script(|actor| async move {
         let bytes = actor.pull_blob(&r(), &digest(&BLOB)).await;
@@ -91,7 +91,7 @@ fn reader() -> Script {
     })
 }
 
-/// In the end what the repository has is read as it is.
+/// Adds a read of the right bytes at the end.
 fn read_at_the_end(case: Case) -> Case {
     let settle = case.after.clone().expect("there is something to do");
     let after = script(move |actor| {

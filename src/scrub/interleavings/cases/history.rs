@@ -1,4 +1,4 @@
-//! What a tag meant, gathered beside pushes of it: nothing is forgotten, and the order is that of the answers.
+//! The history of a tag, gathered beside pushes: it loses nothing, and has the order of the answers.
 
 use super::{
     super::{
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::oci::{Digest, Tag};
 
-/// A tag that moved once.
+/// Pushes a tag that moved once.
 async fn moved(actor: Actor) {
     granted(actor.clone()).await;
     actor.put_manifest(&r(), &IMAGE, Some(&t())).await;
@@ -19,7 +19,7 @@ async fn moved(actor: Actor) {
     actor.put_blob(&r(), &BLOB).await;
 }
 
-/// The same, and a scrub has gathered what it meant.
+/// Does the same, and runs a scrub that gathers the history.
 async fn gathered(actor: Actor) {
     moved(actor.clone()).await;
     actor.scrub_under(&PLAIN, GARBAGE).await;
@@ -59,7 +59,7 @@ fn reader() -> Script {
     script(|actor| async move { in_order(&actor).await })
 }
 
-/// In the end what is known is in order.
+/// Adds a check at the end that the history is in order.
 fn in_order_at_the_end(case: Case) -> Case {
     let settle = case.after.clone().expect("there is something to do");
     let after = script(move |actor| {

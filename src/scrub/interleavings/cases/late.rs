@@ -1,4 +1,4 @@
-//! Writes that were given up, and that land after something else was acknowledged: what was acknowledged stays.
+//! Writes that were given up, and that land after another write was acknowledged: the acknowledged write stays.
 
 use super::{
     super::{
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::oci::Reference;
 
-/// Writes an image with a tag, and a right to push others that need the same blob.
+/// Writes an image with a tag, and a blob link for pushes of others that need the same blob.
 async fn ready(actor: Actor) {
     tagged(actor.clone()).await;
     actor.put_blob(&r(), &BLOB).await;
@@ -40,7 +40,7 @@ fn gone(image: &bytes::Bytes) -> Vec<Promise> {
     vec![Promise::Gone(r(), digest(image))]
 }
 
-/// Pushes the tag, and another image when that failed.
+/// Pushes the tag, and another image if that failed.
 fn pushes_again() -> Script {
     script(|actor| async move {
         if !actor.put_tags(&r(), &OTHER, &[t()], stays).await {
@@ -49,7 +49,7 @@ fn pushes_again() -> Script {
     })
 }
 
-/// Pushes the tag, and deletes it when that failed.
+/// Pushes the tag, and deletes it if that failed.
 fn pushes_and_deletes() -> Script {
     script(|actor| async move {
         if !actor.put_tags(&r(), &OTHER, &[t()], stays).await {
@@ -58,7 +58,7 @@ fn pushes_and_deletes() -> Script {
     })
 }
 
-/// Deletes the tag, and pushes it when that failed.
+/// Deletes the tag, and pushes it if that failed.
 fn deletes_and_pushes() -> Script {
     script(|actor| async move {
         if !actor.delete(&r(), &Reference::Tag(t()), nothing()).await {
@@ -67,7 +67,7 @@ fn deletes_and_pushes() -> Script {
     })
 }
 
-/// Pushes a manifest by its digest, and deletes it when that failed.
+/// Pushes a manifest by its digest, and deletes it if that failed.
 fn pushes_and_deletes_by_digest() -> Script {
     script(|actor| async move {
         if !actor.put_manifest(&r(), &IMAGE, None).await {
@@ -76,7 +76,7 @@ fn pushes_and_deletes_by_digest() -> Script {
     })
 }
 
-/// Deletes a manifest, and pushes it with a tag when that failed.
+/// Deletes a manifest, and pushes it with a tag if that failed.
 fn deletes_by_digest_and_pushes() -> Script {
     script(|actor| async move {
         if !actor.delete(&r(), &Reference::Digest(digest(&IMAGE)), gone(&IMAGE)).await {
@@ -85,7 +85,7 @@ fn deletes_by_digest_and_pushes() -> Script {
     })
 }
 
-/// Pushes an index again, which renews its child, and deletes both when that failed.
+/// Pushes an index again, which renews its child, and deletes both if that failed.
 fn indexes_and_deletes() -> Script {
     script(|actor| async move {
         if !actor.put_manifest(&r(), &INDEX, None).await
@@ -96,7 +96,7 @@ fn indexes_and_deletes() -> Script {
     })
 }
 
-/// Pushes an immutable tag, and another image when that failed.
+/// Pushes an immutable tag, and another image if that failed.
 fn once_and_again() -> Script {
     script(|actor| async move {
         let began = actor.now();
@@ -108,7 +108,7 @@ fn once_and_again() -> Script {
     })
 }
 
-/// Pushes an index, whose child stands from then on.
+/// Pushes an index, whose child exists from then on.
 fn index_with_child() -> Script {
     script(|actor| async move {
         if actor.put_manifest(&r(), &INDEX, Some(&t())).await {

@@ -7,7 +7,7 @@ use crate::scrub::interleavings::{actor::Actor, cases::BLOB};
 
 const LONG: Duration = LEASE.saturating_mul(4);
 
-/// The same process with another lease.
+/// Runs the same process with another lease.
 fn with_lease(lease: Duration, what: &Script) -> Script {
     let what = what.clone();
     script(move |actor: Actor| what(actor.with_lease(lease)))
@@ -24,7 +24,7 @@ fn changes(from: Duration, to: Duration) -> Script {
     })
 }
 
-/// Bytes that a very old grant needs.
+/// Writes bytes with a very old blob link.
 async fn granted_long_ago(actor: Actor) {
     granted(actor.clone()).await;
     old(&actor);

@@ -19,7 +19,7 @@ const LINKS: &[Pass] = &[Pass::Links];
 const BOTH: &[Pass] = &[Pass::Links, Pass::Garbage, Pass::Uploads];
 
 static LAYER: LazyLock<Bytes> = LazyLock::new(|| Bytes::from_static(b"a layer"));
-/// A manifest that needs the blob, and lists the layer as one that lies elsewhere.
+/// A manifest that needs the blob, and lists the layer as one that is stored elsewhere.
 static WINDOWS: LazyLock<Bytes> = LazyLock::new(|| {
     let mut layer = descriptor("application/vnd.oci.image.layer.nondistributable.v1.tar", &LAYER);
     layer["urls"] = json!(["https://example.com/layer"]);
@@ -52,7 +52,7 @@ async fn layer_deleted(actor: Actor) {
     actor.put_blob(&r(), &BLOB).await;
 }
 
-/// Pushes the manifest `times` times, when the blob that it needs is there.
+/// Pushes the manifest `times` times, if the blob that it needs is there.
 fn pusher(times: usize, promise: impl Fn() -> Option<Promise> + 'static) -> Script {
     script(move |actor| {
         let promise = promise();

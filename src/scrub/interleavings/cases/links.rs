@@ -1,4 +1,5 @@
-//! Links beside pushes and deletes, and the catalog: what was deleted does not come back, what is under way is not judged.
+//! The pass `links` beside pushes and deletes, and the catalog: scrub revives nothing that was deleted, and does not
+//! judge operations under way.
 
 use super::{
     super::{
@@ -24,7 +25,7 @@ async fn signed(actor: Actor) {
     old(&actor);
 }
 
-/// Nobody says any more that there is a signature.
+/// Removes all referrers of the signature.
 async fn not_listed(actor: Actor) {
     signed(actor.clone()).await;
     for key in actor.keys(&layout::all_referrers(&r())) {
@@ -38,7 +39,7 @@ async fn indexed(actor: Actor) {
     old(&actor);
 }
 
-/// The index does not say any more that it needs its child, nor that with its own word.
+/// Removes the index references of the child.
 async fn not_needed(actor: Actor) {
     indexed(actor.clone()).await;
     for key in actor.keys(&layout::kids(&r(), &digest(&IMAGE))) {
@@ -46,7 +47,7 @@ async fn not_needed(actor: Actor) {
     }
 }
 
-/// A repository of which nothing is left but its name.
+/// Leaves nothing of a repository but its entry in the catalog.
 async fn emptied(actor: Actor) {
     granted(actor.clone()).await;
     actor.put_manifest(&r(), &IMAGE, Some(&t())).await;
@@ -56,14 +57,14 @@ async fn emptied(actor: Actor) {
     old(&actor);
 }
 
-/// The same, and a scrub has found it so.
+/// Does the same, and runs a scrub that marks the repository as empty.
 async fn marked_empty(actor: Actor) {
     emptied(actor.clone()).await;
     actor.scrub_under(&PLAIN, GARBAGE).await;
     old(&actor);
 }
 
-/// A repository of which nothing is left but what its tag meant, and a scrub has found it so.
+/// Leaves nothing of a repository but the history of its tag, and runs a scrub that marks it as empty.
 async fn remembered(actor: Actor) {
     granted(actor.clone()).await;
     for manifest in [&OTHER, &IMAGE] {
@@ -91,7 +92,7 @@ fn deleter(what: impl Fn() -> Reference + 'static, promises: impl Fn() -> Vec<Pr
     })
 }
 
-/// Deletes a manifest, which nobody brings back.
+/// Deletes a manifest that no other process pushes or restores.
 fn delete(manifest: &'static bytes::Bytes) -> Script {
     let promises = || vec![Promise::Gone(r(), digest(manifest)), Promise::NotThis(r(), t(), digest(manifest))];
     deleter(|| Reference::Digest(digest(manifest)), promises)

@@ -1,4 +1,4 @@
-//! The cases: a store, and what goes on in it at the same time.
+//! The cases: a store, and the processes that work on it at the same time.
 
 mod content;
 mod history;
@@ -39,9 +39,9 @@ pub(super) static BLOB: LazyLock<Bytes> = LazyLock::new(|| Bytes::from_static(b"
 static IMAGE: LazyLock<Bytes> = LazyLock::new(|| image(&BLOB, None, None));
 /// Another manifest that needs the same blob.
 static OTHER: LazyLock<Bytes> = LazyLock::new(|| image(&BLOB, None, Some("other")));
-/// And another.
+/// A third manifest that needs the same blob.
 static THIRD: LazyLock<Bytes> = LazyLock::new(|| image(&BLOB, None, Some("third")));
-/// One that refers to the first.
+/// A manifest that refers to the first.
 static SIGNATURE: LazyLock<Bytes> = LazyLock::new(|| image(&BLOB, Some(&IMAGE), None));
 static INDEX: LazyLock<Bytes> = LazyLock::new(|| {
     let child = descriptor("application/vnd.oci.image.manifest.v1+json", &IMAGE);
@@ -103,7 +103,7 @@ fn scrub() -> Script {
     script(|actor| async move { actor.scrub(GARBAGE).await })
 }
 
-/// Pushes a blob and a manifest that needs it: nothing that others do may be in its way, unless time passes.
+/// Pushes a blob and a manifest that needs it. The push may not fail whatever others do, unless time passes.
 fn pusher(name: Name, manifest: &'static Bytes, tag: Option<Tag>) -> Script {
     script(move |actor| {
         let (name, tag) = (name.clone(), tag.clone());
@@ -117,7 +117,7 @@ fn pusher(name: Name, manifest: &'static Bytes, tag: Option<Tag>) -> Script {
     })
 }
 
-/// The same where others may be in its way.
+/// Pushes the same, but may fail.
 fn hindered(name: Name, manifest: &'static Bytes, tag: Option<Tag>) -> Script {
     script(move |actor| {
         let (name, tag) = (name.clone(), tag.clone());
@@ -129,7 +129,7 @@ fn hindered(name: Name, manifest: &'static Bytes, tag: Option<Tag>) -> Script {
     })
 }
 
-/// The same in an upload of two requests.
+/// Pushes the same in an upload of two requests.
 fn uploader(name: Name, manifest: &'static Bytes, tag: Option<Tag>) -> Script {
     script(move |actor| {
         let (name, tag) = (name.clone(), tag.clone());
@@ -156,32 +156,32 @@ fn delete_manifest(manifest: &'static Bytes) -> Script {
     })
 }
 
-/// Takes all rights to the blob away, as a delete and a lease would.
+/// Removes all links and pins of the blob, as a delete and a lease would.
 fn without_rights(actor: &Actor) {
     for key in actor.keys(&layout::holders(&digest(&BLOB))) {
         actor.bucket().delete(None, &key);
     }
 }
 
-/// A lease passes.
+/// Lets a lease pass.
 fn old(actor: &Actor) {
     actor.bucket().clock.advance(LEASE);
 }
 
-/// Bytes that nothing needs.
+/// Writes bytes that nothing needs.
 async fn left(actor: Actor) {
     actor.put_blob(&r(), &BLOB).await;
     without_rights(&actor);
     old(&actor);
 }
 
-/// Bytes that an old grant needs.
+/// Writes bytes with an old blob link.
 async fn granted(actor: Actor) {
     actor.put_blob(&r(), &BLOB).await;
     old(&actor);
 }
 
-/// The same, and a scrub died that meant to free them.
+/// Writes the same, with the mark of a scrub that died before it freed them.
 async fn marked(actor: Actor) {
     granted(actor.clone()).await;
     let places = actor.keys(&layout::places(&digest(&BLOB)));
@@ -191,7 +191,7 @@ async fn marked(actor: Actor) {
     old(&actor);
 }
 
-/// A manifest without a tag.
+/// Writes a manifest without a tag.
 async fn untagged(actor: Actor) {
     actor.put_blob(&r(), &BLOB).await;
     actor.put_manifest(&r(), &IMAGE, None).await;
@@ -204,7 +204,7 @@ async fn tagged(actor: Actor) {
     old(&actor);
 }
 
-/// A manifest that was deleted.
+/// Writes a manifest and deletes it.
 async fn gone(actor: Actor) {
     untagged(actor.clone()).await;
     actor.delete_manifest(&r(), &digest(&IMAGE)).await;
@@ -216,13 +216,13 @@ async fn pushed_twice(actor: Actor) {
     tagged(actor).await;
 }
 
-/// Two copies of the bytes.
+/// Writes two copies of the bytes.
 async fn two_copies(actor: Actor) {
     granted(actor.clone()).await;
     granted(actor).await;
 }
 
-/// Two copies of the bytes, and a grant that will soon be old.
+/// Writes two copies of the bytes, and a blob link that will soon be old.
 async fn two_copies_needed(actor: Actor) {
     two_copies(actor.clone()).await;
     for key in actor.keys(&layout::rights(&digest(&BLOB), &r())) {
@@ -232,7 +232,7 @@ async fn two_copies_needed(actor: Actor) {
     actor.bucket().clock.advance(LEASE / 2);
 }
 
-/// An old grant whose bytes are gone.
+/// Writes an old blob link whose bytes are lost.
 async fn nothing_left(actor: Actor) {
     actor.put_blob(&q(), &BLOB).await;
     for key in actor.keys(layout::DATA).into_iter().chain(actor.keys(&layout::places(&digest(&BLOB)))) {
@@ -268,12 +268,12 @@ fn case<F: Future<Output = ()>>(
     }
 }
 
-/// Manifests without a tag stay.
+/// Keeps untagged manifests.
 fn keeping(case: Case) -> Case {
     Case { keeps: true, ..case }
 }
 
-/// Builds a case of an upload that went silent after `first` bytes, beside the scripts that do something about it.
+/// Builds a case of an upload that went silent after `first` bytes. A script completes it, beside `others`.
 fn silent(name: &'static str, first: usize, others: Vec<Script>, ticks: usize) -> Case {
     let upload: Arc<Mutex<Option<Upload>>> = Arc::default();
     let begun = Arc::clone(&upload);
@@ -303,7 +303,7 @@ fn silent(name: &'static str, first: usize, others: Vec<Script>, ticks: usize) -
     keeping(case(name, setup, [vec![finish], others].concat(), ticks))
 }
 
-/// Those of the model, and what the code has beyond it.
+/// Returns the cases of the model, and those that the code has beyond it.
 pub(super) fn cases() -> Vec<Case> {
     let tag = || Some(t());
     let push = || pusher(r(), &IMAGE, tag());
@@ -393,7 +393,7 @@ pub(super) fn cases() -> Vec<Case> {
             vec![manifest(r(), &SIGNATURE, None), delete_manifest(&IMAGE), scrub()],
             1,
         ),
-        // a chunk this small is kept in a state
+        // a state keeps a chunk that is this small
         silent("a commit when an upload whose bytes are in its states has gone silent", 3, vec![scrub()], 3),
     ];
     first.into_iter().chain(more.into_iter().flatten()).collect()

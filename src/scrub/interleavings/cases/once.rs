@@ -1,4 +1,4 @@
-//! Immutable tags: of two that give one its meaning at the same time one does, and the other is told so.
+//! Immutable tags: of two pushes at the same time, one gives the tag its meaning, and the other is refused with it.
 
 use super::{
     super::{
@@ -12,7 +12,7 @@ use crate::scrub::Pass;
 
 const BOTH: &[Pass] = &[Pass::Retention, Pass::Garbage];
 
-/// The tag meant something until somebody deleted it.
+/// Gives the tag a meaning, and deletes it.
 async fn freed(actor: Actor) {
     granted(actor.clone()).await;
     actor.put_once(&r(), &IMAGE, &t(), actor.now(), |_| Vec::new()).await;
@@ -21,7 +21,7 @@ async fn freed(actor: Actor) {
     actor.put_blob(&r(), &BLOB).await;
 }
 
-/// The tag means something.
+/// Gives the tag a meaning.
 async fn given(actor: Actor) {
     granted(actor.clone()).await;
     actor.put_once(&r(), &IMAGE, &t(), actor.now(), |_| Vec::new()).await;
@@ -29,7 +29,7 @@ async fn given(actor: Actor) {
     actor.put_blob(&r(), &BLOB).await;
 }
 
-/// The tag was given its meaning long ago.
+/// Gives the tag a meaning, days ago.
 async fn long_ago(actor: Actor) {
     given(actor.clone()).await;
     actor.bucket().clock.advance(DAYS);
@@ -40,7 +40,7 @@ fn once(manifest: &'static bytes::Bytes) -> Script {
     giver(manifest, true)
 }
 
-/// Gives the tag its meaning, which others may take away.
+/// Gives the tag its meaning, which others may remove.
 fn for_now(manifest: &'static bytes::Bytes) -> Script {
     giver(manifest, false)
 }

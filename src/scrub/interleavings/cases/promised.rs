@@ -1,4 +1,4 @@
-//! What cases are made of that look beyond what every push is promised.
+//! Parts of cases that check more than the promises of every push.
 
 use std::sync::LazyLock;
 
@@ -21,8 +21,8 @@ pub(super) fn scrub_under(rules: &'static LazyLock<Rules>, passes: &'static [Pas
     script(move |actor| async move { actor.scrub_under(rules, passes).await })
 }
 
-/// Pushes a blob and a manifest that needs it under several tags in one request, of each of which `promises` says what holds
-/// from then on.
+/// Pushes a blob, and a manifest that needs it under several tags in one request. `promises` returns what holds for
+/// each of them from then on.
 pub(super) fn tagger(
     manifest: &'static Bytes,
     tags: &'static [fn() -> Tag],
@@ -40,7 +40,7 @@ pub(super) fn stays(tag: &Tag, digest: Digest) -> Vec<Promise> {
     vec![Promise::Stays(r(), tag.clone(), digest)]
 }
 
-/// When all have ended, and leases have passed, scrubs that do everything leave nothing that is wrong.
+/// Checks at the end, after leases have passed, that full scrubs leave nothing that is wrong.
 pub(super) fn settled(rules: &'static LazyLock<Rules>, case: Case) -> Case {
     let after = script(move |actor| async move {
         actor.only_promises();

@@ -1,4 +1,4 @@
-//! Bringing back beside scrub, pushes and deletes: what came back is whole.
+//! Restores beside scrub, pushes and deletes: each restored thing is whole.
 
 use std::sync::LazyLock;
 
@@ -28,7 +28,7 @@ async fn manifest_deleted(actor: Actor) {
     old(&actor);
 }
 
-/// An index that was deleted, and its child with it by a scrub.
+/// Deletes an index, and lets a scrub remove its child with it.
 async fn index_deleted(actor: Actor) {
     granted(actor.clone()).await;
     actor.put_manifest(&r(), &IMAGE, None).await;
@@ -61,7 +61,7 @@ async fn signed_by_tag_deleted(actor: Actor) {
     old(&actor);
 }
 
-/// Brings an image back, and its signature with it or as it stands.
+/// Restores an image. Its signature is restored with it, or still exists.
 fn signed_restorer(signature: impl Fn() -> Promise + 'static) -> Script {
     script(move |actor| {
         let signature = signature();
@@ -69,7 +69,7 @@ fn signed_restorer(signature: impl Fn() -> Promise + 'static) -> Script {
             let restored = actor.restore(&r(), &by_tag()).await.unwrap_or_default();
             if !restored.is_empty() {
                 actor.promise(Promise::Stands(r(), digest(&IMAGE)));
-                // a signature whose write was given up is told as lost
+                // a restore reports a signature whose write was given up as lost
                 if !actor.gave_up() {
                     actor.promise(signature);
                 }
@@ -78,7 +78,7 @@ fn signed_restorer(signature: impl Fn() -> Promise + 'static) -> Script {
     })
 }
 
-/// Brings something back; `promises` says of what came back what holds from then on.
+/// Restores a tag or manifest. `promises` returns what holds for each restored thing from then on.
 fn restorer(
     what: impl Fn() -> Reference + 'static,
     promises: impl Fn(&Restored) -> Option<Promise> + 'static,
@@ -104,7 +104,7 @@ fn by_digest() -> Reference {
     Reference::Digest(digest(&IMAGE))
 }
 
-/// Nobody else does anything about it.
+/// Promises that a restored thing stays, for cases in which no other process works on it.
 fn whole(restored: &Restored) -> Option<Promise> {
     match restored {
         Restored::Tag(tag, digest) => Some(Promise::Stays(r(), tag.clone(), *digest)),

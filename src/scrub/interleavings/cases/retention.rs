@@ -1,4 +1,4 @@
-//! Retention beside pushes, deletes and itself: what was pushed while it looked stays, if its rules keep it.
+//! Retention beside pushes, deletes and itself: a push during a run stays if the rules keep it.
 
 use super::{
     super::{
@@ -17,13 +17,13 @@ use crate::{
 const RETENTION: &[Pass] = &[Pass::Retention];
 const BOTH: &[Pass] = &[Pass::Retention, Pass::Garbage, Pass::Uploads];
 
-/// An image that was tagged long ago.
+/// Pushes a tagged image, days ago.
 async fn long_ago(actor: Actor) {
     tagged(actor.clone()).await;
     actor.bucket().clock.advance(DAYS);
 }
 
-/// An index, tagged long ago, of an image without a tag.
+/// Pushes a tagged index of an untagged image, days ago.
 async fn index_long_ago(actor: Actor) {
     granted(actor.clone()).await;
     actor.put_manifest(&r(), &IMAGE, None).await;
@@ -31,7 +31,7 @@ async fn index_long_ago(actor: Actor) {
     actor.bucket().clock.advance(DAYS);
 }
 
-/// An image, tagged long ago, with a signature.
+/// Pushes a tagged image with a signature, days ago.
 async fn signed_long_ago(actor: Actor) {
     tagged(actor.clone()).await;
     actor.put_manifest(&r(), &SIGNATURE, None).await;
@@ -46,7 +46,7 @@ fn both() -> Script {
     scrub_under(&RETAINING, BOTH)
 }
 
-/// Of these two `t` may go at any time.
+/// Promises that `u` stays. Scrub may remove `t` at any time.
 fn only_u(tag: &Tag, digest: Digest) -> Vec<Promise> {
     if *tag == u() { stays(tag, digest) } else { Vec::new() }
 }

@@ -1,4 +1,4 @@
-//! Ways to break what these cases are about: a case that shows each, and a seed with which it did.
+//! Mutations that break the promises of these cases, with a case that finds each, and a seed with which it did.
 
 use super::super::{lively, times, variable, walk::random_order};
 use crate::storage::mutation;

@@ -48,7 +48,8 @@ impl Walk<'_> {
         next
     }
 
-    /// Returns whether a step that touched this does not commute with the writes that were given up and may land later.
+    /// Returns whether a step with these touches does not commute with the writes that were given up and may land
+    /// later.
     pub(super) fn meets_late(&mut self, state: &State, touches: &[usize]) -> bool {
         let mut late = Set::default();
         for touch in state.late.iter().filter_map(|late| late.op.touch(&state.map)) {
