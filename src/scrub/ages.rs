@@ -97,7 +97,8 @@ impl Ages {
         self.of(entry) >= self.untagged
     }
 
-    /// Returns the same for a time in milliseconds since 1970. Returns false for 0.
+    /// Returns whether a manifest that lost its tag at this time, in milliseconds since 1970, has had the time in which
+    /// it could get another. Returns false for 0.
     pub(super) fn is_past_untagged_since(self, at: u64) -> bool {
         at > 0 && self.now.saturating_sub(at) >= self.untagged
     }

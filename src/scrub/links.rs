@@ -44,7 +44,7 @@ const AT_A_TIME: usize = 8;
 /// Looks at all repositories, and repairs what can be repaired. Returns the things that they miss. [`end`] judges
 /// these, since later passes may find them.
 pub(super) async fn begin(run: &Run<'_>) -> Result<Left> {
-    // before any look
+    // the time and the lease come before any look
     let (now, lease) = run.time_and_lease().await?;
     let links = Links { run, now, lease, notes: Notes::read(run).await?, missing: Mutex::default() };
     // keys that belong to no repository

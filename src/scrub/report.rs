@@ -159,7 +159,7 @@ pub struct Later {
 pub enum Outcome {
     /// Scrub repaired it.
     Repaired,
-    /// Scrub wrote a note beside it and removed nothing. Servers do not read it.
+    /// Scrub wrote a note about it and removed nothing. Servers do not read segments with a corruption note.
     Quarantined,
     /// An earlier run had written a note about it.
     Known,
@@ -246,7 +246,7 @@ pub struct Summary {
     pub removed: BTreeMap<What, BTreeMap<Reason, Count>>,
     /// The things that a later run removes, as a dry run foresees them.
     pub later: BTreeMap<What, BTreeMap<Reason, u64>>,
-    /// The number of bytes that the run freed.
+    /// The number of bytes that the run freed, or would have freed in a dry run.
     pub freed: u64,
     /// The number of findings, by outcome.
     pub findings: BTreeMap<Outcome, u64>,

@@ -90,7 +90,7 @@ async fn decide(
     if !run.policy.retention_reads_annotations(name) {
         return Ok(Some(decision));
     }
-    // the tags of one manifest together, so that it is read once
+    // the tags of one manifest follow each other, so each manifest is read once
     let mut left_out: Vec<usize> = (0..judged.len()).filter(|at| judged[*at].without_annotations).collect();
     left_out.sort_by_key(|at| judged[*at].digest);
     let (mut pending, mut held) = (Vec::new(), 0);

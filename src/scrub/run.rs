@@ -91,8 +91,8 @@ impl<'a> Run<'a> {
     /// Reads the store's time, and then the lease in force, both in milliseconds. Call it before the look at anything
     /// whose age is judged by them. A process that writes its wish after that time relies on nothing older.
     ///
-    /// # Errors Those of the store, and [`ScrubError::ClockSetBack`] if the clock was set back since an earlier
-    /// reading.
+    /// # Errors
+    /// Those of the store, and [`ScrubError::ClockSetBack`] if the clock was set back since an earlier reading.
     pub(super) async fn time_and_lease(&self) -> Result<(u64, u64)> {
         if !self.options.dry_run {
             // protects the marks and records of this run, which another scrub must not take for old

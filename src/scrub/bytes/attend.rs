@@ -126,8 +126,8 @@ impl Context<'_> {
         Ok(copies.iter().filter(is).collect())
     }
 
-    /// Handles a needed digest without a sound copy: revives it from a copy under dead marks, adopts its bytes, or
-    /// notes the fault.
+    /// Handles a needed digest without a sound copy: copies bytes under dead marks, writes a broken blob copy again
+    /// from its bytes, or notes the fault.
     async fn none_sound(&self, suspect: &Suspect, copies: &[Copy], rotten: &[&Copy]) -> Result<()> {
         let digest = &suspect.digest;
         for copy in rotten {

@@ -35,7 +35,8 @@ pub(super) struct Suspect {
 pub(super) enum Need {
     /// Nothing needs it.
     None,
-    /// A repository has it by a blob link, so a client may still push a manifest that names it.
+    /// Only blob links, unlinks or unknown keys keep it: a client may still push a manifest that names it, or restore
+    /// it.
     Told,
     /// A manifest needs it.
     Manifest,

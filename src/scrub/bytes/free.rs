@@ -41,7 +41,7 @@ impl Context<'_> {
     }
 
     /// Frees bytes and the blob copies of all digests that name them, unless something needs one of the digests by now.
-    /// Returns whether it did.
+    /// Returns whether the bytes were freed.
     async fn free_bytes(&self, id: &UploadId, digests: &[Digest], removal: Removal) -> Result<bool> {
         let mark = layout::mark(id, &self.run.id);
         self.run.put(&mark, Vec::new()).await?;

@@ -34,7 +34,7 @@ type Absent = Option<Arc<HashSet<Digest>>>;
 /// The cached state of the manifests of repositories in this pass.
 pub(super) struct Listed {
     repositories: Mutex<HashMap<Name, Absent>>,
-    /// True if each manifest links all that it lists.
+    /// The manifests that were looked at, each with true if it links all that it lists.
     whole: Cache<(Name, Digest), bool>,
 }
 

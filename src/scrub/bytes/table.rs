@@ -59,7 +59,7 @@ impl Row {
             self.flags |= ROTTEN;
         } else {
             self.bytes += entry.size;
-            // no blob copy has as many segments as the limit, so such an upload always gets a closer look
+            // a blob copy with more segments than fit never matches, so it always gets a closer look
             self.segments = self.segments.saturating_add(1);
             self.names ^= print(&entry.key);
         }

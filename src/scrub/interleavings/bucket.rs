@@ -196,7 +196,7 @@ impl Op {
         }
     }
 
-    /// Returns the effect of the operation, as far as others can tell.
+    /// Returns the effect of the operation that other processes can see.
     pub(super) fn touch(&self, map: &Map) -> Option<Touch> {
         Some(match self {
             Self::Begin(_) => return None,

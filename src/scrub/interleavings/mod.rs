@@ -115,7 +115,7 @@ fn jobs() -> Vec<Job> {
     jobs
 }
 
-/// A number of states that no walk reaches that is to end.
+/// The limit for walks that are to end, which none of them reaches.
 const TOO_MANY: usize = 30_000_000;
 
 /// Walks jobs one after the other on this thread until none is left. Returns the failures.

@@ -164,8 +164,7 @@ async fn kids(repository: &Repository<'_>, group: &Group, seen: Seen, stands: &H
     }
     for (parent, entries) in by_parent {
         let stand = stands.get(&parent).copied().unwrap_or(Stand::Stands);
-        // a deleted index needs its references as long as nothing else keeps the manifest: they remove it with the
-        // index
+        // the references of a deleted index stay until scrub has removed the manifest, unless something else keeps it
         let needed = stand == Stand::Stands || (stand == Stand::Gone && !seen.stands_by_itself());
         let ages = repository.ages;
         let facts: Vec<(u64, bool)> =
