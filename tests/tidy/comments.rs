@@ -1,21 +1,11 @@
-//! Doc comments of the source begin with a verb. Rooms that do not hold to it yet have a count, which may only go down.
+//! Doc comments of the source begin with a noun, and those of functions with a verb.
 
-use std::{collections::BTreeMap, fs};
+use std::fs;
 
 use super::{files, prose::RELATIVE, root, shown};
 
-/// The number of doc comments of each room that begin with a relative clause. Lower a number with each comment that you
-/// rewrite.
-const RELATIVE_YET: &[(&str, usize)] = &[("registry", 0)];
-
-/// The number of doc comments of functions that begin with no verb, by room.
-const WITHOUT_VERB_YET: &[(&str, usize)] = &[("registry", 0)];
-
 /// Words that begin a question. A comment that begins with one answers it where a noun would be shorter.
 const QUESTIONS: [&str; 5] = ["how", "where", "why", "when", "until"];
-
-/// The number of doc comments of each room that begin with a question word.
-const QUESTIONS_YET: &[(&str, usize)] = &[("registry", 0)];
 
 /// A doc comment: the line that it begins in, its first word, and whether a function follows it.
 struct Comment {
@@ -55,49 +45,34 @@ fn doc_comments(text: &str) -> Vec<Comment> {
     found
 }
 
-/// Compares the comments of each room that a test objects to with the count that the room may have.
-fn check(rule: &str, yet: &[(&str, usize)], objects: impl Fn(&Comment) -> bool) {
-    let mut rooms: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let src = root().join("src");
-    for file in files(&src, "rs") {
-        let room = file.strip_prefix(&src).unwrap().components().next().unwrap().as_os_str().to_str().unwrap();
-        let room = room.trim_end_matches(".rs").to_owned();
-        let comments = doc_comments(&fs::read_to_string(&file).unwrap()).into_iter().filter(&objects);
-        let lines = comments.map(|comment| format!("{}:{}: {rule}: {} ...", shown(&file), comment.line, comment.first));
-        rooms.entry(room).or_default().extend(lines);
-    }
-    let yet: BTreeMap<&str, usize> = yet.iter().copied().collect();
+/// Fails with the doc comments of the source that a rule objects to.
+fn check(rule: &str, objects: impl Fn(&Comment) -> bool) {
     let mut wrong = Vec::new();
-    for (room, lines) in rooms {
-        let most = yet.get(room.as_str()).copied().unwrap_or_default();
-        if lines.len() > most {
-            wrong.push(format!("src/{room}: {} comments, {most} at most\n{}", lines.len(), lines.join("\n")));
-        }
+    for file in files(&root().join("src"), "rs") {
+        let comments = doc_comments(&fs::read_to_string(&file).unwrap()).into_iter().filter(&objects);
+        wrong.extend(
+            comments.map(|comment| format!("{}:{}: {rule}: {} ...", shown(&file), comment.line, comment.first)),
+        );
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
 #[test]
 fn doc_comments_do_not_begin_with_a_relative_clause() {
-    check("a doc comment begins with a relative clause; begin with a verb", RELATIVE_YET, |comment| {
-        RELATIVE.contains(&comment.first.to_lowercase().as_str())
-    });
+    let relative = |comment: &Comment| RELATIVE.contains(&comment.first.to_lowercase().as_str());
+    check("a doc comment begins with a relative clause; begin with a verb", relative);
 }
 
 #[test]
 fn doc_comments_do_not_begin_with_a_question_word() {
-    check(
-        "a doc comment begins with a question word; name the thing, or begin with a verb",
-        QUESTIONS_YET,
-        |comment| QUESTIONS.contains(&comment.first.to_lowercase().as_str()),
-    );
+    let question = |comment: &Comment| QUESTIONS.contains(&comment.first.to_lowercase().as_str());
+    check("a doc comment begins with a question word; name the thing, or begin with a verb", question);
 }
 
 #[test]
 fn doc_comments_of_functions_begin_with_a_verb() {
-    check("the doc comment of a function begins with no verb such as Returns", WITHOUT_VERB_YET, |comment| {
-        comment.is_of_function && !comment.first.ends_with('s')
-    });
+    let without_verb = |comment: &Comment| comment.is_of_function && !comment.first.ends_with('s');
+    check("the doc comment of a function begins with no verb such as Returns", without_verb);
 }
 
 #[test]
