@@ -164,21 +164,6 @@ impl Clock {
         }
     }
 
-    /// Takes the store's time from an answer that came just now, in milliseconds since 1970.
-    pub(crate) fn store_said(&self, store_ms: u64) {
-        if self.deaf {
-            return;
-        }
-        // read directly, so that tests do not count this as a look at the clock
-        let boot = match &self.by_hand {
-            Some(by_hand) => by_hand.passed_ms.load(Ordering::SeqCst),
-            None => self.boot_ms(),
-        };
-        let ahead = i64::try_from(store_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(boot);
-        self.seen().add(ahead);
-        self.lead.hear(ahead);
-    }
-
     /// Returns the store's time in milliseconds since 1970: the time of its last answer, plus the time since. `None`
     /// before the first answer.
     #[must_use]
@@ -262,14 +247,17 @@ struct Seen {
     largest: VecDeque<(u64, i64)>,
     /// The answers that are the smallest of a span. Values rise from the oldest to the newest.
     smallest: VecDeque<(u64, i64)>,
+    /// The same for the most that each value can have been when the store took its time.
+    smallest_most: VecDeque<(u64, i64)>,
 }
 
 impl Seen {
-    fn add(&mut self, ahead: i64) {
+    fn add(&mut self, ahead: i64, most: i64) {
         self.latest = Some(ahead);
         self.answers += 1;
         push(&mut self.largest, self.answers, ahead, |old, new| old <= new);
         push(&mut self.smallest, self.answers, ahead, |old, new| old >= new);
+        push(&mut self.smallest_most, self.answers, most, |old, new| old >= new);
     }
 
     /// Returns the milliseconds between the largest and the smallest value since `then`, with the last value before

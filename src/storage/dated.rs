@@ -13,9 +13,10 @@ pub(super) struct Dated {
 
 impl HttpTransport for Dated {
     async fn fetch(&self, request: http::Request<Buffer>) -> opendal::Result<http::Response<HttpBody>> {
+        let asked = self.clock.asks();
         let answer = self.transport.fetch(request).await?;
         if let Some(at) = said(answer.headers()) {
-            self.clock.store_said(at);
+            self.clock.store_answered(at, asked);
         }
         Ok(answer)
     }

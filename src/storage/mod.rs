@@ -104,11 +104,12 @@ impl Store {
         Self { inner: Arc::new(Inner { clock, ..(*self.inner).clone() }) }
     }
 
-    /// Tells the clock the time of a write, if the backend returns that time. A directory does.
-    fn wrote(&self, metadata: &Metadata) {
+    /// Tells the clock the time of a write, if the backend returns that time. A directory does. `asked` is the time of
+    /// [`Clock::asks`] before the write.
+    fn wrote(&self, metadata: &Metadata, asked: u64) {
         let at = metadata.last_modified().and_then(|at| u64::try_from(at.into_inner().as_millisecond()).ok());
         if let Some(at) = at.filter(|at| *at > 0) {
-            self.inner.clock.store_said(at);
+            self.inner.clock.store_answered(at, asked);
         }
     }
 
@@ -153,7 +154,8 @@ impl Store {
 
     async fn put_buffer(&self, key: &str, content: Buffer) -> Result<()> {
         self.observe("put", key, async {
-            self.inner.operator.write(key, content).await.map(|written| self.wrote(&written))
+            let asked = self.inner.clock.asks();
+            self.inner.operator.write(key, content).await.map(|written| self.wrote(&written, asked))
         })
         .await
     }
@@ -165,9 +167,10 @@ impl Store {
     pub async fn create_new(&self, key: &str, content: impl Into<Bytes>) -> Result<bool> {
         let content = content.into();
         self.observe("create", key, async {
+            let asked = self.inner.clock.asks();
             match self.inner.operator.write_with(key, content.clone()).if_not_exists(true).await {
                 Ok(written) => {
-                    self.wrote(&written);
+                    self.wrote(&written, asked);
                     Ok(true)
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::ConditionNotMatch | ErrorKind::AlreadyExists) => {
@@ -285,12 +288,13 @@ impl Store {
             self.put(&key, Vec::new()).await?;
             return self.delete(&key).await;
         };
+        let asked = self.inner.clock.asks();
         let told = crate::priority::spawn_blocking(move || sweeper.time_ms()).await;
         let at = told.unwrap_or_else(|lost| Err(std::io::Error::other(lost))).map_err(|error| {
             let error = opendal::Error::new(ErrorKind::Unexpected, error.to_string()).set_source(error);
             StorageError::from_opendal("time", "", error)
         })?;
-        self.inner.clock.store_said(at);
+        self.inner.clock.store_answered(at, asked);
         Ok(())
     }
 

@@ -34,6 +34,8 @@ const PARTS_PER_DOUBLING: u32 = 1_500;
 pub struct ObjectWriter {
     store: Store,
     key: String,
+    /// The time of [`super::Clock::asks`] when this began.
+    began: u64,
     gathered: Vec<Bytes>,
     /// Bytes that were copied together. They follow those in `gathered`.
     small: BytesMut,
@@ -65,6 +67,7 @@ impl ObjectWriter {
             Some(least) => least.max(usize::try_from(length.unwrap_or(0) / MAX_PARTS + 1).unwrap_or(usize::MAX)),
         };
         Self {
+            began: store.inner.clock.asks(),
             store,
             key,
             gathered: Vec::new(),
@@ -115,11 +118,14 @@ impl ObjectWriter {
             self.send().await?;
         }
         if let Some(mut writer) = self.sent().await? {
-            let (store, key) = (self.store.clone(), self.key.clone());
+            let (store, key, began) = (self.store.clone(), self.key.clone(), self.began);
             // close in a task of its own: a request that is dropped here must not leave a multipart upload behind
             let closing = tokio::spawn(async move {
                 let closed = store
-                    .observe("put", &key, async { writer.close().await.map(|written| store.wrote(&written)) })
+                    .observe("put", &key, async {
+                        // an earlier block may have given the object its time
+                        writer.close().await.map(|written| store.wrote(&written, began))
+                    })
                     .await;
                 if closed.is_err() {
                     abort(*writer).await;

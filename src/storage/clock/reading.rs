@@ -1,6 +1,6 @@
-//! Detects that the store's clock was set back after it was read.
+//! Takes the store's time from its answers, and detects that the store's clock was set back after it was read.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{Clock, Moment};
 
@@ -29,11 +29,36 @@ impl Reading {
 }
 
 impl Clock {
+    /// Returns the milliseconds since boot, for [`Clock::store_answered`]. Tests do not count this as a look at the clock.
+    pub(crate) fn asks(&self) -> u64 {
+        self.by_hand.as_ref().map_or_else(|| self.boot_ms(), |by_hand| by_hand.passed_ms.load(Ordering::SeqCst))
+    }
+
+    /// Takes the store's time, in milliseconds since 1970, from an answer that came just now. `asked` is the time of
+    /// [`Clock::asks`] before the request.
+    pub(crate) fn store_answered(&self, store_ms: u64, asked: u64) {
+        if self.deaf {
+            return;
+        }
+        let lead = |boot| i64::try_from(store_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(boot);
+        let ahead = lead(self.asks());
+        self.seen().add(ahead, lead(asked));
+        self.lead.hear(ahead);
+    }
+
+    /// Takes the store's time from an answer that took no time.
+    #[cfg(test)]
+    pub(crate) fn store_said(&self, store_ms: u64) {
+        self.store_answered(store_ms, self.asks());
+    }
+
     /// Returns how far the store's clock was set back since a reading, as far as its answers show. An object that was
     /// written since may look older than it is by that much.
+    ///
+    /// An answer that took long hides as much of a step, and never looks like one: on a busy machine answers are late.
     #[must_use]
     pub fn set_back_since(&self, reading: Reading) -> Duration {
-        let least = self.seen().smallest.iter().find(|(at, _)| *at > reading.answers).map(|(_, lead)| *lead);
+        let least = self.seen().smallest_most.iter().find(|(at, _)| *at > reading.answers).map(|(_, lead)| *lead);
         let back = least.map_or(0, |least| reading.lead.saturating_sub(least));
         Duration::from_millis(u64::try_from(back).unwrap_or(0))
     }
@@ -44,6 +69,18 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn an_answer_that_took_long_is_no_step_back() {
+        let clock = Clock::by_hand();
+        let reading = Reading::new(clock.now(), clock.now_ms());
+        let (asked, said) = (clock.asks(), clock.now_ms());
+        clock.advance(SECOND * 100);
+        clock.store_answered(said, asked);
+        assert_eq!(clock.set_back_since(reading), Duration::ZERO);
+        clock.store_answered(said, clock.asks());
+        assert_eq!(clock.set_back_since(reading), SECOND * 100);
+    }
 
     #[test]
     fn a_step_back_counts_however_long_ago_and_a_step_forward_does_not() {
