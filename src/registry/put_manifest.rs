@@ -169,7 +169,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::TooSlow`] if content that the attempt relied on may be gone.
-    fn in_time(&self, began: Moment) -> Result<()> {
+    pub(super) fn in_time(&self, began: Moment) -> Result<()> {
         let slow = self.was_slow(began) && !mutated("slow push does not look again");
         if slow { Err(Error::TooSlow) } else { Ok(()) }
     }

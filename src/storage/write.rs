@@ -85,7 +85,7 @@ impl ObjectWriter {
     pub async fn write(&mut self, mut bytes: Bytes) -> Result<()> {
         if self.store.inner.part_size.is_some() {
             // Copy the bytes: a kept piece holds on to the whole network buffer around it, which may be twice as large.
-            // That does not matter for a small block, but a part is large.
+            // A small block can afford this, and a part cannot.
             while !bytes.is_empty() {
                 let piece = bytes.split_to(bytes.len().min(self.block - self.small.len()));
                 self.make_room(piece.len());

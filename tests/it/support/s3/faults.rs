@@ -55,9 +55,9 @@ pub(super) struct Gate {
 /// The numbers of requests that [`Fault::Late`] has kept so far, and of those that were carried out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Late {
-    /// How many were kept.
+    /// The number of requests kept.
     pub(crate) kept: usize,
-    /// How many of them were carried out since.
+    /// The number of those that were carried out since.
     pub(crate) landed: usize,
 }
 

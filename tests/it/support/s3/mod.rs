@@ -101,7 +101,7 @@ impl S3 {
         self.gate.release();
     }
 
-    /// How many requests [`Fault::Late`] has kept, and how many of them were carried out.
+    /// Returns the numbers of requests that [`Fault::Late`] has kept and that were carried out since.
     pub(crate) fn late(&self) -> Late {
         self.gate.late()
     }
