@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use super::{documents, root, shown};
+use super::{documents, files, quoted, read, root, shown};
 
 /// Returns the anchors of a page, one for each heading, as GitHub makes them.
 fn anchors(text: &str) -> BTreeSet<String> {
@@ -61,4 +61,38 @@ fn anchors_are_those_of_the_headings() {
     assert_eq!(fault(&page, "#no-such-heading").unwrap(), "the link leads to no heading: #no-such-heading");
     assert_eq!(fault(&page, "gone.md").unwrap(), "the link leads to no file: gone.md");
     assert_eq!(fault(&page, "reference/api.md#errors"), None);
+}
+
+/// Returns whether a text has the name as a word of its own.
+fn has_word(text: &str, name: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(name)
+        .any(|(at, _)| !text[..at].ends_with(is_part) && !text[at + name.len()..].starts_with(is_part))
+}
+
+#[test]
+fn files_and_functions_that_the_architecture_names_exist() {
+    let code: String = files(&root().join("src"), "rs").iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    let is_function = |name: &str| {
+        let mut chars = name.chars();
+        chars.next().is_some_and(|c| c.is_ascii_lowercase()) && chars.all(|c| c.is_ascii_lowercase() || c == '_')
+    };
+    let mut wrong = Vec::new();
+    for (number, line) in read("ARCHITECTURE.md").lines().enumerate() {
+        for name in quoted(line) {
+            let file = name.strip_prefix("src/").filter(|path| !path.contains(['{', '*', '<']));
+            let function = name.rsplit_once("::").map_or(name.as_str(), |(_, last)| last);
+            let is_wrong = match file {
+                Some(_) => !root().join(&name).exists(),
+                // one word alone may be a word of another language
+                None => {
+                    is_function(function) && (name.contains("::") || name.contains('_')) && !has_word(&code, function)
+                }
+            };
+            if is_wrong {
+                wrong.push(format!("ARCHITECTURE.md:{}: `{name}` does not exist", number + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
