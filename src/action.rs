@@ -216,7 +216,12 @@ impl Action {
 
     /// Parses a request line: `method`, and `path` and `query` as the client sent them, percent-encoded.
     pub fn parse(method: &str, path: &str, query: Option<&str>) -> Result<Self, ActionError> {
-        let path = decode(path)?;
+        let encoded = path;
+        let path = decode(encoded)?;
+        // outside of /v2 a path has one spelling: an address without metrics refuses that spelling
+        if !path.starts_with("/v2") && path != encoded {
+            return Err(ActionError::NotFound);
+        }
         let (front, last) = path.split_at(path.rfind('/').map_or(0, |slash| slash + 1));
         let mut fitting = ACTIONS.iter().filter_map(|row| Some((row, row.fit(&path, front)?)));
         let (first, name) = fitting.next().ok_or(ActionError::NotFound)?;

@@ -299,8 +299,9 @@ fn health_and_metrics_answer_at_their_configured_addresses(backend: Backend) {
     assert!(text.ends_with("# EOF\n"));
     let off = "[observability.metrics]\nlisten = \"off\"\n[observability.health]\nlisten = \"off\"";
     let server = Server::start_with(backend, off);
-    for path in ["/healthz", "/readyz", "/metrics"] {
+    for path in ["/healthz", "/readyz", "/metrics", "/%6detrics"] {
         server.client().send(Request::get(path)).expect(404);
+        server.client().send(Request::post(path)).expect(404);
     }
 }
 
