@@ -3,7 +3,7 @@
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
-use super::{body::Body, call::Call, purpose::Purpose, service::Service};
+use super::{body::Body, call::Call, lists::document, purpose::Purpose, service::Service};
 use crate::telemetry;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -18,7 +18,7 @@ pub(super) async fn answer(service: &Service, purpose: Purpose, method: &Method,
         _ if purpose == Purpose::Main => return None,
         _ => (StatusCode::NOT_FOUND, "this address answers no such path\n".to_owned()),
     };
-    Some(document(method, status, TEXT, text))
+    Some(plain(method, status, text))
 }
 
 /// Returns the answer to `/readyz`: ready if the store answers. A refused edit is a warning, since the last snapshot is still
@@ -40,17 +40,16 @@ async fn ready(service: &Service) -> (StatusCode, String) {
 
 /// Answers `/metrics`.
 pub(super) fn metrics(call: &Call<'_>) -> Response<Body> {
-    document(&call.parts.method, StatusCode::OK, telemetry::CONTENT_TYPE, call.service.metrics.render())
+    document(telemetry::CONTENT_TYPE, call.service.metrics.render())
 }
 
 /// Returns a text, or 405 for a method that no path here has.
-fn document(method: &Method, status: StatusCode, content_type: &'static str, text: String) -> Response<Body> {
+fn plain(method: &Method, status: StatusCode, text: String) -> Response<Body> {
     let allowed = matches!(*method, Method::GET | Method::HEAD);
-    let mut response = Response::new(if *method == Method::GET { Body::whole(text) } else { Body::empty() });
+    let mut response = document(TEXT, if allowed { text } else { String::new() });
     *response.status_mut() = if allowed { status } else { StatusCode::METHOD_NOT_ALLOWED };
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     if !allowed {
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
-    response
+    response.map(|body| if *method == Method::HEAD { Body::empty() } else { body })
 }

@@ -105,7 +105,8 @@ pub(super) async fn answer(
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-    Ok(response.map(|body| body.recorded(record)))
+    // HTTP/2 would send the body of an answer to HEAD
+    Ok(response.map(|body| if head { Body::empty() } else { body }.recorded(record)))
 }
 
 /// Returns the tag or digest that an action is about, for the log.

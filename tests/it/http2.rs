@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use crate::support::client::Client;
-use crate::support::content::{sha256, unique};
+use crate::support::content::{Image, sha256, unique};
 use crate::support::pki::Authority;
 use crate::support::repo::Repo;
 use crate::support::server::{Backend, Server};
@@ -109,6 +109,25 @@ fn a_blob_is_pushed_in_chunks_and_pulled_by_many_requests_at_once() {
         for (status, _, body) in futures::future::join_all(pulls).await {
             assert_eq!(status, 200);
             assert!(body == whole, "other bytes came");
+        }
+    });
+}
+
+#[test]
+fn an_answer_to_head_has_the_length_of_get_and_no_body() {
+    let world = World::new("");
+    let image = Image::new(&[10]);
+    Repo::new(world.http1(), "a").push_image("v1", &image);
+    let referrers = format!("/v2/a/referrers/{}", image.manifest.digest());
+    run(async {
+        let paths = ["/v2/", "/v2/_catalog", "/v2/a/tags/list", "/v2/a/_history/v1", &referrers, "/v2/a/manifests/v1"];
+        for path in [&paths[..], &["/healthz", "/readyz"]].concat() {
+            let connection = world.connect(1 << 20).await;
+            let (_, of_get, whole) = connection.send(request("GET", world.uri(path), b"")).await;
+            let (status, of_head, body) = connection.send(request("HEAD", world.uri(path), b"")).await;
+            assert_eq!((status, &body[..]), (200, &b""[..]), "{path}");
+            assert_eq!(of_head["content-length"], of_get["content-length"], "{path}");
+            assert_eq!(of_head["content-length"], whole.len().to_string(), "{path}");
         }
     });
 }
