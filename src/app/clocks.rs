@@ -13,17 +13,23 @@ const EVERY: Duration = Duration::from_secs(10);
 /// The part of a lease after which a server renews its wish, so that requests need not.
 pub(super) const RENEWS: u32 = 16;
 
-/// Warns when this host's clock begins to differ from the store's by more than a minute, and renews the wish for a lease,
-/// until `stop` turns true.
+/// Warns when this host's clock begins to differ from the store's by more than a minute. Renews the wish for a lease, and
+/// warns when that begins to fail. Ends when `stop` turns true.
 pub(super) async fn watch(store: Store, registry: Arc<Registry>, live: Arc<Live>, mut stop: Receiver<bool>) {
-    let mut differs = false;
+    let (mut differs, mut fails) = (false, false);
     while !*stop.borrow() {
         differs = warn(&store, differs).await;
-        // an edit that the store did not take when the files were read
-        reload::hand_over_lease(&registry, &live).await;
-        if let Err(error) = registry.renew_wish(RENEWS).await {
+        // an edit that the store did not take when the files were read, of which `reload` has warned
+        if let Err(error) = reload::hand_over_lease(&registry, &live).await {
+            tracing::debug!(%error, "the store does not take the new scrub.upload_expiry yet");
+        }
+        let renewed = registry.renew_wish(RENEWS).await;
+        if let Err(error) = renewed.as_ref()
+            && !fails
+        {
             tracing::warn!(%error, "the wish for a lease could not be renewed; requests try again");
         }
+        fails = renewed.is_err();
         tokio::select! {
             changed = stop.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(EVERY) => {}

@@ -1,27 +1,29 @@
-//! The lease of the configuration, handed to the registry.
+//! Hands the lease of the configuration to the registry.
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{registry::Registry, snapshot::Live};
+use crate::{
+    registry::{self, Registry},
+    snapshot::Live,
+};
 
 /// Lets the registry use the lease of the snapshot in force, if it is another one, and tells so.
-pub async fn hand_over(registry: &Registry, live: &Live) {
+///
+/// # Errors
+/// Those of the store: then the lease stays as it was.
+pub async fn hand_over(registry: &Registry, live: &Live) -> registry::Result<()> {
     let (before, wanted) = (registry.lease(), live.current().config().scrub.upload_expiry);
     if before == wanted {
-        return;
+        return Ok(());
     }
-    match registry.set_lease(wanted).await {
-        Ok(()) => {
-            let seconds = |lease: std::time::Duration| lease.as_secs();
-            tracing::info!(
-                seconds = seconds(wanted),
-                before = seconds(before),
-                "scrub.upload_expiry has changed: a longer lease holds at once, a shorter one when the wish for the one before has run out"
-            );
-            say(registry).await;
-        }
-        Err(error) => tracing::warn!(%error, "the new scrub.upload_expiry is not used yet: the store does not take it"),
-    }
+    registry.set_lease(wanted).await?;
+    tracing::info!(
+        seconds = wanted.as_secs(),
+        before = before.as_secs(),
+        "scrub.upload_expiry has changed: a longer lease holds at once, a shorter one when the wish for the one before has run out"
+    );
+    say(registry).await;
+    Ok(())
 }
 
 /// Tells of the lease in force if it is longer than the one of this server.

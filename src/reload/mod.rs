@@ -110,7 +110,9 @@ async fn once(live: &Arc<Live>, registry: &Registry, metrics: &Metrics, asked: b
                 snapshot = snapshot.number(),
                 "reloaded: configuration, policies and certificates are in force"
             );
-            hand_over_lease(registry, live).await;
+            if let Err(error) = hand_over_lease(registry, live).await {
+                tracing::warn!(%error, "the new scrub.upload_expiry is not used yet: the store does not take it");
+            }
         }
         Reload::Unchanged => {
             if before.is_some() {

@@ -1,11 +1,13 @@
 //! The lease in force is a record of the store: servers and scrubs of one store may be configured differently.
 
 use std::process::{Command, Output};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::content::{Image, sha256, unique};
+use crate::support::s3::Fault;
 use crate::support::server::Server;
 
 const HALF_AN_HOUR: Duration = Duration::from_mins(30);
@@ -107,4 +109,25 @@ fn a_push_renews_a_wish_that_is_an_eighth_old_before_it_relies_on_anything() {
         assert_eq!(lease_in_force(&server, "10m"), Some(3600));
     }
     assert_eq!(sha256(&repo.get_manifest("v1").expect(200).body), repo.pull_image("v1"));
+}
+
+#[test]
+fn a_server_whose_wish_cannot_be_renewed_warns_once_and_tries_again() {
+    let mut server = Server::start_on_own_s3(&settings("1h"));
+    let (tried, attempts) = mpsc::channel();
+    server.s3().fail(move |operation, key| {
+        let fails = operation == "PutObject" && key.contains("/leases/");
+        fails.then(|| {
+            tried.send(()).expect("the test waits");
+            Fault::Status(403)
+        })
+    });
+    server.s3().step_clock(HALF_AN_HOUR);
+    for _ in 0..2 {
+        attempts.recv_timeout(Duration::from_mins(1)).expect("the server tries to renew its wish");
+    }
+    server.terminate();
+    let lines = server.log();
+    let warnings = lines.iter().filter(|line| line.contains("the wish for a lease could not be renewed"));
+    assert_eq!(warnings.count(), 1, "{lines:#?}");
 }
