@@ -17,7 +17,8 @@ usage: certs/make.sh [-d DIR] [COMMAND]
 
 DIR is certs/dev beside this script, unless -d names another. Existing files stay as they are, so any command can be
 repeated. To make a certificate anew, delete its .pem file first. The script itself makes a certificate anew if it has
-expired, if another authority signed it, or if it lacks a given server NAME.
+expired, if another authority signed it, or if it lacks a given server NAME. A server certificate that is made anew
+without NAMEs keeps the names that it had.
 END
 }
 
@@ -129,7 +130,17 @@ good() { [ -f "$1.pem" ] && openssl verify -CAfile ca.pem "$1.pem" >/dev/null 2>
 # server NAME...: adds the names that every development server has.
 server() {
   local name alternatives="" known=""
-  if good server; then known=$(openssl x509 -in server.pem -noout -ext subjectAltName); fi
+  if [ -f server.pem ]; then known=$(openssl x509 -in server.pem -noout -ext subjectAltName 2>/dev/null || true); fi
+  if ! good server; then
+    # Without names, the certificate that is made anew keeps the names that it had.
+    if (($# == 0)) && [ -n "$known" ]; then
+      while read -r name; do set -- "$@" "$name"; done < <(
+        tail -n +2 <<<"$known" | tr ',' '\n' | sed -E 's/^ *(DNS|IP Address)://' |
+          grep -vxE 'localhost|127\.0\.0\.1|(0:){7}1'
+      )
+    fi
+    known=""
+  fi
   for name in localhost 127.0.0.1 ::1 "$@"; do
     [[ $name =~ ^[A-Za-z0-9.:*-]+$ ]] || die "'$name' is neither a host name nor an address"
     if [[ $name =~ ^[0-9.]+$ || $name == *:* ]]; then

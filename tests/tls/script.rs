@@ -119,7 +119,18 @@ fn its_server_has_the_names_that_were_asked_for() {
     let place = tempfile::tempdir().unwrap();
     made(place.path(), &[]);
     made(place.path(), &["init", "registry.example.com", "192.0.2.7"]);
-    let der = chain(place.path(), "server").remove(0);
+    let expected = ["localhost", "127.0.0.1", "::1", "registry.example.com", "192.0.2.7"];
+    assert_eq!(server_names(place.path()), expected);
+    // another authority, so the certificate is made anew
+    std::fs::remove_file(place.path().join("ca.pem")).unwrap();
+    let said = made(place.path(), &["client", "ci"]);
+    assert!(said.contains(" CN=registry.example.com, until "), "{said}");
+    assert_eq!(server_names(place.path()), expected);
+}
+
+/// Returns the names in the server's certificate.
+fn server_names(dir: &Path) -> Vec<String> {
+    let der = chain(dir, "server").remove(0);
     let (_, server) = X509Certificate::from_der(&der).unwrap();
     let names = server.subject_alternative_name().unwrap().unwrap();
     let mut found = Vec::new();
@@ -135,7 +146,7 @@ fn its_server_has_the_names_that_were_asked_for() {
             other => panic!("{other:?}"),
         });
     }
-    assert_eq!(found, ["localhost", "127.0.0.1", "::1", "registry.example.com", "192.0.2.7"]);
+    found
 }
 
 #[test]
