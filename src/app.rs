@@ -24,7 +24,7 @@ use crate::{
     reload::{self, Hangup},
     snapshot::{Checked, Live, Snapshot, SnapshotError, Sources},
     storage::{Location, OpenError, Store, disk},
-    telemetry::{self, Metrics},
+    telemetry::{self, Metrics, counted},
 };
 
 /// The reason why the server did not start, or ended.
@@ -208,8 +208,7 @@ fn announce(snapshot: &Snapshot, location: &Location, listeners: &Listeners) -> 
     let access = match (config.identity.len(), snapshot.requires_certificate()) {
         (0, false) => access,
         (0, true) => access + "; a client certificate is required",
-        (1, _) => access + "; 1 identity can log in",
-        (n, _) => format!("{access}; {n} identities can log in"),
+        (n, _) => format!("{access}; {} can log in", counted(n as u64, "identity")),
     };
     for warning in snapshot.warnings() {
         tracing::warn!("{warning}");

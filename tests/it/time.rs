@@ -25,6 +25,21 @@ fn scrub(server: &Server) {
     command(server, &["scrub"]);
 }
 
+/// Holds the first `operation` whose key has `part` in it until the S3 server releases it. Tells when that has come.
+fn hold_first(server: &Server, operation: &'static str, part: &'static str) -> mpsc::Receiver<()> {
+    let (held, holds) = mpsc::channel();
+    let mut first = true;
+    server.s3().fail(move |of, key| {
+        let holds = first && of == operation && key.contains(part);
+        if holds {
+            first = false;
+            held.send(()).expect("the test waits");
+        }
+        holds.then_some(Fault::Hold)
+    });
+    holds
+}
+
 #[test]
 fn an_upload_that_is_too_old_by_the_stores_clock_is_404_at_its_end() {
     let server = Server::start_on_own_s3(SETTINGS);
@@ -50,16 +65,7 @@ fn a_manifest_written_long_after_its_pins_by_the_stores_clock_is_refused_or_whol
     let repo = server.repo("held");
     let image = Image::new(&[1000]);
     repo.push_blobs(&image);
-    let (held, holds) = mpsc::channel();
-    let mut first = true;
-    server.s3().fail(move |operation, key| {
-        let holds = first && operation == "PutObject" && key.contains("/manifests/");
-        if holds {
-            first = false;
-            held.send(()).expect("the test waits");
-        }
-        holds.then_some(Fault::Hold)
-    });
+    let holds = hold_first(&server, "PutObject", "/manifests/");
     std::thread::scope(|scope| {
         let put = scope.spawn(|| repo.send(repo.put_manifest("v1", &image.manifest)));
         holds.recv().expect("the manifest is about to be written");
@@ -93,17 +99,8 @@ fn a_scrub_that_sees_the_stores_clock_set_back_ends_and_frees_nothing_that_came_
     let image = Image::new(&[1000]);
     repo.push_blobs(&image);
     server.s3().step_clock(TWO_LEASES);
-    let (held, holds) = mpsc::channel();
-    let mut first = true;
-    // scrub has read the time, and looks at nothing yet
-    server.s3().fail(move |operation, key| {
-        let holds = first && operation == "DeleteObject" && key.contains("scrub/clock/");
-        if holds {
-            first = false;
-            held.send(()).expect("the test waits");
-        }
-        holds.then_some(Fault::Hold)
-    });
+    // scrub has read the time then, and looks at nothing yet
+    let holds = hold_first(&server, "DeleteObject", "scrub/clock/");
     let scrubbed = std::thread::scope(|scope| {
         let scrub = scope.spawn(|| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_simple-registry"));
