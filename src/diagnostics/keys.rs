@@ -40,7 +40,7 @@ impl Keys {
 
     /// Returns true if some table has a key, or is a table, of this name.
     pub(super) fn has_name(&self, name: &str) -> bool {
-        self.paths().any(|path| path.contains(&name))
+        self.0.iter().any(|key| key.path.split('.').any(|part| part == name))
     }
 
     /// Returns true if there is such a key or table.

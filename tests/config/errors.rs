@@ -1,6 +1,9 @@
 //! The messages about wrong files, word for word.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use simple_registry::config::Config;
 
@@ -380,4 +383,15 @@ help: `port` belongs to `[server]`",
     assert_eq!(error.to_string(), expected.trim_start());
     let error = Config::load(&[dir.path().to_owned()]).expect_err("a directory is no file");
     assert!(error.to_string().contains("cannot be read"), "{error}");
+}
+
+#[test]
+fn a_thousand_wrong_keys_are_told_in_seconds() {
+    let lines: Vec<String> = (0..1000).map(|index| format!("kezy{index} = \"some value\"")).collect();
+    let started = Instant::now();
+    let error = told(&lines.join("\n"));
+    assert_eq!(error.matches("is not a known key").count(), 1000);
+    // The values of keys that nobody knows may be secrets.
+    assert!(error.contains("1000 | kezy999 = [hidden]") && !error.contains("some value"), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
 }
