@@ -223,7 +223,7 @@ fn listen(observability: &mut Table<'_>, name: &'static str) -> Listen {
     let address =
         rule::text("an address and port such as \"127.0.0.1:9090\"", |text| text.parse().ok().map(Listen::Address));
     let words = &[("main", Listen::Main), ("off", Listen::Off)];
-    let rule = rule::word_or(words, address.matching("^([0-9.]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]+$"));
+    let rule = rule::word_or(words, address.matching("^([0-9.]+|\\[[0-9A-Fa-f:.]+(%[0-9]+)?\\]):[0-9]+$"));
     let listen = table.key("listen", "\"main\"", &rule);
     table.finish();
     listen

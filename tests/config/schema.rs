@@ -162,6 +162,7 @@ fn the_schema_accepts_values_that_the_registry_accepts() {
     for text in [
         "server.bind_address = \"::1\"\nserver.query_timeout = \"1 day\"\nscrub.trash = 0\nmax_blob_size = \"5 mb\"",
         "observability.metrics.listen = \"[::1]:9090\"\nobservability.health.listen = \"off\"\nverify_pulls = 7",
+        "observability.metrics.listen = \"[fe80::1%1]:9090\"\nobservability.logs.format = \"json\"",
         "observability.logs.level = \"info,simple_registry::http=debug\"\nscrub.grace = \"500ms\"",
         "repository.\"a.b/c__d-e\".immutable_tags = [\"^v\"]\nobservability.tracing.endpoint = \"https://[::1]:4318/x/\"",
     ] {
