@@ -1,8 +1,6 @@
 //! Makes policies of the configuration and of files, and finds everything that is wrong with them.
 
-use std::{fmt::Write, sync::Arc};
-
-use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
 use super::{
     decision::Origin,
@@ -15,6 +13,7 @@ use super::{
 use crate::{
     config::{AccessPolicy, Config},
     diagnostics::{Problem, Source, Text},
+    oci::{Algorithm, Digest},
 };
 
 /// The policies of all sources, or their problems.
@@ -256,8 +255,5 @@ fn without_effect(sources: &[Written<'_>], conditions: &[Condition], scope: Scop
 
 /// Returns the SHA-256 of a text in hex.
 fn hash(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    Digest::of(Algorithm::Sha256, text.as_bytes()).hex()
 }

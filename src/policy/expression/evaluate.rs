@@ -163,24 +163,31 @@ pub(super) trait VariableSource: VariableResolver {
 
 /// Returns whether a checked expression holds. The error says shortly why that cannot be known.
 pub(super) fn holds(expression: &IdedExpr, patterns: &[Pattern], values: &Values<'_>) -> Result<bool, &'static str> {
-    let evaluate = || {
-        let variables = Variables { values, patterns };
-        value_of(expression, &variables, |value| value.downcast_ref::<CelBool>().map(|value| *value.inner()))
-    };
-    // A panic denies, and does not take the connection along.
-    catch_unwind(AssertUnwindSafe(evaluate)).unwrap_or(Err("it cannot be evaluated"))
+    value_of(expression, &Variables { values, patterns }, boolean)
 }
 
-/// Evaluates an expression. Returns what `take` makes of its value.
+/// Returns the value of a condition.
+pub(super) fn boolean(value: &dyn Val) -> Option<bool> {
+    value.downcast_ref::<CelBool>().map(|value| *value.inner())
+}
+
+/// The reason if evaluation fails in a way that no rule should bring about.
+const BROKEN: &str = "it cannot be evaluated";
+
+/// Evaluates an expression. Returns what `take` makes of its value. A panic is a failure of this expression alone, and takes
+/// neither a connection nor a scrub along.
 pub(super) fn value_of<T>(
     expression: &IdedExpr,
     variables: &impl VariableSource,
     take: impl FnOnce(&dyn Val) -> Option<T>,
 ) -> Result<T, &'static str> {
-    let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
-    context.set_variable_resolver(variables);
-    let value = Value::resolve_val(expression, &context).map_err(|error| reason(&error, variables))?;
-    take(value.as_ref()).ok_or("it yields a value of another kind")
+    let evaluate = || {
+        let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
+        context.set_variable_resolver(variables);
+        let value = Value::resolve_val(expression, &context).map_err(|error| reason(&error, variables))?;
+        take(value.as_ref()).ok_or("it yields a value of another kind")
+    };
+    catch_unwind(AssertUnwindSafe(evaluate)).unwrap_or(Err(BROKEN))
 }
 
 fn reason(error: &ExecutionError, variables: &impl VariableSource) -> &'static str {
@@ -188,7 +195,7 @@ fn reason(error: &ExecutionError, variables: &impl VariableSource) -> &'static s
         ExecutionError::IndexOutOfBounds(_) => "a list has no such entry",
         ExecutionError::Overflow(..) => "a number is out of range",
         ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "a division by zero",
-        ExecutionError::UndeclaredReference(name) => variables.missing(name).unwrap_or("it cannot be evaluated"),
-        _ => "it cannot be evaluated",
+        ExecutionError::UndeclaredReference(name) => variables.missing(name).unwrap_or(BROKEN),
+        _ => BROKEN,
     }
 }

@@ -4,10 +4,7 @@
 //! tags of a repository cannot name an image, so its result is the same for each. It is evaluated once for a rule and a
 //! repository, so the cost of a rule does not grow with the square of the repository.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::OnceLock,
-};
+use std::sync::OnceLock;
 
 use cel::{
     common::{
@@ -20,7 +17,7 @@ use jiff::Timestamp;
 
 use super::{
     condition::Condition,
-    evaluate::{VariableSource, value_of},
+    evaluate::{VariableSource, boolean, value_of},
     tags::{Annotations, Tags},
     types::{IMAGES, LAST_PULLED_AT, PUSHED_AT},
 };
@@ -120,12 +117,7 @@ impl<'r> ImageQuery<'r> {
 
     /// Returns whether the condition holds for an image. The error says shortly why that cannot be known.
     pub(in crate::policy) fn holds(&self, image: &Values<'_>) -> Result<bool, &'static str> {
-        let facts = ImageVariables { asked: self, image: Some(image) };
-        let holds = || {
-            value_of(&self.condition.expression, &facts, |value| value.downcast_ref::<CelBool>().map(|it| *it.inner()))
-        };
-        // A panic keeps the image, and stops nothing else.
-        catch_unwind(AssertUnwindSafe(holds)).unwrap_or(Err("it cannot be evaluated"))
+        value_of(&self.condition.expression, &ImageVariables { asked: self, image: Some(image) }, boolean)
     }
 
     fn shared(&self, index: usize) -> Option<&Result<Shared, &'static str>> {
@@ -136,10 +128,7 @@ impl<'r> ImageQuery<'r> {
             Some(list) => tags.pick(list).map(Shared::Tags),
             None => value.downcast_ref::<CelBool>().map(|value| Shared::Bool(*value)),
         };
-        Some(cell.get_or_init(|| {
-            let value = || value_of(expression, &facts, take);
-            catch_unwind(AssertUnwindSafe(value)).unwrap_or(Err("it cannot be evaluated"))
-        }))
+        Some(cell.get_or_init(|| value_of(expression, &facts, take)))
     }
 }
 
