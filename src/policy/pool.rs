@@ -228,11 +228,11 @@ impl PolicyIndex {
 
     /// Returns the index of one policy alone, for its tests. If it is about everything, every repository exists.
     pub(super) fn alone(compiled: &Arc<CompiledPolicy>) -> Self {
-        let mut cover = Self::new(std::slice::from_ref(compiled), std::iter::empty());
+        let mut index = Self::new(std::slice::from_ref(compiled), std::iter::empty());
         if compiled.coverage == Coverage::Everything {
-            cover.names.insert("*".to_owned(), Pools::new(vec![Arc::clone(compiled)], Some("*")));
+            index.names.insert("*".to_owned(), Pools::new(vec![Arc::clone(compiled)], Some("*")));
         }
-        cover
+        index
     }
 
     /// Returns the rules for requests with this name, which may be empty. None: the repository does not exist.

@@ -1,12 +1,12 @@
 //! Runs the tests of policies, each against its own policy alone.
 
-use std::{fmt::Write, sync::Arc};
+use std::{borrow::Cow, fmt::Write, sync::Arc};
 
 use super::{
     decide::decide,
     decision::Effect,
     file::{AccessCase, Case, Document, Expectation, RetentionCase, Test},
-    input::Request,
+    input::{LISTENERS, Request},
     pool::{CompiledPolicy, PolicyIndex},
     retention,
 };
@@ -97,29 +97,37 @@ pub(super) fn describe(effect: Effect, rule: Option<&str>, default: bool) -> Str
     let by = match rule {
         Some(rule) => format!(" by the rule \"{rule}\""),
         None if default => " by default, since no rule decided".to_owned(),
-        None => ", since the policy does not index the repository".to_owned(),
+        None => ", since the policy does not cover the repository".to_owned(),
     };
     format!("{}{by}", effect.as_str())
 }
 
-/// Returns the command that explains a decision.
+/// Returns the command that explains a decision, to be copied into a shell.
 pub(super) fn explain_command(facts: &Facts, request: &Request) -> String {
-    let mut command = "simple-registry policy explain".to_owned();
-    let mut add = |option: &str, value: &str| {
-        if !value.is_empty() {
-            let _ = write!(command, " --{option} {value}");
-        }
-    };
-    let who = if *facts == Facts::default() { "anonymous".to_owned() } else { format!("'{}'", brief(facts)) };
-    add("as", &who);
-    add("action", &request.action);
-    add("namespace", &request.namespace);
-    add("reference", &request.reference);
-    for tag in request.tags.iter().filter(|tag| **tag != request.reference) {
-        add("tag", tag);
-    }
-    add("from", &request.from);
-    command
+    let who = if *facts == Facts::default() { "anonymous".to_owned() } else { brief(facts).to_string() };
+    // The command completes a request as tests do, so values that follow from others are left out.
+    let digest = if request.digest == request.reference { "" } else { &request.digest };
+    let listener = if request.listener == LISTENERS[0] { "" } else { &request.listener };
+    let before = [
+        ("as", who.as_str()),
+        ("action", &request.action),
+        ("namespace", &request.namespace),
+        ("reference", &request.reference),
+    ];
+    let tags = request.tags.iter().filter(|tag| **tag != request.reference).map(|tag| ("tag", tag.as_str()));
+    let after =
+        [("digest", digest), ("from", &request.from), ("upload-owner", &request.upload_owner), ("listener", listener)];
+    let options = before.into_iter().chain(tags).chain(after).filter(|(_, value)| !value.is_empty());
+    options.fold("simple-registry policy explain".to_owned(), |mut command, (option, value)| {
+        let _ = write!(command, " --{option} {}", quoted(value));
+        command
+    })
+}
+
+/// Returns a value as a shell takes it.
+fn quoted(value: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@+".contains(c);
+    if value.chars().all(is_plain) { value.into() } else { format!("'{}'", value.replace('\'', r"'\''")).into() }
 }
 
 /// Returns an identity as JSON, without empty fields.

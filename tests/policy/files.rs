@@ -144,7 +144,15 @@ fn a_test_that_fails_says_what_was_decided_instead() {
         ),
         (
             "request = { action = \"get-blob\", namespace = \"b\" }\nexpect = { decision = \"allow\" }",
-            "got not_covered",
+            "got not_covered, since the policy does not cover the repository",
+        ),
+        (
+            "identity = { username = \"o'hara\" }\nrequest = { action = \"get-upload\", namespace = \"a\", upload_owner = \"ana b\", listener = \"side\" }\nexpect = { decision = \"allow\" }",
+            r#"explain --as '{"username":"o'\''hara"}' --action get-upload --namespace a --upload-owner 'ana b' --listener side"#,
+        ),
+        (
+            "request = { action = \"get-blob\", namespace = \"b\", digest = \"sha256:0\" }\nexpect = { decision = \"allow\" }",
+            "explain --as anonymous --action get-blob --namespace b --digest sha256:0",
         ),
         (
             "request = { action = \"get-blob\", namespace = \"a\" }\nexpect = { decision = \"allow\", rule = \"s\" }",
