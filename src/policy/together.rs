@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{
     decide::decide,
     decision::{Decision, Effect},
+    expression::Scope,
     file::{AccessCase, Case, RetentionCase, Test},
     pool::{CompiledPolicy, PolicyIndex},
     retention::{self, Retention},
@@ -33,8 +34,12 @@ impl<'a> AllPolicies<'a> {
 
     /// Returns a warning for each test of a file that fails here, naming the other policy.
     pub(super) fn warnings(&self, tested: &Tested) -> Vec<String> {
+        if tested.document.tests.is_empty() {
+            return Vec::new();
+        }
+        let is_access = tested.document.scope == Scope::Access;
         // A policy that is not enforced is tested as if it were, here as alone.
-        let enforced = (!tested.document.enforce).then(|| {
+        let enforced = (is_access && !tested.document.enforce).then(|| {
             let own = |compiled: &Arc<CompiledPolicy>| {
                 if compiled.origin == tested.compiled.origin { &tested.compiled } else { compiled }.clone()
             };
@@ -42,11 +47,12 @@ impl<'a> AllPolicies<'a> {
             PolicyIndex::new(&policies, self.tables.iter().copied())
         });
         let index = enforced.as_ref().unwrap_or(&self.index);
+        let beside = if is_access { Vec::new() } else { self.retention.beside(&tested.compiled) };
         let tests = tested.document.tests.iter().filter(|test| !tested.failed.contains(&test.name));
         let warning = |test: &Test| {
             let says = match &test.case {
                 Case::Access(case) => access(index, case),
-                Case::Retention(case) => self.retention(&tested.compiled, case),
+                Case::Retention(case) => retention(&tested.compiled, &beside, case),
             }?;
             let place = Problem::new(&tested.file, &test.span, "", "").place;
             let place =
@@ -54,24 +60,6 @@ impl<'a> AllPolicies<'a> {
             Some(format!("{place}: the test \"{}\" fails only together with {says}", test.name))
         };
         tests.filter_map(warning).collect()
-    }
-
-    /// Compares what a test of retention expects with what comes of its policy and each other one that covers the same
-    /// repositories. Asks each policy once, so that the time grows with the rules and not with pairs of them.
-    fn retention(&self, own: &Arc<CompiledPolicy>, case: &RetentionCase) -> Option<String> {
-        let alone = retention::alone(own, &case.images, case.now);
-        self.retention.beside(own).into_iter().find_map(|other| {
-            let also = retention::alone(other, &case.images, case.now);
-            let differs = alone.iter().zip(&also).zip(&case.images).find_map(|((one, two), image)| {
-                // An image that no rule keeps stays as immutable only if no rule of any policy names that variable.
-                let keep = one.rule.is_some() || two.rule.is_some() || one.keep && two.keep;
-                (keep != case.keep.contains(&image.tag)).then(|| match &two.rule {
-                    Some(rule) => format!("its rule \"{rule}\" keeps \"{}\"", image.tag),
-                    None => format!("\"{}\" goes", image.tag),
-                })
-            });
-            differs.map(|says| format!("{}: {says}", other.origin.policy))
-        })
     }
 }
 
@@ -88,4 +76,22 @@ fn access(index: &PolicyIndex, case: &AccessCase) -> Option<String> {
     let said = describe(*effect, rule.as_deref(), *default);
     let command = explain_command(facts, request);
     Some(format!("{other}: expected {}, and got {said}; to see each rule: {command}", wanted(expected)))
+}
+
+/// Compares what a test of retention expects with what comes of its policy and each other one that covers the same
+/// repositories. Asks each policy once, so that the time grows with the rules and not with pairs of them.
+fn retention(own: &Arc<CompiledPolicy>, beside: &[&Arc<CompiledPolicy>], case: &RetentionCase) -> Option<String> {
+    let alone = retention::alone(own, &case.images, case.now);
+    beside.iter().find_map(|other| {
+        let also = retention::alone(other, &case.images, case.now);
+        let differs = alone.iter().zip(&also).zip(&case.images).find_map(|((one, two), image)| {
+            // An image that no rule keeps stays as immutable only if no rule of any policy names that variable.
+            let keep = one.rule.is_some() || two.rule.is_some() || one.keep && two.keep;
+            (keep != case.keep.contains(&image.tag)).then(|| match &two.rule {
+                Some(rule) => format!("its rule \"{rule}\" keeps \"{}\"", image.tag),
+                None => format!("\"{}\" goes", image.tag),
+            })
+        });
+        differs.map(|says| format!("{}: {says}", other.origin.policy))
+    })
 }
