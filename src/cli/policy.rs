@@ -206,19 +206,15 @@ fn files(paths: &[PathBuf], config: &Config) -> Result<Vec<Source>, Wrong> {
     Ok(problems.or(files)?)
 }
 
-fn configuration(configs: &[PathBuf]) -> Result<Config, Wrong> {
-    load(configs).map_err(|error| Wrong::Sentence(error.to_string()))
-}
-
 /// Builds the policies that a server with this configuration would start with.
 fn policies(configs: &[PathBuf]) -> Result<(Config, Policy), Wrong> {
-    let config = configuration(configs)?;
+    let config = load(configs)?;
     let policy = Policy::build(&config, &files(&[], &config)?)?;
     Ok((config, policy))
 }
 
 fn check(paths: &[PathBuf], configs: &[PathBuf], format: Format) -> Result<ExitCode, Wrong> {
-    let config = if paths.is_empty() { configuration(configs)? } else { Config::default() };
+    let config = if paths.is_empty() { load(configs)? } else { Config::default() };
     let files = files(paths, &config)?;
     let policy = Policy::build(&config, &files)?;
     match format {
@@ -238,7 +234,7 @@ fn check(paths: &[PathBuf], configs: &[PathBuf], format: Format) -> Result<ExitC
 }
 
 fn test(paths: &[PathBuf], configs: &[PathBuf], format: Format) -> Result<ExitCode, Wrong> {
-    let config = if paths.is_empty() { configuration(configs)? } else { Config::default() };
+    let config = if paths.is_empty() { load(configs)? } else { Config::default() };
     let policy::TestRun { outcomes, warnings } = policy::run_tests(&config, &files(paths, &config)?)?;
     let failed: Vec<&Problem> = outcomes.iter().filter_map(|test| test.failure.as_ref()).collect();
     match format {

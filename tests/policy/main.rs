@@ -4,10 +4,12 @@ mod commands;
 mod files;
 mod properties;
 mod reference;
+mod replay;
 mod retention;
 mod retention_language;
 mod retention_limits;
 mod semantics;
+mod tables;
 
 use simple_registry::{config::Config, diagnostics::Source, policy::Policy};
 
