@@ -82,8 +82,8 @@ impl Failure {
         self.cause.as_deref().unwrap_or(&self.message)
     }
 
-    /// Returns the answer in the specification's form, without a body for `HEAD`.
-    pub(super) fn into_response(self, head: bool) -> Response<Body> {
+    /// Returns the answer in the specification's form.
+    pub(super) fn into_response(self) -> Response<Body> {
         let error = |detail: Option<Value>| {
             let mut error = json!({ "code": self.code.as_str(), "message": self.message });
             if let Some(detail) = detail {
@@ -98,7 +98,7 @@ impl Failure {
         };
         let text = json!({ "errors": errors }).to_string() + "\n";
         let length = HeaderValue::from(text.len());
-        let mut response = Response::new(if head { Body::empty() } else { Body::whole(text) });
+        let mut response = Response::new(Body::whole(text));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

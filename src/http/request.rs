@@ -94,7 +94,7 @@ pub(super) async fn answer(
         Err(failure) => {
             rest.drain().await;
             record.failure = Some((failure.code(), failure.cause().to_owned()));
-            failure.into_response(head)
+            failure.into_response()
         }
     };
     record.status = response.status().as_u16();

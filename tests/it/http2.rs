@@ -129,6 +129,9 @@ fn an_answer_to_head_has_the_length_of_get_and_no_body() {
             assert_eq!(of_head["content-length"], of_get["content-length"], "{path}");
             assert_eq!(of_head["content-length"], whole.len().to_string(), "{path}");
         }
+        let connection = world.connect(1 << 20).await;
+        let (status, _, body) = connection.send(request("HEAD", world.uri("/v2/a/manifests/v2"), b"")).await;
+        assert_eq!((status, &body[..]), (404, &b""[..]));
     });
 }
 
