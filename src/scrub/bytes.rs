@@ -12,7 +12,7 @@ mod facts;
 mod free;
 mod groups;
 mod listed;
-mod notes;
+mod momentary;
 mod rights;
 mod table;
 mod uploads;
@@ -26,12 +26,11 @@ use std::{
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
 pub(super) use self::{
-    copies::{Copy, State, look, look_all},
+    copies::{Copy, State, look, look_all, note_corrupt},
     facts::holders,
-    notes::{Notes, found},
 };
 use self::{facts::Found, table::Table};
-use super::{Pass, Reason, Result, ages::Ages, run::Run};
+use super::{Pass, Reason, Result, ages::Ages, notes::Notes, run::Run};
 use crate::{action::UploadId, storage::layout};
 
 /// The number of operations of the store that run at a time.
@@ -80,7 +79,7 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
     }
     drop(context);
     notes.end(run).await?;
-    notes::free_momentary(run, ages).await?;
+    momentary::free(run, ages).await?;
     wishes::free(run, ages).await?;
     if run.options.passes.contains(&Pass::Garbage) && !run.options.dry_run {
         run.trusts_ages().await?;

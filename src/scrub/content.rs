@@ -26,7 +26,8 @@ use self::{
 use super::{
     Pass, Result, ScrubError,
     ages::Ages,
-    bytes::{Copy, Notes, State},
+    bytes::{Copy, State},
+    notes::Notes,
     run::Run,
 };
 use crate::{

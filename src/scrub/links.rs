@@ -7,12 +7,10 @@
 //!
 //! | file | content |
 //! | --- | --- |
-//! | `notes` | the notes about faults |
 //! | `manifest` | a manifest, and the things that it names |
 //! | `reference` | tags and referrers, which name manifests |
 
 mod manifest;
-mod notes;
 mod reference;
 
 use std::{
@@ -26,10 +24,9 @@ use std::{
 
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 
-use self::notes::Notes;
 use super::{
-    Pass, Result, ScrubError,
-    report::{Finding, Outcome},
+    Outcome, Pass, Result, ScrubError,
+    notes::{Notes, found},
     run::Run,
 };
 use crate::{
@@ -46,7 +43,9 @@ const AT_A_TIME: usize = 8;
 pub(super) async fn begin(run: &Run<'_>) -> Result<Left> {
     // the time and the lease come before any look
     let (now, lease) = run.time_and_lease().await?;
-    let links = Links { run, now, lease, notes: Notes::read(run).await?, missing: Mutex::default() };
+    let parts = [layout::CATALOG, layout::REPOSITORIES, layout::PULLS_SINCE];
+    let notes = Notes::read(run, Pass::Links, now, &parts).await?;
+    let links = Links { run, now, lease, notes, missing: Mutex::default() };
     // keys that belong to no repository
     if run.options.repository.is_none() {
         links.catalog().await?;
@@ -84,7 +83,7 @@ pub(super) async fn end(run: &Run<'_>, left: Left) -> Result<()> {
         run.go_on()?;
         links.still(missing).await?;
     }
-    links.notes.drop_settled(run).await
+    links.notes.end(run).await
 }
 
 /// The state of the pass between its two parts.
@@ -179,7 +178,7 @@ impl Links<'_, '_> {
             let _ = write!(says, " and {} more", others.len() + 1 - NAMED);
         }
         says.push_str(", which the repository does not have; push the image again, or delete the manifest");
-        self.wrong(&key, says).await
+        self.wrong(&key, &says).await
     }
 
     /// Returns whether an object is older than a lease, so that its writer is at work no more. An object whose time the
@@ -205,22 +204,17 @@ impl Links<'_, '_> {
     }
 
     /// Reports a repair before it happens.
-    fn repaired(&self, key: &str, says: String) -> Result<()> {
-        let outcome = if self.run.options.dry_run { Outcome::DryRun } else { Outcome::Repaired };
-        self.run.found(Finding { key: key.to_owned(), says, outcome })
+    fn repaired(&self, key: &str, says: &str) -> Result<()> {
+        found(self.run, key, says, Outcome::Repaired)
     }
 
     /// Reports a fault that cannot be repaired, and writes a note about it.
-    async fn wrong(&self, key: &str, says: String) -> Result<()> {
+    async fn wrong(&self, key: &str, says: &str) -> Result<()> {
         self.notes.wrong(self.run, key, says).await
     }
 
     async fn unknown(&self, entry: &Entry) -> Result<()> {
-        let says = format!(
-            "{} is no object that this registry writes, and it is left alone; if you know what put it there, remove it",
-            entry.key
-        );
-        self.wrong(&entry.key, says).await
+        self.notes.unknown(self.run, &entry.key).await
     }
 
     /// Looks for keys in the catalog that are none of the layout's.
@@ -274,21 +268,23 @@ impl Links<'_, '_> {
     async fn others(&self, name: &Name, group: &Group) -> Result<()> {
         for entry in group {
             let what = if let Some(tag) = layout::history_tag(name, &entry.key) {
-                self.reads::<Vec<TagEntry>>(entry).await?.map(|why| format!("what tag {name}:{tag} meant before {why}"))
+                self.reads::<Vec<TagEntry>>(entry)
+                    .await?
+                    .map(|why| format!("a part of the history of tag {name}:{tag} {why}"))
             } else if let Some(tag) = layout::claimed_tag(name, &entry.key) {
                 self.reads::<Claim>(entry).await?.map(|why| format!("a claim on a version of tag {name}:{tag} {why}"))
             } else if let Some(digest) = layout::claimed_manifest(name, &entry.key) {
                 let why = self.reads::<Claim>(entry).await?;
                 why.map(|why| format!("a claim on a version of manifest {digest} of {name} {why}"))
             } else if entry.key.starts_with(&layout::pulls(name)) {
-                self.reads::<Vec<Pull>>(entry).await?.map(|why| format!("when images of {name} were pulled {why}"))
+                self.reads::<Vec<Pull>>(entry).await?.map(|why| format!("a record of pulls from {name} {why}"))
             } else {
                 self.unknown(entry).await?;
                 None
             };
             if let Some(what) = what {
                 let says = format!("{what}; bring the object back from a backup, or remove it");
-                self.wrong(&entry.key, says).await?;
+                self.wrong(&entry.key, &says).await?;
             }
         }
         Ok(())
@@ -301,8 +297,9 @@ impl Links<'_, '_> {
         match self.reads::<PullsSince>(entry).await? {
             None => Ok(()),
             Some(why) => {
-                let says = format!("since when pulls are recorded {why}; remove the object, and restart a server");
-                self.wrong(&entry.key, says).await
+                let says =
+                    format!("the time since which pulls are recorded {why}; remove the object, and restart a server");
+                self.wrong(&entry.key, &says).await
             }
         }
     }
@@ -323,7 +320,8 @@ impl Links<'_, '_> {
             return Ok(());
         }
         let key = prefix + &layout::attempt();
-        self.repaired(&key, format!("repository {name} has manifests and was not in the catalog; it is listed again"))?;
+        let says = format!("repository {name} has manifests and was not in the catalog; it is listed again");
+        self.repaired(&key, &says)?;
         self.run.put(&key, self.stamp()).await
     }
 }

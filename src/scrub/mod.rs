@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `run` | one run: its clock, its options, its findings; the only way to change the store |
 //! | `ages` | the ages of objects, and the limits that they pass |
+//! | `notes` | reports of faults, and the notes about them |
 //! | `report` | events and the summary of a run |
 //! | `retention` | tags that no rule keeps |
 //! | `repositories` | unneeded manifests, tags, referrers and entries of the catalog |
@@ -21,6 +22,7 @@ mod content;
 #[cfg(test)]
 mod interleavings;
 mod links;
+mod notes;
 mod report;
 mod repositories;
 mod retention;

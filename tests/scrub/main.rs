@@ -13,6 +13,7 @@ mod links;
 mod prefix;
 mod progress;
 mod recovery;
+mod reported;
 mod repositories;
 mod restored;
 mod retention_ahead;

@@ -344,6 +344,19 @@ pub(crate) async fn scrub_on(
     config: &Config,
     change: impl FnOnce(&mut scrub::Options),
 ) -> Result<(Summary, Arc<Told>), scrub::Failed> {
+    let told = Arc::new(Told::default());
+    let observer = Arc::<Told>::clone(&told);
+    let summary = scrub_before(observer, store, config, change).await?;
+    Ok((summary, told))
+}
+
+/// Scrubs a store that is open, and reports to `observer`.
+pub(crate) async fn scrub_before(
+    observer: Arc<dyn Observer>,
+    store: &Store,
+    config: &Config,
+    change: impl FnOnce(&mut scrub::Options),
+) -> Result<Summary, scrub::Failed> {
     let policy = Policy::build(config, &[]).unwrap();
     let mut options = scrub::Options {
         dry_run: false,
@@ -353,10 +366,7 @@ pub(crate) async fn scrub_on(
         max_duration: None,
     };
     change(&mut options);
-    let told = Arc::new(Told::default());
-    let observer = Arc::<Told>::clone(&told);
-    let summary = scrub::run(store, config, &policy, options, observer, Metrics::new()).await?;
-    Ok((summary, told))
+    scrub::run(store, config, &policy, options, observer, Metrics::new()).await
 }
 
 /// A configuration file for a store in `root`.

@@ -6,9 +6,8 @@
 use std::collections::HashSet;
 
 use super::{
-    super::{Outcome, Pass, Result, content},
+    super::{Outcome, Pass, Result, content, notes::found},
     Context,
-    notes::found,
 };
 use crate::{
     action::UploadId,
@@ -59,8 +58,7 @@ impl Context<'_> {
                 return Ok(None);
             }
             self.adopted.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id.clone());
-            let says =
-                format!("the fact was damaged that says where the bytes of blob {digest} are; it is written again");
+            let says = format!("the record of where the bytes of blob {digest} are was damaged; it is written again");
             found(self.run, &key, &says, Outcome::Repaired)?;
             return Ok(Some(digest));
         }

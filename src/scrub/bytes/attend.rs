@@ -3,11 +3,10 @@
 use std::collections::HashSet;
 
 use super::{
-    super::{Outcome, Pass, Reason, Result, content},
+    super::{Outcome, Pass, Reason, Result, content, notes::found},
     Context, State,
-    copies::{Copy, look_all},
+    copies::{Copy, look_all, note_corrupt},
     facts::{Need, Suspect, holders},
-    notes::found,
 };
 use crate::{
     oci::Digest,
@@ -64,18 +63,14 @@ impl Context<'_> {
     }
 
     /// Returns the copy that stays: the one with the smallest id that is sound and hashes to the digest. Also returns
-    /// the sound copies before it that do not, after it has written corruption notes for them.
+    /// the sound copies before it that do not, which have no corruption notes yet.
     async fn survivor<'c>(&self, digest: &Digest, copies: &'c [Copy]) -> Result<(Option<&'c Copy>, Vec<&'c Copy>)> {
         let mut rotten = Vec::new();
         for copy in copies.iter().filter(|copy| copy.state == State::Sound) {
             let is_right = mutated("survivor not hashed").then_some(true);
             match is_right.or(content::hash(self.run, digest, copy).await?) {
                 Some(true) => return Ok((Some(copy), rotten)),
-                Some(false) => {
-                    self.run.put(&layout::rotten(&copy.id, &layout::attempt()), Vec::new()).await?;
-                    self.run.report_damage(digest).await?;
-                    rotten.push(copy);
-                }
+                Some(false) => rotten.push(copy),
                 // freed meanwhile: a later run sees what is left
                 None => {}
             }
@@ -85,8 +80,8 @@ impl Context<'_> {
 
     async fn keep_one(&self, digest: &Digest, copies: &[Copy], survivor: &Copy, rotten: &[&Copy]) -> Result<()> {
         for copy in rotten {
-            let says = format!("a copy of the bytes of {digest} is rotten; another one takes its place");
-            found(self.run, &layout::data(&copy.id), &says, Outcome::Repaired)?;
+            let says = format!("a copy of the bytes of blob {digest} is corrupt; another one takes its place");
+            note_corrupt(self.run, digest, copy, &says, Outcome::Repaired).await?;
         }
         let is = |copy: &Copy, other: &Copy| copy.entry.key == other.entry.key;
         for copy in copies.iter().filter(|copy| !is(copy, survivor) && !rotten.iter().any(|it| is(it, copy))) {
@@ -131,8 +126,8 @@ impl Context<'_> {
     async fn none_sound(&self, suspect: &Suspect, copies: &[Copy], rotten: &[&Copy]) -> Result<()> {
         let digest = &suspect.digest;
         for copy in rotten {
-            let says = self.says(digest, "its bytes are rotten").await?;
-            found(self.run, &layout::data(&copy.id), &says, Outcome::Quarantined)?;
+            let says = self.says(digest, "its bytes are corrupt").await?;
+            note_corrupt(self.run, digest, copy, &says, Outcome::Quarantined).await?;
         }
         if copies.iter().any(|copy| copy.state == State::Marked { dead: false }) {
             // another scrub is freeing it
@@ -154,7 +149,7 @@ impl Context<'_> {
         for copy in self.still(digest, copies).await? {
             match &copy.state {
                 State::Rotten if self.does(Pass::Links) => {
-                    let says = self.says(digest, "its bytes are rotten").await?;
+                    let says = self.says(digest, "its bytes are corrupt").await?;
                     found(self.run, &layout::data(&copy.id), &says, Outcome::Known)?;
                 }
                 // an upload that was given up while it completed: its client got an error, and pushes it again

@@ -1,6 +1,6 @@
 //! A close look at one copy of a digest's bytes.
 
-use super::super::{Result, ages::Ages, run::Run};
+use super::super::{Outcome, Result, ages::Ages, notes::found, run::Run};
 use crate::{
     action::UploadId,
     oci::Digest,
@@ -88,6 +88,20 @@ pub(in crate::scrub) async fn look(run: &Run<'_>, ages: Ages, entry: Entry) -> R
     Ok(Some(Copy { id, entry, fact: fact.ok(), state, keys }))
 }
 
+/// Reports the bytes of a copy as corrupt, and then writes a corruption note, so that no server reads them any more.
+pub(in crate::scrub) async fn note_corrupt(
+    run: &Run<'_>,
+    digest: &Digest,
+    copy: &Copy,
+    says: &str,
+    outcome: Outcome,
+) -> Result<()> {
+    // the report comes first: if a run ends between the two, the next run reports the fault again
+    found(run, &layout::data(&copy.id), says, outcome)?;
+    run.put(&layout::rotten(&copy.id, &layout::attempt()), Vec::new()).await?;
+    run.report_damage(digest).await
+}
+
 fn judge(
     id: &UploadId,
     fact: std::result::Result<&PlaceFact, &str>,
@@ -97,7 +111,7 @@ fn judge(
 ) -> State {
     let fact = match fact {
         Ok(fact) => fact,
-        Err(error) => return State::Broken(format!("the fact cannot be read: {error}")),
+        Err(error) => return State::Broken(format!("the record of where its bytes are cannot be read: {error}")),
     };
     if let Some(says) = difference(id, fact, keys) {
         return State::Broken(says);
@@ -114,7 +128,7 @@ fn difference(id: &UploadId, fact: &PlaceFact, keys: &[Entry]) -> Option<String>
     let mut offset = 0;
     for segment in &fact.segments {
         if segment.offset != offset {
-            return Some("the fact's segments are not one behind the other".to_owned());
+            return Some("the segments in the record of its bytes do not follow each other".to_owned());
         }
         offset += segment.size;
         let key = segment.key(id);
@@ -127,7 +141,8 @@ fn difference(id: &UploadId, fact: &PlaceFact, keys: &[Entry]) -> Option<String>
             Ok(_) => {}
         }
     }
-    (offset != fact.size).then(|| format!("the fact says {} bytes, and its segments have {offset}", fact.size))
+    (offset != fact.size)
+        .then(|| format!("the record of its bytes says {} bytes, and its segments have {offset}", fact.size))
 }
 
 #[cfg(test)]

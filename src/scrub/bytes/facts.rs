@@ -6,11 +6,10 @@ use std::collections::HashMap;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::{
-    super::{Pass, Result, ages::Ages, run::Run},
+    super::{Pass, Result, ages::Ages, notes::Notes, run::Run},
     AT_A_TIME,
     groups::{Group, Item, groups},
     listed::Listed,
-    notes::Notes,
     rights::{self, Manifests},
     table::{Table, print},
 };
@@ -95,7 +94,7 @@ pub(super) async fn walk(run: &Run<'_>, ages: Ages, table: &mut Table, notes: &N
             if let Some(id) = layout::place_id(&key) {
                 table.name(&id, true);
             }
-            notes.wrong(run, &key, "it is no key that this registry writes").await?;
+            notes.unknown(run, &key).await?;
         }
         let Some(verdict) = verdict else { continue };
         seen += 1;

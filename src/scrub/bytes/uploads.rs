@@ -4,9 +4,8 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 
 use super::{
-    super::{Pass, Reason, Removal, Result, What, ages::Ages, run::Run},
+    super::{Pass, Reason, Removal, Result, What, ages::Ages, notes::Notes, run::Run},
     AT_A_TIME, Context,
-    notes::Notes,
     table::Table,
 };
 use crate::{
@@ -24,7 +23,7 @@ pub(super) async fn count(run: &Run<'_>, ages: Ages, notes: &Notes) -> Result<Ta
         run.go_on()?;
         match layout::data_id(&entry.key) {
             Some(id) => table.add(&id, &entry, ages),
-            None => notes.wrong(run, &entry.key, "it is no key that this registry writes").await?,
+            None => notes.unknown(run, &entry.key).await?,
         }
     }
     Ok(table)
@@ -136,7 +135,7 @@ async fn sessions(context: &Context<'_>) -> Result<()> {
     while let Some(entry) = entries.next().await.transpose()? {
         context.run.go_on()?;
         let Some(id) = layout::upload_id(&entry.key) else {
-            context.notes.wrong(context.run, &entry.key, "it is no key that this registry writes").await?;
+            context.notes.unknown(context.run, &entry.key).await?;
             continue;
         };
         if current.as_ref() != Some(&id) {

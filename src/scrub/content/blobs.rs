@@ -3,7 +3,8 @@
 use super::{
     super::{
         Outcome, Pass, Result,
-        bytes::{State, found, holders, look, look_all},
+        bytes::{State, holders, look, look_all, note_corrupt},
+        notes::found,
     },
     Content, hash,
 };
@@ -32,7 +33,8 @@ impl Content<'_> {
             Some(true) => {
                 self.verified(copy.size());
                 if !notes.is_empty() {
-                    let says = format!("the bytes of blob {digest} were noted as rotten, and are what they were");
+                    let says =
+                        format!("blob {digest} had a corruption note, and its bytes are right; the note is removed");
                     found(run, &layout::data(&id), &says, Outcome::Repaired)?;
                 }
                 for note in notes {
@@ -78,19 +80,13 @@ impl Content<'_> {
             return Ok(());
         }
         let (says, outcome) = if another {
-            let says = format!("a copy of the bytes of blob {digest} is rotten; another one takes its place");
+            let says = format!("a copy of the bytes of blob {digest} is corrupt; another one takes its place");
             (says, Outcome::Repaired)
         } else {
-            let says = format!("the bytes of blob {digest}{} are rotten; push it again", self.of(digest).await?);
+            let says = format!("the bytes of blob {digest}{} are corrupt; push it again", self.of(digest).await?);
             (says, if known { Outcome::Known } else { Outcome::Quarantined })
         };
-        // the report comes first: if a run ends between the two, the next run reports the fault again
-        found(run, &key, &says, outcome)?;
-        if !known {
-            run.put(&layout::rotten(&copy.id, &layout::attempt()), Vec::new()).await?;
-            run.report_damage(digest).await?;
-        }
-        Ok(())
+        if known { found(run, &key, &says, outcome) } else { note_corrupt(run, digest, copy, &says, outcome).await }
     }
 
     /// Returns whether the pass `links` has reported missing bytes. In a run over some repositories alone, that pass

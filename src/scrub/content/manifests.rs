@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    super::{Outcome, Result, bytes::found},
+    super::{Outcome, Result, notes::found},
     Content,
 };
 use crate::{
@@ -52,11 +52,11 @@ impl Content<'_> {
             if intact(&digest, &content).is_ok()
                 && let Some(content) = with_record_of(&damaged, content, same_life)
             {
-                // under its own key, as it was: a newer version would hide a delete that is under way
-                run.put(&entry.key, content).await?;
                 let says =
                     format!("manifest {name}@{digest} was damaged: {what}; it is written again from another version");
-                return found(run, &entry.key, &says, Outcome::Repaired);
+                found(run, &entry.key, &says, Outcome::Repaired)?;
+                // under its own key, as it was: a newer version would hide a delete that is under way
+                return run.put(&entry.key, content).await;
             }
         }
         let says = format!("manifest {name}@{digest} is damaged: {what}; push it again");
@@ -81,6 +81,6 @@ fn intact(digest: &Digest, content: &Bytes) -> std::result::Result<(), String> {
     if Digest::of(digest.algorithm(), &bytes) == *digest {
         Ok(())
     } else {
-        Err("its bytes are another digest's".to_owned())
+        Err("its bytes do not match its digest".to_owned())
     }
 }

@@ -107,7 +107,7 @@ impl Links<'_, '_> {
                 let says = format!(
                     "manifest {digest} of {name} could not be read, {what}; a copy of its version before takes its place"
                 );
-                self.repaired(&key, says)?;
+                self.repaired(&key, &says)?;
                 let mut header = readable.header;
                 header.absent = absent.unwrap_or(header.absent);
                 return self.run.put(&key, header.join(&readable.bytes)).await;
@@ -115,7 +115,7 @@ impl Links<'_, '_> {
         }
         let says =
             format!("manifest {digest} of {name} cannot be read, {what}; push the image again, or delete the manifest");
-        self.wrong(&newest.key, says).await?;
+        self.wrong(&newest.key, &says).await?;
         self.run.report_damage(digest).await
     }
 
@@ -136,8 +136,8 @@ impl Links<'_, '_> {
         let children = readable.children();
         let header = ManifestHeader { subject: manifest.subject, children, ..header.clone() };
         let key = before(name, digest, ordinal, &newest.key);
-        let says = format!("what was written of manifest {digest} of {name} is not what it says; it is written again");
-        self.repaired(&key, says)?;
+        let says = format!("the header of manifest {digest} of {name} did not match its bytes; it is written again");
+        self.repaired(&key, &says)?;
         self.run.put(&key, header.join(bytes)).await
     }
 
@@ -218,7 +218,7 @@ impl Links<'_, '_> {
         }
         let key = layout::pin(&blob.digest, name, manifest, &layout::attempt());
         let says = format!("manifest {manifest} of {name} did not protect its blob {}; it does again", blob.digest);
-        self.repaired(&key, says)?;
+        self.repaired(&key, &says)?;
         self.run.put(&key, self.stamp()).await?;
         // the reference first, then the look
         Ok(!store.list(&layout::places(&blob.digest), None, 1).await?.is_empty())
@@ -262,7 +262,7 @@ impl Links<'_, '_> {
         if !protected {
             let key = layout::kid(name, &child.digest, index, &layout::attempt());
             let says = format!("index {index} of {name} did not protect its manifest {}; it does again", child.digest);
-            self.repaired(&key, says)?;
+            self.repaired(&key, &says)?;
             self.run.put(&key, self.stamp()).await?;
         }
         self.stands(name, &child.digest).await
@@ -295,7 +295,7 @@ impl Links<'_, '_> {
         };
         let key = layout::referrer_version(name, subject, digest, key.unwrap_or(ordinal), true, &attempt);
         let says = format!("manifest {digest} of {name} was not listed among the referrers of {subject}; it is again");
-        self.repaired(&key, says)?;
+        self.repaired(&key, &says)?;
         let content = serde_json::to_vec(&descriptor);
         self.run.put(&key, content.unwrap_or_else(|error| unreachable!("a descriptor is plain: {error}"))).await?;
         Ok(true)
@@ -307,7 +307,7 @@ fn read(digest: &Digest, content: &Bytes) -> std::result::Result<Readable, Strin
     let (header, bytes) =
         ManifestHeader::split(content).map_err(|what| format!("since its head is damaged ({what})"))?;
     if Digest::of(digest.algorithm(), &bytes) != *digest {
-        return Err("since its bytes are not what they were".to_owned());
+        return Err("since its bytes do not match its digest".to_owned());
     }
     let manifest = Manifest::parse(Some(&header.media_type), &bytes).map_err(|error| format!("since {error}"))?;
     Ok(Readable { header, bytes, manifest })

@@ -72,10 +72,10 @@ impl Links<'_, '_> {
             Standing::Stands | Standing::Unsure => Ok(()),
             Standing::Nothing => {
                 let says = format!(
-                    "tag {name}:{tag} means manifest {digest}, and nothing of that is in the store; push the image \
-                     again, or delete the tag"
+                    "tag {name}:{tag} names manifest {digest}, which is not in the store; push the image again, or delete \
+                     the tag"
                 );
-                self.wrong(&entry.key, says).await
+                self.wrong(&entry.key, &says).await
             }
             Standing::Gone => {
                 let old = |claim: &Entry| self.is_old(claim);
@@ -85,7 +85,7 @@ impl Links<'_, '_> {
                 }
                 let says =
                     format!("tag {name}:{tag} was listed though its manifest {digest} was deleted; it is gone now");
-                self.repaired(&entry.key, says)
+                self.repaired(&entry.key, &says)
             }
         }
     }
@@ -121,7 +121,7 @@ impl Links<'_, '_> {
             "manifest {manifest} of {name} was listed among the referrers of {subject} and is not there; it is listed \
              no more"
         );
-        self.repaired(&key, says)?;
+        self.repaired(&key, &says)?;
         self.run.put(&key, self.stamp()).await
     }
 
