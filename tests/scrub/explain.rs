@@ -94,8 +94,8 @@ async fn it_shows_tags_that_rules_do_not_judge_and_those_that_go_later() {
         ("cut", false, true, says("its manifest is damaged: it is cut short; it stays")),
         ("lost", false, true, says("its manifest is missing; it stays")),
         ("old", true, false, says("")),
-        (&signature, false, true, format!("goes with {image}, which stands")),
-        (&left, false, false, format!("goes with {gone}, which is gone")),
+        (&signature, false, true, format!("goes with {image}, which exists")),
+        (&left, false, false, format!("goes with {gone}, which was deleted")),
         ("v1", true, true, says("")),
         ("young", true, false, says("pushed less than 24 hours ago, so a run from")),
     ];
@@ -105,7 +105,7 @@ async fn it_shows_tags_that_rules_do_not_judge_and_those_that_go_later() {
     let lines: Vec<(&str, &str)> = told.lines().filter_map(|line| line.split_once("  ")).collect();
     let says = |tag: &str| lines.iter().find(|(this, _)| *this == tag).map_or("", |(_, says)| says.trim());
     assert_eq!(says("cut"), "not judged: its manifest is damaged: it is cut short; it stays");
-    assert_eq!(says(&signature), format!("not judged: goes with {image}, which stands"));
+    assert_eq!(says(&signature), format!("not judged: goes with {image}, which exists"));
     assert_eq!(says("old"), "goes: no rule keeps it");
     let young = says("young");
     assert!(young.starts_with("goes: no rule keeps it; pushed less than 24 hours ago, so a run from 20"), "{young}");

@@ -60,7 +60,7 @@ fn scrub(config: &str, arguments: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
-/// What happened to objects that are of no covered repository: changed, gone or new.
+/// Returns the changes to objects of repositories that the prefix does not cover: changed, gone or new.
 fn outside(before: &BTreeMap<String, Vec<u8>>, after: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
     let inside: Vec<String> = INSIDE
         .into_iter()

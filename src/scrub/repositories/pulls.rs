@@ -43,7 +43,7 @@ pub(in crate::scrub) async fn read(store: &Store, name: &Name) -> Result<Option<
 
 fn parse(key: &str, content: &[u8]) -> Option<Vec<Pull>> {
     let parsed = serde_json::from_slice(content);
-    parsed.inspect_err(|error| tracing::warn!(key, %error, "what was seen of pulls cannot be read")).ok()
+    parsed.inspect_err(|error| tracing::warn!(key, %error, "a record of pulls cannot be read")).ok()
 }
 
 fn merge(pulls: &mut Pulls, more: Vec<Pull>) {

@@ -206,8 +206,8 @@ fn judge<'f>(
     match (manifest, subject) {
         (Some(Err(Lost::Deleted)), _) => Err((false, deleted.to_owned())),
         (Some(Ok(facts)), _) if facts.gone.is_some_and(|gone| tag.of < gone) => Err((false, deleted.to_owned())),
-        (_, Some((subject, true))) => Err((true, format!("goes with {subject}, which stands"))),
-        (_, Some((subject, false))) => Err((false, format!("goes with {subject}, which is gone"))),
+        (_, Some((subject, true))) => Err((true, format!("goes with {subject}, which exists"))),
+        (_, Some((subject, false))) => Err((false, format!("goes with {subject}, which was deleted"))),
         (Some(Ok(facts)), None) => Ok(facts),
         (Some(Err(Lost::Damaged(what))), None) => Err((true, format!("its manifest is damaged: {what}; it stays"))),
         (Some(Err(Lost::Missing)) | None, None) => Err((true, "its manifest is missing; it stays".to_owned())),
@@ -346,7 +346,7 @@ async fn standing(store: &Store, name: &Name, digest: Digest) -> Result<std::res
 fn read(digest: Digest, content: &Bytes) -> std::result::Result<Manifest, String> {
     let (header, bytes) = ManifestHeader::split(content)?;
     if Digest::of(digest.algorithm(), &bytes) != digest {
-        return Err("its bytes are another digest's".to_owned());
+        return Err("its bytes do not match its digest".to_owned());
     }
     Manifest::parse(Some(&header.media_type), &bytes).map_err(|error| error.to_string())
 }
