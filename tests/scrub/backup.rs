@@ -109,7 +109,7 @@ async fn a_copy_taken_while_pushes_run_has_all_that_its_tags_name() {
     }
 }
 
-/// Reads everything that the tags of a restored store name; how many tags there were.
+/// Reads everything that the tags of a restored store name. Returns the number of tags.
 async fn check(root: &Path) -> usize {
     let server = server(root).await;
     let mut tags = 0;

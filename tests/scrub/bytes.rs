@@ -1,4 +1,4 @@
-//! Bytes: what nothing needs goes, what is needed stays and can be read, and what is wrong is told once.
+//! Tests scrub on bytes: it frees the unneeded ones, keeps the needed ones readable, and reports a fault once.
 
 mod content;
 mod copies;
@@ -92,7 +92,7 @@ impl World {
         world::age(self.root());
     }
 
-    /// What a server that was started just now reads.
+    /// Reads a blob by a server that was started just now.
     async fn read(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
         let server = world::server(self.root()).await;
         let blob = server.blob(&name(), digest).await?;

@@ -1,5 +1,5 @@
-//! Every object of a store, damaged in every way: scrub tells of it, repairs it or notes it, and finds nothing the next
-//! time; and what it does not tell of, no client can tell.
+//! Damages every object of a store in every way. Scrub reports each damage, repairs or notes it, and finds nothing new
+//! the next time. No client can notice a damage that scrub does not report.
 
 use std::{collections::HashMap, fs, path::Path};
 
@@ -7,7 +7,7 @@ use simple_registry::scrub::Outcome;
 
 use crate::world::{age, age_one, content, copy, full, keys, rejuvenate, scrub, view};
 
-/// What happens to an object.
+/// A kind of damage to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Damage {
     CutInHalf,
@@ -17,14 +17,14 @@ enum Damage {
     Doubled,
 }
 
-/// How many objects of one kind are damaged.
+/// The number of objects of one kind that are damaged.
 const OF_A_KIND: usize = 6;
 
 const DAMAGES: [Damage; 5] =
     [Damage::CutInHalf, Damage::Emptied, Damage::ABitFlipped, Damage::Removed, Damage::Doubled];
 
 impl Damage {
-    /// Whether there was anything to damage in that way.
+    /// Damages an object. Returns whether there was anything to damage in that way.
     fn happens_to(self, root: &Path, key: &str) -> bool {
         let path = root.join(key);
         let mut bytes = fs::read(&path).unwrap();
@@ -61,7 +61,7 @@ impl Damage {
     }
 }
 
-/// Wishes for a lease have no content, and each server and scrub adds its own.
+/// Returns whether a key is a wish for a lease. Wishes have no content, and each server and scrub adds its own.
 fn is_wish(key: &str) -> bool {
     key.starts_with("leases/")
 }
@@ -111,7 +111,8 @@ fn kind(key: &str) -> &'static str {
     }
 }
 
-/// Facts whose loss nothing in the store contradicts: without it, it says something else that is whole.
+/// Returns whether the loss of a record leaves a whole store, which says something else. Nothing in the store
+/// contradicts such a loss.
 fn says_something_else_when_removed(kind: &str) -> bool {
     matches!(
         kind,

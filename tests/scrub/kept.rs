@@ -1,4 +1,4 @@
-//! What stays longer than one would think from what is there at the moment: it is somebody's yet.
+//! Tests the objects that scrub keeps although nothing seems to reference them.
 
 use std::{fs, time::Duration};
 

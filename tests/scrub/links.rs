@@ -197,7 +197,7 @@ async fn a_manifest_written_again_from_its_former_life_links_nothing_of_that() {
     content().await;
     assert_eq!(fs::read(root.join(&newest)).unwrap(), whole);
     assert!(!is_read(root, &blob).await);
-    // where its own record is lost as well, there is nothing to write it from
+    // if its own record is lost as well, scrub has nothing to write it from
     fs::write(root.join(&newest), "{").unwrap();
     let told = content().await;
     assert!(told.findings().iter().any(|finding| finding.says.contains("push it again")), "{:?}", told.findings());

@@ -1,4 +1,4 @@
-//! How far a run says that it is.
+//! Tests the progress that a run reports.
 
 use simple_registry::scrub::Pass;
 
@@ -35,7 +35,7 @@ async fn every_pass_knows_its_total_and_that_is_never_less_than_what_is_done() {
         let (summary, told) = scrub_with(store.path(), &config(), run).await.unwrap();
         for &pass in &passes {
             let said = told.progress_of(pass);
-            // what lies in uploads is gone over once, with what is garbage
+            // scrub goes over uploads once, together with garbage
             assert!(!said.is_empty() || (pass == Pass::Uploads && passes.len() > 1), "{pass:?} of {passes:?}");
             assert!(said.iter().all(|(done, total)| done <= total), "{pass:?} of {passes:?}: {said:?}");
             assert!(said.is_sorted_by_key(|(done, _)| *done), "{pass:?} of {passes:?}: {said:?}");

@@ -72,7 +72,7 @@ impl Random {
     }
 }
 
-/// Damages a few objects of bytes, manifests and facts.
+/// Damages a few objects: bytes, manifests and records.
 fn damage(root: &std::path::Path, random: &mut Random) -> Vec<String> {
     let at_risk = |key: &String| {
         key.starts_with("data/") || key.starts_with("blobs/") || (key.contains("!/manifests/") && key.contains(".put."))
@@ -139,7 +139,7 @@ async fn after_the_steps_of_the_page_the_store_is_whole() {
                     assert_eq!(read.unwrap_or_else(|error| panic!("{told}: {error}")), digest);
                 }
             }
-            // what is left wrong, if anything, was known before and is of no image
+            // faults that are left were known before, and belong to no image
             age(root);
             let (summary, after) = scrub_with(root, &crate::world::config(), |_| {}).await.unwrap();
             let wrong: Vec<_> = after.news().into_iter().filter(|news| news.outcome != Outcome::Repaired).collect();

@@ -214,7 +214,7 @@ async fn a_repository_of_which_only_its_past_is_known_leaves_the_catalog_until_s
     };
     assert!(shelf.keys(&layout::repository(&app())).iter().all(is_history));
     pass(1);
-    // what may be there as well
+    // records that may exist beside them
     let (attempt, by) = (layout::attempt(), By::default());
     let claim = Claim { digest: None, version: None, ordinal: None, once: false, attempt, at: 0, by };
     let key = layout::claim(&layout::tag_claims(&app(), &v1), Some(layout::Ordinal(1)));
@@ -244,7 +244,7 @@ async fn a_repository_of_which_only_its_past_is_known_leaves_the_catalog_until_s
     assert_eq!((longer[0].target.unwrap().0, &longer[1..]), (again, &known[..]));
 }
 
-/// What a server remembers of the catalog does not outlast the mark.
+/// Checks that the catalog that a server remembers does not outlast the mark.
 #[tokio::test]
 async fn a_push_right_after_a_repository_was_found_without_images_keeps_it_in_the_catalog() {
     let shelf = Shelf::new().await;
@@ -305,7 +305,7 @@ async fn what_went_with_a_delete_goes_with_what_goes_with_it() {
     let signature = shelf.referrer(&app(), "of the child", Some(&child), &[]).await;
     let other = shelf.image(&app(), "other", &["other"]).await;
     shelf.server.delete_manifest(&app(), &outer, &By::default()).await.unwrap();
-    // who pushed the children may be at work
+    // the pusher of the children may be at work
     let removed = shelf.scrub(&config("")).await;
     assert!(removed.is_empty(), "{removed:?}");
     shelf.age(DAY);

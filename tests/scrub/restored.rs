@@ -1,4 +1,4 @@
-//! What went with an image when scrub let that go comes back with it, and nothing else does.
+//! Tests restore after scrub removed an image: the objects that were removed with the image come back, and no others.
 
 use std::{
     fs,
@@ -35,7 +35,7 @@ fn ana() -> By {
     By { identity: "ana".to_owned(), request: "r1".to_owned() }
 }
 
-/// With a week of trash.
+/// Returns a configuration with a week of trash.
 fn week(text: &str) -> Config {
     let mut config = config(text);
     config.scrub.trash = DAY * 7;
@@ -46,7 +46,7 @@ async fn delete(shelf: &Shelf, digest: &Digest) {
     shelf.server.delete_manifest(&app(), digest, &ana()).await.unwrap();
 }
 
-/// What comes back, where all of it does.
+/// Restores an image, of which everything comes back. Returns the restored objects.
 async fn restore(shelf: &Shelf, reference: Reference) -> Vec<Restored> {
     let came = shelf.another_server().await.restore(&app(), &reference, &By::default()).await.unwrap();
     assert_eq!(came.lost, []);

@@ -39,7 +39,7 @@ impl Shelf {
         server(self.root(), &self.clock).await
     }
 
-    /// Where it is.
+    /// Returns the root of the store.
     pub(crate) fn root(&self) -> &Path {
         self.directory.path()
     }
@@ -102,7 +102,7 @@ impl Shelf {
         listed.entries.iter().map(Tag::to_string).collect()
     }
 
-    /// Whether a client gets a manifest.
+    /// Returns whether a client gets a manifest.
     pub(crate) async fn has(&self, of: &Name, digest: &Digest) -> bool {
         self.gets(of, &Reference::Digest(*digest)).await.is_some()
     }

@@ -21,9 +21,9 @@ use simple_registry::{
     telemetry::Metrics,
 };
 
-/// The lease of all that is done here.
+/// The lease of servers and scrubs in these tests.
 const LEASE: Duration = Duration::from_secs(10);
-/// How long ago everything was that [`age`] has touched: longer than a lease and than any grace, shorter than the trash.
+/// The age that [`age`] gives to objects: longer than a lease and than any grace, shorter than the trash.
 const AGO: Duration = Duration::from_hours(72);
 
 /// Opens the store in `root`.
@@ -32,12 +32,12 @@ pub(crate) async fn store(root: &Path) -> Store {
     Store::open(&location, Metrics::new()).await.unwrap()
 }
 
-/// A server on the store in `root`, that remembers nothing.
+/// Returns a server without caches on the store in `root`.
 pub(crate) async fn server(root: &Path) -> Registry {
     server_with(root, |_| {}).await
 }
 
-/// One with other options.
+/// Returns a server on the store in `root` with other options.
 pub(crate) async fn server_with(root: &Path, change: impl FnOnce(&mut Options)) -> Registry {
     server_on(store(root).await, change)
 }
@@ -55,7 +55,7 @@ pub(crate) fn server_on(store: Store, change: impl FnOnce(&mut Options)) -> Regi
     Registry::new(store, options, Metrics::new())
 }
 
-/// What scrub goes by.
+/// Returns the configuration of scrub.
 pub(crate) fn config() -> Config {
     let mut config = Config::default();
     config.scrub.upload_expiry = LEASE;
@@ -63,7 +63,7 @@ pub(crate) fn config() -> Config {
     config
 }
 
-/// All files below `root`, relative to it.
+/// Returns the paths of all files below `root`, relative to `root`.
 pub(crate) fn keys(root: &Path) -> Vec<String> {
     fn walk(root: &Path, at: &Path, found: &mut Vec<String>) {
         for entry in fs::read_dir(at).unwrap() {
@@ -82,7 +82,7 @@ pub(crate) fn keys(root: &Path) -> Vec<String> {
     found
 }
 
-/// All files with what is in them.
+/// Returns all files below `root` with their content.
 pub(crate) fn content(root: &Path) -> BTreeMap<String, Vec<u8>> {
     keys(root).into_iter().map(|key| (key.clone(), fs::read(root.join(key)).unwrap())).collect()
 }
@@ -107,7 +107,7 @@ pub(crate) fn age_one(path: &Path) {
     file.set_modified(SystemTime::now() - AGO).unwrap();
 }
 
-/// A copy of the store in `root`.
+/// Copies the store in `root`.
 pub(crate) fn copy(root: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for key in keys(root) {
@@ -206,7 +206,7 @@ pub(crate) async fn full() -> tempfile::TempDir {
     let left = push_blob(&server, &other, b"to be deleted").await;
     server.delete_blob(&other, &left, &by).await.unwrap();
     push_image(&server, &other, "five", &["latest"], None).await;
-    // what tags meant before, once scrub has tidied up; and what servers saw of pulls
+    // scrub moves former meanings of tags into history; then the server records pulls
     age(root);
     scrub(root, false).await.unwrap();
     server.pulled(&app, &Reference::Tag(tag("v1")), &image);
@@ -226,7 +226,7 @@ pub(crate) async fn full() -> tempfile::TempDir {
     directory
 }
 
-/// What clients see, by what they ask: what came, or why nothing did.
+/// Returns the view of clients: for each question the answer, or the reason why there is none.
 pub(crate) async fn view(root: &Path) -> BTreeMap<String, String> {
     let server = server(root).await;
     let mut view = BTreeMap::new();
@@ -280,7 +280,7 @@ pub(crate) async fn read(
     Ok(sha256(&bytes))
 }
 
-/// What a run told, and how far it said it was.
+/// The events and the progress that a run reported.
 #[derive(Default)]
 pub(crate) struct Told(Mutex<Vec<Event>>, Mutex<Vec<(Pass, u64, u64)>>);
 
@@ -296,7 +296,7 @@ impl Observer for Told {
 }
 
 impl Told {
-    /// How far a pass said it was: so many of about so many, each time.
+    /// Returns the progress that a pass reported: each time the number done and the estimated total.
     pub(crate) fn progress_of(&self, pass: Pass) -> Vec<(u64, u64)> {
         let said = self.1.lock().unwrap();
         said.iter().filter(|(of, ..)| *of == pass).map(|(_, done, total)| (*done, *total)).collect()
@@ -318,18 +318,18 @@ impl Told {
             .collect()
     }
 
-    /// Those that no run before has told of.
+    /// Returns the findings that no earlier run has reported.
     pub(crate) fn news(&self) -> Vec<Finding> {
         self.findings().into_iter().filter(|finding| finding.outcome != Outcome::Known).collect()
     }
 }
 
-/// Scrubs, with everything.
+/// Scrubs with all passes.
 pub(crate) async fn scrub(root: &Path, dry_run: bool) -> Result<(Summary, Arc<Told>), scrub::Failed> {
     scrub_with(root, &config(), |options| options.dry_run = dry_run).await
 }
 
-/// Scrubs by this configuration, with everything but for what `change` says.
+/// Scrubs by this configuration, with all passes unless `change` says otherwise.
 pub(crate) async fn scrub_with(
     root: &Path,
     config: &Config,

@@ -1,4 +1,4 @@
-//! Bytes that are not what they were.
+//! Tests scrub on bytes that no longer match their digest.
 
 use std::{fs, time::Duration};
 
@@ -25,7 +25,7 @@ async fn rot_is_found_noted_and_never_served() {
     assert!(says.contains(&digest.to_string()) && says.contains("a/b") && says.contains("push it again"), "{says}");
     assert!(world.read(&digest).await.is_err());
     assert_eq!(world.scrub(ALL).await.found().into_iter().filter(|found| *found != Outcome::Known).count(), 0);
-    // what was rotten only to a controller that failed
+    // a controller failed, and the bytes on the disk were right
     fs::write(&bytes, b"content").unwrap();
     assert_eq!(world.scrub(&[Pass::Content]).await.found(), [Outcome::Repaired]);
     assert_eq!(world.read(&digest).await.unwrap(), b"content");

@@ -1,4 +1,4 @@
-//! Of several copies of one digest one stays.
+//! Tests that one of several copies of a digest stays.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Bytes and facts that are not there, and what is none of the store's.
+//! Tests scrub on lost bytes, lost records and foreign objects.
 
 use std::fs;
 

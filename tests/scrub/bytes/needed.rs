@@ -1,4 +1,4 @@
-//! What nothing needs goes, what is needed stays.
+//! Tests that scrub frees unneeded bytes, and keeps needed ones.
 
 use std::{fs, path::Path, time::Duration, time::SystemTime};
 
