@@ -1,9 +1,6 @@
 //! The messages about wrong files, word for word.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::fs;
 
 use simple_registry::config::Config;
 
@@ -386,12 +383,10 @@ help: `port` belongs to `[server]`",
 }
 
 #[test]
-fn a_thousand_wrong_keys_are_told_in_seconds() {
+fn a_thousand_wrong_keys_are_told_without_their_values() {
     let lines: Vec<String> = (0..1000).map(|index| format!("kezy{index} = \"some value\"")).collect();
-    let started = Instant::now();
     let error = told(&lines.join("\n"));
     assert_eq!(error.matches("is not a known key").count(), 1000);
     // The values of keys that nobody knows may be secrets.
     assert!(error.contains("1000 | kezy999 = [hidden]") && !error.contains("some value"), "{error}");
-    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
 }
