@@ -11,6 +11,8 @@ pub mod credentials;
 pub mod diagnostics;
 pub mod http;
 pub mod identity;
+#[cfg(test)]
+mod model_check;
 pub mod oci;
 pub mod policy;
 pub mod priority;

@@ -4,7 +4,10 @@ use super::{By, Listed, MAX_PAGE, Registry, Result};
 use crate::{
     action::Page,
     oci::Name,
-    storage::{layout, mutation::mutated},
+    storage::{
+        layout,
+        mutation::{Mutation, mutated},
+    },
 };
 
 /// The largest number of keys that one listing asks for to skip invisible repositories.
@@ -21,7 +24,7 @@ impl Registry {
         // a mark sorts first: a scrub that found the repository empty frees the keys that were there before the mark,
         // and nothing newer
         let first = self.store.list(&prefix, None, 1).await?;
-        let is_mark = |key| layout::catalog_mark_name(key).is_some() && !mutated("catalog without marks");
+        let is_mark = |key| layout::catalog_mark_name(key).is_some() && !mutated(Mutation::CatalogWithoutMarks);
         if first.first().is_none_or(|entry| is_mark(&entry.key)) {
             self.store.put(&(prefix + &layout::attempt()), self.fact(by)).await?;
         }

@@ -27,7 +27,7 @@ use crate::{
     storage::{
         Entry, Moment, StorageError, layout,
         layout::{Ordinal, TagVersion},
-        mutation::mutated,
+        mutation::{Mutation, mutated},
     },
 };
 
@@ -116,7 +116,7 @@ impl Registry {
             let ordinal = self.ordinal_after(after, seen);
             let key = layout::claim(&order.claims, after);
             let claim = self.new_claim(Some(ordinal), false, target, by);
-            if mutated("claims not looked at") || self.store.create_new(&key, json(&claim)).await? {
+            if mutated(Mutation::ClaimsNotLookedAt) || self.store.create_new(&key, json(&claim)).await? {
                 return Ok(Some(ordinal));
             }
             let from = layout::before_claim(&order.claims, after);
@@ -142,7 +142,7 @@ impl Registry {
     pub async fn close_tag(&self, name: &Name, tag: &Tag, tombstone: Ordinal, by: &By) -> Result<bool> {
         let closed = self.new_claim(None, false, None, by);
         let key = layout::claim(&layout::tag_claims(name, tag), Some(tombstone));
-        Ok(mutated("order not closed") || self.store.create_new(&key, json(&closed)).await?)
+        Ok(mutated(Mutation::OrderNotClosed) || self.store.create_new(&key, json(&closed)).await?)
     }
 
     /// Returns the ordinal of a version at the place after `after`. A new order begins above the closed one.
@@ -167,7 +167,7 @@ impl Registry {
 
     async fn take(&self, order: &Order, after: Option<Ordinal>, claim: &Claim) -> Result<Taken> {
         let key = layout::claim(&order.claims, after);
-        if mutated("claims not looked at") || self.store.create_new(&key, json(claim)).await? {
+        if mutated(Mutation::ClaimsNotLookedAt) || self.store.create_new(&key, json(claim)).await? {
             return Ok(Taken::Ours);
         }
         Ok(self.read_claim(&key).await?.map_or(Taken::Freed, Taken::By))
@@ -213,7 +213,7 @@ impl Registry {
     /// # Errors
     /// [`Error::TooSlow`] if the attempt took half a lease or more.
     pub(super) fn claimed_in_time(&self, began: Moment) -> Result<()> {
-        if mutated("claim after an old look") { Ok(()) } else { self.in_time(began) }
+        if mutated(Mutation::ClaimAfterAnOldLook) { Ok(()) } else { self.in_time(began) }
     }
 
     /// Writes a new version of an immutable tag, for an attempt that began at `began`. From then on the tag means
@@ -338,10 +338,10 @@ impl Registry {
         old: &(dyn Fn(&Entry) -> bool + Sync),
         by: &By,
     ) -> Result<bool> {
-        if mutated("end of no version") {
+        if mutated(Mutation::EndOfNoVersion) {
             return self.write_tag(name, tag, None, self.begin().await?, by).await.map(|()| true);
         }
-        let old = |entry: &Entry| old(entry) || mutated("end over a young claim");
+        let old = |entry: &Entry| old(entry) || mutated(Mutation::EndOverAYoungClaim);
         let seen = seen.map(|seen| seen.ordinal);
         let Some(ordinal) = self.claim_over(&Order::of_tag(name, tag), seen, &old, None, by).await? else {
             return Ok(false);

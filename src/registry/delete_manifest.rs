@@ -5,7 +5,11 @@ use std::collections::BTreeSet;
 use super::{By, Error, Registry, Result, claims::Order, facts::ManifestHeader, several, tags::LookAtTag};
 use crate::{
     oci::{Digest, Manifest, Name, Reference},
-    storage::{Entry, Moment, layout, layout::Ordinal, mutation::mutated},
+    storage::{
+        Entry, Moment, layout,
+        layout::Ordinal,
+        mutation::{Mutation, mutated},
+    },
 };
 
 /// The number of tries of a delete. A try fails if scrub freed a claim in its way, or if the attempt took too long.
@@ -68,7 +72,8 @@ impl Registry {
             let Some(ordinal) = claimed else { continue };
             // a push of the manifest came between, perhaps for an index that did not exist at the first look. Every
             // later push has a place above this delete
-            if ordinal > Ordinal::after(Some(newest.ordinal), 0) && !mutated("delete over a push does not look again") {
+            if ordinal > Ordinal::after(Some(newest.ordinal), 0) && !mutated(Mutation::DeleteOverAPushDoesNotLookAgain)
+            {
                 self.refuse_needed(name, digest).await?;
             }
             let end = End { digest: *digest, key, ordinal };
@@ -117,7 +122,7 @@ impl Registry {
         by: &By,
     ) -> Result<Vec<Digest>> {
         let began = self.begin().await?;
-        let old = |entry: &Entry| old(entry) || mutated("end over a young claim");
+        let old = |entry: &Entry| old(entry) || mutated(Mutation::EndOverAYoungClaim);
         let claims = seen.iter().map(async |one| {
             let order = Order::of_manifest(name, &one.digest);
             let ordinal = self.claim_over(&order, Some(one.ordinal), &old, None, by).await?;

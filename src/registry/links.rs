@@ -13,7 +13,7 @@ use crate::{
     storage::{
         StorageError, layout,
         layout::{Right, Version},
-        mutation::mutated,
+        mutation::{Mutation, mutated},
     },
 };
 
@@ -69,7 +69,8 @@ impl Registry {
 
     /// Returns whether a manifest in restore linked the repository to a blob before the manifest was deleted.
     async fn had(&self, name: &Name, manifest: &Digest, blob: &Digest, asked: &Asked) -> Result<bool> {
-        let linked = asked.before.as_ref().is_some_and(|absent| !absent.contains(blob) || mutated("pins give links"));
+        let linked =
+            asked.before.as_ref().is_some_and(|absent| !absent.contains(blob) || mutated(Mutation::PinsGiveLinks));
         if !linked {
             return Ok(false);
         }
@@ -92,8 +93,8 @@ impl Registry {
         if let Some(found) = size.filter(|size| *size != blob.size) {
             return Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found });
         }
-        let pin = layout::pin(&blob.digest, name, manifest, if mutated("shared pins") { "p" } else { attempt });
-        let late = mutated("look before reference");
+        let pin = layout::pin(&blob.digest, name, manifest, if mutated(Mutation::SharedPins) { "p" } else { attempt });
+        let late = mutated(Mutation::LookBeforeReference);
         if !late {
             self.store.put(&pin, self.fact(by)).await?;
         }
@@ -122,7 +123,7 @@ impl Registry {
     ) -> Result<bool> {
         match newest {
             Ok(None) => return Ok(false),
-            Ok(Some(newest)) if !newest.absent.contains(blob) || mutated("pins give links") => return Ok(true),
+            Ok(Some(newest)) if !newest.absent.contains(blob) || mutated(Mutation::PinsGiveLinks) => return Ok(true),
             Ok(Some(_)) => {}
             // the damaged manifest exists, and a client needs its blobs to push it again
             Err(error) if error.is_damage() => {}

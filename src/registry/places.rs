@@ -13,7 +13,10 @@ use super::{
 use crate::{
     action::UploadId,
     oci::{Digest, Hasher, Name},
-    storage::{Entry, FaultKind, StorageError, layout, mutation::mutated},
+    storage::{
+        Entry, FaultKind, StorageError, layout,
+        mutation::{Mutation, mutated},
+    },
 };
 
 /// A blob copy: segments that are a digest.
@@ -118,7 +121,7 @@ impl Registry {
     pub(super) async fn look(&self, digest: &Digest) -> Result<Look> {
         let ticket = self.known.ticket();
         let too_early =
-            if mutated("marks before facts") { Some(self.store.list_all(layout::DATA).await?) } else { None };
+            if mutated(Mutation::MarksBeforeFacts) { Some(self.store.list_all(layout::DATA).await?) } else { None };
         // damaged records count as absent, so that the client pushes the blob again
         let (mut places, _) = self.places_of(digest).await?;
         for _ in 0..TURNS {
@@ -139,7 +142,7 @@ impl Registry {
     /// Returns the blob copies of a digest as they are now. `None` if they are the same as `before`, or if `before` is
     /// empty.
     pub(super) async fn others_than(&self, digest: &Digest, before: &[Arc<Place>]) -> Result<Option<Places>> {
-        if before.is_empty() || mutated("places not listed again") {
+        if before.is_empty() || mutated(Mutation::PlacesNotListedAgain) {
             return Ok(None);
         }
         let now = self.places_of(digest).await?;
@@ -194,12 +197,12 @@ impl Registry {
         if seen.iter().any(|entry| layout::is_rotten(&place.id, &entry.key)) {
             return Ok(Bytes::Missing);
         }
-        let marked = !mutated("no marks") && seen.iter().any(|entry| layout::is_mark(&place.id, &entry.key));
+        let marked = !mutated(Mutation::NoMarks) && seen.iter().any(|entry| layout::is_mark(&place.id, &entry.key));
         // a directory is not read at one moment: the segments must be seen after the marks were
         let seen = if self.store.ordered_listings() || marked { seen } else { self.store.list_all(&prefix).await? };
         // a listing is in the order of its keys, so a search is cheap; an upload of 10,000 chunks must not cost their
         // square
-        let whole = mutated("bytes not looked at")
+        let whole = mutated(Mutation::BytesNotLookedAt)
             || place.segments.iter().all(|segment| {
                 let key = segment.key(&place.id);
                 let found = seen.binary_search_by(|entry| entry.key.as_str().cmp(&key));

@@ -9,7 +9,11 @@ use bytes::Bytes;
 use super::{By, Error, Registry, Result, claims::Order, json, links::Linked, manifests::StoredManifest, several};
 use crate::{
     oci::{Algorithm, Descriptor, Digest, Manifest, MediaType, Name, Reference, Tag},
-    storage::{Moment, layout, layout::Ordinal, mutation::mutated},
+    storage::{
+        Moment, layout,
+        layout::Ordinal,
+        mutation::{Mutation, mutated},
+    },
 };
 
 /// A manifest as a client pushes it.
@@ -105,7 +109,7 @@ impl Registry {
             let began = self.begin().await?;
             match self.attempt_put(name, manifest, digest, bytes.clone(), asked, began, by).await {
                 Err(Error::TooSlow) => {}
-                Ok(()) if self.was_slow(began) && !mutated("slow push does not look again") => {}
+                Ok(()) if self.was_slow(began) && !mutated(Mutation::SlowPushDoesNotLookAgain) => {}
                 result => return result,
             }
         }
@@ -137,7 +141,7 @@ impl Registry {
         let gone: HashSet<Digest> = several(children.collect()).await?.into_iter().flatten().collect();
         self.refuse_missing(name, manifest, gone.iter().copied().collect(), asked)?;
         self.catalogue(name, by).await?;
-        let same = if mutated("no new version") { self.newest_version(name, &digest).await? } else { None };
+        let same = if mutated(Mutation::NoNewVersion) { self.newest_version(name, &digest).await? } else { None };
         let same = same.filter(|(_, version)| version.there).map(|(_, version)| version.ordinal);
         let ordinal = match same {
             Some(ordinal) => ordinal,
@@ -170,7 +174,7 @@ impl Registry {
     /// # Errors
     /// [`Error::TooSlow`] if content that the attempt relied on may be gone.
     pub(super) fn in_time(&self, began: Moment) -> Result<()> {
-        let slow = self.was_slow(began) && !mutated("slow push does not look again");
+        let slow = self.was_slow(began) && !mutated(Mutation::SlowPushDoesNotLookAgain);
         if slow { Err(Error::TooSlow) } else { Ok(()) }
     }
 
@@ -253,7 +257,7 @@ impl Registry {
     ) -> Result<Option<Digest>> {
         // a few: the newest version may be a tombstone of a moment ago
         const LOOK: usize = 8;
-        if mutated("children not renewed") {
+        if mutated(Mutation::ChildrenNotRenewed) {
             return Ok(None);
         }
         let order = Order::of_manifest(name, &child.digest);

@@ -19,7 +19,10 @@ use super::{
 use crate::{
     action::Upload,
     oci::{Algorithm, Digest, Hasher, Name, range::ContentRange},
-    storage::{Moment, layout, mutation::mutated},
+    storage::{
+        Moment, layout,
+        mutation::{Mutation, mutated},
+    },
 };
 
 impl Registry {
@@ -180,7 +183,7 @@ impl Registry {
         }
         self.metrics.upload_closed();
         // scrub can only have given up an upload that this process has not seen alive for a while
-        let known = self.known_alive(ended.alive) || mutated("session not looked for");
+        let known = self.known_alive(ended.alive) || mutated(Mutation::SessionNotLookedFor);
         if !known && self.look_at(&place_of(&ended)).await? != Bytes::Sound {
             return Err(Error::UploadUnknown(ended.id));
         }
@@ -277,10 +280,10 @@ impl Registry {
         self.put_place(digest, &place, by).await?;
         // a slow commit looks again; it takes nothing back, since another attempt may rely on its blob copy by now
         if self.was_slow(began)
-            && !mutated("slow commit does not look")
+            && !mutated(Mutation::SlowCommitDoesNotLook)
             && !self.still_there(name, digest, &place, by).await?
         {
-            if mutated("failed commit takes back") {
+            if mutated(Mutation::FailedCommitTakesBack) {
                 self.store.delete(&layout::place(digest, &place.id)).await?;
             }
             return Err(Error::UploadUnknown(session.id.clone()));

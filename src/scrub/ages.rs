@@ -7,7 +7,7 @@ use crate::{
     config::Scrub,
     storage::{
         Entry,
-        mutation::{mutated, read_before},
+        mutation::{Mutation, mutated, read_before},
     },
 };
 
@@ -65,7 +65,7 @@ impl Ages {
     pub(super) fn of(self, entry: &Entry) -> u64 {
         match entry.modified {
             0 => 0,
-            _ if mutated("no lease") => u64::MAX,
+            _ if mutated(Mutation::NoLease) => u64::MAX,
             modified => read_before(self.now).saturating_sub(modified),
         }
     }

@@ -32,7 +32,10 @@ use super::{
 use crate::{
     oci::{Digest, Name},
     registry::facts::{Claim, Pull, PullsSince, Stamp, TagEntry},
-    storage::{Entry, layout, mutation::mutated},
+    storage::{
+        Entry, layout,
+        mutation::{Mutation, mutated},
+    },
 };
 
 /// The number of groups of keys that the pass looks at concurrently.
@@ -185,7 +188,7 @@ impl Links<'_, '_> {
     /// store does not tell is young.
     fn is_old(&self, entry: &Entry) -> bool {
         let age = self.now.saturating_sub(entry.modified);
-        entry.modified > 0 && age >= self.lease || mutated("links without a lease")
+        entry.modified > 0 && age >= self.lease || mutated(Mutation::LinksWithoutALease)
     }
 
     /// Returns whether an object is old enough to judge the things that it names, and counts a younger one.

@@ -19,8 +19,6 @@
 mod ages;
 mod bytes;
 mod content;
-#[cfg(test)]
-mod interleavings;
 mod links;
 mod notes;
 mod report;

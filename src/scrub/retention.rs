@@ -25,7 +25,7 @@ use super::{
 use crate::{
     oci::{Digest, Name},
     policy::{Image, Origin, RetentionDecision},
-    storage::mutation::mutated,
+    storage::mutation::{Mutation, mutated},
 };
 
 /// The number of manifests that are removed with one look at the repository's tags.
@@ -125,7 +125,7 @@ fn asked(policies: &[Arc<Origin>]) -> Option<Origin> {
 
 /// Returns whether the push that gave a tag its meaning has ended, so that the manifest has all its tags.
 fn is_settled(judged: &Judged) -> bool {
-    judged.settled || mutated("retention of what is pushed")
+    judged.settled || mutated(Mutation::RetentionOfWhatIsPushed)
 }
 
 /// Reports the tags and manifests that a later run will remove because no rule keeps them, and the time from which on.
@@ -181,7 +181,7 @@ async fn unneeded(repository: &Repository<'_>, digest: Digest) -> Result<Option<
     let group = repository.group(digest).await?;
     // a push may be about to give a manifest without a tag a tag or an index
     let is_old = group.versions.first().is_some_and(|(newest, _)| repository.ages.is_old(newest));
-    if !is_old && !mutated("retention of what is pushed") {
+    if !is_old && !mutated(Mutation::RetentionOfWhatIsPushed) {
         return Ok(None);
     }
     Ok(is_unneeded(repository, &group).await?.map(|children| (group, children)))

@@ -23,7 +23,7 @@ use crate::{
     registry::{By, InForce, Registry},
     storage::{
         Reading, Store, layout,
-        mutation::{mutated, wishes},
+        mutation::{Mutation, mutated, wishes},
     },
 };
 
@@ -60,7 +60,7 @@ impl<'a> Run<'a> {
         options: Options,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let id = if mutated("shared marks") { "0".repeat(16) } else { layout::attempt() };
+        let id = if mutated(Mutation::SharedMarks) { "0".repeat(16) } else { layout::attempt() };
         let by = By::scrub(&id);
         let summary = Summary { run: id.clone(), dry_run: options.dry_run, ..Summary::default() };
         Self {
@@ -112,7 +112,7 @@ impl<'a> Run<'a> {
 
     async fn read_lease(&self, now: u64) -> Result<u64> {
         let own = milliseconds(self.lease());
-        if !wishes() || mutated("another's wish not looked at") {
+        if !wishes() || mutated(Mutation::AnothersWishNotLookedAt) {
             return Ok(own);
         }
         let Some(longer) = InForce::read(&self.store, now).await?.filter(|it| it.lease_ms > own) else {
@@ -147,7 +147,7 @@ impl<'a> Run<'a> {
         let Some(reading) = *self.reading.lock().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
         let back = self.store.clock().set_back_since(reading);
         // an object needs a whole lease to look old; answers that take long look like a small step
-        if back >= self.lease() * 3 / 4 && !mutated("clock set back unseen") {
+        if back >= self.lease() * 3 / 4 && !mutated(Mutation::ClockSetBackUnseen) {
             return Err(ScrubError::ClockSetBack(back));
         }
         Ok(())

@@ -14,7 +14,7 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 
 pub use self::reading::Reading;
-use super::mutation::mutated;
+use super::mutation::{Mutation, mutated};
 
 /// The clocks of this process, and what it has seen of the store's clock. Clones share both.
 ///
@@ -146,7 +146,7 @@ impl Clock {
         let now = self.now();
         let by_boot = now.boot.saturating_sub(then.boot);
         let by_wall = now.wall.saturating_sub(then.wall);
-        let gained = if mutated("store's clock not looked at") { 0 } else { self.seen().gained_since(then) };
+        let gained = if mutated(Mutation::StoresClockNotLookedAt) { 0 } else { self.seen().gained_since(then) };
         Duration::from_millis(by_wall.max(by_boot.saturating_add(gained)))
     }
 

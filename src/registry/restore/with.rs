@@ -11,7 +11,7 @@ use crate::{
     storage::{
         Entry, StorageError, layout,
         layout::{Ordinal, TagVersion},
-        mutation::mutated,
+        mutation::{Mutation, mutated},
     },
 };
 
@@ -162,7 +162,7 @@ impl Registry {
 
     pub(in crate::registry) async fn any_is_there(&self, name: &Name, manifests: &[Digest]) -> Result<bool> {
         for manifest in manifests {
-            if self.is_there(name, manifest).await? && !mutated("subject not looked for") {
+            if self.is_there(name, manifest).await? && !mutated(Mutation::SubjectNotLookedFor) {
                 return Ok(true);
             }
         }
@@ -186,7 +186,7 @@ impl Registry {
             if !stamp.by.is_scrub() {
                 return Ok(false);
             }
-            ending = !mutated("ending referrers not renewed");
+            ending = !mutated(Mutation::EndingReferrersNotRenewed);
         }
         Ok(ending)
     }

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     oci::Digest,
-    storage::{layout, mutation::mutated},
+    storage::{
+        layout,
+        mutation::{Mutation, mutated},
+    },
 };
 
 pub(super) async fn attend(context: &Context<'_>, suspect: Suspect) -> Result<()> {
@@ -67,7 +70,7 @@ impl Context<'_> {
     async fn survivor<'c>(&self, digest: &Digest, copies: &'c [Copy]) -> Result<(Option<&'c Copy>, Vec<&'c Copy>)> {
         let mut rotten = Vec::new();
         for copy in copies.iter().filter(|copy| copy.state == State::Sound) {
-            let is_right = mutated("survivor not hashed").then_some(true);
+            let is_right = mutated(Mutation::SurvivorNotHashed).then_some(true);
             match is_right.or(content::hash(self.run, digest, copy).await?) {
                 Some(true) => return Ok((Some(copy), rotten)),
                 Some(false) => rotten.push(copy),

@@ -9,7 +9,10 @@ use super::{
 use crate::{
     action::UploadId,
     oci::Digest,
-    storage::{Entry, layout, mutation::mutated},
+    storage::{
+        Entry, layout,
+        mutation::{Mutation, mutated},
+    },
 };
 
 impl Context<'_> {
@@ -49,7 +52,7 @@ impl Context<'_> {
         for digest in digests {
             let needed =
                 !self.run.options.dry_run && !self.run.store.list(&layout::holders(digest), None, 1).await?.is_empty();
-            let needed = needed && !mutated("no second look by scrub");
+            let needed = needed && !mutated(Mutation::NoSecondLookByScrub);
             let key = layout::place(digest, id);
             let place = self.run.store.list(&key, None, 1).await?.into_iter().find(|entry| entry.key == key);
             let Some(place) = place.filter(|place| !needed && self.ages.is_past_grace(place)) else {
@@ -67,7 +70,7 @@ impl Context<'_> {
         let mark = layout::mark(&copy.id, &self.run.id);
         self.run.put(&mark, Vec::new()).await?;
         let again = look(self.run, self.ages, survivor.entry.clone()).await?;
-        let stays = again.is_some_and(|again| again.state == State::Sound) || mutated("survivor not looked at");
+        let stays = again.is_some_and(|again| again.state == State::Sound) || mutated(Mutation::SurvivorNotLookedAt);
         if !stays {
             return self.run.free(&mark, 0).await;
         }
@@ -86,7 +89,7 @@ impl Context<'_> {
             return Err(error);
         }
         for (at, entry) in facts.iter().chain(&bytes).enumerate() {
-            if at == facts.len() && mutated("mark goes before the bytes") {
+            if at == facts.len() && mutated(Mutation::MarkGoesBeforeTheBytes) {
                 self.run.free(mark, 0).await?;
             }
             self.run.free(&entry.key, entry.size).await?;

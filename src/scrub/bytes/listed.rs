@@ -21,7 +21,11 @@ use super::{
 use crate::{
     oci::{Digest, Name},
     registry::facts::ManifestHeader,
-    storage::{layout, layout::Right, mutation::mutated},
+    storage::{
+        layout,
+        layout::Right,
+        mutation::{Mutation, mutated},
+    },
 };
 
 /// The number of digests, of all repositories together, that are remembered.
@@ -62,7 +66,7 @@ impl Listed {
             let grants = || of_one.iter().zip(range.clone()).filter(|(fact, _)| fact.right == Right::Grant);
             let stay = grants().any(|(_, at)| fates[at].is_none());
             let Some((first, _)) = grants().next().filter(|_| !stay) else { continue };
-            if self.links(run, &first.name, of_one, digest).await? || mutated("listed blobs not kept") {
+            if self.links(run, &first.name, of_one, digest).await? || mutated(Mutation::ListedBlobsNotKept) {
                 continue;
             }
             if self.lists(run, &first.name, digest).await? {

@@ -12,7 +12,7 @@ use crate::{
     storage::{
         Entry, layout,
         layout::{Ordinal, Version},
-        mutation::mutated,
+        mutation::{Mutation, mutated},
     },
 };
 
@@ -231,7 +231,7 @@ impl Links<'_, '_> {
     async fn found_since(&self, name: &Name, manifest: &Digest, blob: &Descriptor) -> Result<bool> {
         let (store, registry) = (&self.run.store, &self.run.registry);
         let has = async || {
-            if mutated("repair links what is named") {
+            if mutated(Mutation::RepairLinksWhatIsNamed) {
                 return Ok(true);
             }
             registry.has_without(name, &blob.digest, manifest).await.map_err(ScrubError::Registry)
@@ -245,7 +245,7 @@ impl Links<'_, '_> {
         store.put(&layout::pin(&blob.digest, name, manifest, &layout::attempt()), self.stamp()).await?;
         let listed = store.list_all(&layout::rights(&blob.digest, name)).await?;
         let deleted = |entry: &Entry| layout::right(&entry.key) == Some(layout::Right::Left) && !self.is_old(entry);
-        if listed.iter().any(deleted) && !mutated("blob deletes not looked for") {
+        if listed.iter().any(deleted) && !mutated(Mutation::BlobDeletesNotLookedFor) {
             return Ok(false);
         }
         Ok(has().await? && registry.mend(&blob.digest, &self.run.by).await.map_err(ScrubError::Registry)?)

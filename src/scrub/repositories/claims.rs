@@ -11,7 +11,11 @@ use super::{
 };
 use crate::{
     oci::Name,
-    storage::{Entry, layout, layout::Ordinal, mutation::mutated},
+    storage::{
+        Entry, layout,
+        layout::Ordinal,
+        mutation::{Mutation, mutated},
+    },
 };
 
 /// Frees claims on versions of tags.
@@ -71,7 +75,7 @@ async fn below(run: &Run<'_>, ages: Ages, claims: &[Entry], newest: &Entry, ordi
         return Ok(());
     }
     let is_below = |claim: &Entry| {
-        mutated("claims freed at once") || layout::claim_after(&claim.key).is_some_and(|after| after < ordinal)
+        mutated(Mutation::ClaimsFreedAtOnce) || layout::claim_after(&claim.key).is_some_and(|after| after < ordinal)
     };
     free(run, claims.iter().filter(|claim| ages.is_old(claim) && is_below(claim))).await
 }

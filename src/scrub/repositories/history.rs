@@ -13,7 +13,11 @@ use super::{
 use crate::{
     oci::{Name, Tag},
     registry::facts::{Stamp, TagEntry},
-    storage::{Entry, layout, layout::TagVersion, mutation::mutated},
+    storage::{
+        Entry, layout,
+        layout::TagVersion,
+        mutation::{Mutation, mutated},
+    },
 };
 
 /// The number of times within `tag_history.age` that scrub looks through an object of history for entries that are too
@@ -46,7 +50,7 @@ pub(super) async fn archive(
     let before = objects.into_iter().filter(|entry| ages.is_old(entry)).collect::<Vec<_>>();
     let Some(merged) = read(run, &before, &mut entries).await? else { return Ok(()) };
     let kept = trim(run, ages, entries, until);
-    let late = mutated("history written late");
+    let late = mutated(Mutation::HistoryWrittenLate);
     if !late {
         write(run, name, tag, &kept).await?;
     }

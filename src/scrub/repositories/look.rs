@@ -15,7 +15,10 @@ use crate::{
     oci::{Digest, Name},
     policy::Origin,
     registry::{self, SeenManifest, facts::ManifestHeader},
-    storage::{Entry, layout, mutation::mutated},
+    storage::{
+        Entry, layout,
+        mutation::{Mutation, mutated},
+    },
 };
 
 /// A repository, with its live tags.
@@ -131,7 +134,7 @@ impl<'a> Repository<'a> {
                 Newest::There { old: self.ages.is_old(entry), past_untagged: self.ages.is_past_untagged(entry) }
             }
             Some((entry, _)) => {
-                Newest::Gone { past_trash: self.ages.is_past_trash(entry) || mutated("gone freed at once") }
+                Newest::Gone { past_trash: self.ages.is_past_trash(entry) || mutated(Mutation::GoneFreedAtOnce) }
             }
         };
         Seen { newest, tagged: self.tags_of(group).next().is_some(), parents, subject: Upheld::Never }

@@ -15,7 +15,7 @@ use crate::{
     storage::{
         Entry, layout,
         layout::{Ordinal, Right, Version},
-        mutation::mutated,
+        mutation::{Mutation, mutated},
     },
 };
 
@@ -131,7 +131,8 @@ async fn keep_links(repository: &Repository<'_>, group: &Group, spare: &[(Entry,
     };
     let unlinked = run.registry.unlinked(repository.name, &group.digest).await.map_err(ScrubError::Registry)?;
     let Some(unlinked) = unlinked else { return Ok(false) };
-    if header.absent.iter().any(|digest| !unlinked.contains(digest)) && !mutated("links of older versions not kept") {
+    if header.absent.iter().any(|digest| !unlinked.contains(digest)) && !mutated(Mutation::LinksOfOlderVersionsNotKept)
+    {
         if !run.options.dry_run {
             let recorded = run.registry.record_links(repository.name, &group.digest, &newest.key, unlinked).await;
             recorded.map_err(ScrubError::Registry)?;

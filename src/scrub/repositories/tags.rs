@@ -14,7 +14,7 @@ use crate::{
     storage::{
         Entry, Store, layout,
         layout::{Ordinal, TagVersion},
-        mutation::mutated,
+        mutation::{Mutation, mutated},
     },
 };
 
@@ -77,7 +77,7 @@ pub(super) async fn clean(run: &Run<'_>, ages: Ages, name: &Name) -> Result<Live
         let Some((newest, version)) = versions.first() else { continue };
         let old: Vec<bool> = versions.iter().map(|(entry, _)| ages.is_old(entry)).collect();
         let mut spare = superseded(&old);
-        let past_trash = ages.is_past_trash(newest) || mutated("gone freed at once");
+        let past_trash = ages.is_past_trash(newest) || mutated(Mutation::GoneFreedAtOnce);
         if version.target.is_none() && !past_trash {
             // a restore needs the newest version with a target, however little history is kept
             let last = versions.iter().position(|(_, version)| version.target.is_some());

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A configuration with its policy.
-pub(in crate::scrub::interleavings) struct Rules {
+pub(in crate::model_check) struct Rules {
     pub(super) config: Config,
     pub(super) policy: Policy,
 }
@@ -35,30 +35,30 @@ impl Rules {
 }
 
 /// Keeps tags that were pushed within a day, and `u`. Keeps untagged manifests.
-pub(in crate::scrub::interleavings) static RETAINING: LazyLock<Rules> = LazyLock::new(|| {
+pub(in crate::model_check) static RETAINING: LazyLock<Rules> = LazyLock::new(|| {
     let rules = ["image.pushed_at > now() - days(1)", "image.tag == \"u\""];
     Rules::of(KEEPING.clone(), &rules, ImmutableTags::None)
 });
 
 /// Keeps only `u`. Keeps untagged manifests.
-pub(in crate::scrub::interleavings) static UNTAGGING: LazyLock<Rules> =
+pub(in crate::model_check) static UNTAGGING: LazyLock<Rules> =
     LazyLock::new(|| Rules::of(KEEPING.clone(), &["image.tag == \"u\""], ImmutableTags::None));
 
 /// Makes tags immutable, and removes those that are older than a day.
-pub(in crate::scrub::interleavings) static IMMUTABLE: LazyLock<Rules> = LazyLock::new(|| {
+pub(in crate::model_check) static IMMUTABLE: LazyLock<Rules> = LazyLock::new(|| {
     let rules = ["image.immutable && image.pushed_at > now() - days(1)"];
     Rules::of(KEEPING.clone(), &rules, ImmutableTags::All)
 });
 
 /// Keeps untagged manifests, and has no trash time beyond the lease.
-pub(in crate::scrub::interleavings) static PLAIN: LazyLock<Rules> = LazyLock::new(|| Rules::new(KEEPING.clone()));
+pub(in crate::model_check) static PLAIN: LazyLock<Rules> = LazyLock::new(|| Rules::new(KEEPING.clone()));
 
 /// Has a trash time of three leases.
-pub(in crate::scrub::interleavings) static TRASHING: LazyLock<Rules> = LazyLock::new(|| {
+pub(in crate::model_check) static TRASHING: LazyLock<Rules> = LazyLock::new(|| {
     let mut config = KEEPING.clone();
     config.scrub.trash = LEASE * 3;
     Rules::new(config)
 });
 
 /// A time longer than a day.
-pub(in crate::scrub::interleavings) const DAYS: Duration = Duration::from_hours(72);
+pub(in crate::model_check) const DAYS: Duration = Duration::from_hours(72);

@@ -17,7 +17,7 @@ use super::{
     event::Touch,
     play::{Case, Player},
 };
-use crate::storage::mutation;
+use crate::storage::mutation::{self, Mutation};
 
 /// A set of small numbers.
 #[derive(Clone, Default)]
@@ -213,7 +213,7 @@ impl<'a> Process<'a> {
         mutation::TIME.set(now.store);
         live.bucket.tell(self.number, nth, answer);
         live.player.go_on(&live.bucket, self.number);
-        looks(&live.bucket) > before || mutation::mutated("clock after look")
+        looks(&live.bucket) > before || mutation::mutated(Mutation::ClockAfterLook)
     }
 
     fn replay(&self, node: usize) -> Live {

@@ -7,9 +7,10 @@ use futures::TryStreamExt as _;
 
 use super::{Ack, Actor, Rules, body};
 use crate::{
+    model_check::broken::Promise,
     oci::{Algorithm, Digest, Name, Reference, Tag},
     registry::{Error, Protection, PutManifest, Restored},
-    scrub::{Pass, interleavings::broken::Promise},
+    scrub::Pass,
     storage::Moment,
 };
 
@@ -20,34 +21,34 @@ fn put(bytes: &Bytes, first: &Tag, more: &[Tag]) -> PutManifest {
 
 impl Actor {
     /// Records a promise that holds from here on.
-    pub(in crate::scrub::interleavings) fn promise(&self, promise: Promise) {
+    pub(in crate::model_check) fn promise(&self, promise: Promise) {
         self.answers().acked.push(Ack::Promise(promise));
     }
 
     /// Drops all answers but promises, since other processes may have ended them.
-    pub(in crate::scrub::interleavings) fn only_promises(&self) {
+    pub(in crate::model_check) fn only_promises(&self) {
         self.take_back(|ack| !matches!(ack, Ack::Promise(_)));
     }
 
     /// Lets the server use another lease, as an edit of its configuration does.
-    pub(in crate::scrub::interleavings) async fn set_lease(&self, lease: Duration) {
+    pub(in crate::model_check) async fn set_lease(&self, lease: Duration) {
         let by = self.begin("change the lease").await;
         let result = self.registry().set_lease(lease).await;
         self.done(&by, &result, []);
     }
 
     /// Records a failure.
-    pub(in crate::scrub::interleavings) fn wrong(&self, what: String) {
+    pub(in crate::model_check) fn wrong(&self, what: String) {
         self.answers().failed.push(what);
     }
 
-    pub(in crate::scrub::interleavings) async fn scrub_under(&self, rules: &Rules, passes: &[Pass]) {
+    pub(in crate::model_check) async fn scrub_under(&self, rules: &Rules, passes: &[Pass]) {
         self.scrub_by(&rules.config, &rules.policy, passes).await;
     }
 
     /// Pushes a manifest under several tags in one request. `promises` returns what holds for each of them from then
     /// on.
-    pub(in crate::scrub::interleavings) async fn put_tags(
+    pub(in crate::model_check) async fn put_tags(
         &self,
         name: &Name,
         bytes: &Bytes,
@@ -64,7 +65,7 @@ impl Actor {
 
     /// Gives an immutable tag its meaning. A refusal names the meaning of the tag, unless time has passed since
     /// `began`.
-    pub(in crate::scrub::interleavings) async fn put_once(
+    pub(in crate::model_check) async fn put_once(
         &self,
         name: &Name,
         bytes: &Bytes,
@@ -87,18 +88,14 @@ impl Actor {
     }
 
     /// Deletes a tag that is immutable.
-    pub(in crate::scrub::interleavings) async fn delete_once(&self, name: &Name, tag: &Tag) -> bool {
+    pub(in crate::model_check) async fn delete_once(&self, name: &Name, tag: &Tag) -> bool {
         let by = self.begin("delete an immutable tag").await;
         let result = self.registry().delete_tag_under(name, tag, Protection::Immutable, &by).await;
         self.done(&by, &result, [])
     }
 
     /// Restores a tag or manifest. Returns the restored things, or nothing if the restore was refused.
-    pub(in crate::scrub::interleavings) async fn restore(
-        &self,
-        name: &Name,
-        what: &Reference,
-    ) -> Option<Vec<Restored>> {
+    pub(in crate::model_check) async fn restore(&self, name: &Name, what: &Reference) -> Option<Vec<Restored>> {
         let by = self.begin("restore").await;
         let result = self.registry().restore(name, what, &by).await;
         let acks = result.iter().flat_map(|came| &came.restored).filter_map(|restored| match restored {
@@ -113,7 +110,7 @@ impl Actor {
     }
 
     /// Reads a blob to its end. Returns nothing if the read fails.
-    pub(in crate::scrub::interleavings) async fn pull_blob(&self, name: &Name, digest: &Digest) -> Option<Vec<u8>> {
+    pub(in crate::model_check) async fn pull_blob(&self, name: &Name, digest: &Digest) -> Option<Vec<u8>> {
         let by = self.begin("pull a blob").await;
         let read = async {
             let blob = self.registry().blob(name, digest).await?;
@@ -131,7 +128,7 @@ impl Actor {
     }
 
     /// Returns the meanings of a tag, newest first.
-    pub(in crate::scrub::interleavings) async fn history(&self, name: &Name, tag: &Tag) -> Option<Vec<Option<Digest>>> {
+    pub(in crate::model_check) async fn history(&self, name: &Name, tag: &Tag) -> Option<Vec<Option<Digest>>> {
         let by = self.begin("ask what a tag meant").await;
         let result = self.registry().tag_history(name, tag, 100, None).await;
         let done = self.done(&by, &result, []);
@@ -140,7 +137,7 @@ impl Actor {
     }
 
     /// Deletes a tag or manifest. `promises` hold from then on.
-    pub(in crate::scrub::interleavings) async fn delete(
+    pub(in crate::model_check) async fn delete(
         &self,
         name: &Name,
         what: &Reference,
@@ -155,14 +152,14 @@ impl Actor {
     }
 
     /// Deletes a blob that no other process gives the repository again.
-    pub(in crate::scrub::interleavings) async fn delete_blob_for_good(&self, name: &Name, digest: &Digest) -> bool {
+    pub(in crate::model_check) async fn delete_blob_for_good(&self, name: &Name, digest: &Digest) -> bool {
         let by = self.begin("delete a blob").await;
         let result = self.registry().delete_blob(name, digest, &by).await;
         self.done(&by, &result, [Ack::Promise(Promise::Lacks(name.clone(), *digest))])
     }
 
     /// Pushes bytes, and promises a sound copy as long as the repository has the blob.
-    pub(in crate::scrub::interleavings) async fn put_sound_blob(&self, name: &Name, bytes: &Bytes) -> bool {
+    pub(in crate::model_check) async fn put_sound_blob(&self, name: &Name, bytes: &Bytes) -> bool {
         let by = self.begin("push a blob").await;
         let digest = Digest::of(Algorithm::Sha256, bytes);
         let result = self.registry().put_blob(name, &digest, body(bytes), &by).await;

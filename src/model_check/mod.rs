@@ -1,6 +1,6 @@
 //! Checks servers and scrubs over one store, in all orders of their operations.
 //!
-//! The real [`Registry`](crate::registry::Registry) and the real [`run`](super::run) use a map that lets one operation
+//! The real [`Registry`](crate::registry::Registry) and the real [`run`](crate::scrub::run) use a map that lets one operation
 //! through at a time. A walk over all orders that differ, or a seed, chooses the next process. After each step, the
 //! tests compare the store with the invariants.
 //!
@@ -28,7 +28,7 @@
 //! | `TICKS=n` | walks it with this many half leases, as far as it goes with `INTERLEAVINGS` times 200,000 states |
 //! | `SEED=n`, `SCHEDULE='...'` | plays an order again that was printed |
 //! | `PLAN='...'` | plays an order by a plan (`walk::by_plan`) and prints it |
-//! | `WAY=name` | breaks the protocol that way |
+//! | `WAY=name` | breaks the protocol that way: a variant of [`Mutation`] |
 
 use std::sync::Mutex;
 
@@ -51,7 +51,7 @@ use self::{
     walk::{by_plan, random_order, replayed},
     walks::{How, WAYS},
 };
-use crate::storage::mutation;
+use crate::storage::mutation::{self, Mutation};
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
@@ -60,6 +60,13 @@ fn variable(name: &str) -> Option<String> {
 /// Returns the factor for the number of orders, 1 by default.
 fn times() -> usize {
     variable("INTERLEAVINGS").map_or(1, |times| times.parse().expect("INTERLEAVINGS is a number"))
+}
+
+/// Returns the mutation that `WAY` names.
+fn chosen_way() -> Option<Mutation> {
+    let name = variable("WAY")?;
+    let mut known = WAYS.iter().map(|(way, ..)| *way).chain(cases::ways::ways());
+    Some(known.find(|way| format!("{way:?}") == name).unwrap_or_else(|| panic!("there is no mutation {name}")))
 }
 
 fn chosen() -> Vec<Case> {
@@ -147,7 +154,7 @@ fn work_off(jobs: &Mutex<Vec<Job>>) -> Vec<String> {
 #[test]
 fn no_order_breaks_a_small_case() {
     if let Some(schedule) = variable("SCHEDULE") {
-        let way: Option<&'static str> = variable("WAY").map(|way| &*way.leak());
+        let way = chosen_way();
         let odd = |case: &Case, ordered| Case { ordered, freezes: true, jumps: true, ..case.clone() };
         for case in chosen().iter().flat_map(|case| [true, false].map(|ordered| odd(case, ordered))) {
             let played = mutation::with(way, || replayed(&case, &schedule));
@@ -193,7 +200,7 @@ fn no_random_order_breaks_a_case() {
 
 #[test]
 fn each_way_to_break_the_protocol_is_found() {
-    let wanted = variable("WAY");
+    let wanted = chosen_way();
     let mut missed = Vec::new();
     for (way, shows, how) in WAYS.iter().filter(|(way, ..)| wanted.as_ref().is_none_or(|wanted| wanted == way)) {
         let began = std::time::Instant::now();
@@ -208,8 +215,8 @@ fn each_way_to_break_the_protocol_is_found() {
             How::Walk(_) if seeds == 0 => None,
             How::Walk(ticks) => all_orders(&Case { ticks: *ticks, ..case.clone() }, TOO_MANY).failure,
         };
-        match mutation::with(Some(way), || tried(500 * times() as u64)) {
-            Some(failure) => println!("{way}, {:?}: {failure}", began.elapsed()),
+        match mutation::with(Some(*way), || tried(500 * times() as u64)) {
+            Some(failure) => println!("{way:?}, {:?}: {failure}", began.elapsed()),
             None => missed.push(*way),
         }
         assert!(tried(0).is_none(), "{shows} is broken though the protocol is not");
@@ -220,7 +227,7 @@ fn each_way_to_break_the_protocol_is_found() {
 #[test]
 #[ignore = "plays what PLAN says"]
 fn a_plan_is_played() {
-    let way: Option<&'static str> = variable("WAY").map(|way| &*way.leak());
+    let way = chosen_way();
     let plan = variable("PLAN").expect("PLAN says what happens");
     for case in chosen() {
         println!("{}", mutation::with(way, || by_plan(&case, &plan)).unwrap_or_else(|| "nothing is broken".to_owned()));

@@ -9,7 +9,7 @@ use crate::{
 
 /// A promise that holds from here on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::scrub::interleavings) enum Promise {
+pub(in crate::model_check) enum Promise {
     /// The tag means this manifest, all of it exists, and nothing removes it.
     Stays(Name, Tag, Digest),
     /// The tag means one of these.

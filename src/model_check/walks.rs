@@ -1,5 +1,7 @@
 //! The depth of the walk of each case, and the case that finds each mutation of the protocol.
 
+use crate::storage::mutation::Mutation;
+
 /// Cases that are walked whole, with 0 half leases, 1, and so on. The first number counts these walks in every run, the
 /// second in a long run. A walk of this list that does not come to its end fails.
 pub(super) const WHOLE: &[(&str, usize, usize)] = &[
@@ -70,57 +72,57 @@ use How::{InDirectory, Plan, Seed, Walk};
 
 /// The mutations of the protocol that the model has, as far as the code has a place for each: a case that finds it, and
 /// how.
-pub(super) const WAYS: &[(&str, &str, How)] = &[
-    ("bytes not looked at", LATE, Seed(7)),
-    ("look before reference", "manifest put on an old grant, two scrubs", Seed(1)),
-    ("shared pins", "a mark left by a dead scrub", Seed(2830)),
-    ("no new version", "a tag for an untagged manifest", Seed(1)),
-    ("slow push does not look again", "a tag that moves, its old manifest deleted", Seed(37)),
-    ("session not looked for", LATE, Seed(7)),
-    ("slow commit does not look", SILENT, Seed(784)),
-    ("children not renewed", "an index takes in an untagged child", Seed(14)),
-    ("no second look by scrub", "manifest put on an old grant, scrub, time", Seed(1)),
-    ("clock after look", SILENT, Seed(531)),
-    ("no lease", "an index takes in an untagged child", Seed(1)),
-    ("no marks", LATE, Seed(105)),
-    ("gone freed at once", "a child deleted beside an index", Walk(0)),
-    ("mark goes before the bytes", "manifest put on an old grant, one scrub", Walk(0)),
-    ("shared marks", "manifest put on an old grant, two scrubs", Walk(0)),
-    ("claims not looked at", "a tag pushed after a push that was given up", Walk(0)),
-    ("claims not looked at", "a tag deleted after a push that was given up", Walk(0)),
-    ("claims not looked at", "a manifest deleted after a push that was given up", Walk(0)),
-    ("claims not looked at", "a child deleted after an index that was given up", Walk(0)),
-    ("claims not looked at", "an immutable tag pushed after a push that was given up", Walk(0)),
+pub(super) const WAYS: &[(Mutation, &str, How)] = &[
+    (Mutation::BytesNotLookedAt, LATE, Seed(7)),
+    (Mutation::LookBeforeReference, "manifest put on an old grant, two scrubs", Seed(1)),
+    (Mutation::SharedPins, "a mark left by a dead scrub", Seed(2830)),
+    (Mutation::NoNewVersion, "a tag for an untagged manifest", Seed(1)),
+    (Mutation::SlowPushDoesNotLookAgain, "a tag that moves, its old manifest deleted", Seed(37)),
+    (Mutation::SessionNotLookedFor, LATE, Seed(7)),
+    (Mutation::SlowCommitDoesNotLook, SILENT, Seed(784)),
+    (Mutation::ChildrenNotRenewed, "an index takes in an untagged child", Seed(14)),
+    (Mutation::NoSecondLookByScrub, "manifest put on an old grant, scrub, time", Seed(1)),
+    (Mutation::ClockAfterLook, SILENT, Seed(531)),
+    (Mutation::NoLease, "an index takes in an untagged child", Seed(1)),
+    (Mutation::NoMarks, LATE, Seed(105)),
+    (Mutation::GoneFreedAtOnce, "a child deleted beside an index", Walk(0)),
+    (Mutation::MarkGoesBeforeTheBytes, "manifest put on an old grant, one scrub", Walk(0)),
+    (Mutation::SharedMarks, "manifest put on an old grant, two scrubs", Walk(0)),
+    (Mutation::ClaimsNotLookedAt, "a tag pushed after a push that was given up", Walk(0)),
+    (Mutation::ClaimsNotLookedAt, "a tag deleted after a push that was given up", Walk(0)),
+    (Mutation::ClaimsNotLookedAt, "a manifest deleted after a push that was given up", Walk(0)),
+    (Mutation::ClaimsNotLookedAt, "a child deleted after an index that was given up", Walk(0)),
+    (Mutation::ClaimsNotLookedAt, "an immutable tag pushed after a push that was given up", Walk(0)),
     // scrub removes the manifest with the first of its tags, before it has the second
     (
-        "retention of what is pushed",
+        Mutation::RetentionOfWhatIsPushed,
         "retention beside a push of several tags",
         Plan("0 until put repos/r!/tags/u!; 1 until put repos/r!/manifests/; 0 ends; 1 ends"),
     ),
-    ("end over a young claim", "a tag for an untagged manifest", Seed(7)),
+    (Mutation::EndOverAYoungClaim, "a tag for an untagged manifest", Seed(7)),
     (
-        "claims freed at once",
+        Mutation::ClaimsFreedAtOnce,
         "given up and pushed again beside scrub",
         Plan("0 until put repos/r!/tags/; 0 gives up; time; time; 1 ends; 0 ends; late lands"),
     ),
     (
-        "delete over a push does not look again",
+        Mutation::DeleteOverAPushDoesNotLookAgain,
         "a delete that passes over the push of an index",
         Plan("1 until create repos/r!/manifest-claims/; 0 ends; 1 ends"),
     ),
     (
-        "order not closed",
+        Mutation::OrderNotClosed,
         "an immutable tag pushed while its tombstone is freed",
         Plan("0 until create repos/r!/tag-claims/; 2 ends; 1 ends; 0 ends"),
     ),
     (
-        "claim after an old look",
+        Mutation::ClaimAfterAnOldLook,
         "an immutable tag pushed while its tombstone is freed",
         Plan("0 until create repos/r!/tag-claims/; 1 ends; time; time; 2 ends; 0 ends"),
     ),
     // the commit looks while a mark exists; before it removes its blob copy, scrub takes the mark back and a push looks
     (
-        "failed commit takes back",
+        Mutation::FailedCommitTakesBack,
         LATE,
         Plan(
             "0 until put data/; time; 1 until put pin.; 2 until put !; 0 until put at.; 2 until delete !; \
@@ -129,41 +131,41 @@ pub(super) const WAYS: &[(&str, &str, How)] = &[
     ),
     // scrub frees the bytes between two requests of an upload, by a clock that its server does not have
     (
-        "store's clock not looked at",
+        Mutation::StoresClockNotLookedAt,
         "push beside scrub's look at uploads",
         Plan("0 until begins finish; freeze 0; freeze 0; 1 ends; 0 ends"),
     ),
     // scrub frees the pins before the manifest comes
     (
-        "store's clock not looked at",
+        Mutation::StoresClockNotLookedAt,
         "manifest put on an old grant, scrub, time",
         Plan("0 until put manifests/; freeze 0; freeze 0; 1 ends; 0 ends"),
     ),
     (
-        "store's clock not looked at",
+        Mutation::StoresClockNotLookedAt,
         "manifest put on an old grant, scrub, time",
         Plan("0 until put manifests/; jump; 1 ends; 0 ends"),
     ),
     // scrub has read the time before a step back, so new pins look a lease old
     (
-        "clock set back unseen",
+        Mutation::ClockSetBackUnseen,
         "manifest put on an old grant, scrub, time",
         Plan("jump; 1 until list data/; jump back; 0 until put manifests/; 1 ends; 0 ends"),
     ),
     (
-        "clock set back unseen",
+        Mutation::ClockSetBackUnseen,
         "manifest put on an old grant, scrub, time",
         InDirectory("jump; 1 until list data/; jump back; 0 until put manifests/; 1 ends; 0 ends"),
     ),
     // the pins are old by scrub's lease, and their push is quick by its own
     (
-        "another's wish not looked at",
+        Mutation::AnothersWishNotLookedAt,
         "a push with a longer lease than scrub's",
         Plan("0 until put manifests/; time; time; 1 ends; 0 ends"),
     ),
     // a blob copy comes after the look at marks, and its bytes were marked since
     (
-        "marks before facts",
+        Mutation::MarksBeforeFacts,
         "a blob that comes very late, and one that relies on it",
         Plan(
             "0 until put at.; time; time; 1 until put pin.; 2 until put !; 1 until list at.; 2 until delete data/; \
@@ -172,7 +174,7 @@ pub(super) const WAYS: &[(&str, &str, How)] = &[
     ),
     // one scrub saw both copies while they were needed; another frees the survivor once they are not
     (
-        "survivor not looked at",
+        Mutation::SurvivorNotLookedAt,
         "second copies, a grant that ends, two scrubs",
         Plan(
             "1 until put !; time; 0 until put pin.; 2 until delete data/; 0 until list catalog/; 1 ends; 2 ends; 0 ends",
@@ -180,20 +182,20 @@ pub(super) const WAYS: &[(&str, &str, How)] = &[
     ),
     // one scrub frees the blob link, since the older version links the layer; another frees that version
     (
-        "links of older versions not kept",
+        Mutation::LinksOfOlderVersionsNotKept,
         "two pushes of one manifest, one with its layer, two scrubs",
         Plan("0 until list catalog/; 1 ends; 0 ends; 2 until list referrers/; time; time; 2 ends; 3 ends"),
     ),
     // the layer comes after the pass `links`, and is older than a lease when the garbage pass looks
     (
-        "listed blobs not kept",
+        Mutation::ListedBlobsNotKept,
         "two pushes of one manifest, one with its layer",
         Plan("0 ends; 2 until list tags/; 1 until begins manifest; time; time; 2 ends; 1 ends"),
     ),
     // a scrub saw that the image is deleted, and the restore that the signature exists
-    ("subject not looked for", "an image restored with its signature", Plan("1 until put going.; 0 ends; 1 ends")),
+    (Mutation::SubjectNotLookedFor, "an image restored with its signature", Plan("1 until put going.; 0 ends; 1 ends")),
     (
-        "ending referrers not renewed",
+        Mutation::EndingReferrersNotRenewed,
         "an image restored with a signature by its tag",
         Plan("1 until put .not; 0 ends; 1 ends"),
     ),

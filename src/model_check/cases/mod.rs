@@ -10,7 +10,7 @@ mod once;
 mod promised;
 mod restore;
 mod retention;
-mod ways;
+pub(super) mod ways;
 
 use std::{
     rc::Rc,

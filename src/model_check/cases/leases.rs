@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Case, IMAGE, LEASE, Script, case, granted, keeping, manifest, old, r, script, scrub};
-use crate::scrub::interleavings::{actor::Actor, cases::BLOB};
+use crate::model_check::{actor::Actor, cases::BLOB};
 
 const LONG: Duration = LEASE.saturating_mul(4);
 
