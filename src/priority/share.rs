@@ -7,19 +7,25 @@ use std::time::Duration;
 const FLOOR: f64 = 0.05;
 /// The number of small reads for one decision.
 const READS: usize = 100;
-/// The factor by which the slowest read but one must exceed the median before the share shrinks. Smaller differences
-/// are normal.
+/// The number of those reads that must be slow before the share shrinks. A few are slow on any machine on which other
+/// programs run.
+const SLOW_READS: usize = 5;
+/// The factor by which these reads must exceed the median. Smaller differences are normal.
 const TIMES: u32 = 4;
-/// The time by which that read must exceed the median as well.
+/// The time by which they must exceed the median as well.
 const LONGER: Duration = Duration::from_micros(50);
 /// The factor by which the share grows after reads without a disturbance.
 const GROWTH: f64 = 1.5;
 /// The factor by which the share shrinks after disturbed reads.
 const SHRINKAGE: f64 = 0.5;
-/// The share of time without a core from which others count as busy.
-const BUSY: f64 = 0.05;
+/// The part of its time in which a piece has no core before the share shrinks. Other programs that run now and then take
+/// this much.
+const OCCUPIED: f64 = 0.05;
+/// The part at which others are busy all the time, and work takes the floor. Between both, the share shrinks evenly: at
+/// a sharp limit, a machine that is idle but for a tenth would let work have nothing.
+const BUSY: f64 = 0.5;
 /// The weight of the latest piece of work in the average.
-const LATEST: f64 = 0.2;
+const LATEST: f64 = 0.05;
 /// The time after which a piece in spare time is late. Other pieces in spare time cause shorter delays.
 pub(super) const LATE: Duration = Duration::from_millis(30);
 /// The number of late pieces, less the pieces on time, at which spare time is starved.
@@ -66,7 +72,7 @@ impl Share {
             return;
         }
         self.reads.sort_unstable();
-        let (median, slow) = (self.reads[READS / 2], self.reads[READS - 2]);
+        let (median, slow) = (self.reads[READS / 2], self.reads[READS - SLOW_READS]);
         let disturbed = slow > median * TIMES && slow > median + LONGER;
         self.by_reads = (self.by_reads * if disturbed { SHRINKAGE } else { GROWTH }).clamp(FLOOR, 1.0);
         self.reads.clear();
@@ -105,7 +111,11 @@ impl Share {
 
     /// Returns the current share.
     pub(super) fn now(&self) -> f64 {
-        if self.is_starved() || self.denied >= BUSY { FLOOR } else { self.by_reads }
+        if self.is_starved() {
+            return FLOOR;
+        }
+        let by_core = (BUSY - self.denied) / (BUSY - OCCUPIED);
+        by_core.min(self.by_reads).clamp(FLOOR, 1.0)
     }
 
     /// Returns the length of the rest after a time `passed` in which work had a core for `worked`.
@@ -133,7 +143,7 @@ mod tests {
 
     fn reads(share: &mut Share, usual: Duration, slow: Duration) {
         for at in 0..READS {
-            share.read(if at < 3 { slow } else { usual });
+            share.read(if at < SLOW_READS { slow } else { usual });
         }
     }
 
@@ -175,16 +185,29 @@ mod tests {
     }
 
     #[test]
-    fn work_that_is_denied_its_core_takes_the_least_until_it_is_not() {
+    fn the_share_shrinks_with_the_time_that_others_take_from_the_core() {
         let mut share = awake();
-        for _ in 0..10 {
-            share.worked(2 * MS, MS);
+        let mut denied = |wall: Duration, core: Duration| {
+            (0..200).for_each(|_| share.worked(wall, core));
+            share.now()
+        };
+        assert!(denied(MS, MS) >= 1.0);
+        assert!(denied(100 * US, 96 * US) >= 1.0, "a little is taken on any machine");
+        assert!((0.8..0.9).contains(&denied(100 * US, 88 * US)), "others that take a tenth leave most of it");
+        assert!((0.2..0.4).contains(&denied(100 * US, 63 * US)));
+        assert!(denied(2 * MS, MS) <= FLOOR);
+        assert!(denied(MS, MS) >= 1.0);
+        assert!(!share.is_starved());
+    }
+
+    #[test]
+    fn a_few_slow_reads_or_pieces_take_nothing() {
+        let mut share = awake();
+        for at in 0..10 * READS {
+            share.read(if at % READS < SLOW_READS - 1 { 3 * MS } else { 2 * US });
+            share.worked(if at % 100 == 0 { 2 * MS } else { MS }, MS);
         }
-        assert!(share.now() <= FLOOR && !share.is_starved());
-        for _ in 0..30 {
-            share.worked(MS, MS);
-        }
-        assert!(share.now() >= 1.0);
+        assert!(share.now() >= 0.95, "{share:?}");
     }
 
     #[test]
