@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::collector::{Collector, text};
+use crate::shared::collector::{Collector, text};
 use crate::support::client::Request;
 use crate::support::content::{Image, sha256, unique};
 use crate::support::repo::{chunk, finish};

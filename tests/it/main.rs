@@ -12,9 +12,6 @@
 #![allow(clippy::unnecessary_debug_formatting, reason = "a path in a test's TOML is quoted as Debug quotes it")]
 
 mod access;
-#[path = "../telemetry/collector.rs"]
-#[allow(dead_code, reason = "shared with the tests of telemetry, which ask it for more")]
-mod collector;
 mod conformance;
 mod crash;
 mod disk_full;
@@ -31,6 +28,9 @@ mod quirks;
 mod record;
 mod s3_use;
 mod scrub;
+#[path = "../shared/mod.rs"]
+#[allow(dead_code, reason = "shared with the tests in `library`, which ask it for more")]
+mod shared;
 mod stores;
 mod support;
 mod tag_rules;

@@ -1,0 +1,3 @@
+//! Support for the tests below `library` and below `it`.
+
+pub(crate) mod collector;

@@ -1,9 +1,0 @@
-//! What an operator sees: log lines, metrics, traces and request ids.
-
-mod child;
-mod collector;
-mod logs;
-mod metrics;
-mod openmetrics;
-mod request_id;
-mod traces;
