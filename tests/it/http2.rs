@@ -13,9 +13,9 @@ use rustls::pki_types::ServerName;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
+use crate::shared::certificates::Authority;
 use crate::support::client::Client;
 use crate::support::content::{Image, sha256, unique};
-use crate::support::pki::Authority;
 use crate::support::repo::Repo;
 use crate::support::server::{Backend, Server};
 

@@ -13,5 +13,6 @@ mod registry;
 mod scrub;
 #[path = "../shared/mod.rs"]
 mod shared;
+mod support;
 mod telemetry;
 mod tls;

@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use simple_registry::credentials::{Claims, Scopes, Signer, hash_password};
 
+use crate::shared::certificates::{Authority, Leaf};
 use crate::support::client::{Client, Request};
-use crate::support::pki::{Authority, Issued};
 use crate::support::server::{Backend, Server};
 
 pub(super) const PASSWORD: &str = "a password of ana";
@@ -15,11 +15,11 @@ pub(super) const PASSWORD: &str = "a password of ana";
 pub(super) struct World {
     pub(super) server: Server,
     pub(super) authority: Authority,
-    pub(super) ci: Issued,
-    pub(super) revoked: Issued,
-    pub(super) expired: Issued,
+    pub(super) ci: Leaf,
+    pub(super) revoked: Leaf,
+    pub(super) expired: Leaf,
     pub(super) foreign: Authority,
-    pub(super) foreign_ci: Issued,
+    pub(super) foreign_ci: Leaf,
 }
 
 pub(super) const POLICIES: &str = r#"
@@ -46,14 +46,14 @@ pub(super) static WORLD: LazyLock<World> = LazyLock::new(World::new);
 impl World {
     pub(super) fn new() -> Self {
         let (authority, foreign) = (Authority::new("ours"), Authority::new("another's"));
-        let (ci, revoked) = (authority.client("build-7", &["ci"]), authority.client("build-6", &["ci"]));
+        let (ci, revoked) = (authority.client_of("build-7", &["ci"]), authority.client_of("build-6", &["ci"]));
         let expired = authority.expired_client("build-5");
-        let foreign_ci = foreign.client("build-7", &["ci"]);
+        let foreign_ci = foreign.client_of("build-7", &["ci"]);
         let directory = tempfile::tempdir().expect("a directory").keep();
         let (certificate, key) = authority.server().write(&directory, "server");
         let (bundle, list) = (directory.join("authority.pem"), directory.join("revoked.pem"));
         std::fs::write(&bundle, authority.pem()).expect("write");
-        std::fs::write(&list, authority.revocation_list(&[&revoked])).expect("write");
+        std::fs::write(&list, authority.revoked(&[&revoked])).expect("write");
         let settings = format!(
             "{POLICIES}\n[server.tls]\nserver_certificate_bundle = {certificate:?}\nserver_private_key = {key:?}\nclient_ca_bundle = {bundle:?}\n\
              client_crl = {list:?}\n[identity.ana]\nusername = \"ana\"\npassword = {:?}\ngroups = [\"staff\"]\n[token]\nsigning_key = {:?}\n\
@@ -70,7 +70,7 @@ impl World {
         self.server.client().with_tls(self.authority.client_config(None))
     }
 
-    pub(super) fn with(&self, certificate: &Issued) -> Client {
+    pub(super) fn with(&self, certificate: &Leaf) -> Client {
         self.server.client().with_tls(self.authority.client_config(Some(certificate)))
     }
 

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::{LIST, REFUSED, RELOADED, rename_over};
+use crate::shared::certificates::{Authority, Leaf};
 use crate::support::client::{Client, Request};
-use crate::support::pki::{Authority, Issued};
 use crate::support::server::{Backend, Server};
 
 /// A server over TLS whose certificates may be replaced.
@@ -22,7 +22,7 @@ impl Secure {
         let directory = tempfile::tempdir().expect("a directory").keep();
         authority.server().write(&directory, "server");
         fs::write(directory.join("authority.pem"), authority.pem()).unwrap();
-        fs::write(directory.join("revoked.pem"), authority.revocation_list(&[])).unwrap();
+        fs::write(directory.join("revoked.pem"), authority.revoked(&[])).unwrap();
         let settings = format!(
             "{more}\nrepository.\"*\".access_policy.default_allow = false\n\
              repository.\"*\".access_policy.rules = [\"identity.certificate.organizations.contains('ci') || identity.username == 'ana'\"]\n\
@@ -39,7 +39,7 @@ impl Secure {
         Self { server, directory, authority, lines }
     }
 
-    fn client(&self, own: Option<&Issued>) -> Client {
+    fn client(&self, own: Option<&Leaf>) -> Client {
         self.server.client().with_tls(self.authority.client_config(own))
     }
 
@@ -52,15 +52,15 @@ impl Secure {
 #[test]
 fn a_certificate_and_its_key_are_replaced_one_after_the_other() {
     let mut world = Secure::new("");
-    let ci = world.authority.client("build-1", &["ci"]);
+    let ci = world.authority.client_of("build-1", &["ci"]);
     world.client(Some(&ci)).send(Request::get(LIST)).expect(404);
     let another = Authority::new("the next");
     let server = another.server();
-    rename_over(&world.directory.join("server.pem"), &server.pem());
+    rename_over(&world.directory.join("server.pem"), &server.pem);
     world.wait(REFUSED);
     // what was in force still is
     world.client(Some(&ci)).send(Request::get(LIST)).expect(404);
-    rename_over(&world.directory.join("server.key"), &server.key_pem());
+    rename_over(&world.directory.join("server.key"), &server.key.serialize_pem());
     world.wait(RELOADED);
     assert!(world.client(Some(&ci)).try_send(Request::get(LIST)).is_err(), "the old authority vouches for the new one");
     let client = world.server.client().with_tls(another.client_config(None));
@@ -70,7 +70,7 @@ fn a_certificate_and_its_key_are_replaced_one_after_the_other() {
 #[test]
 fn an_open_connection_is_held_to_the_revocation_list_in_force() {
     let mut world = Secure::new("");
-    let (stays, goes) = (world.authority.client("build-1", &["ci"]), world.authority.client("build-2", &["ci"]));
+    let (stays, goes) = (world.authority.client_of("build-1", &["ci"]), world.authority.client_of("build-2", &["ci"]));
     let mut connections = [&stays, &goes].map(|own| world.client(Some(own)).connect().expect("connect"));
     let list = Request::get(LIST);
     for connection in &mut connections {
@@ -81,7 +81,7 @@ fn an_open_connection_is_held_to_the_revocation_list_in_force() {
     let token = world.client(None).with_token(token["token"].as_str().unwrap());
     token.send(list.clone()).expect(404);
 
-    rename_over(&world.directory.join("revoked.pem"), &world.authority.revocation_list(&[&goes]));
+    rename_over(&world.directory.join("revoked.pem"), &world.authority.revoked(&[&goes]));
     world.wait(RELOADED);
     let [still, no_longer] = &mut connections;
     still.write_request(&list).unwrap();

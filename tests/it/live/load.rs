@@ -8,9 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{LIST, REFUSED, RELOADED, policy, rename_over};
+use crate::shared::certificates::Authority;
 use crate::support::client::{Client, Request};
 use crate::support::content::Image;
-use crate::support::pki::Authority;
 use crate::support::repo::Repo;
 use crate::support::server::{Backend, Server};
 
@@ -91,8 +91,8 @@ impl World {
             _ => {
                 // one after the other: what is read in between does not fit together, and is not used
                 let server = self.authority.server();
-                rename_over(&self.directory.join("server.key"), &server.key_pem());
-                rename_over(&self.directory.join("server.pem"), &server.pem());
+                rename_over(&self.directory.join("server.key"), &server.key.serialize_pem());
+                rename_over(&self.directory.join("server.pem"), &server.pem);
                 RELOADED
             }
         };

@@ -8,7 +8,7 @@ use simple_registry::credentials::hash_password;
 use toml::{Table, toml};
 
 use super::client::Client;
-use super::pki::{Authority, Issued};
+use crate::shared::certificates::{Authority, Leaf};
 
 /// How a server that a test does not configure itself lets its clients in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,14 +26,14 @@ const PASSWORD: &str = "correct horse battery staple";
 
 struct World {
     authority: Authority,
-    server: Issued,
+    server: Leaf,
     hash: String,
     tls: Arc<ClientConfig>,
 }
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
     let authority = Authority::new("the tests' authority");
-    let client = authority.client("a test", &["testers"]);
+    let client = authority.client_of("a test", &["testers"]);
     let own = (Access::chosen() == Access::Certificate).then_some(&client);
     let tls = authority.client_config(own);
     World { server: authority.server(), hash: hash_password(PASSWORD).expect("a hash"), tls, authority }

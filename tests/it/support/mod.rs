@@ -3,7 +3,6 @@
 pub(crate) mod access;
 pub(crate) mod client;
 pub(crate) mod content;
-pub(crate) mod pki;
 pub(crate) mod repo;
 pub(crate) mod s3;
 pub(crate) mod server;

@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use simple_registry::audit::Audit;
 use simple_registry::config::{self, OnAuditError};
 
-use crate::audit::support::{lines, messages, options, record, until};
+use crate::audit::support::{lines, messages, options, record};
+use crate::support::{alone_in_short_files, passes, wait_until};
 
 const CASE: &str = "AUDIT_TEST_FILE";
 
@@ -41,17 +41,9 @@ fn a_disk_that_fills_up_and_is_emptied() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("audit.jsonl");
         // A limit to the length of files is like a disk that has no more room, and a write up to it comes out short.
-        // 8 blocks are 4 or 8 KiB, by the shell; the signal that would tell is ignored, as a server's supervisor can.
-        let output = Command::new("sh")
-            .args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\""])
-            .arg(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "audit::failing::fill_up", "--nocapture", "--test-threads=1"])
-            .env(CASE, &file)
-            .env("AUDIT_TEST_ON_ERROR", on_error)
-            .stdin(Stdio::null())
-            .output()
-            .expect("there is a shell");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let mut child = alone_in_short_files(concat!(module_path!(), "::fill_up"), 8);
+        child.env(CASE, &file).env("AUDIT_TEST_ON_ERROR", on_error);
+        passes(child);
     }
 }
 
@@ -87,9 +79,9 @@ fn fill_up() {
     let moved = file.with_extension("moved");
     fs::rename(&file, &moved).unwrap();
     if deny {
-        until("ready again", || audit.ready().is_ok());
+        wait_until("ready again", || audit.ready().is_ok());
     } else {
-        until("recording again", || audit.failing().is_none());
+        wait_until("recording again", || audit.failing().is_none());
     }
     assert_eq!((audit.failing(), audit.ready()), (None, Ok(())));
     record(&audit, "back").unwrap();
@@ -112,10 +104,10 @@ fn a_file_that_was_deleted_with_its_directory_is_a_failure() {
     let audit = open(&file, OnAuditError::Deny);
     record(&audit, "before").unwrap();
     fs::remove_dir_all(&inside).unwrap();
-    until("a refusal", || record(&audit, "nowhere").is_err());
+    wait_until("a refusal", || record(&audit, "nowhere").is_err());
     assert!(audit.failing().unwrap().contains("No such file"), "{:?}", audit.failing());
     fs::create_dir(&inside).unwrap();
-    until("ready again", || audit.ready().is_ok());
+    wait_until("ready again", || audit.ready().is_ok());
     record(&audit, "after").unwrap();
     assert_eq!(messages(&file), ["gap", "after"]);
 }
@@ -129,8 +121,8 @@ fn who_is_asked_for_nothing_but_readiness_becomes_ready() {
     let audit = open(&file, OnAuditError::Deny);
     record(&audit, "before").unwrap();
     fs::remove_dir_all(&inside).unwrap();
-    until("a refusal", || record(&audit, "nowhere").is_err());
+    wait_until("a refusal", || record(&audit, "nowhere").is_err());
     fs::create_dir(&inside).unwrap();
-    until("not failing", || audit.failing().is_none());
+    wait_until("not failing", || audit.failing().is_none());
     assert_eq!(messages(&file), ["gap"]);
 }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
@@ -12,6 +11,7 @@ use simple_registry::config::AuditFile;
 use simple_registry::identity::{Certificate, Facts};
 
 use crate::audit::support::{lines, messages, options, record};
+use crate::support::{MACHINE, alone};
 
 #[test]
 fn a_line_has_this_form() {
@@ -171,6 +171,7 @@ fn a_line_is_in_the_file_when_it_is_recorded_and_is_quick() {
     let audit = Audit::open(&options(&file)).unwrap();
     record(&audit, "first").unwrap();
     assert_eq!(messages(&file), ["first"]);
+    let _turn = MACHINE.blocking_lock();
     let began = Instant::now();
     for _ in 0..LINES {
         record(&audit, "again").unwrap();
@@ -213,9 +214,8 @@ fn standard_output_takes_lines() {
         record(&audit, "two").unwrap();
         return;
     }
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "audit::lines::standard_output_takes_lines", "--nocapture", "--test-threads=1"]);
-    let output = command.env(CASE, "1").stdin(Stdio::null()).stderr(Stdio::null()).output().unwrap();
+    let mut child = alone(concat!(module_path!(), "::standard_output_takes_lines"));
+    let output = child.env(CASE, "1").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let said: Vec<&str> = text.lines().filter_map(|line| line.find("{\"time\":").map(|at| &line[at..])).collect();
     assert_eq!(said.len(), 2, "{text}");

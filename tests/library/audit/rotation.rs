@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use simple_registry::audit::Audit;
 use simple_registry::config;
 
-use crate::audit::support::{aside, lines, messages, options, record, until};
+use crate::audit::support::{aside, lines, messages, options, record};
+use crate::support::wait_until;
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -144,7 +145,7 @@ fn a_file_that_was_moved_away_is_begun_anew() {
     record(&audit, "before").unwrap();
     fs::rename(&file, &moved).unwrap();
     let mut written = 1;
-    until("a new file", || {
+    wait_until("a new file", || {
         record(&audit, "after").unwrap();
         written += 1;
         file.exists()

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use simple_registry::audit::{Audit, Event, Line, NotRecording};
@@ -65,14 +65,4 @@ pub(crate) fn aside(file: &Path) -> Vec<PathBuf> {
         .collect();
     found.sort();
     found
-}
-
-/// Tries until it is so; the record looks at its file once a second.
-#[track_caller]
-pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(20), "{what}: not within 20 s");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

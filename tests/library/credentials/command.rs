@@ -3,12 +3,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, Params, PasswordVerifier as _};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
+
+use crate::support::wait_until;
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_simple-registry"));
@@ -92,11 +93,8 @@ impl Terminal {
             let length = self.keyboard.read(&mut bytes).unwrap();
             self.shown.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
         }
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while tcgetattr(&self.keyboard).unwrap().local_modes.contains(LocalModes::ECHO) {
-            assert!(Instant::now() < deadline, "the terminal shows what is typed");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let is_hidden = || !tcgetattr(&self.keyboard).unwrap().local_modes.contains(LocalModes::ECHO);
+        wait_until("the terminal hides what is typed", is_hidden);
         self.keyboard.write_all(answer.as_bytes()).unwrap();
         self.keyboard.write_all(b"\n").unwrap();
         // the question is answered once the terminal is as it was, or the next question waits

@@ -8,18 +8,12 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use simple_registry::config::Identity;
 use simple_registry::credentials::{Accounts, LoginError, Logins, hash_password};
-use tokio::sync::{Mutex, MutexGuard};
 
 use super::{accounts, identity, quick_hash};
+use crate::support::MACHINE;
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-
-/// These tests measure, so each has the machine for itself.
-async fn alone() -> MutexGuard<'static, ()> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-    ONE_AT_A_TIME.lock().await
-}
 
 /// Verifies as a client at 127.0.0.1; the username, or why not.
 async fn try_login(
@@ -33,7 +27,7 @@ async fn try_login(
 
 #[tokio::test]
 async fn the_right_password_is_the_users() {
-    let _alone = alone().await;
+    let _turn = MACHINE.lock().await;
     let logins = Logins::new();
     let accounts = accounts(&[("ana", &quick_hash("correct horse")), ("bob", &quick_hash("staple"))]);
     assert_eq!(try_login(&logins, &accounts, "ana", "correct horse").await, Ok("ana".to_owned()));
@@ -51,7 +45,7 @@ async fn the_right_password_is_the_users() {
 /// Hashes by other implementations: the argon2 of its authors, and `crypt_blowfish`.
 #[tokio::test]
 async fn hashes_made_elsewhere_are_verified() {
-    let _alone = alone().await;
+    let _turn = MACHINE.lock().await;
     let accounts = accounts(&[
         ("argon2", "$argon2i$v=19$m=65536,t=2,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b+dWRWJTmaaJObG"),
         ("2a", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"),
@@ -67,7 +61,7 @@ async fn hashes_made_elsewhere_are_verified() {
 
 #[tokio::test]
 async fn bcrypt_sees_no_more_than_72_bytes_so_longer_is_wrong() {
-    let _alone = alone().await;
+    let _turn = MACHINE.lock().await;
     let longest = "a".repeat(72);
     let accounts = accounts(&[("ana", &bcrypt::hash(&longest, 4).unwrap())]);
     let logins = Logins::new();
@@ -77,7 +71,7 @@ async fn bcrypt_sees_no_more_than_72_bytes_so_longer_is_wrong() {
 
 #[tokio::test]
 async fn a_password_of_megabytes_costs_nothing() {
-    let _alone = alone().await;
+    let _turn = MACHINE.lock().await;
     let accounts = accounts(&[("ana", &quick_hash("a"))]);
     let logins = Logins::new();
     let huge = "a".repeat(1 << 20);
@@ -88,7 +82,7 @@ async fn a_password_of_megabytes_costs_nothing() {
 
 #[tokio::test]
 async fn a_credential_is_verified_once() {
-    let _alone = alone().await;
+    let _turn = MACHINE.lock().await;
     let accounts = accounts(&[("ana", &hash_password("a").unwrap())]);
     let logins = Logins::new();
     let at_once = join_all((0..100).map(|_| try_login(&logins, &accounts, "ana", "a"))).await;
@@ -104,7 +98,7 @@ async fn a_credential_is_verified_once() {
 
 #[tokio::test]
 async fn a_change_of_the_identity_is_seen_at_once() {
-    let _alone = alone().await;
+    let _turn = MACHINE.lock().await;
     let logins = Logins::new();
     let (old, new) = (quick_hash("old"), quick_hash("new"));
     let with = |identity: Identity| Arc::new(Accounts::new(&[("ana".to_owned(), identity)].into()).unwrap());
@@ -125,7 +119,7 @@ async fn a_change_of_the_identity_is_seen_at_once() {
 /// A user that is not there takes as long as one that is: as one of the cost that most have.
 #[tokio::test]
 async fn an_unknown_user_costs_what_a_wrong_password_does() {
-    let _alone = alone().await;
+    let _turn = MACHINE.lock().await;
     for slow in [bcrypt::hash("a", 9).unwrap(), hash_password("a").unwrap()] {
         let accounts = accounts(&[("ana", &slow), ("bob", &slow), ("odd", &quick_hash("a"))]);
         let logins = Logins::new();
@@ -164,7 +158,7 @@ fn workers() -> Vec<u32> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_wrong_passwords_keeps_nobody_out() {
-    let _alone = alone().await;
+    let _turn = MACHINE.lock().await;
     let deadline = Instant::now() + Duration::from_secs(20);
     while !workers().is_empty() {
         assert!(Instant::now() < deadline, "threads of another test are still there");
@@ -215,7 +209,7 @@ async fn a_flood_of_wrong_passwords_keeps_nobody_out() {
 
 #[tokio::test]
 async fn who_goes_away_is_not_verified() {
-    let _alone = alone().await;
+    let _turn = MACHINE.lock().await;
     let accounts = accounts(&[("ana", &hash_password("right").unwrap())]);
     let logins = Arc::new(Logins::new());
     let gone: Vec<_> = (0..100)
@@ -265,7 +259,7 @@ impl Drop for Busy {
 
 #[tokio::test]
 async fn people_log_in_to_a_machine_that_is_busy() {
-    let _alone = alone().await;
+    let _turn = MACHINE.lock().await;
     let hash = hash_password("right").unwrap();
     let accounts = accounts(&[("ana", &hash), ("bob", &hash)]);
     let logins = Logins::new();

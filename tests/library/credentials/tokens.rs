@@ -11,6 +11,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use proptest::prelude::*;
 use simple_registry::credentials::{Claims, KeyError, Scopes, Signer, TokenError};
 
+use crate::support::MACHINE;
+
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
@@ -191,6 +193,7 @@ fn a_known_token_is_read_quickly() {
     let dir = tempfile::tempdir().unwrap();
     let signer = signer(dir.path());
     let token = signer.issue(&Claims { certificates: Vec::new(), ..claims() });
+    let _turn = MACHINE.blocking_lock();
     let began = Instant::now();
     for _ in 0..1000 {
         signer.verify(&token).unwrap();

@@ -2,13 +2,13 @@
 
 use std::error::Error as _;
 use std::io;
-use std::process::Command;
 
 use futures::TryStreamExt;
 use opendal::ErrorKind;
 use simple_registry::storage::disk::{DiskOptions, case_insensitive, operator};
 
 use crate::disk::support::{Disk, pattern};
+use crate::support::{alone_in_short_files, passes, wait_for_no_temporaries};
 
 /// Set in the child that [`a_write_that_runs_out_of_space_leaves_nothing`] starts.
 const CHILD: &str = "DISK_TEST_CHILD_ROOT";
@@ -112,28 +112,17 @@ fn a_file_system_says_whether_it_tells_case_apart() {
     assert_eq!(std::fs::read_dir(directory.path().join(".tmp")).unwrap().count(), 0);
 }
 
-/// Runs this test again in a child whose files cannot grow beyond 2 MiB, since a full disk cannot be had without privileges. The
-/// shell ignores the signal that comes with it, so that the write fails instead of the process.
+/// Runs this test again in a child whose files cannot grow beyond 1 or 2 MiB.
 #[test]
 fn a_write_that_runs_out_of_space_leaves_nothing() {
     if let Ok(root) = std::env::var(CHILD) {
         return tokio::runtime::Runtime::new().unwrap().block_on(write_too_much(root.as_ref()));
     }
     let directory = tempfile::tempdir().unwrap();
-    // In units of 512 or 1024 bytes, as the shell likes.
-    let script = r#"trap "" XFSZ; ulimit -f 2048 && exec "$0" --exact disk::faults::a_write_that_runs_out_of_space_leaves_nothing --nocapture"#;
-    let output = Command::new("sh")
-        .args(["-c", script])
-        .arg(std::env::current_exe().unwrap())
-        .env(CHILD, directory.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let this = concat!(module_path!(), "::a_write_that_runs_out_of_space_leaves_nothing");
+    let mut child = alone_in_short_files(this, 2048);
+    child.env(CHILD, directory.path());
+    passes(child);
     assert!(directory.path().join("small").exists(), "the child has written there");
 }
 
@@ -157,8 +146,6 @@ async fn write_too_much(root: &std::path::Path) {
     drop(writer);
 
     assert!(!operator.exists("large").await.unwrap());
-    while std::fs::read_dir(root.join(".tmp")).unwrap().count() > 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    }
+    wait_for_no_temporaries(root).await;
     operator.write("small", "goes on").await.unwrap();
 }

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use opendal::options::ListOptions;
 use opendal::{Operator, Result};
 use simple_registry::storage::disk::{DiskOptions, Stats, operator_with_stats};
+
+use crate::support::wait_for_no_temporaries;
 
 /// A directory store in a directory of its own, removed with it.
 pub(crate) struct Disk {
@@ -37,13 +38,8 @@ impl Disk {
         std::fs::read_dir(self.root().join(".tmp")).unwrap().count()
     }
 
-    /// Waits until there is no temporary file, since a dropped writer has its file removed by another thread.
     pub(crate) async fn wait_for_no_temporaries(&self) {
-        let begun = Instant::now();
-        while self.temporaries() > 0 {
-            assert!(begun.elapsed() < Duration::from_secs(20), "temporary files stay");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        wait_for_no_temporaries(&self.root()).await;
     }
 }
 

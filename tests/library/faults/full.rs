@@ -1,7 +1,6 @@
 //! A file system that truly takes no more.
 
 use std::path::Path;
-use std::process::Command;
 
 use bytes::Bytes;
 use simple_registry::action::Upload;
@@ -13,6 +12,7 @@ use crate::faults::layer::Faults;
 use crate::faults::world::{
     ALONE, Image, World, by, chunk, has_blob, has_image, listed_tags, name, server_on, sha256, tagged,
 };
+use crate::support::{alone_in_short_files, passes};
 
 /// Set in the child that the test starts.
 const CHILD: &str = "FAULTS_TEST_CHILD_ROOT";
@@ -22,8 +22,7 @@ fn too_long() -> Bytes {
     vec![7; 5 << 20].into()
 }
 
-/// Runs this test again in a child whose files cannot grow beyond 2 MiB, since a full disk cannot be had without privileges. The shell
-/// ignores the signal that comes with it, so that the write fails instead of the process.
+/// Runs this test again in a child whose files cannot grow beyond 1 or 2 MiB.
 #[test]
 fn what_does_not_fit_is_told_to_be_too_much_and_leaves_the_rest_alone() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -31,21 +30,10 @@ fn what_does_not_fit_is_told_to_be_too_much_and_leaves_the_rest_alone() {
         return runtime.block_on(push_too_much(root.as_ref()));
     }
     let world = World::new();
-    // in units of 512 or 1024 bytes, as the shell likes
-    let script = r#"trap "" XFSZ; ulimit -f 2048 && exec "$0" --exact "$1" --nocapture"#;
-    let output = Command::new("sh")
-        .args(["-c", script])
-        .arg(std::env::current_exe().unwrap())
-        .arg("faults::full::what_does_not_fit_is_told_to_be_too_much_and_leaves_the_rest_alone")
-        .env(CHILD, world.directory.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let this = concat!(module_path!(), "::what_does_not_fit_is_told_to_be_too_much_and_leaves_the_rest_alone");
+    let mut child = alone_in_short_files(this, 2048);
+    child.env(CHILD, world.directory.path());
+    passes(child);
     runtime.block_on(async {
         let (server, image) = (world.server(ALONE), Image::new(1));
         world.expect_no_temporaries().await;

@@ -3,21 +3,23 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use simple_registry::action::Page;
-use simple_registry::oci::{Algorithm, Digest, MediaType, Name, Reference, Tag};
+use simple_registry::oci::{Digest, MediaType, Name, Reference, Tag};
 use simple_registry::registry::{By, Chunk, Error, Options, PutManifest, Registry, VerifyPulls};
 use simple_registry::storage::disk::{self, DiskOptions};
 use simple_registry::storage::{FaultKind, Store};
 use simple_registry::telemetry::Metrics;
 
 use crate::faults::layer::{Fault, Faults, Plan};
+pub(crate) use crate::support::sha256;
+use crate::support::{chunk_in_pieces, wait_for_no_temporaries};
 
 /// How a server is set up.
 #[derive(Clone, Copy)]
@@ -64,13 +66,9 @@ impl World {
         Client { servers, turn: AtomicUsize::new(0), faults: self.faults.clone() }
     }
 
-    /// Fails if anything half-written stays: a file that is on its way is removed by another thread, so it may take a moment.
+    /// Fails if anything half-written stays.
     pub(crate) async fn expect_no_temporaries(&self) {
-        let begun = Instant::now();
-        while std::fs::read_dir(self.directory.path().join(".tmp")).unwrap().count() > 0 {
-            assert!(begun.elapsed() < Duration::from_secs(10), "temporary files stay");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        wait_for_no_temporaries(self.directory.path()).await;
     }
 }
 
@@ -172,19 +170,9 @@ pub(crate) fn by() -> By {
     By::default()
 }
 
-pub(crate) fn sha256(bytes: &[u8]) -> Digest {
-    Digest::of(Algorithm::Sha256, bytes)
-}
-
 /// A body that comes in pieces, as from a network.
 pub(crate) fn chunk(bytes: &Bytes) -> Chunk {
-    let pieces: Vec<_> = bytes.chunks(60_000).map(|piece| Ok(bytes.slice_ref(piece))).collect();
-    Chunk {
-        range: None,
-        length: Some(bytes.len() as u64),
-        body: stream::iter(pieces).boxed(),
-        progress: Arc::new(|| {}),
-    }
+    chunk_in_pieces(bytes.chunks(60_000).map(|piece| bytes.slice_ref(piece)).collect())
 }
 
 /// A blob, read to its end.

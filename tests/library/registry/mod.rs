@@ -6,15 +6,15 @@ mod restore;
 mod sessions;
 mod time;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::TryStreamExt as _;
 use opendal::Operator;
 use simple_registry::{
     action::{Page, Upload},
     oci::{Algorithm, Digest, MediaType, Name, Reference, Tag},
-    registry::{By, Chunk, Error, Options, PutManifest, Registry, VerifyPulls},
+    registry::{By, Error, Options, PutManifest, Registry, VerifyPulls},
     storage::{
         Store,
         disk::{self, DiskOptions},
@@ -22,6 +22,8 @@ use simple_registry::{
     },
     telemetry::Metrics,
 };
+
+use crate::support::{chunk, sha256};
 
 /// One store and what the tests do to it behind the servers' backs.
 struct World {
@@ -70,15 +72,6 @@ impl World {
 
 fn name() -> Name {
     "a/b".parse().unwrap()
-}
-
-fn chunk(bytes: &[u8]) -> Chunk {
-    let body = stream::iter([Ok(Bytes::copy_from_slice(bytes))]).boxed();
-    Chunk { range: None, length: Some(bytes.len() as u64), body, progress: Arc::new(|| {}) }
-}
-
-fn sha256(bytes: &[u8]) -> Digest {
-    Digest::of(Algorithm::Sha256, bytes)
 }
 
 async fn push(server: &Registry, bytes: &[u8]) -> Digest {

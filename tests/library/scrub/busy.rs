@@ -10,6 +10,7 @@ use std::{
 use simple_registry::oci::Name;
 
 use crate::scrub::{shelf::Shelf, world::push_blob};
+use crate::support::MACHINE;
 
 /// The part of one core that scrub must have: a fifth of its twentieth, since other tests with children of their own
 /// run at the same time. In idle time alone it has some thousandth.
@@ -36,6 +37,7 @@ async fn scrub_ends_while_all_cores_are_busy() {
     let config = beside.path().join("config.toml");
     let text = format!("[storage.fs]\nroot_dir = '{}'\ndurable = false\n", shelf.root().display());
     std::fs::write(&config, text).unwrap();
+    let _turn = MACHINE.lock().await;
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..2 * thread::available_parallelism().unwrap().get() {

@@ -9,17 +9,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::TryStreamExt as _;
 use simple_registry::{
     action::{Page, Upload},
     config::Config,
     oci::{Algorithm, Digest, MediaType, Name, Reference, Tag},
     policy::Policy,
-    registry::{By, Chunk, Options, PutManifest, Registry, VerifyPulls},
+    registry::{By, Options, PutManifest, Registry, VerifyPulls},
     scrub::{self, Event, Finding, Observer, Outcome, Pass, Removal, Summary},
     storage::{Location, Store},
     telemetry::Metrics,
 };
+
+pub(crate) use crate::support::{chunk, sha256};
 
 /// The lease of servers and scrubs in these tests.
 const LEASE: Duration = Duration::from_secs(10);
@@ -125,15 +127,6 @@ pub(crate) fn name(text: &str) -> Name {
 
 pub(crate) fn tag(text: &str) -> Tag {
     text.parse().unwrap()
-}
-
-pub(crate) fn sha256(bytes: impl AsRef<[u8]>) -> Digest {
-    Digest::of(Algorithm::Sha256, bytes.as_ref())
-}
-
-pub(crate) fn chunk(bytes: &[u8]) -> Chunk {
-    let body = stream::iter([Ok(Bytes::copy_from_slice(bytes))]).boxed();
-    Chunk { range: None, length: Some(bytes.len() as u64), body, progress: Arc::new(|| {}) }
 }
 
 pub(crate) async fn push_blob(server: &Registry, to: &Name, bytes: &[u8]) -> Digest {

@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 use simple_registry::telemetry::{self, LogOptions, SPAN_TARGET, TelemetryError, TraceOptions, continue_trace};
 
+use crate::support::alone;
+
 const CASE: &str = "TELEMETRY_TEST_CASE";
 const ENDPOINT: &str = "TELEMETRY_TEST_ENDPOINT";
 /// Lines that the child `lines` writes.
@@ -14,9 +16,8 @@ pub(crate) const LINES: usize = 500;
 
 /// This binary again, about to do `case`. Its standard output is what the test harness prints, and discarded.
 pub(crate) fn command(case: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--ignored", "--exact", "telemetry::child::run_the_case", "--nocapture", "--test-threads=1"]);
-    command.env(CASE, case).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut command = alone(concat!(module_path!(), "::run_the_case"));
+    command.env(CASE, case).stdout(Stdio::null());
     command
 }
 

@@ -9,6 +9,7 @@ use simple_registry::telemetry::{self, LogOptions, LogOutput, SPAN_TARGET, Trace
 use tracing::Span;
 
 use crate::shared::collector::{Collector, text};
+use crate::support::MACHINE;
 use crate::telemetry::child;
 
 /// More than a busy machine needs, less than waiting for a silent collector once would take twice.
@@ -160,6 +161,7 @@ fn without_an_endpoint_there_are_no_spans_at_all() {
 
 #[test]
 fn a_collector_that_refuses_or_never_answers_blocks_nothing() {
+    let _turn = MACHINE.blocking_lock();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for address in [silent.local_addr().unwrap(), refusing] {

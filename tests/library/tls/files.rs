@@ -5,8 +5,9 @@ use rcgen::{BasicConstraints, IsCa, KeyPair, KeyUsagePurpose, RsaKeySize, date_t
 use simple_registry::config::ClientAuth;
 use simple_registry::tls::Tls;
 
-use crate::tls::authority::{Authority, Files, localhost};
+use crate::shared::certificates::{Authority, localhost};
 use crate::tls::handshake::{Client, connect};
+use crate::tls::server_files::Files;
 
 /// The contents of the OCTET STRING in a PKCS#8 key (RFC 5958): the key in its older form.
 fn inside_of_pkcs8(der: &[u8]) -> Vec<u8> {
@@ -67,7 +68,7 @@ fn a_bundle_may_have_text_and_several_certificates() {
     let below = root.intermediate("below", |_| {});
     let server = below.server();
     let files = Files::new(&server);
-    files.write("server.pem", &format!("subject=localhost\n\n{}issuer:\n{}", server.pem, below.issuer.pem()));
+    files.write("server.pem", &format!("subject=localhost\n\n{}issuer:\n{}", server.pem, below.pem()));
     let tls = files.load();
     connect(&tls, Client::new(&root)).expect("the client trusts the root alone, so the bundle must have been sent");
 }
@@ -149,8 +150,8 @@ fn a_file_holds_what_its_key_is_for() {
     says(&files.refused(), &["server.tls.client_ca_bundle", "`PRIVATE KEY`"]);
     files.ca("");
     says(&files.refused(), &["server.tls.client_ca_bundle", "holds no certificate"]);
-    files.ca(&authority.issuer.pem());
-    files.crl(&authority.issuer.pem());
+    files.ca(&authority.pem());
+    files.crl(&authority.pem());
     says(&files.refused(), &["server.tls.client_crl", "`CERTIFICATE`", "`X509 CRL`"]);
     files.crl("");
     says(&files.refused(), &["server.tls.client_crl", "holds no revocation list"]);
@@ -169,7 +170,7 @@ fn a_key_belongs_to_the_first_certificate() {
         &["server.tls.server_private_key", "server.key does not belong", "server.pem", "comes first"],
     );
     let files = Files::new(&server);
-    files.write("server.pem", &format!("{}{}", authority.issuer.pem(), server.pem));
+    files.write("server.pem", &format!("{}{}", authority.pem(), server.pem));
     says(&files.refused(), &["server.tls.server_private_key", "does not belong", "comes first"]);
 }
 
@@ -187,16 +188,16 @@ fn keys_for_client_certificates_need_authorities() {
 fn an_authority_is_one() {
     let authority = Authority::new("ca");
     let mut files = Files::asking(&authority);
-    files.ca(&format!("{}{}", authority.issuer.pem(), authority.client("ci").pem));
+    files.ca(&format!("{}{}", authority.pem(), authority.client("ci").pem));
     says(&files.refused(), &["server.tls.client_ca_bundle", "certificate 2, CN=ci,", "no authority", "CA:TRUE"]);
     let wrong_usage = Authority::with("wrong", |params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature]);
-    files.ca(&wrong_usage.issuer.pem());
+    files.ca(&wrong_usage.pem());
     says(&files.refused(), &["certificate 1", "no authority", "keyCertSign"]);
     let no_usage = Authority::with("plain", |params| {
         params.key_usages = Vec::new();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     });
-    files.ca(&no_usage.issuer.pem());
+    files.ca(&no_usage.pem());
     files.load();
 }
 
@@ -208,7 +209,7 @@ fn what_clients_will_refuse_is_a_warning() {
         params.not_after = date_time_ymd(2001, 2, 3);
     });
     let mut files = Files::new(&expired);
-    files.ca(&authority.issuer.pem());
+    files.ca(&authority.pem());
     let tls = files.load();
     let warnings = tls.warnings().join("\n");
     assert!(warnings.contains("server.tls.server_certificate_bundle: "), "{warnings}");

@@ -11,7 +11,8 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use simple_registry::tls::{ClientError, Tls};
 
-use crate::tls::authority::{Authority, Files, Leaf};
+use crate::shared::certificates::{Authority, Leaf};
+use crate::tls::server_files::Files;
 
 /// A client as it is about to connect.
 pub(crate) struct Client {
@@ -54,7 +55,7 @@ impl Client {
 
 fn identity(leaf: &Leaf, more: &[&Authority]) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     let chain = std::iter::once(leaf.der.clone()).chain(more.iter().map(|more| more.issuer.der().clone())).collect();
-    (chain, PrivateKeyDer::Pkcs8(leaf.key.serialize_der().into()))
+    (chain, leaf.private_key())
 }
 
 /// What came of a handshake.
@@ -220,7 +221,7 @@ fn a_connection_of_an_older_set_is_judged_by_a_newer_one() {
     files.crl(&ca.list(&[7]));
     assert_eq!(files.load().client(&chain).unwrap_err(), ClientError::Revoked);
     files.options.client_crl = None;
-    files.ca(&Authority::new("new").issuer.pem());
+    files.ca(&Authority::new("new").pem());
     assert_eq!(files.load().client(&chain).unwrap_err(), ClientError::UnknownIssuer);
     files.options.client_ca_bundle = None;
     assert_eq!(files.load().client(&chain).unwrap_err(), ClientError::UnknownIssuer);

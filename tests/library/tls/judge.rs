@@ -16,7 +16,8 @@ use sha2::{Digest as _, Sha256};
 use simple_registry::identity::Certificate;
 use simple_registry::tls::{ClientError, Tls};
 
-use crate::tls::authority::{Authority, Files, Leaf};
+use crate::shared::certificates::{Authority, Leaf};
+use crate::tls::server_files::Files;
 
 const ORGANIZATION: [u64; 4] = [2, 5, 4, 10];
 const SUBJECT_ALT_NAME: [u64; 4] = [2, 5, 29, 17];
@@ -278,7 +279,7 @@ fn what_a_list_names_is_revoked() {
 fn an_authority_may_have_an_old_key_and_a_new_one() {
     let (old, new) = (Authority::new("ca"), Authority::new("ca"));
     let mut files = Files::asking(&old);
-    files.ca(&(old.issuer.pem() + &new.issuer.pem()));
+    files.ca(&(old.pem() + &new.pem()));
     files.crl(&new.list(&[7]));
     let tls = files.load();
     assert!(verdict(&tls, &old.client("ci")).is_ok());

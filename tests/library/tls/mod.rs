@@ -1,7 +1,7 @@
 //! TLS: files of every kind, the judge of client certificates, handshakes, and `certs/make.sh`.
 
-mod authority;
 mod files;
 mod handshake;
 mod judge;
 mod script;
+mod server_files;
