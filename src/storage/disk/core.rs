@@ -13,9 +13,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::DiskOptions;
-use super::names::NameCache;
-use super::sync::DurableDirectories;
-use super::temporary;
+use super::durable::DurableDirectories;
+use super::name_lists::NameCache;
+
+/// The directory of temporary files, below the root.
+pub(super) const TEMPORARY: &str = ".tmp";
 
 /// Counts of finished operations, for tests.
 #[derive(Debug, Default)]
@@ -54,6 +56,25 @@ impl Stats {
     }
 }
 
+/// A source of names for temporary files. No other process on the same directory uses its names.
+#[derive(Debug)]
+pub(super) struct TemporaryNames {
+    process: u64,
+    count: AtomicU64,
+}
+
+impl Default for TemporaryNames {
+    fn default() -> Self {
+        Self { process: rand::random(), count: AtomicU64::new(0) }
+    }
+}
+
+impl TemporaryNames {
+    pub(super) fn next(&self) -> String {
+        format!("{TEMPORARY}/{:016x}-{:x}", self.process, self.count.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// An open root directory, with its options, counters and caches.
 #[derive(Debug)]
 pub(super) struct Core {
@@ -65,7 +86,7 @@ pub(super) struct Core {
     pub(super) stats: Arc<Stats>,
     pub(super) durable_directories: DurableDirectories,
     pub(super) names: NameCache,
-    pub(super) temporary_names: temporary::NameSource,
+    pub(super) temporary_names: TemporaryNames,
 }
 
 impl Core {
@@ -77,7 +98,7 @@ impl Core {
     pub(super) fn open(path: &Path, options: DiskOptions) -> io::Result<Self> {
         make_root(path, options.durable)?;
         let root: OwnedFd = File::open(path)?.into();
-        match rustix::fs::mkdirat(&root, temporary::DIRECTORY, Mode::from_raw_mode(0o777)) {
+        match rustix::fs::mkdirat(&root, TEMPORARY, Mode::from_raw_mode(0o777)) {
             // A store on a read-only file system can still be read.
             Ok(()) | Err(Errno::EXIST | Errno::ROFS) => {}
             Err(errno) => return Err(errno.into()),
@@ -89,7 +110,7 @@ impl Core {
             stats: Arc::default(),
             durable_directories: DurableDirectories::default(),
             names: NameCache::default(),
-            temporary_names: temporary::NameSource::default(),
+            temporary_names: TemporaryNames::default(),
         })
     }
 

@@ -14,7 +14,8 @@ use crate::priority::spawn_blocking;
 
 use super::core::{Core, failure, lost_task, stat_metadata};
 use super::key;
-use super::names::{self, Names};
+use super::name_lists::Names;
+use super::names;
 
 /// The entries that the first trip to the blocking pool fetches if the caller gives no limit.
 const FIRST_BATCH: usize = 16;

@@ -19,8 +19,10 @@
 
 mod core;
 mod delete;
+mod durable;
 mod key;
 mod list;
+mod name_lists;
 mod names;
 mod read;
 mod service;
@@ -36,7 +38,7 @@ use std::sync::Arc;
 use opendal::Operator;
 
 pub use self::core::Stats;
-use self::core::{Core, failure};
+use self::core::{Core, TEMPORARY, failure};
 pub use self::sweep::{Sweeper, Swept};
 
 /// The options of a directory store.
@@ -116,7 +118,7 @@ pub fn operator_with_stats(root: &Path, options: DiskOptions) -> opendal::Result
 ///
 /// The file cannot be created, looked up or removed.
 pub fn case_insensitive(root: &Path) -> io::Result<bool> {
-    let temporary = root.join(temporary::DIRECTORY);
+    let temporary = root.join(TEMPORARY);
     std::fs::create_dir_all(&temporary)?;
     let name = format!("{:016x}-case", rand::random::<u64>());
     std::fs::File::create_new(temporary.join(&name))?;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 
-use super::core::{Core, is_absent, open_directory_in};
-use super::temporary::{self, Temporary};
+use super::core::{Core, TEMPORARY, is_absent, open_directory_in};
+use super::temporary::Temporary;
 
 /// The age of an abandoned temporary file. Between two blocks, its writer may wait for a slow client.
 const ABANDONED: Duration = Duration::from_hours(24);
@@ -94,7 +94,7 @@ fn remove_if_empty(above: BorrowedFd<'_>, name: &[u8], before_ms: u64, swept: &m
 }
 
 fn remove_files(core: &Core, before_ms: u64, swept: &mut Swept) -> io::Result<()> {
-    let directory = match open_directory_in(&core.root, temporary::DIRECTORY) {
+    let directory = match open_directory_in(&core.root, TEMPORARY) {
         Ok(directory) => directory,
         Err(error) if is_absent(&error) => return Ok(()),
         Err(error) => return Err(error),

@@ -3,18 +3,14 @@
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use opendal::Metadata;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::core::{Core, stat_metadata};
+use super::core::{Core, TEMPORARY, stat_metadata};
 use super::key;
-
-/// The directory of temporary files, below the root.
-pub(super) const DIRECTORY: &str = ".tmp";
 
 /// The tries of a name whose directory is removed between its creation and its use. Each failure takes a removal in
 /// exactly that moment, so this many in a row have another reason.
@@ -23,26 +19,7 @@ const ATTEMPTS: usize = 1000;
 /// The most pieces that one system call writes.
 const PIECES: usize = 64;
 
-/// A source of names that no other process on the same directory uses.
-#[derive(Debug)]
-pub(super) struct NameSource {
-    process: u64,
-    count: AtomicU64,
-}
-
-impl Default for NameSource {
-    fn default() -> Self {
-        Self { process: rand::random(), count: AtomicU64::new(0) }
-    }
-}
-
-impl NameSource {
-    fn next(&self) -> String {
-        format!("{DIRECTORY}/{:016x}-{:x}", self.process, self.count.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
-/// A file below [`DIRECTORY`], which is removed on drop. The drop makes a system call, so it belongs on the blocking
+/// A file below [`TEMPORARY`], which is removed on drop. The drop makes a system call, so it belongs on the blocking
 /// pool.
 #[derive(Debug)]
 pub(super) struct Temporary {
@@ -62,7 +39,7 @@ impl Temporary {
                 Ok(file) => return Ok(Self { core, name: Some(name), file: Arc::new(file.into()) }),
                 Err(Errno::NOENT) => {
                     core.check_root()?;
-                    make_directory(&core, DIRECTORY)?;
+                    make_directory(&core, TEMPORARY)?;
                     Errno::NOENT
                 }
                 Err(Errno::EXIST) => Errno::EXIST,
