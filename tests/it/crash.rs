@@ -14,7 +14,7 @@ use crate::support::content::{Image, Manifest, index, sha256};
 use crate::support::repo::{Repo, chunk, finish, strings};
 use crate::support::server::{Backend, Server};
 
-/// How long a client waits for a server to come back, and a round for a push to succeed.
+/// The time in which a server comes back, and in which a push of a round succeeds.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A push that was answered 201.
@@ -24,7 +24,7 @@ struct Acknowledged {
     digest: String,
 }
 
-/// What the clients and the killer share.
+/// State that the clients and the killer share.
 struct Load {
     /// The server as it is now; it has another port after each start.
     client: RwLock<Client>,
@@ -102,7 +102,7 @@ impl Load {
         self.acknowledged.lock().expect("acknowledged").push(Acknowledged { repo, tag, digest });
     }
 
-    /// One client's life: images under tags of their own, a tag that moves, an index, now and then a deletion.
+    /// Works as one client: images under tags of their own, a tag that moves, an index, now and then a deletion.
     fn work(&self, writer: usize) {
         let repo = format!("crash/w{writer}");
         for round in 0.. {
@@ -171,7 +171,7 @@ fn acknowledged_pushes_survive_kills(backend: Backend) {
     verify(&server, &load, &mut BTreeSet::new());
 }
 
-/// Every acknowledged push pulls with its digest, and every tag that is listed is whole; but for those that were `seen` so before.
+/// Checks that every acknowledged push pulls with its digest, and that every listed tag is whole. Leaves out those in `seen`.
 fn verify(server: &Server, load: &Load, seen: &mut BTreeSet<String>) {
     let acknowledged = load.acknowledged.lock().expect("acknowledged");
     for push in acknowledged.iter() {

@@ -17,13 +17,13 @@ use crate::support::client::{Client, Request, Response};
 use crate::support::content::{Image, sha256, unique};
 use crate::support::repo::{Repo, finish};
 
-/// What the file system takes, and the most of one file where that stands in for it.
+/// The size of the file system, or of the longest file where a limit stands in for it.
 const ROOM: usize = 16 << 20;
 const LONGEST_FILE: usize = 2 << 20;
-/// What does not fit, and what the server drains of it, so that the client sees the answer.
+/// A size that does not fit. The server drains this much, so the client sees the answer.
 const TOO_LARGE: usize = 9 << 20;
 
-/// How a small disk is had here.
+/// A way to have a small disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Means {
     /// A mount in a namespace.
@@ -97,7 +97,7 @@ impl SmallDisk {
         Self { means, directory, server, repo }
     }
 
-    /// The disk, as the server sees it.
+    /// Returns the disk, as the server sees it.
     fn disk(&self) -> PathBuf {
         let disk = self.directory.path().join("disk");
         let below = disk.strip_prefix("/").unwrap();

@@ -1,4 +1,4 @@
-//! What a client gets for what it does wrong: one test per kind of wrong, each in the specification's JSON, saying what to do next.
+//! Errors of clients: one test for each kind. Each answer is the specification's JSON and names the next step.
 
 use std::time::{Duration, Instant};
 

@@ -35,7 +35,7 @@ fn lands(server: &Server) {
     }
 }
 
-/// A server with two images beside the one that `latest` means, the one with the smaller digest first, or last.
+/// Starts a server with two images beside the one that `latest` means. The smaller digest comes first, or last.
 fn world(ascending: bool) -> (Server, Repo, [Image; 2]) {
     let server = Server::start_on_own_s3(SETTINGS);
     let repo = server.repo("late");

@@ -38,7 +38,7 @@ fn lease_in_force(server: &Server, expiry: &str) -> Option<u64> {
     summary["lease_in_force"]["seconds"].as_u64()
 }
 
-/// The leases that are wished in the store, in seconds.
+/// Returns the leases that are wished in the store, in seconds.
 fn wishes(server: &Server) -> Vec<u64> {
     let keys = server.s3().objects(server.bucket()).into_iter().map(|(key, _)| key);
     let wished = keys.filter_map(|key| key.split_once("/leases/")?.1.split_once('.')?.0.parse::<u64>().ok());

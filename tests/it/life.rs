@@ -79,7 +79,7 @@ fn a_mistake_in_the_configuration_is_shown_at_its_place() {
     says(&refused(directory.path(), &["server"], 1), &["config.toml:2", "server.prot", "port", "^"]);
 }
 
-/// A configuration on a directory, on any free port.
+/// Returns a configuration on a directory, on any free port.
 fn on_directory(directory: &Path, root: &Path) -> String {
     let path = directory.join("c.toml");
     let text = format!("[server]\nport = 0\n[storage.fs]\nroot_dir = {:?}\n", root.display().to_string());
@@ -121,7 +121,7 @@ fn a_root_that_cannot_be_a_directory_is_refused() {
     says(&refused(directory.path(), &["-c", &config, "server"], 1), &["file", "cannot be used"]);
 }
 
-/// A configuration on the S3 server of these tests.
+/// Returns a configuration on the S3 server of these tests.
 fn on_bucket(directory: &Path, bucket: &str, secret: &str) -> String {
     let path = directory.join("c.toml");
     let server = Server::start(Backend::S3);
@@ -161,7 +161,7 @@ fn an_address_in_use_is_named() {
     says(&refused(directory.path(), &["-c", "c.toml", "server"], 1), &[server.address(), "server.port"]);
 }
 
-/// The events of the log.
+/// Returns the events of the log.
 fn events(server: &Server) -> Vec<Value> {
     server
         .log()

@@ -12,11 +12,11 @@ use crate::support::repo::Repo;
 use crate::support::s3::Fault;
 use crate::support::server::Server;
 
-/// How many may wait for one slot, and for how long.
+/// The number of requests that may wait for one slot, and the time for which they may.
 const PLACES: usize = 20;
 const WAIT: Duration = Duration::from_secs(10);
 
-/// A request that the storage never answers, once it has its slot; it gives it back when the connection is dropped.
+/// Sends a request that the storage never answers, and waits until the request has its slot. A drop of the connection frees the slot.
 fn take_the_slot(server: &Server, repo: &Repo) -> Connection {
     let stalled = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&stalled);

@@ -34,7 +34,7 @@ pub(crate) fn new_file() -> PathBuf {
     tempfile::tempdir().unwrap().keep().join("decisions.jsonl")
 }
 
-/// A `policy replay` of the record under the configuration of the server: its exit code, and what it says.
+/// Runs `policy replay` of the record under the configuration of the server. Returns its exit code and its words.
 pub(crate) fn replay(server: &Server, file: &Path) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_simple-registry"));
     command.arg("-c").arg(server.configuration_file()).args(["policy", "replay", "--log"]).arg(file);

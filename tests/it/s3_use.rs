@@ -1,4 +1,4 @@
-//! What the registry asks of S3: bytes written once, parts that S3 takes, nothing left behind.
+//! The requests of the registry to S3: bytes written once, parts that S3 takes, nothing left behind.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -108,7 +108,7 @@ fn a_push_and_a_pull_cost_few_requests() {
     assert!(pull <= 1, "a manifest that was just pushed takes {pull} requests by its digest");
 }
 
-/// Whether a tag still means what it meant is one request, since what it means was looked at before.
+/// One request asks whether a tag still means a manifest that was looked at before.
 #[test]
 fn a_pull_by_a_known_tag_costs_one_request() {
     let server = Server::start_on_own_s3("cache_ttl = \"0s\"");

@@ -20,7 +20,7 @@ use crate::support::server::{Backend, Server};
 /// Everything that nothing needs goes at once: only the lease protects what is under way.
 const SETTINGS: &str = "cache_ttl = \"1s\"\n[scrub]\nupload_expiry = \"6s\"\ngrace = 0\ntrash = 0\nuntagged = \"delete\"\nuntagged_grace = 0\n";
 const LEASE: Duration = Duration::from_secs(6);
-/// How long a client waits for a server to come back.
+/// The time in which a server comes back.
 const PATIENCE: Duration = Duration::from_mins(1);
 const WRITERS: usize = 3;
 /// Between two rounds of a client: scrub runs at the lowest priority, and is to get its turn on a machine of two cores.
@@ -36,15 +36,15 @@ struct Acknowledged {
     digest: String,
 }
 
-/// What clients, scrubs and whoever kills them share.
+/// State that clients, scrubs and the killer share.
 struct Load {
     client: RwLock<Client>,
     contents: Vec<Vec<u8>>,
     acknowledged: Mutex<Vec<Acknowledged>>,
     over: AtomicBool,
-    /// When everybody stops, though a scrub may be at work still.
+    /// The time at which all stop, though a scrub may still be at work.
     end: Instant,
-    /// Whether the server is killed now and then, so that an answer may not come.
+    /// True if the server is killed now and then, so that an answer may not come.
     killed: bool,
     pushes: AtomicU64,
     pulls: AtomicU64,
@@ -157,7 +157,7 @@ impl Load {
         acknowledged.push(Acknowledged { repo, tag, digest });
     }
 
-    /// What is about to be deleted need not be there any more.
+    /// Forgets images that are about to be deleted, since they may be gone.
     fn forget(&self, repo: &str, goes: impl Fn(&Acknowledged) -> bool) {
         self.acknowledged.lock().expect("acknowledged").retain(|push| push.repo != repo || !goes(push));
     }
@@ -173,7 +173,7 @@ impl Load {
         );
     }
 
-    /// One client's life: images of shared contents under tags that move, indexes, deletions of all kinds.
+    /// Works as one client: images of shared contents under tags that move, indexes, deletions of all kinds.
     fn write(&self, writer: usize) {
         let own = format!("scrub/w{writer}");
         for round in 0.. {
@@ -239,7 +239,7 @@ impl Load {
         Ok(())
     }
 
-    /// A layer that takes longer than the lease to come, and then makes an image.
+    /// Pushes a layer that takes longer than the lease to come, and then an image of it.
     fn stream(&self) {
         let repo = "scrub/slow";
         for round in 0.. {
@@ -300,7 +300,7 @@ fn scrub(server: &Server, options: &[&str]) -> Child {
         .expect("start scrub")
 }
 
-/// The summary of a run that is to end well.
+/// Returns the summary of a run. Fails the test unless the run ends well.
 fn summary(run: Child) -> Value {
     let output = run.wait_with_output().expect("scrub ends");
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -364,7 +364,7 @@ fn killed_scrubs_and_killed_servers_lose_nothing(backend: Backend) {
     all_is_there_and_sound(&server, &load);
 }
 
-/// Every push that was answered is there, and the whole store has nothing wrong in it.
+/// Checks that every push that was answered is there, and that nothing in the store is wrong.
 fn all_is_there_and_sound(server: &Server, load: &Load) {
     for push in load.acknowledged.lock().expect("acknowledged").iter() {
         if let Err(wrong) = load.pull(push) {

@@ -25,7 +25,7 @@ fn start(backend: Backend) -> Server {
     Server::start_plain(backend, IMMUTABLE)
 }
 
-/// Two manifests of the same blobs, which the repository has.
+/// Pushes the blobs of two manifests. Returns the manifests.
 fn two(repo: &Repo) -> [Manifest; 2] {
     let image = Image::new(&[50]);
     repo.push_blobs(&image);

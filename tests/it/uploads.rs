@@ -9,7 +9,7 @@ use crate::support::client::{Request, Response};
 use crate::support::content::{Image, sha256, unique};
 use crate::support::repo::{Repo, chunk, finish};
 
-/// How many bytes an upload has, as an answer's `Range` tells. `0-0` can mean none or one, so that these tests begin with more.
+/// Returns the number of bytes of an upload by an answer's `Range`. `0-0` can mean none or one, so these tests begin with more.
 #[track_caller]
 fn offset(response: &Response) -> usize {
     let range = response.required("range");
@@ -144,7 +144,7 @@ fn when_many_patches_have_one_offset_exactly_one_wins(repo: &Repo) {
     }
 }
 
-/// What is closed is what was there: the running PATCH comes too late, and cannot change it.
+/// A close takes the bytes that are there. The running PATCH comes too late, and cannot change the blob.
 fn a_final_put_during_a_patch_completes_the_bytes_before_it(repo: &Repo) {
     let data = unique(10_000);
     let location = repo.send(chunk(&repo.start_upload(), 0, &data)).expect(202).location();

@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 /// The turn on the machine. Tests that keep every core busy hold it, and tests that measure time.
 pub(crate) static MACHINE: Mutex<()> = Mutex::const_new(());
 
-/// How long a test waits for something that takes a moment.
+/// The time in which something happens that takes a moment.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn sha256(bytes: impl AsRef<[u8]>) -> Digest {

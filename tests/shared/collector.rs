@@ -55,18 +55,18 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
-    /// Method, path and content type of each request so far.
+    /// Returns method, path and content type of each request so far.
     pub(crate) fn heads(&self) -> Vec<(String, String, String)> {
         self.received.lock().unwrap().heads.clone()
     }
 
-    /// Each resource that spans came from.
+    /// Returns each resource that spans came from.
     pub(crate) fn resources(&self) -> Vec<Vec<KeyValue>> {
         let received = self.received.lock().unwrap();
         received.spans.iter().map(|spans| spans.resource.clone().unwrap().attributes).collect()
     }
 
-    /// All spans so far.
+    /// Returns all spans so far.
     pub(crate) fn spans(&self) -> Vec<Span> {
         let received = self.received.lock().unwrap();
         let scopes = received.spans.iter().flat_map(|resource| &resource.scope_spans);
@@ -89,7 +89,7 @@ async fn receive(
     Ok(Response::builder().header("content-type", "application/x-protobuf").body(Full::new(answer.into())).unwrap())
 }
 
-/// The text of an attribute.
+/// Returns the text of an attribute.
 pub(crate) fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
     let value = attributes.iter().find(|attribute| attribute.key == key)?.value.clone()?.value?;
     match value {

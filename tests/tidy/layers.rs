@@ -7,7 +7,7 @@ use std::{
 
 use super::{files, quoted, read, root};
 
-/// The table of layers in `ARCHITECTURE.md`: each module's layer.
+/// Returns the table of layers in `ARCHITECTURE.md`: each module's layer.
 fn layers() -> BTreeMap<String, u32> {
     let text = read("ARCHITECTURE.md");
     let rows =
@@ -22,7 +22,7 @@ fn layers() -> BTreeMap<String, u32> {
     layers
 }
 
-/// The modules of this crate that a source text names as `crate::module` or in `crate::{...}`.
+/// Returns the modules of this crate that a source text names as `crate::module` or in `crate::{...}`.
 fn imports(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");

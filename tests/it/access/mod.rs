@@ -1,4 +1,4 @@
-//! Who may do what: every kind of sender, every action, every kind of rule; and what those who are refused are told.
+//! Access: every kind of sender, every action, every kind of rule, and the messages of refusals.
 
 mod replayed;
 mod tokens;
@@ -13,7 +13,7 @@ use crate::support::content::{Image, unique};
 use crate::support::repo::Repo;
 use crate::support::server::{Backend, Server};
 
-/// Who asks.
+/// A sender of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
     Anonymous,
@@ -96,7 +96,7 @@ impl Who {
         matches!(self, Self::Certificate | Self::CertificateToken | Self::Both)
     }
 
-    /// Whether the rules of a namespace let it in.
+    /// Returns whether the rules of a namespace let a sender in.
     fn may(self, namespace: &str) -> bool {
         match namespace {
             "everyone" => true,
@@ -109,7 +109,7 @@ impl Who {
     }
 }
 
-/// Every action on repositories, as a request of its own; none changes anything, since what it names is not there.
+/// Returns a request for every action on repositories. None changes anything, since the things named are not there.
 fn actions(namespace: &str) -> Vec<(&'static str, Request)> {
     let (repository, digest) = (format!("/v2/{namespace}/app"), format!("sha256:{}", "0".repeat(64)));
     let upload = format!("{repository}/blobs/uploads/2f1b1f3e-6a0f-4d6c-9f43-0a6a5a4b7c11");

@@ -1,4 +1,4 @@
-//! What the tests of access stand on: one server with a user, an authority, and repositories for each kind of rule.
+//! Support for the tests of access: one server with a user, an authority, and repositories for each kind of rule.
 
 use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -79,7 +79,7 @@ impl World {
         config[table][key].as_str().unwrap().to_owned()
     }
 
-    /// A token of ana for everything that a test asks, which expired an hour ago: signed with the server's own key.
+    /// Returns a token of ana that expired an hour ago, signed with the server's own key. Its scope covers all requests.
     pub(super) fn expired_token(&self) -> String {
         // the key is there since the server started
         let signer = Signer::load_or_create(self.setting("token", "signing_key").as_ref()).expect("the server's key");

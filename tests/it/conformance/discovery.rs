@@ -16,7 +16,7 @@ fn tag_all(repo: &Repo, tags: &[&str]) {
     }
 }
 
-/// Where `Link` says that the next page is (RFC 8288), as path and query.
+/// Returns the path and query of the next page, from `Link` (RFC 8288).
 #[track_caller]
 fn next(response: &Response) -> Option<String> {
     let link = response.header("link")?;
@@ -236,7 +236,7 @@ fn referrers_are_filtered_by_artifact_type(repo: &Repo) {
     assert_eq!(response.header("oci-filters-applied"), None);
 }
 
-/// How many make a page is the registry's choice; that all come is not.
+/// The registry chooses the length of a page. All entries come.
 fn link_leads_through_all_referrers(repo: &Repo) {
     let subject = Image::new(&[50]).manifest;
     let pushed: Vec<_> = (0..7)

@@ -152,7 +152,7 @@ fn a_manifest_that_an_index_needs_is_not_deleted(repo: &Repo) {
     delete_manifest(repo, &child.manifest.digest()).expect(202);
 }
 
-/// What was refused needs nothing.
+/// A refused manifest needs nothing.
 fn a_refused_manifest_does_not_keep_blobs_or_children_from_deletion(repo: &Repo) {
     let child = Image::new(&[50]);
     repo.push_image("child", &child);

@@ -137,7 +137,7 @@ fn accept_is_understood_with_several_types_and_parameters(repo: &Repo) {
     }
 }
 
-/// A repository's blob of 2048 bytes, and a `GET` of `range` of it.
+/// Pushes a blob of 2048 bytes. Returns the blob, and the answer to a `GET` of `range`.
 fn range_of_2048_bytes(repo: &Repo, range: &str) -> (Vec<u8>, Response) {
     let data = unique(2048);
     let digest = repo.push_blob(&data);

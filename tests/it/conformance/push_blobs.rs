@@ -4,7 +4,7 @@ use crate::support::client::Request;
 use crate::support::content::{sha256, sha512, unique, unknown_digest};
 use crate::support::repo::{Repo, finish};
 
-/// The path of a one-request push.
+/// Returns the path of a one-request push.
 fn single_post(repo: &Repo, digest: &str) -> String {
     repo.path(&format!("blobs/uploads/?digest={digest}"))
 }
@@ -200,7 +200,7 @@ fn a_mount_from_an_unknown_repository_is_202(repo: &Repo) {
     target.send(mount(&target, &unknown_digest(), Some(&repo.sibling("nowhere")))).expect(202);
 }
 
-/// Which of two answers is the registry's choice; what follows from it is not.
+/// The registry may answer in two ways, and each has its consequence.
 fn a_mount_without_from_is_201_or_202_and_the_answer_is_true(repo: &Repo) {
     let data = unique(4000);
     let digest = repo.push_blob(&data);

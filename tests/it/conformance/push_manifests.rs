@@ -192,7 +192,7 @@ fn a_manifest_that_names_missing_blobs_is_404_with_all_of_them(repo: &Repo) {
     repo.push_image("v1", &image);
 }
 
-/// Whoever cannot read a blob must not get it by naming it.
+/// A client that cannot read a blob must not get it by naming it.
 fn a_blob_of_another_repository_is_missing_here(repo: &Repo) {
     let image = Image::new(&[100]);
     let other = repo.sibling("other");
@@ -283,7 +283,7 @@ fn a_subject_may_be_absent(repo: &Repo) {
     repo.pull_image("sig");
 }
 
-/// An image's manifest of exactly `size` bytes.
+/// Returns an image with a manifest of exactly `size` bytes.
 fn manifest_of(size: usize) -> Image {
     let image = Image::with(&[100], |manifest| manifest["annotations"] = json!({"padding": ""}));
     let missing = size - image.manifest.bytes.len();

@@ -22,7 +22,7 @@ struct World {
     configuration: String,
 }
 
-/// What the policy in force says, as far as it is known from outside.
+/// The policy in force, as far as it is known from outside.
 #[derive(Default)]
 struct Known {
     /// Odd while an edit is under way: then the old and the new are both right.

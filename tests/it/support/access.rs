@@ -1,4 +1,4 @@
-//! How the tests get in: as everyone, or over TLS with a password or a certificate, as `SIMPLE_REGISTRY_TEST_ACCESS` says.
+//! The access of the tests: open, or over TLS with a password or a certificate, by `SIMPLE_REGISTRY_TEST_ACCESS`.
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -10,7 +10,7 @@ use toml::{Table, toml};
 use super::client::Client;
 use crate::shared::certificates::{Authority, Leaf};
 
-/// How a server that a test does not configure itself lets its clients in.
+/// The way in which a server lets its clients in, unless the test configures that itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     /// Plain HTTP, everything allowed to everyone.
@@ -40,7 +40,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
 });
 
 impl Access {
-    /// What the environment says.
+    /// Returns the access that the environment names.
     pub(crate) fn chosen() -> Self {
         match std::env::var("SIMPLE_REGISTRY_TEST_ACCESS").as_deref() {
             Ok("password") => Self::Password,
@@ -50,7 +50,7 @@ impl Access {
         }
     }
 
-    /// What it adds to a configuration; files go into `directory`.
+    /// Returns the part of a configuration for this access. Writes its files into `directory`.
     pub(crate) fn configuration(self, directory: &Path) -> Table {
         if self == Self::Open {
             return toml! {
@@ -89,7 +89,7 @@ impl Access {
         }
     }
 
-    /// A client that is let in.
+    /// Returns a client that is let in.
     pub(crate) fn client(self, address: &str) -> Client {
         let client = Client::new(address);
         match self {

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::stream::Stream;
 
-/// How long a server may be silent before that is a failure; far above what a loaded machine needs.
+/// The silence of a server that is a failure: far above the needs of a loaded machine.
 const SILENCE: Duration = Duration::from_mins(1);
 
 /// The codes that an error may have (distribution specification, "Error Codes"; the last is of its section on legacy Docker codes).
@@ -81,7 +81,7 @@ impl Request {
         self
     }
 
-    /// The body, sent with its `Content-Length` unless the test states one itself.
+    /// Adds a body, sent with its `Content-Length` unless the test states one itself.
     pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = Some(body.into());
         self
@@ -93,7 +93,7 @@ impl Request {
         self
     }
 
-    /// The request line and the header, to the empty line.
+    /// Returns the request line and the header, to the empty line.
     fn head_bytes(&self, host: &str, authorization: Option<&str>) -> Vec<u8> {
         let mut head = vec![format!("{} {} HTTP/1.1", self.method, self.target), format!("host: {host}")];
         let said = |name: &str| self.headers.iter().any(|(said, _)| said.eq_ignore_ascii_case(name));
@@ -112,7 +112,7 @@ impl Request {
     }
 }
 
-/// What the server answered, and to what.
+/// An answer of the server, with its request.
 #[derive(Clone)]
 pub(crate) struct Response {
     request: String,
@@ -144,7 +144,7 @@ impl Response {
         self
     }
 
-    /// The header's value where it is there once, as text.
+    /// Returns the value of a header that is there once, as text.
     #[track_caller]
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
@@ -153,13 +153,13 @@ impl Response {
         Some(value.to_str().unwrap_or_else(|_| panic!("{name} is not text:\n{self:?}")))
     }
 
-    /// The header's value, which must be there.
+    /// Returns the value of a header that must be there.
     #[track_caller]
     pub(crate) fn required(&self, name: &str) -> &str {
         self.header(name).unwrap_or_else(|| panic!("no {name} in\n{self:?}"))
     }
 
-    /// The path and query of `Location`, whether it is absolute or not.
+    /// Returns the path and query of `Location`, whether it is absolute or not.
     #[track_caller]
     pub(crate) fn location(&self) -> String {
         let location = self.required("location");
@@ -169,7 +169,7 @@ impl Response {
         }
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("the body is not JSON: {error}\n{self:?}"))
@@ -202,18 +202,18 @@ impl Client {
         Self { address: address.into(), tls: None, authorization: None }
     }
 
-    /// The same over TLS.
+    /// Returns the same client over TLS.
     pub(crate) fn with_tls(self, tls: Arc<ClientConfig>) -> Self {
         Self { tls: Some(tls), ..self }
     }
 
-    /// The same with a password.
+    /// Returns the same client with a password.
     pub(crate) fn with_password(self, username: &str, password: &str) -> Self {
         let credentials = BASE64.encode(format!("{username}:{password}"));
         Self { authorization: Some(format!("Basic {credentials}")), ..self }
     }
 
-    /// The same with a token.
+    /// Returns the same client with a token.
     pub(crate) fn with_token(self, token: &str) -> Self {
         Self { authorization: Some(format!("Bearer {token}")), ..self }
     }
@@ -234,7 +234,7 @@ impl Client {
         connection.read_response(&request).map_err(|error| written.err().unwrap_or(error))
     }
 
-    /// A connection for a test to use as it likes.
+    /// Opens a connection for a test to use as it likes.
     pub(crate) fn connect(&self) -> io::Result<Connection> {
         let stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(SILENCE))?;

@@ -25,12 +25,12 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// `sha256:<hex>` of `data`.
+/// Returns `sha256:<hex>` of `data`.
 pub(crate) fn sha256(data: &[u8]) -> String {
     format!("sha256:{}", hex(&Sha256::digest(data)))
 }
 
-/// `sha512:<hex>` of `data`.
+/// Returns `sha512:<hex>` of `data`.
 pub(crate) fn sha512(data: &[u8]) -> String {
     format!("sha512:{}", hex(&Sha512::digest(data)))
 }
@@ -42,12 +42,12 @@ pub(crate) fn unique(length: usize) -> Vec<u8> {
     data
 }
 
-/// The digest of something that no registry has.
+/// Returns the digest of something that no registry has.
 pub(crate) fn unknown_digest() -> String {
     sha256(&unique(32))
 }
 
-/// A descriptor of `data`.
+/// Returns a descriptor of `data`.
 pub(crate) fn descriptor(media_type: &str, data: &[u8]) -> Value {
     json!({"mediaType": media_type, "digest": sha256(data), "size": data.len()})
 }
@@ -60,19 +60,19 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    /// `value` serialised; its `mediaType` is the type.
+    /// Returns a manifest with this content. Its `mediaType` is the type.
     pub(crate) fn new(value: &Value) -> Self {
         let media_type =
             value["mediaType"].as_str().expect("a manifest made by a test states its mediaType").to_owned();
         Self { media_type, bytes: serde_json::to_vec_pretty(value).expect("a JSON value can be written") }
     }
 
-    /// The digest under which registries keep it.
+    /// Returns the digest under which registries keep the manifest.
     pub(crate) fn digest(&self) -> String {
         sha256(&self.bytes)
     }
 
-    /// A descriptor of it, for an index or a subject.
+    /// Returns a descriptor of the manifest, for an index or a subject.
     pub(crate) fn descriptor(&self) -> Value {
         descriptor(&self.media_type, &self.bytes)
     }
@@ -86,12 +86,12 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// An image with a config and as many layers as there are `sizes`, all unique.
+    /// Returns an image with a config and as many layers as there are `sizes`, all unique.
     pub(crate) fn new(sizes: &[usize]) -> Self {
         Self::with(sizes, |_| {})
     }
 
-    /// The same, with the manifest changed by `change` before it is serialised.
+    /// Returns an image whose manifest `change` has changed.
     pub(crate) fn with(sizes: &[usize], change: impl FnOnce(&mut Value)) -> Self {
         let config = serde_json::to_vec(&json!({
             "architecture": "amd64", "os": "linux", "config": {}, "author": hex(&unique(16)), "rootfs": {"type": "layers", "diff_ids": []},
@@ -108,7 +108,7 @@ impl Image {
         Self { manifest: Manifest::new(&value), blobs: [config].into_iter().chain(layers).collect() }
     }
 
-    /// An artifact of `artifact_type` that refers to `subject`.
+    /// Returns an artifact of `artifact_type` that refers to `subject`.
     pub(crate) fn referrer(subject: &Manifest, artifact_type: &str) -> Self {
         let subject = subject.descriptor();
         Self::with(&[64], |manifest| {
@@ -118,7 +118,7 @@ impl Image {
     }
 }
 
-/// An index over `children`.
+/// Returns an index over `children`.
 pub(crate) fn index(children: &[&Manifest]) -> Manifest {
     let children: Vec<_> = children.iter().map(|child| child.descriptor()).collect();
     // the annotation keeps two indexes of the same children apart

@@ -1,4 +1,4 @@
-//! What the tests stand on: a server of their own, a client that can misbehave, an S3 server that can fail, and images to push.
+//! Support for the tests: a server of their own, a client that can misbehave, an S3 server that can fail, and images.
 
 pub(crate) mod access;
 pub(crate) mod client;

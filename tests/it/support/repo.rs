@@ -17,12 +17,12 @@ impl Repo {
         Self { client, name: name.into() }
     }
 
-    /// Another repository on the same server, named `<this>/<suffix>`.
+    /// Returns another repository on the same server, named `<this>/<suffix>`.
     pub(crate) fn sibling(&self, suffix: &str) -> Self {
         Self::new(self.client.clone(), format!("{}/{suffix}", self.name))
     }
 
-    /// `/v2/<name>/<rest>`.
+    /// Returns `/v2/<name>/<rest>`.
     pub(crate) fn path(&self, rest: &str) -> String {
         format!("/v2/{}/{rest}", self.name)
     }
@@ -66,7 +66,7 @@ impl Repo {
         digest
     }
 
-    /// A manifest's `PUT`, to be sent or changed first.
+    /// Returns the `PUT` of a manifest, to send or to change first.
     pub(crate) fn put_manifest(&self, reference: &str, manifest: &Manifest) -> Request {
         Request::put(self.manifest_path(reference))
             .header("content-type", &manifest.media_type)
@@ -114,20 +114,20 @@ impl Repo {
         digest
     }
 
-    /// One page of tags, by the query's text (`?n=2`).
+    /// Returns one page of tags, by the query's text (`?n=2`).
     #[track_caller]
     pub(crate) fn tags(&self, query: &str) -> Vec<String> {
         strings(&self.send(Request::get(self.path(&format!("tags/list{query}")))).expect(200).json()["tags"])
     }
 }
 
-/// The closing `PUT` of an upload at `location`.
+/// Returns the closing `PUT` of an upload at `location`.
 pub(crate) fn finish(location: &str, digest: &str) -> Request {
     let joint = if location.contains('?') { '&' } else { '?' };
     Request::put(format!("{location}{joint}digest={digest}")).header("content-type", "application/octet-stream")
 }
 
-/// A `PATCH` of an upload at `location` with the bytes from `offset` on.
+/// Returns a `PATCH` of an upload at `location` with the bytes from `offset` on.
 pub(crate) fn chunk(location: &str, offset: usize, data: &[u8]) -> Request {
     Request::patch(location)
         .header("content-type", "application/octet-stream")
@@ -135,7 +135,7 @@ pub(crate) fn chunk(location: &str, offset: usize, data: &[u8]) -> Request {
         .body(data)
 }
 
-/// The strings of a JSON array; null counts as empty.
+/// Returns the strings of a JSON array. Null counts as empty.
 #[track_caller]
 pub(crate) fn strings(value: &Value) -> Vec<String> {
     let entries = value.as_array().map(Vec::as_slice).unwrap_or_default();

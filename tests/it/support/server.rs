@@ -17,10 +17,10 @@ use super::client::Client;
 use super::repo::Repo;
 use super::s3::{self, S3};
 
-/// How long a start or an orderly end may take on a machine that is busy with other tests.
+/// The longest time of a start or an orderly end on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where a server stores.
+/// The kind of store of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Backend {
     Directory,
@@ -55,7 +55,7 @@ struct Process {
     address: String,
 }
 
-/// What all stores of one backend share in this process: one in-process S3 server, or the external one.
+/// The S3 server that all stores in this process share.
 static SHARED_S3: LazyLock<Arc<S3>> = LazyLock::new(|| Arc::new(S3::start()));
 
 impl Server {
@@ -64,7 +64,7 @@ impl Server {
         Self::start_with(backend, "")
     }
 
-    /// The same with `settings` (TOML) merged over the configuration.
+    /// Starts a server with `settings` (TOML) merged over the configuration.
     pub(crate) fn start_with(backend: Backend, settings: &str) -> Self {
         let bucket = match s3::external_endpoint() {
             Some(endpoint) => Bucket::External(endpoint),
@@ -121,7 +121,7 @@ impl Server {
         config
     }
 
-    /// The file that the server reads.
+    /// Returns the file that the server reads.
     pub(crate) fn configuration_file(&self) -> PathBuf {
         self.directory.path().join("config.toml")
     }
@@ -148,7 +148,7 @@ impl Server {
         rustix::process::kill_process(pid, signal).expect("send a signal");
     }
 
-    /// The whole configuration; the address and the store are set here, the rest is as a newcomer would have it.
+    /// Returns the whole configuration. It sets the address and the store, and has defaults otherwise.
     fn configuration(&self) -> Table {
         let mut config = toml! {
             [server]
@@ -175,12 +175,12 @@ impl Server {
         config
     }
 
-    /// The directory that the store is in (where it is one); made by the server.
+    /// Returns the directory of the store, which the server makes.
     pub(crate) fn root(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
-    /// The S3 server behind this registry, where it is in this process.
+    /// Returns the S3 server behind this registry, which is in this process.
     pub(crate) fn s3(&self) -> &S3 {
         match &self.store {
             Store::S3 { bucket: Bucket::InProcess(s3), .. } => s3,
@@ -188,7 +188,7 @@ impl Server {
         }
     }
 
-    /// The bucket of this registry.
+    /// Returns the bucket of this registry.
     pub(crate) fn bucket(&self) -> &str {
         match &self.store {
             Store::S3 { name, .. } => name,
@@ -196,7 +196,7 @@ impl Server {
         }
     }
 
-    /// Where it answers, `host:port`. Changes with a restart.
+    /// Returns the address of the server, `host:port`. A restart changes it.
     pub(crate) fn address(&self) -> &str {
         &self.process.as_ref().expect("the server runs").address
     }
@@ -209,14 +209,14 @@ impl Server {
         Repo::new(self.client(), name)
     }
 
-    /// `kill -9`: what it was doing, it did not finish.
+    /// Kills the server by `kill -9`, in the middle of its work.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.end();
         }
     }
 
-    /// SIGTERM, and the exit status that follows.
+    /// Sends SIGTERM, and returns the exit status.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         let mut process = self.process.take().expect("the server runs");
         let pid = rustix::process::Pid::from_child(&process.child);
@@ -236,7 +236,7 @@ impl Server {
         }
     }
 
-    /// Every line that it logged so far, earlier processes' too.
+    /// Returns every line of the log so far, with those of earlier processes.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().expect("log").clone()
     }
@@ -334,7 +334,7 @@ fn merge(table: &mut Table, other: &Table) {
     }
 }
 
-/// A repository for one test on the server that all tests of this backend share, or on the one that `SIMPLE_REGISTRY_TEST_URL` names.
+/// Returns a repository for one test on a shared server: that of this backend, or the one in `SIMPLE_REGISTRY_TEST_URL`.
 pub(crate) fn shared_repo(backend: Backend, test: &str) -> Repo {
     static DIRECTORY: LazyLock<Server> = LazyLock::new(|| Server::start(Backend::Directory));
     static S3: LazyLock<Server> = LazyLock::new(|| Server::start(Backend::S3));

@@ -13,7 +13,7 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// TLS over `stream`, which leads to `address` (`host:port`); the handshake comes with the first bytes.
+    /// Puts TLS over a stream to `address` (`host:port`). The handshake comes with the first bytes.
     pub(super) fn secure(tls: &Arc<ClientConfig>, address: &str, stream: TcpStream) -> io::Result<Self> {
         let name = address.rsplit_once(':').map_or(address, |(host, _)| host);
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;

@@ -14,7 +14,7 @@ use crate::support::wait_until;
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// The length of a line of [`record`]'s with a message of one character.
+/// Returns the length of a line of [`record`]'s with a message of one character.
 fn line_length() -> u64 {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("audit.jsonl");

@@ -39,7 +39,7 @@ pub(crate) fn record(audit: &Audit, message: &str) -> Result<(), NotRecording> {
     })
 }
 
-/// The lines of a file, each of them whole.
+/// Returns the lines of a file. Fails the test unless each is whole.
 #[track_caller]
 pub(crate) fn lines(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
@@ -48,14 +48,14 @@ pub(crate) fn lines(file: &Path) -> Vec<Value> {
     text.lines().map(parse).collect()
 }
 
-/// What the lines of a file say: their messages, or their events where they have none.
+/// Returns the messages of the lines of a file, or the events of lines without a message.
 #[track_caller]
 pub(crate) fn messages(file: &Path) -> Vec<String> {
     let said = |line: &Value| line["message"].as_str().or(line["event"].as_str()).unwrap().to_owned();
     lines(file).iter().map(said).collect()
 }
 
-/// The files beside `file` that were put aside, oldest first.
+/// Returns the files beside `file` that were put aside, oldest first.
 pub(crate) fn aside(file: &Path) -> Vec<PathBuf> {
     let prefix = format!("{}.", file.file_name().unwrap().to_str().unwrap());
     let entries = fs::read_dir(file.parent().unwrap()).unwrap();

@@ -9,7 +9,7 @@ use super::read;
 const ODD: [&str; 18] =
     ["", "=", "\"", "'", "'''", "\"\"\"", "[", "]", "{", "}", "\\", "#", "\n", "é", "\r", "\0", "://a@", "secret_key"];
 
-/// A line with something odd put into it.
+/// Returns a line with something odd put into it.
 fn odd(line: &'static str) -> impl Strategy<Value = String> {
     (any::<prop::sample::Index>(), prop::sample::select(&ODD[..])).prop_map(move |(index, odd)| {
         let at = line.floor_char_boundary(index.index(line.len() + 1));
@@ -17,14 +17,14 @@ fn odd(line: &'static str) -> impl Strategy<Value = String> {
     })
 }
 
-/// Text that is nearly a configuration: odd lines of the project's own file, in any order.
+/// Returns text that is nearly a configuration: odd lines of the project's own file, in any order.
 fn nearly_valid() -> impl Strategy<Value = String> {
     let lines = include_str!("../../../config.toml").lines().map(|line| line.trim_start_matches("# "));
     let line = prop::sample::select(lines.collect::<Vec<_>>()).prop_flat_map(odd);
     prop::collection::vec(line, 0..12).prop_map(|lines| lines.join("\n"))
 }
 
-/// A bucket whose secret stands in an odd line, between other odd lines.
+/// Returns a bucket whose secret stands in an odd line, between other odd lines.
 fn with_a_secret() -> impl Strategy<Value = String> {
     let secrets = vec![
         "secret_key = \"hunter2\"",

@@ -14,7 +14,7 @@ pub(crate) struct Row {
     pub(crate) is_live: bool,
 }
 
-/// The rows of the reference's tables by key.
+/// Returns the rows of the reference's tables by key.
 pub(crate) fn rows() -> BTreeMap<String, Row> {
     let mut rows = BTreeMap::new();
     let mut section = String::new();
@@ -87,7 +87,7 @@ fn every_key_takes_its_default_and_no_nonsense() {
     }
 }
 
-/// The required keys of the table that a key is in.
+/// Returns the required keys of the table that a key is in.
 pub(crate) fn needed_by(path: &str) -> String {
     if path.starts_with("storage.s3.") {
         "[storage.s3]\naccess_key_id = \"a\"\nsecret_key = \"b\"\nendpoint = \"http://c\"\nbucket = \"d\"".to_owned()

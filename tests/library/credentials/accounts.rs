@@ -1,4 +1,4 @@
-//! Who can log in.
+//! Accounts that can log in.
 
 use simple_registry::credentials::{Accounts, AccountsError, LONGEST_PASSWORD, hash_password};
 

@@ -14,7 +14,7 @@ use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, Version};
 use simple_registry::config::Identity;
 use simple_registry::credentials::Accounts;
 
-/// A hash that takes no time.
+/// Returns a hash that takes no time.
 fn quick_hash(password: &str) -> String {
     let params = Params::new(8, 1, 1, None).unwrap();
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);

@@ -1,4 +1,4 @@
-//! What a token may be used for.
+//! The limits of a token.
 
 use proptest::prelude::*;
 use simple_registry::action::{ACTIONS, Action, Scope};
@@ -10,7 +10,7 @@ fn parse(values: &[&str]) -> Result<Scopes, ScopeError> {
     Scopes::parse(values.iter().copied())
 }
 
-/// Every action on the repository `a/b`, and those on none, with the scope that is asked for before it.
+/// Returns every action on the repository `a/b`, and those on none, with the scope that is asked for before the action.
 fn actions() -> Vec<(Action, Option<&'static str>)> {
     const PULL: &str = "repository:a/b:pull";
     const PUSH: &str = "repository:a/b:pull,push";

@@ -1,4 +1,4 @@
-//! What a directory and a bucket have in common.
+//! Promises that a directory and a bucket have in common.
 
 use std::collections::BTreeMap;
 

@@ -29,7 +29,7 @@ fn prefix() -> impl Strategy<Value = String> {
     (key(), 0..12_usize).prop_map(|(key, length)| key.chars().take(length).collect::<String>())
 }
 
-/// What a bucket would list, out of the set of its keys.
+/// Returns the listing of a bucket with these keys.
 fn model(keys: &BTreeSet<String>, prefix: &str, after: Option<&str>, recursive: bool) -> Vec<String> {
     let entries: BTreeSet<String> = keys
         .iter()
@@ -133,7 +133,7 @@ async fn what_vanishes_during_a_listing_is_left_out() {
     assert!(!paths.contains(&"tree/050/file") && !paths.contains(&"tree/051/file"));
 }
 
-/// A directory whose last change is long ago, as far as its times can be set: the time of its inode's change cannot, so wait for that.
+/// Makes a directory whose last change is long ago. Nobody can set the time of its inode's change, so this waits for that.
 async fn settled(disk: &Disk, names: usize) -> std::path::PathBuf {
     let directory = disk.root().join("large");
     fs::create_dir(&directory).unwrap();

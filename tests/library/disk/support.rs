@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Support for the tests of the directory service.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ impl Disk {
         Self { operator, stats, directory }
     }
 
-    /// Without syncs, for tests that do not look at them.
+    /// Opens a store without syncs, for tests that do not look at them.
     pub(crate) fn quick() -> Self {
         Self::new(DiskOptions { durable: false, ..DiskOptions::default() })
     }
@@ -33,7 +33,7 @@ impl Disk {
         self.directory.path().join("root")
     }
 
-    /// How many temporary files there are.
+    /// Returns the number of temporary files.
     pub(crate) fn temporaries(&self) -> usize {
         std::fs::read_dir(self.root().join(".tmp")).unwrap().count()
     }

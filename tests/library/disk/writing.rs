@@ -121,7 +121,7 @@ async fn writes_survive_the_removal_of_empty_directories() {
     pruner.join().unwrap();
 }
 
-/// How late the latest of many timers was while 64 MiB were written and synced.
+/// Returns the delay of the latest of many timers while 64 MiB were written and synced.
 async fn latest_tick_during_a_write() -> Duration {
     let disk = Disk::new(DiskOptions::default());
     let done = Arc::new(AtomicBool::new(false));

@@ -86,7 +86,7 @@ async fn push(server: &Registry, pushed: &Pushed) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a request did to the store.
+/// The effect of a request on the store.
 #[derive(Clone, Copy, Debug)]
 enum Work {
     Push,
@@ -168,7 +168,7 @@ async fn scrub(directory: &Path) {
     panic!("scrub after scrub there is something left to do: {before:#?}");
 }
 
-/// The keys of a store, and directories in which nothing is.
+/// Returns the keys of a store, and its empty directories.
 fn keys(directory: &Path) -> BTreeSet<String> {
     fn walk(below: &Path, root: &Path, found: &mut BTreeSet<String>) {
         let entries: Vec<PathBuf> = fs::read_dir(below).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -190,7 +190,7 @@ fn keys(directory: &Path) -> BTreeSet<String> {
     found
 }
 
-/// How many keys there are of each kind, with what is random or counted left out.
+/// Returns the number of keys of each kind. A kind is a key without its random and counted parts.
 fn shape(keys: &BTreeSet<String>) -> BTreeMap<String, usize> {
     let mut shape = BTreeMap::new();
     for key in keys {
@@ -221,7 +221,7 @@ fn shape(keys: &BTreeSet<String>) -> BTreeMap<String, usize> {
     shape
 }
 
-/// The shapes of a store in which the request ended, and of one in which it never began, both scrubbed.
+/// Returns the scrubbed shapes of a store in which the request ended, and of one in which it never began.
 async fn right_ends(of: Work) -> Vec<BTreeMap<String, usize>> {
     let mut ends = Vec::new();
     for done in [false, true] {

@@ -9,7 +9,7 @@ use crate::faults::world::{
     sha256, tagged,
 };
 
-/// What is deleted.
+/// The thing to delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
     Tag,
@@ -47,7 +47,7 @@ async fn delete(server: &Registry, target: Target, image: &Image) -> Result<(), 
     }
 }
 
-/// Whether the target is there, and all that is not the target is.
+/// Returns whether the target is there. Fails the test unless everything else is.
 async fn is_there(server: &Registry, target: Target, image: &Image, kept: &Image) -> bool {
     assert!(has_image(server, tagged("kept"), kept).await, "another image");
     let digest: Digest = image.digest();

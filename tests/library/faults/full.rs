@@ -17,7 +17,7 @@ use crate::support::{alone_in_short_files, passes};
 /// Set in the child that the test starts.
 const CHILD: &str = "FAULTS_TEST_CHILD_ROOT";
 
-/// Longer than a file of the child may get.
+/// Returns more bytes than a file of the child may have.
 fn too_long() -> Bytes {
     vec![7; 5 << 20].into()
 }

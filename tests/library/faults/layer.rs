@@ -12,7 +12,7 @@ use opendal::raw::{
 use opendal::{Buffer, BytesRange, Capability, Error, ErrorKind, Metadata, OperationContext, Result};
 use tokio::sync::Notify;
 
-/// What happens to an operation.
+/// A fault of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// It is not done, and that is said.
@@ -31,13 +31,13 @@ pub(crate) enum Fault {
     Silent,
     /// It is done once all works again.
     Waits,
-    /// What is read ends too early, as if that were its end. Reads alone.
+    /// The content ends too early, as if that were its end. Reads alone.
     Cut,
-    /// What is read has a wrong bit. Reads of stored content alone, since facts have no digest to be held against.
+    /// The content has a wrong bit. Reads of segments and manifests alone, since other records have no digest.
     Rots,
 }
 
-/// Which operations go wrong, and how.
+/// The operations that go wrong, with their fault.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) fault: Fault,
@@ -47,7 +47,7 @@ pub(crate) struct Plan {
     pub(crate) lasting: bool,
 }
 
-/// What kind an operation is.
+/// The kind of an operation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Write,
@@ -77,18 +77,18 @@ impl Faults {
         *self.state() = State { plan: Some(plan), ..State::default() };
     }
 
-    /// All that is begun from here on works.
+    /// Lets all operations work that begin from here on.
     pub(crate) fn heal(&self) {
         self.state().plan = None;
         self.healed.notify_waiters();
     }
 
-    /// The operations that went wrong since it was armed.
+    /// Returns the operations that went wrong since the last plan.
     pub(crate) fn hits(&self) -> Vec<String> {
         self.state().hits.clone()
     }
 
-    /// All operations since it was armed, in the order in which they began.
+    /// Returns all operations since the last plan, in the order in which they began.
     pub(crate) fn begun(&self) -> Vec<String> {
         self.state().begun.clone()
     }
@@ -102,7 +102,7 @@ impl Faults {
         self.state.lock().unwrap()
     }
 
-    /// What shall happen to the operation that is about to be done.
+    /// Returns the fault of the operation that is about to begin.
     fn next(&self, kind: Kind, what: &str, key: &str) -> Option<Fault> {
         let mut state = self.state();
         let plan = state.plan?;

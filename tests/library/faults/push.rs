@@ -14,7 +14,7 @@ use crate::faults::world::{
     listed_tags, name, sha256, tagged,
 };
 
-/// What a client was told to be done.
+/// The requests that were acknowledged to a client.
 #[derive(Default)]
 struct Told {
     blobs: RefCell<Vec<Bytes>>,

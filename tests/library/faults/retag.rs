@@ -7,7 +7,7 @@ use crate::faults::world::{
     Image, ONE_OF_TWO, World, by, chunk, every_operation, expect_outcome, has_image, name, sha256, tagged,
 };
 
-/// Which of two images the tag means; fails the test unless that is whole.
+/// Returns the one of two images that the tag means. Fails the test unless that image is whole.
 async fn meant(server: &Registry, images: &[Image; 2]) -> usize {
     let stored = server.manifest(&name(), &tagged("v1")).await.unwrap();
     let which = usize::from(stored.digest == images[1].digest());

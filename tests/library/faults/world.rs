@@ -21,7 +21,7 @@ use crate::faults::layer::{Fault, Faults, Plan};
 pub(crate) use crate::support::sha256;
 use crate::support::{chunk_in_pieces, wait_for_no_temporaries};
 
-/// How a server is set up.
+/// The settings of a server.
 #[derive(Clone, Copy)]
 pub(crate) struct Setting {
     pub(crate) cache_ttl: Duration,
@@ -54,12 +54,12 @@ impl World {
         Self { directory: in_memory().unwrap(), faults: Faults::default() }
     }
 
-    /// A server that remembers nothing, as after a restart.
+    /// Returns a server that remembers nothing, as after a restart.
     pub(crate) fn server(&self, setting: Setting) -> Registry {
         server_on(self.directory.path(), &self.faults, setting)
     }
 
-    /// A client of servers that take turns, request by request.
+    /// Returns a client of servers that take turns, request by request.
     pub(crate) fn client(&self, servers: usize) -> Client {
         let setting = if servers == 1 { ALONE } else { ONE_OF_TWO };
         let servers = (0..servers).map(|_| self.server(setting)).collect();
@@ -72,7 +72,7 @@ impl World {
     }
 }
 
-/// A server of the store in that directory.
+/// Returns a server of the store in that directory.
 pub(crate) fn server_on(directory: &Path, faults: &Faults, setting: Setting) -> Registry {
     // no syncs, which no test here can see, and blocks so small that a layer has several
     let options = DiskOptions { durable: false, chunk: 64 * 1024, ..DiskOptions::default() };
@@ -95,12 +95,12 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// The server that takes the next request.
+    /// Returns the server that takes the next request.
     pub(crate) fn server(&self) -> &Registry {
         &self.servers[self.turn.fetch_add(1, Ordering::Relaxed) % self.servers.len()]
     }
 
-    /// The outcome of a request by a client that goes away when there is no answer. In a box, since requests are large.
+    /// Returns the outcome of a request by a client that goes away when there is no answer. In a box, since requests are large.
     pub(crate) fn request<'a, T>(
         &'a self,
         work: impl Future<Output = Result<T, Error>> + 'a,
@@ -123,7 +123,7 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Another one for each seed, of which the second layer is the same.
+    /// Makes another image for each seed. All have the same second layer.
     pub(crate) fn new(seed: u64) -> Self {
         let config: Bytes = format!(r#"{{"seed":{seed}}}"#).into();
         let layers = [pattern(seed, 300_000), pattern(0, 20_000)];
@@ -170,19 +170,19 @@ pub(crate) fn by() -> By {
     By::default()
 }
 
-/// A body that comes in pieces, as from a network.
+/// Returns a body that comes in pieces, as from a network.
 pub(crate) fn chunk(bytes: &Bytes) -> Chunk {
     chunk_in_pieces(bytes.chunks(60_000).map(|piece| bytes.slice_ref(piece)).collect())
 }
 
-/// A blob, read to its end.
+/// Reads a blob to its end.
 pub(crate) async fn pull_blob(server: &Registry, digest: &Digest) -> Result<Vec<u8>, Error> {
     let blob = server.blob(&name(), digest).await?;
     let chunks: Vec<Bytes> = server.read_blob(&name(), &blob, None).await?.try_collect().await?;
     Ok(chunks.concat())
 }
 
-/// Whether the repository has the blob; fails the test unless it is then the right one.
+/// Returns whether the repository has the blob. Fails the test if it has wrong bytes.
 pub(crate) async fn has_blob(server: &Registry, bytes: &Bytes) -> bool {
     match pull_blob(server, &sha256(bytes)).await {
         Ok(read) => {
@@ -194,7 +194,7 @@ pub(crate) async fn has_blob(server: &Registry, bytes: &Bytes) -> bool {
     }
 }
 
-/// Whether the image is there under that reference; fails the test unless it is then whole.
+/// Returns whether the image is there under that reference. Fails the test if a part of it is missing.
 pub(crate) async fn has_image(server: &Registry, reference: Reference, image: &Image) -> bool {
     match server.manifest(&name(), &reference).await {
         Ok(stored) => {
@@ -213,7 +213,7 @@ pub(crate) fn tagged(tag: &str) -> Reference {
     Reference::Tag(tag.parse().unwrap())
 }
 
-/// The tags of the list; fails the test where one of them does not answer.
+/// Returns the listed tags. Fails the test if one of them does not answer.
 pub(crate) async fn listed_tags(server: &Registry) -> BTreeSet<String> {
     let listed = match server.tags(&name(), &Page::<Tag>::default()).await {
         Ok(listed) => listed.entries,
@@ -265,7 +265,7 @@ pub(crate) fn every_operation<F: Future<Output = bool>>(least: usize, try_at: im
     assert!(tried >= least, "there were {tried} operations alone, so that most were never tried");
 }
 
-/// A directory that goes away, in memory where that is to be had: what is tried here is not the disk.
+/// Makes a temporary directory, in memory if possible, since these tests do not test the disk.
 fn in_memory() -> std::io::Result<tempfile::TempDir> {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }

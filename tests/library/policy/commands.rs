@@ -32,7 +32,7 @@ request = { action = "put-manifest", namespace = "prod/app", reference = "v1" }
 expect = { decision = "deny" }
 "#;
 
-/// A directory with a configuration and one policy.
+/// Returns a directory with a configuration and one policy.
 pub(super) fn world() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("config.toml"), CONFIG).unwrap();
@@ -41,7 +41,7 @@ pub(super) fn world() -> TempDir {
     dir
 }
 
-/// The exit code, standard output and standard error of `simple-registry policy ...`.
+/// Runs `simple-registry policy ...`. Returns the exit code, standard output and standard error.
 pub(super) fn run(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_simple-registry"));
     let Output { status, stdout, stderr } = command.current_dir(dir).arg("policy").args(arguments).output().unwrap();

@@ -9,7 +9,7 @@ use simple_registry::policy::{
 
 const REFERENCE: &str = include_str!("../../../docs/reference/policy.md");
 
-/// The text below a heading.
+/// Returns the text below a heading.
 fn section(title: &str) -> &'static str {
     let start =
         REFERENCE.find(&format!("\n## {title}\n")).unwrap_or_else(|| panic!("the reference has a section {title}"));
@@ -17,7 +17,7 @@ fn section(title: &str) -> &'static str {
     &rest[..rest.find("\n## ").unwrap_or(rest.len())]
 }
 
-/// The first words in backticks of the rows of the tables in a section; a call is named by its function.
+/// Returns the first words in backticks of the rows of the tables in a section. A call has the name of its function.
 fn rows(title: &str) -> BTreeSet<&'static str> {
     let rows = section(title).lines().filter_map(|line| line.strip_prefix("| `"));
     rows.map(|row| {

@@ -18,12 +18,12 @@ pub(super) fn ago(days: i64) -> Timestamp {
     now() - SignedDuration::from_hours(24 * days)
 }
 
-/// An image that was pushed and pulled so many days ago.
+/// Returns an image that was pushed and pulled so many days ago.
 pub(super) fn image(tag: &str, pushed: i64, pulled: i64) -> Image {
     Image { tag: tag.to_owned(), pushed_at: Some(ago(pushed)), last_pulled_at: Some(ago(pulled)), ..Image::default() }
 }
 
-/// A configuration with the retention rules of repositories.
+/// Returns a configuration with the retention rules of repositories.
 pub(super) fn config(repositories: &[(&str, &[&str])]) -> Config {
     let rule = |text: &&str| Text::unwritten("config.toml", text);
     let repository = |(name, rules): &(&str, &[&str])| {
@@ -57,7 +57,7 @@ pub(super) fn asked(rule: &str, images: &[Image]) -> Retained {
     retain(&built(&config(&[("a", &[rule])]), &[]), "a", images).unwrap().images.swap_remove(0)
 }
 
-/// The tags that stay.
+/// Returns the tags that stay.
 pub(super) fn kept(rules: &[&str], images: &[Image]) -> Vec<String> {
     let decision = retain(&built(&config(&[("a", rules)]), &[]), "a/b", images).unwrap();
     let kept = images.iter().zip(&decision.images).filter(|(_, retained)| retained.keep);
@@ -100,7 +100,7 @@ fn the_documented_rules_work_as_written() {
     assert_eq!(gone, ["latest"]);
 }
 
-/// A short way to write a policy file: prefixes, `dry` if it is not enforced, rules by name.
+/// Writes a policy file from prefixes, `dry` if it is not enforced, and rules by name.
 fn written(name: &str, about: &[&str], dry: bool, rules: &[(&str, &str)]) -> Source {
     let mut lines = vec!["kind = \"retention\"".to_owned()];
     if !about.is_empty() {

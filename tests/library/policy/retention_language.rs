@@ -10,7 +10,7 @@ use super::{
     told,
 };
 
-/// The image that rules are asked about, and others of its repository.
+/// Returns the image that rules are asked about, and others of its repository.
 fn images() -> Vec<Image> {
     let first = Image {
         digest: format!("sha256:{}", "ab".repeat(32)),
@@ -197,7 +197,7 @@ fn rules_without_effect_are_refused() {
     }
 }
 
-/// A policy that keeps `v*`, and the newest build, with one test.
+/// Returns a policy that keeps `v*`, and the newest build, with one test.
 pub(super) fn tested(test: &str) -> String {
     format!(
         "kind = \"retention\"\nenforce = false\n[[rule]]\nname = \"versions\"\nwhen = 'image.tag.startsWith(\"v\")'\n\

@@ -102,7 +102,7 @@ const WORDS: [&str; 44] = [
     ".map(x, ",
 ];
 
-/// A condition about an image `v1` that says nothing of what others are known of.
+/// Returns a condition about an image `v1` that asks nothing of other images.
 fn condition() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         (0..60_i64).prop_map(|days| format!("image.pushed_at > now() - days({days})")),

@@ -18,7 +18,7 @@ pub(super) fn table(default_allow: Option<bool>, rules: &[&str]) -> AccessPolicy
     AccessPolicy { default_allow, rules: rules.iter().map(rule).collect() }
 }
 
-/// A configuration with the top-level table and those of repositories.
+/// Returns a configuration with the top-level table and those of repositories.
 pub(super) fn config(general: AccessPolicy, repositories: Vec<(&str, AccessPolicy)>) -> Config {
     let repository = repositories
         .into_iter()
@@ -26,7 +26,7 @@ pub(super) fn config(general: AccessPolicy, repositories: Vec<(&str, AccessPolic
     Config { access_policy: general, repository: repository.collect(), ..Config::default() }
 }
 
-/// A short way to write a policy file: `repositories | default | enforce`, then a rule a line, `allow when`.
+/// Writes a policy file from prefixes, a default with `dry` if the file is not in force, and rules of name, effect and condition.
 fn written(name: &str, about: &str, default: &str, rules: &[(&str, &str, &str)]) -> Source {
     let prefixes: Vec<String> =
         about.split(' ').filter(|prefix| !prefix.is_empty()).map(|prefix| format!("{prefix:?}")).collect();
@@ -65,7 +65,7 @@ fn decide_action(policy: &Policy, username: &str, namespace: &str, action: &str,
     policy.decide(&facts, &request.completed())
 }
 
-/// `allow by the rule r of p.toml`, in short: `allow p.toml r`, `deny p.toml` for a default, `deny` for none.
+/// Returns a decision in short: `allow p.toml r` by a rule, `deny p.toml` by a default, `deny` by nothing.
 pub(super) fn short(decision: &Decision) -> String {
     let mut short = decision.effect.as_str().to_owned();
     for part in [decision.by.as_ref().map(|by| by.policy.as_str()), decision.rule.as_deref()].into_iter().flatten() {

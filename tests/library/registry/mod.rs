@@ -39,7 +39,7 @@ impl World {
         disk::operator(self.directory.path(), DiskOptions { durable: false, ..DiskOptions::default() }).unwrap()
     }
 
-    /// A server, as another process would be one.
+    /// Returns a server that shares nothing with others, like another process.
     fn server(&self, cache_ttl: Duration) -> Registry {
         self.server_with(|options| options.cache_ttl = cache_ttl)
     }

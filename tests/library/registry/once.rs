@@ -50,7 +50,7 @@ async fn pushes_of_the_same_digest_that_race_all_win() {
     }
 }
 
-/// The claim of a push that died before it wrote the tag.
+/// Writes the claim of a push that died before it wrote the tag.
 async fn claim(world: &World, after: Option<Ordinal>, says: TagVersion) {
     let (digest, version) = says.target.unwrap();
     let claim = Claim {
@@ -89,7 +89,7 @@ async fn a_claim_counts_though_who_made_it_died_unless_its_manifest_is_gone() {
     assert_eq!(by_tag(&server, "v1").await, Some(sha256(&comes)));
 }
 
-/// The newest version of the tag.
+/// Returns the newest version of the tag.
 async fn newest(server: &Registry) -> TagVersion {
     let newest = server.tag_history(&name(), &tag(), 1, None).await.unwrap().remove(0);
     let target = newest.target.map(|(digest, version)| (digest, Ordinal(version)));

@@ -1,4 +1,4 @@
-//! What tags meant, when manifests were pulled, and how what was deleted comes back.
+//! The history of tags, the times of pulls, and restores of deleted things.
 
 use simple_registry::registry::{
     Restored,

@@ -63,7 +63,7 @@ impl World {
         world::push_blob(&self.server, &name(), bytes).await
     }
 
-    /// An image of one blob.
+    /// Pushes an image of one blob.
     async fn image(&self, config: &Digest, size: usize) -> Digest {
         let bytes = format!(
             r#"{{"schemaVersion":2,"mediaType":"{}","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","size":{size},"digest":"{config}"}},"layers":[]}}"#,
@@ -72,7 +72,7 @@ impl World {
         world::put(&self.server, &name(), &bytes, &["latest"]).await
     }
 
-    /// A blob that an image needs.
+    /// Pushes a blob, and an image that needs it.
     async fn pushed(&self, bytes: &[u8]) -> Digest {
         let digest = self.push(bytes).await;
         self.image(&digest, bytes.len()).await;

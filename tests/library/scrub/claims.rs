@@ -17,7 +17,7 @@ fn claims(shelf: &Shelf) -> Vec<String> {
     keys
 }
 
-/// The claim of a writer that died, on a version of the tag after `after` that means `digest`.
+/// Writes the claim of a writer that died, on a version of the tag after `after` that means `digest`.
 async fn claim(shelf: &Shelf, after: Option<Ordinal>, digest: Digest, once: bool) -> String {
     let of = shelf.keys(&layout::manifest(&app(), &digest));
     let version = of.first().and_then(|key| layout::version(key)).map_or(1, |version| version.ordinal.0);

@@ -29,7 +29,7 @@ fn says(output: &Output, expected: i32) -> (String, String) {
     (out, err)
 }
 
-/// A full store, and a configuration beside it.
+/// Makes a full store, and a configuration beside it.
 async fn world(more: &str) -> (tempfile::TempDir, tempfile::TempDir, String) {
     let (store, beside) = (full().await, tempfile::tempdir().unwrap());
     let config = configuration(beside.path(), store.path(), more).to_str().unwrap().to_owned();

@@ -66,7 +66,7 @@ fn is_wish(key: &str) -> bool {
     key.starts_with("leases/")
 }
 
-/// The kind of an object, by its key.
+/// Returns the kind of an object, by its key.
 fn kind(key: &str) -> &'static str {
     let last = key.rsplit_once('/').map_or(key, |(_, last)| last);
     let word = |word: &str| last.split('.').any(|part| part == word);
@@ -160,7 +160,7 @@ async fn a_dry_run_changes_nothing_whatever_is_wrong() {
     assert_eq!(content(store.path()), before);
 }
 
-/// A few objects of each kind, each with every damage: the store has more of some, which differ in nothing.
+/// Returns a few objects of each kind with every damage. The store has more objects of some kinds, which differ in nothing.
 fn cases(root: &Path, of_a_kind: usize) -> Vec<(String, Damage)> {
     let mut of_kind: HashMap<&'static str, usize> = HashMap::new();
     let few = keys(root).into_iter().filter(|key| !is_wish(key) && kind(key) != "format").filter(|key| {

@@ -19,7 +19,7 @@ fn layer(of: &str) -> String {
     format!("the layer of {of}").repeat(100)
 }
 
-/// A store in which every pass finds something to do in every repository. All of it is old.
+/// Makes a store in which every pass finds something to do in every repository. All of it is old.
 async fn store_to_scrub() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();

@@ -7,7 +7,7 @@ use crate::scrub::world::{self, config, full, name, push_blob, push_image, scrub
 /// Blobs beside those of images.
 const BLOBS: u32 = 300;
 
-/// A store of many repositories and blobs.
+/// Makes a store of many repositories and blobs.
 async fn many() -> tempfile::TempDir {
     let store = full().await;
     let server = server(store.path()).await;

@@ -27,7 +27,7 @@ fn rules(rules: &[&str]) -> Config {
 /// An image: its tags, and how many days ago it was pushed.
 type Pushed<'p> = (&'p [&'p str], u32);
 
-/// A shelf with images that were pushed so many days ago, each of them another one; then days and a lease pass for the store.
+/// Pushes different images so many days ago. Then days and a lease pass for the store.
 async fn pushed(images: &[Pushed<'_>]) -> (Shelf, BTreeMap<String, Digest>) {
     let shelf = Shelf::new().await;
     shelf.store().await.put(layout::PULLS_SINCE, json!({ "at": 0 }).to_string()).await.unwrap();

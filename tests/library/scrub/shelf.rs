@@ -34,7 +34,7 @@ impl Shelf {
         Self { directory, server, clock }
     }
 
-    /// A server that remembers nothing of what another one has read.
+    /// Returns a server that remembers nothing of what another one has read.
     pub(crate) async fn another_server(&self) -> Registry {
         server(self.root(), &self.clock).await
     }
@@ -57,7 +57,7 @@ impl Shelf {
         }
     }
 
-    /// The keys that begin with `prefix`, but for the wishes for a lease: each server and scrub adds its own.
+    /// Returns the keys that begin with `prefix`, without the wishes for a lease. Each server and scrub adds its own wish.
     pub(crate) fn keys(&self, prefix: &str) -> Vec<String> {
         let keys = world::keys(self.root()).into_iter().filter(|key| !key.starts_with(layout::LEASES));
         keys.filter(|key| key.starts_with(prefix)).collect()
@@ -96,7 +96,7 @@ impl Shelf {
         world::put(&self.server, to, &manifest.to_string(), tags).await
     }
 
-    /// The tags that a client is told of.
+    /// Returns the tags that a client sees.
     pub(crate) async fn tags(&self, of: &Name) -> Vec<String> {
         let listed = self.server.tags(of, &Page { n: None, last: None }).await.unwrap();
         listed.entries.iter().map(Tag::to_string).collect()
@@ -143,7 +143,7 @@ async fn server(root: &Path, clock: &Clock) -> Registry {
     world::server_on(world::store(root).await.with_clock(clock.clone()), change)
 }
 
-/// A configuration with the lease of these tests.
+/// Returns a configuration with the lease of these tests.
 pub(crate) fn config(text: &str) -> Config {
     let mut config = Config::from_sources(&[Source::new("config.toml", text)]).unwrap();
     config.scrub.upload_expiry = LEASE;

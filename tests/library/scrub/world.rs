@@ -178,7 +178,7 @@ pub(crate) async fn put(server: &Registry, to: &Name, bytes: &str, tags: &[&str]
     server.put_manifest(to, &put, &By::default()).await.unwrap().digest
 }
 
-/// A store that has every kind of object which servers write. All of it is old.
+/// Makes a store that has every kind of object which servers write. All of it is old.
 pub(crate) async fn full() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
@@ -362,7 +362,7 @@ pub(crate) async fn scrub_before(
     scrub::run(store, config, &policy, options, observer, Metrics::new()).await
 }
 
-/// A configuration file for a store in `root`.
+/// Writes a configuration file for a store in `root`.
 pub(crate) fn configuration(beside: &Path, root: &Path, more: &str) -> PathBuf {
     let file = beside.join("config.toml");
     fs::write(

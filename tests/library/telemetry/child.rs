@@ -21,7 +21,7 @@ pub(crate) fn command(case: &str) -> Command {
     command
 }
 
-/// [`command`], with the collector that its case sends to.
+/// Returns [`command`] with the collector that its case sends to.
 pub(crate) fn command_with_endpoint(case: &str, endpoint: &str) -> Command {
     let mut command = command(case);
     command.env(ENDPOINT, endpoint);
@@ -62,7 +62,7 @@ fn write_levels() {
     tracing::debug!("at debug");
 }
 
-/// In a process of its own, since a call site stays on as long as any subscriber of the process listens to it.
+/// Runs in a process of its own, since a call site stays on as long as any subscriber of the process listens to it.
 fn make_no_spans() {
     let logs = LogOptions { level: "trace".to_owned(), ..Default::default() };
     let _guard = telemetry::init(&logs, &TraceOptions { endpoint: None, sampling_rate: 1.0 }).unwrap();

@@ -13,10 +13,10 @@ use simple_registry::telemetry::{self, LogFormat, LogOptions, LogOutput, TraceOp
 
 use crate::telemetry::child;
 
-/// What a value from a client may try: to begin a line, to colour, ring and erase, to end the JSON.
+/// A hostile value from a client: it tries to begin a line, to colour, ring and erase, to end the JSON.
 const HOSTILE: &str = "a\nb\r\n{\"level\":\"ERROR\"}\t\u{0}\u{1b}[31m\u{7}\u{7f}\u{85}\u{2028}\"\\";
 
-/// What `body` logs with these options, as the lines of a file.
+/// Returns the lines that `body` logs to a file with these options.
 fn logged(format: LogFormat, level: &str, body: impl FnOnce()) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
     let output = LogOutput::File(file.path().to_owned());

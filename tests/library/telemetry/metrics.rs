@@ -12,7 +12,7 @@ fn families(metrics: &Metrics) -> BTreeMap<String, Family> {
     openmetrics::parse(&text).unwrap_or_else(|rule| panic!("{rule}\n{text}"))
 }
 
-/// The value of a sample; the family is the longest name that the sample's begins with.
+/// Returns the value of a sample. Its family has the longest name that the sample's name begins with.
 #[track_caller]
 fn value(metrics: &Metrics, sample: &str, labels: &[(&str, &str)]) -> Option<f64> {
     let families = families(metrics);

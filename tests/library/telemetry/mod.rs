@@ -1,4 +1,4 @@
-//! What an operator sees: log lines, metrics, traces and request ids.
+//! Signs for operators: log lines, metrics, traces and request ids.
 
 mod child;
 mod logs;

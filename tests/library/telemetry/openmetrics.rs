@@ -16,7 +16,7 @@ pub(crate) struct Family {
 }
 
 impl Family {
-    /// The value of the sample with this name and these labels, in any order.
+    /// Returns the value of the sample with this name and these labels, in any order.
     pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let wanted: BTreeSet<_> = labels.iter().copied().collect();
         let fits = |sample: &&(String, Labels, f64)| sample.0 == name && set(&sample.1) == wanted;

@@ -32,7 +32,7 @@ fn fresh_ids_differ() {
     assert_eq!(ids.len(), 10_000);
 }
 
-/// A version 4 UUID as text (RFC 9562, sections 4 and 5.4).
+/// Checks that an id is a version 4 UUID as text (RFC 9562, sections 4 and 5.4).
 fn assert_fresh(id: &RequestId) {
     let id = id.as_str();
     assert_eq!(id.len(), 36, "{id}");

@@ -1,4 +1,4 @@
-//! What is read from files, and what is refused.
+//! Files of `[server.tls]`: the forms that are read, and those that are refused.
 
 use base64::Engine as _;
 use rcgen::{BasicConstraints, IsCa, KeyPair, KeyUsagePurpose, RsaKeySize, date_time_ymd};
@@ -9,7 +9,7 @@ use crate::shared::certificates::{Authority, localhost};
 use crate::tls::handshake::{Client, connect};
 use crate::tls::server_files::Files;
 
-/// The contents of the OCTET STRING in a PKCS#8 key (RFC 5958): the key in its older form.
+/// Returns the contents of the OCTET STRING in a PKCS#8 key (RFC 5958): the key in its older form.
 fn inside_of_pkcs8(der: &[u8]) -> Vec<u8> {
     use x509_parser::der_parser::der::parse_der;
     let (_, info) = parse_der(der).unwrap();

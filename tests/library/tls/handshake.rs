@@ -20,12 +20,12 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Without a certificate, which trusts an authority.
+    /// Makes a client without a certificate, which trusts an authority.
     pub(crate) fn new(trusts: &Authority) -> Self {
         Self::of(trusts, None, &[&TLS13, &TLS12])
     }
 
-    /// With a certificate, and those after it.
+    /// Makes a client with a certificate, and those after it.
     pub(crate) fn with(trusts: &Authority, leaf: &Leaf, more: &[&Authority]) -> Self {
         Self::of(trusts, Some(identity(leaf, more)), &[&TLS13, &TLS12])
     }
@@ -58,7 +58,7 @@ fn identity(leaf: &Leaf, more: &[&Authority]) -> (Vec<CertificateDer<'static>>, 
     (chain, leaf.private_key())
 }
 
-/// What came of a handshake.
+/// The outcome of a handshake.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Met {
     /// The common name of the client's certificate, as [`Tls::client`] reads it from the connection.
@@ -68,7 +68,7 @@ pub(crate) struct Met {
     pub(crate) resumed: bool,
 }
 
-/// A handshake, a byte each way, and what the server then knows; or the server's error.
+/// Shakes hands and sends a byte each way. Returns the knowledge of the server, or its error.
 pub(crate) fn connect(tls: &Tls, client: Client) -> Result<Met, String> {
     connect_again(tls, &Arc::new(client.config))
 }

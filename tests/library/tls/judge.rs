@@ -338,7 +338,7 @@ proptest! {
         prop_assert!(judge(&chain).is_err());
     }
 
-    /// What the client sends along may be anything, so long as the chain is in it.
+    /// A client may send any certificates along, as long as the chain is among them.
     #[test]
     fn what_is_sent_along_does_no_harm(stray in prop::collection::vec(any::<u8>(), 0..300)) {
         let mut chain = GOOD.1.clone();

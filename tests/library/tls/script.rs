@@ -15,7 +15,7 @@ fn make(dir: &Path, arguments: &[&str]) -> Output {
     Command::new("bash").arg(script).arg("-d").arg(dir).args(arguments).output().expect("bash is there")
 }
 
-/// What the script says at its end.
+/// Runs the script. Returns its words.
 #[track_caller]
 fn made(dir: &Path, arguments: &[&str]) -> String {
     let output = make(dir, arguments);
@@ -24,7 +24,7 @@ fn made(dir: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The `[server.tls]` that the script proposes, read from its words.
+/// Returns the `[server.tls]` that the script proposes, read from its words.
 fn proposed(said: &str) -> config::Tls {
     let (_, table) = said.split_once("[server.tls]\n").expect("a table to copy");
     let table: toml::Table = table.parse().unwrap();

@@ -1,4 +1,4 @@
-//! What goes wrong, and when: every request passes this gate, which counts it and lets a test spoil it.
+//! Faults of the S3 server. Every request passes this gate, which counts it and lets a test spoil it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,7 +20,7 @@ type Decide = Box<dyn FnMut(&str, &str) -> Option<Fault> + Send>;
 pub(super) type Request = hyper::Request<Incoming>;
 pub(super) type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
-/// How a request to S3 fails.
+/// A failure of a request to S3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Nothing is done and this status is answered, with S3's error for it where it has one (500, 503).
@@ -146,7 +146,7 @@ async fn flip(answer: s3s::HttpResponse) -> io::Result<Answer> {
     Ok(Response::from_parts(head, http_body_util::Full::new(body.into()).map_err(io::Error::other).boxed_unsync()))
 }
 
-/// The answer with the first half of its body alone, after which the connection breaks.
+/// Returns the answer with the first half of its body alone, after which the connection breaks.
 async fn cut(answer: s3s::HttpResponse) -> io::Result<Answer> {
     let (mut head, body) = answer.into_parts();
     let body = BodyExt::collect(body).await.map_err(io::Error::other)?.to_bytes();
@@ -185,7 +185,7 @@ fn refusal(status: u16, id: usize) -> Answer {
         .expect("a refusal is a valid answer")
 }
 
-/// The S3 operation's name, and the key (empty where it is about a bucket), by method, path and query alone.
+/// Returns the name of the S3 operation and the key, by method, path and query alone. Operations on buckets have no key.
 fn classify(request: &Request) -> (&'static str, String) {
     let path = request.uri().path().trim_start_matches('/');
     let key = path.split_once('/').map_or("", |(_, key)| key);

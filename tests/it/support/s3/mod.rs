@@ -44,7 +44,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         .expect("start the S3 server's threads")
 });
 
-/// The real S3 server to test on, where `SIMPLE_REGISTRY_TEST_S3` names one.
+/// Returns the real S3 server to test on, if `SIMPLE_REGISTRY_TEST_S3` names one.
 pub(crate) fn external_endpoint() -> Option<String> {
     std::env::var("SIMPLE_REGISTRY_TEST_S3").ok().filter(|endpoint| !endpoint.is_empty())
 }
@@ -76,12 +76,12 @@ impl S3 {
         Self { endpoint, state, gate, accepting }
     }
 
-    /// Where it answers: `http://127.0.0.1:<port>`.
+    /// Returns the address of the server, `http://127.0.0.1:<port>`.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// From now on asks `decide` of each request whether it fails and how; it is given the S3 operation's name (`PutObject`) and the key.
+    /// Asks `decide` for the fault of each request from now on, by the name of the S3 operation (`PutObject`) and the key.
     pub(crate) fn fail(&self, decide: impl FnMut(&str, &str) -> Option<Fault> + Send + 'static) {
         self.gate.set(Some(Box::new(decide)));
     }
@@ -91,7 +91,7 @@ impl S3 {
         self.state.lock().expect("state").quirk = quirk;
     }
 
-    /// From now on nothing fails; what was stalled stays so.
+    /// Lets everything work from now on. Stalled requests stay stalled.
     pub(crate) fn heal(&self) {
         self.gate.set(None);
     }
@@ -116,12 +116,12 @@ impl S3 {
         self.state.lock().expect("state").behind += by;
     }
 
-    /// How many requests came, by the S3 operation's name; refused and stalled ones too.
+    /// Returns the number of requests by the name of the S3 operation, with the refused and stalled ones.
     pub(crate) fn requests(&self) -> BTreeMap<&'static str, usize> {
         self.gate.requests()
     }
 
-    /// How many multipart uploads were begun and neither completed nor aborted.
+    /// Returns the number of multipart uploads that were begun and neither completed nor aborted.
     pub(crate) fn open_multiparts(&self) -> usize {
         self.state.lock().expect("state").uploads.len()
     }
@@ -132,7 +132,7 @@ impl S3 {
         state.buckets.get(bucket).into_iter().flatten().map(|(key, object)| (key.clone(), object.data.len())).collect()
     }
 
-    /// How many bytes of objects and parts came in, server-side copies not counted.
+    /// Returns the number of bytes of objects and parts that came in. Copies inside of the server do not count.
     pub(crate) fn bytes_written(&self) -> u64 {
         self.state.lock().expect("state").bytes_written
     }

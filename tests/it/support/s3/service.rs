@@ -12,7 +12,7 @@ use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
 use super::store::{Object, Page, Paging, Quirk, State, etag};
 
-/// What S3 leaves as it is where a listing asks for `encoding-type=url`.
+/// The characters that S3 leaves as they are in a listing with `encoding-type=url`.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
 pub(super) struct Service {
@@ -26,7 +26,7 @@ impl Service {
         self.state.lock().expect("state")
     }
 
-    /// What a copy names: its bytes, within `range` (`bytes=<first>-<last>`) where one is given.
+    /// Returns the bytes that a copy names, within `range` (`bytes=<first>-<last>`) if there is one.
     fn source(&self, source: &CopySource, range: Option<&str>) -> S3Result<Bytes> {
         let CopySource::Bucket { bucket, key, .. } = source else {
             return Err(s3_error!(NotImplemented, "copies are from a bucket and key"));
@@ -58,7 +58,7 @@ async fn read(body: Option<StreamingBlob>, said: Option<i64>) -> S3Result<Bytes>
     Ok(Bytes::from(data))
 }
 
-/// Whether the condition asks that there be no object yet; S3 has no other.
+/// Returns whether the condition asks that there be no object yet. S3 has no other condition.
 fn creates(condition: Option<&ETagCondition>) -> S3Result<bool> {
     match condition {
         None => Ok(false),
@@ -350,7 +350,7 @@ impl S3 for Service {
     }
 }
 
-/// A page as `ListObjectsV2` answers it.
+/// Returns a page in the form of `ListObjectsV2`.
 fn listing(input: dto::ListObjectsV2Input, page: Page, limit: i32) -> dto::ListObjectsV2Output {
     let encoded = input.encoding_type.as_ref().is_some_and(|encoding| encoding.as_str() == dto::EncodingType::URL);
     let told = |key: String| if encoded { utf8_percent_encode(&key, UNRESERVED).to_string() } else { key };

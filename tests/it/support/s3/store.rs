@@ -1,4 +1,4 @@
-//! What the in-process S3 server holds, and the rules that Amazon documents for it.
+//! The objects of the in-process S3 server, and the rules that Amazon documents for S3.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -59,7 +59,7 @@ pub(super) struct State {
     next_upload: u64,
 }
 
-/// Which page of a listing is asked for.
+/// A request for a page of a listing.
 #[derive(Default)]
 pub(super) struct Paging<'a> {
     pub(super) prefix: &'a str,
@@ -76,7 +76,7 @@ pub(super) struct Paging<'a> {
 pub(super) struct Page {
     pub(super) objects: Vec<(String, Object)>,
     pub(super) prefixes: Vec<String>,
-    /// Where the next page goes on, if there is one: the last key or common prefix of this one.
+    /// The last key or common prefix of this page, after which the next page begins, if there is one.
     pub(super) next: Option<String>,
 }
 
@@ -173,7 +173,7 @@ impl State {
         Ok(etag)
     }
 
-    /// One page of the keys of `bucket`.
+    /// Returns one page of the keys of `bucket`.
     pub(super) fn list(&self, bucket: &str, paging: &Paging<'_>) -> S3Result<Page> {
         let Paging { prefix, delimiter, after, resumed, limit } = *paging;
         let objects = self.bucket(bucket)?;
@@ -208,7 +208,7 @@ impl State {
     }
 }
 
-/// The entity tag of an object that was put whole.
+/// Returns the entity tag of an object that was put whole.
 pub(super) fn etag(data: &[u8]) -> String {
     hex(&Md5::digest(data))
 }

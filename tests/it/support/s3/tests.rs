@@ -9,7 +9,7 @@ use super::store::{Paging, State, etag};
 use super::{ACCESS_KEY, Fault, MIN_PART, REGION, RUNTIME, S3, SECRET_KEY, create_bucket};
 use crate::support::content::unique;
 
-/// A client of `bucket` that neither retries nor caches.
+/// Returns a client of `bucket` that neither retries nor caches.
 fn client(s3: &S3, secret: &str) -> Operator {
     opendal::install_default();
     create_bucket(s3.endpoint(), "bucket");
