@@ -16,7 +16,7 @@ mod rules;
 
 pub(super) use self::rules::{DAYS, IMMUTABLE, PLAIN, RETAINING, Rules, TRASHING, UNTAGGING};
 use super::{
-    broken::Promise,
+    answers::{Ack, Answers},
     bucket::{Bucket, LEASE},
     service::Way,
 };
@@ -30,33 +30,6 @@ use crate::{
     storage::{Moment, Store},
     telemetry::Metrics,
 };
-
-/// An answer that holds until an operation ends it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Ack {
-    /// The repository has the blob, for as long as a blob link of this process exists.
-    Blob(Name, Digest, String),
-    /// The manifest exists. If scrub removes untagged manifests, this holds only until a time of the store.
-    Manifest(Name, Digest, Option<u64>),
-    /// The tag means the manifest.
-    Tag(Name, Tag, Digest),
-    /// A promise that holds whatever other processes do.
-    Promise(Promise),
-}
-
-/// A test for answers that do not count any more.
-pub(super) type Void = Arc<dyn Fn(&Ack) -> bool + Send + Sync>;
-
-/// The answers to all processes together, and their errors.
-#[derive(Default)]
-pub(super) struct Answers {
-    pub(super) acked: Vec<Ack>,
-    /// The answers that do not count any more since the last step.
-    pub(super) void: Vec<Void>,
-    /// Operations that failed and must not.
-    pub(super) failed: Vec<String>,
-    pub(super) log: Vec<String>,
-}
 
 /// One process: a server of its own over the shared store, with its operations.
 #[derive(Clone)]

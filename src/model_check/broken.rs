@@ -4,9 +4,7 @@ mod promise;
 
 use std::collections::BTreeSet;
 
-pub(super) use self::promise::Promise;
-
-use super::{actor::Ack, bucket::Objects};
+use super::{answers::Ack, bucket::Objects};
 use crate::{
     oci::{Digest, Manifest, Name, Tag},
     registry::facts::{ManifestHeader, PlaceFact, Stamp},

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `bucket`, `service` | the store, and the gate before it |
 //! | `actor` | the operations of processes |
+//! | `answers` | the answers to clients, and their promises |
 //! | `cases` | the cases: a store at the beginning, and the scripts that work on it |
 //! | `event` | events, and the pairs whose order matters |
 //! | `play` | one run |
@@ -33,6 +34,7 @@
 use std::sync::Mutex;
 
 mod actor;
+mod answers;
 mod broken;
 mod bucket;
 mod cases;

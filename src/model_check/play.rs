@@ -12,7 +12,8 @@ use std::{
 };
 
 use super::{
-    actor::{Actor, Answers, Task},
+    actor::{Actor, Task},
+    answers::Answers,
     broken::broken,
     bucket::{Bucket, LEASE, Objects, Op, hash_of},
     event::{Choice, Event},

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    actor::{Ack, Answers, Void},
+    answers::{Ack, Answers, Void},
     bucket::{Answer, Bucket, Map, Objects, Op},
     event::Touch,
     play::{Case, Player},

@@ -23,7 +23,7 @@ use std::{
 mod given_up;
 
 use super::{
-    actor::Ack,
+    answers::Ack,
     broken::broken,
     bucket::{LEASE, Late, Map, Op, hash_of},
     event::Choice,

@@ -12,6 +12,7 @@ mod policy;
 mod registry;
 mod scrub;
 #[path = "../shared/mod.rs"]
+#[allow(dead_code, reason = "shared with the tests in `it`, which ask it for more")]
 mod shared;
 mod support;
 mod telemetry;

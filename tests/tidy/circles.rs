@@ -9,7 +9,7 @@ use super::{files, root};
 
 /// The rooms that still have circles, with the number of their modules in circles. Lower a number with each module that you
 /// free. No other room may have one.
-const CIRCLES_YET: &[(&str, usize)] = &[("registry", 6), ("scrub", 5), ("model_check", 2), ("scrub/repositories", 3)];
+const CIRCLES_YET: &[(&str, usize)] = &[("registry", 6), ("scrub", 5), ("scrub/repositories", 3)];
 
 /// The imports of the modules of one room: the names of those that each imports.
 type Imports = BTreeMap<String, BTreeSet<String>>;

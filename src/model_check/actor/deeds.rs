@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 
-use super::{Ack, Actor, Rules, body};
+use super::{Actor, Rules, body};
 use crate::{
-    model_check::broken::Promise,
+    model_check::answers::{Ack, Promise},
     oci::{Algorithm, Digest, Name, Reference, Tag},
     registry::{Error, Protection, PutManifest, Restored},
     scrub::Pass,

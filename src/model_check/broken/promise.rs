@@ -2,41 +2,11 @@
 
 use super::Seen;
 use crate::{
+    model_check::answers::Promise,
     oci::{Digest, Name, Tag},
     registry::facts::{PlaceFact, TagEntry},
     storage::layout::{self, Ordinal, TagVersion},
 };
-
-/// A promise that holds from here on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::model_check) enum Promise {
-    /// The tag means this manifest, all of it exists, and nothing removes it.
-    Stays(Name, Tag, Digest),
-    /// The tag means one of these.
-    OneOf(Name, Tag, Vec<Digest>),
-    /// The manifest exists with all that it needs.
-    Stands(Name, Digest),
-    /// The tag means nothing, or another manifest.
-    NotThis(Name, Tag, Digest),
-    /// The manifest was deleted, and no list of referrers has it.
-    Gone(Name, Digest),
-    /// The tag meant this once, and its history has it.
-    Meant(Name, Tag, Digest),
-    /// The meaning of the immutable tag changes only if it meant nothing in between.
-    Once(Name, Tag),
-    /// The repository is in the catalog.
-    Listed(Name),
-    /// Some copy of the bytes is right, and readers use it, while the repository has the blob.
-    Sound(Name, Digest),
-    /// No sound copy has a corruption note.
-    NoSlander,
-    /// There is no quarantine note.
-    NothingNoted,
-    /// The repository has the blob, and its bytes exist.
-    Has(Name, Digest),
-    /// The repository does not have the blob any more.
-    Lacks(Name, Digest),
-}
 
 impl Seen<'_> {
     /// Returns how a promise is broken. Lists may be wrong for a while if an operation took a lease, that is, without

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::{
     super::{
         actor::{Actor, PLAIN},
-        broken::Promise,
+        answers::Promise,
         play::{Case, Script},
     },
     BLOB, GARBAGE, IMAGE, OTHER, case, digest, granted, old, r, script, scrub_under, settled, stays, t, tagged,

@@ -3,7 +3,7 @@
 use super::{
     super::{
         actor::{Actor, PLAIN},
-        broken::Promise,
+        answers::Promise,
         play::{Case, Script},
     },
     BLOB, GARBAGE, IMAGE, OTHER, THIRD, case, digest, granted, old, r, script, scrub_under, settled, t,

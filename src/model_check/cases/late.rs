@@ -3,7 +3,7 @@
 use super::{
     super::{
         actor::{Actor, PLAIN},
-        broken::Promise,
+        answers::Promise,
         play::{Case, Script},
     },
     BLOB, GARBAGE, IMAGE, INDEX, OTHER, THIRD, case, delete_manifest, digest, granted, keeping, old, r, script,

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{
     super::{
         actor::{Actor, PLAIN},
-        broken::Promise,
+        answers::Promise,
         play::{Case, Script},
     },
     BLOB, case as bare, descriptor, digest, image, old, q, r, script, scrub_under, settled, t, text,

@@ -4,7 +4,7 @@
 use super::{
     super::{
         actor::{Actor, PLAIN},
-        broken::Promise,
+        answers::Promise,
         play::{Case, Script},
     },
     GARBAGE, IMAGE, INDEX, OTHER, SIGNATURE, case as bare, digest, granted, old, r, script, scrub_under, settled,

@@ -3,7 +3,7 @@
 use super::{
     super::{
         actor::{Actor, DAYS, IMMUTABLE, PLAIN},
-        broken::Promise,
+        answers::Promise,
         play::{Case, Script},
     },
     BLOB, GARBAGE, IMAGE, OTHER, case, delete_manifest, granted, old, r, script, scrub_under, settled, t,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{
     super::{
         actor::Rules,
-        broken::Promise,
+        answers::Promise,
         play::{Case, Script},
     },
     BLOB, keeping, old, r, script,

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use super::{
     super::{
         actor::{Actor, PLAIN, Rules, TRASHING},
-        broken::Promise,
+        answers::Promise,
         play::{Case, Script},
     },
     GARBAGE, IMAGE, INDEX, OTHER, SIGNATURE, case, delete_manifest, digest, granted, old, r, script, scrub_under,

@@ -3,7 +3,7 @@
 use super::{
     super::{
         actor::{Actor, DAYS, RETAINING, UNTAGGING},
-        broken::Promise,
+        answers::Promise,
         play::{Case, Script},
     },
     GARBAGE, IMAGE, INDEX, OTHER, SIGNATURE, case, delete_manifest, granted, r, script, scrub_under, settled, stays, t,
