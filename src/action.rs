@@ -3,6 +3,7 @@
 //! Parsing, the words and variables of policies, token scopes, logs, metrics and the tests of the reference follow from
 //! the table. `src/http/dispatch.rs` maps each action to its handler.
 
+mod place;
 mod query;
 #[cfg(test)]
 pub(crate) mod seeded;
@@ -12,6 +13,7 @@ mod upload;
 use std::borrow::Cow;
 
 pub use self::{
+    place::ReferrerPlace,
     query::MAX_TAGS,
     table::{Access, Row, Scope},
     upload::{Upload, UploadId},
@@ -36,12 +38,12 @@ actions! {
     registry {
         "get-api-version" Pull Scope::Any, "GET, HEAD" "/v2/" => GetApiVersion;
         "list-catalog" List Scope::Registry("catalog"), "GET, HEAD" "/v2/_catalog"
-            => ListCatalog { page: Page<Name> = request.page()? };
+            => ListCatalog { page: Page<String> = request.page_of_names()? };
         // only an address that has metrics answers this path
         "get-metrics" Admin Scope::Registry("metrics"), "GET, HEAD" "/metrics" => GetMetrics;
     }
     repository {
-        "list-tags" List "GET, HEAD" "/tags/list" "" => ListTags { page: Page<Tag> = request.page()? };
+        "list-tags" List "GET, HEAD" "/tags/list" "" => ListTags { page: Page<String> = request.page_of_names()? };
         "get-tag-history" List "GET, HEAD" "/_history/" "<tag>"
             => GetTagHistory { tag: Tag = request.argument()?, page: Page<u64> = request.page_of_ordinals()? };
         "get-manifest" Pull "GET, HEAD" "/manifests/" "<reference>"
@@ -54,7 +56,7 @@ actions! {
             => GetReferrers {
                 digest: Digest = request.argument()?,
                 artifact_type: Option<String> = request.query.get("artifactType")?.map(Cow::into_owned),
-                page: Page<Digest> = request.page()?
+                page: Page<ReferrerPlace> = request.page()?
             };
         "mount-blob" Push "POST" "/blobs/uploads/" "" ? "mount"
             => MountBlob { digest: Digest = request.digest("mount")?, from: Option<Name> = request.from()? };
@@ -94,7 +96,7 @@ pub struct Target<'a> {
     pub upload: Option<(&'a Upload, &'a str)>,
 }
 
-/// A page of a list: at most `n` entries that sort after `last`.
+/// A page of a list: at most `n` entries that come after `last`. In a list of names, `last` may be any text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
     /// The number of wanted entries. `None` asks for the whole list, in pages of the server's size.
@@ -108,6 +110,9 @@ impl<T> Default for Page<T> {
         Self { n: None, last: None }
     }
 }
+
+/// The most characters of a client's text in an error.
+const LONGEST_TOLD: usize = 128;
 
 /// The reason why a request is not an action of the API.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -124,14 +129,29 @@ pub enum ActionError {
         allow: String,
     },
     /// The repository's name.
-    #[error("the repository name is not valid: {0}")]
-    Name(#[from] NameError),
+    #[error("the repository name {text:?} is not valid: {error}")]
+    Name {
+        /// The beginning of the text.
+        text: String,
+        /// The rule that it breaks.
+        error: NameError,
+    },
     /// A digest, in the path or a parameter.
-    #[error("the digest is not valid: {0}")]
-    Digest(#[from] DigestError),
+    #[error("the digest {text:?} is not valid: {error}")]
+    Digest {
+        /// The beginning of the text.
+        text: String,
+        /// The rule that it breaks.
+        error: DigestError,
+    },
     /// A tag.
-    #[error("the tag is not valid: {0}")]
-    Tag(#[from] TagError),
+    #[error("the tag {text:?} is not valid: {error}")]
+    Tag {
+        /// The beginning of the text.
+        text: String,
+        /// The rule that it breaks.
+        error: TagError,
+    },
     /// An upload's id.
     #[error("an upload's id is the UUID of the location that the registry gave")]
     UploadId,
@@ -143,16 +163,44 @@ pub enum ActionError {
         /// The rule that it breaks.
         rule: &'static str,
     },
-    /// A percent sign that begins no escape, or bytes that are not UTF-8.
-    #[error("the path or query is not UTF-8 after percent-decoding")]
-    Encoding,
+    /// Bytes that are not UTF-8.
+    #[error("the {0} is not UTF-8 after percent-decoding")]
+    Encoding(&'static str),
+}
+
+impl ActionError {
+    /// Adds the text that is not valid, or the beginning of a long one.
+    pub(super) fn about(mut self, said: &str) -> Self {
+        if let Self::Name { text, .. } | Self::Digest { text, .. } | Self::Tag { text, .. } = &mut self {
+            *text = said.chars().take(LONGEST_TOLD).collect();
+        }
+        self
+    }
+}
+
+impl From<NameError> for ActionError {
+    fn from(error: NameError) -> Self {
+        Self::Name { text: String::new(), error }
+    }
+}
+
+impl From<DigestError> for ActionError {
+    fn from(error: DigestError) -> Self {
+        Self::Digest { text: String::new(), error }
+    }
+}
+
+impl From<TagError> for ActionError {
+    fn from(error: TagError) -> Self {
+        Self::Tag { text: String::new(), error }
+    }
 }
 
 impl From<ReferenceError> for ActionError {
     fn from(error: ReferenceError) -> Self {
         match error {
-            ReferenceError::Digest(error) => Self::Digest(error),
-            ReferenceError::Tag(error) => Self::Tag(error),
+            ReferenceError::Digest(error) => error.into(),
+            ReferenceError::Tag(error) => error.into(),
         }
     }
 }
@@ -217,7 +265,7 @@ impl Action {
     /// Parses a request line: `method`, and `path` and `query` as the client sent them, percent-encoded.
     pub fn parse(method: &str, path: &str, query: Option<&str>) -> Result<Self, ActionError> {
         let encoded = path;
-        let path = decode(encoded)?;
+        let path = decode(encoded, "path")?;
         // outside of /v2 a path has one spelling: an address without metrics refuses that spelling
         if !path.starts_with("/v2") && path != encoded {
             return Err(ActionError::NotFound);
@@ -228,10 +276,12 @@ impl Action {
         let mut line =
             RequestLine { name, argument: last, query: Query(query.unwrap_or_default()), is_head: method == "HEAD" };
         let rows = || ACTIONS.iter().filter(|row| row.has_shape_of(first));
-        if let Some(row) =
-            rows().find(|row| row.has_method(method) && row.parameter.is_none_or(|name| line.query.has(name)))
-        {
-            return (row.parse)(&line);
+        for row in rows().filter(|row| row.has_method(method)) {
+            match (row.parameter, (row.parse)(&line)) {
+                // a parameter asks for a shortcut, and a request that cannot have the shortcut goes the long way
+                (Some(name), parsed) if parsed.is_err() || !line.query.has(name) => {}
+                (_, parsed) => return parsed,
+            }
         }
         // a malformed name or argument is told first
         line.query = Query("");

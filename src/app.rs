@@ -2,6 +2,7 @@
 
 mod clocks;
 mod options;
+mod private;
 mod scrub;
 
 use std::{
@@ -14,6 +15,7 @@ use tokio::{net::TcpListener, sync::watch};
 use self::options::{http_options, log_options, trace_options};
 pub use self::{
     options::{location, open_store, registry_options},
+    private::keep_private,
     scrub::Recording,
 };
 use crate::{
@@ -62,13 +64,17 @@ pub enum AppError {
     System(#[from] std::io::Error),
 }
 
-/// Runs the server until SIGTERM or SIGINT.
+/// The exit code of a server that is told twice to end.
+const EXIT_AT_ONCE: u8 = 130;
+
+/// Runs the server until SIGTERM or SIGINT. A second signal ends it at once.
 ///
 /// # Errors
 /// Whatever keeps it from starting. A configuration, policy or certificate that is wrong does; none is left out.
 pub fn serve(sources: Sources) -> Result<(), AppError> {
     let checked = Checked::new(sources)?;
     let config = checked.config();
+    keep_private(config);
     let telemetry = telemetry::init(&log_options(config), &trace_options(config))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(run(checked));
@@ -85,6 +91,7 @@ async fn run(checked: Checked) -> Result<(), AppError> {
     let location = location(checked.config());
     let store = Store::open(&location, metrics.clone()).await?;
     warn_of_case(&location);
+    private::warn(checked.config(), checked.files(), &location);
     let live = Arc::new(Live::start(checked)?);
     let snapshot = live.current();
     let config = snapshot.config();
@@ -109,6 +116,12 @@ async fn run(checked: Checked) -> Result<(), AppError> {
     let serving = tokio::spawn(http::serve(service, listeners, stopped));
     let signal = stop.wait().await;
     tracing::info!(signal, "stopping: no new connections; running requests get their grace period");
+    // somebody who asks twice does not want to wait
+    tokio::spawn(async move {
+        let signal = stop.wait().await;
+        tracing::warn!(signal, "stopping at once: this was asked for twice, and running requests are broken off");
+        std::process::exit(i32::from(EXIT_AT_ONCE));
+    });
     let _ = stopping.send(true);
     let _ = tokio::join!(serving, reloading, recording, clocks);
     // those of the last requests

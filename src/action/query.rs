@@ -13,10 +13,10 @@ pub const MAX_TAGS: usize = 100;
 pub(super) struct Query<'a>(pub(super) &'a str);
 
 impl<'a> Query<'a> {
-    fn pairs(&self, wanted: &str) -> impl Iterator<Item = Result<Cow<'a, str>, ActionError>> {
+    fn pairs(&self, wanted: &'static str) -> impl Iterator<Item = Result<Cow<'a, str>, ActionError>> {
         self.0.split('&').filter_map(move |pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (name == wanted).then(|| decode(value))
+            (name == wanted).then(|| decode(value, wanted))
         })
     }
 
@@ -39,9 +39,9 @@ impl<'a> Query<'a> {
     /// Returns `n` and `last`.
     pub(super) fn page<T>(&self, parse: impl FnOnce(&str) -> Result<T, ActionError>) -> Result<Page<T>, ActionError> {
         let rule = "it is a number of entries, written in decimal digits";
-        let n = match self.get("n")? {
+        let n = match self.get("n")?.filter(|n| !n.is_empty()) {
             None => None,
-            Some(n) if n.bytes().all(|byte| byte.is_ascii_digit()) && !n.is_empty() => {
+            Some(n) if n.bytes().all(|byte| byte.is_ascii_digit()) => {
                 Some(n.parse().unwrap_or(usize::MAX)) // more than can be counted is all of them
             }
             Some(_) => return Err(ActionError::Query { name: "n", rule }),
@@ -54,7 +54,8 @@ impl<'a> Query<'a> {
     pub(super) fn tags(&self) -> Result<Vec<Tag>, ActionError> {
         let mut tags: Vec<Tag> = Vec::new();
         for tag in self.pairs("tag") {
-            let tag = tag?.parse()?;
+            let text = tag?;
+            let tag = text.parse::<Tag>().map_err(|error| ActionError::from(error).about(&text))?;
             if !tags.contains(&tag) {
                 tags.push(tag);
             }
@@ -66,6 +67,7 @@ impl<'a> Query<'a> {
     }
 }
 
-pub(super) fn decode(text: &str) -> Result<Cow<'_, str>, ActionError> {
-    percent_decode_str(text).decode_utf8().map_err(|_| ActionError::Encoding)
+/// Decodes a percent-encoded text, which an error calls `what`.
+pub(super) fn decode<'a>(text: &'a str, what: &'static str) -> Result<Cow<'a, str>, ActionError> {
+    percent_decode_str(text).decode_utf8().map_err(|_| ActionError::Encoding(what))
 }

@@ -1,6 +1,6 @@
 //! Makes the table of actions: a row for each action, and the enum that has its arguments.
 
-use std::str::FromStr;
+use std::{borrow::Cow, str::FromStr};
 
 use super::{Action, ActionError, Page, Query, Upload};
 use crate::oci::{Algorithm, Digest, Name};
@@ -104,14 +104,14 @@ pub(super) struct RequestLine<'a> {
 
 impl RequestLine<'_> {
     pub(super) fn name(&self) -> Result<Name, ActionError> {
-        Ok(self.name.parse()?)
+        self.name.parse().map_err(|error| ActionError::from(error).about(self.name))
     }
 
     pub(super) fn argument<T: FromStr>(&self) -> Result<T, ActionError>
     where
         ActionError: From<T::Err>,
     {
-        Ok(self.argument.parse()?)
+        self.argument.parse().map_err(|error| ActionError::from(error).about(self.argument))
     }
 
     pub(super) fn page<T: FromStr>(&self) -> Result<Page<T>, ActionError>
@@ -119,6 +119,11 @@ impl RequestLine<'_> {
         ActionError: From<T::Err>,
     {
         self.query.page(|last| Ok(last.parse()?))
+    }
+
+    /// Returns a page of names. Clients may begin after any text.
+    pub(super) fn page_of_names(&self) -> Result<Page<String>, ActionError> {
+        self.query.page(|last| Ok(last.to_owned()))
     }
 
     pub(super) fn page_of_ordinals(&self) -> Result<Page<u64>, ActionError> {
@@ -136,7 +141,8 @@ impl RequestLine<'_> {
     where
         ActionError: From<T::Err>,
     {
-        Ok(self.query.get(name)?.map(|value| value.parse()).transpose()?)
+        let parse = |value: Cow<'_, str>| value.parse().map_err(|error| ActionError::from(error).about(&value));
+        self.query.get(name)?.map(parse).transpose()
     }
 
     /// Returns the digest in a parameter that has to be there.

@@ -33,6 +33,9 @@ fn every_row_of_the_specification_has_its_action() {
         ("POST", "/v2/a/blobs/uploads".to_owned(), "start-upload", a()),
         ("POST", format!("/v2/a/blobs/uploads/?digest={D}"), "start-upload", a()),
         ("POST", format!("/v2/a/blobs/uploads/?mount={D}&from=b"), "mount-blob", a()),
+        ("POST", format!("/v2/a/blobs/uploads/?mount={D}&from=B"), "start-upload", a()),
+        ("POST", "/v2/a/blobs/uploads/?mount=sha256:x&from=b".to_owned(), "start-upload", a()),
+        ("GET", "/v2/_catalog?n=&last=b/".to_owned(), "list-catalog", None),
         ("GET", format!("/v2/a/blobs/uploads/{ID}"), "get-upload", a()),
         ("PATCH", format!("/v2/a/blobs/uploads/{ID}?state=4"), "update-upload", a()),
         ("PUT", format!("/v2/a/blobs/uploads/{ID}?state=4&digest={D}"), "complete-upload", a()),
@@ -56,9 +59,9 @@ fn names_may_hold_the_words_of_the_api() {
 fn an_error_names_what_is_wrong() {
     assert_eq!(parse("GET", "/v1/"), Err(ActionError::NotFound));
     assert_eq!(parse("GET", "/v2x"), Err(ActionError::NotFound));
-    assert!(matches!(parse("GET", "/v2/A/manifests/x"), Err(ActionError::Name(_))));
-    assert!(matches!(parse("GET", "/v2/a/manifests/.x"), Err(ActionError::Tag(_))));
-    assert!(matches!(parse("GET", "/v2/a/manifests/sha256:x"), Err(ActionError::Digest(_))));
+    assert!(matches!(parse("GET", "/v2/A/manifests/x"), Err(ActionError::Name { .. })));
+    assert!(matches!(parse("GET", "/v2/a/manifests/.x"), Err(ActionError::Tag { .. })));
+    assert!(matches!(parse("GET", "/v2/a/manifests/sha256:x"), Err(ActionError::Digest { .. })));
     for (method, path, allowed) in [
         ("POST", "/v2/", "GET, HEAD"),
         ("POST", "/v2/a/manifests/x", "GET, HEAD, PUT, DELETE"),
@@ -73,8 +76,8 @@ fn an_error_names_what_is_wrong() {
         };
         assert_eq!(allow, allowed, "{method} {path}");
     }
-    assert!(matches!(parse("POST", "/v2/A/manifests/x"), Err(ActionError::Name(_))));
-    assert!(matches!(parse("GET", "/v2/a/_history/.v"), Err(ActionError::Tag(_))));
+    assert!(matches!(parse("POST", "/v2/A/manifests/x"), Err(ActionError::Name { .. })));
+    assert!(matches!(parse("GET", "/v2/a/_history/.v"), Err(ActionError::Tag { .. })));
     assert!(matches!(parse("GET", "/v2/a/_history/v?last=v1"), Err(ActionError::Query { name: "last", .. })));
     assert!(matches!(parse("GET", "/v2/a/tags/list?n=-1"), Err(ActionError::Query { name: "n", .. })));
     assert!(matches!(parse("GET", "/v2/a/tags/list?n=1&n=2"), Err(ActionError::Query { name: "n", .. })));
@@ -83,7 +86,15 @@ fn an_error_names_what_is_wrong() {
         Err(ActionError::Query { name: "digest", .. })
     ));
     assert_eq!(parse("GET", "/v2/a/blobs/uploads/not-an-id"), Err(ActionError::UploadId));
-    assert_eq!(parse("GET", "/v2/%ff/tags/list"), Err(ActionError::Encoding));
+    assert_eq!(parse("GET", "/v2/%ff/tags/list"), Err(ActionError::Encoding("path")));
+    assert_eq!(parse("GET", "/v2/a/tags/list?last=%ff"), Err(ActionError::Encoding("last")));
+    let told = |method, uri: &str| parse(method, uri).unwrap_err().to_string();
+    assert!(told("GET", "/v2/A/manifests/x").contains("the repository name \"A\" is not valid: "));
+    assert!(told("GET", "/v2/a/manifests/.x").contains("the tag \".x\" is not valid: "));
+    assert!(told("PUT", "/v2/a/manifests/v1?tag=.y").contains("the tag \".y\" is not valid: "));
+    assert!(told("GET", "/v2/a/blobs/sha256:x").contains("the digest \"sha256:x\" is not valid: "));
+    assert!(told("POST", "/v2/a/blobs/uploads/?digest=sha256:y").contains("the digest \"sha256:y\" is not valid: "));
+    assert!(told("GET", &format!("/v2/{}/manifests/x", "A".repeat(9000))).len() < 1000);
 }
 
 /// The paths of the specification, and the paths outside of `/v2/`.

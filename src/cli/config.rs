@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use super::print;
 use crate::config::Config;
 
 /// A command about the configuration.
@@ -16,7 +17,7 @@ pub(super) enum Command {
 /// Runs the command.
 pub(super) fn run(command: &Command) -> ExitCode {
     match command {
-        Command::Schema => println!("{:#}", Config::schema()),
+        Command::Schema => print::text(format_args!("{:#}\n", Config::schema())),
     }
     ExitCode::SUCCESS
 }

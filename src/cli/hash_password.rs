@@ -8,17 +8,18 @@ use std::process::ExitCode;
 use rpassword::ConfigBuilder;
 use zeroize::Zeroizing;
 
+use super::print;
 use crate::credentials::{LONGEST_PASSWORD, hash_password};
 
 /// Asks twice for a password where standard input is a terminal, reads standard input otherwise, and prints the hash.
 pub(super) fn run() -> ExitCode {
     match read_password().and_then(|password| hash_password(&password).map_err(|error| error.to_string())) {
         Ok(hash) => {
-            println!("{hash}");
+            print::line(hash);
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            print::error(format_args!("error: {error}"));
             ExitCode::FAILURE
         }
     }

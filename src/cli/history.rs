@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{format::Format, store};
+use super::{format::Format, print, store};
 use crate::{
     config::Config,
     oci::{Name, Tag},
@@ -44,8 +44,8 @@ pub(super) fn run(history: &History, config: &Config) -> Result<(), String> {
             return Err(format!("nothing is known of a tag {tag} in {name}; look for its name in the list of tags"));
         }
         match history.format {
-            Format::Json => println!("{}", as_json(name, tag, &entries)),
-            Format::Text => entries.iter().for_each(|entry| println!("{}", as_text(entry))),
+            Format::Json => print::json(&as_json(name, tag, &entries)),
+            Format::Text => entries.iter().for_each(|entry| print::line(as_text(entry))),
         }
         Ok(())
     })

@@ -5,6 +5,7 @@ mod format;
 mod hash_password;
 mod history;
 mod policy;
+mod print;
 mod restore;
 mod scrub;
 mod store;
@@ -38,8 +39,9 @@ const DATA_DIR_ALONE: &str =
                   something that it could not repair"
 )]
 struct Cli {
-    /// Configuration file; repeatable, a later one wins [default: config.toml]
-    #[arg(short, long = "config", value_name = "FILE")]
+    /// Configuration file, or a folder of `*.toml` files in the order of their names; repeatable, a later one wins
+    /// [default: config.toml]
+    #[arg(short, long = "config", value_name = "FILE", global = true)]
     config: Vec<PathBuf>,
     #[command(subcommand)]
     command: Command,
@@ -52,6 +54,7 @@ enum Command {
     Server(Server),
     /// Print the hash of a password, for `[identity.<id>] password`: asks for it on a terminal, reads standard input
     /// otherwise
+    #[command(alias = "genhash")]
     HashPassword,
     /// Free what nothing needs, apply retention, and check what is stored, beside servers that run
     Scrub(scrub::Scrub),
@@ -79,6 +82,9 @@ struct Server {
     /// Nobody but `admin` may do anything
     #[arg(long, requires = "admin_password_file")]
     private: bool,
+    /// The port, with `--data-dir` [default: 5000]
+    #[arg(long)]
+    port: Option<u16>,
 }
 
 /// Does what the command line says; its exit code.
@@ -100,7 +106,9 @@ pub fn run() -> ExitCode {
 
 /// Refuses `-c` for a command that reads no configuration.
 fn reads_none(command: &str) -> ExitCode {
-    eprintln!("error: -c belongs to commands that read a configuration, and {command} reads none; leave out -c");
+    print::error(format_args!(
+        "error: -c belongs to commands that read a configuration, and {command} reads none; leave out -c"
+    ));
     ExitCode::from(2)
 }
 
@@ -110,10 +118,11 @@ fn on_store(place: &store::Place, files: &[PathBuf], work: impl FnOnce(&Config) 
         Ok(config) => config,
         Err(code) => return code,
     };
+    app::keep_private(&config);
     match work(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            print::error(format_args!("error: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -121,13 +130,19 @@ fn on_store(place: &store::Place, files: &[PathBuf], work: impl FnOnce(&Config) 
 
 fn serve(cli: &Cli, server: &Server) -> ExitCode {
     if server.data_dir.is_some() && !cli.config.is_empty() {
-        eprintln!("error: {DATA_DIR_ALONE}");
+        print::error(format_args!("error: {DATA_DIR_ALONE}"));
+        return ExitCode::from(2);
+    }
+    if server.port.is_some() && server.data_dir.is_none() {
+        print::error(
+            "error: --port belongs to --data-dir; with a configuration file, set `port` in its table [server]",
+        );
         return ExitCode::from(2);
     }
     let sources = match sources(&cli.config, server) {
         Ok(sources) => sources,
         Err(error) => {
-            eprintln!("error: {error}");
+            print::error(format_args!("error: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -135,14 +150,14 @@ fn serve(cli: &Cli, server: &Server) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // it has places and carets of its own
         Err(AppError::Snapshot(error)) => {
-            eprintln!("{}", error.to_string().trim_end());
+            print::error(error.to_string().trim_end());
             if server.data_dir.is_none() && cli.config.is_empty() && !PathBuf::from(DEFAULT_CONFIG).exists() {
-                eprintln!("\nTo start without any file: simple-registry server --data-dir ./data");
+                print::error("\nTo start without any file: simple-registry server --data-dir ./data");
             }
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            print::error(format_args!("error: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -155,7 +170,9 @@ fn sources(files: &[PathBuf], server: &Server) -> Result<Sources, String> {
         None => Login::None,
         Some(file) => Login::Admin { hash: hash_password::hash_of_file(file)?.into(), private: server.private },
     };
-    Ok(Sources::Fixed(Box::new(Config::for_data_dir(dir, login))))
+    let mut config = Config::for_data_dir(dir, login);
+    config.server.port = server.port.unwrap_or(config.server.port);
+    Ok(Sources::Fixed(Box::new(config)))
 }
 
 /// Loads the configuration that the options name.

@@ -13,7 +13,7 @@ use std::{
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{format::Format, load};
+use super::{format::Format, load, print};
 use crate::{
     config::Config,
     diagnostics::{Problem, Problems, Source},
@@ -119,8 +119,8 @@ pub(super) fn run(command: &Command, configs: &[PathBuf]) -> ExitCode {
         Command::Replay { log, output } => policies(configs).and_then(|(_, policy)| {
             let replay = replay::Replay::read(log, &policy).map_err(Wrong::Sentence)?;
             match output.format {
-                Format::Text => print!("{replay}"),
-                Format::Json => println!("{}", json!(replay)),
+                Format::Text => print::text(&replay),
+                Format::Json => print::json(&replay),
             }
             Ok(ExitCode::from(if replay.changes_nothing() { 0 } else { 3 }))
         }),
@@ -158,25 +158,23 @@ impl Wrong {
     fn tell(&self, format: Format) {
         let problems = match self {
             Self::Sentence(sentence) => {
-                eprintln!("{}", sentence.trim_end());
+                print::error(sentence.trim_end());
                 return;
             }
             Self::Usage(says) => {
-                eprintln!("error: {says}");
+                print::error(format_args!("error: {says}"));
                 return;
             }
             Self::Policies(problems) => problems,
         };
         if format == Format::Json {
-            return println!(
-                "{}",
-                json!({ "valid": false, "problems": problems.iter().map(as_json).collect::<Vec<_>>() })
-            );
+            let problems: Vec<_> = problems.iter().map(as_json).collect();
+            return print::json(&json!({ "valid": false, "problems": problems }));
         }
         for problem in problems.iter() {
-            eprintln!("{problem}\n");
+            print::error(format_args!("{problem}\n"));
         }
-        eprintln!("{}", counted(problems.iter().count() as u64, "problem"));
+        print::error(counted(problems.iter().count() as u64, "problem"));
     }
 }
 
@@ -218,16 +216,15 @@ fn check(paths: &[PathBuf], configs: &[PathBuf], format: Format) -> Result<ExitC
     let files = files(paths, &config)?;
     let policy = Policy::build(&config, &files)?;
     match format {
-        Format::Json => println!(
-            "{}",
-            json!({ "valid": true, "problems": [], "files": files.len(), "warnings": policy.warnings() })
-        ),
+        Format::Json => {
+            print::json(&json!({ "valid": true, "problems": [], "files": files.len(), "warnings": policy.warnings() }));
+        }
         Format::Text => {
             for warning in policy.warnings() {
-                eprintln!("warning: {warning}");
+                print::error(format_args!("warning: {warning}"));
             }
             let beside = if paths.is_empty() { " and the tables of the configuration" } else { "" };
-            println!("{}{beside}: all is well", counted(files.len() as u64, "policy file"));
+            print::line(format_args!("{}{beside}: all is well", counted(files.len() as u64, "policy file")));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -244,16 +241,17 @@ fn test(paths: &[PathBuf], configs: &[PathBuf], format: Format) -> Result<ExitCo
             });
             let tests: Vec<_> = tests.collect();
             let passed = outcomes.len() - failed.len();
-            println!("{}", json!({ "passed": passed, "failed": failed.len(), "tests": tests, "warnings": warnings }));
+            print::json(&json!({ "passed": passed, "failed": failed.len(), "tests": tests, "warnings": warnings }));
         }
         Format::Text => {
             for problem in &failed {
-                eprintln!("{problem}\n");
+                print::error(format_args!("{problem}\n"));
             }
             for warning in &warnings {
-                eprintln!("warning: {warning}");
+                print::error(format_args!("warning: {warning}"));
             }
-            println!("{} passed, {} failed", counted((outcomes.len() - failed.len()) as u64, "test"), failed.len());
+            let passed = counted((outcomes.len() - failed.len()) as u64, "test");
+            print::line(format_args!("{passed} passed, {} failed", failed.len()));
         }
     }
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -292,14 +290,14 @@ fn explain(asked: &Explain, configs: &[PathBuf]) -> Result<ExitCode, Wrong> {
     let explanation = policy.explain(&facts, &request);
     let repository = &request.namespace;
     match asked.output.format {
-        Format::Text if repository.is_empty() => print!("{explanation}"),
-        Format::Text => print!("{explanation}\n{}", tables::text(&config, repository)),
+        Format::Text if repository.is_empty() => print::text(explanation),
+        Format::Text => print::text(format_args!("{explanation}\n{}", tables::text(&config, repository))),
         Format::Json => {
             let mut explained = json!(explanation);
             if !repository.is_empty() {
                 explained["tables"] = tables::json(&config, repository);
             }
-            println!("{explained}");
+            print::json(&explained);
         }
     }
     Ok(ExitCode::SUCCESS)

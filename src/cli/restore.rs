@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{format::Format, store};
+use super::{format::Format, print, store};
 use crate::{
     config::Config,
     oci::{Name, Reference},
@@ -48,22 +48,22 @@ pub(super) fn run(restore: &Restore, config: &Config) -> Result<(), String> {
         let by = By { identity: "restore".to_owned(), request: layout::attempt() };
         let came = registry.restore(name, reference, &by).await.map_err(|error| error.to_string())?;
         match restore.format {
-            Format::Json => println!("{}", as_json(name, &came)),
-            Format::Text => print(name, reference, &came),
+            Format::Json => print::json(&as_json(name, &came)),
+            Format::Text => tell(name, reference, &came),
         }
         Ok(())
     })
 }
 
-fn print(name: &Name, reference: &Reference, came: &Restoration) {
+fn tell(name: &Name, reference: &Reference, came: &Restoration) {
     if came.restored.is_empty() {
-        println!("nothing to restore: {reference} is there in {name}");
+        print::line(format_args!("nothing to restore: {reference} is there in {name}"));
     }
     for restored in &came.restored {
-        println!("restored in {name}: {restored}");
+        print::line(format_args!("restored in {name}: {restored}"));
     }
     for lost in &came.lost {
-        eprintln!("not restored in {name}: {}: {}", lost.what, lost.why);
+        print::error(format_args!("not restored in {name}: {}: {}", lost.what, lost.why));
     }
 }
 

@@ -12,7 +12,7 @@ use clap::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::report::Report;
-use super::{format::Format, store::Place};
+use super::{format::Format, print, store::Place};
 use crate::{
     app,
     config::{self, Config},
@@ -66,18 +66,19 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
 /// Does what the command says; its exit code.
 pub(super) fn run(scrub: &Scrub, configs: &[PathBuf]) -> ExitCode {
     if let Err(says) = scrub.refuse_what_no_pass_honours() {
-        eprintln!("error: {says}");
+        print::error(format_args!("error: {says}"));
         return ExitCode::from(2);
     }
     let config = match scrub.place.config(configs) {
         Ok(config) => config,
         Err(code) => return code,
     };
+    app::keep_private(&config);
     match policy(&config).and_then(|policy| scrub.execute(&config, &policy)) {
         Ok(summary) if summary.is_clean() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(3),
         Err(why) => {
-            eprintln!("{}", why.trim_end());
+            print::error(why.trim_end());
             ExitCode::FAILURE
         }
     }

@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
+use super::print;
 use crate::{
     app,
     config::{Config, Login},
@@ -27,13 +28,13 @@ impl Place {
     pub(super) fn config(&self, files: &[PathBuf]) -> Result<Config, ExitCode> {
         match &self.data_dir {
             Some(_) if !files.is_empty() => {
-                eprintln!("error: {}", super::DATA_DIR_ALONE);
+                print::error(format_args!("error: {}", super::DATA_DIR_ALONE));
                 Err(ExitCode::from(2))
             }
             Some(dir) => Ok(Config::for_data_dir(dir, Login::None)),
             // the error has places and carets of its own
             None => super::load(files).map_err(|error| {
-                eprintln!("{}", error.to_string().trim_end());
+                print::error(error.to_string().trim_end());
                 ExitCode::FAILURE
             }),
         }

@@ -37,6 +37,7 @@ const AFTER_A_RESTART: &[(&str, Differ)] = &[
     ("storage", |old, new| fs(old).is_some() != fs(new).is_some()),
     ("storage.fs.root_dir", differ_in_storage!(fs, root_dir)),
     ("storage.fs.durable", differ_in_storage!(fs, durable)),
+    ("storage.fs.mode", differ_in_storage!(fs, mode)),
     ("storage.s3.access_key_id", differ_in_storage!(s3, access_key_id)),
     (
         "storage.s3.secret_key",

@@ -12,7 +12,7 @@ use super::model::{
 use super::{
     access,
     model::Config,
-    paths::{bucket, key_prefix, levels, one_word, path},
+    paths::{bucket, host, key_prefix, levels, one_word, path},
 };
 use crate::diagnostics::{Entries, Part, Reading, Table, find, rule};
 
@@ -66,6 +66,7 @@ fn server(reading: &Reading<'_>, root: &mut Table<'_>) -> Server {
         query_timeout_grace_period: table.key("query_timeout_grace_period", "30", &rule::time("0s", "1d")),
         streaming_chunk_size: table.key("streaming_chunk_size", "\"512KiB\"", &rule::size("4KiB", "64MiB")),
         trusted_proxies: table.key("trusted_proxies", "[]", &proxies()),
+        hosts: table.key("hosts", "[]", &hosts()),
         tls: tls(reading, &mut table),
     };
     table.finish();
@@ -89,6 +90,12 @@ fn proxies() -> rule::Rule<Vec<IpNet>> {
         Err((says, format!("write \"{}\" for the one, \"{whole}\" for the whole", net.addr())))
     });
     rule::list("a list of up to 1000 addresses and networks such as \"10.0.0.0/8\"", 1000, one)
+}
+
+fn hosts() -> rule::Rule<Vec<String>> {
+    let one =
+        rule::text("a host name such as \"registry.lan\", without a port", |text| host(text).then(|| text.to_owned()));
+    rule::list("a list of up to 1000 host names such as \"registry.lan\"", 1000, one)
 }
 
 fn tls(reading: &Reading<'_>, server: &mut Table<'_>) -> Option<Tls> {
@@ -139,12 +146,16 @@ fn storage(reading: &Reading<'_>, root: &mut Table<'_>) -> Storage {
     if on_s3.is_some() { Storage::S3(s3) } else { Storage::Fs(fs) }
 }
 
+/// The permission bits that a store may have: the group or everybody may read it, or the group may write it.
+const MODES: &[(&str, u32)] = &[("0700", 0o700), ("0750", 0o750), ("0770", 0o770), ("0755", 0o755)];
+
 fn fs_storage(storage: &mut Table<'_>) -> FsStorage {
     let mut table = storage.table("fs");
     let path = rule::text("the path of a directory", path);
     let fs = FsStorage {
         root_dir: table.key("root_dir", "\"./data\"", &path),
         durable: table.key("durable", "true", &rule::flag()),
+        mode: table.key("mode", "\"0700\"", &rule::word(MODES)),
     };
     table.finish();
     fs

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{decode, keys::KEYS, model::Config};
-use crate::diagnostics::{self, Entries, KeyFacts, Keys, Problems, Reading, Source};
+use crate::diagnostics::{self, Entries, KeyFacts, Keys, Problem, Problems, Reading, Source};
+
+/// The largest file of configuration, in bytes.
+const LARGEST: u64 = 16 << 20;
 
 impl Config {
     /// Reads files, a later one over those before it; no file at all means all defaults.
@@ -17,8 +20,8 @@ impl Config {
     pub fn load(paths: &[PathBuf]) -> Result<Self, Problems> {
         let mut sources = Vec::new();
         let mut unreadable = Problems::default();
-        for path in paths {
-            match read(path) {
+        for path in in_folders(paths) {
+            match path.and_then(|path| read(&path)) {
                 Ok(source) => sources.push(source),
                 Err(problems) => unreadable.extend(problems),
             }
@@ -83,7 +86,35 @@ fn check_each(sources: &[Arc<Source>]) -> Result<Vec<Entries>, Problems> {
     problems.or(trees)
 }
 
+/// Returns the configuration files: for each folder, the files in it that end in `.toml`, in the order of their names, and
+/// every other path as it is.
+///
+/// # Errors
+/// A folder that cannot be read, or that has no such file.
+pub fn in_folders(paths: &[PathBuf]) -> Vec<Result<PathBuf, Problems>> {
+    let mut found = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            found.push(Ok(path.clone()));
+            continue;
+        }
+        match diagnostics::toml_files(path) {
+            Ok(files) if files.is_empty() => {
+                let says = format!("{} has no file that ends in .toml", path.display());
+                let help = "put a configuration file into it, or name one with `-c`";
+                found.push(Err(Problem::without_place(says, help).into()));
+            }
+            Ok(files) => found.extend(files.into_iter().map(Ok)),
+            Err(error) => {
+                let says = format!("{} cannot be read: {error}", path.display());
+                found.push(Err(Problem::without_place(says, "see that the server may read it").into()));
+            }
+        }
+    }
+    found
+}
+
 fn read(path: &Path) -> Result<Source, Problems> {
     let help = "name a file that exists with `-c`; `simple-registry server --data-dir ./data` needs none";
-    diagnostics::read(path, u64::MAX, Some(&KEYS), help)
+    diagnostics::read(path, LARGEST, Some(&KEYS), help)
 }

@@ -38,6 +38,7 @@ use crate::diagnostics::rule;
 pub use self::{
     data_dir::Login,
     immutable::{ImmutableRule, ImmutableRules},
+    load::in_folders,
     model::*,
     password::check_password_hash,
 };

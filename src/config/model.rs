@@ -92,8 +92,10 @@ pub struct Server {
     pub query_timeout_grace_period: Duration,
     /// The number of bytes of a body that are read at a time, 4 KiB to 64 MiB.
     pub streaming_chunk_size: u64,
-    /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count, as addresses or networks.
+    /// Proxies whose `X-Forwarded-` headers, or `Forwarded`, count, as addresses or networks.
     pub trusted_proxies: Vec<IpNet>,
+    /// Names by which browsers may reach a server that is open to everyone on its machine.
+    pub hosts: Vec<String>,
     /// `[server.tls]`. None: plain HTTP.
     pub tls: Option<Tls>,
 }
@@ -205,6 +207,8 @@ pub struct FsStorage {
     pub root_dir: PathBuf,
     /// True: a push is on the disk before it is acknowledged.
     pub durable: bool,
+    /// The permission bits of directories that the process creates. Files have the same without execution.
+    pub mode: u32,
 }
 
 /// `[storage.s3]`: a bucket.

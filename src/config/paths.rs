@@ -15,6 +15,16 @@ pub(super) fn bucket(text: &str) -> Option<String> {
     (one_word(text) && !text.contains('/') && text.len() <= 255).then(|| text.to_owned())
 }
 
+/// Accepts the name of a host without a port.
+pub(super) fn host(text: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 63
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    text.len() <= 253 && text.split('.').all(is_part)
+}
+
 /// Accepts a path of segments. The slash at its end may be written or not.
 pub(super) fn key_prefix(text: &str) -> Option<String> {
     let prefix = text.strip_suffix('/').unwrap_or(text);

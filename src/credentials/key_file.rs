@@ -9,6 +9,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rand::RngCore as _;
 use zeroize::Zeroizing;
 
+use crate::diagnostics;
+
 /// A key of HMAC-SHA256 (RFC 2104, section 3: as long as its output).
 pub(super) type Key = Zeroizing<[u8; 32]>;
 
@@ -49,12 +51,12 @@ pub enum KeyError {
 
 /// Loads the key of a file, and returns a warning about the file. Makes a missing file, readable by its owner alone.
 pub(super) fn load_or_create(path: &Path) -> Result<(Key, Option<String>), KeyError> {
-    match File::open(path) {
+    match diagnostics::open_plain(path) {
         Ok(file) => load(path, file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             create(path).map_err(|error| KeyError::Create { path: path.to_owned(), error })?;
             // read, not remembered: another server that starts on the same file may have been first
-            File::open(path)
+            diagnostics::open_plain(path)
                 .map_err(|error| KeyError::Read { path: path.to_owned(), error })
                 .and_then(|file| load(path, file))
         }

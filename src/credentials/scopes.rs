@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::action::{ACTIONS, Access, Action, Scope};
-use crate::oci::{Name, name::NameError};
+use crate::oci::Name;
 
 /// The most repositories that one token is for.
 const MOST: usize = 100;
@@ -21,14 +21,8 @@ pub struct Scopes {
 }
 
 /// The reason why a text is not a list of scopes.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScopeError {
-    /// A text without three parts.
-    #[error("a scope is written as <type>:<name>:<actions>, such as repository:team/app:pull,push")]
-    Form,
-    /// An invalid repository name, such as one with a port.
-    #[error("a scope names a repository that cannot be: {0}; the registry's own address is no part of it")]
-    Name(#[from] NameError),
     /// More repositories than a token can name.
     #[error("a token is for at most {MOST} repositories")]
     TooMany,
@@ -75,18 +69,19 @@ impl Rights {
 }
 
 impl Scopes {
-    /// Reads the values of `scope` parameters; each may hold several scopes with spaces between. Types and actions that are
-    /// not known are left out, since nothing needs them: a token may be for less than was asked.
+    /// Reads the values of `scope` parameters; each may hold several scopes with spaces between. Leaves out scopes that
+    /// cannot be read, and types and actions that are not known: a token may be for less than was asked, and a client learns
+    /// from the challenge of its next request what the token lacks.
     pub fn parse<'a>(values: impl Iterator<Item = &'a str>) -> Result<Self, ScopeError> {
         let mut scopes = Self::default();
         for scope in values.flat_map(|value| value.split(' ')).filter(|scope| !scope.is_empty()) {
-            let (kind, rest) = scope.split_once(':').ok_or(ScopeError::Form)?;
-            let (name, actions) = rest.rsplit_once(':').ok_or(ScopeError::Form)?;
+            let Some((kind, rest)) = scope.split_once(':') else { continue };
+            let Some((name, actions)) = rest.rsplit_once(':') else { continue };
             // repository(plugin): a class, which says nothing about what may be done
             let kind = kind.split_once('(').filter(|(_, class)| class.ends_with(')')).map_or(kind, |(kind, _)| kind);
             match (kind, name, Rights::parse(actions)) {
                 ("repository", name, rights) => {
-                    let name: Name = name.parse()?;
+                    let Ok(name) = name.parse::<Name>() else { continue };
                     if rights != Rights::default() {
                         let had = scopes.repositories.entry(name).or_default();
                         *had = had.and(rights);

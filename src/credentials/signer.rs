@@ -162,7 +162,7 @@ impl Signer {
         Ok(Claims {
             account,
             certificates: certificates.map_err(|_| TokenError::Malformed)?,
-            scopes: Scopes::parse(std::iter::once(scope.as_str())).map_err(|_| TokenError::Malformed)?,
+            scopes: own_scopes(&scope)?,
             issued: iat,
             expires: exp,
         })
@@ -186,4 +186,10 @@ impl Expiry<[u8; 32], Arc<Claims>> for UntilExpired {
     fn expire_after_create(&self, _: &[u8; 32], claims: &Arc<Claims>, _: Instant) -> Option<Duration> {
         Some(Duration::from_secs(claims.expires.saturating_sub(now())))
     }
+}
+
+/// Reads the scopes of a token, which this registry has written: nothing in them is left out.
+fn own_scopes(text: &str) -> Result<Scopes, TokenError> {
+    let scopes = Scopes::parse(std::iter::once(text)).map_err(|_| TokenError::Malformed)?;
+    if scopes.to_string() == text { Ok(scopes) } else { Err(TokenError::Malformed) }
 }

@@ -27,7 +27,7 @@ mod words;
 pub(crate) use self::{
     document::{Entries, Node, Value, find, merge, parse},
     keys::Keys,
-    read::read,
+    read::{open_plain, read, read_plain, toml_files},
     table::{Part, Reading, Table},
     words::{joined, listed, nearest, pattern_fault},
 };

@@ -5,21 +5,22 @@ use std::{
     sync::Arc,
 };
 
-use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts, uri::Authority};
+use http::{HeaderValue, StatusCode, header, request::Parts};
 use secrecy::ExposeSecret as _;
 
-use super::{failure::Failure, peer::Peer, service::Service};
+use super::{
+    failure::Failure,
+    forwarded::{self, Origin},
+    peer::Peer,
+    service::Service,
+};
 use crate::{
     action::Action,
-    config::Config,
     credentials::{self, Authorization, Claims, LoginError},
     identity::{Identity, User},
     oci::ErrorCode,
     snapshot::Snapshot,
 };
-
-const FORWARDED_FOR: &str = "x-forwarded-for";
-const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// The proven facts about the client of a request.
 #[derive(Debug)]
@@ -83,6 +84,8 @@ impl Caller {
         let Some(signer) = snapshot.signer() else { return Ok(()) };
         match credentials::parse_authorization(value).map_err(|error| Rejected::Malformed(error.to_string()))? {
             Authorization::Basic { .. } if snapshot.accounts().is_empty() => {}
+            // clients without a login send both empty
+            Authorization::Basic { username, password } if is_nobody(&username, password.expose_secret()) => {}
             Authorization::Basic { username, password } => {
                 // boxed: most requests have a token or nothing
                 let user =
@@ -149,6 +152,11 @@ impl Caller {
     }
 }
 
+/// Returns true for the credentials of a client that has none.
+pub(super) const fn is_nobody(username: &str, password: &str) -> bool {
+    username.is_empty() && password.is_empty()
+}
+
 /// Verifies a password.
 pub(super) async fn verify(
     service: &Service,
@@ -166,50 +174,14 @@ pub(super) async fn verify(
     })
 }
 
-/// Returns the client's address: from the header of trusted proxies, or else the connection's other end.
-///
-/// Each proxy adds the address that it saw on the right. So this reads from the right, as long as the speaker is a trusted
-/// proxy. A text that is no address ends it, since nothing further left can be trusted.
-pub(super) fn client_ip(config: &Config, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-    let trusted = |address: IpAddr| config.server.trusted_proxies.iter().any(|network| network.contains(&address));
-    if !trusted(peer) {
-        return peer;
-    }
-    let mut client = peer;
-    // by bytes: a value that is not text must not hide the addresses behind it
-    let said: Vec<&[u8]> =
-        headers.get_all(FORWARDED_FOR).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).collect();
-    for said in said.into_iter().rev() {
-        let address = str::from_utf8(said).ok().and_then(|said| said.trim().parse::<IpAddr>().ok());
-        let Some(address) = address else { break };
-        client = address.to_canonical();
-        if !trusted(client) {
-            break;
-        }
-    }
-    client
-}
-
 /// Returns the realm for the challenge of this request, and the host: the configured realm, or `/token` at the scheme and
 /// host that the client used.
 fn realm(snapshot: &Snapshot, peer: &Peer, parts: &Parts) -> (String, String) {
     let config = snapshot.config();
-    let trusted = config.server.trusted_proxies.iter().any(|network| network.contains(&peer.address));
-    let forwarded = parts.headers.get(FORWARDED_PROTO).filter(|_| trusted);
-    let https = peer.is_secure || forwarded.is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
-    let said = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let said = parts.uri.authority().map(Authority::as_str).or(said);
-    // the header quotes the host, so it has only the characters of a host and a port
-    let plain = |host: &&str| {
-        !host.is_empty()
-            && host.len() <= 300
-            && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-' | '_' | '[' | ']'))
-    };
-    let host = said
-        .filter(plain)
-        .map_or_else(|| SocketAddr::new(config.server.bind_address, config.server.port).to_string(), str::to_owned);
+    let Origin { is_https, host } = forwarded::origin(config, peer, parts);
+    let host = host.unwrap_or_else(|| SocketAddr::new(config.server.bind_address, config.server.port).to_string());
     let realm = config.token.realm.clone();
-    let realm = realm.unwrap_or_else(|| format!("{}://{host}/token", if https { "https" } else { "http" }));
+    let realm = realm.unwrap_or_else(|| format!("{}://{host}/token", if is_https { "https" } else { "http" }));
     (realm, host)
 }
 

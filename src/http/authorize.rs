@@ -39,11 +39,19 @@ pub(super) fn authorize(call: &Call<'_>, action: Action) -> Result<Permit, Failu
         Ok(permit) => permit.action(),
         Err(action) => action,
     };
+    call.service.metrics.record_decision(decision.effect.as_str());
     call.decisions.policy(identity, action, &decision, (!in_scope).then_some(&call.caller.identity));
     match outcome {
         Ok(permit) => Ok(permit),
         Err(action) => Err(refusal(call, identity, &action, &decision)),
     }
+}
+
+/// Decides about the action of a request. A mount is a shortcut: a client that may not take it may still upload.
+pub(super) fn authorize_or_without_shortcut(call: &Call<'_>, action: Action) -> Result<Permit, Failure> {
+    let Action::MountBlob { name, digest, .. } = &action else { return authorize(call, action) };
+    let upload = Action::StartUpload { name: name.clone(), digest: None, algorithm: digest.algorithm() };
+    authorize(call, action).or_else(|refused| authorize(call, upload).map_err(|_| refused))
 }
 
 /// Decides whether `identity` may let a tag go by `action`, a delete by digest.
@@ -55,7 +63,12 @@ pub(super) fn of_tag(call: &Call<'_>, identity: &Identity, action: &Action, tag:
 pub(super) fn refusal(call: &Call<'_>, identity: &Identity, action: &Action, decision: &Decision) -> Failure {
     let may_log_in = !call.snapshot.accounts().is_empty();
     let (_, in_scope) = call.caller.effective_identity(action);
-    let reason = decision.reason(action.as_str());
+    let mut reason = decision.reason(action.as_str());
+    if let Some(tls) = call.snapshot.tls().filter(|_| call.peer.is_secure && identity.is_anonymous())
+        && let Some(hint) = tls.hint_without_certificate()
+    {
+        reason = format!("{reason}; {hint}");
+    }
     let scope = credentials::scope_needed(action);
     match decision.effect {
         Effect::NotCovered => {
@@ -90,6 +103,7 @@ impl Call<'_> {
             Ok(permit) => permit.action(),
             Err(action) => action,
         };
+        self.service.metrics.record_decision(decision.effect.as_str());
         self.decisions.policy(identity, action, &decision, None);
         outcome.is_ok()
     }

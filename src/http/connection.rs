@@ -10,7 +10,7 @@ use std::{
 use hyper::{server::conn::http1, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
 };
@@ -23,6 +23,10 @@ use crate::telemetry::RequestId;
 const MOST_CONNECTIONS: u32 = 20_000;
 /// The longest time of a TLS handshake.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(10);
+/// The longest time that a client gets to read an alert.
+const LONGEST_LINGER: Duration = Duration::from_secs(2);
+/// The most bytes of a client that are thrown away meanwhile.
+const MOST_DISCARDED: usize = 256 << 10;
 /// The most requests at once on one connection of HTTP/2.
 const MOST_STREAMS: u32 = 128;
 /// The bytes that a client may send ahead on one stream of HTTP/2.
@@ -102,10 +106,18 @@ async fn connection(
         return http1(service, Peer::plain(purpose, address), stream, silence, stop).await;
     };
     let acceptor = TlsAcceptor::from(tls.server_config());
+    let hint = tls.hint_without_certificate();
     drop(snapshot);
     // without a limit of their number: a silent client must not keep others from their handshakes
-    let stream = tokio::time::timeout(LONGEST_HANDSHAKE, acceptor.accept(stream)).await?;
-    let stream = stream.inspect_err(|error| refused(&service, address, error))?;
+    let handshake = tokio::time::timeout(LONGEST_HANDSHAKE, acceptor.accept(stream).into_fallible()).await?;
+    let stream = match handshake {
+        Ok(stream) => stream,
+        Err((error, stream)) => {
+            refused(&service, address, &error, hint);
+            linger(stream).await;
+            return Err(error.into());
+        }
+    };
     let (_, session) = stream.get_ref();
     let chain = session.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
     if session.alpn_protocol() == Some(ALPN_H2) {
@@ -115,16 +127,37 @@ async fn connection(
     }
 }
 
+/// Closes a connection so that the client reads the alert of a failed handshake. In TLS 1.3 a client sends its request before it
+/// hears of the failure. A socket that is closed with unread bytes resets the connection, and a reset overtakes the alert.
+async fn linger(mut stream: NoStall) {
+    let until_closed = async {
+        stream.shutdown().await?;
+        let mut discarded = [0; 4096];
+        let mut left = MOST_DISCARDED;
+        while left > 0 {
+            match stream.read(&mut discarded).await? {
+                0 => break,
+                read => left = left.saturating_sub(read),
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    // the client has gone, or does not go: either way there is nobody left to tell
+    let _ = tokio::time::timeout(LONGEST_LINGER, until_closed).await;
+}
+
 /// Records a refused client certificate as a failed login. Other faults of a handshake are no decisions.
-fn refused(service: &Service, client: IpAddr, error: &std::io::Error) {
+fn refused(service: &Service, client: IpAddr, error: &std::io::Error, hint: Option<String>) {
     let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     let Some(error @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)) = error else {
         return;
     };
     service.metrics.record_login(false);
-    tracing::info!(%client, %error, "a client certificate was refused in the handshake");
+    let why =
+        hint.filter(|_| matches!(error, rustls::Error::NoCertificatesPresented)).unwrap_or_else(|| error.to_string());
+    tracing::info!(%client, error = why, "a client certificate was refused in the handshake");
     let decisions = Decisions::new(&service.audit, &RequestId::fresh(), Purpose::Main);
-    decisions.handshake(client, error.to_string());
+    decisions.handshake(client, why);
     // no client is there to be told of a record that cannot be written; the next request is
     let _ = decisions.write(0);
 }

@@ -8,6 +8,7 @@ use crate::{
 };
 
 /// The endpoint that a request is for.
+#[allow(clippy::large_enum_variant, reason = "nearly every request is an action")]
 pub(super) enum Endpoint {
     /// An action, which policy decides about.
     Action(Action),

@@ -115,13 +115,13 @@ impl From<ActionError> for Failure {
         let (status, code) = match &error {
             ActionError::NotFound => (StatusCode::NOT_FOUND, Code::Unsupported),
             ActionError::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
-            ActionError::Name(_) => (StatusCode::BAD_REQUEST, Code::NameInvalid),
-            ActionError::Digest(_) | ActionError::Query { name: "digest", .. } => {
+            ActionError::Name { .. } => (StatusCode::BAD_REQUEST, Code::NameInvalid),
+            ActionError::Digest { .. } | ActionError::Query { name: "digest", .. } => {
                 (StatusCode::BAD_REQUEST, Code::DigestInvalid)
             }
-            ActionError::Tag(_) => (StatusCode::BAD_REQUEST, Code::TagInvalid),
+            ActionError::Tag { .. } => (StatusCode::BAD_REQUEST, Code::TagInvalid),
             ActionError::UploadId => (StatusCode::NOT_FOUND, Code::BlobUploadUnknown),
-            ActionError::Query { .. } | ActionError::Encoding => (StatusCode::BAD_REQUEST, Code::Unsupported),
+            ActionError::Query { .. } | ActionError::Encoding(_) => (StatusCode::BAD_REQUEST, Code::Unsupported),
         };
         let failure = Self::new(status, code, error.to_string());
         match error {
@@ -193,6 +193,7 @@ impl From<Error> for Failure {
             }
             Error::Missing { .. } => (StatusCode::NOT_FOUND, Code::ManifestBlobUnknown),
             Error::Needed { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
+            Error::Condition { .. } => (StatusCode::PRECONDITION_FAILED, Code::Denied),
             Error::TagImmutable { .. } | Error::TagKept { .. } | Error::TagDenied { .. } => {
                 (StatusCode::FORBIDDEN, Code::Denied)
             }

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
     oci::{Digest, Name},
-    registry::UploadStatus,
+    registry::{Condition, Meanings, UploadStatus},
 };
 
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -32,4 +32,23 @@ pub(super) fn upload_location(name: &Name, status: &UploadStatus) -> HeaderValue
 pub(super) fn upload_range(offset: u64) -> HeaderValue {
     let range = format!("0-{}", offset.saturating_sub(1));
     HeaderValue::from_str(&range).unwrap_or(HeaderValue::from_static("0-0"))
+}
+
+/// Reads `If-Match` and `If-None-Match` of a write (RFC 9110, sections 13.1.1 and 13.1.2). An entity tag of this registry is
+/// a digest in quotes; others match nothing.
+pub(super) fn condition(headers: &HeaderMap) -> Condition {
+    let meanings = |name: &HeaderName, weak: bool| {
+        let lines: Vec<&str> = headers.get_all(name).iter().map(|line| line.to_str().unwrap_or_default()).collect();
+        let mut tags = lines.iter().flat_map(|line| line.split(',')).map(str::trim);
+        match lines.is_empty() {
+            true => None,
+            false if tags.clone().any(|tag| tag == "*") => Some(Meanings::Any),
+            false => {
+                let strong = |tag: &'_ str| tag.strip_prefix("W/").filter(|_| weak).unwrap_or(tag).to_owned();
+                let digest = |tag: &str| strong(tag).strip_prefix('"')?.strip_suffix('"')?.parse().ok();
+                Some(Meanings::Of(tags.by_ref().filter_map(digest).collect()))
+            }
+        }
+    };
+    Condition { is: meanings(&header::IF_MATCH, false), is_not: meanings(&header::IF_NONE_MATCH, true) }
 }

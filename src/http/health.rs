@@ -3,8 +3,8 @@
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
-use super::{body::Body, call::Call, lists::document, purpose::Purpose, service::Service};
-use crate::telemetry;
+use super::{body::Body, call::Call, lists::document, purpose::Purpose, service::Service, troubles};
+use crate::{telemetry, tls::Tls};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -21,25 +21,25 @@ pub(super) async fn answer(service: &Service, purpose: Purpose, method: &Method,
     Some(plain(method, status, text))
 }
 
-/// Returns the answer to `/readyz`: ready if the store answers. A refused edit is a warning, since the last snapshot is still
-/// in force.
+/// Returns the answer to `/readyz`: not ready only while pulls would be refused. Any other trouble is a warning.
 async fn ready(service: &Service) -> (StatusCode, String) {
+    let not_ready = |why: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}; the log has the cause\n"));
     if !service.readiness.store(&service.registry).await {
-        let text = "not ready: the store does not answer; the log has the cause\n".to_owned();
-        return (StatusCode::SERVICE_UNAVAILABLE, text);
+        return not_ready("the store does not answer");
     }
-    let mut text = "ready\n".to_owned();
-    if service.live.refused().is_some() {
-        text += "warning: the last edit was refused, and what was in force before still is; the log has the cause\n";
+    if service.audit.ready().is_err() {
+        return not_ready("the record of decisions cannot be written, and requests are refused");
     }
-    if service.audit.failing().is_some() {
-        text += "warning: the record of decisions cannot be written; the log has the cause\n";
-    }
-    (StatusCode::OK, text)
+    let warnings: Vec<String> =
+        troubles::lasting(service).into_iter().map(|trouble| format!("warning: {trouble}\n")).collect();
+    (StatusCode::OK, format!("ready\n{}", warnings.concat()))
 }
 
 /// Answers `/metrics`.
 pub(super) fn metrics(call: &Call<'_>) -> Response<Body> {
+    troubles::lasting(call.service);
+    let expires = call.snapshot.tls().and_then(Tls::expires);
+    call.service.metrics.set_certificate_expiry(expires.unwrap_or_default());
     document(telemetry::CONTENT_TYPE, call.service.metrics.render())
 }
 

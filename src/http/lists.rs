@@ -4,12 +4,13 @@ use std::fmt::Display;
 
 use http::{HeaderName, HeaderValue, Response, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
 use serde_json::json;
 
 use super::{body::Body, call::Call, failure::Failure};
 use crate::{
-    action::{Action, Page},
-    oci::{Digest, MediaType, Name, Reference, Tag},
+    action::{Action, Page, ReferrerPlace},
+    oci::{Descriptor, Digest, MediaType, Name, Reference, Tag},
     registry::Error,
 };
 
@@ -45,7 +46,7 @@ fn link(response: &mut Response<Body>, path: &str, n: Option<usize>, last: &dyn 
 }
 
 /// Answers `GET /v2/_catalog`: the repositories that the caller may list.
-pub(super) async fn catalog(call: &Call<'_>, page: &Page<Name>) -> Result<Response<Body>, Failure> {
+pub(super) async fn catalog(call: &Call<'_>, page: &Page<String>) -> Result<Response<Body>, Failure> {
     let visible = |name: &Name| {
         let list = Action::ListTags { name: name.clone(), page: Page::default() };
         call.could_see(list)
@@ -59,7 +60,7 @@ pub(super) async fn catalog(call: &Call<'_>, page: &Page<Name>) -> Result<Respon
 }
 
 /// Answers `GET /v2/<name>/tags/list`.
-pub(super) async fn tags(call: &Call<'_>, name: &Name, page: &Page<Tag>) -> Result<Response<Body>, Failure> {
+pub(super) async fn tags(call: &Call<'_>, name: &Name, page: &Page<String>) -> Result<Response<Body>, Failure> {
     let listed = call.service.registry.tags(name, page).await?;
     let mut response = document("application/json", json!({ "name": name, "tags": listed.entries }).to_string());
     if let Some(last) = listed.entries.last().filter(|_| listed.more) {
@@ -110,19 +111,30 @@ fn rfc3339(at: u64) -> String {
     jiff::Timestamp::from_millisecond(at).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
+/// An index, as an answer has it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Index<'a> {
+    schema_version: u64,
+    media_type: &'static str,
+    manifests: Vec<&'a Descriptor>,
+}
+
 /// Answers `GET /v2/<name>/referrers/<digest>`: an index, empty if nothing refers to the digest.
 pub(super) async fn referrers(
     call: &Call<'_>,
     name: &Name,
     digest: &Digest,
     artifact_type: Option<&str>,
-    page: &Page<Digest>,
+    page: &Page<ReferrerPlace>,
 ) -> Result<Response<Body>, Failure> {
     let artifact_type = artifact_type.filter(|wanted| !wanted.is_empty());
     let found = call.service.registry.referrers(name, digest, artifact_type, page).await?;
-    let descriptors: Vec<_> = found.descriptors.iter().map(AsRef::as_ref).collect();
-    let index = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": descriptors });
-    let mut response = document(MediaType::OCI_INDEX, index.to_string());
+    let manifests = found.descriptors.iter().map(AsRef::as_ref).collect();
+    let index = Index { schema_version: 2, media_type: MediaType::OCI_INDEX, manifests };
+    // neither numbers nor texts fail to become JSON
+    let text = serde_json::to_string(&index).unwrap_or_default();
+    let mut response = document(MediaType::OCI_INDEX, text);
     if artifact_type.is_some() {
         response.headers_mut().insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
     }

@@ -6,7 +6,7 @@ use super::{
     body::Body,
     call::Call,
     failure::Failure,
-    headers::{CONTENT_DIGEST, digest_header, matches_etag},
+    headers::{CONTENT_DIGEST, condition, digest_header, matches_etag},
     limits::Slot,
     tag_decisions::TagDecisions,
 };
@@ -67,13 +67,14 @@ pub(super) async fn put(
         }
     };
     let by = call.by();
+    let condition = condition(&call.parts.headers);
     let Call { service, snapshot, body, clock, .. } = call;
     let limit = snapshot.config().max_manifest_size;
     let too_large = || Error::TooLarge { what: "manifest", limit };
     let bytes = body.collect(limit, too_large, &service.limits, slot, &clock).await?;
     let request = PutManifest { reference, tags, media_type, bytes };
     let rule = snapshot.immutable_tags().of(name);
-    let put = service.registry.put_manifest_under(name, &request, &|tag| rule.covers(tag), &by).await;
+    let put = service.registry.put_manifest_if(name, &request, &condition, &|tag| rule.covers(tag), &by).await;
     let put = put.map_err(|error| Failure::under(&rule, error))?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
@@ -122,7 +123,7 @@ pub(super) async fn delete(call: &Call<'_>, name: &Name, reference: &Reference) 
                 (true, true) => Protection::Immutable,
                 (true, false) => Protection::Kept,
             };
-            registry.delete_tag_under(name, tag, protection, &by).await
+            registry.delete_tag_if(name, tag, &condition(&call.parts.headers), protection, &by).await
         }
     };
     done.map_err(|error| Failure::under(&rule, error))?;

@@ -8,6 +8,7 @@ mod auth;
 mod authorize;
 mod blobs;
 mod body;
+mod browser;
 mod call;
 mod clock;
 mod connection;
@@ -15,6 +16,8 @@ mod decisions;
 mod dispatch;
 mod endpoint;
 mod failure;
+mod forwarded;
+mod framing;
 mod headers;
 mod health;
 mod limits;
@@ -30,7 +33,9 @@ mod service;
 mod stream;
 mod tag_decisions;
 mod token;
+mod told;
 mod transfer;
+mod troubles;
 mod uploads;
 
 pub use self::{

@@ -5,13 +5,14 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, request::Parts};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use tracing::Instrument as _;
 
 use super::{
-    auth, authorize, body::Body, call::Call, clock::Clock, decisions::Decisions, dispatch, endpoint::Endpoint,
-    failure::Failure, health, peer::Peer, record::Record, request_body::RequestBody, service::Service, token, uploads,
+    authorize, body::Body, browser, call::Call, clock::Clock, decisions::Decisions, dispatch, endpoint::Endpoint,
+    failure::Failure, forwarded, framing, health, peer::Peer, record::Record, request_body::RequestBody,
+    service::Service, token, told, uploads,
 };
 use crate::{
     action::{Action, ActionError},
@@ -29,9 +30,14 @@ pub(super) async fn answer(
     peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    if let Some(response) = health::answer(&service, peer.purpose, request.method(), request.uri().path()).await {
+    let (head, body) = request.into_parts();
+    let framed = framing::check(&head);
+    if framed.is_ok()
+        && let Some(response) = health::answer(&service, peer.purpose, &head.method, head.uri.path()).await
+    {
         return Ok(response);
     }
+    let request = Request::from_parts(head, body);
     // one snapshot decides the whole request, whatever is edited meanwhile
     let snapshot = service.live.current();
     let limit = snapshot.config().server.query_timeout;
@@ -39,7 +45,7 @@ pub(super) async fn answer(
     let received = Arc::new(AtomicU64::new(0));
     let (parts, body) = RequestBody::new(request, limit, Arc::clone(&received));
     let request_id = RequestId::from_header(parts.headers.get(&REQUEST_ID));
-    let head = parts.method == Method::HEAD;
+    let (head, version) = (parts.method == Method::HEAD, parts.version);
     let endpoint = Endpoint::parse(&parts, service.has_metrics(peer.purpose), snapshot.signer().is_some());
     let decisions = Decisions::new(&service.audit, &request_id, peer.purpose);
     let mut record = Box::new(Record {
@@ -48,7 +54,7 @@ pub(super) async fn answer(
         repository: endpoint.as_ref().ok().and_then(|endpoint| endpoint.name().cloned()),
         reference: None,
         identity: None,
-        client: auth::client_ip(snapshot.config(), peer.address, &parts.headers),
+        client: forwarded::client_ip(snapshot.config(), peer.address, &parts.headers),
         status: 0,
         sent: 0,
         received,
@@ -81,6 +87,7 @@ pub(super) async fn answer(
         body,
         clock: clock.clone(),
         request_id,
+        framed,
     };
     let outcome =
         clock.limit(work(incoming, endpoint, &mut record).instrument(span.clone())).await.unwrap_or_else(|| {
@@ -94,7 +101,12 @@ pub(super) async fn answer(
         Err(failure) => {
             rest.drain().await;
             record.failure = Some((failure.code(), failure.cause().to_owned()));
-            failure.into_response()
+            let message = failure.to_string();
+            let mut response = failure.into_response();
+            if head {
+                told::in_head(&mut response, &message, version);
+            }
+            response
         }
     };
     record.status = response.status().as_u16();
@@ -105,6 +117,7 @@ pub(super) async fn answer(
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // HTTP/2 would send the body of an answer to HEAD
     Ok(response.map(|body| if head { Body::empty() } else { body }.recorded(record)))
 }
@@ -135,6 +148,8 @@ struct IncomingRequest<'a> {
     body: RequestBody,
     clock: Clock,
     request_id: RequestId,
+    /// The outcome of the check of the head.
+    framed: Result<(), Failure>,
 }
 
 /// Finds the caller, asks policy, and calls the handler.
@@ -143,8 +158,10 @@ async fn work(
     endpoint: Result<Endpoint, ActionError>,
     record: &mut Record,
 ) -> Result<Response<Body>, Failure> {
+    let IncomingRequest { service, snapshot, peer, parts, body, clock, request_id, framed } = incoming;
+    framed?;
+    browser::check(snapshot, peer, &parts)?;
     let endpoint = endpoint?;
-    let IncomingRequest { service, snapshot, peer, parts, body, clock, request_id } = incoming;
     if record.logged
         && let Endpoint::Action(action) = &endpoint
     {
@@ -161,7 +178,7 @@ async fn work(
         Endpoint::Token => Box::pin(token::answer(call)).await,
         Endpoint::Action(action) if action.target().upload.is_some() => Box::pin(upload(call, action)).await,
         Endpoint::Action(action) => {
-            let permit = authorize::authorize(&call, action)?;
+            let permit = authorize::authorize_or_without_shortcut(&call, action)?;
             let slot = match permit.action() {
                 Action::GetMetrics => service.limits.no_slot(),
                 _ => service.limits.slot().await?,

@@ -3,7 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{limits::Limits, purpose::Purpose, readiness::Readiness};
-use crate::{audit::Audit, credentials::Logins, registry::Registry, snapshot::Live, telemetry::Metrics};
+use crate::{
+    action::ACTIONS, audit::Audit, credentials::Logins, registry::Registry, snapshot::Live, telemetry::Metrics,
+};
+
+/// The reasons for which requests are turned away before any work.
+const REJECTIONS: &[&str] = &["queue-full", "too-many-transfers", "waited-too-long"];
 
 /// Options of a service.
 #[derive(Clone, Debug)]
@@ -46,6 +51,7 @@ impl Service {
     ) -> Self {
         let registry = registry.into();
         let limits = Limits::new(options.max_concurrent_requests, options.max_concurrent_transfers, metrics.clone());
+        metrics.begin(ACTIONS.iter().map(|row| row.word).chain(["get-token", "unknown"]), REJECTIONS);
         let (logins, readiness) = (Logins::new(), Readiness::default());
         Self { registry, live, logins, audit, readiness, options, limits, metrics }
     }

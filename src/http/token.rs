@@ -101,7 +101,7 @@ async fn granted(call: &Call<'_>, form: &Parameters) -> Result<Option<Arc<User>>
     match value("grant_type") {
         Some("password") => {
             let (username, password) = (value("username").unwrap_or_default(), value("password").unwrap_or_default());
-            if call.snapshot.accounts().is_empty() {
+            if call.snapshot.accounts().is_empty() || auth::is_nobody(username, password) {
                 return Ok(None);
             }
             let verified =
@@ -129,16 +129,18 @@ fn parameters(text: &str) -> Result<Parameters, Failure> {
     if pairs.len() > MOST_PARAMETERS {
         return Err(bad(format!("there are more than {MOST_PARAMETERS} parameters")));
     }
-    let decoded = |text: &str| -> Result<String, Failure> {
+    let decoded = |text: &str, what: &str| -> Result<String, Failure> {
         let text = text.replace('+', " ");
-        let decoded = percent_decode_str(&text).decode_utf8().map_err(|_| bad("a parameter is not UTF-8"))?;
+        let decoded = percent_decode_str(&text).decode_utf8().map_err(|_| bad(format!("{what} is not UTF-8")))?;
         Ok(decoded.into_owned())
     };
     pairs
         .into_iter()
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Ok((decoded(name)?, decoded(value)?))
+            let name = decoded(name, "the name of a parameter")?;
+            let value = decoded(value, &format!("the parameter {name:?}"))?;
+            Ok((name, value))
         })
         .collect()
 }

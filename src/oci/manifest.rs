@@ -2,11 +2,17 @@
 //!
 //! Only what the registry must know is read out of a manifest; its bytes are kept exactly as they came.
 
+mod shape;
+
 use std::collections::{BTreeMap, HashSet};
 
 use serde::Deserialize;
 
-use super::{descriptor::Descriptor, digest::Digest, media_type::MediaType};
+use super::{
+    descriptor::{Descriptor, annotations, media_type_or_none},
+    digest::Digest,
+    media_type::MediaType,
+};
 
 /// The parts of a manifest that the registry uses.
 #[derive(Clone, Debug)]
@@ -30,9 +36,20 @@ pub struct Manifest {
 /// The reason why bytes are not a manifest that the registry stores.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// Not JSON, or JSON of another shape; serde's words with line and column.
-    #[error("the manifest is not what its media type says: {0}")]
+    /// Bytes that are not UTF-8.
+    #[error("the manifest is not valid: bytes that are not UTF-8 at line {line} column {column}")]
+    NotUtf8 {
+        /// The line of the first such byte, from 1.
+        line: usize,
+        /// The place in the line, in bytes from 1.
+        column: usize,
+    },
+    /// Not JSON, or JSON of another shape; with line and column.
+    #[error("the manifest is not valid: {0}")]
     Json(#[from] serde_json::Error),
+    /// An image manifest that describes nothing.
+    #[error("an image manifest has `config` and `layers`; this one has neither")]
+    NoImage,
     /// `Content-Type` and `mediaType` disagree.
     #[error("the Content-Type header says {header}, the manifest's mediaType says {field}; send the same in both")]
     MediaTypeMismatch {
@@ -64,6 +81,7 @@ pub enum ManifestError {
 #[serde(rename_all = "camelCase")]
 struct Document {
     schema_version: Option<u64>,
+    #[serde(default, deserialize_with = "media_type_or_none")]
     media_type: Option<MediaType>,
     config: Option<Descriptor>,
     layers: Option<Vec<Descriptor>>,
@@ -71,6 +89,7 @@ struct Document {
     manifests: Option<Vec<Descriptor>>,
     subject: Option<Descriptor>,
     artifact_type: Option<String>,
+    #[serde(default, deserialize_with = "annotations")]
     annotations: Option<BTreeMap<String, String>>,
 }
 
@@ -80,9 +99,12 @@ impl Manifest {
 
     /// Reads `bytes`, sent with `content_type` where the client said one.
     ///
-    /// The caller bounds the length of `bytes`; what it does not know is skipped without recursion.
+    /// The caller bounds the length of `bytes`; what it does not know is skipped without recursion. `null` counts as absent
+    /// for an optional field, and so does `""` for `mediaType`, since serializers write both.
     pub fn parse(content_type: Option<&MediaType>, bytes: &[u8]) -> Result<Self, ManifestError> {
-        let document: Document = serde_json::from_slice(bytes)?;
+        let text = text(bytes)?;
+        shape::check(text)?;
+        let document: Document = serde_json::from_str(text)?;
         let media_type = match (content_type, &document.media_type) {
             (Some(header), Some(field)) if header != field => {
                 return Err(ManifestError::MediaTypeMismatch { header: header.clone(), field: field.clone() });
@@ -99,6 +121,9 @@ impl Manifest {
         let (blobs, children): (Vec<_>, Vec<_>) = match media_type.as_str() {
             MediaType::OCI_MANIFEST | MediaType::DOCKER_MANIFEST => {
                 unexpected("manifests", document.manifests.is_some())?;
+                if document.config.is_none() && document.layers.is_none() {
+                    return Err(ManifestError::NoImage);
+                }
                 let config = document.config.clone().into_iter();
                 (config.chain(document.layers.unwrap_or_default()).collect(), Vec::new())
             }
@@ -150,6 +175,16 @@ impl Manifest {
             urls: Vec::new(),
         }
     }
+}
+
+/// Returns bytes as text, or the place of the first byte that is no text.
+fn text(bytes: &[u8]) -> Result<&str, ManifestError> {
+    str::from_utf8(bytes).map_err(|error| {
+        let before = &bytes[..error.valid_up_to()];
+        let begin = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let line = before.split(|byte| *byte == b'\n').count();
+        ManifestError::NotUtf8 { line, column: before.len() - begin + 1 }
+    })
 }
 
 fn is_outside(descriptor: &Descriptor) -> bool {
@@ -204,6 +239,70 @@ mod tests {
         assert_eq!((manifest.children.len(), listed), (2, vec!["b".repeat(64)]));
     }
 
+    /// Returns the message about a manifest that is refused.
+    fn refusal(text: &[u8]) -> String {
+        Manifest::parse(Some(&MediaType::OCI_MANIFEST.parse().unwrap()), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_manifest_that_two_readers_could_read_differently_is_refused_with_its_place() {
+        let config = descriptor("application/json", 'a');
+        let of = |more: &str| format!("{{\"schemaVersion\":2,\n\"config\":{config}{more}}}");
+        assert!(parse(MediaType::OCI_MANIFEST, &of("")).is_ok());
+        for (more, says) in [
+            (",\"Layers\":[]", "the field \"Layers\" differs from \"layers\" in case alone"),
+            (",\"layer\u{17f}\":[]", "in case alone"),
+            (",\"MANIFESTS\":[]", "in case alone"),
+            (",\"layers\":[],\"layers\":[]", "the field \"layers\" is there twice"),
+            (",\"config\":null", "the field \"config\" is there twice"),
+            (",\"annotations\":{\"a\":\"1\",\"\\u0061\":\"2\"}", "the annotation \"a\" is there twice"),
+            (",\"layers\":[[\"a/b\",\"sha256:aa\",1]]", "expected a descriptor, which is a JSON object"),
+            (",\"layers\":{}", "expected a list of descriptors"),
+            (",\"layers\":[null]", "expected a descriptor"),
+            (",\"subject\":{\"mediaType\":\"a/b\",\"size\":1}", "a descriptor has no field \"digest\""),
+            (",\"subject\":{\"Digest\":\"x\"}", "the field \"Digest\" differs from \"digest\" in case alone"),
+            (",\"layers\":[{\"size\":-1}]", "expected a whole number that is not negative"),
+            (",\"artifactType\":1", "expected a text"),
+        ] {
+            let message = refusal(of(more).as_bytes());
+            assert!(message.contains(says), "{more}: {message}");
+            assert!(message.contains(" at line 2 column "), "{more}: {message}");
+            assert!(!message.contains("struct") && !message.contains("u64"), "{more}: {message}");
+        }
+        assert!(refusal(b"[2]").contains("expected one JSON object at line 1"), "{}", refusal(b"[2]"));
+        let bytes = [b"{\n\"x\":\"".as_slice(), b"\xff\xfe\"}"].concat();
+        assert_eq!(refusal(&bytes), "the manifest is not valid: bytes that are not UTF-8 at line 2 column 6");
+    }
+
+    #[test]
+    fn fields_that_the_registry_does_not_read_may_be_anything() {
+        let config = descriptor("application/json", 'a');
+        let text = format!(
+            r#"{{"schemaVersion":2,"config":{config},"x":{{"a":1,"a":[2]}},"x":null,"X":[{{"Digest":1}}],"platform":[],"Data":1}}"#
+        );
+        assert!(parse(MediaType::OCI_MANIFEST, &text).is_ok());
+    }
+
+    #[test]
+    fn null_counts_as_absent_and_so_does_an_empty_media_type() {
+        let layer = descriptor("application/json", 'b')
+            .replace('}', ",\"urls\":null,\"annotations\":null,\"artifactType\":null}");
+        let text = format!(
+            r#"{{"schemaVersion":null,"mediaType":"","config":null,"layers":[{layer}],"subject":null,"artifactType":null,"annotations":{{"a":null,"b":"c"}}}}"#
+        );
+        let manifest = parse(MediaType::OCI_MANIFEST, &text).unwrap();
+        assert_eq!((manifest.blobs.len(), manifest.subject, manifest.artifact_type), (1, None, None));
+        assert_eq!(manifest.annotations, Some(BTreeMap::from([("b".to_owned(), "c".to_owned())])));
+        assert!(matches!(Manifest::parse(None, text.as_bytes()), Err(ManifestError::MediaTypeMissing)));
+    }
+
+    #[test]
+    fn an_image_manifest_without_config_and_layers_is_refused() {
+        for kind in [MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST] {
+            assert!(matches!(parse(kind, r#"{"schemaVersion":2,"layers":null}"#), Err(ManifestError::NoImage)));
+        }
+    }
+
     #[test]
     fn what_could_mean_two_things_is_refused() {
         assert!(matches!(
@@ -233,9 +332,9 @@ mod tests {
 
         #[test]
         fn deep_nesting_costs_no_stack(depth in 200_usize..100_000, known in any::<bool>()) {
-            let field = if known { "layers" } else { "x" };
+            let field = if known { "manifests" } else { "x" };
             let text = format!(r#"{{"schemaVersion":2,"{field}":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
-            prop_assert_eq!(parse(MediaType::OCI_MANIFEST, &text).is_err(), known);
+            prop_assert_eq!(parse(MediaType::OCI_INDEX, &text).is_err(), known);
         }
     }
 }

@@ -14,6 +14,9 @@ pub struct Tag(Arc<str>);
 pub struct TagError;
 
 impl Tag {
+    /// Most characters of a tag.
+    pub const MAX_LENGTH: usize = 128;
+
     /// Returns the tag as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -39,7 +42,7 @@ impl FromStr for Tag {
         match text.as_bytes() {
             [first, rest @ ..]
                 if word(first)
-                    && rest.len() < 128
+                    && rest.len() < Self::MAX_LENGTH
                     && rest.iter().all(|byte| word(byte) || matches!(byte, b'.' | b'-')) =>
             {
                 Ok(Self(text.into()))

@@ -61,10 +61,10 @@ impl Registry {
     }
 
     /// Returns a page of the repositories that `visible` accepts, in byte order.
-    pub async fn catalog(&self, page: &Page<Name>, visible: impl Fn(&Name) -> bool) -> Result<Listed<Name>> {
+    pub async fn catalog(&self, page: &Page<String>, visible: impl Fn(&Name) -> bool) -> Result<Listed<Name>> {
         let wanted = page.n.unwrap_or(MAX_PAGE).min(MAX_PAGE);
         let mut names: Vec<Name> = Vec::new();
-        let mut after = page.last.as_ref().map(layout::after_catalog);
+        let mut after = page.last.as_deref().map(layout::after_catalog_text);
         // the loop asks for more at once if many repositories are invisible
         let mut least = 0;
         while wanted > 0 && names.len() <= wanted {

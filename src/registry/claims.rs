@@ -9,6 +9,7 @@
 //! | writer | behaviour if the place is taken |
 //! | --- | --- |
 //! | a push, a delete of a tag or manifest | claims the next one |
+//! | a push or delete under a condition | finishes a younger claim of anybody, and looks again: see `conditional.rs` |
 //! | a push or delete of an immutable tag | finishes the claim, if it is of such a push or delete as well, and looks again: the claim is the commit |
 //! | scrub | passes over claims that are older than a lease, and leaves the thing to the writer of a younger one |
 //! | a delete of a manifest, for a tag that means it | deletes the tag at the ordinal of the claim, where the claim's own version wins |
@@ -59,7 +60,7 @@ impl Order {
 }
 
 /// The outcome of a try to take a place.
-enum Taken {
+pub(super) enum Taken {
     /// The place was free.
     Ours,
     /// Another writer has the place.
@@ -146,14 +147,14 @@ impl Registry {
     }
 
     /// Returns the ordinal of a version at the place after `after`. A new order begins above the closed one.
-    fn ordinal_after(&self, after: Option<Ordinal>, seen: Option<Ordinal>) -> Ordinal {
+    pub(super) fn ordinal_after(&self, after: Option<Ordinal>, seen: Option<Ordinal>) -> Ordinal {
         match (after, seen) {
             (None, Some(closed)) => Ordinal(self.clock.now_ms().max(closed.0.saturating_add(2))),
             (after, _) => Ordinal::after(after, self.clock.now_ms()),
         }
     }
 
-    fn new_claim(&self, ordinal: Option<Ordinal>, once: bool, target: Target, by: &By) -> Claim {
+    pub(super) fn new_claim(&self, ordinal: Option<Ordinal>, once: bool, target: Target, by: &By) -> Claim {
         Claim {
             ordinal: ordinal.map(|ordinal| ordinal.0),
             once,
@@ -165,7 +166,7 @@ impl Registry {
         }
     }
 
-    async fn take(&self, order: &Order, after: Option<Ordinal>, claim: &Claim) -> Result<Taken> {
+    pub(super) async fn take(&self, order: &Order, after: Option<Ordinal>, claim: &Claim) -> Result<Taken> {
         let key = layout::claim(&order.claims, after);
         if mutated(Mutation::ClaimsNotLookedAt) || self.store.create_new(&key, json(claim)).await? {
             return Ok(Taken::Ours);
@@ -198,7 +199,7 @@ impl Registry {
 
     /// Returns the digest that a tag's newest version means, if the manifest was not deleted since. A damaged manifest
     /// counts.
-    async fn meant(&self, name: &Name, newest: Option<TagVersion>) -> Result<Option<Digest>> {
+    pub(super) async fn meant(&self, name: &Name, newest: Option<TagVersion>) -> Result<Option<Digest>> {
         let Some((digest, version)) = newest.and_then(|newest| newest.target) else { return Ok(None) };
         match self.standing_since(name, &digest, version).await {
             Ok(standing) => Ok(standing.map(|_| digest)),
@@ -272,19 +273,20 @@ impl Registry {
             match taken {
                 Taken::Ours => return Ok(Some(ordinal)),
                 Taken::Freed => return Ok(None),
-                Taken::By(claim) if claim.once => {
-                    self.finish(name, tag, &claim).await?;
-                    return Ok(None);
-                }
-                Taken::By(claim) => after = claim.ordinal.map(Ordinal),
+                Taken::By(claim) => match claim.committed() {
+                    Some(version) => {
+                        self.finish(name, tag, &claim, version).await?;
+                        return Ok(None);
+                    }
+                    None => after = claim.ordinal.map(Ordinal),
+                },
             }
         }
         Err(Error::TooSlow)
     }
 
     /// Writes the version that another writer's claim commits, exactly as that writer would.
-    async fn finish(&self, name: &Name, tag: &Tag, claim: &Claim) -> Result<()> {
-        let Some(version) = claim.committed() else { return Ok(()) };
+    pub(super) async fn finish(&self, name: &Name, tag: &Tag, claim: &Claim, version: TagVersion) -> Result<()> {
         let fact = json(&Stamp { at: claim.at, by: claim.by.clone() });
         self.write_tag_version(name, tag, version, fact).await
     }
@@ -306,11 +308,13 @@ impl Registry {
             let claim = self.new_claim(Some(ordinal), false, None, by);
             let ordinal = match self.take(&order, Some(seen.ordinal), &claim).await? {
                 Taken::Ours => Some(ordinal),
-                Taken::By(other) if other.once => {
-                    self.finish(name, tag, &other).await?;
-                    None
-                }
-                Taken::By(other) => other.ordinal.map(Ordinal),
+                Taken::By(other) => match other.committed() {
+                    Some(version) => {
+                        self.finish(name, tag, &other, version).await?;
+                        None
+                    }
+                    None => other.ordinal.map(Ordinal),
+                },
                 Taken::Freed => None,
             };
             if let Some(ordinal) = ordinal {

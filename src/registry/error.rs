@@ -51,7 +51,7 @@ pub enum Error {
         computed: Box<Digest>,
     },
     /// The body has fewer or more bytes than announced.
-    #[error("{} received where {announced} were announced", counted(*received, "byte"))]
+    #[error("{} of the body received, where Content-Length or Content-Range announced {announced}", counted(*received, "byte"))]
     SizeMismatch {
         /// The length from `Content-Range` or `Content-Length`, in bytes.
         announced: u64,
@@ -89,7 +89,12 @@ pub enum Error {
         found: u64,
     },
     /// A manifest that names content that the repository does not have.
-    #[error("the manifest names {} that {name} does not have; push them first", if missing.len() == 1 { "content" } else { "contents" })]
+    #[error(
+        "the manifest names {}, and {name} does not have {}; push {} first",
+        some(missing),
+        them(missing),
+        them(missing)
+    )]
     Missing {
         /// The repository.
         name: Name,
@@ -103,6 +108,19 @@ pub enum Error {
         digest: Digest,
         /// The manifests that need it, or some of them; never empty.
         needed_by: Vec<Digest>,
+    },
+    /// A write whose condition does not hold.
+    #[error(
+        "{reference} of {name} {}, and the request's If-Match or If-None-Match does not allow that; read it again",
+        digest.as_ref().map_or_else(|| "does not exist".to_owned(), |digest| format!("is {digest}"))
+    )]
+    Condition {
+        /// The repository.
+        name: Name,
+        /// The tag or digest.
+        reference: Reference,
+        /// The manifest that it means.
+        digest: Option<Box<Digest>>,
     },
     /// A push that would give an immutable tag another meaning.
     #[error("tag {tag} of {name} is immutable and means {digest}; push under another tag")]
@@ -150,6 +168,20 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+/// Names some digests, and how many there are beside them.
+fn some(digests: &[Digest]) -> String {
+    const MOST: usize = 5;
+    let named: Vec<String> = digests.iter().take(MOST).map(ToString::to_string).collect();
+    match digests.len().saturating_sub(MOST) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+const fn them(digests: &[Digest]) -> &'static str {
+    if digests.len() == 1 { "it" } else { "them" }
 }
 
 /// A result of the registry.

@@ -175,8 +175,14 @@ impl Claim {
     /// Returns the version of a tag that the claim commits, if the claim is a commit.
     #[must_use]
     pub fn committed(&self) -> Option<TagVersion> {
+        self.version().filter(|_| self.once)
+    }
+
+    /// Returns the version of a tag that the writer of the claim is about to write. `None` for a claim that closes an order.
+    #[must_use]
+    pub fn version(&self) -> Option<TagVersion> {
         let target = self.digest.map(|digest| (digest, Ordinal(self.version.unwrap_or(0))));
-        self.ordinal.filter(|_| self.once).map(|ordinal| TagVersion { ordinal: Ordinal(ordinal), target })
+        self.ordinal.map(|ordinal| TagVersion { ordinal: Ordinal(ordinal), target })
     }
 }
 

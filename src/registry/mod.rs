@@ -11,6 +11,7 @@ mod blobs;
 mod cache;
 mod catalog;
 mod claims;
+mod conditional;
 mod damage;
 mod delete_manifest;
 mod error;
@@ -50,6 +51,7 @@ use self::{
 };
 pub use self::{
     blobs::{Blob, BlobStream},
+    conditional::{Condition, Meanings},
     delete_manifest::SeenManifest,
     error::{Error, Result},
     lease::InForce,

@@ -6,7 +6,15 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::{By, Error, Registry, Result, claims::Order, json, links::Linked, manifests::StoredManifest, several};
+use super::{
+    By, Error, Registry, Result,
+    claims::Order,
+    conditional::{Condition, Conditional},
+    json,
+    links::Linked,
+    manifests::StoredManifest,
+    several,
+};
 use crate::{
     oci::{Algorithm, Descriptor, Digest, Manifest, MediaType, Name, Reference, Tag},
     storage::{
@@ -45,6 +53,8 @@ pub(super) struct Asked {
     pub(super) once: Vec<Tag>,
     /// Other tags.
     pub(super) free: Vec<Tag>,
+    /// The tag of the request, if it is written under a condition.
+    pub(super) conditional: Option<Conditional>,
     /// Set for a restore: the digests that the manifest did not link before it was deleted. It comes back with the same
     /// links.
     pub(super) before: Option<Vec<Digest>>,
@@ -71,6 +81,21 @@ impl Registry {
         immutable: &(dyn Fn(&Tag) -> bool + Sync),
         by: &By,
     ) -> Result<Put> {
+        self.put_manifest_if(name, put, &Condition::default(), immutable, by).await
+    }
+
+    /// Stores a manifest as [`Registry::put_manifest_under`] does, if a condition on its reference holds.
+    ///
+    /// # Errors
+    /// [`Error::Condition`] if the condition does not hold when the tag is written.
+    pub async fn put_manifest_if(
+        &self,
+        name: &Name,
+        put: &PutManifest,
+        condition: &Condition,
+        immutable: &(dyn Fn(&Tag) -> bool + Sync),
+        by: &By,
+    ) -> Result<Put> {
         let algorithm = match &put.reference {
             Reference::Digest(digest) => digest.algorithm(),
             Reference::Tag(_) => Algorithm::Sha256,
@@ -86,8 +111,16 @@ impl Registry {
             Reference::Tag(tag) => tags.push(tag.clone()),
         }
         let manifest = Manifest::parse(put.media_type.as_ref(), &put.bytes)?;
+        self.check_condition(name, &put.reference, condition).await?;
+        let conditional = match &put.reference {
+            Reference::Tag(tag) if !condition.is_none() => {
+                tags.retain(|other| other != tag);
+                Some(Conditional { tag: tag.clone(), condition: condition.clone(), immutable: immutable(tag) })
+            }
+            _ => None,
+        };
         let (once, free): (Vec<Tag>, Vec<Tag>) = tags.into_iter().partition(|tag| immutable(tag));
-        let asked = Asked { once, free, before: None };
+        let asked = Asked { once, free, conditional, before: None };
         // the first check, before anything is written; `write_tag_once` checks again
         several(asked.once.iter().map(|tag| self.refuse_another(name, tag, &digest)).collect()).await?;
         self.put_surely(name, &manifest, digest, put.bytes.clone(), &asked, by).await?;
@@ -162,8 +195,11 @@ impl Registry {
         let children = children.map(|(child, _)| self.renew_child(name, child, &attempt, began, by));
         let missing = several(children.collect()).await?.into_iter().flatten().collect();
         self.refuse_missing(name, manifest, missing, asked)?;
-        // immutable tags first, since they can be refused
+        // tags first that can be refused
         let target = Some((digest, ordinal));
+        if let Some(conditional) = &asked.conditional {
+            self.write_tag_if(name, conditional, target, began, by).await?;
+        }
         several(asked.once.iter().map(|tag| self.write_tag_once(name, tag, target, began, by)).collect()).await?;
         several(asked.free.iter().map(|tag| self.write_tag(name, tag, target, began, by)).collect()).await?;
         Ok(())

@@ -1,35 +1,35 @@
 //! Referrers: manifests that name another as their subject.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, io, sync::Arc};
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{AT_A_TIME, Registry, Result};
 use crate::{
-    action::Page,
+    action::{Page, ReferrerPlace},
     oci::{Descriptor, Digest, Name},
     storage::{StorageError, layout},
 };
 
-/// The largest number of descriptors in one answer.
-const MOST: usize = 1000;
-/// The largest size of the descriptors in one answer, in bytes. Clients read manifests of up to 4 MiB.
-const MOST_BYTES: usize = 3 * 1024 * 1024;
-/// The number of keys that one listing asks for.
-const KEYS: usize = 1000;
+/// The largest number of referrers that one answer looks at.
+const MOST: usize = 10_000;
+/// The largest size of an answer, in bytes. Clients read manifests of up to 4 MiB.
+const MOST_BYTES: usize = 4 << 20;
+/// The largest size of an answer without descriptors, in bytes.
+const ENVELOPE: usize = 256;
 
 /// A page of referrers.
 #[derive(Clone, Debug)]
 pub struct Referrers {
-    /// Their descriptors, in the order of their digests.
+    /// Their descriptors, the newest first.
     pub descriptors: Vec<Arc<Descriptor>>,
-    /// The last digest that was looked at, if more may follow.
-    pub next: Option<Digest>,
+    /// The place of the last referrer that was looked at, if more may follow.
+    pub next: Option<ReferrerPlace>,
 }
 
 impl Registry {
     /// Returns a page of the manifests that refer to `subject`, of one artifact type if that is given. The subject need
-    /// not exist.
+    /// not exist. The newest come first, since some clients read one page only.
     ///
     /// # Errors
     /// Those of the store, and damage.
@@ -38,62 +38,110 @@ impl Registry {
         name: &Name,
         subject: &Digest,
         artifact_type: Option<&str>,
-        page: &Page<Digest>,
+        page: &Page<ReferrerPlace>,
     ) -> Result<Referrers> {
-        let wanted = page.n.unwrap_or(MOST).min(MOST);
+        let wanted = page.n.unwrap_or(MOST);
         let mut found = Referrers { descriptors: Vec::new(), next: None };
-        let mut bytes = 0;
-        let after = page.last.as_ref().map(|last| layout::after_referrer(name, subject, last));
         if wanted == 0 {
             return Ok(found);
         }
-        let listed = self.store.list(&layout::referrers(name, subject), after.as_deref(), KEYS).await?;
-        let full = listed.len() == KEYS;
-        let mut newest: Vec<String> = Vec::new();
-        let mut last = None;
-        for entry in listed {
-            let Some(manifest) = layout::referrer_manifest(&entry.key) else { continue };
-            let first = last.replace(manifest) != Some(manifest);
-            if first && layout::version(&entry.key).is_some_and(|version| version.there) {
-                newest.push(entry.key);
-            }
-        }
+        let (newest, more) = self.newest_referrers(name, subject, page.last.as_ref()).await?;
         // a few at a time: each descriptor may be as large as a manifest
-        let asked: Vec<_> = newest.iter().map(|key| self.descriptor(key)).collect();
-        let mut descriptors = stream::iter(asked).buffered(AT_A_TIME);
-        while let Some(next) = descriptors.next().await {
-            let Some((descriptor, size)) = next? else { continue };
-            if artifact_type.is_some_and(|wanted| descriptor.artifact_type.as_deref() != Some(wanted)) {
-                continue;
+        let asked: Vec<_> = newest.iter().map(|(_, key)| self.descriptor(key)).collect();
+        let mut descriptors = stream::iter(asked).buffered(AT_A_TIME).zip(stream::iter(&newest));
+        let mut bytes = ENVELOPE;
+        let mut looked = None;
+        while let Some((descriptor, (place, _))) = descriptors.next().await {
+            if let Some(descriptor) = descriptor?
+                && artifact_type.is_none_or(|wanted| descriptor.artifact_type.as_deref() == Some(wanted))
+            {
+                let size = json_size(&descriptor) + 1;
+                if found.descriptors.len() == wanted || (bytes + size > MOST_BYTES && !found.descriptors.is_empty()) {
+                    found.next = looked;
+                    return Ok(found);
+                }
+                bytes += size;
+                found.descriptors.push(descriptor);
             }
-            if found.descriptors.len() == wanted || (bytes + size > MOST_BYTES && !found.descriptors.is_empty()) {
-                found.next = found.descriptors.last().map(|descriptor| descriptor.digest);
-                return Ok(found);
-            }
-            bytes += size;
-            found.descriptors.push(descriptor);
+            looked = Some(*place);
         }
         // if few have the wanted type, a page may have fewer than wanted, or none, and still lead on
-        found.next = last.filter(|_| full);
+        found.next = looked.filter(|_| more);
         Ok(found)
     }
 
-    /// Returns a referrer's descriptor and its size in bytes, roughly. `None` if scrub freed the record meanwhile.
-    async fn descriptor(&self, key: &str) -> Result<Option<(Arc<Descriptor>, usize)>> {
+    /// Returns the places and keys of the newest [`MOST`] referrers after a place, and whether more follow.
+    ///
+    /// The keys sort by digest, so this reads all of them, and keeps few.
+    async fn newest_referrers(
+        &self,
+        name: &Name,
+        subject: &Digest,
+        after: Option<&ReferrerPlace>,
+    ) -> Result<(Vec<(ReferrerPlace, String)>, bool)> {
+        let mut newest: Vec<(ReferrerPlace, String)> = Vec::new();
+        let keep = |newest: &mut Vec<(ReferrerPlace, String)>| {
+            newest.sort_unstable_by_key(|(place, _)| (Reverse(place.ordinal), place.digest));
+            let more = newest.len() > MOST;
+            newest.truncate(MOST);
+            more
+        };
+        let mut more = false;
+        let mut last = None;
+        let mut listed = std::pin::pin!(self.store.scan(&layout::referrers(name, subject)));
+        while let Some(entry) = listed.try_next().await? {
+            let Some(digest) = layout::referrer_manifest(&entry.key) else { continue };
+            // the newest version of a referrer is its first key
+            if last.replace(digest) == Some(digest) {
+                continue;
+            }
+            let Some(version) = layout::version(&entry.key).filter(|version| version.there) else { continue };
+            let place = ReferrerPlace { ordinal: version.ordinal.0, digest };
+            if after.is_none_or(|after| place.is_after(after)) {
+                newest.push((place, entry.key));
+            }
+            if newest.len() > 2 * MOST {
+                more |= keep(&mut newest);
+            }
+        }
+        more |= keep(&mut newest);
+        Ok((newest, more))
+    }
+
+    /// Returns a referrer's descriptor. `None` if scrub freed the record meanwhile.
+    async fn descriptor(&self, key: &str) -> Result<Option<Arc<Descriptor>>> {
         if let Some(descriptor) = self.descriptors.get(key) {
-            let weight = weight(&descriptor);
-            return Ok(Some((descriptor, weight)));
+            return Ok(Some(descriptor));
         }
         let Some(content) = self.store.get(key).await? else { return Ok(None) };
         let descriptor: Descriptor =
             serde_json::from_slice(&content).map_err(|error| StorageError::damaged("get", key, error.to_string()))?;
-        let (descriptor, weight) = (Arc::new(descriptor.clone()), weight(&descriptor));
+        let descriptor = Arc::new(descriptor);
         self.descriptors.insert(key.to_owned(), Arc::clone(&descriptor));
-        Ok(Some((descriptor, weight)))
+        Ok(Some(descriptor))
     }
 }
 
-/// Returns the size of a descriptor in bytes, roughly, in memory as in an answer.
+/// Returns the size of a descriptor in an answer, in bytes.
+fn json_size(descriptor: &Descriptor) -> usize {
+    struct Count(usize);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // counting cannot fail
+    let _ = serde_json::to_writer(&mut count, descriptor);
+    count.0
+}
+
+/// Returns the size of a descriptor in memory in bytes, roughly.
 pub(super) fn weight(descriptor: &Descriptor) -> usize {
     let annotations = descriptor.annotations.iter().flatten();
     let kind = descriptor.artifact_type.as_ref().map_or(0, String::len);

@@ -197,7 +197,7 @@ impl Registry {
             // every tag is written as an immutable one: a meaning that it has got meanwhile stays. If no record of the
             // old links can be read, the manifest gets the links of a push
             let before = life.absent();
-            let asked = Asked { once: tag.into_iter().collect(), free: Vec::new(), before };
+            let asked = Asked { once: tag.into_iter().collect(), before, ..Asked::default() };
             let put = self.put_surely(name, &manifest, digest, stored.bytes.clone(), &asked, by).await;
             put.map_err(|error| match error {
                 Error::Missing { missing, .. } => {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::{
     By, Error, Listed, MAX_PAGE, Registry, Result,
     claims::{Order, Target},
+    conditional::{Condition, Conditional},
     manifests::parse_tag,
 };
 use crate::{
@@ -100,6 +101,21 @@ impl Registry {
     /// [`Error::TagKept`] if the protection forbids it. [`Error::ManifestUnknown`] if the tag is deleted already, or
     /// its manifest is.
     pub async fn delete_tag_under(&self, name: &Name, tag: &Tag, protection: Protection, by: &By) -> Result<()> {
+        self.delete_tag_if(name, tag, &Condition::default(), protection, by).await
+    }
+
+    /// Deletes a tag as [`Registry::delete_tag_under`] does, if a condition on its meaning holds.
+    ///
+    /// # Errors
+    /// [`Error::Condition`] if the condition does not hold when the tag is deleted.
+    pub async fn delete_tag_if(
+        &self,
+        name: &Name,
+        tag: &Tag,
+        condition: &Condition,
+        protection: Protection,
+        by: &By,
+    ) -> Result<()> {
         let target = self.newest_meaning(name, tag).await?.and_then(|version| version.target);
         let meant = match target {
             Some((digest, version)) if !self.died(name, &digest, version).await? => digest,
@@ -111,9 +127,11 @@ impl Registry {
         if protection == Protection::Kept {
             return Err(Error::TagKept { name: name.clone(), tag: tag.clone(), digest: meant });
         }
+        let conditional = Conditional { tag: tag.clone(), condition: condition.clone(), immutable: false };
         for _ in 0..2 {
             let began = self.begin().await?;
             let written = match protection {
+                _ if !condition.is_none() => self.write_tag_if(name, &conditional, None, began, by).await,
                 Protection::None | Protection::Kept => self.write_tag(name, tag, None, began, by).await,
                 Protection::Immutable => self.write_tag_once(name, tag, None, began, by).await,
             };
@@ -201,7 +219,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::NameUnknown`] if the repository does not exist.
-    pub async fn tags(&self, name: &Name, page: &Page<Tag>) -> Result<Listed<Tag>> {
+    pub async fn tags(&self, name: &Name, page: &Page<String>) -> Result<Listed<Tag>> {
         if !self.exists(name).await? {
             return Err(Error::NameUnknown(name.clone()));
         }
@@ -210,7 +228,7 @@ impl Registry {
         if wanted == 0 {
             return Ok(listed);
         }
-        let mut after = page.last.as_ref().map(|last| layout::after_tag(name, last));
+        let mut after = page.last.as_deref().map(|last| layout::after_tag_text(name, last));
         // one tag more than wanted tells whether a next page exists; the loop asks for more at once if many tags are
         // deleted
         let mut least = 0;

@@ -27,6 +27,9 @@ const QUIET: Duration = Duration::from_millis(100);
 /// The longest wait for the end of an edit.
 const LONGEST: Duration = Duration::from_secs(2);
 
+/// The time after which a reading counts as one that hangs.
+const SLOW: Duration = Duration::from_secs(10);
+
 /// SIGHUP. Received from when this is made: before that it would end the process.
 #[derive(Debug)]
 pub struct Hangup(Signal);
@@ -50,29 +53,51 @@ pub async fn run(
     mut stop: channel::Receiver<bool>,
 ) {
     let (touched, mut events) = mpsc::channel(1);
-    let mut watch = Watch::new(touched);
-    follow(&mut watch, &live, &registry, &metrics).await;
-    loop {
-        let asked = tokio::select! {
-            () = stopped(&mut stop) => return,
-            _ = hangup.0.recv() => true,
-            touch = events.recv() => {
-                if touch.is_none() {
-                    return;
+    let following = async {
+        let mut watch = follow(Watch::new(touched), &live, &registry, &metrics).await;
+        loop {
+            let asked = tokio::select! {
+                _ = hangup.0.recv() => true,
+                touch = events.recv() => {
+                    if touch.is_none() {
+                        return;
+                    }
+                    settle(&mut events).await;
+                    false
                 }
-                settle(&mut events).await;
-                false
-            }
-        };
-        once(&live, &registry, &metrics, asked).await;
-        follow(&mut watch, &live, &registry, &metrics).await;
+            };
+            once(&live, &registry, &metrics, asked).await;
+            watch = follow(watch, &live, &registry, &metrics).await;
+        }
+    };
+    // a reading that does not end must not keep the server from ending
+    tokio::select! {
+        () = stopped(&mut stop) => {}
+        () = following => {}
     }
 }
 
 /// Watches the files that are named now. Events between the first reading of a directory and its first watching lead to
 /// another reading, which may name further files.
-async fn follow(watch: &mut Watch, live: &Arc<Live>, registry: &Registry, metrics: &Metrics) {
-    while watch.set(live.watched()) {
+async fn follow(mut watch: Watch, live: &Arc<Live>, registry: &Registry, metrics: &Metrics) -> Watch {
+    loop {
+        let of = Arc::clone(live);
+        // looking at a path may take as long as reading it
+        let watched = tokio::task::spawn_blocking(move || {
+            let more = watch.set(of.watched());
+            (watch, more)
+        });
+        let more;
+        (watch, more) = match watched.await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                tracing::error!(%error, "files are no longer watched; restart the server to watch them again");
+                std::future::pending().await
+            }
+        };
+        if !more {
+            return watch;
+        }
         once(live, registry, metrics, false).await;
     }
 }
@@ -93,7 +118,18 @@ async fn settle(events: &mut mpsc::Receiver<()>) {
 async fn once(live: &Arc<Live>, registry: &Registry, metrics: &Metrics, asked: bool) {
     let before = live.refused();
     let reading = Arc::clone(live);
-    let Ok(reload) = tokio::task::spawn_blocking(move || reading.reload()).await else {
+    let mut reading = tokio::task::spawn_blocking(move || reading.reload());
+    let reload = if let Ok(reload) = tokio::time::timeout(SLOW, &mut reading).await {
+        reload
+    } else {
+        let seconds = SLOW.as_secs();
+        tracing::error!(
+            "reading the configuration again has not ended after {seconds} s; what was in force still is; look for a \
+                 named file or directory that does not answer"
+        );
+        reading.await
+    };
+    let Ok(reload) = reload else {
         tracing::error!("reading the configuration again did not come to its end; what was in force still is");
         return;
     };

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -28,6 +29,8 @@ pub struct Live {
     /// The paths that the last reading named, even if it was refused: mending a named file mends it. Locked while
     /// reading.
     named: Mutex<BTreeSet<PathBuf>>,
+    /// The time at which a reading began that has not ended.
+    reading: Mutex<Option<Instant>>,
 }
 
 /// The outcome of a reload.
@@ -77,6 +80,12 @@ impl Checked {
     pub const fn config(&self) -> &Config {
         self.snapshot.config()
     }
+
+    /// Returns the configuration files, and folders of such files.
+    #[must_use]
+    pub fn files(&self) -> &[PathBuf] {
+        self.sources.files()
+    }
 }
 
 impl Live {
@@ -90,7 +99,7 @@ impl Live {
         let named = Mutex::new(sources::named(snapshot.config()));
         let began_with = snapshot.config().clone();
         let current = ArcSwap::from_pointee(snapshot.with_key()?);
-        Ok(Self { current, began_with, sources, refused: ArcSwapOption::empty(), named })
+        Ok(Self { current, began_with, sources, refused: ArcSwapOption::empty(), named, reading: Mutex::new(None) })
     }
 
     /// Returns the snapshot in force. A request calls this once.
@@ -105,6 +114,17 @@ impl Live {
         self.refused.load().as_deref().cloned()
     }
 
+    /// Returns the time that a reading has taken up to now, if one has not ended. A file of a network may never answer.
+    #[must_use]
+    pub fn reading_for(&self) -> Option<Duration> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner).map(|began| began.elapsed())
+    }
+
+    /// Notes that a reading has begun, or that none is under way.
+    fn set_reading(&self, began: Option<Instant>) {
+        *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = began;
+    }
+
     /// Files and directories that may be edited: those of the snapshot in force, and of the last attempt.
     #[must_use]
     pub fn watched(&self) -> BTreeSet<PathBuf> {
@@ -116,6 +136,13 @@ impl Live {
 
     /// Reads the files again and puts what they say in force if it is valid, whole. Blocks; one at a time.
     pub fn reload(&self) -> Reload {
+        self.set_reading(Some(Instant::now()));
+        let outcome = self.read_until_settled();
+        self.set_reading(None);
+        outcome
+    }
+
+    fn read_until_settled(&self) -> Reload {
         let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.current();
         for _ in 0..MOST_READINGS {

@@ -9,11 +9,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::SnapshotError;
 use crate::{
-    config::Config,
-    diagnostics::{Problems, Source},
+    config::{self, Config},
+    diagnostics::{self, Problems, Source},
     policy,
     tls::Tls,
 };
+
+/// The largest file that is hashed, in bytes. Each kind of file has a limit of its own, which is no larger.
+const LARGEST: u64 = 64 << 20;
 
 /// SHA-256.
 pub(super) type Hash = [u8; 32];
@@ -21,7 +24,7 @@ pub(super) type Hash = [u8; 32];
 /// The source of the configuration.
 #[derive(Clone, Debug)]
 pub enum Sources {
-    /// Files, a later one over those before it.
+    /// Files and folders of files, a later one over those before it.
     Files(Vec<PathBuf>),
     /// The command line: nothing is read again.
     Fixed(Box<Config>),
@@ -76,17 +79,13 @@ pub(super) fn named(config: &Config) -> BTreeSet<PathBuf> {
 /// Returns a hash of the configuration files, and of all files that a configuration names.
 fn inputs(files: &[PathBuf], config: Option<&Config>) -> Hash {
     let mut hash = Sha256::new();
-    for file in files {
+    for file in config::in_folders(files).iter().flatten() {
         add(&mut hash, file);
     }
     if let Some(config) = config {
         for path in named(config) {
             if path.is_dir() {
-                let mut inside: Vec<PathBuf> =
-                    std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-                inside.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
-                inside.sort();
-                for file in inside {
+                for file in diagnostics::toml_files(&path).unwrap_or_default() {
                     add(&mut hash, &file);
                 }
             } else {
@@ -112,7 +111,7 @@ pub(super) fn tls_inputs(config: &Config) -> Hash {
 /// Adds a file's name and content to a hash. An unreadable file counts as other content.
 fn add(hash: &mut Sha256, path: &Path) {
     hash.update(path.as_os_str().as_encoded_bytes());
-    match std::fs::read(path) {
+    match diagnostics::read_plain(path, LARGEST) {
         Ok(content) => {
             hash.update((content.len() as u64).to_le_bytes());
             hash.update(&content);

@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 /// A failed storage operation. It is cheap to clone, since several requests may wait for one operation.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("storage could not {operation} {key:?}: {kind}: {cause}")]
+#[error("storage could not {operation} {key:?}: {kind}: {}", in_one_line(cause.as_ref()))]
 pub struct StorageError {
     /// The operation that failed.
     pub operation: &'static str,
@@ -54,6 +54,8 @@ impl std::fmt::Display for FaultKind {
 
 impl StorageError {
     pub(crate) fn from_opendal(operation: &'static str, key: &str, error: opendal::Error) -> Self {
+        // the library tells much, and of its own parts: this is for whoever looks into the library
+        tracing::debug!(operation, key, %error, "storage failed");
         Self { operation, key: key.to_owned(), kind: kind_of(&error), cause: Arc::new(error) }
     }
 
@@ -68,6 +70,21 @@ impl StorageError {
         let cause = io::Error::new(io::ErrorKind::InvalidData, what);
         Self { operation: "list", key: prefix.to_owned(), kind: FaultKind::Unavailable, cause: Arc::new(cause) }
     }
+}
+
+/// Returns the innermost cause of an error, in one line: the words of the system or of the server.
+fn in_one_line(cause: &(dyn std::error::Error + 'static)) -> String {
+    const LONGEST: usize = 300;
+    let mut innermost = cause;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let text = match innermost.downcast_ref::<opendal::Error>() {
+        Some(error) => error.message().to_owned(),
+        None => innermost.to_string(),
+    };
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    text.chars().take(LONGEST).collect()
 }
 
 fn kind_of(error: &opendal::Error) -> FaultKind {

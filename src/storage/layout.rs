@@ -33,6 +33,7 @@
 //! and `<name>!` sort as tags and names do. `<newest-first>` counts down, so the newest version of a thing is the first
 //! key under its prefix. At one ordinal the smaller key wins, and `is` < `not`: a push beats a removal.
 
+mod after;
 mod attempt;
 mod leases;
 mod scrub;
@@ -40,6 +41,7 @@ mod sessions;
 
 use std::fmt::Write as _;
 
+pub use self::after::{after_catalog_text, after_tag_text};
 pub use self::attempt::{attempt, attempt_before};
 pub use self::sessions::{UPLOADS, is_upload_state, upload, upload_alive, upload_id, upload_sequence, upload_state};
 pub use self::{leases::*, scrub::*};
@@ -349,12 +351,6 @@ pub fn referrer_version(
 pub fn referrer_manifest(key: &str) -> Option<Digest> {
     let (front, _) = key.rsplit_once("!/")?;
     parse_dotted(front.rsplit_once('/')?.1)
-}
-
-/// Returns the key after which a listing has the referrers after this one.
-#[must_use]
-pub fn after_referrer(name: &Name, subject: &Digest, manifest: &Digest) -> String {
-    format!("{}{LAST}", referrer(name, subject, manifest))
 }
 
 /// The prefix of the catalog.

@@ -8,7 +8,7 @@ mod exposition;
 mod histogram;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use by_label::ByLabel;
@@ -16,6 +16,14 @@ use histogram::Histogram;
 
 /// The media type of [`Metrics::render`] (`OpenMetrics` 1.0, "Protocol Negotiation").
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The kinds of fault of a write to the store.
+const NO_FAULT: u8 = 0;
+const FULL: u8 = 1;
+const DENIED: u8 = 2;
+
+/// The statuses that each action is counted under from the start. Others appear with their first answer.
+const USUAL: [u16; 11] = [200, 201, 202, 400, 401, 403, 404, 429, 500, 502, 503];
 
 /// Counts events of the process. Clones share the same numbers, so each module holds its own.
 #[derive(Clone, Debug)]
@@ -36,6 +44,14 @@ struct Inner {
     /// By outcome.
     logins: ByLabel<AtomicU64>,
     reload_refused: AtomicBool,
+    /// By effect.
+    decisions: ByLabel<AtomicU64>,
+    /// By kind: 1 while it lasts.
+    troubles: ByLabel<AtomicI64>,
+    /// The kind of the fault of the last write to the store; `NO_FAULT` if it succeeded.
+    write_fault: AtomicU8,
+    /// Seconds since 1970; 0 without TLS.
+    certificate_expires: AtomicU64,
     /// By outcome.
     scrubs: ByLabel<AtomicU64>,
     /// By outcome.
@@ -43,6 +59,8 @@ struct Inner {
     scrub_freed: AtomicU64,
     /// Seconds since 1970; 0 before the first.
     scrub_ended: AtomicU64,
+    /// Seconds since 1970; 0 before the first.
+    scrub_succeeded: AtomicU64,
     requests_in_flight: AtomicI64,
     transfers_in_flight: AtomicI64,
     uploads_open: AtomicI64,
@@ -60,12 +78,19 @@ struct Requests {
 }
 
 /// Counts one operation of the storage.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Storage {
     /// The count is the number of operations, failed ones included.
     duration: Histogram,
     /// By kind.
     errors: ByLabel<AtomicU64>,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        let errors = ByLabel::of(&["damaged", "denied", "full", "unavailable"]);
+        Self { duration: Histogram::default(), errors }
+    }
 }
 
 /// A counter for each status of HTTP: 4 KiB an action, and no lookup.
@@ -81,9 +106,10 @@ impl Statuses {
         &self.0[usize::from(status.clamp(Self::FIRST, Self::LAST) - Self::FIRST)]
     }
 
-    /// Returns the answered statuses with their counts.
+    /// Returns the usual statuses and the answered ones with their counts.
     fn seen(&self) -> impl Iterator<Item = (u16, u64)> {
-        (Self::FIRST..).zip(self.0.iter().map(|count| count.load(Ordering::Relaxed))).filter(|(_, count)| *count > 0)
+        let all = (Self::FIRST..).zip(self.0.iter().map(|count| count.load(Ordering::Relaxed)));
+        all.filter(|(status, count)| *count > 0 || USUAL.contains(status))
     }
 }
 
@@ -107,14 +133,19 @@ impl Metrics {
         let inner = Inner {
             requests: ByLabel::default(),
             rejected: ByLabel::default(),
-            storage: ByLabel::default(),
-            reloads: ByLabel::default(),
-            logins: ByLabel::default(),
+            storage: ByLabel::of(&["create", "delete", "get", "list", "put", "read", "stat"]),
+            reloads: ByLabel::of(&["in-force", "refused"]),
+            logins: ByLabel::of(&["accepted", "refused"]),
             reload_refused: AtomicBool::new(false),
-            scrubs: ByLabel::default(),
-            scrub_findings: ByLabel::default(),
+            decisions: ByLabel::of(&["allow", "deny", "not_covered", "would_deny"]),
+            troubles: ByLabel::default(),
+            write_fault: AtomicU8::new(NO_FAULT),
+            certificate_expires: AtomicU64::new(0),
+            scrubs: ByLabel::of(&["clean", "failed", "findings", "stopped"]),
+            scrub_findings: ByLabel::of(&["known", "quarantined", "repaired"]),
             scrub_freed: AtomicU64::new(0),
             scrub_ended: AtomicU64::new(0),
+            scrub_succeeded: AtomicU64::new(0),
             requests_in_flight: AtomicI64::new(0),
             transfers_in_flight: AtomicI64::new(0),
             uploads_open: AtomicI64::new(0),
@@ -139,8 +170,54 @@ impl Metrics {
         self.inner.rejected.with(reason, |count| count.fetch_add(1, Ordering::Relaxed));
     }
 
+    /// Names the actions and the reasons of rejection that may be counted, so that their counters exist from the start.
+    pub fn begin(&self, actions: impl Iterator<Item = &'static str>, rejections: &[&'static str]) {
+        for action in actions {
+            self.inner.requests.with(action, |_| {});
+        }
+        for reason in rejections {
+            self.inner.rejected.with(reason, |_| {});
+        }
+    }
+
+    /// Counts a decision of policy, by its effect.
+    pub fn record_decision(&self, effect: &'static str) {
+        self.inner.decisions.with(effect, |count| count.fetch_add(1, Ordering::Relaxed));
+    }
+
+    /// Says of a kind of trouble whether it lasts.
+    pub fn set_trouble(&self, kind: &'static str, lasts: bool) {
+        self.inner.troubles.with(kind, |trouble| trouble.store(i64::from(lasts), Ordering::Relaxed));
+    }
+
+    /// Says when the first of the server's own certificates expires, in seconds since 1970.
+    pub fn set_certificate_expiry(&self, expires: u64) {
+        self.inner.certificate_expires.store(expires, Ordering::Relaxed);
+    }
+
+    /// Returns the kind of fault that the last write to the store had: `full` or `denied`.
+    #[must_use]
+    pub fn write_fault(&self) -> Option<&'static str> {
+        match self.inner.write_fault.load(Ordering::Relaxed) {
+            FULL => Some("full"),
+            DENIED => Some("denied"),
+            _ => None,
+        }
+    }
+
     /// Counts an operation of the storage, how long it took, and the kind of its error if it failed.
     pub fn record_storage(&self, operation: &'static str, duration: Duration, error: Option<&'static str>) {
+        if matches!(operation, "put" | "create") {
+            let fault = match error {
+                Some("full") => FULL,
+                Some("denied") => DENIED,
+                _ => NO_FAULT,
+            };
+            // looked at first, since all writers share it
+            if self.inner.write_fault.load(Ordering::Relaxed) != fault {
+                self.inner.write_fault.store(fault, Ordering::Relaxed);
+            }
+        }
         self.inner.storage.with(operation, |storage| {
             storage.duration.observe(duration);
             if let Some(kind) = error {
@@ -168,6 +245,9 @@ impl Metrics {
         self.inner.scrub_freed.fetch_add(freed, Ordering::Relaxed);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.inner.scrub_ended.store(now, Ordering::Relaxed);
+        if outcome == "clean" {
+            self.inner.scrub_succeeded.store(now, Ordering::Relaxed);
+        }
     }
 
     /// Counts what a scrub of this server found wrong, by what became of it.

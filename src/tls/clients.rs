@@ -44,6 +44,8 @@ pub struct Client {
 pub(super) struct Clients {
     chains: Arc<dyn ClientCertVerifier>,
     revoked: Revoked,
+    /// The names of the authorities.
+    authorities: Vec<String>,
 }
 
 impl Clients {
@@ -102,7 +104,12 @@ impl Clients {
         let chains = builder.build().map_err(|error| {
             vec![source.problem(format_args!("cannot be used: {error}"), "replace its certificates")]
         })?;
-        Ok(Some(Self { chains, revoked }))
+        let authorities = authorities.iter().map(|authority| facts::name(authority.subject())).collect();
+        Ok(Some(Self { chains, revoked, authorities }))
+    }
+
+    pub(super) fn authorities(&self) -> &[String] {
+        &self.authorities
     }
 
     /// Verifies a chain, the client's own certificate first, at a moment.

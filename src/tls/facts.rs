@@ -68,7 +68,7 @@ fn subject(certificate: &X509Certificate<'_>, oid: &Oid<'_>, kind: &str) -> Resu
 
 /// Writes a distinguished name in the way of RFC 4514, but in the certificate's order. Different names have different
 /// texts.
-fn name(name: &X509Name<'_>) -> String {
+pub(super) fn name(name: &X509Name<'_>) -> String {
     let relative = name.iter_rdn().map(|relative| relative.iter().map(attribute).collect::<Vec<_>>().join("+"));
     relative.collect::<Vec<_>>().join(",")
 }

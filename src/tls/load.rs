@@ -29,6 +29,8 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 pub(super) struct Loaded {
     pub(super) server: Arc<ServerConfig>,
     pub(super) clients: Option<Arc<Clients>>,
+    /// The first expiry among the server's own certificates, in seconds since 1970.
+    pub(super) expires: Option<u64>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -41,6 +43,9 @@ pub(super) fn load(options: &config::Tls) -> Result<Loaded, TlsError> {
     let clients = Clients::load(options, &mut warnings).map_err(&mut collect).ok();
     let (Some(own), Some(clients)) = (own, clients) else { return Err(TlsError::new(problems)) };
     let clients = clients.map(Arc::new);
+    let expires =
+        own.cert.iter().filter_map(|der| facts::parse(der).ok()).map(|own| own.validity().not_after.timestamp());
+    let expires = expires.min().and_then(|expires| u64::try_from(expires).ok());
     let server = server_config(own, clients.clone()).map_err(|error| {
         let help = "this is no matter of the files; see whether the system has random numbers";
         TlsError::new(vec![Problem::of_key(
@@ -49,7 +54,7 @@ pub(super) fn load(options: &config::Tls) -> Result<Loaded, TlsError> {
             help,
         )])
     })?;
-    Ok(Loaded { server: Arc::new(server), clients, warnings })
+    Ok(Loaded { server: Arc::new(server), clients, expires, warnings })
 }
 
 /// Loads the server's certificates and the key of the first.

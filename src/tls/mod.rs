@@ -40,6 +40,7 @@ pub use error::{ClientError, TlsError};
 pub struct Tls {
     server: Arc<ServerConfig>,
     clients: Option<Arc<clients::Clients>>,
+    expires: Option<u64>,
     warnings: Vec<String>,
 }
 
@@ -51,8 +52,8 @@ impl Tls {
     /// encrypted or unknown key, or a key that does not belong to the first certificate; an authority that is none; a
     /// revocation list without its authority's signature; keys of the configuration that need `client_ca_bundle`.
     pub fn load(options: &config::Tls) -> Result<Self, TlsError> {
-        let load::Loaded { server, clients, warnings } = load::load(options)?;
-        Ok(Self { server, clients, warnings })
+        let load::Loaded { server, clients, expires, warnings } = load::load(options)?;
+        Ok(Self { server, clients, expires, warnings })
     }
 
     /// Returns the settings for connections: TLS 1.2 and 1.3, `h2` and `http/1.1` by ALPN, client certificates as
@@ -81,6 +82,26 @@ impl Tls {
     #[must_use]
     pub fn asks_for_certificates(&self) -> bool {
         self.clients.is_some()
+    }
+
+    /// Returns a hint for a client that presented no certificate, if this server accepts any. Clients leave theirs out
+    /// without a word if the server's list does not name its authority.
+    #[must_use]
+    pub fn hint_without_certificate(&self) -> Option<String> {
+        const MOST: usize = 3;
+        let authorities = self.clients.as_ref()?.authorities();
+        let named = authorities.iter().take(MOST).map(String::as_str).collect::<Vec<_>>().join("; ");
+        let more = match authorities.len().saturating_sub(MOST) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(format!("no client certificate was presented; this server accepts those of {named}{more}"))
+    }
+
+    /// Returns the time at which the first of the server's own certificates expires, in seconds since 1970.
+    #[must_use]
+    pub const fn expires(&self) -> Option<u64> {
+        self.expires
     }
 
     /// Returns warnings about usable files: expired certificates, and lists that were not checked.

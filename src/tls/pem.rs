@@ -1,6 +1,6 @@
 //! Reads PEM files (RFC 7468). Each holds exactly the kind of thing that its key of the configuration is for.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use rustls_pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
@@ -9,6 +9,10 @@ use rustls_pki_types::{
 use zeroize::Zeroizing;
 
 use super::error::Problem;
+use crate::diagnostics;
+
+/// The largest file, in bytes. Revocation lists are long.
+const LARGEST: u64 = 64 << 20;
 
 /// The purpose of a file.
 struct Kind {
@@ -66,7 +70,7 @@ impl Source<'_> {
     }
 
     fn read<T: PemObject>(self, kind: &Kind) -> Result<Vec<T>, Problem> {
-        let text = fs::read(self.file).map(Zeroizing::new).map_err(|error| {
+        let text = diagnostics::read_plain(self.file, LARGEST).map(Zeroizing::new).map_err(|error| {
             self.problem(
                 format_args!("cannot be read: {error}"),
                 "name a file that exists and that the user of this process may read",

@@ -90,6 +90,20 @@ fn request(method: &str, uri: String, body: &[u8]) -> Request<Full<Bytes>> {
 }
 
 #[test]
+fn a_host_that_differs_from_the_authority_is_400() {
+    let world = World::new("");
+    run(async {
+        let connection = world.connect(65_535).await;
+        let address = world.server.address();
+        for (host, status) in [(address, 200), ("other.example", 400)] {
+            let request =
+                Request::get(world.uri("/v2/")).header("host", host).body(Full::default()).expect("a request");
+            assert_eq!(connection.send(request).await.0, status, "{host}");
+        }
+    });
+}
+
+#[test]
 fn a_blob_is_pushed_in_chunks_and_pulled_by_many_requests_at_once() {
     let world = World::new("");
     let (one, two) = (unique(300_000), unique(200_000));

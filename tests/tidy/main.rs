@@ -82,3 +82,21 @@ fn every_dependency_says_why_it_is_there() {
         }
     }
 }
+
+/// A terminal obeys control characters, so one file escapes what commands print.
+#[test]
+fn one_file_of_the_commands_prints() {
+    let printers = ["print!(", "println!(", "eprint!(", "eprintln!(", "stdout()", "stderr()"];
+    let allowed =
+        ["src/cli/print.rs", "src/cli/scrub/report.rs", "src/cli/scrub/progress.rs", "src/cli/hash_password.rs"];
+    let mut found = Vec::new();
+    for file in files(&root().join("src/cli"), "rs") {
+        let text = fs::read_to_string(&file).unwrap();
+        // some files ask whether a stream is a terminal, or write what they have escaped
+        let printers = if allowed.contains(&shown(&file).as_str()) { &printers[..4] } else { &printers[..] };
+        if shown(&file) != allowed[0] && printers.iter().any(|printer| text.contains(printer)) {
+            found.push(shown(&file));
+        }
+    }
+    assert!(found.is_empty(), "these print without src/cli/print.rs: {}", found.join(", "));
+}

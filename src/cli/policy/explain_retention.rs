@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use indicatif::HumanDuration;
 use serde_json::json;
 
-use super::{super::format::Format, Wrong, tables};
+use super::{
+    super::{format::Format, print},
+    Wrong, tables,
+};
 use crate::{
     app,
     config::Config,
@@ -18,7 +21,7 @@ use crate::{
 pub(super) fn run(config: &Config, policy: &Policy, repository: &Name, format: Format) -> Result<ExitCode, Wrong> {
     let Tags { images, settles, others, lease, now, skew } = tags(config, policy, repository)?;
     if let Some(skew) = skew {
-        eprintln!("warning: {skew}");
+        print::error(format_args!("warning: {skew}"));
     }
     if images.is_empty() && others.is_empty() {
         return Err(Wrong::Sentence(format!(
@@ -48,13 +51,13 @@ pub(super) fn run(config: &Config, policy: &Policy, repository: &Name, format: F
         if let Some(explanation) = explanation {
             told["retention"] = json!(explanation);
         }
-        println!("{told}");
+        print::json(&told);
     } else {
         match explanation {
-            Some(explanation) => print!("{explanation}"),
-            None => println!("no retention rule covers {repository}: everything stays"),
+            Some(explanation) => print::text(explanation),
+            None => print::line(format_args!("no retention rule covers {repository}: everything stays")),
         }
-        print!("\n{}", tables::text(config, repository.as_str()));
+        print::text(format_args!("\n{}", tables::text(config, repository.as_str())));
     }
     Ok(ExitCode::SUCCESS)
 }

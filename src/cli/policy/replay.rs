@@ -3,18 +3,22 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    fs::File,
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read as _},
     path::Path,
 };
 
 use serde::{Deserialize, Serialize};
 
+use super::super::print;
 use crate::{
+    diagnostics,
     identity::Facts,
     policy::{Decision, Effect, Policy, Request},
     telemetry::counted,
 };
+
+/// The longest line of a record, in bytes.
+const LONGEST: u64 = 1 << 20;
 
 /// The fields of a line of the record that a replay needs.
 #[derive(Deserialize)]
@@ -74,17 +78,20 @@ impl Replay {
             return Self::decide(io::stdin().lock(), "standard input", policy);
         }
         let name = path.display().to_string();
-        let file = File::open(path)
+        let file = diagnostics::open_plain(path)
             .map_err(|error| format!("error: {name} cannot be read: {error}\nhelp: name the file of `[audit]`"))?;
         Self::decide(BufReader::new(file), &name, policy)
     }
 
-    fn decide(lines: impl BufRead, name: &str, policy: &Policy) -> Result<Self, String> {
+    fn decide(mut record: impl BufRead, name: &str, policy: &Policy) -> Result<Self, String> {
         let mut replay = Self::default();
         let mut changes: BTreeMap<(usize, String, usize, String), Change> = BTreeMap::new();
-        for (index, line) in lines.lines().enumerate() {
-            let number = index + 1;
+        let mut number = 0;
+        loop {
+            number += 1;
+            let line = next_line(&mut record);
             let line = line.map_err(|error| format!("error: {name}:{number}: the line cannot be read: {error}"))?;
+            let Some(line) = line else { break };
             if line.trim().is_empty() {
                 continue;
             }
@@ -139,6 +146,18 @@ impl Replay {
     }
 }
 
+/// Reads a line of up to [`LONGEST`] bytes. Returns `None` at the end.
+fn next_line(record: &mut impl BufRead) -> io::Result<Option<String>> {
+    let mut line = String::new();
+    if record.take(LONGEST).read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    if line.len() as u64 == LONGEST && !line.ends_with('\n') {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {LONGEST} bytes")));
+    }
+    Ok(Some(line))
+}
+
 fn by(policy: Option<&str>, rule: Option<&str>) -> String {
     match (policy, rule) {
         (Some(policy), Some(rule)) => format!("rule {rule} of {policy}"),
@@ -170,8 +189,9 @@ impl fmt::Display for Replay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for change in &self.changes {
             let Change { was, was_by, becomes, becomes_by, count, example, line } = change;
+            let (was_by, becomes_by) = (print::one_line(was_by), print::one_line(becomes_by));
             writeln!(f, "{count:>6}  {} ({was_by}) -> {} ({becomes_by})", was.as_str(), becomes.as_str())?;
-            writeln!(f, "        line {line}: {example}")?;
+            writeln!(f, "        line {line}: {}", print::one_line(example))?;
         }
         if !self.changes.is_empty() {
             writeln!(f)?;

@@ -8,6 +8,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::super::print;
 use crate::scrub::Pass;
 
 /// The time between two lines of progress.
@@ -50,7 +51,7 @@ impl Progress {
                     self.end(&before);
                 }
                 if !self.terminal {
-                    eprintln!("scrub: {}", pass.as_str());
+                    print::error(format_args!("scrub: {}", pass.as_str()));
                 }
                 let bar = if self.terminal { bar(pass) } else { ProgressBar::hidden() };
                 other.insert(State { pass, bar, done, total, began: now, said: now })
@@ -66,15 +67,15 @@ impl Progress {
             state.bar.set_position(state.done);
         } else if state.said.elapsed() >= EVERY {
             state.said = now;
-            eprintln!("scrub: {}: {}", pass.as_str(), state.says());
+            print::error(format_args!("scrub: {}: {}", pass.as_str(), state.says()));
         }
     }
 
     /// Writes a line above the bar.
     pub(super) fn line(&self, line: &str) {
         match &*self.state() {
-            Some(state) => state.bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(state) => state.bar.suspend(|| print::error(print::one_line(line))),
+            None => print::error(print::one_line(line)),
         }
     }
 
@@ -89,7 +90,7 @@ impl Progress {
         state.bar.finish_and_clear();
         if !self.terminal {
             let took = state.began.elapsed().as_secs();
-            eprintln!("scrub: {}: {} looked at in {took} s", state.pass.as_str(), state.done);
+            print::error(format_args!("scrub: {}: {} looked at in {took} s", state.pass.as_str(), state.done));
         }
     }
 }

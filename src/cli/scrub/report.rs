@@ -12,7 +12,10 @@ use std::{
 use indicatif::{BinaryBytes, HumanDuration};
 use serde::Serialize;
 
-use super::{super::format::Format, progress::Progress};
+use super::{
+    super::{format::Format, print},
+    progress::Progress,
+};
 use crate::scrub::{Event, Finding, Later, Observer, Outcome, Pass, Removal, Summary};
 use crate::telemetry::counted;
 
@@ -70,7 +73,7 @@ impl Report {
     /// A sentence: it cannot be written.
     pub(super) fn summary(&self, summary: &Summary) -> Result<(), String> {
         let text = match self.format {
-            Format::Json => json(&Last { event: "summary", summary }),
+            Format::Json => print::json_line(&Last { event: "summary", summary }),
             Format::Text => text_of(summary),
         };
         if self.lines.is_some() {
@@ -103,14 +106,13 @@ impl Observer for Report {
         if self.lines.is_none() {
             return Ok(());
         }
-        self.line(&match (self.format, event) {
-            (Format::Json, event) => json(event),
-            (Format::Text, Event::Removal(removal)) => {
-                removal_line(if self.dry_run { "would remove" } else { "removed" }, removal)
-            }
-            (Format::Text, Event::Later(later)) => later_line(later),
-            (Format::Text, Event::Finding(finding)) => finding_line(finding),
-        })
+        let line = match event {
+            event if self.format == Format::Json => return self.line(&print::json_line(event)),
+            Event::Removal(removal) => removal_line(if self.dry_run { "would remove" } else { "removed" }, removal),
+            Event::Later(later) => later_line(later),
+            Event::Finding(finding) => finding_line(finding),
+        };
+        self.line(&print::one_line(&line))
     }
 
     fn warning(&self, warning: &str) {
@@ -123,12 +125,8 @@ impl Observer for Report {
 }
 
 fn write(to: &mut impl io::Write, line: &str) -> io::Result<()> {
-    to.write_all(format!("{line}\n").as_bytes())?;
+    to.write_all((print::lines(line) + "\n").as_bytes())?;
     to.flush()
-}
-
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_else(|error| unreachable!("events are plain values: {error}"))
 }
 
 fn later_line(later: &Later) -> String {

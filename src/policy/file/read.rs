@@ -1,6 +1,6 @@
 //! Reads policy files.
 
-use std::{collections::BTreeSet, fs, io, path::Path};
+use std::{io, path::Path};
 
 use super::limits::MAX_FILE;
 use crate::diagnostics::{self, Problem, Problems, Source};
@@ -16,22 +16,8 @@ pub fn read_dir(dir: &Path) -> Result<Vec<Source>, Problems> {
             "see that the server may read it; `policy_dir` names the directory of policies, and an empty one has none";
         Problem::without_place(format!("{} cannot be read: {error}", dir.display()), help)
     };
-    let entries = fs::read_dir(dir).map_err(|error| failed(&error))?;
-    let (mut paths, mut problems) = (BTreeSet::new(), Problems::default());
-    for entry in entries {
-        match entry {
-            Ok(entry) => {
-                let path = entry.path();
-                let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-                if !hidden && path.extension().is_some_and(|extension| extension == "toml") && !path.is_dir() {
-                    paths.insert(path);
-                }
-            }
-            Err(error) => problems.extend([failed(&error)]),
-        }
-    }
-    let mut files = Vec::new();
-    for path in paths {
+    let (mut files, mut problems) = (Vec::new(), Problems::default());
+    for path in diagnostics::toml_files(dir).map_err(|error| failed(&error))? {
         match read_file(&path) {
             Ok(file) => files.push(file),
             Err(error) => problems.extend(error),

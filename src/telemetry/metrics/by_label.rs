@@ -15,6 +15,12 @@ pub(super) struct ByLabel<T> {
 }
 
 impl<T: Default> ByLabel<T> {
+    /// Makes a value for each of these labels.
+    pub(super) fn of(labels: &[&'static str]) -> Self {
+        let values: HashMap<_, _> = labels.iter().map(|label| (*label, Arc::default())).collect();
+        Self { values: ArcSwap::from_pointee(values) }
+    }
+
     /// Hands the value of `label` to `record`.
     pub(super) fn with<R>(&self, label: &'static str, record: impl FnOnce(&T) -> R) -> R {
         if let Some(value) = self.values.load().get(label) {

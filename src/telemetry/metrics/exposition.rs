@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -17,8 +17,10 @@ use super::histogram::{Histogram, Observed};
 const PREFIX: &str = "simple_registry";
 
 pub(super) fn render(inner: &Arc<Inner>) -> String {
-    let mut registry = Registry::with_prefix(PREFIX);
-    registry.register_collector(Box::new(Arc::clone(inner)));
+    let mut registry = Registry::default();
+    // these have the names that Prometheus' own clients give them
+    registry.register_collector(Box::new(Process { started: inner.started }));
+    registry.sub_registry_with_prefix(PREFIX).register_collector(Box::new(Arc::clone(inner)));
     let mut text = String::with_capacity(16 * 1024);
     text::encode(&mut text, &registry).expect("writing to a string fails only when memory does");
     text
@@ -31,8 +33,17 @@ impl Collector for Inner {
         self.encode_storage(&mut encoder)?;
         self.encode_rules(&mut encoder)?;
         self.encode_scrub(&mut encoder)?;
-        self.encode_process(&mut encoder)
+        encoder
+            .encode_descriptor("build", "The version that runs", None, MetricType::Info)?
+            .encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
     }
+}
+
+/// The families about the process, which every program has.
+#[derive(Debug)]
+struct Process {
+    /// Seconds since 1970.
+    started: f64,
 }
 
 impl Inner {
@@ -141,6 +152,18 @@ impl Inner {
                 counter(&mut family, &[("outcome", outcome)], count.load(Ordering::Relaxed))?;
             }
         }
+        let help = "Decisions of policy";
+        let mut family = encoder.encode_descriptor("policy_decisions", help, None, MetricType::Counter)?;
+        for (effect, count) in self.decisions.sorted() {
+            counter(&mut family, &[("effect", effect)], count.load(Ordering::Relaxed))?;
+        }
+        let help = "1 while this lasts: see /readyz";
+        let mut family = encoder.encode_descriptor("trouble", help, None, MetricType::Gauge)?;
+        for (kind, lasts) in self.troubles.sorted() {
+            family.encode_family(&[("kind", kind)])?.encode_gauge(&lasts.load(Ordering::Relaxed))?;
+        }
+        let help = "When the first of the server's own certificates expires, since 1970-01-01 UTC";
+        time(encoder, "tls_certificate_expiry_time", help, &self.certificate_expires)?;
         let refused = i64::from(self.reload_refused.load(Ordering::Relaxed));
         encoder
             .encode_descriptor(
@@ -166,23 +189,15 @@ impl Inner {
         encoder
             .encode_descriptor("scrub_freed", help, Some(&Unit::Bytes), MetricType::Counter)?
             .encode_counter::<NoLabelSet, u64, f64>(&self.scrub_freed.load(Ordering::Relaxed), None)?;
-        // before the first there is no such time
-        let mut family = encoder.encode_descriptor(
-            "scrub_last_end_time",
-            "When the last of them ended, since 1970-01-01 UTC",
-            Some(&Unit::Seconds),
-            MetricType::Gauge,
-        )?;
-        match i64::try_from(self.scrub_ended.load(Ordering::Relaxed)) {
-            Ok(ended) if ended > 0 => family.encode_gauge(&ended),
-            _ => Ok(()),
-        }
+        let (ended, succeeded) = (&self.scrub_ended, &self.scrub_succeeded);
+        time(encoder, "scrub_last_end_time", "When the last of them ended, since 1970-01-01 UTC", ended)?;
+        let help = "When the last of them ended that left nothing wrong, since 1970-01-01 UTC";
+        time(encoder, "scrub_last_success_time", help, succeeded)
     }
+}
 
-    fn encode_process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        encoder
-            .encode_descriptor("build", "The version that runs", None, MetricType::Info)?
-            .encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         encoder
             .encode_descriptor(
                 "process_start_time",
@@ -217,6 +232,15 @@ fn counter<const N: usize>(family: &mut MetricEncoder<'_>, labels: &[(&str, &str
 fn histogram(family: &mut MetricEncoder<'_>, labels: &[(&str, &str); 1], histogram: &Histogram) -> fmt::Result {
     let Observed { sum, count, buckets } = histogram.observed();
     family.encode_family(labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+}
+
+/// Encodes a time in seconds since 1970. Zero stands for none, and then the family has no value.
+fn time(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: &AtomicU64) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+    match i64::try_from(value.load(Ordering::Relaxed)) {
+        Ok(seconds) if seconds > 0 => family.encode_gauge(&seconds),
+        _ => Ok(()),
+    }
 }
 
 fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: &AtomicI64) -> fmt::Result {

@@ -8,6 +8,8 @@ mod world;
 use base64::Engine as _;
 
 use self::world::{PASSWORD, WORLD, token};
+use simple_registry::credentials::hash_password;
+
 use crate::support::client::{Client, Request, Response};
 use crate::support::content::{Image, unique};
 use crate::support::repo::Repo;
@@ -208,6 +210,14 @@ fn only_a_trusted_proxy_names_the_clients_address() {
     assert_eq!(ask("\"127.0.0.0/8\", \"10.0.0.0/8\"", &[(name, "198.51.100.1, 192.0.2.7, 10.1.2.3")]), 404);
     assert_eq!(ask(us, &[(name, "\u{ff}, 192.0.2.7")]), 404, "what is no text hides nothing right of it");
     assert_eq!(ask(us, &[(name, "192.0.2.7, nonsense")]), 403);
+    assert_eq!(ask(us, &[(name, "192.0.2.7:4711")]), 404, "some proxies add the port");
+    assert_eq!(ask(us, &[("forwarded", "for=\"192.0.2.7:4711\";proto=https")]), 404);
+    assert_eq!(ask(us, &[("forwarded", "for=192.0.2.7, for=198.51.100.1")]), 403);
+    assert_eq!(
+        ask("\"127.0.0.1\", \"2001:db8::/32\"", &[("forwarded", "for=192.0.2.7, for=\"[2001:db8::1]:80\"")]),
+        404
+    );
+    assert_eq!(ask(us, &[("forwarded", "for=192.0.2.7"), (name, "198.51.100.1")]), 403, "one header counts");
 }
 
 #[test]
@@ -223,6 +233,29 @@ fn a_certificate_refused_in_the_handshake_is_recorded() {
         assert!(std::time::Instant::now() < until, "{record}");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
+}
+
+/// A client of TLS 1.3 sends its request before it hears that its certificate was refused.
+#[test]
+fn a_client_whose_certificate_is_refused_reads_the_alert() {
+    for _ in 0..20 {
+        for certificate in [&WORLD.foreign_ci, &WORLD.revoked] {
+            let request = Request::post("/v2/everyone/app/blobs/uploads/").body(vec![0; 100_000]);
+            let mut connection = WORLD.with(certificate).connect().expect("a handshake, as the client sees it");
+            connection.write_request(&request).expect("the server reads on");
+            let error = connection.read_response(&request).expect_err("no answer");
+            assert!(error.to_string().contains("fatal alert"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_client_without_a_certificate_is_told_of_the_authorities_that_count() {
+    let refused = WORLD.anonymous().send(Request::get("/v2/ci/app/tags/list")).expect_error(401, "UNAUTHORIZED");
+    let message = refused[0]["message"].as_str().unwrap();
+    assert!(message.contains("no client certificate was presented; this server accepts those of CN=ours"), "{message}");
+    let refused = WORLD.with(&WORLD.ci).send(Request::get("/v2/people/app/tags/list")).expect(403);
+    assert!(!refused.json().to_string().contains("was presented"), "{refused:?}");
 }
 
 #[test]
@@ -250,6 +283,96 @@ fn a_mount_needs_the_right_to_pull_from_its_source() {
 }
 
 #[test]
+fn an_empty_name_with_an_empty_password_is_nobody() {
+    let encode = |text: &str| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text));
+    let ask = |path: &str| WORLD.anonymous().send(Request::get(path).header("authorization", encode(":")));
+    ask("/v2/everyone/app/tags/list").expect_error(404, "NAME_UNKNOWN");
+    ask("/v2/people/app/tags/list").expect_error(401, "UNAUTHORIZED");
+    assert!(ask("/v2/").expect(401).required("www-authenticate").starts_with("Bearer realm="));
+}
+
+#[test]
+fn a_mount_that_policy_refuses_goes_on_as_an_upload() {
+    let settings = "repository.\"*\".access_policy.default_allow = true\n\
+                    repository.\"*\".access_policy.rules = [\"request.action == 'mount-blob'\"]\n";
+    let server = Server::start_plain(Backend::Directory, settings);
+    let layer = server.repo("other").push_blob(&unique(100));
+    server.client().send(Request::post(format!("/v2/app/blobs/uploads/?mount={layer}&from=other"))).expect(202);
+}
+
+#[test]
+fn the_address_for_tokens_is_the_one_that_the_outermost_trusted_proxy_saw() {
+    let hash = hash_password(PASSWORD).unwrap();
+    let server = Server::start_plain(
+        Backend::Directory,
+        &format!(
+            "server.trusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]\n[identity.ana]\nusername = \"ana\"\npassword = {hash:?}\n\
+             [token]\nsigning_key = {:?}\n",
+            tempfile::tempdir().unwrap().keep().join("token.key")
+        ),
+    );
+    let own = server.address().to_owned();
+    let two_proxies = ("x-forwarded-for", "192.0.2.7, 10.0.0.1");
+    for (headers, realm) in [
+        (vec![], format!("http://{own}")),
+        (vec![("x-forwarded-proto", "https")], format!("https://{own}")),
+        (vec![("x-forwarded-proto", "HTTPS,https")], format!("https://{own}")),
+        (vec![("x-forwarded-proto", "https, https")], format!("https://{own}")),
+        (vec![("x-forwarded-proto", "https"), ("x-forwarded-proto", "https")], format!("https://{own}")),
+        // without addresses, nothing but the last word is of a trusted proxy
+        (vec![("x-forwarded-proto", "https, http")], format!("http://{own}")),
+        (vec![two_proxies, ("x-forwarded-proto", "https, http")], format!("https://{own}")),
+        (vec![two_proxies, ("x-forwarded-proto", "http, https")], format!("http://{own}")),
+        (vec![two_proxies, ("x-forwarded-proto", "https")], format!("https://{own}")),
+        (vec![two_proxies, ("x-forwarded-proto", "https, http, http")], format!("http://{own}")),
+        (
+            vec![("x-forwarded-proto", "https"), ("x-forwarded-host", "registry.example.com")],
+            "https://registry.example.com".to_owned(),
+        ),
+        (
+            vec![
+                two_proxies,
+                ("x-forwarded-host", "registry.example.com, inner:5000"),
+                ("x-forwarded-port", "8443,5000"),
+            ],
+            "http://registry.example.com:8443".to_owned(),
+        ),
+        (
+            vec![("x-forwarded-proto", "https"), ("x-forwarded-host", "a.example"), ("x-forwarded-port", "443")],
+            "https://a.example".to_owned(),
+        ),
+        (vec![("x-forwarded-host", "a.example:81"), ("x-forwarded-port", "82")], "http://a.example:81".to_owned()),
+        (vec![("x-forwarded-host", "a\" b")], format!("http://{own}")),
+        (vec![("forwarded", "for=192.0.2.7;proto=https;host=a.example")], "https://a.example".to_owned()),
+        (
+            vec![(
+                "forwarded",
+                "for=192.0.2.7;Proto=https;host=\"a.example:444\", for=\"10.0.0.1:99\";proto=http;host=b.example",
+            )],
+            "https://a.example:444".to_owned(),
+        ),
+        // a client can send this through a proxy that writes the other headers
+        (
+            vec![("forwarded", "proto=https;host=evil.example"), ("x-forwarded-for", "192.0.2.7")],
+            format!("http://{own}"),
+        ),
+    ] {
+        let ask = headers.iter().fold(Request::get("/v2/"), |ask, (name, value)| ask.header(name, value));
+        let challenge = server.client().send(ask).expect(401).required("www-authenticate").to_owned();
+        assert!(challenge.contains(&format!("realm=\"{realm}/token\"")), "{headers:?}: {challenge}, not {realm}");
+    }
+    for trusted in ["", "\"192.0.2.0/24\""] {
+        let rules = format!(
+            "server.trusted_proxies = [{trusted}]\nrepository.\"*\".access_policy.default_allow = false\n\
+             repository.\"*\".access_policy.rules = [\"identity.client_ip == '192.0.2.7'\"]\n"
+        );
+        let server = Server::start_plain(Backend::Directory, &rules);
+        let ask = Request::get("/v2/app/tags/list").header("forwarded", "for=192.0.2.7");
+        server.client().send(ask).expect(403);
+    }
+}
+
+#[test]
 fn every_kind_of_wrong_credentials_is_401() {
     let encode = |text: &str| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text));
     let long = encode(&format!("ana:{}", "x".repeat(20_000)));
@@ -262,7 +385,6 @@ fn every_kind_of_wrong_credentials_is_401() {
         "Negotiate abc",
         "",
         &encode("ana"),
-        &encode(":"),
         &encode("nobody:x"),
         &encode("ana:"),
         &long,

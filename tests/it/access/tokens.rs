@@ -29,6 +29,10 @@ fn a_token_allows_only_its_scope() {
         assert!(challenge.contains(&format!("scope=\"{scope}\"")), "{refused:?}");
         assert!(challenge.contains("error=\"insufficient_scope\""), "{refused:?}");
     }
+    // a token without the scope of a mount's source is good for the upload
+    let push = ana.send(Request::get("/token?scope=repository:people/app:pull,push")).expect(200).json();
+    let mount = format!("/v2/people/app/blobs/uploads/?mount=sha256:{}&from=people/other", "0".repeat(64));
+    WORLD.anonymous().with_token(push["token"].as_str().unwrap()).send(Request::post(mount)).expect(202);
     // what everyone may do, one may do with any token
     client.send(Request::post("/v2/everyone/app/blobs/uploads/")).expect(202);
 }
@@ -92,6 +96,11 @@ fn a_form_of_oauth_gets_a_token() {
     form("").expect(400);
     form(&"a=b&".repeat(1000)).expect(400);
     form(&format!("grant_type=password&x={}", "y".repeat(100_000))).expect(413);
-    client.send(Request::get("/token?scope=nonsense")).expect(400);
+    let scope = |query: &str| client.send(Request::get(format!("/token?{query}"))).expect(200).json()["scope"].clone();
+    assert_eq!(scope("scope=nonsense"), "");
+    let mixed = "scope=repository:localhost:5000/a:pull+repository:people/app:pull+pull&scope=repository:A:push";
+    assert_eq!(scope(mixed), "repository:people/app:pull", "what cannot be read is left out");
+    let form_of_nobody = form("grant_type=password&username=&password=&scope=repository:everyone/app:pull").expect(200);
+    assert_eq!(form_of_nobody.json()["scope"], "repository:everyone/app:pull");
     client.send(Request::delete("/token")).expect(405);
 }

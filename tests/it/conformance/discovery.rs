@@ -77,6 +77,37 @@ fn last_begins_the_page_after_that_tag(repo: &Repo) {
     assert!(repo.tags("?n=2&last=e").is_empty());
 }
 
+fn last_may_be_any_text(repo: &Repo) {
+    tag_all(repo, &["B", "a", "b-1", "b.1"]);
+    for (last, tags) in [
+        (".", &["B", "a", "b-1", "b.1"][..]),
+        ("", &["B", "a", "b-1", "b.1"]),
+        ("A%20", &["B", "a", "b-1", "b.1"]),
+        ("B!", &["a", "b-1", "b.1"]),
+        ("b-", &["b-1", "b.1"]),
+        ("b%2C", &["b-1", "b.1"]),
+        ("b-~", &["b.1"]),
+        ("b%C3%A4", &[]),
+        (&"z".repeat(5000), &[]),
+    ] {
+        assert_eq!(repo.tags(&format!("?n=&last={last}")), tags, "after {last}");
+    }
+    for suffix in ["a", "b"] {
+        tag_all(&repo.sibling(suffix), &["v1"]);
+    }
+    let name = &repo.name;
+    let names = |last: &str| {
+        let listed = repo.send(Request::get(format!("/v2/_catalog?n=2&last={last}"))).expect(200).json();
+        strings(&listed["repositories"])
+    };
+    let (a, b) = (format!("{name}/a"), format!("{name}/b"));
+    for last in [format!("{name}/"), format!("{name}/."), format!("{name}/%20")] {
+        assert_eq!(names(&last), [a.clone(), b.clone()], "after {last}");
+    }
+    assert_eq!(names(&format!("{name}/a~")).first(), Some(&b));
+    assert_ne!(names(&format!("{name}/%C3%A4")).first(), Some(&a));
+}
+
 fn link_leads_through_all_tags(repo: &Repo) {
     let tags = ["a", "a-1", "a.1", "a0", "b", "c", "c_"];
     tag_all(repo, &tags);
@@ -258,6 +289,31 @@ fn link_leads_through_all_referrers(repo: &Repo) {
     let mut pushed = pushed;
     pushed.sort();
     assert_eq!(digests(&found), pushed);
+    for last in ["x", "1", "-", "1-sha256:beef"] {
+        repo.send(Request::get(repo.path(&format!("referrers/{}?last={last}", subject.digest())))).expect(400);
+    }
+}
+
+/// Some clients read the first page alone.
+fn the_newest_referrers_come_first(repo: &Repo) {
+    let subject = Image::new(&[50]).manifest;
+    let mut pushed = Vec::new();
+    for _ in 0..5 {
+        let referrer = Image::referrer(&subject, "application/vnd.example.sig");
+        pushed.push(repo.push_image(&referrer.manifest.digest(), &referrer));
+        // two of one millisecond are as new as each other
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    pushed.reverse();
+    let found = |query: &str| -> Vec<String> {
+        let (found, _) = referrers(repo, &subject.digest(), query);
+        found.iter().map(|descriptor| descriptor["digest"].as_str().expect("a digest").to_owned()).collect()
+    };
+    assert_eq!(found(""), pushed);
+    assert_eq!(found("?n=2"), pushed[..2]);
+    let (_, response) = referrers(repo, &subject.digest(), "?n=2");
+    let path = next(&response).expect("a Link to the next page");
+    assert_eq!(found(&path[path.find('?').expect("a query")..]), pushed[2..4]);
 }
 
 fn referrers_follow_pushes_and_deletions(repo: &Repo) {
@@ -293,6 +349,7 @@ crate::support::on_each_backend!(shared:
     n_limits_the_tags,
     n_of_zero_is_an_empty_list_without_link,
     last_begins_the_page_after_that_tag,
+    last_may_be_any_text,
     link_leads_through_all_tags,
     the_last_page_has_no_link,
     a_malformed_n_is_400,
@@ -305,6 +362,7 @@ crate::support::on_each_backend!(shared:
     referrers_of_a_malformed_digest_are_400,
     referrers_are_filtered_by_artifact_type,
     link_leads_through_all_referrers,
+    the_newest_referrers_come_first,
     referrers_follow_pushes_and_deletions,
     referrers_stay_in_their_repository,
 );

@@ -153,6 +153,51 @@ fn the_list_of_layers_may_be_empty(repo: &Repo) {
     push_and_pull(repo, "v1", &image.manifest);
 }
 
+fn a_manifest_that_two_readers_could_read_differently_is_400_with_the_place(repo: &Repo) {
+    let image = Image::new(&[100]);
+    repo.push_blobs(&image);
+    let [config, layer] = [descriptor(OCI_CONFIG, &image.blobs[0]), descriptor(OCI_LAYER, &image.blobs[1])];
+    let of =
+        |more: &str| format!("{{\"schemaVersion\":2,\n\"mediaType\":\"{OCI_MANIFEST}\",\"config\":{config}{more}}}");
+    let digest = &config["digest"];
+    for (bytes, says) in [
+        (format!("[2,\"{OCI_MANIFEST}\",{config},[]]").into_bytes(), "one JSON object"),
+        (of(&format!(",\"layers\":[[\"{OCI_LAYER}\",{digest},2]]")).into_bytes(), "which is a JSON object"),
+        (of(&format!(",\"layers\":[],\"Layers\":[{layer}]")).into_bytes(), "\"Layers\""),
+        (of(",\"Manifests\":[]").into_bytes(), "\"Manifests\""),
+        (of(&format!(",\"layers\":[],\"layers\":[{layer}]")).into_bytes(), "\"layers\" is there twice"),
+        (of(",\"annotations\":{\"a\":\"1\",\"a\":\"2\"}").into_bytes(), "\"a\" is there twice"),
+        ([of(",\"x\":\"").into_bytes(), b"\xff\xfe\"}".to_vec()].concat(), "not UTF-8"),
+        (format!("{{\"schemaVersion\":2,\"mediaType\":\"{OCI_MANIFEST}\"}}").into_bytes(), "neither"),
+    ] {
+        let manifest = Manifest { media_type: OCI_MANIFEST.to_owned(), bytes };
+        let errors = repo.send(repo.put_manifest("odd", &manifest)).expect_error(400, "MANIFEST_INVALID");
+        let message = errors[0]["message"].as_str().expect("a text");
+        assert!(message.contains(says), "{says}: {message}");
+        assert!(message.contains("line") && message.contains("column") || says == "neither", "{message}");
+        assert!(!message.contains("struct"), "{message}");
+    }
+    repo.get_manifest("odd").expect(404);
+}
+
+fn what_serializers_write_for_an_absent_field_counts_as_absent(repo: &Repo) {
+    let image = Image::with(&[100], |manifest| {
+        for field in ["annotations", "subject", "artifactType"] {
+            manifest[field] = Value::Null;
+        }
+        for field in ["annotations", "urls", "data", "platform", "artifactType"] {
+            manifest["layers"][0][field] = Value::Null;
+        }
+        manifest["config"]["annotations"] = json!({"a": null});
+        manifest["mediaType"] = "".into();
+    });
+    repo.push_blobs(&image);
+    push_and_pull(repo, "v1", &Manifest { media_type: OCI_MANIFEST.to_owned(), ..image.manifest });
+    let image = Image::with(&[], |manifest| manifest["layers"] = Value::Null);
+    repo.push_blobs(&image);
+    push_and_pull(repo, "v2", &image.manifest);
+}
+
 fn one_layer_may_be_listed_twice(repo: &Repo) {
     let image = Image::with(&[100], |manifest| {
         let layer = manifest["layers"][0].clone();
@@ -333,6 +378,8 @@ crate::support::on_each_backend!(shared:
     an_index_of_blobs_is_kept_if_the_blobs_exist,
     an_artifact_with_an_empty_config_is_kept,
     the_list_of_layers_may_be_empty,
+    a_manifest_that_two_readers_could_read_differently_is_400_with_the_place,
+    what_serializers_write_for_an_absent_field_counts_as_absent,
     one_layer_may_be_listed_twice,
     a_foreign_layer_may_be_absent,
     a_manifest_that_names_missing_blobs_is_404_with_all_of_them,

@@ -1,6 +1,7 @@
 //! The registry's own process: started on a store, killed, started again on the same store.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -108,6 +109,12 @@ impl Server {
         self.process = Some(Process::start(&config, &self.log));
     }
 
+    /// Starts the process again on the configuration file as it is.
+    pub(crate) fn start_again_as_it_is(&mut self) {
+        self.kill();
+        self.process = Some(Process::start(&self.configuration_file(), &self.log));
+    }
+
     /// Edits the configuration of the running server, as an editor does that writes beside and renames.
     pub(crate) fn edit(&mut self, settings: &str) {
         self.settings = settings.parse().unwrap_or_else(|error| panic!("a test's settings are not TOML: {error}"));
@@ -117,6 +124,8 @@ impl Server {
     fn write_configuration(&self) -> PathBuf {
         let (config, beside) = (self.configuration_file(), self.directory.path().join("config.toml.new"));
         std::fs::write(&beside, self.configuration().to_string()).expect("write the server's configuration");
+        // it has secrets, and the server warns of those that others can read
+        std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o600)).expect("make it private");
         std::fs::rename(&beside, &config).expect("put the server's configuration in place");
         config
     }

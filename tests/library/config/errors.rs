@@ -34,7 +34,7 @@ error: `server.certificates` is not a known key
   |
 2 | certificates = [hidden]
   | ^^^^^^^^^^^^
-help: remove it; `[server]` knows bind_address, port, query_timeout, query_timeout_grace_period, streaming_chunk_size, tls, trusted_proxies";
+help: remove it; `[server]` knows bind_address, hosts, port, query_timeout, query_timeout_grace_period, streaming_chunk_size, tls, trusted_proxies";
     assert_eq!(told("[server]\ncertificates = \"/etc/ca.pem\""), expected.trim_start());
 }
 
@@ -378,8 +378,16 @@ help: `port` belongs to `[server]`",
         replacement = char::REPLACEMENT_CHARACTER,
     );
     assert_eq!(error.to_string(), expected.trim_start());
-    let error = Config::load(&[dir.path().to_owned()]).expect_err("a directory is no file");
-    assert!(error.to_string().contains("cannot be read"), "{error}");
+    // a folder stands for its files, in the order of their names
+    let folder = dir.path().join("folder.toml");
+    std::fs::create_dir(&folder).expect("make a folder");
+    let error = Config::load(std::slice::from_ref(&folder)).expect_err("a folder without files");
+    assert!(error.to_string().contains("has no file that ends in .toml"), "{error}");
+    for (name, text) in [("b.toml", "server.port = 2"), ("a.toml", "server.port = 1"), ("c.txt", "x"), (".d.toml", "x")]
+    {
+        std::fs::write(folder.join(name), text).expect("write");
+    }
+    assert_eq!(Config::load(&[folder]).expect("valid").server.port, 2);
 }
 
 #[test]

@@ -47,9 +47,10 @@ fn the_defaults_are_those_that_were_promised() {
     assert_eq!(config.server.query_timeout, Duration::from_mins(1));
     assert_eq!(config.server.query_timeout_grace_period, Duration::from_secs(30));
     assert_eq!(config.server.streaming_chunk_size, 512 << 10);
-    assert_eq!(config.storage, Storage::Fs(FsStorage { root_dir: "./data".into(), durable: true }));
+    assert_eq!(config.storage, Storage::Fs(FsStorage { root_dir: "./data".into(), durable: true, mode: 0o700 }));
     assert_eq!(config.policy_dir, Some(PolicyDir { path: "policies".into(), must_exist: false }));
     assert_eq!(config.server.trusted_proxies, []);
+    assert_eq!(config.server.hosts, [""; 0]);
     assert_eq!(config.server.tls, None);
     assert!(config.identity.is_empty());
     assert_eq!((config.token.realm, config.token.signing_key), (None, "token.key".into()));
@@ -76,7 +77,7 @@ fn the_defaults_are_those_that_were_promised() {
 fn a_data_dir_means_the_projects_own_file_with_that_directory() {
     let file = include_str!("../../../config.toml");
     let mut config = read(&[file]).expect("the project's own file is valid");
-    config.storage = Storage::Fs(FsStorage { root_dir: "/srv/registry".into(), durable: true });
+    config.storage = Storage::Fs(FsStorage { root_dir: "/srv/registry".into(), durable: true, mode: 0o700 });
     config.token.signing_key = "/srv/registry/token.key".into();
     config.policy_dir = None;
     assert_eq!(Config::for_data_dir(Path::new("/srv/registry"), Login::None), config);
@@ -155,6 +156,7 @@ fn limits_hold_on_both_sides() {
         "token.ttl = \"1d\"",
         "audit.file = \"stdout\"",
         "server.trusted_proxies = [\"0.0.0.0/0\"]",
+        "server.hosts = [\"registry.lan\", \"a\"]",
     ];
     let bad = [
         "max_manifest_size = 1023",
@@ -197,6 +199,9 @@ fn limits_hold_on_both_sides() {
         "audit.on_error = \"ignore\"",
         "audit.keep = -1",
         "server.trusted_proxies = [\"\"]",
+        "server.hosts = [\"registry.lan:5000\"]",
+        "server.hosts = [\"\"]",
+        "server.hosts = [\"https://registry.lan\"]",
         "server.trusted_proxies = [\"10.0.0.0/33\"]",
         "server.trusted_proxies = \"10.0.0.0/8\"",
     ];

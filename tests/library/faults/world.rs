@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use simple_registry::action::Page;
-use simple_registry::oci::{Digest, MediaType, Name, Reference, Tag};
+use simple_registry::oci::{Digest, MediaType, Name, Reference};
 use simple_registry::registry::{By, Chunk, Error, Options, PutManifest, Registry, VerifyPulls};
 use simple_registry::storage::disk::{self, DiskOptions};
 use simple_registry::storage::{FaultKind, Store};
@@ -215,7 +215,7 @@ pub(crate) fn tagged(tag: &str) -> Reference {
 
 /// Returns the listed tags. Fails the test if one of them does not answer.
 pub(crate) async fn listed_tags(server: &Registry) -> BTreeSet<String> {
-    let listed = match server.tags(&name(), &Page::<Tag>::default()).await {
+    let listed = match server.tags(&name(), &Page::default()).await {
         Ok(listed) => listed.entries,
         Err(Error::NameUnknown(_)) => vec![],
         Err(error) => panic!("a store that works is told to be broken: {error:?}"),

@@ -16,7 +16,8 @@ fn families(metrics: &Metrics) -> BTreeMap<String, Family> {
 #[track_caller]
 fn value(metrics: &Metrics, sample: &str, labels: &[(&str, &str)]) -> Option<f64> {
     let families = families(metrics);
-    let sample = format!("simple_registry_{sample}");
+    // families about the process have the names of every program
+    let sample = if sample.starts_with("process_") { sample.to_owned() } else { format!("simple_registry_{sample}") };
     let (_, family) = families.iter().rfind(|(name, _)| sample.starts_with(name.as_str())).expect("a family");
     family.value(&sample, labels)
 }
@@ -28,7 +29,9 @@ fn with_a_sample_each() -> Metrics {
     metrics.record_rejected("overloaded");
     metrics.record_login(true);
     metrics.record_reload(true);
-    metrics.record_scrub("findings", 1000);
+    metrics.record_scrub("clean", 1000);
+    metrics.set_trouble("store-full", true);
+    metrics.set_certificate_expiry(1_800_000_000);
     metrics.record_scrub_findings("repaired", 2);
     metrics.record_storage("read", Duration::from_millis(1), Some("unavailable"));
     metrics
@@ -37,8 +40,41 @@ fn with_a_sample_each() -> Metrics {
 #[test]
 fn an_unused_registry_renders_valid_text() {
     let families = families(&Metrics::new());
-    assert!(families.keys().all(|name| name.starts_with("simple_registry_")), "{:?}", families.keys());
+    let known = |name: &String| name.starts_with("simple_registry_") || name.starts_with("process_");
+    assert!(families.keys().all(known), "{:?}", families.keys());
     assert_eq!(value(&Metrics::new(), "requests_in_flight", &[]), Some(0.0));
+}
+
+#[test]
+fn every_counter_exists_from_the_start_with_all_its_labels() {
+    let metrics = Metrics::new();
+    metrics.begin(["get-blob"].into_iter(), &["queue-full"]);
+    for (sample, labels) in [
+        ("requests_total", &[("action", "get-blob"), ("status", "503")][..]),
+        ("requests_rejected_total", &[("reason", "queue-full")]),
+        ("storage_operations_total", &[("operation", "put")]),
+        ("storage_errors_total", &[("operation", "put"), ("kind", "full")]),
+        ("logins_total", &[("outcome", "refused")]),
+        ("reloads_total", &[("outcome", "refused")]),
+        ("policy_decisions_total", &[("effect", "deny")]),
+        ("scrubs_total", &[("outcome", "failed")]),
+        ("scrub_findings_total", &[("outcome", "quarantined")]),
+    ] {
+        assert_eq!(value(&metrics, sample, labels), Some(0.0), "{sample} {labels:?}");
+    }
+}
+
+#[test]
+fn the_last_write_to_the_store_tells_whether_it_is_full() {
+    let metrics = Metrics::new();
+    let (moment, fault) = (Duration::from_millis(1), |kind| metrics.record_storage("put", Duration::ZERO, Some(kind)));
+    fault("full");
+    metrics.record_storage("get", moment, None);
+    assert_eq!(metrics.write_fault(), Some("full"));
+    fault("denied");
+    assert_eq!(metrics.write_fault(), Some("denied"));
+    metrics.record_storage("put", moment, None);
+    assert_eq!(metrics.write_fault(), None);
 }
 
 #[test]

@@ -1,0 +1,173 @@
+//! Writes a tag under a condition on what the tag means, decided by the claim on the next place in the tag's order.
+//!
+//! The claim is the commit, as for an immutable tag. A writer that finds the place taken finishes the claim of the other
+//! writer, and looks again. So no write comes between the look that the condition holds for and the claim. A claim that is
+//! older than a lease is of a writer that has given up, and its version stays below.
+
+use super::{
+    By, Error, Registry, Result,
+    claims::{Order, Taken, Target},
+};
+use crate::{
+    oci::{Digest, Name, Reference, Tag},
+    storage::{
+        Moment,
+        layout::{Ordinal, TagVersion},
+    },
+};
+
+/// The number of looks. In each, another writer was first.
+const TRIES: usize = 200;
+
+/// A set of meanings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meanings {
+    /// Every meaning.
+    Any,
+    /// These digests.
+    Of(Vec<Digest>),
+}
+
+/// A condition on what a tag means, or on whether a manifest exists (RFC 9110, section 13.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// The meaning has to be one of these: `If-Match`.
+    pub is: Option<Meanings>,
+    /// The meaning must be none of these: `If-None-Match`.
+    pub is_not: Option<Meanings>,
+}
+
+/// A tag that is written under a condition.
+#[derive(Clone, Debug)]
+pub(super) struct Conditional {
+    pub(super) tag: Tag,
+    pub(super) condition: Condition,
+    /// True if the tag is immutable.
+    pub(super) immutable: bool,
+}
+
+impl Meanings {
+    fn have(&self, meant: Option<&Digest>) -> bool {
+        match self {
+            Self::Any => meant.is_some(),
+            Self::Of(digests) => meant.is_some_and(|meant| digests.contains(meant)),
+        }
+    }
+}
+
+impl Condition {
+    /// Returns true if there is no condition.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns true if the condition holds for a meaning, or for none.
+    #[must_use]
+    pub fn holds(&self, meant: Option<&Digest>) -> bool {
+        self.is.as_ref().is_none_or(|is| is.have(meant)) && !self.is_not.as_ref().is_some_and(|not| not.have(meant))
+    }
+
+    /// Checks the condition.
+    ///
+    /// # Errors
+    /// [`Error::Condition`] if it does not hold.
+    fn check(&self, name: &Name, reference: &Reference, meant: Option<Digest>) -> Result<()> {
+        if self.holds(meant.as_ref()) {
+            return Ok(());
+        }
+        Err(Error::Condition { name: name.clone(), reference: reference.clone(), digest: meant.map(Box::new) })
+    }
+}
+
+impl Registry {
+    /// Checks a condition before anything is written.
+    ///
+    /// # Errors
+    /// [`Error::Condition`] if it does not hold.
+    pub(super) async fn check_condition(
+        &self,
+        name: &Name,
+        reference: &Reference,
+        condition: &Condition,
+    ) -> Result<()> {
+        if condition.is_none() {
+            return Ok(());
+        }
+        let meant = match reference {
+            Reference::Tag(tag) => self.newest_standing(name, tag).await?,
+            Reference::Digest(digest) => self.standing(name, digest).await?.map(|_| *digest),
+        };
+        condition.check(name, reference, meant)
+    }
+
+    /// Writes a new version of a tag if its condition holds, for an attempt that began at `began`. From then on the tag
+    /// means `target`, or is deleted. It is no error if the tag means that already, since the attempt may be the second.
+    ///
+    /// # Errors
+    /// [`Error::Condition`], [`Error::TagImmutable`], and [`Error::TooSlow`] if the attempt took too long.
+    pub(super) async fn write_tag_if(
+        &self,
+        name: &Name,
+        conditional: &Conditional,
+        target: Target,
+        began: Moment,
+        by: &By,
+    ) -> Result<()> {
+        let Conditional { tag, condition, immutable } = conditional;
+        let wanted = target.map(|(digest, _)| digest);
+        for _ in 0..TRIES {
+            let newest = self.newest_meaning(name, tag).await?;
+            let meant = self.meant(name, newest).await?;
+            if meant != wanted {
+                condition.check(name, &Reference::Tag(tag.clone()), meant)?;
+                if let Some(digest) = meant.filter(|_| *immutable && wanted.is_some()) {
+                    return Err(Error::TagImmutable { name: name.clone(), tag: tag.clone(), digest });
+                }
+            } else if wanted.is_none() {
+                return Ok(());
+            }
+            let seen = newest.map(|newest| newest.ordinal);
+            if let Some(ordinal) = self.claim_exactly(name, tag, seen, began, target, by).await? {
+                return self.write_tag_version(name, tag, TagVersion { ordinal, target }, self.fact(by)).await;
+            }
+        }
+        Err(Error::TooSlow)
+    }
+
+    /// Claims the place after version `seen`, or after claims that were given up. Returns its ordinal. If another writer
+    /// has the place, this finishes the version of that writer and returns `None`.
+    async fn claim_exactly(
+        &self,
+        name: &Name,
+        tag: &Tag,
+        seen: Option<Ordinal>,
+        began: Moment,
+        target: Target,
+        by: &By,
+    ) -> Result<Option<Ordinal>> {
+        let order = Order::of_tag(name, tag);
+        let lease_ms = u64::try_from(self.lease.at(began).as_millis()).unwrap_or(u64::MAX);
+        let mut after = seen;
+        for _ in 0..TRIES {
+            let ordinal = self.ordinal_after(after, seen);
+            let taken = self.take(&order, after, &self.new_claim(Some(ordinal), true, target, by)).await?;
+            self.claimed_in_time(began)?;
+            match taken {
+                Taken::Ours => return Ok(Some(ordinal)),
+                Taken::Freed => return Ok(None),
+                Taken::By(claim) => {
+                    let is_given_up = !claim.once && self.clock.time_ms().saturating_sub(claim.at) > lease_ms;
+                    match claim.version().filter(|_| !is_given_up) {
+                        Some(version) => {
+                            self.finish(name, tag, &claim, version).await?;
+                            return Ok(None);
+                        }
+                        None => after = claim.ordinal.map(Ordinal),
+                    }
+                }
+            }
+        }
+        Err(Error::TooSlow)
+    }
+}
