@@ -24,7 +24,7 @@ use crate::{
     http::{self, Listeners, Purpose, Service},
     registry::{self, Registry},
     reload::{self, Hangup},
-    snapshot::{Checked, Live, Snapshot, SnapshotError, Sources},
+    snapshot::{Checked, Live, Snapshot, SnapshotError, Sources, policy_files},
     storage::{Location, OpenError, Store, disk},
     telemetry::{self, Metrics, counted},
 };
@@ -87,6 +87,8 @@ async fn run(checked: Checked) -> Result<(), AppError> {
     // before anything is announced: a signal in between must not be lost
     let mut stop = Stop::new()?;
     let hangup = Hangup::new()?;
+    // before anything is written: a taken port leaves nothing behind. Clients that come early wait
+    let listeners = listeners(checked.config()).await?;
     let metrics = Metrics::new();
     let location = location(checked.config());
     let store = Store::open(&location, metrics.clone()).await?;
@@ -99,7 +101,6 @@ async fn run(checked: Checked) -> Result<(), AppError> {
     registry.renew_wish(clocks::RENEWS).await?;
     reload::say_lease(&registry).await;
     let audit = Audit::open(&config.audit)?;
-    let listeners = listeners(config).await?;
     announce(&snapshot, &location, &listeners)?;
     let service =
         Arc::new(Service::new(Arc::clone(&registry), Arc::clone(&live), audit, http_options(config), metrics.clone()));
@@ -218,6 +219,7 @@ fn announce(snapshot: &Snapshot, location: &Location, listeners: &Listeners) -> 
             format!("anyone may push to {}", which.collect::<Vec<_>>().join(", "))
         }
     };
+    let access = access + "; " + &policies(config);
     let access = match (config.identity.len(), snapshot.requires_certificate()) {
         (0, false) => access,
         (0, true) => access + "; a client certificate is required",
@@ -250,6 +252,14 @@ fn announce(snapshot: &Snapshot, location: &Location, listeners: &Listeners) -> 
         "serving {scheme}://{address} from {}; {access}{beside}", location.place()
     );
     Ok(())
+}
+
+/// Says where policy files were looked for, and how many were found.
+fn policies(config: &Config) -> String {
+    let Some(dir) = &config.policy_dir else { return "no policy files are read".to_owned() };
+    let found = policy_files(config).map_or(0, |files| files.len());
+    let place = std::path::absolute(&dir.path).unwrap_or_else(|_| dir.path.clone());
+    format!("{} in {}", counted(found as u64, "policy file"), place.display())
 }
 
 fn reachable_by_us_alone(address: IpAddr) -> bool {

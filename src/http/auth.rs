@@ -138,6 +138,11 @@ impl Caller {
         }
     }
 
+    /// Returns true if the request's token is for an action.
+    pub(super) fn has_token_for(&self, action: &Action) -> bool {
+        self.token.as_ref().is_some_and(|token| token.scopes.covers(action))
+    }
+
     /// Returns true if the request has no certificate, no password and no token.
     pub(super) const fn has_no_credentials(&self) -> bool {
         self.identity.is_anonymous() && self.token.is_none()

@@ -18,7 +18,7 @@ use crate::{
     audit::NotRecording,
     credentials,
     identity::Identity,
-    oci::{ErrorCode, Name, Tag},
+    oci::{Algorithm, ErrorCode, Name, Reference, Tag},
     policy::{Decision, Effect, Permit, Verdict},
     snapshot::Snapshot,
 };
@@ -89,8 +89,24 @@ pub(super) fn refusal(call: &Call<'_>, identity: &Identity, action: &Action, dec
             format!("{reason}; log in, perhaps that is enough"),
             call.challenge(scope.as_deref(), None),
         ),
+        _ if is_look_of_a_push(call, action) => {
+            Failure::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, "nothing that you may see").caused_by(reason)
+        }
         _ => Failure::new(StatusCode::FORBIDDEN, ErrorCode::Denied, reason),
     }
+}
+
+/// Returns true for a look by `HEAD` whether a digest is there already, with a token for a push. An answer to `HEAD` has no body
+/// for the message, and clients end with their own words. If nothing is there they go on, and the first request that writes
+/// is refused with the message.
+fn is_look_of_a_push(call: &Call<'_>, action: &Action) -> bool {
+    let (Action::GetBlob { name, head: true, .. }
+    | Action::GetManifest { name, reference: Reference::Digest(_), head: true }) = action
+    else {
+        return false;
+    };
+    let push = Action::StartUpload { name: name.clone(), digest: None, algorithm: Algorithm::Sha256 };
+    call.caller.has_token_for(&push)
 }
 
 impl Call<'_> {

@@ -54,16 +54,24 @@ fn wrong_use_exits_with_2_and_help_and_version_with_0() {
 
 #[test]
 fn a_server_started_with_a_password_file_makes_its_token_key_beside_the_store() {
-    // the port is fixed: whoever has it, the start gets as far as to ask for it
-    let _taken = std::net::TcpListener::bind("127.0.0.1:5000");
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("password"), "a long password\n").unwrap();
-    let start = ["server", "--data-dir", "data", "--admin-password-file", "password"];
+    let mut keys = Vec::new();
     for _ in 0..2 {
-        says(&refused(directory.path(), &start, 1), &["127.0.0.1:5000"]);
-        assert!(directory.path().join("data/token.key").exists());
-        assert!(directory.path().join("data/format").exists());
+        let mut server = Command::new(env!("CARGO_BIN_EXE_simple-registry"))
+            .current_dir(directory.path())
+            .args(["server", "--data-dir", "data", "--port", "0", "--admin-password-file", "password"])
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = std::io::BufReader::new(server.stderr.take().unwrap());
+        let serves = std::io::BufRead::lines(log).map_while(Result::ok).any(|line| line.contains("serving http://"));
+        server.kill().unwrap();
+        server.wait().unwrap();
+        assert!(serves && directory.path().join("data/format").exists());
+        keys.push(fs::read(directory.path().join("data/token.key")).unwrap());
     }
+    assert_eq!(keys[0], keys[1], "the second start uses the key of the first");
 }
 
 #[test]
@@ -157,8 +165,10 @@ fn an_address_in_use_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let port = server.address().rsplit_once(':').unwrap().1;
     let path = directory.path().join("c.toml");
-    fs::write(&path, format!("[server]\nport = {port}\n")).unwrap();
+    fs::write(&path, format!("[server]\nport = {port}\n[audit]\nfile = \"audit.jsonl\"\n")).unwrap();
     says(&refused(directory.path(), &["-c", "c.toml", "server"], 1), &[server.address(), "server.port"]);
+    let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["c.toml"], "a taken port leaves nothing behind");
 }
 
 /// Returns the events of the log.
@@ -170,12 +180,35 @@ fn events(server: &Server) -> Vec<Value> {
         .collect()
 }
 
+#[test]
+fn a_second_signal_ends_a_server_that_waits_for_its_requests() {
+    let mut server = Server::start_plain(Backend::Directory, "server.query_timeout_grace_period = 3600");
+    let lines = server.log().len();
+    let mut waiting = server.client().connect().expect("connect");
+    let request = Request::patch(server.repo("a").start_upload()).header("content-length", 10);
+    waiting.write_head(&request).expect("write");
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let metrics = server.client().send(Request::get("/metrics")).expect(200).body;
+        let metrics = String::from_utf8(metrics).expect("UTF-8");
+        if metrics.contains("simple_registry_transfers_in_flight 1\n") {
+            break;
+        }
+        assert!(Instant::now() < until, "the body is not waited for: {metrics}");
+        thread::sleep(Duration::from_millis(5));
+    }
+    server.signal(rustix::process::Signal::INT);
+    server.wait_for_line(lines, &["stopping: no new connections"]);
+    assert_eq!(server.terminate().code(), Some(130));
+}
+
 fn the_start_logs_one_line_with_the_open_repositories(backend: Backend) {
     let server = Server::start(backend);
     let events = events(&server);
     let starts: Vec<_> = events.iter().filter(|event| event["address"] == server.address()).collect();
     assert_eq!(starts.len(), 1, "{events:?}");
-    says(starts[0]["message"].as_str().unwrap(), &["serving http://", "every repository"]);
+    let wanted = ["serving http://", "anyone may push to every repository", "0 policy files in /"];
+    says(starts[0]["message"].as_str().unwrap(), &wanted);
     assert!(events.iter().all(|event| event["level"] != "WARN"), "on loopback nobody is warned: {events:?}");
 }
 

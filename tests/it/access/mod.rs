@@ -120,7 +120,7 @@ fn actions(namespace: &str) -> Vec<(&'static str, Request)> {
         ("list-tags", Request::get(format!("{repository}/tags/list"))),
         ("get-tag-history", Request::get(format!("{repository}/_history/v1"))),
         ("get-manifest", Request::get(&manifest)),
-        ("get-manifest", Request::head(&manifest)),
+        ("get-manifest", Request::head(format!("{repository}/manifests/v1"))),
         ("put-manifest", Request::put(&manifest).body("{}")),
         ("delete-manifest", Request::delete(&manifest)),
         ("get-referrers", Request::get(format!("{repository}/referrers/{digest}"))),

@@ -37,6 +37,27 @@ fn a_token_allows_only_its_scope() {
     client.send(Request::post("/v2/everyone/app/blobs/uploads/")).expect(202);
 }
 
+/// An answer to `HEAD` has no body, so a push goes on until a request is refused whose answer has one.
+#[test]
+fn a_look_of_a_push_that_is_refused_finds_nothing_and_the_write_is_refused_with_the_message() {
+    let ana = WORLD.anonymous().with_password("ana", PASSWORD);
+    let token = |scope: &str| {
+        let answer = ana.send(Request::get(format!("/token?scope=repository:nobody/app:{scope}"))).expect(200).json();
+        WORLD.anonymous().with_token(answer["token"].as_str().unwrap())
+    };
+    let (push, pull) = (token("pull,push"), token("pull"));
+    let digest = format!("sha256:{}", "0".repeat(64));
+    for kind in ["blobs", "manifests"] {
+        let path = format!("/v2/nobody/app/{kind}/{digest}");
+        push.send(Request::head(&path)).expect(404);
+        push.send(Request::get(&path)).expect_error(403, "DENIED");
+        let told = pull.send(Request::head(&path)).expect(403);
+        assert!(told.required("warning").starts_with("299 - \"get-"), "{told:?}");
+    }
+    push.send(Request::head("/v2/nobody/app/manifests/v1")).expect(403);
+    push.send(Request::post("/v2/nobody/app/blobs/uploads/")).expect_error(403, "DENIED");
+}
+
 #[test]
 fn a_token_buys_no_other_token() {
     let ana = WORLD.anonymous().with_password("ana", PASSWORD);
