@@ -120,7 +120,7 @@ impl Actor {
         })
     }
 
-    /// Returns whether this process gave up on a write. If so, its operations may fail.
+    /// Returns whether this process gave up on a write or delete. If so, its operations may fail.
     pub(super) fn gave_up(&self) -> bool {
         self.way.gave_up.load(std::sync::atomic::Ordering::SeqCst)
     }

@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 
-pub(super) use self::given_up::Late;
+pub(super) use self::given_up::{GiveUps, Late};
 use super::event::Touch;
 use crate::{registry::Clock, storage::layout};
 
@@ -116,7 +116,7 @@ pub(super) enum Answer {
     Written(bool),
     /// The keys, and true if there may be more.
     Listed(Listed, bool),
-    /// The write took too long: it may land later.
+    /// The write or delete took too long: it may land later.
     GivenUp,
 }
 
@@ -140,11 +140,6 @@ impl Op {
             Self::Stat(key) | Self::Read(key) | Self::Put { key, .. } | Self::Delete(key) => is_clock(key),
             Self::List { prefix, .. } => is_clock(prefix),
         }
-    }
-
-    /// Returns whether the operation is a write that may be given up.
-    pub(super) fn is_write(&self) -> bool {
-        matches!(self, Self::Put { .. })
     }
 
     pub(super) fn answer(&self, map: &Map) -> Answer {

@@ -72,9 +72,10 @@ pub(super) enum Choice {
     Jump(bool),
     /// A process stops for good.
     Kill(usize),
-    /// A process gives up on a write, which may land later. The second number is the place among its operations.
+    /// A process gives up on a write or delete, which may land later. The second number is its place among the
+    /// operations of the process.
     GiveUp(usize, usize),
-    /// One of the writes that were given up lands.
+    /// One of the operations that were given up lands.
     Land(usize),
 }
 

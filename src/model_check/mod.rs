@@ -47,6 +47,7 @@ mod walk;
 mod walks;
 
 use self::{
+    bucket::GiveUps,
     cases::cases,
     play::Case,
     states::all_orders,
@@ -84,6 +85,8 @@ struct Job {
     ticks: usize,
     /// True if clocks may stand still and the store's clock may step.
     odd: bool,
+    /// True if a process may give up a delete.
+    late_delete: bool,
     /// The number of states that is too many. A walk that must end has no limit.
     most: Option<usize>,
 }
@@ -106,10 +109,13 @@ fn jobs() -> Vec<Job> {
         let (always, longer) = walks::WHOLE.iter().find(|(whole, ..)| *whole == name).map_or((0, 0), |it| (it.1, it.2));
         let whole = if long { longer } else { always };
         for ordered in [true, false] {
-            let job = |ticks, most| Job { case, ordered, ticks, odd: false, most };
+            let job = |ticks, most| Job { case, ordered, ticks, odd: false, late_delete: false, most };
             let odd = walks::ODD.iter().find(|(odd, ..)| *odd == name).map_or(0, |it| if long { it.2 } else { it.1 });
+            let late =
+                walks::LATE_DELETES.iter().find(|it| it.0 == name).map_or(0, |it| if long { it.2 } else { it.1 });
             if ticks.is_none() {
                 jobs.extend((1..=odd).map(|ticks| Job { odd: true, ..job(ticks, None) }));
+                jobs.extend((0..late).map(|ticks| Job { late_delete: true, ..job(ticks, None) }));
             }
             if let Some(ticks) = ticks {
                 jobs.push(job(ticks, Some(200_000 * times())));
@@ -132,17 +138,24 @@ fn work_off(jobs: &Mutex<Vec<Job>>) -> Vec<String> {
     let cases = cases();
     let next = || jobs.lock().expect("nobody panics taking a job").pop();
     let mut failures = Vec::new();
-    while let Some(Job { case, ordered, ticks, odd, most }) = next() {
+    while let Some(Job { case, ordered, ticks, odd, late_delete, most }) = next() {
         let any_of_many = ticks == 0;
-        let case = Case { ordered, ticks, freezes: odd, jumps: odd, any_of_many, ..cases[case].clone() };
+        let mut case = Case { ordered, ticks, freezes: odd, jumps: odd, any_of_many, ..cases[case].clone() };
+        case.giveups.deletes = case.giveups.deletes.max(usize::from(late_delete));
         let began = std::time::Instant::now();
         let walked = all_orders(&case, most.unwrap_or(TOO_MANY));
         let word = if walked.finished { "all" } else { "the first" };
         let store = if ordered { "bucket" } else { "directory" };
-        let odd = if odd { "odd" } else { "" };
+        let odd = if late_delete {
+            "late"
+        } else if odd {
+            "odd"
+        } else {
+            ""
+        };
         let (name, took) = (case.name, began.elapsed().as_secs_f32());
         println!(
-            "{name:60}{store:10}{ticks:>3}{odd:>4} {word:>9}{:>9} states{:>7} steps{took:8.1} s",
+            "{name:60}{store:10}{ticks:>3}{odd:>5} {word:>9}{:>9} states{:>7} steps{took:8.1} s",
             walked.states, walked.steps
         );
         if most.is_none() && !walked.finished && walked.failure.is_none() {
@@ -194,7 +207,7 @@ fn no_random_order_breaks_a_case() {
             random_order(&case, *seed)
         };
         failures.extend(seeds[..share].iter().find_map(order));
-        let share = if case.giveups > 0 { seeds.len() } else { share.div_ceil(2) };
+        let share = if case.giveups != GiveUps::NONE { seeds.len() } else { share.div_ceil(2) };
         failures.extend(seeds[..share].iter().find_map(|seed| random_order(&giving_up(&case), *seed)));
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
@@ -238,10 +251,10 @@ fn a_plan_is_played() {
 
 /// Returns the same case where time passes and any process may stop for good.
 fn lively(case: &Case) -> Case {
-    Case { mortal: case.scripts.len(), ticks: case.ticks.max(2), giveups: 0, ..case.clone() }
+    Case { mortal: case.scripts.len(), ticks: case.ticks.max(2), giveups: GiveUps::NONE, ..case.clone() }
 }
 
-/// Returns the same case where up to two writes are given up and land later.
+/// Returns the same case where up to two writes and two deletes are given up and land later.
 fn giving_up(case: &Case) -> Case {
-    Case { giveups: 2, ..lively(case) }
+    Case { giveups: GiveUps { writes: 2, deletes: 2 }, ..lively(case) }
 }

@@ -15,7 +15,7 @@ use super::{
     actor::{Actor, Task},
     answers::Answers,
     broken::broken,
-    bucket::{Bucket, LEASE, Objects, Op, hash_of},
+    bucket::{Bucket, GiveUps, LEASE, Objects, Op, hash_of},
     event::{Choice, Event},
     service::Way,
 };
@@ -41,8 +41,8 @@ pub(super) struct Case {
     pub(super) jumps: bool,
     /// The number of processes that may stop for good.
     pub(super) mortal: usize,
-    /// The number of writes that may be given up.
-    pub(super) giveups: usize,
+    /// The number of writes and deletes that may be given up.
+    pub(super) giveups: GiveUps,
     /// True if processes write wishes for a lease.
     pub(super) wishes: bool,
     /// True if scrub keeps untagged manifests.
@@ -151,7 +151,7 @@ pub(super) struct Stage<'a> {
     set_back: bool,
     /// The latest time that the store's clock has shown.
     latest: u64,
-    giveups: usize,
+    giveups: GiveUps,
     /// The number of ticks since each process did something.
     stood: Vec<usize>,
     /// True if one operation took a lease: its process may notice that too late.
@@ -177,9 +177,7 @@ impl Stage<'_> {
             Choice::Kill(process) => process < self.case.mortal && self.lives(process),
             Choice::Step(process, nth) => self.lives(process) && nth < self.bucket.waits(process),
             Choice::GiveUp(process, nth) => {
-                self.giveups > 0
-                    && self.lives(process)
-                    && self.bucket.waiting(process).get(nth).is_some_and(Op::is_write)
+                self.lives(process) && self.bucket.waiting(process).get(nth).is_some_and(|op| self.giveups.allows(op))
             }
             Choice::Land(nth) => self.bucket.may_land(nth),
         }
@@ -203,8 +201,9 @@ impl Stage<'_> {
             }
             Choice::Kill(process) => self.players[process].task = None,
             Choice::GiveUp(process, nth) => {
-                self.giveups -= 1;
-                says = self.bucket.give_up(process, nth).says();
+                let op = self.bucket.give_up(process, nth);
+                self.giveups.count(&op);
+                says = op.says();
                 self.stalled |= std::mem::take(&mut self.stood[process]) > 1;
                 self.players[process].go_on(&self.bucket, process);
             }
@@ -254,7 +253,7 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
     let mut played = Played { events: Vec::new(), broken: None, log: Vec::new() };
     loop {
         let choice = if stage.over() {
-            // writes that were given up land at last
+            // operations that were given up land at last
             (0..stage.bucket.late()).map(Choice::Land).find(|land| stage.may(*land))
         } else {
             chooser.choose(&stage)

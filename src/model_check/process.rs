@@ -9,6 +9,7 @@ use std::{
     collections::{HashMap, VecDeque},
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -114,6 +115,8 @@ pub(super) struct Node {
 
 /// A process that can go on from a node.
 struct Live {
+    /// The time at which it began to wait.
+    since: Instant,
     player: Player,
     bucket: Arc<Bucket>,
     answers: Arc<Mutex<Answers>>,
@@ -132,6 +135,8 @@ pub(super) struct Process<'a> {
 
 /// The number of running processes that are kept. Each has a registry of its own.
 const KEPT: usize = 256;
+/// The longest time that a running process is kept: less than any time limit of the store.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl<'a> Process<'a> {
     pub(super) fn new(case: &'a Case, number: usize, touches: &mut Touches) -> Self {
@@ -148,12 +153,19 @@ impl<'a> Process<'a> {
         process
     }
 
+    /// Returns the process at a node. A process that has waited too long begins anew, since the time limits of the store
+    /// are real.
+    fn live(&mut self, node: usize) -> Live {
+        let live = self.live.remove(&node).filter(|live| live.since.elapsed() < PATIENCE);
+        live.unwrap_or_else(|| self.replay(node))
+    }
+
     fn begin(&self) -> Live {
         let bucket = Bucket::new(Objects::new(), self.case.passed, self.case.scripts.len());
         let answers = Arc::new(Mutex::new(Answers::default()));
         let mut player = self.case.player(self.number, &bucket, &answers);
         player.go_on(&bucket, self.number);
-        Live { player, bucket, answers }
+        Live { since: Instant::now(), player, bucket, answers }
     }
 
     /// Returns the node after this one if the operation is let through now, with this store.
@@ -169,10 +181,7 @@ impl<'a> Process<'a> {
             return *child;
         }
         let told = op.answer(map);
-        let mut live = match self.live.remove(&node) {
-            Some(live) => live,
-            None => self.replay(node),
-        };
+        let mut live = self.live(node);
         let timely = self.tell(&mut live, nth, now, told.clone()) || news;
         let did = op.touch(map).into_iter().collect();
         let child = self.add(Some((node, nth, now, told)), now.ahead(), live, timely, did, touches);
@@ -188,10 +197,7 @@ impl<'a> Process<'a> {
         if let Some(child) = known {
             return *child;
         }
-        let mut live = match self.live.remove(&node) {
-            Some(live) => live,
-            None => self.replay(node),
-        };
+        let mut live = self.live(node);
         let did = self.nodes[node].waiting[nth].touch(&Map::default()).into_iter().collect();
         let timely = self.tell(&mut live, nth, now, Answer::GivenUp);
         // without an answer it learns nothing of the store's clock
@@ -213,6 +219,7 @@ impl<'a> Process<'a> {
         mutation::TIME.set(now.store);
         live.bucket.tell(self.number, nth, answer);
         live.player.go_on(&live.bucket, self.number);
+        live.since = Instant::now();
         looks(&live.bucket) > before || mutation::mutated(Mutation::ClockAfterLook)
     }
 

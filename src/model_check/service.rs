@@ -31,7 +31,7 @@ pub(super) struct Way {
     /// True for a bucket, each of whose answers tells the store's time. In a directory, a file that was just written
     /// tells that time.
     pub(super) dated: bool,
-    /// True if this process gave up on a write.
+    /// True if this process gave up on a write or delete.
     pub(super) gave_up: Arc<AtomicBool>,
 }
 
@@ -51,6 +51,12 @@ impl Way {
     /// Returns the clock of the process.
     pub(super) fn clock(&self) -> &Clock {
         self.bucket.clock_of(self.process)
+    }
+
+    /// Returns the error of an operation that this process has given up.
+    fn no_answer(&self) -> Error {
+        self.gave_up.store(true, Ordering::SeqCst);
+        Error::new(ErrorKind::Unexpected, "the store does not answer")
     }
 
     async fn get(&self, op: Op) -> Result<Object> {
@@ -213,10 +219,7 @@ impl oio::Write for MapWriter {
             Answer::Written(true) => {
                 Ok(metadata(size, if self.way.dated { 0 } else { self.way.bucket.clock.peek_ms() }))
             }
-            Answer::GivenUp => {
-                self.way.gave_up.store(true, Ordering::SeqCst);
-                Err(Error::new(ErrorKind::Unexpected, "the store does not answer"))
-            }
+            Answer::GivenUp => Err(self.way.no_answer()),
             _ => Err(Error::new(ErrorKind::ConditionNotMatch, "there is such an object")),
         }
     }
@@ -231,8 +234,10 @@ pub(super) struct MapDeleter(Way);
 
 impl oio::OneShotDelete for MapDeleter {
     async fn delete_once(&self, path: String, _: OpDelete) -> Result<()> {
-        self.0.ask(Op::Delete(path.into())).await;
-        Ok(())
+        match self.0.ask(Op::Delete(path.into())).await {
+            Answer::GivenUp => Err(self.0.no_answer()),
+            _ => Ok(()),
+        }
     }
 }
 

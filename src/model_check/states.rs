@@ -25,7 +25,7 @@ mod given_up;
 use super::{
     answers::Ack,
     broken::broken,
-    bucket::{LEASE, Late, Map, Op, hash_of},
+    bucket::{GiveUps, LEASE, Late, Map, Op, hash_of},
     event::Choice,
     play::{Case, RUNTIME, jumped},
     process::{Node, Process, Time, Touches},
@@ -66,7 +66,7 @@ struct State {
     latest: u64,
     /// The times that the clocks of the processes show.
     own: Vec<u64>,
-    giveups: usize,
+    giveups: GiveUps,
     late: Rc<Vec<Late>>,
     acked: Rc<Acked>,
     /// The number of ticks since each process did something, less the ticks that could have passed before steps that
@@ -243,7 +243,7 @@ impl Walk<'_> {
         let touched = self.processes[process].nodes[child].touches.clone();
         let late = self.meets_late(state, &touched);
         let op = &self.processes[process].nodes[here].waiting[nth];
-        let late = late || state.giveups > 0 && op.is_write();
+        let late = late || state.giveups.allows(op);
         let mut next = state.clone();
         next.at[process] = child;
         let changes = op.changes(&state.map);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{
-    bucket::{Op, hash_of},
+    bucket::{GiveUps, Op, hash_of},
     event::Choice,
     play::{Case, Chooser, Played, Stage, play, short, trace},
 };
@@ -33,8 +33,8 @@ impl Chooser for Follow {
 /// - `1 ends` lets process 1 go on until it has no more to do.
 /// - `time` lets half a lease pass; `freeze 1` does too, while the clocks of process 1 stand still.
 /// - `jump` and `jump back` step the store's clock.
-/// - `1 gives up` lets process 1 give up the write that it asks for.
-/// - `late lands` carries out the first write that was given up.
+/// - `1 gives up` lets process 1 give up the write or delete that it asks for.
+/// - `late lands` carries out the first operation that was given up.
 struct Planned<'a> {
     legs: VecDeque<&'a str>,
 }
@@ -96,13 +96,18 @@ struct Random {
     current: usize,
     stay: u64,
     rare: u64,
-    /// The state for writes that are given up. It is separate, so that it does not change the rest of the order.
+    /// The state for operations that are given up. It is separate, so that it does not change the rest of the order.
     late: u64,
+    /// One operation in so many lands that was given up and may.
+    lands: u64,
 }
 
 impl Random {
     fn new(seed: u64) -> Self {
-        let mut random = Self { state: hash_of(&seed), current: 0, stay: 0, rare: 0, late: hash_of(&(seed, "late")) };
+        let mut random =
+            Self { state: hash_of(&seed), current: 0, stay: 0, rare: 0, late: hash_of(&(seed, "late")), lands: 8 };
+        // half of the orders keep late operations for long
+        random.lands = [8, 8, 60, 400][usize::try_from(random.late % 4).unwrap_or(0)];
         random.stay = [0_u64, 2, 5, 12, 40][random.below(5)];
         random.rare = [15_u64, 40, 120][random.below(3)];
         random
@@ -123,14 +128,14 @@ impl Random {
         if stage.may(odd) { odd } else { Choice::Tick }
     }
 
-    /// Chooses a write of `process` that is given up now, or one that lands.
+    /// Chooses an operation of `process` that is given up now, or one that lands.
     fn late(&mut self, stage: &Stage<'_>, process: usize) -> Option<Choice> {
-        if stage.case.giveups == 0 {
+        if stage.case.giveups == GiveUps::NONE {
             return None;
         }
         let drawn = seeded::with(&mut self.late, seeded::draw).unwrap_or_default();
         let landed = (0..stage.bucket.late()).map(Choice::Land).find(|land| stage.may(*land));
-        if let Some(landed) = landed.filter(|_| drawn % 8 == 0) {
+        if let Some(landed) = landed.filter(|_| drawn.is_multiple_of(self.lands)) {
             return Some(landed);
         }
         let given_up = Choice::GiveUp(process, 0);

@@ -41,6 +41,9 @@ pub(super) const WHOLE: &[(&str, usize, usize)] = &[
     ("a push with a shorter lease than scrub's", 1, 2),
     ("a lease that becomes longer beside a scrub", 1, 2),
     ("a lease that becomes shorter beside a scrub", 1, 2),
+    ("a blob asked for after its delete was given up", 0, 1),
+    ("a blob pushed after its delete was given up", 0, 1),
+    ("a tag pushed after its delete was given up", 0, 1),
 ];
 
 /// Cases that are walked whole with odd clocks: with up to so many half leases in every run, and in a long one. The
@@ -51,6 +54,20 @@ pub(super) const ODD: &[(&str, usize, usize)] = &[
     ("a commit when its upload has gone silent", 0, 1),
     ("a mount", 0, 1),
     ("asked for, then pushed", 0, 1),
+];
+
+/// Cases that are walked whole with one delete that a process gives up, and that lands at any later time: with 0 half
+/// leases, 1, and so on. The numbers count these walks as in [`WHOLE`].
+pub(super) const LATE_DELETES: &[(&str, usize, usize)] = &[
+    ("push, bytes left over, scrub", 0, 1),
+    ("a mark left by a dead scrub", 0, 1),
+    ("manifest put on an old grant, one scrub", 0, 1),
+    ("a tag for an untagged manifest", 0, 1),
+    ("one manifest pushed twice, old versions and pins freed", 0, 1),
+    ("a commit when its upload has gone silent", 0, 1),
+    ("a commit when an upload whose bytes are in its states has gone silent", 0, 1),
+    ("a mount", 1, 1),
+    ("asked for, then pushed", 1, 1),
 ];
 
 /// The case with the most states.
@@ -127,6 +144,15 @@ pub(super) const WAYS: &[(Mutation, &str, How)] = &[
         Plan(
             "0 until put data/; time; 1 until put pin.; 2 until put !; 0 until put at.; 2 until delete !; \
              0 until put grant.; 1 until list data/; 0 until delete at.; 2 ends; 1 ends; 0 ends",
+        ),
+    ),
+    // the next scrub lifts the mark under which a delete of the bytes is still on its way
+    (
+        Mutation::DeadMarksLifted,
+        "a blob asked for after its delete was given up",
+        Plan(
+            "0 until put grant.; 1 until delete at.; 1 gives up; time; 0 until begins ask; time; 1 ends; 0 ends; \
+             late lands",
         ),
     ),
     // scrub frees the bytes between two requests of an upload, by a clock that its server does not have

@@ -27,6 +27,8 @@ pub(crate) enum Mutation {
     ClockAfterLook,
     /// Scrub goes on after the store's clock was set back.
     ClockSetBackUnseen,
+    /// Scrub lifts the marks of scrubs that have ended, in place of a copy of the bytes.
+    DeadMarksLifted,
     /// A delete of a manifest passes over a push without another look for indexes.
     DeleteOverAPushDoesNotLookAgain,
     /// Scrub ends a tag of which it saw no version.

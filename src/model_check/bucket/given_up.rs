@@ -1,24 +1,60 @@
-//! Writes that a process gives up, and that land later.
+//! Writes and deletes that a process gives up, and that land later.
 
 use std::ops::Bound;
 
 use super::{Answer, Bucket, LEASE, Objects, Op};
 use crate::storage::layout;
 
-/// A write that was given up.
+/// The number of operations that may be given up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(in crate::model_check) struct GiveUps {
+    pub(in crate::model_check) writes: usize,
+    pub(in crate::model_check) deletes: usize,
+}
+
+impl GiveUps {
+    pub(in crate::model_check) const NONE: Self = Self { writes: 0, deletes: 0 };
+
+    /// Returns whether a process may give up this operation.
+    pub(in crate::model_check) fn allows(self, op: &Op) -> bool {
+        match op {
+            Op::Put { .. } => self.writes > 0,
+            Op::Delete(_) => self.deletes > 0,
+            _ => false,
+        }
+    }
+
+    /// Counts an operation that was given up.
+    pub(in crate::model_check) fn count(&mut self, op: &Op) {
+        let left = if matches!(op, Op::Delete(_)) { &mut self.deletes } else { &mut self.writes };
+        *left -= 1;
+    }
+}
+
+/// A write or delete that was given up.
 #[derive(Clone, Debug)]
 pub(in crate::model_check) struct Late {
     pub(in crate::model_check) op: Op,
-    /// The time at which the process asked for it.
+    /// The time at which the process asked for a write. Nothing depends on that time for a delete.
     pub(in crate::model_check) asked: u64,
 }
 
 impl Late {
-    /// Returns whether the write may land now. It may within half a lease; later, only a claim may, or a version that
-    /// is no newer than an existing version of its thing. A writer that waits longer does not rely on the state that it
-    /// saw before.
+    pub(in crate::model_check) fn new(op: Op, now: u64) -> Self {
+        let asked = if matches!(op, Op::Delete(_)) { 0 } else { now };
+        Self { op, asked }
+    }
+
+    /// Returns whether the operation may land now. A delete may as long as there is something to delete.
+    ///
+    /// A write may within half a lease. Later, only a claim may, or a version that is no newer than an existing version
+    /// of its thing. A writer that waits longer does not rely on the state that it saw before.
     pub(in crate::model_check) fn may_land(&self, objects: &Objects, now: u64) -> bool {
-        let Op::Put { key, .. } = &self.op else { return false };
+        let key = match &self.op {
+            Op::Delete(key) => return objects.contains_key(key),
+            Op::Put { key, .. } => key,
+            _ => return false,
+        };
         let soon = now.saturating_sub(self.asked) < u64::try_from(LEASE.as_millis() / 2).unwrap_or_default();
         let (prefix, _) = key.rsplit_once('/').unwrap_or_default();
         let newest = || {
@@ -34,15 +70,15 @@ impl Late {
 }
 
 impl Bucket {
-    /// Lets a process give up on the `nth` of its waiting operations, which is a write. Returns the operation.
+    /// Lets a process give up on the `nth` of its waiting operations, a write or a delete. Returns the operation.
     pub(in crate::model_check) fn give_up(&self, process: usize, nth: usize) -> Op {
         let op = self.waiting(process).swap_remove(nth);
-        self.inner().late.push(Late { op: op.clone(), asked: self.clock.peek_ms() });
+        self.inner().late.push(Late::new(op.clone(), self.clock.peek_ms()));
         self.tell(process, nth, Answer::GivenUp);
         op
     }
 
-    /// Counts the writes that were given up and have not landed.
+    /// Returns the number of operations that were given up and have not landed.
     pub(in crate::model_check) fn late(&self) -> usize {
         self.inner().late.len()
     }

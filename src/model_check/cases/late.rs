@@ -4,6 +4,7 @@ use super::{
     super::{
         actor::{Actor, PLAIN},
         answers::Promise,
+        bucket::GiveUps,
         play::{Case, Script},
     },
     BLOB, GARBAGE, IMAGE, INDEX, OTHER, THIRD, case, delete_manifest, digest, granted, keeping, old, r, script,
@@ -136,9 +137,13 @@ fn once(image: &'static bytes::Bytes) -> Script {
     })
 }
 
+fn writes(writes: usize) -> GiveUps {
+    GiveUps { writes, deletes: 0 }
+}
+
 pub(super) fn cases() -> Vec<Case> {
-    let alone = |case: Case| keeping(Case { giveups: 2, ..case });
-    let late = |case: Case| settled(&PLAIN, Case { giveups: 1, ..case });
+    let alone = |case: Case| keeping(Case { giveups: writes(2), ..case });
+    let late = |case: Case| settled(&PLAIN, Case { giveups: writes(1), ..case });
     let scrub = || scrub_under(&PLAIN, GARBAGE);
     let cases = [
         alone(case("a tag pushed after a push that was given up", ready, vec![pushes_again()], 0)),

@@ -3,6 +3,7 @@
 mod content;
 mod history;
 mod late;
+mod late_deletes;
 mod leases;
 mod linked;
 mod links;
@@ -24,7 +25,7 @@ use serde_json::json;
 use self::promised::{scrub_under, settled, stays, tagger};
 use super::{
     actor::{Actor, Task},
-    bucket::LEASE,
+    bucket::{GiveUps, LEASE},
     play::{Case, Script, prepare},
 };
 use crate::{
@@ -258,7 +259,7 @@ fn case<F: Future<Output = ()>>(
         wishes: false,
         jumps: false,
         mortal: 0,
-        giveups: 0,
+        giveups: GiveUps::NONE,
         keeps: false,
         ordered: true,
         page: 1000,
@@ -268,7 +269,6 @@ fn case<F: Future<Output = ()>>(
     }
 }
 
-/// Keeps untagged manifests.
 fn keeping(case: Case) -> Case {
     Case { keeps: true, ..case }
 }
@@ -336,7 +336,7 @@ pub(super) fn cases() -> Vec<Case> {
         content::cases(),
         history::cases(),
         linked::cases(),
-        [late::cases(), leases::cases()].concat(),
+        [late::cases(), late_deletes::cases(), leases::cases()].concat(),
     ];
     let first = vec![
         case("push, bytes left over, scrub", left, vec![push(), scrub()], 2),

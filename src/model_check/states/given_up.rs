@@ -1,4 +1,4 @@
-//! Writes that are given up, and land later, in the walk over all orders.
+//! Writes and deletes that are given up, and land later, in the walk over all orders.
 
 use std::rc::Rc;
 
@@ -12,20 +12,20 @@ use super::{
 };
 
 impl Walk<'_> {
-    /// Lets a process give up on an operation, if that is a write and one may be given up.
+    /// Lets a process give up on an operation, if it may.
     pub(super) fn give_up(&mut self, state: &State, process: usize, nth: usize) -> Result<Option<State>, String> {
         let here = state.at[process];
         let op = self.processes[process].nodes[here].waiting[nth].clone();
-        if state.giveups == 0 || !op.is_write() {
+        if !state.giveups.allows(&op) {
             return Ok(None);
         }
         let now = state.now;
         let time = Time { store: now, own: state.own[process] };
         let child = self.processes[process].give_up(here, nth, time, &mut self.touches);
         let mut next = state.clone();
-        next.giveups -= 1;
+        next.giveups.count(&op);
         next.at[process] = child;
-        Rc::make_mut(&mut next.late).push(Late { op, asked: now });
+        Rc::make_mut(&mut next.late).push(Late::new(op, now));
         let node = &self.processes[process].nodes[child];
         Self::answer(&mut next, node);
         next.stalled |= state.stood[process] > 1;
@@ -38,7 +38,7 @@ impl Walk<'_> {
         Ok(Some(next))
     }
 
-    /// Lets a write land that was given up.
+    /// Lets an operation land that was given up.
     pub(super) fn land(&mut self, state: &State, nth: usize) -> State {
         let mut next = state.clone();
         let late = Rc::make_mut(&mut next.late).remove(nth);
@@ -48,7 +48,7 @@ impl Walk<'_> {
         next
     }
 
-    /// Returns whether a step with these touches does not commute with the writes that were given up and may land
+    /// Returns whether a step with these touches does not commute with the operations that were given up and may land
     /// later.
     pub(super) fn meets_late(&mut self, state: &State, touches: &[usize]) -> bool {
         let mut late = Set::default();

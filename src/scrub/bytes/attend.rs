@@ -137,6 +137,13 @@ impl Context<'_> {
             return Ok(());
         }
         if let Some(marked) = copies.iter().find(|copy| copy.state == State::Marked { dead: true }) {
+            // the mark stays: the scrub that wrote it may have begun a delete that has not happened yet
+            if mutated(Mutation::DeadMarksLifted) {
+                for mark in marked.keys.iter().filter(|entry| layout::is_mark(&marked.id, &entry.key)) {
+                    self.run.free(&mark.key, 0).await?;
+                }
+                return Ok(());
+            }
             let mended = self.run.options.dry_run || self.run.registry.mend(digest, &self.run.by).await?;
             if mended {
                 let says = format!("a scrub that did not end has left its mark on blob {digest}: it has a copy now");
