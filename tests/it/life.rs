@@ -65,13 +65,26 @@ fn a_server_started_with_a_password_file_makes_its_token_key_beside_the_store() 
             .spawn()
             .unwrap();
         let log = std::io::BufReader::new(server.stderr.take().unwrap());
-        let serves = std::io::BufRead::lines(log).map_while(Result::ok).any(|line| line.contains("serving http://"));
+        let is_up = std::io::BufRead::lines(log).map_while(Result::ok).any(|line| line.contains("serving http://"));
         server.kill().unwrap();
         server.wait().unwrap();
-        assert!(serves && directory.path().join("data/format").exists());
+        assert!(is_up && directory.path().join("data/format").exists());
         keys.push(fs::read(directory.path().join("data/token.key")).unwrap());
     }
     assert_eq!(keys[0], keys[1], "the second start uses the key of the first");
+}
+
+#[test]
+fn options_work_where_people_write_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    says(&refused(directory, &["server", "-c", "none.toml"], 1), &["none.toml cannot be read"]);
+    says(&refused(directory, &["server", "--port", "5001"], 2), &["--port belongs to --data-dir", "[server]"]);
+    fs::create_dir(directory.join("conf")).unwrap();
+    fs::write(directory.join("conf/a.toml"), "nonsense = 1").unwrap();
+    says(&refused(directory, &["server", "-c", "conf"], 1), &["conf/a.toml:1:1"]);
+    let help = |command: &str| run(directory, &[command, "--help"]).stdout;
+    assert_eq!(help("genhash"), help("hash-password"));
 }
 
 #[test]

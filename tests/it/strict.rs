@@ -5,4 +5,5 @@ mod conditions;
 mod files;
 mod framing;
 mod private;
+mod ready;
 mod terminal;
