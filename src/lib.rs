@@ -16,6 +16,7 @@ mod model_check;
 pub mod oci;
 pub mod policy;
 pub mod priority;
+pub mod records;
 pub mod registry;
 pub mod reload;
 pub mod scrub;

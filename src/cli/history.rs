@@ -7,7 +7,8 @@ use super::{format::Format, print, store};
 use crate::{
     config::Config,
     oci::{Name, Tag},
-    registry::{Registry, facts::TagEntry},
+    records::TagEntry,
+    registry::Registry,
 };
 
 /// Entries that are read at a time.

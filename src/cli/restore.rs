@@ -7,8 +7,8 @@ use super::{format::Format, print, store};
 use crate::{
     config::Config,
     oci::{Name, Reference},
-    registry::{By, Restoration, Restored},
-    storage::layout,
+    registry::{Actor, Restoration, Restored},
+    storage::Suffix,
 };
 
 /// Options of `restore`.
@@ -45,7 +45,7 @@ fn named(text: &str) -> Result<(Name, Reference), String> {
 pub(super) fn run(restore: &Restore, config: &Config) -> Result<(), String> {
     let (name, reference) = &restore.what;
     store::with_registry(config, async |registry| {
-        let by = By { identity: "restore".to_owned(), request: layout::attempt() };
+        let by = Actor { identity: "restore".to_owned(), request: Suffix::random().to_string() };
         let came = registry.restore(name, reference, &by).await.map_err(|error| error.to_string())?;
         match restore.format {
             Format::Json => print::json(&as_json(name, &came)),

@@ -5,7 +5,7 @@ use http::request::Parts;
 use super::{
     auth::Caller, clock::Clock, decisions::Decisions, peer::Peer, request_body::RequestBody, service::Service,
 };
-use crate::{registry::By, snapshot::Snapshot, telemetry::RequestId};
+use crate::{registry::Actor, snapshot::Snapshot, telemetry::RequestId};
 
 /// A request on its way to its handler.
 pub(super) struct Call<'a> {
@@ -27,7 +27,7 @@ impl Call<'_> {
     }
 
     /// Returns the identity and the request id, for the records that the request writes.
-    pub(super) fn by(&self) -> By {
-        By { identity: self.caller.identity.to_string(), request: self.request_id.as_str().to_owned() }
+    pub(super) fn by(&self) -> Actor {
+        Actor { identity: self.caller.identity.to_string(), request: self.request_id.as_str().to_owned() }
     }
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     action::{Action, Upload},
     oci::{Algorithm, Digest, ErrorCode, Name, range::ContentRange},
-    registry::{By, Chunk, Error, UploadStatus},
+    registry::{Actor, Chunk, Error, UploadStatus},
 };
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -185,7 +185,7 @@ pub(super) async fn cancel(call: &Call<'_>, name: &Name, upload: &Upload) -> Res
 }
 
 /// Returns the request's body as a chunk of an upload.
-fn chunk(call: Call<'_>, slot: &Slot) -> Result<(Chunk, By), Failure> {
+fn chunk(call: Call<'_>, slot: &Slot) -> Result<(Chunk, Actor), Failure> {
     let range = match call.parts.headers.get(header::CONTENT_RANGE) {
         None => None,
         Some(range) => {

@@ -25,7 +25,8 @@ use crate::{
     config::{self, Config, Untagged},
     oci::{Algorithm, Digest, MediaType, Name, Reference, Tag},
     policy::Policy,
-    registry::{self, By, Chunk, Error, PutManifest, Registry, VerifyPulls},
+    records::{Actor, key::Prefix},
+    registry::{self, Chunk, Error, PutManifest, Registry, VerifyPulls},
     scrub::{self, Event, Observer, Pass, ScrubError},
     storage::{Moment, Store},
     telemetry::Metrics,
@@ -33,7 +34,7 @@ use crate::{
 
 /// One process: a server of its own over the shared store, with its operations.
 #[derive(Clone)]
-pub(super) struct Actor {
+pub(super) struct Client {
     pub(super) number: usize,
     way: Way,
     /// Made when it is first needed: most of a run's time goes into its caches, and scrub has a registry of its own.
@@ -96,7 +97,7 @@ fn body(bytes: &Bytes) -> Chunk {
     Chunk { range: None, length, body, progress: Arc::new(|| {}) }
 }
 
-impl Actor {
+impl Client {
     pub(super) fn new(number: usize, way: Way, ordered: bool, keeps: bool, answers: Arc<Mutex<Answers>>) -> Self {
         let store = store(way.clone(), ordered);
         Self { number, way, registry: Arc::default(), store, lease: LEASE, keeps, answers, calls: Arc::default() }
@@ -139,8 +140,8 @@ impl Actor {
     }
 
     /// Returns the keys under a prefix, seen from outside.
-    pub(super) fn keys(&self, prefix: &str) -> Vec<String> {
-        self.bucket().keys(prefix)
+    pub(super) fn keys(&self, prefix: Prefix<'_>) -> Vec<String> {
+        self.bucket().keys(&prefix.to_string())
     }
 
     fn answers(&self) -> MutexGuard<'_, Answers> {
@@ -148,14 +149,14 @@ impl Actor {
     }
 
     /// Begins an operation. Returns its author, with a name of its own.
-    pub(super) async fn begin(&self, what: &str) -> By {
+    pub(super) async fn begin(&self, what: &str) -> Actor {
         let call = {
             let mut calls = self.calls.lock().expect("nobody panics counting");
             *calls += 1;
             *calls
         };
         self.bucket().begin(self.way.process, what).await;
-        By { identity: format!("{what}{}{call}", self.mark()), request: String::new() }
+        Actor { identity: format!("{what}{}{call}", self.mark()), request: String::new() }
     }
 
     /// Returns the text in the author's name of everything that this process writes.
@@ -172,7 +173,7 @@ impl Actor {
         ack
     }
 
-    fn done<T>(&self, by: &By, result: &registry::Result<T>, acks: impl IntoIterator<Item = Ack>) -> bool {
+    fn done<T>(&self, by: &Actor, result: &registry::Result<T>, acks: impl IntoIterator<Item = Ack>) -> bool {
         let mut answers = self.answers();
         match result {
             Ok(_) => {

@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 use super::{answers::Ack, bucket::Objects};
 use crate::{
     oci::{Digest, Manifest, Name, Tag},
-    registry::facts::{ManifestHeader, PlaceFact, Stamp},
-    storage::layout::{self, Ordinal, Right},
+    records::{
+        CopyRecord, ManifestHeader, Provenance,
+        key::{BlobLink, Key, Ordinal, Owner, Prefix, RepositoryKey, Version},
+    },
 };
 
 /// Returns the first invariant that is broken. Checks tags that no answer names only if `all_tags` is set.
@@ -31,15 +33,17 @@ struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    fn under<'b>(&self, prefix: &'b str) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a, 'b> {
-        let all = self.objects.range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
-        all.map(|(key, object)| (&**key, &*object.content)).take_while(move |(key, _)| key.starts_with(prefix))
+    fn under(&self, prefix: Prefix<'_>) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
+        let prefix = prefix.to_string();
+        let all =
+            self.objects.range::<str, _>((std::ops::Bound::Included(prefix.as_str()), std::ops::Bound::Unbounded));
+        all.map(|(key, object)| (&**key, &*object.content)).take_while(move |(key, _)| key.starts_with(&prefix))
     }
 
     fn tags(&self) -> BTreeSet<(Name, Tag)> {
-        let keys = self.under(layout::REPOSITORIES).filter_map(|(key, _)| {
-            let (name, _) = layout::repository_name(key)?;
-            let (tag, _) = layout::parse_tag_version(&name, key)?;
+        let keys = self.under(Prefix::Repositories).filter_map(|(key, _)| {
+            let name = Owner::repository(key)?;
+            let (tag, _) = RepositoryKey::tag_version(&name, key)?;
             Some((name, tag))
         });
         keys.collect()
@@ -47,8 +51,8 @@ impl<'a> Seen<'a> {
 
     /// Returns the manifest that a tag means by its newest version, and the version of the manifest that it names.
     fn means(&self, name: &Name, tag: &Tag) -> Option<(Digest, Ordinal)> {
-        let newest = self.under(&layout::tag(name, tag)).next()?;
-        layout::parse_tag_version(name, newest.0)?.1.target
+        let newest = self.under(Prefix::Tag(name, tag)).next()?;
+        RepositoryKey::tag_version(name, newest.0)?.1.target
     }
 
     /// Checks that a tag that leads to a manifest leads to all of it.
@@ -63,7 +67,7 @@ impl<'a> Seen<'a> {
     }
 
     fn acked_tag(&self, name: &Name, tag: &Tag, digest: &Digest) -> Option<String> {
-        if self.under(&layout::tag(name, tag)).next().is_none() {
+        if self.under(Prefix::Tag(name, tag)).next().is_none() {
             return Some(format!("tag {tag} of {name} was answered 201 and is not there"));
         }
         // moved on, or deleted beside the push: either order is right
@@ -71,15 +75,15 @@ impl<'a> Seen<'a> {
         if means == *digest { self.manifest(name, digest) } else { None }
     }
 
-    fn versions(&self, name: &Name, digest: &Digest) -> Vec<(&'a str, layout::Version)> {
-        let prefix = layout::manifest(name, digest);
-        self.under(&prefix).filter_map(|(key, _)| Some((key, layout::version(key)?))).collect()
+    fn versions(&self, name: &Name, digest: &Digest) -> Vec<(&'a str, Version)> {
+        let prefix = Prefix::Manifest(name, digest);
+        self.under(prefix).filter_map(|(key, _)| Some((key, Version::at_end_of(key)?))).collect()
     }
 
     /// Returns whether a user, and not scrub, deleted the manifest.
     fn deleted(&self, name: &Name, digest: &Digest) -> bool {
         self.versions(name, digest).first().is_some_and(|(key, version)| {
-            let by = serde_json::from_slice::<Stamp>(&self.objects[*key].content).map(|stamp| stamp.by.identity);
+            let by = serde_json::from_slice::<Provenance>(&self.objects[*key].content).map(|stamp| stamp.by.identity);
             !version.there && by.is_ok_and(|by| by != "scrub")
         })
     }
@@ -120,9 +124,9 @@ impl<'a> Seen<'a> {
     }
 
     fn has(&self, name: &Name, digest: &Digest) -> bool {
-        self.under(&layout::rights(digest, name)).any(|(key, _)| match layout::right(key) {
-            Some(Right::Grant) => true,
-            Some(Right::Pin(manifest)) => self.links(name, &manifest, digest),
+        self.under(Prefix::Links(digest, name)).any(|(key, _)| match BlobLink::at_end_of(key) {
+            Some(BlobLink::Link) => true,
+            Some(BlobLink::Pin(manifest)) => self.links(name, &manifest, digest),
             _ => false,
         })
     }
@@ -138,9 +142,9 @@ impl<'a> Seen<'a> {
 
     /// Returns whether a blob copy of the digest has all its bytes, marked or not.
     fn readable(&self, digest: &Digest) -> bool {
-        self.under(&layout::places(digest)).any(|(key, content)| {
-            let Ok(fact) = serde_json::from_slice::<PlaceFact>(content) else { return false };
-            let Some(id) = layout::place_id(key) else { return false };
+        self.under(Prefix::Copies(digest)).any(|(key, content)| {
+            let Ok(fact) = serde_json::from_slice::<CopyRecord>(content) else { return false };
+            let Some((_, id)) = Key::copy(key) else { return false };
             fact.segments.iter().all(|segment| {
                 self.objects.get(&*segment.key(&id)).is_some_and(|object| object.content.len() as u64 == segment.size)
             })
@@ -148,9 +152,9 @@ impl<'a> Seen<'a> {
     }
 
     fn blob(&self, name: &Name, digest: &Digest, of: &str) -> Option<String> {
-        let granted = self.under(&layout::rights(digest, name)).any(|(key, content)| {
-            let by = serde_json::from_slice::<Stamp>(content).map(|stamp| stamp.by.identity);
-            layout::right(key) == Some(Right::Grant) && by.is_ok_and(|by| by.contains(of))
+        let granted = self.under(Prefix::Links(digest, name)).any(|(key, content)| {
+            let by = serde_json::from_slice::<Provenance>(content).map(|stamp| stamp.by.identity);
+            BlobLink::at_end_of(key) == Some(BlobLink::Link) && by.is_ok_and(|by| by.contains(of))
         });
         (granted && !self.readable(digest)).then(|| format!("blob {digest} of {name} was answered 201 and is lost"))
     }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 pub(super) use self::given_up::{GiveUps, Late};
 use super::event::Touch;
-use crate::{registry::Clock, storage::layout};
+use crate::{records::key::Prefix, registry::Clock};
 
 /// The lease that all processes are configured with.
 pub(super) const LEASE: Duration = Duration::from_secs(1000);
@@ -347,7 +347,7 @@ impl Bucket {
 }
 
 fn is_clock(key: &str) -> bool {
-    key.starts_with(&layout::clock(""))
+    Prefix::Clocks.has(key)
 }
 
 /// An operation before the gate.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::storage::layout;
+use crate::records::key::{DataKey, Key, Prefix};
 
 /// An effect of a step that others may see, or a look at effects of others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,8 +33,8 @@ impl Touch {
     /// no such objects.
     pub(super) fn shows(&self) -> bool {
         self.writes().is_some_and(|key| {
-            let mark = layout::data_id(key).is_some_and(|id| layout::is_mark(&id, key));
-            !mark && !key.starts_with(layout::UPLOADS)
+            let mark = matches!(Key::parse(key), Some(Key::Data(_, DataKey::Mark(_))));
+            !mark && !Prefix::Uploads.has(key)
         })
     }
 

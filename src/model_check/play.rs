@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    actor::{Actor, Task},
+    actor::{Client, Task},
     answers::Answers,
     broken::broken,
     bucket::{Bucket, GiveUps, LEASE, Objects, Op, hash_of},
@@ -22,7 +22,7 @@ use super::{
 use crate::{action::seeded, storage::mutation};
 
 /// The operations of a process.
-pub(super) type Script = Rc<dyn Fn(Actor) -> Task>;
+pub(super) type Script = Rc<dyn Fn(Client) -> Task>;
 
 /// A store at the beginning, and the processes that work on it.
 #[derive(Clone)]
@@ -69,7 +69,7 @@ impl Case {
             dated: self.ordered,
             gave_up: Arc::default(),
         };
-        let actor = Actor::new(process, way, self.ordered, self.keeps, Arc::clone(answers));
+        let actor = Client::new(process, way, self.ordered, self.keeps, Arc::clone(answers));
         Player::new(self.scripts[process](actor), hash_of(&(self.seed, process)))
     }
 }
@@ -281,7 +281,7 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
             dated: case.ordered,
             gave_up: Arc::default(),
         };
-        let actor = Actor::new(98, way, case.ordered, case.keeps, Arc::clone(&answers));
+        let actor = Client::new(98, way, case.ordered, case.keeps, Arc::clone(&answers));
         unhindered(after(actor), hash_of(&(case.seed, "after")));
         let answers = answers.lock().expect("no test panics while it holds the answers");
         let now = stage.bucket.clock.now_ms();
@@ -295,13 +295,13 @@ pub(super) fn play(case: &Case, chooser: &mut dyn Chooser) -> Played {
 
 /// Runs a setup to its end without a gate, on a store of its own. Returns the store afterwards, and the time that
 /// passed.
-pub(super) fn prepare<F: Future<Output = ()>>(setup: impl FnOnce(Actor) -> F) -> (Objects, Duration) {
+pub(super) fn prepare<F: Future<Output = ()>>(setup: impl FnOnce(Client) -> F) -> (Objects, Duration) {
     let _runtime = RUNTIME.enter();
     mutation::WISHES.set(false);
     let bucket = Bucket::new(Objects::new(), Duration::ZERO, 0);
     let began = bucket.clock.now();
     let way = Way { bucket: Arc::clone(&bucket), process: None, page: 1000, dated: true, gave_up: Arc::default() };
-    let actor = Actor::new(99, way, true, true, Arc::default());
+    let actor = Client::new(99, way, true, true, Arc::default());
     unhindered(setup(actor), 1);
     (bucket.objects(), bucket.clock.since(began))
 }

@@ -142,8 +142,8 @@ pub(super) const WAYS: &[(Mutation, &str, How)] = &[
         Mutation::FailedCommitTakesBack,
         LATE,
         Plan(
-            "0 until put data/; time; 1 until put pin.; 2 until put !; 0 until put at.; 2 until delete !; \
-             0 until put grant.; 1 until list data/; 0 until delete at.; 2 ends; 1 ends; 0 ends",
+            "0 until put data/; time; 1 until put pin.; 2 until put !; 0 until put copy.; 2 until delete !; \
+             0 until put link.; 1 until list data/; 0 until delete copy.; 2 ends; 1 ends; 0 ends",
         ),
     ),
     // the next scrub lifts the mark under which a delete of the bytes is still on its way
@@ -151,7 +151,7 @@ pub(super) const WAYS: &[(Mutation, &str, How)] = &[
         Mutation::DeadMarksLifted,
         "a blob asked for after its delete was given up",
         Plan(
-            "0 until put grant.; 1 until delete at.; 1 gives up; time; 0 until begins ask; time; 1 ends; 0 ends; \
+            "0 until put link.; 1 until delete copy.; 1 gives up; time; 0 until begins ask; time; 1 ends; 0 ends; \
              late lands",
         ),
     ),
@@ -194,7 +194,7 @@ pub(super) const WAYS: &[(Mutation, &str, How)] = &[
         Mutation::MarksBeforeFacts,
         "a blob that comes very late, and one that relies on it",
         Plan(
-            "0 until put at.; time; time; 1 until put pin.; 2 until put !; 1 until list at.; 2 until delete data/; \
+            "0 until put copy.; time; time; 1 until put pin.; 2 until put !; 1 until list copy.; 2 until delete data/; \
              0 ends; 1 until list catalog/; 2 ends; 1 ends",
         ),
     ),
@@ -219,7 +219,11 @@ pub(super) const WAYS: &[(Mutation, &str, How)] = &[
         Plan("0 ends; 2 until list tags/; 1 until begins manifest; time; time; 2 ends; 1 ends"),
     ),
     // a scrub saw that the image is deleted, and the restore that the signature exists
-    (Mutation::SubjectNotLookedFor, "an image restored with its signature", Plan("1 until put going.; 0 ends; 1 ends")),
+    (
+        Mutation::SubjectNotLookedFor,
+        "an image restored with its signature",
+        Plan("1 until put pending-delete.; 0 ends; 1 ends"),
+    ),
     (
         Mutation::EndingReferrersNotRenewed,
         "an image restored with a signature by its tag",

@@ -12,13 +12,17 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::{
-    By, Error, Registry, Result, VerifyPulls,
+    Error, Registry, Result, VerifyPulls,
     cache::Ticket,
-    places::{Place, TURNS},
+    copies::{BlobCopy, TURNS},
 };
 use crate::{
     oci::{Digest, Name},
-    storage::{self, FaultKind, StorageError, layout, layout::Right},
+    records::{
+        Actor,
+        key::{BlobKey, BlobLink, Key, Prefix, Suffix},
+    },
+    storage::{self, FaultKind, StorageError},
 };
 
 /// A blob that a repository has.
@@ -32,9 +36,9 @@ pub struct Blob {
 
 /// The link that gave a repository a digest at the last look.
 #[derive(Clone, Copy)]
-pub(super) enum RightHit {
+pub(super) enum LinkHit {
     /// A blob link, by an upload or a mount.
-    Grant,
+    Link,
     /// A link of an existing manifest. The ticket goes stale when this process changes that manifest.
     Pin(Digest, Ticket),
 }
@@ -44,27 +48,27 @@ pub type BlobStream = Pin<Box<dyn Stream<Item = std::result::Result<Bytes, Stora
 
 impl Registry {
     /// Returns whether the repository has the digest: by a blob link, or by a link of a manifest that exists there.
-    pub(super) async fn has(&self, name: &Name, digest: &Digest) -> Result<bool> {
+    pub(super) async fn repository_has_blob(&self, name: &Name, digest: &Digest) -> Result<bool> {
         // not from `held`, which tells only that the bytes are there: another server may have removed the link since
         let key = (name.clone(), *digest);
         match self.rights.get(&key) {
-            Some(RightHit::Grant) => return Ok(true),
-            Some(RightHit::Pin(manifest, ticket)) if self.standing.ticket(&(name.clone(), manifest)) == ticket => {
+            Some(LinkHit::Link) => return Ok(true),
+            Some(LinkHit::Pin(manifest, ticket)) if self.standing.ticket(&(name.clone(), manifest)) == ticket => {
                 return Ok(true);
             }
             _ => {}
         }
         // boxed, since it is large and most requests are answered from memory
-        Box::pin(self.asked_for_links(name, digest, false)).await
+        Box::pin(self.ask_for_links(name, digest, false)).await
     }
 
-    /// Answers as [`Registry::has`], never from memory. A caller that gives a link needs this: no link may outlive a
+    /// Answers as [`Registry::repository_has_blob`], never from memory. A caller that gives a link needs this: no link may outlive a
     /// delete by another server.
-    pub(super) async fn has_afresh(&self, name: &Name, digest: &Digest) -> Result<bool> {
-        Box::pin(self.asked_for_links(name, digest, true)).await
+    pub(super) async fn repository_has_blob_afresh(&self, name: &Name, digest: &Digest) -> Result<bool> {
+        Box::pin(self.ask_for_links(name, digest, true)).await
     }
 
-    async fn asked_for_links(&self, name: &Name, digest: &Digest, afresh: bool) -> Result<bool> {
+    async fn ask_for_links(&self, name: &Name, digest: &Digest, afresh: bool) -> Result<bool> {
         let key = (name.clone(), *digest);
         let ticket = self.rights.ticket(&key);
         let mut asked = HashSet::new();
@@ -72,26 +76,26 @@ impl Registry {
         // blob links come first, and one is enough; pins may be many
         let mut limit = 4;
         loop {
-            let listed = self.store.list(&layout::rights(digest, name), after.as_deref(), limit).await?;
+            let listed = self.store.list(&Prefix::Links(digest, name).to_string(), after.as_deref(), limit).await?;
             for entry in &listed {
-                match layout::right(&entry.key) {
-                    Some(Right::Grant) => {
-                        self.rights.remember(key, ticket, RightHit::Grant);
+                match BlobLink::at_end_of(&entry.key) {
+                    Some(BlobLink::Link) => {
+                        self.rights.remember(key, ticket, LinkHit::Link);
                         return Ok(true);
                     }
-                    Some(Right::Pin(manifest)) if asked.insert(manifest) => {
+                    Some(BlobLink::Pin(manifest)) if asked.insert(manifest) => {
                         let of_manifest = self.standing.ticket(&(name.clone(), manifest));
                         let newest = if afresh {
                             self.standing_afresh(name, &manifest).await
                         } else {
                             self.standing(name, &manifest).await
                         };
-                        if self.links(name, &manifest, newest, digest).await? {
-                            self.rights.remember(key, ticket, RightHit::Pin(manifest, of_manifest));
+                        if self.manifest_links_blob(name, &manifest, newest, digest).await? {
+                            self.rights.remember(key, ticket, LinkHit::Pin(manifest, of_manifest));
                             return Ok(true);
                         }
                     }
-                    Some(Right::Pin(_) | Right::Left) | None => {}
+                    Some(BlobLink::Pin(_) | BlobLink::Unlinked) | None => {}
                 }
             }
             if listed.len() < limit {
@@ -107,11 +111,11 @@ impl Registry {
     /// # Errors
     /// [`Error::BlobUnknown`] if the repository does not have it, and damage.
     pub async fn blob(&self, name: &Name, digest: &Digest) -> Result<Blob> {
-        if !self.has(name, digest).await? {
+        if !self.repository_has_blob(name, digest).await? {
             return Err(unknown(name, digest));
         }
-        let place = self.readable(name, digest).await?;
-        Ok(Blob { digest: *digest, size: place.size })
+        let copy = self.readable(name, digest).await?;
+        Ok(Blob { digest: *digest, size: copy.size })
     }
 
     /// Returns the blob, for a client that may push and relies on the answer for a lease. Marked segments count as
@@ -119,16 +123,16 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::BlobUnknown`] if the repository does not have it, or if its bytes cannot be relied on.
-    pub async fn blob_to_rely_on(&self, name: &Name, digest: &Digest, by: &By) -> Result<Blob> {
-        if let Some(size) = self.held(name, digest).await?
-            && self.has(name, digest).await?
+    pub async fn blob_to_rely_on(&self, name: &Name, digest: &Digest, by: &Actor) -> Result<Blob> {
+        if let Some(size) = self.checked_size(name, digest).await?
+            && self.repository_has_blob(name, digest).await?
         {
             return Ok(Blob { digest: *digest, size });
         }
-        if !self.has_afresh(name, digest).await? {
+        if !self.repository_has_blob_afresh(name, digest).await? {
             return Err(unknown(name, digest));
         }
-        let size = self.grant_and_look(name, digest, by).await?.ok_or_else(|| unknown(name, digest))?;
+        let size = self.link_and_look(name, digest, by).await?.ok_or_else(|| unknown(name, digest))?;
         Ok(Blob { digest: *digest, size })
     }
 
@@ -136,15 +140,15 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::TooSlow`] if two attempts took too long.
-    async fn grant_and_look(&self, name: &Name, digest: &Digest, by: &By) -> Result<Option<u64>> {
+    async fn link_and_look(&self, name: &Name, digest: &Digest, by: &Actor) -> Result<Option<u64>> {
         // a slow attempt is made once more: its blob link may be gone by now
         for _ in 0..2 {
-            let (began, ticket) = (self.begin().await?, self.known.ticket());
-            self.grant(name, digest, by).await?;
-            let Some(place) = self.look(digest).await?.sound else { return Ok(None) };
-            if !self.was_slow_by_reads(began).await? {
-                self.hold((name.clone(), *digest), place.size, began, ticket);
-                return Ok(Some(place.size));
+            let (attempt, ticket) = (self.begin(by).await?, self.known.ticket());
+            let reference = self.write_link(name, digest, &attempt).await?;
+            let Some(copy) = self.verify(reference).await? else { return Ok(None) };
+            if !self.was_slow_by_reads(&attempt).await? {
+                self.remember_checked((name.clone(), *digest), copy.size(), &attempt, ticket);
+                return Ok(Some(copy.size()));
             }
         }
         Err(Error::TooSlow)
@@ -161,16 +165,16 @@ impl Registry {
         digest: &Digest,
         from: Option<&Name>,
         may_pull: impl Fn(&Name) -> bool,
-        by: &By,
+        by: &Actor,
     ) -> Result<Option<Blob>> {
         let found = match from {
-            Some(from) => may_pull(from) && self.has_afresh(from, digest).await?,
+            Some(from) => may_pull(from) && self.repository_has_blob_afresh(from, digest).await?,
             None => self.anyone_has(digest, may_pull).await?,
         };
         if !found {
             return Ok(None);
         }
-        let size = self.grant_and_look(name, digest, by).await?;
+        let size = self.link_and_look(name, digest, by).await?;
         self.rights.forget(&(name.clone(), *digest));
         Ok(size.map(|size| Blob { digest: *digest, size }))
     }
@@ -180,14 +184,14 @@ impl Registry {
         const MOST: usize = 100;
         let mut after = None;
         for _ in 0..MOST {
-            let listed = self.store.list(&layout::holders(digest), after.as_deref(), 1).await?;
-            let Some((holder, end)) = listed.first().and_then(|entry| layout::holder(digest, &entry.key)) else {
+            let listed = self.store.list(&Prefix::AllLinks(digest).to_string(), after.as_deref(), 1).await?;
+            let Some((holder, _)) = listed.first().and_then(|entry| Key::link(&entry.key)) else {
                 return Ok(false);
             };
-            if may_pull(&holder) && self.has_afresh(&holder, digest).await? {
+            if may_pull(&holder) && self.repository_has_blob_afresh(&holder, digest).await? {
                 return Ok(true);
             }
-            after = Some(end);
+            after = Some(Prefix::Links(digest, &holder).end());
         }
         Ok(false)
     }
@@ -201,13 +205,13 @@ impl Registry {
         let whole = range.is_none();
         let range = range.unwrap_or(0..blob.size);
         // a remembered blob copy whose segments are gone is looked up again before any error
-        let mut place = self.readable(name, &blob.digest).await?;
-        let stream = match self.open(&place, range.clone()).await {
+        let mut copy = self.readable(name, &blob.digest).await?;
+        let stream = match self.open(&copy, range.clone()).await {
             Ok(stream) => stream,
             Err(error) if error.kind == FaultKind::Damaged => {
                 // boxed, since it is large and most requests do without
                 let (again, stream) = Box::pin(self.read_again(name, &blob.digest, range)).await?;
-                place = again;
+                copy = again;
                 stream
             }
             Err(error) => return Err(error.into()),
@@ -223,17 +227,17 @@ impl Registry {
                 known.forget(&digest);
             }
         }));
-        Ok(if whole && selected { self.verified(stream, place, blob.digest) } else { stream })
+        Ok(if whole && selected { self.verified(stream, copy, blob.digest) } else { stream })
     }
 
     /// Looks again for bytes that a read found gone or too short. Reports damage if they still are: a read may fail
     /// once although the bytes are right.
-    async fn read_again(&self, name: &Name, digest: &Digest, range: Range<u64>) -> Result<(Arc<Place>, BlobStream)> {
-        self.known.places.invalidate(digest);
+    async fn read_again(&self, name: &Name, digest: &Digest, range: Range<u64>) -> Result<(Arc<BlobCopy>, BlobStream)> {
+        self.known.copies.invalidate(digest);
         let again = async {
-            let place = self.readable(name, digest).await?;
-            let stream = self.open(&place, range).await?;
-            Ok((place, stream))
+            let copy = self.readable(name, digest).await?;
+            let stream = self.open(&copy, range).await?;
+            Ok((copy, stream))
         };
         let again = again.await;
         if again.as_ref().is_err_and(Error::is_damage) {
@@ -245,52 +249,52 @@ impl Registry {
     }
 
     /// Returns a blob copy whose segments can be read.
-    async fn readable(&self, name: &Name, digest: &Digest) -> Result<Arc<Place>> {
-        if self.known.places.contains_key(digest) {
-            self.hear().await?;
+    async fn readable(&self, name: &Name, digest: &Digest) -> Result<Arc<BlobCopy>> {
+        if self.known.copies.contains_key(digest) {
+            self.read_damage_reports().await?;
         }
-        match self.known.places.get(digest) {
-            Some(place) => Ok(place),
+        match self.known.copies.get(digest) {
+            Some(copy) => Ok(copy),
             // boxed, since it is large and most requests do without
             None => Box::pin(self.find_readable(name, digest)).await,
         }
     }
 
-    async fn find_readable(&self, name: &Name, digest: &Digest) -> Result<Arc<Place>> {
+    async fn find_readable(&self, name: &Name, digest: &Digest) -> Result<Arc<BlobCopy>> {
         let ticket = self.known.ticket();
-        let (mut places, mut damage) = self.places_of(digest).await?;
+        let (mut copies, mut damage) = self.blob_copies(digest).await?;
         // scrub frees all copies but one, and that one may have come since the listing
         let mut turns = 0;
         let first = loop {
-            for place in places.iter().filter(|place| !self.rotten.contains_key(&place.id)) {
-                if self.look_at(place).await? != super::places::Bytes::Missing {
+            for copy in copies.iter().filter(|copy| !self.corrupt.contains_key(&copy.id)) {
+                if self.inspect(copy).await? != super::copies::Bytes::Missing {
                     if self.known.ticket() == ticket {
-                        self.known.places.insert(*digest, Arc::clone(place));
+                        self.known.copies.insert(*digest, Arc::clone(copy));
                     }
-                    return Ok(Arc::clone(place));
+                    return Ok(Arc::clone(copy));
                 }
             }
             turns += 1;
-            let others = if turns < TURNS { self.others_than(digest, &places).await? } else { None };
+            let others = if turns < TURNS { self.relist_if_changed(digest, &copies).await? } else { None };
             let Some(others) = others else {
-                self.forget_facts(digest, &places);
+                self.forget_copies(digest, &copies);
                 if let Some(damage) = damage {
                     return Err(damage.into());
                 }
-                break places.into_iter().next().ok_or_else(|| unknown(name, digest))?;
+                break copies.into_iter().next().ok_or_else(|| unknown(name, digest))?;
             };
-            (places, damage) = others;
+            (copies, damage) = others;
         };
         self.found_damaged(digest).await;
-        let key = layout::place(digest, &first.id);
-        Err(StorageError::damaged("read", &key, "the bytes it names are gone, too short or rotten").into())
+        let key = BlobKey::Copy(first.id.clone()).of(digest);
+        Err(StorageError::damaged("read", &key, "the bytes it names are gone, too short or corrupt").into())
     }
 
-    async fn open(&self, place: &Place, range: Range<u64>) -> storage::Result<BlobStream> {
-        let mut parts = place.segments.iter().filter_map(|segment| {
+    async fn open(&self, copy: &BlobCopy, range: Range<u64>) -> storage::Result<BlobStream> {
+        let mut parts = copy.segments.iter().filter_map(|segment| {
             let start = range.start.max(segment.offset);
             let end = range.end.min(segment.offset + segment.size);
-            (start < end).then(|| (segment.key(&place.id), start - segment.offset..end - segment.offset))
+            (start < end).then(|| (segment.key(&copy.id), start - segment.offset..end - segment.offset))
         });
         let Some((key, first)) = parts.next() else { return Ok(Box::pin(stream::empty())) };
         let first = self.store.read(&key, first).await?;
@@ -311,15 +315,15 @@ impl Registry {
     /// # Errors
     /// [`Error::Needed`] if a manifest that exists there needs the blob. [`Error::BlobUnknown`] if the repository has
     /// no blob link.
-    pub async fn delete_blob(&self, name: &Name, digest: &Digest, by: &By) -> Result<()> {
-        self.grants_unless_needed(name, digest).await?;
+    pub async fn delete_blob(&self, name: &Name, digest: &Digest, by: &Actor) -> Result<()> {
+        self.links_unless_needed(name, digest).await?;
         let key = (name.clone(), *digest);
         self.known.held.invalidate(&key);
         // the unlink first, so that the bytes always have a reason to stay while a server still relies on them
-        let left = layout::left(digest, name, &layout::attempt());
-        self.store.put(&left, self.fact(by)).await?;
+        let left = BlobLink::Unlinked.of(digest, name, Suffix::random());
+        self.store.put(&left, self.provenance(by)).await?;
         // a scrub that links the blob to a manifest has written its pin by now, or sees this unlink
-        let grants = self.grants_unless_needed(name, digest).await?;
+        let grants = self.links_unless_needed(name, digest).await?;
         let _forgetting = self.rights.forget_afterwards(key.clone());
         for grant in grants {
             self.store.delete(&grant).await?;
@@ -332,21 +336,21 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::Needed`] if a manifest needs the blob. [`Error::BlobUnknown`] if there is no blob link.
-    async fn grants_unless_needed(&self, name: &Name, digest: &Digest) -> Result<Vec<String>> {
+    async fn links_unless_needed(&self, name: &Name, digest: &Digest) -> Result<Vec<String>> {
         let mut grants = Vec::new();
         let mut manifests = BTreeSet::new();
-        for entry in self.store.list_all(&layout::rights(digest, name)).await? {
-            match layout::right(&entry.key) {
-                Some(Right::Grant) => grants.push(entry.key),
-                Some(Right::Pin(manifest)) => {
+        for entry in self.store.list_all(&Prefix::Links(digest, name).to_string()).await? {
+            match BlobLink::at_end_of(&entry.key) {
+                Some(BlobLink::Link) => grants.push(entry.key),
+                Some(BlobLink::Pin(manifest)) => {
                     manifests.insert(manifest);
                 }
-                Some(Right::Left) | None => {}
+                Some(BlobLink::Unlinked) | None => {}
             }
         }
         let mut needed_by = Vec::new();
         for manifest in manifests {
-            if self.is_there(name, &manifest).await? {
+            if self.manifest_stands(name, &manifest).await? {
                 needed_by.push(manifest);
                 if needed_by.len() == NAMED {
                     break;

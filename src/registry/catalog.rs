@@ -1,13 +1,14 @@
 //! The catalog: the list of existing repositories.
 
-use super::{By, Listed, MAX_PAGE, Registry, Result};
+use super::{Listed, MAX_PAGE, Registry, Result};
 use crate::{
     action::Page,
     oci::Name,
-    storage::{
-        layout,
-        mutation::{Mutation, mutated},
+    records::{
+        Actor,
+        key::{CatalogKey, Key, Prefix, Suffix, after_catalog_text},
     },
+    storage::mutation::{Mutation, mutated},
 };
 
 /// The largest number of keys that one listing asks for to skip invisible repositories.
@@ -15,18 +16,22 @@ const KEYS: usize = 1000;
 
 impl Registry {
     /// Writes a repository into the catalog, unless it is there already.
-    pub(super) async fn catalogue(&self, name: &Name, by: &By) -> Result<()> {
+    pub(super) async fn catalogue(&self, name: &Name, by: &Actor) -> Result<()> {
         if self.knows_catalogued(name) {
             return Ok(());
         }
         let began = self.clock.now();
-        let prefix = layout::catalog(name);
+        let prefix = Prefix::CatalogOf(name).to_string();
         // a mark sorts first: a scrub that found the repository empty frees the keys that were there before the mark,
         // and nothing newer
         let first = self.store.list(&prefix, None, 1).await?;
-        let is_mark = |key| layout::catalog_mark_name(key).is_some() && !mutated(Mutation::CatalogWithoutMarks);
-        if first.first().is_none_or(|entry| is_mark(&entry.key)) {
-            self.store.put(&(prefix + &layout::attempt()), self.fact(by)).await?;
+        let is_there = |key: &str| match Key::catalog(key) {
+            Some((_, CatalogKey::Entry(_))) => true,
+            Some((_, CatalogKey::Mark(_))) => mutated(Mutation::CatalogWithoutMarks),
+            None => false,
+        };
+        if !first.first().is_some_and(|entry| is_there(&entry.key)) {
+            self.store.put(&CatalogKey::Entry(Suffix::random()).of(name), self.provenance(by)).await?;
         }
         self.catalogued.insert(name.clone(), began);
         Ok(())
@@ -38,10 +43,12 @@ impl Registry {
 
     /// Returns whether a repository exists: it is in the catalog, be it empty or not.
     pub(super) async fn exists(&self, name: &Name) -> Result<bool> {
-        if self.knows_catalogued(name) || !self.store.list(&layout::catalog(name), None, 1).await?.is_empty() {
+        if self.knows_catalogued(name)
+            || !self.store.list(&Prefix::CatalogOf(name).to_string(), None, 1).await?.is_empty()
+        {
             return Ok(true);
         }
-        // a repository of an older store has another key in the catalog, and tags or manifests
+        // the entry in the catalog may be lost: then a scrub writes it again
         Ok(!self.is_empty(name).await?)
     }
 
@@ -52,7 +59,7 @@ impl Registry {
     /// Those of the store.
     pub async fn is_empty(&self, name: &Name) -> Result<bool> {
         // manifests last: a push writes its manifest before its tags
-        for prefix in [layout::tags(name), layout::manifests(name)] {
+        for prefix in [Prefix::Tags(name).to_string(), Prefix::Manifests(name).to_string()] {
             if !self.store.list(&prefix, None, 1).await?.is_empty() {
                 return Ok(false);
             }
@@ -64,18 +71,18 @@ impl Registry {
     pub async fn catalog(&self, page: &Page<String>, visible: impl Fn(&Name) -> bool) -> Result<Listed<Name>> {
         let wanted = page.n.unwrap_or(MAX_PAGE).min(MAX_PAGE);
         let mut names: Vec<Name> = Vec::new();
-        let mut after = page.last.as_deref().map(layout::after_catalog_text);
+        let mut after = page.last.as_deref().map(after_catalog_text);
         // the loop asks for more at once if many repositories are invisible
         let mut least = 0;
         while wanted > 0 && names.len() <= wanted {
             let limit = (wanted + 1 - names.len()).max(least);
             let before = names.len();
-            let listed = self.store.list(layout::CATALOG, after.as_deref(), limit).await?;
+            let listed = self.store.list(&Prefix::Catalog.to_string(), after.as_deref(), limit).await?;
             let full = listed.len() == limit;
             after = listed.last().map(|entry| entry.key.clone());
             for entry in listed {
                 // a repository has two keys after two first pushes at once
-                if let Some(name) = layout::catalog_name(&entry.key)
+                if let Some(name) = Key::catalog(&entry.key).map(|(name, _)| name)
                     && names.last() != Some(&name)
                     && visible(&name)
                 {

@@ -18,16 +18,15 @@
 //! closes the order: it claims the place after the tombstone with a claim that has no ordinal. A writer that meets a
 //! closed order begins a new one at the first place. Writers that saw no version at all meet there.
 
-use super::{
-    By, Error, Registry, Result,
-    facts::{Claim, Stamp},
-    json,
-};
+use super::{Error, Registry, Result, attempt::Attempt};
 use crate::{
     oci::{Digest, Name, Tag},
+    records::{
+        Actor, Claim, Provenance, json,
+        key::{Ordinal, Prefix, RepositoryKey, Suffix, TagVersion, Version},
+    },
     storage::{
-        Entry, Moment, StorageError, layout,
-        layout::{Ordinal, TagVersion},
+        Entry, StorageError,
         mutation::{Mutation, mutated},
     },
 };
@@ -42,20 +41,35 @@ const MANY: usize = 1000;
 pub(super) type Target = Option<(Digest, Ordinal)>;
 
 /// The versions of one tag or manifest, and the claims on them.
-pub(super) struct Order {
-    /// The prefix of the versions.
-    versions: String,
-    /// The prefix of the claims.
-    claims: String,
+#[derive(Clone, Copy)]
+pub(super) enum Order<'a> {
+    Tag(&'a Name, &'a Tag),
+    Manifest(&'a Name, &'a Digest),
 }
 
-impl Order {
-    pub(super) fn of_tag(name: &Name, tag: &Tag) -> Self {
-        Self { versions: layout::tag(name, tag), claims: layout::tag_claims(name, tag) }
+impl<'a> Order<'a> {
+    fn versions(self) -> Prefix<'a> {
+        match self {
+            Self::Tag(name, tag) => Prefix::Tag(name, tag),
+            Self::Manifest(name, digest) => Prefix::Manifest(name, digest),
+        }
     }
 
-    pub(super) fn of_manifest(name: &Name, digest: &Digest) -> Self {
-        Self { versions: layout::manifest(name, digest), claims: layout::manifest_claims(name, digest) }
+    fn claims(self) -> Prefix<'a> {
+        match self {
+            Self::Tag(name, tag) => Prefix::TagClaims(name, tag),
+            Self::Manifest(name, digest) => Prefix::ManifestClaims(name, digest),
+        }
+    }
+
+    /// Returns the key of the claim on the place after version `after`, or on the first place. Only one attempt can
+    /// create the claim.
+    fn claim(self, after: Option<Ordinal>) -> String {
+        let after = after.unwrap_or(Ordinal(0));
+        match self {
+            Self::Tag(name, tag) => RepositoryKey::TagClaim(tag.clone(), after).of(name),
+            Self::Manifest(name, digest) => RepositoryKey::ManifestClaim(*digest, after).of(name),
+        }
     }
 }
 
@@ -64,7 +78,7 @@ pub(super) enum Taken {
     /// The place was free.
     Ours,
     /// Another writer has the place.
-    By(Claim),
+    ByAnother(Claim),
     /// Another writer had the place, and scrub has freed the claim since.
     Freed,
 }
@@ -78,10 +92,10 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::TooSlow`] after [`TRIES`] tries.
-    pub(super) async fn claim_next(&self, order: &Order, target: Target, by: &By) -> Result<Ordinal> {
+    pub(super) async fn claim_next(&self, order: Order<'_>, target: Target, by: &Actor) -> Result<Ordinal> {
         for _ in 0..TRIES {
-            let newest = self.store.list(&order.versions, None, 1).await?;
-            let seen = newest.first().and_then(|entry| layout::version(&entry.key)).map(|version| version.ordinal);
+            let newest = self.store.list(&order.versions().to_string(), None, 1).await?;
+            let seen = newest.first().and_then(|entry| Version::at_end_of(&entry.key)).map(|version| version.ordinal);
             if let Some(ordinal) = self.claim_after(order, seen, target, by).await? {
                 return Ok(ordinal);
             }
@@ -93,10 +107,10 @@ impl Registry {
     /// freed a claim meanwhile: then the caller looks again.
     pub(super) async fn claim_after(
         &self,
-        order: &Order,
+        order: Order<'_>,
         seen: Option<Ordinal>,
         target: Target,
-        by: &By,
+        by: &Actor,
     ) -> Result<Option<Ordinal>> {
         self.claim_over(order, seen, &|_| true, target, by).await
     }
@@ -106,22 +120,22 @@ impl Registry {
     /// meanwhile.
     pub(super) async fn claim_over(
         &self,
-        order: &Order,
+        order: Order<'_>,
         seen: Option<Ordinal>,
         passes: &(dyn Fn(&Entry) -> bool + Sync),
         target: Target,
-        by: &By,
+        by: &Actor,
     ) -> Result<Option<Ordinal>> {
         let mut after = seen;
         for _ in 0..TRIES {
             let ordinal = self.ordinal_after(after, seen);
-            let key = layout::claim(&order.claims, after);
+            let key = order.claim(after);
             let claim = self.new_claim(Some(ordinal), false, target, by);
             if mutated(Mutation::ClaimsNotLookedAt) || self.store.create_new(&key, json(&claim)).await? {
                 return Ok(Some(ordinal));
             }
-            let from = layout::before_claim(&order.claims, after);
-            let others = self.store.list(&order.claims, from.as_deref(), MANY).await?;
+            let from = after.and_then(|after| after.0.checked_sub(1)).map(|before| order.claim(Some(Ordinal(before))));
+            let others = self.store.list(&order.claims().to_string(), from.as_deref(), MANY).await?;
             let there = others.first().is_some_and(|first| first.key == key);
             let Some(last) = others.last().filter(|_| there && others.iter().all(passes)) else { return Ok(None) };
             // continues after the last claim at once, however many claims there are: abandoned pushes leave theirs
@@ -140,9 +154,9 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn close_tag(&self, name: &Name, tag: &Tag, tombstone: Ordinal, by: &By) -> Result<bool> {
+    pub async fn close_tag(&self, name: &Name, tag: &Tag, tombstone: Ordinal, by: &Actor) -> Result<bool> {
         let closed = self.new_claim(None, false, None, by);
-        let key = layout::claim(&layout::tag_claims(name, tag), Some(tombstone));
+        let key = Order::Tag(name, tag).claim(Some(tombstone));
         Ok(mutated(Mutation::OrderNotClosed) || self.store.create_new(&key, json(&closed)).await?)
     }
 
@@ -154,24 +168,24 @@ impl Registry {
         }
     }
 
-    pub(super) fn new_claim(&self, ordinal: Option<Ordinal>, once: bool, target: Target, by: &By) -> Claim {
+    pub(super) fn new_claim(&self, ordinal: Option<Ordinal>, once: bool, target: Target, by: &Actor) -> Claim {
         Claim {
             ordinal: ordinal.map(|ordinal| ordinal.0),
             once,
             digest: target.map(|(digest, _)| digest),
             version: target.map(|(_, version)| version.0),
-            attempt: layout::attempt(),
+            attempt: Suffix::random(),
             at: self.clock.time_ms(),
             by: by.clone(),
         }
     }
 
-    pub(super) async fn take(&self, order: &Order, after: Option<Ordinal>, claim: &Claim) -> Result<Taken> {
-        let key = layout::claim(&order.claims, after);
+    pub(super) async fn take(&self, order: Order<'_>, after: Option<Ordinal>, claim: &Claim) -> Result<Taken> {
+        let key = order.claim(after);
         if mutated(Mutation::ClaimsNotLookedAt) || self.store.create_new(&key, json(claim)).await? {
             return Ok(Taken::Ours);
         }
-        Ok(self.read_claim(&key).await?.map_or(Taken::Freed, Taken::By))
+        Ok(self.read_claim(&key).await?.map_or(Taken::Freed, Taken::ByAnother))
     }
 
     async fn read_claim(&self, key: &str) -> Result<Option<Claim>> {
@@ -184,15 +198,15 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::TagImmutable`] if it does.
-    pub(super) async fn refuse_another(&self, name: &Name, tag: &Tag, digest: &Digest) -> Result<()> {
-        match self.newest_standing(name, tag).await?.filter(|meant| meant != digest) {
+    pub(super) async fn refuse_other_meaning(&self, name: &Name, tag: &Tag, digest: &Digest) -> Result<()> {
+        match self.meant_digest(name, tag).await?.filter(|meant| meant != digest) {
             Some(digest) => Err(Error::TagImmutable { name: name.clone(), tag: tag.clone(), digest }),
             None => Ok(()),
         }
     }
 
     /// Returns the digest that a tag means, never from memory.
-    pub(super) async fn newest_standing(&self, name: &Name, tag: &Tag) -> Result<Option<Digest>> {
+    pub(super) async fn meant_digest(&self, name: &Name, tag: &Tag) -> Result<Option<Digest>> {
         let newest = self.newest_meaning(name, tag).await?;
         self.meant(name, newest).await
     }
@@ -209,15 +223,7 @@ impl Registry {
         }
     }
 
-    /// Checks that the claim of an attempt that began at `began` is in order.
-    ///
-    /// # Errors
-    /// [`Error::TooSlow`] if the attempt took half a lease or more.
-    pub(super) fn claimed_in_time(&self, began: Moment) -> Result<()> {
-        if mutated(Mutation::ClaimAfterAnOldLook) { Ok(()) } else { self.in_time(began) }
-    }
-
-    /// Writes a new version of an immutable tag, for an attempt that began at `began`. From then on the tag means
+    /// Writes a new version of an immutable tag, for an attempt. From then on the tag means
     /// `target`, or is deleted.
     ///
     /// # Errors
@@ -227,8 +233,7 @@ impl Registry {
         name: &Name,
         tag: &Tag,
         target: Target,
-        began: Moment,
-        by: &By,
+        attempt: &Attempt<'_>,
     ) -> Result<()> {
         for _ in 0..TRIES {
             let newest = self.newest_meaning(name, tag).await?;
@@ -243,8 +248,10 @@ impl Registry {
                 None => {}
             }
             let seen = newest.map(|newest| newest.ordinal);
-            if let Some(ordinal) = self.claim_once(name, tag, seen, began, target, by).await? {
-                return self.write_tag_version(name, tag, TagVersion { ordinal, target }, self.fact(by)).await;
+            if let Some(ordinal) = self.claim_once(name, tag, seen, target, attempt).await? {
+                return self
+                    .write_tag_version(name, tag, TagVersion { ordinal, target }, self.provenance(attempt.by))
+                    .await;
             }
         }
         Err(Error::TooSlow)
@@ -259,21 +266,20 @@ impl Registry {
         name: &Name,
         tag: &Tag,
         seen: Option<Ordinal>,
-        began: Moment,
         target: Target,
-        by: &By,
+        attempt: &Attempt<'_>,
     ) -> Result<Option<Ordinal>> {
-        let order = Order::of_tag(name, tag);
+        let order = Order::Tag(name, tag);
         let mut after = seen;
         for _ in 0..TRIES {
             let ordinal = self.ordinal_after(after, seen);
-            let taken = self.take(&order, after, &self.new_claim(Some(ordinal), true, target, by)).await?;
+            let taken = self.take(order, after, &self.new_claim(Some(ordinal), true, target, attempt.by)).await?;
             // a late claim is a commit all the same, unless its place was freed before; the next attempt finds out
-            self.claimed_in_time(began)?;
+            self.claimed_in_time(attempt)?;
             match taken {
                 Taken::Ours => return Ok(Some(ordinal)),
                 Taken::Freed => return Ok(None),
-                Taken::By(claim) => match claim.committed() {
+                Taken::ByAnother(claim) => match claim.committed() {
                     Some(version) => {
                         self.finish(name, tag, &claim, version).await?;
                         return Ok(None);
@@ -287,28 +293,28 @@ impl Registry {
 
     /// Writes the version that another writer's claim commits, exactly as that writer would.
     pub(super) async fn finish(&self, name: &Name, tag: &Tag, claim: &Claim, version: TagVersion) -> Result<()> {
-        let fact = json(&Stamp { at: claim.at, by: claim.by.clone() });
+        let fact = json(&Provenance { at: claim.at, by: claim.by.clone() });
         self.write_tag_version(name, tag, version, fact).await
     }
 
     /// Deletes a tag whose version `seen` means a manifest that is being deleted. It does nothing if `means` refuses
     /// the tag's newest version by then. A push that has the place wins, however late its version comes.
-    pub(super) async fn say_tag_gone(
+    pub(super) async fn delete_tag_with_manifest(
         &self,
         name: &Name,
         tag: &Tag,
         seen: TagVersion,
         means: impl Fn(TagVersion) -> bool,
-        by: &By,
+        by: &Actor,
     ) -> Result<()> {
-        let order = Order::of_tag(name, tag);
+        let order = Order::Tag(name, tag);
         let mut seen = seen;
         for _ in 0..TRIES {
             let ordinal = Ordinal::after(Some(seen.ordinal), 0);
             let claim = self.new_claim(Some(ordinal), false, None, by);
-            let ordinal = match self.take(&order, Some(seen.ordinal), &claim).await? {
+            let ordinal = match self.take(order, Some(seen.ordinal), &claim).await? {
                 Taken::Ours => Some(ordinal),
-                Taken::By(other) => match other.committed() {
+                Taken::ByAnother(other) => match other.committed() {
                     Some(version) => {
                         self.finish(name, tag, &other, version).await?;
                         None
@@ -319,7 +325,7 @@ impl Registry {
             };
             if let Some(ordinal) = ordinal {
                 let gone = TagVersion { ordinal, target: None };
-                return self.write_tag_version(name, tag, gone, self.fact(by)).await;
+                return self.write_tag_version(name, tag, gone, self.provenance(by)).await;
             }
             match self.newest_meaning(name, tag).await?.filter(|newest| means(*newest)) {
                 Some(newest) => seen = newest,
@@ -340,17 +346,17 @@ impl Registry {
         tag: &Tag,
         seen: Option<TagVersion>,
         old: &(dyn Fn(&Entry) -> bool + Sync),
-        by: &By,
+        by: &Actor,
     ) -> Result<bool> {
         if mutated(Mutation::EndOfNoVersion) {
-            return self.write_tag(name, tag, None, self.begin().await?, by).await.map(|()| true);
+            return self.write_tag(name, tag, None, &self.begin(by).await?).await.map(|()| true);
         }
         let old = |entry: &Entry| old(entry) || mutated(Mutation::EndOverAYoungClaim);
         let seen = seen.map(|seen| seen.ordinal);
-        let Some(ordinal) = self.claim_over(&Order::of_tag(name, tag), seen, &old, None, by).await? else {
+        let Some(ordinal) = self.claim_over(Order::Tag(name, tag), seen, &old, None, by).await? else {
             return Ok(false);
         };
-        self.write_tag_version(name, tag, TagVersion { ordinal, target: None }, self.fact(by)).await?;
+        self.write_tag_version(name, tag, TagVersion { ordinal, target: None }, self.provenance(by)).await?;
         Ok(true)
     }
 }

@@ -5,15 +5,13 @@
 //! older than a lease is of a writer that has given up, and its version stays below.
 
 use super::{
-    By, Error, Registry, Result,
+    Error, Registry, Result,
+    attempt::Attempt,
     claims::{Order, Taken, Target},
 };
 use crate::{
     oci::{Digest, Name, Reference, Tag},
-    storage::{
-        Moment,
-        layout::{Ordinal, TagVersion},
-    },
+    records::key::{Ordinal, TagVersion},
 };
 
 /// The number of looks. In each, another writer was first.
@@ -95,13 +93,13 @@ impl Registry {
             return Ok(());
         }
         let meant = match reference {
-            Reference::Tag(tag) => self.newest_standing(name, tag).await?,
+            Reference::Tag(tag) => self.meant_digest(name, tag).await?,
             Reference::Digest(digest) => self.standing(name, digest).await?.map(|_| *digest),
         };
         condition.check(name, reference, meant)
     }
 
-    /// Writes a new version of a tag if its condition holds, for an attempt that began at `began`. From then on the tag
+    /// Writes a new version of a tag if its condition holds, for an attempt. From then on the tag
     /// means `target`, or is deleted. It is no error if the tag means that already, since the attempt may be the second.
     ///
     /// # Errors
@@ -111,8 +109,7 @@ impl Registry {
         name: &Name,
         conditional: &Conditional,
         target: Target,
-        began: Moment,
-        by: &By,
+        attempt: &Attempt<'_>,
     ) -> Result<()> {
         let Conditional { tag, condition, immutable } = conditional;
         let wanted = target.map(|(digest, _)| digest);
@@ -128,8 +125,10 @@ impl Registry {
                 return Ok(());
             }
             let seen = newest.map(|newest| newest.ordinal);
-            if let Some(ordinal) = self.claim_exactly(name, tag, seen, began, target, by).await? {
-                return self.write_tag_version(name, tag, TagVersion { ordinal, target }, self.fact(by)).await;
+            if let Some(ordinal) = self.claim_exactly(name, tag, seen, target, attempt).await? {
+                return self
+                    .write_tag_version(name, tag, TagVersion { ordinal, target }, self.provenance(attempt.by))
+                    .await;
             }
         }
         Err(Error::TooSlow)
@@ -142,21 +141,20 @@ impl Registry {
         name: &Name,
         tag: &Tag,
         seen: Option<Ordinal>,
-        began: Moment,
         target: Target,
-        by: &By,
+        attempt: &Attempt<'_>,
     ) -> Result<Option<Ordinal>> {
-        let order = Order::of_tag(name, tag);
-        let lease_ms = u64::try_from(self.lease.at(began).as_millis()).unwrap_or(u64::MAX);
+        let order = Order::Tag(name, tag);
+        let lease_ms = u64::try_from(self.lease_of(attempt).as_millis()).unwrap_or(u64::MAX);
         let mut after = seen;
         for _ in 0..TRIES {
             let ordinal = self.ordinal_after(after, seen);
-            let taken = self.take(&order, after, &self.new_claim(Some(ordinal), true, target, by)).await?;
-            self.claimed_in_time(began)?;
+            let taken = self.take(order, after, &self.new_claim(Some(ordinal), true, target, attempt.by)).await?;
+            self.claimed_in_time(attempt)?;
             match taken {
                 Taken::Ours => return Ok(Some(ordinal)),
                 Taken::Freed => return Ok(None),
-                Taken::By(claim) => {
+                Taken::ByAnother(claim) => {
                     let is_given_up = !claim.once && self.clock.time_ms().saturating_sub(claim.at) > lease_ms;
                     match claim.version().filter(|_| !is_given_up) {
                         Some(version) => {

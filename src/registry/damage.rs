@@ -3,7 +3,7 @@
 //! A client heals a blob or a manifest by pushing it again, and it pushes only what a `HEAD` says is not there. So a
 //! process that finds bytes missing or corrupt forgets at once all that it remembered of them. It tells other processes
 //! by an object under `corrupt/`. They list these objects before they answer from memory, once in
-//! [`Registry::hears_every`].
+//! [`Registry::report_interval`].
 
 use std::{
     collections::HashSet,
@@ -16,10 +16,11 @@ use std::{
 
 use moka::sync::Cache;
 
-use super::{Registry, Result, places::Place};
+use super::{Registry, Result, copies::BlobCopy};
 use crate::{
     oci::{Digest, Name},
-    storage::{Clock, Moment, layout},
+    records::key::{Key, Prefix, Suffix},
+    storage::{Clock, Entry, Moment},
 };
 
 /// The number of damage reports that one listing asks for. If there are more, everything is forgotten.
@@ -31,10 +32,10 @@ const LEAST: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(super) struct KnownBytes {
     /// Digests of repositories that this process checked lately, with their sizes and the time. They need no new look:
-    /// see [`Registry::hold`].
+    /// see [`Registry::remember_checked`].
     pub(super) held: Cache<(Name, Digest), (u64, Moment)>,
     /// The blob copies where digests were found. If the segments turn out to be gone, the digest is looked up again.
-    pub(super) places: Cache<Digest, Arc<Place>>,
+    pub(super) copies: Cache<Digest, Arc<BlobCopy>>,
     /// The number of times that something was forgotten. The result of a look that began before the last time is not
     /// remembered.
     forgotten: Arc<AtomicU64>,
@@ -42,8 +43,8 @@ pub(super) struct KnownBytes {
 
 impl KnownBytes {
     /// Creates the memory from two empty caches.
-    pub(super) fn new(held: Cache<(Name, Digest), (u64, Moment)>, places: Cache<Digest, Arc<Place>>) -> Self {
-        Self { held, places, forgotten: Arc::default() }
+    pub(super) fn new(held: Cache<(Name, Digest), (u64, Moment)>, copies: Cache<Digest, Arc<BlobCopy>>) -> Self {
+        Self { held, copies, forgotten: Arc::default() }
     }
 
     /// Returns a number that changes when something is forgotten. Ask for it before a look at segments.
@@ -60,7 +61,7 @@ impl KnownBytes {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
         let mut any = false;
         for digest in digests {
-            any |= self.places.remove(digest).is_some();
+            any |= self.copies.remove(digest).is_some();
         }
         for (key, _) in self.held.iter().filter(|(key, _)| digests.contains(&key.1)) {
             any |= self.held.remove(&*key).is_some();
@@ -70,13 +71,13 @@ impl KnownBytes {
 }
 
 /// The damage reports that this process has read.
-pub(super) struct Heard {
+pub(super) struct DamageReports {
     reports: tokio::sync::Mutex<HashSet<String>>,
     /// The time of the last listing, in milliseconds since boot.
     at: AtomicU64,
 }
 
-impl Heard {
+impl DamageReports {
     pub(super) fn new(clock: &Clock) -> Self {
         Self { reports: tokio::sync::Mutex::default(), at: AtomicU64::new(milliseconds(clock.since_boot())) }
     }
@@ -89,37 +90,41 @@ fn milliseconds(time: Duration) -> u64 {
 impl Registry {
     /// Returns how long this process answers from memory before it asks for reports again: `cache_ttl`, and at least a
     /// second.
-    fn hears_every(&self) -> Duration {
+    fn report_interval(&self) -> Duration {
         self.options.cache_ttl.max(LEAST)
     }
 
     /// Returns the milliseconds since boot, if it is time to ask again.
-    fn is_time_to_hear(&self) -> Option<u64> {
+    fn reports_are_due(&self) -> Option<u64> {
         let now = milliseconds(self.clock.since_boot());
-        let since = Duration::from_millis(now.saturating_sub(self.heard.at.load(Ordering::SeqCst)));
-        (since >= self.hears_every()).then_some(now)
+        let since = Duration::from_millis(now.saturating_sub(self.reports.at.load(Ordering::SeqCst)));
+        (since >= self.report_interval()).then_some(now)
     }
 
     /// Forgets the things that other processes found missing or corrupt. Call it before each answer from memory.
-    pub(super) async fn hear(&self) -> Result<()> {
-        if self.is_time_to_hear().is_none() {
+    pub(super) async fn read_damage_reports(&self) -> Result<()> {
+        if self.reports_are_due().is_none() {
             return Ok(());
         }
-        let mut known = self.heard.reports.lock().await;
+        let mut known = self.reports.reports.lock().await;
         // another request has listed them meanwhile
-        let Some(now) = self.is_time_to_hear() else { return Ok(()) };
-        let listed = self.store.list(layout::CORRUPT, None, REPORTS).await?;
+        let Some(now) = self.reports_are_due() else { return Ok(()) };
+        let listed = self.store.list(&Prefix::Corrupt.to_string(), None, REPORTS).await?;
         if listed.len() == REPORTS {
             self.forget_everything();
         } else {
             let news = listed.iter().filter(|entry| !known.contains(&entry.key));
-            let digests: HashSet<Digest> = news.filter_map(|entry| layout::corrupt_digest(&entry.key)).collect();
+            let reported = |entry: &Entry| match Key::parse(&entry.key)? {
+                Key::Corrupt(_, digest, _) => Some(digest),
+                _ => None,
+            };
+            let digests: HashSet<Digest> = news.filter_map(reported).collect();
             if !digests.is_empty() {
                 self.forget_damaged(&digests);
             }
         }
         *known = listed.into_iter().map(|entry| entry.key).collect();
-        self.heard.at.store(now, Ordering::SeqCst);
+        self.reports.at.store(now, Ordering::SeqCst);
         Ok(())
     }
 
@@ -136,7 +141,7 @@ impl Registry {
     fn forget_everything(&self) {
         self.known.forgotten.fetch_add(1, Ordering::SeqCst);
         self.known.held.invalidate_all();
-        self.known.places.invalidate_all();
+        self.known.copies.invalidate_all();
         self.versions.invalidate_all();
         self.standing.forget_if(|_| true);
         self.tags.forget_if(|_| true);
@@ -162,7 +167,7 @@ impl Registry {
     /// # Errors
     /// Those of the store.
     pub async fn report_damage(&self, digest: &Digest) -> Result<()> {
-        let key = layout::corrupt(self.clock.time_ms(), digest, &layout::attempt());
+        let key = Key::Corrupt(self.clock.time_ms(), *digest, Suffix::random()).to_string();
         Ok(self.store.put(&key, Vec::new()).await?)
     }
 }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::{By, Error, Registry, Result, claims::Order, facts::ManifestHeader, several, tags::LookAtTag};
+use super::{Error, Registry, Result, attempt::Attempt, claims::Order, several, tags::LookAtTag};
 use crate::{
     oci::{Digest, Manifest, Name, Reference},
+    records::{
+        Actor, ManifestHeader,
+        key::{ManifestKey, Ordinal, Prefix, Referrer, Version},
+    },
     storage::{
-        Entry, Moment, layout,
-        layout::Ordinal,
+        Entry,
         mutation::{Mutation, mutated},
     },
 };
@@ -39,7 +42,7 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Registry::delete_manifest_under`].
-    pub async fn delete_manifest(&self, name: &Name, digest: &Digest, by: &By) -> Result<()> {
+    pub async fn delete_manifest(&self, name: &Name, digest: &Digest, by: &Actor) -> Result<()> {
         self.delete_manifest_under(name, digest, None, by).await
     }
 
@@ -56,19 +59,19 @@ impl Registry {
         name: &Name,
         digest: &Digest,
         look: Option<&LookAtTag<'_>>,
-        by: &By,
+        by: &Actor,
     ) -> Result<()> {
         let unknown = || Error::ManifestUnknown { name: name.clone(), reference: Reference::Digest(*digest) };
         for _ in 0..TRIES {
-            let began = self.begin().await?;
+            let attempt = self.begin(by).await?;
             let (key, newest) = self.newest_version(name, digest).await?.ok_or_else(unknown)?;
             if !newest.there {
                 return Err(unknown());
             }
             self.refuse_needed(name, digest).await?;
             self.look_at_tags(name, digest, newest.ordinal, look).await?;
-            let order = Order::of_manifest(name, digest);
-            let claimed = self.claim_after(&order, Some(newest.ordinal), None, by).await?;
+            let order = Order::Manifest(name, digest);
+            let claimed = self.claim_after(order, Some(newest.ordinal), None, by).await?;
             let Some(ordinal) = claimed else { continue };
             // a push of the manifest came between, perhaps for an index that did not exist at the first look. Every
             // later push has a place above this delete
@@ -78,7 +81,7 @@ impl Registry {
             }
             let end = End { digest: *digest, key, ordinal };
             // a server that slept before the attempt learns so from its first write: then the next attempt is quick
-            match self.end_at_places(name, &[end], look, &[], began, by).await {
+            match self.end_at_places(name, &[end], look, &[], &attempt).await {
                 Err(Error::TooSlow) => {}
                 result => return result.map(|_| ()),
             }
@@ -92,12 +95,12 @@ impl Registry {
     /// [`Error::Needed`] with the indexes that do.
     async fn refuse_needed(&self, name: &Name, digest: &Digest) -> Result<()> {
         let mut parents = BTreeSet::new();
-        for entry in self.store.list_all(&layout::kids(name, digest)).await? {
-            parents.extend(layout::kid_parent(&entry.key));
+        for entry in self.store.list_all(&Prefix::IndexReferences(name, digest).to_string()).await? {
+            parents.extend(ManifestKey::index(&entry.key));
         }
         let mut needed_by = Vec::new();
         for parent in parents {
-            if self.is_there(name, &parent).await? {
+            if self.manifest_stands(name, &parent).await? {
                 needed_by.push(parent);
             }
         }
@@ -119,17 +122,17 @@ impl Registry {
         seen: &[SeenManifest],
         old: &(dyn Fn(&Entry) -> bool + Sync),
         subjects: &[Digest],
-        by: &By,
+        by: &Actor,
     ) -> Result<Vec<Digest>> {
-        let began = self.begin().await?;
+        let attempt = self.begin(by).await?;
         let old = |entry: &Entry| old(entry) || mutated(Mutation::EndOverAYoungClaim);
         let claims = seen.iter().map(async |one| {
-            let order = Order::of_manifest(name, &one.digest);
-            let ordinal = self.claim_over(&order, Some(one.ordinal), &old, None, by).await?;
+            let order = Order::Manifest(name, &one.digest);
+            let ordinal = self.claim_over(order, Some(one.ordinal), &old, None, by).await?;
             Ok(ordinal.map(|ordinal| End { digest: one.digest, key: one.key.clone(), ordinal }))
         });
         let ends: Vec<End> = several(claims.collect()).await?.into_iter().flatten().collect();
-        let went = self.end_at_places(name, &ends, None, subjects, began, by).await?;
+        let went = self.end_at_places(name, &ends, None, subjects, &attempt).await?;
         Ok(ends.into_iter().filter(|_| went).map(|end| end.digest).collect())
     }
 
@@ -141,58 +144,62 @@ impl Registry {
         ends: &[End],
         look: Option<&LookAtTag<'_>>,
         subjects: &[Digest],
-        began: Moment,
-        by: &By,
+        attempt: &Attempt<'_>,
     ) -> Result<bool> {
         if ends.is_empty() {
             return Ok(true);
         }
-        let attempt = layout::attempt();
-        let facts = ends.iter().map(|end| self.begin_end(name, &end.digest, end.ordinal, &attempt, by));
+        let facts = ends.iter().map(|end| self.write_pending_delete(name, &end.digest, end.ordinal, attempt));
         several(facts.collect()).await?;
         // a refusal from here on leaves a pending delete for good: readers of these tags then look again each time
         for end in ends {
             self.look_at_tags(name, &end.digest, Ordinal(end.ordinal.0 - 1), look).await?;
         }
-        if self.any_is_there(name, subjects).await? {
+        if self.any_manifest_stands(name, subjects).await? {
             return Ok(false);
         }
         // the tags before the manifests: a crash between the two leaves no tag that is listed and does not answer
         let until = ends.iter().map(|end| (end.digest, Ordinal(end.ordinal.0 - 1))).collect();
-        self.say_tags_gone(name, &until, look, by).await?;
-        several(ends.iter().map(|end| self.unlist_referrer(name, end, &attempt, by)).collect()).await?;
+        self.delete_tags_with_manifests(name, &until, look, attempt.by).await?;
+        several(ends.iter().map(|end| self.unlist_referrer(name, end, attempt)).collect()).await?;
         // scrub may have freed the pending delete by now
-        if self.was_slow(began) {
+        if self.was_slow(attempt) {
             return Err(Error::TooSlow);
         }
-        several(ends.iter().map(|end| self.end_at(name, end, &attempt, by)).collect()).await?;
+        several(ends.iter().map(|end| self.write_tombstone(name, end, attempt)).collect()).await?;
         // scrub may also have freed the pending delete while the manifests were deleted, so the tags are deleted once
         // more
-        if self.was_slow(began) {
-            self.say_tags_gone(name, &until, None, by).await?;
+        if self.was_slow(attempt) {
+            self.delete_tags_with_manifests(name, &until, None, attempt.by).await?;
         }
         Ok(true)
     }
 
     /// Writes the pending delete of a manifest. Version `ordinal` will be the tombstone.
-    pub(super) async fn begin_end(
+    pub(super) async fn write_pending_delete(
         &self,
         name: &Name,
         digest: &Digest,
         ordinal: Ordinal,
-        attempt: &str,
-        by: &By,
+        attempt: &Attempt<'_>,
     ) -> Result<()> {
         // before the look at the tags: a reader that finds a tag and no pending delete knows that the look will find
         // the tag
-        Ok(self.store.put(&layout::going(name, digest, ordinal, attempt), self.fact(by)).await?)
+        Ok(self
+            .store
+            .put(&ManifestKey::PendingDelete(ordinal, attempt.suffix).of(name, digest), self.provenance(attempt.by))
+            .await?)
     }
 
     /// Removes a manifest that is being deleted from the referrers of its subject.
-    async fn unlist_referrer(&self, name: &Name, end: &End, attempt: &str, by: &By) -> Result<()> {
+    async fn unlist_referrer(&self, name: &Name, end: &End, attempt: &Attempt<'_>) -> Result<()> {
         if let Some(subject) = self.subject_of(end).await? {
-            let key = layout::referrer_version(name, &subject, &end.digest, end.ordinal, false, attempt);
-            self.store.put(&key, self.fact(by)).await?;
+            let key = Referrer { subject, manifest: end.digest }.version(
+                name,
+                Version { ordinal: end.ordinal, there: false },
+                attempt.suffix,
+            );
+            self.store.put(&key, self.provenance(attempt.by)).await?;
         }
         Ok(())
     }
@@ -213,9 +220,10 @@ impl Registry {
         }
     }
 
-    async fn end_at(&self, name: &Name, end: &End, attempt: &str, by: &By) -> Result<()> {
-        let key = layout::manifest_version(name, &end.digest, end.ordinal, false, attempt);
+    async fn write_tombstone(&self, name: &Name, end: &End, attempt: &Attempt<'_>) -> Result<()> {
+        let key =
+            ManifestKey::Version(Version { ordinal: end.ordinal, there: false }, attempt.suffix).of(name, &end.digest);
         let _forgetting = self.standing.forget_afterwards((name.clone(), end.digest));
-        Ok(self.store.put(&key, self.fact(by)).await?)
+        Ok(self.store.put(&key, self.provenance(attempt.by)).await?)
     }
 }

@@ -2,14 +2,14 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use super::{
-    Registry, Result,
-    facts::{Stamp, TagEntry},
-    several,
-};
+use super::{Registry, Result, several};
 use crate::{
     oci::{Name, Tag},
-    storage::{StorageError, layout, layout::Ordinal},
+    records::{
+        Provenance, TagEntry,
+        key::{Ordinal, Prefix, RepositoryKey, after_tag_version},
+    },
+    storage::StorageError,
 };
 
 /// Entries, newest first. Of two entries with one ordinal, only one was ever in force: the one that means a manifest.
@@ -33,14 +33,14 @@ impl Registry {
     async fn live_versions(&self, name: &Name, tag: &Tag, n: usize, last: Option<u64>) -> Result<Entries> {
         // a few more, since two keys may have one ordinal
         let limit = n.saturating_add(16).min(1000);
-        let mut after = last.map(|last| layout::after_tag_version(name, tag, Ordinal(last)));
+        let mut after = last.map(|last| after_tag_version(name, tag, Ordinal(last)));
         let mut keys = BTreeMap::new();
         while keys.len() < n {
-            let listed = self.store.list(&layout::tag(name, tag), after.as_deref(), limit).await?;
+            let listed = self.store.list(&Prefix::Tag(name, tag).to_string(), after.as_deref(), limit).await?;
             let full = listed.len() == limit;
             after = listed.last().map(|entry| entry.key.clone());
             for entry in listed {
-                if let Some((_, version)) = layout::parse_tag_version(name, &entry.key) {
+                if let Some((_, version)) = RepositoryKey::tag_version(name, &entry.key) {
                     keys.entry(Reverse(version.ordinal.0)).or_insert((entry.key, version.target));
                 }
             }
@@ -50,7 +50,7 @@ impl Registry {
         }
         let read = keys.into_iter().take(n).map(async |(Reverse(ordinal), (key, target))| {
             let Some(content) = self.store.get(&key).await? else { return Ok(None) };
-            let Stamp { at, by } = serde_json::from_slice(&content)
+            let Provenance { at, by } = serde_json::from_slice(&content)
                 .map_err(|error| StorageError::damaged("get", &key, error.to_string()))?;
             let target = target.map(|(digest, version)| (digest, version.0));
             Ok(Some((Reverse(ordinal), TagEntry { ordinal, target, at, by })))
@@ -59,7 +59,7 @@ impl Registry {
     }
 
     async fn archived_versions(&self, name: &Name, tag: &Tag, last: Option<u64>) -> Result<Entries> {
-        let prefix = layout::history(name, tag);
+        let prefix = Prefix::History(name, tag).to_string();
         // an object that is gone when it is read was merged into another, which the next listing shows
         for _ in 0..3 {
             let listed = self.store.list_all(&prefix).await?;

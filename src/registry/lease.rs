@@ -12,7 +12,10 @@ use std::{
 };
 
 use super::{Registry, Result};
-use crate::storage::{self, Entry, Moment, Store, layout, mutation::wishes};
+use crate::{
+    records::key::{Key, Prefix, Suffix},
+    storage::{self, Entry, Moment, Store, mutation::wishes},
+};
 
 /// The lease that this process wishes, and its wishes in the store.
 #[derive(Debug)]
@@ -47,7 +50,7 @@ impl InForce {
     /// # Errors
     /// Those of the store.
     pub async fn read(store: &Store, now_ms: u64) -> storage::Result<Option<Self>> {
-        let listed = store.list_all(layout::LEASES).await?;
+        let listed = store.list_all(&Prefix::Leases.to_string()).await?;
         Ok(listed
             .iter()
             .filter_map(Self::of)
@@ -59,7 +62,7 @@ impl InForce {
     /// never runs out.
     #[must_use]
     pub fn of(wish: &Entry) -> Option<Self> {
-        let lease_ms = layout::wished_lease(&wish.key)?;
+        let Key::Lease(lease_ms, _) = Key::parse(&wish.key)? else { return None };
         let holds = lease_ms.saturating_add(lease_ms / 8);
         let until_ms = if wish.modified == 0 { u64::MAX } else { wish.modified.saturating_add(holds) };
         Some(Self { lease_ms, until_ms })
@@ -94,8 +97,8 @@ impl Registry {
         self.lease.state().lease
     }
 
-    /// Begins an attempt that relies on its own writes: renews the wish for the lease first. Returns the time.
-    pub(super) async fn begin(&self) -> Result<Moment> {
+    /// Returns the time, for something that relies on its own writes from now on: renews the wish for the lease first.
+    pub(super) async fn start(&self) -> Result<Moment> {
         self.renew_wish(8).await?;
         Ok(self.clock.now())
     }
@@ -150,7 +153,7 @@ impl Registry {
 
     async fn write_wish(&self, lease: Duration) -> Result<()> {
         let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-        let key = layout::wish(lease_ms, &layout::attempt());
+        let key = Key::Lease(lease_ms, Suffix::random()).to_string();
         let before = self.clock.now();
         self.store.put(&key, Vec::new()).await?;
         let run_out = {
@@ -177,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_wish_holds_for_nine_eighths_of_its_lease() {
-        let wish = |lease: u64, modified| Entry { key: layout::wish(lease, "0"), size: 0, modified };
+        let wish = |lease: u64, modified| Entry { key: Key::Lease(lease, Suffix(0x0)).to_string(), size: 0, modified };
         assert_eq!(InForce::of(&wish(800, 1000)), Some(InForce { lease_ms: 800, until_ms: 1900 }));
         assert_eq!(InForce::of(&wish(800, 0)), Some(InForce { lease_ms: 800, until_ms: u64::MAX }));
         for key in ["leases/x.0", "leases/0800.0", "leases/800", "scrub/800.0"] {

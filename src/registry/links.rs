@@ -5,14 +5,15 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{
-    By, Error, Registry, Result, facts::ManifestHeader, manifests::StoredManifest, put_manifest::Asked, several,
-};
+use super::{Error, Registry, Result, attempt::Attempt, manifests::StoredManifest, references::Referenced, several};
 use crate::{
     oci::{Descriptor, Digest, Manifest, Name},
+    records::{
+        ManifestHeader,
+        key::{BlobLink, ManifestKey, Prefix, Version, suffix_before},
+    },
     storage::{
-        StorageError, layout,
-        layout::{Right, Version},
+        StorageError,
         mutation::{Mutation, mutated},
     },
 };
@@ -38,24 +39,23 @@ impl Registry {
         name: &Name,
         manifest: &Manifest,
         digest: &Digest,
-        attempt: &str,
-        asked: &Asked,
-        by: &By,
+        before: Option<&[Digest]>,
+        attempt: &Attempt<'_>,
     ) -> Result<Linked> {
         let has = manifest.listed_blobs().map(async |blob| {
             let blob = &blob.digest;
-            let has = match self.held(name, blob).await? {
-                Some(_) => self.has(name, blob).await?,
-                None => self.has_afresh(name, blob).await?,
+            let has = match self.checked_size(name, blob).await? {
+                Some(_) => self.repository_has_blob(name, blob).await?,
+                None => self.repository_has_blob_afresh(name, blob).await?,
             };
-            Ok(has || self.had(name, digest, blob, asked).await?)
+            Ok(has || self.linked_before(name, digest, blob, before).await?)
         });
         let has = several(has.collect()).await?;
         let (here, absent): (Vec<_>, Vec<_>) = manifest.listed_blobs().zip(has).partition(|(_, has)| *has);
         let mut absent: HashSet<Digest> = absent.into_iter().map(|(blob, _)| blob.digest).collect();
         let needed = || manifest.blobs.iter().map(|blob| blob.digest);
-        if self.options.allow_missing_references || asked.before.is_some() || needed().all(|it| !absent.contains(&it)) {
-            let pins = here.into_iter().map(|(blob, _)| self.pin(name, blob, digest, attempt, by));
+        if self.options.allow_missing_references || before.is_some() || needed().all(|it| !absent.contains(&it)) {
+            let pins = here.into_iter().map(|(blob, _)| self.pin(name, blob, digest, attempt));
             absent.extend(several(pins.collect()).await?.into_iter().flatten());
         }
         let entries = manifest.listed_blobs().map(|blob| blob.digest).collect::<HashSet<_>>();
@@ -68,13 +68,18 @@ impl Registry {
     }
 
     /// Returns whether a manifest in restore linked the repository to a blob before the manifest was deleted.
-    async fn had(&self, name: &Name, manifest: &Digest, blob: &Digest, asked: &Asked) -> Result<bool> {
-        let linked =
-            asked.before.as_ref().is_some_and(|absent| !absent.contains(blob) || mutated(Mutation::PinsGiveLinks));
+    async fn linked_before(
+        &self,
+        name: &Name,
+        manifest: &Digest,
+        blob: &Digest,
+        before: Option<&[Digest]>,
+    ) -> Result<bool> {
+        let linked = before.is_some_and(|absent| !absent.contains(blob) || mutated(Mutation::PinsGiveLinks));
         if !linked {
             return Ok(false);
         }
-        Ok(!self.store.list(&layout::pin(blob, name, manifest, ""), None, 1).await?.is_empty())
+        Ok(!self.store.list(&Prefix::Pins(blob, name, manifest).to_string(), None, 1).await?.is_empty())
     }
 
     /// Pins one blob and makes sure of its bytes. Returns its digest if the bytes are gone.
@@ -86,35 +91,35 @@ impl Registry {
         name: &Name,
         blob: &Descriptor,
         manifest: &Digest,
-        attempt: &str,
-        by: &By,
+        attempt: &Attempt<'_>,
     ) -> Result<Option<Digest>> {
-        let size = self.held(name, &blob.digest).await?;
+        let size = self.checked_size(name, &blob.digest).await?;
         if let Some(found) = size.filter(|size| *size != blob.size) {
             return Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found });
         }
-        let pin = layout::pin(&blob.digest, name, manifest, if mutated(Mutation::SharedPins) { "p" } else { attempt });
         let late = mutated(Mutation::LookBeforeReference);
-        if !late {
-            self.store.put(&pin, self.fact(by)).await?;
-        }
+        let reference = if late {
+            Referenced::before(&blob.digest)
+        } else {
+            self.write_pin(name, &blob.digest, manifest, attempt).await?
+        };
         if size.is_some() {
             return Ok(None);
         }
-        let relied = self.rely_on(&blob.digest, by).await?;
+        let copy = self.ensure_sound_copy(reference, attempt.by).await?;
         if late {
-            self.store.put(&pin, self.fact(by)).await?;
+            let _ = self.write_pin(name, &blob.digest, manifest, attempt).await?;
         }
-        match relied {
-            Some(place) if place.size == blob.size => Ok(None),
-            Some(place) => Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found: place.size }),
+        match copy {
+            Some(copy) if copy.size() == blob.size => Ok(None),
+            Some(copy) => Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found: copy.size() }),
             None => Ok(Some(blob.digest)),
         }
     }
 
     /// Returns whether a manifest exists and links its repository to a blob. `newest` is the newest version of the
     /// manifest, or `None` if it is deleted.
-    pub(super) async fn links(
+    pub(super) async fn manifest_links_blob(
         &self,
         name: &Name,
         manifest: &Digest,
@@ -146,8 +151,8 @@ impl Registry {
 
     /// Returns the last life of a manifest: its versions from the last push back to the delete before it.
     pub(super) async fn last_life(&self, name: &Name, manifest: &Digest) -> Result<Life> {
-        let listed = self.store.list_all(&layout::manifest(name, manifest)).await?;
-        let versions = || listed.iter().filter_map(|entry| Some((&entry.key, layout::version(&entry.key)?)));
+        let listed = self.store.list_all(&Prefix::Manifest(name, manifest).to_string()).await?;
+        let versions = || listed.iter().filter_map(|entry| Some((&entry.key, Version::at_end_of(&entry.key)?)));
         let stands = versions().next().is_some_and(|(_, version)| version.there);
         let mut life = Life { stands, ..Life::default() };
         let ended = versions().skip_while(|(_, version)| !version.there);
@@ -174,10 +179,10 @@ impl Registry {
         let Some(content) = self.store.get(newest).await? else { return Ok(()) };
         let damaged = |what: String| StorageError::damaged("get", newest, what);
         let (header, bytes) = ManifestHeader::split(&content).map_err(damaged)?;
-        let version = layout::version(newest).ok_or_else(|| damaged("its name is not one of the layout".into()))?;
+        let version = Version::at_end_of(newest).ok_or_else(|| damaged("its name is not one of the layout".into()))?;
         let content = ManifestHeader { absent, ..header }.join(&bytes);
-        let attempt = layout::attempt_before(newest);
-        let key = layout::manifest_version(name, manifest, version.ordinal, true, &attempt);
+        let attempt = suffix_before(newest);
+        let key = ManifestKey::Version(Version { ordinal: version.ordinal, there: true }, attempt).of(name, manifest);
         let _forgetting = self.standing.forget_afterwards((name.clone(), *manifest));
         Ok(self.store.put(&key, content).await?)
     }
@@ -188,12 +193,12 @@ impl Registry {
     /// Those of the store.
     pub async fn has_without(&self, name: &Name, blob: &Digest, except: &Digest) -> Result<bool> {
         let mut asked = HashSet::from([*except]);
-        for entry in self.store.list_all(&layout::rights(blob, name)).await? {
-            match layout::right(&entry.key) {
-                Some(Right::Grant) => return Ok(true),
-                Some(Right::Pin(manifest)) if asked.insert(manifest) => {
+        for entry in self.store.list_all(&Prefix::Links(blob, name).to_string()).await? {
+            match BlobLink::at_end_of(&entry.key) {
+                Some(BlobLink::Link) => return Ok(true),
+                Some(BlobLink::Pin(manifest)) if asked.insert(manifest) => {
                     let newest = self.standing(name, &manifest).await;
-                    if self.links(name, &manifest, newest, blob).await? {
+                    if self.manifest_links_blob(name, &manifest, newest, blob).await? {
                         return Ok(true);
                     }
                 }

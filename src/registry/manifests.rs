@@ -5,10 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{By, Error, Registry, Result, cache::Ticket, facts::ManifestHeader};
+use super::{Error, Registry, Result, attempt::Attempt, cache::Ticket};
 use crate::{
     oci::{Digest, Manifest, MediaType, Name, Reference, Tag},
-    storage::{Entry, StorageError, layout, layout::Ordinal},
+    records::{
+        ManifestHeader, ManifestState,
+        key::{ManifestKey, Ordinal, Prefix, RepositoryKey, TagVersion, Version},
+    },
+    storage::{Entry, StorageError},
 };
 
 /// A version of a manifest, with its bytes exactly as they were pushed.
@@ -29,7 +33,7 @@ pub struct StoredManifest {
 
 /// The meaning of a tag, and a ticket that goes stale when this process changes the manifest.
 #[derive(Clone)]
-pub(super) struct TagHit {
+pub(super) struct KnownTag {
     pub(super) manifest: Arc<StoredManifest>,
     ticket: Ticket,
 }
@@ -83,7 +87,7 @@ impl Registry {
             }
         }
         let of_tag = self.tags.ticket(&key);
-        let newest = self.store.list(&layout::tag(name, tag), None, 1).await?;
+        let newest = self.store.list(&Prefix::Tag(name, tag).to_string(), None, 1).await?;
         let Some(entry) = newest.first() else { return Ok(None) };
         let Some((digest, version)) = parse_tag(name, entry)?.target else { return Ok(None) };
         let ticket = self.standing.ticket(&(name.clone(), digest));
@@ -96,7 +100,7 @@ impl Registry {
             }
             standing.manifest
         };
-        self.tags.remember(key, of_tag, TagHit { manifest: Arc::clone(&manifest), ticket });
+        self.tags.remember(key, of_tag, KnownTag { manifest: Arc::clone(&manifest), ticket });
         Ok(Some(manifest))
     }
 
@@ -124,12 +128,12 @@ impl Registry {
     pub(super) async fn standing_afresh(&self, name: &Name, digest: &Digest) -> Result<Option<Arc<StoredManifest>>> {
         let key = (name.clone(), *digest);
         let ticket = self.standing.ticket(&key);
-        let prefix = layout::manifest(name, digest);
+        let prefix = Prefix::Manifest(name, digest).to_string();
         // scrub may free an outdated version between its listing and its read: then there is a newer one
         for _ in 0..3 {
             let listed = self.store.list(&prefix, None, 1).await?;
             let Some(entry) = listed.first() else { return Ok(None) };
-            if !layout::version(&entry.key).is_some_and(|version| version.there) {
+            if !Version::at_end_of(&entry.key).is_some_and(|version| version.there) {
                 return Ok(None);
             }
             if let Some(stored) = self.version(digest, &entry.key).await? {
@@ -149,7 +153,7 @@ impl Registry {
     ) -> Result<Option<Standing>> {
         let key = (name.clone(), *digest);
         let ticket = self.standing.ticket(&key);
-        let prefix = layout::manifest(name, digest);
+        let prefix = Prefix::Manifest(name, digest).to_string();
         let mut newest: Option<String> = None;
         let mut after: Option<String> = None;
         let mut limit = FIRST_LOOK;
@@ -159,7 +163,7 @@ impl Registry {
         loop {
             let last = listed.len() < limit;
             for Entry { key, .. } in listed {
-                match layout::version(&key) {
+                match Version::at_end_of(&key) {
                     Some(version) if version.ordinal > since && !version.there => return Ok(None),
                     Some(version) if version.there => {
                         newest.get_or_insert_with(|| key.clone());
@@ -190,7 +194,7 @@ impl Registry {
         self.standing.remember(key, ticket, Arc::clone(&manifest));
         let going = match going {
             Some(going) => going,
-            None => begun_after(&self.store.list_all(&layout::goings(name, digest)).await?, since),
+            None => begun_after(&self.store.list_all(&Prefix::PendingDeletes(name, digest).to_string()).await?, since),
         };
         Ok(Some(Standing { manifest, settled_at: (!going).then(|| newest.into()) }))
     }
@@ -202,18 +206,18 @@ impl Registry {
         name: &Name,
         manifest: &Manifest,
         stored: StoredManifest,
-        attempt: &str,
-        by: &By,
+        attempt: &Attempt<'_>,
     ) -> Result<()> {
         let header = ManifestHeader {
             media_type: stored.media_type.clone(),
             at: self.clock.time_ms(),
-            by: by.clone(),
+            by: attempt.by.clone(),
             subject: manifest.subject,
             children: manifest.children.iter().map(|child| child.digest).collect(),
             absent: stored.absent.clone(),
         };
-        let key = layout::manifest_version(name, &stored.digest, stored.ordinal, true, attempt);
+        let key = ManifestKey::Version(Version { ordinal: stored.ordinal, there: true }, attempt.suffix)
+            .of(name, &stored.digest);
         let forgetting = self.standing.forget_afterwards((name.clone(), stored.digest));
         self.store.put(&key, header.join(&stored.bytes)).await?;
         drop(forgetting);
@@ -222,19 +226,15 @@ impl Registry {
     }
 
     /// Returns the newest version of a manifest, with its key.
-    pub(super) async fn newest_version(
-        &self,
-        name: &Name,
-        digest: &Digest,
-    ) -> Result<Option<(String, layout::Version)>> {
-        let listed = self.store.list(&layout::manifest(name, digest), None, 1).await?;
-        let newest = listed.into_iter().next();
-        Ok(newest.and_then(|entry| layout::version(&entry.key).map(|version| (entry.key, version))))
+    pub(super) async fn newest_version(&self, name: &Name, digest: &Digest) -> Result<Option<(String, Version)>> {
+        Ok(crate::records::newest_version(&self.store, name, digest)
+            .await?
+            .map(|(entry, version)| (entry.key, version)))
     }
 
     /// Returns whether the newest version of a manifest is no tombstone. It may be damaged.
-    pub(super) async fn is_there(&self, name: &Name, digest: &Digest) -> Result<bool> {
-        Ok(self.newest_version(name, digest).await?.is_some_and(|(_, version)| version.there))
+    pub(super) async fn manifest_stands(&self, name: &Name, digest: &Digest) -> Result<bool> {
+        Ok(ManifestState::of(&self.store, name, digest).await? == ManifestState::Stands)
     }
 }
 
@@ -252,11 +252,11 @@ impl StoredManifest {
 
 /// Returns whether one of the listed pending deletes ends in a version above `since`.
 fn begun_after(listed: &[Entry], since: Ordinal) -> bool {
-    listed.iter().filter_map(|entry| layout::going_version(&entry.key)).any(|ordinal| ordinal > since)
+    listed.iter().filter_map(|entry| ManifestKey::pending_delete(&entry.key)).any(|ordinal| ordinal > since)
 }
 
-pub(super) fn parse_tag(name: &Name, entry: &Entry) -> Result<layout::TagVersion> {
-    layout::parse_tag_version(name, &entry.key)
+pub(super) fn parse_tag(name: &Name, entry: &Entry) -> Result<TagVersion> {
+    RepositoryKey::tag_version(name, &entry.key)
         .map(|(_, version)| version)
         .ok_or_else(|| StorageError::damaged("list", &entry.key, "its name is not one of the layout").into())
 }

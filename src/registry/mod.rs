@@ -7,23 +7,24 @@
 //! A pusher writes its reference first and looks for the bytes afterwards. Scrub looks, marks, looks again and frees.
 //! `ARCHITECTURE.md` has the protocol.
 
+mod attempt;
 mod blobs;
 mod cache;
 mod catalog;
 mod claims;
 mod conditional;
+mod copies;
 mod damage;
 mod delete_manifest;
 mod error;
-pub mod facts;
 mod history;
 mod lease;
 mod links;
 mod manifests;
-mod places;
 mod pulls;
 mod put_manifest;
 mod receive;
+mod references;
 mod referrers;
 mod restore;
 mod session;
@@ -39,13 +40,13 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use moka::sync::Cache;
 
 use self::{
-    blobs::RightHit,
+    attempt::Attempt,
+    blobs::LinkHit,
     cache::Recent,
-    damage::{Heard, KnownBytes},
-    facts::Stamp,
+    copies::BlobCopy,
+    damage::{DamageReports, KnownBytes},
     lease::Lease,
-    manifests::{SettledTag, TagHit},
-    places::Place,
+    manifests::{KnownTag, SettledTag},
     pulls::Gathered,
     session::Session,
 };
@@ -63,13 +64,14 @@ pub use self::{
     session::UploadStatus,
     tags::{LookAtTag, Protection, TagDelete},
 };
-pub use crate::storage::Clock;
 use crate::{
     action::UploadId,
     oci::{Descriptor, Digest, Name, Tag},
-    storage::{Moment, Store, layout},
+    records::{Provenance, json},
+    storage::{Moment, Store},
     telemetry::Metrics,
 };
+pub use crate::{records::Actor, storage::Clock};
 
 /// The number of storage operations of one request that run at a time.
 const AT_A_TIME: usize = 16;
@@ -96,29 +98,6 @@ pub enum VerifyPulls {
     None,
     /// One pull in this many; 1 is every pull. Never 0.
     OneIn(u64),
-}
-
-/// The identity and the request that caused a write. Records name them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct By {
-    /// The identity's name.
-    pub identity: String,
-    /// The request's id.
-    pub request: String,
-}
-
-impl By {
-    const SCRUB: &str = "scrub";
-
-    /// Returns the author of what a run of scrub writes.
-    #[must_use]
-    pub fn scrub(run: &str) -> Self {
-        Self { identity: Self::SCRUB.to_owned(), request: run.to_owned() }
-    }
-
-    fn is_scrub(&self) -> bool {
-        self.identity == Self::SCRUB
-    }
 }
 
 /// The bytes of a request, as they come.
@@ -151,17 +130,17 @@ pub struct Registry {
     /// The memory of blob copies, and of the repositories that have a link to them.
     known: KnownBytes,
     /// The damage reports of other processes.
-    heard: Heard,
+    reports: DamageReports,
     /// Blob copies by key. They never change.
-    place_facts: Cache<String, Arc<Place>>,
+    copy_records: Cache<String, Arc<BlobCopy>>,
     /// Blobs of repositories, with the link that gives each.
-    rights: Recent<(Name, Digest), RightHit>,
+    rights: Recent<(Name, Digest), LinkHit>,
     /// Versions of manifests by key. They never change.
     versions: Cache<String, Arc<StoredManifest>>,
     /// The newest versions of manifests that exist.
     standing: Recent<(Name, Digest), Arc<StoredManifest>>,
     /// The meanings of tags.
-    tags: Recent<(Name, Tag), TagHit>,
+    tags: Recent<(Name, Tag), KnownTag>,
     /// Versions of tags, by key, whose manifest no delete can remove without a newer version of the tag.
     settled_tags: Cache<String, SettledTag>,
     /// Descriptors of referrers by key. They never change.
@@ -171,7 +150,7 @@ pub struct Registry {
     /// States of uploads that this process wrote or read.
     sessions: Cache<UploadId, Arc<Session>>,
     /// Segments that a pull found corrupt, until their corruption note is written.
-    rotten: Cache<UploadId, ()>,
+    corrupt: Cache<UploadId, ()>,
     pulls: std::sync::atomic::AtomicU64,
     /// Pulls of manifests that are not recorded yet.
     gathered: Gathered,
@@ -208,14 +187,14 @@ impl Registry {
                 Cache::builder().max_capacity(100_000).time_to_live(options.lease / 4).build(),
                 Cache::builder()
                     .max_capacity(PLACE_CACHE)
-                    .weigher(|_, place: &Arc<Place>| weigh(place.weight()))
+                    .weigher(|_, copy: &Arc<BlobCopy>| weigh(copy.weight()))
                     .time_to_live(PLACE_TTL)
                     .build(),
             ),
-            heard: Heard::new(&clock),
-            place_facts: Cache::builder()
+            reports: DamageReports::new(&clock),
+            copy_records: Cache::builder()
                 .max_capacity(PLACE_CACHE)
-                .weigher(|key: &String, place: &Arc<Place>| weigh(key.len() + place.weight()))
+                .weigher(|key: &String, copy: &Arc<BlobCopy>| weigh(key.len() + copy.weight()))
                 .build(),
             rights: Recent::new(100_000, ttl, clock.clone(), |_| 1),
             versions: Cache::builder()
@@ -225,7 +204,9 @@ impl Registry {
             standing: Recent::new(MANIFEST_CACHE, ttl, clock.clone(), |stored: &Arc<StoredManifest>| {
                 weigh(stored.bytes.len() + 400)
             }),
-            tags: Recent::new(MANIFEST_CACHE, ttl, clock.clone(), |hit: &TagHit| weigh(hit.manifest.bytes.len() + 400)),
+            tags: Recent::new(MANIFEST_CACHE, ttl, clock.clone(), |hit: &KnownTag| {
+                weigh(hit.manifest.bytes.len() + 400)
+            }),
             settled_tags: Cache::builder()
                 .max_capacity(SETTLED_CACHE)
                 .weigher(|key: &String, tag: &SettledTag| weigh(tag.weight(key)))
@@ -240,7 +221,7 @@ impl Registry {
                 .weigher(|_, session: &Arc<Session>| weigh(session.weight()))
                 .time_to_live(half)
                 .build(),
-            rotten: Cache::builder().max_capacity(100_000).time_to_live(PLACE_TTL).build(),
+            corrupt: Cache::builder().max_capacity(100_000).time_to_live(PLACE_TTL).build(),
             clock,
             pulls: 0.into(),
             gathered: Gathered::new(),
@@ -257,48 +238,31 @@ impl Registry {
         Ok(self.store.ready().await?)
     }
 
-    /// Remembers that a repository has a blob link, written after `began`, and that the bytes were there. A look that
-    /// took over a quarter of a lease is not remembered.
+    /// Remembers that a repository has a blob link that an attempt wrote, and that the bytes were there. A look that took
+    /// over a quarter of a lease is not remembered.
     ///
     /// The memory lasts a quarter of a lease, and an attempt that relies on it takes at most half a lease. So no
     /// attempt outlasts the blob link.
-    fn hold(&self, key: (Name, Digest), size: u64, began: Moment, ticket: u64) {
-        if self.clock.since(began) < self.lease.at(began) / 4 && self.known.ticket() == ticket {
+    fn remember_checked(&self, key: (Name, Digest), size: u64, attempt: &Attempt<'_>, ticket: u64) {
+        if self.was_quick(attempt) && self.known.ticket() == ticket {
             self.known.held.insert(key, (size, self.clock.now()));
         }
     }
 
     /// Returns the size of a digest, if this process checked it for the repository less than a quarter of a lease ago.
-    async fn held(&self, name: &Name, digest: &Digest) -> Result<Option<u64>> {
+    async fn checked_size(&self, name: &Name, digest: &Digest) -> Result<Option<u64>> {
         let key = (name.clone(), *digest);
         if !self.known.held.contains_key(&key) {
             return Ok(None);
         }
-        self.hear().await?;
+        self.read_damage_reports().await?;
         let Some((size, since)) = self.known.held.get(&key) else { return Ok(None) };
         Ok((self.clock.since(since) < self.lease.at(since) / 4).then_some(size))
     }
 
-    /// Returns whether an attempt that began at `began` took too long to rely on what it saw: half a lease or more.
-    fn was_slow(&self, began: Moment) -> bool {
-        self.clock.since(began) >= self.lease.at(began) / 2
-    }
-
-    /// Checks as [`Registry::was_slow`], for an attempt that ends in reads. The reads of a directory tell nothing of
-    /// its clock, so this asks the store for the time.
-    async fn was_slow_by_reads(&self, began: Moment) -> Result<bool> {
-        self.store.hear_time().await?;
-        Ok(self.was_slow(began))
-    }
-
     /// Returns the content of a record that holds only its author and its time.
-    fn fact(&self, by: &By) -> Vec<u8> {
-        json(&Stamp { at: self.clock.time_ms(), by: by.clone() })
-    }
-
-    /// Writes a blob link: `name` has `digest`.
-    async fn grant(&self, name: &Name, digest: &Digest, by: &By) -> Result<()> {
-        Ok(self.store.put(&layout::grant(digest, name, &layout::attempt()), self.fact(by)).await?)
+    fn provenance(&self, by: &Actor) -> Vec<u8> {
+        json(&Provenance { at: self.clock.time_ms(), by: by.clone() })
     }
 }
 
@@ -311,9 +275,4 @@ impl std::fmt::Debug for Registry {
 /// Runs futures, up to [`AT_A_TIME`] at once. Returns their outcomes in order, or the first error.
 async fn several<T>(work: Vec<impl Future<Output = Result<T>>>) -> Result<Vec<T>> {
     stream::iter(work).buffered(AT_A_TIME).try_collect().await
-}
-
-/// Returns a value of ours as JSON text. This cannot fail: all keys are strings, and all numbers are finite.
-fn json(value: &impl serde::Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_else(|error| unreachable!("facts are plain values: {error}"))
 }

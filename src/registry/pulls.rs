@@ -22,14 +22,14 @@ use futures::{
 };
 use tokio::sync::Notify;
 
-use super::{
-    AT_A_TIME, Registry, Result,
-    facts::{Pull, PullsSince},
-    json,
-};
+use super::{AT_A_TIME, Registry, Result};
 use crate::{
     oci::{Digest, Name, Reference, Tag},
-    storage::{StorageError, layout},
+    records::{
+        Pull, PullsSince, json,
+        key::{Key, RepositoryKey, Suffix},
+    },
+    storage::StorageError,
 };
 
 /// The time between two writes.
@@ -134,7 +134,7 @@ impl Registry {
     pub async fn record_pulls(&self) -> Result<()> {
         if !self.gathered.begun.load(Ordering::Relaxed) {
             let since = PullsSince { at: self.clock.time_ms() };
-            self.store.create_new(layout::PULLS_SINCE, json(&since)).await?;
+            self.store.create_new(&Key::PullsSince.to_string(), json(&since)).await?;
             self.gathered.begun.store(true, Ordering::Relaxed);
         }
         let until = self.clock.time_ms();
@@ -155,7 +155,7 @@ impl Registry {
     }
 
     async fn record_pulls_of(&self, name: Name, pulls: Vec<Pull>, until: u64) -> std::result::Result<(), StorageError> {
-        let key = layout::pulls_until(&name, until, &layout::attempt());
+        let key = RepositoryKey::Pulls(until, Suffix::random()).of(&name);
         let outcome = self.store.put(&key, json(&pulls)).await;
         match &outcome {
             Ok(()) => self.gathered.done(pulls.len()),

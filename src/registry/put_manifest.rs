@@ -7,21 +7,21 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 
 use super::{
-    By, Error, Registry, Result,
+    Error, Registry, Result,
+    attempt::Attempt,
     claims::Order,
     conditional::{Condition, Conditional},
-    json,
     links::Linked,
     manifests::StoredManifest,
     several,
 };
 use crate::{
     oci::{Algorithm, Descriptor, Digest, Manifest, MediaType, Name, Reference, Tag},
-    storage::{
-        Moment, layout,
-        layout::Ordinal,
-        mutation::{Mutation, mutated},
+    records::{
+        Actor, json,
+        key::{ManifestKey, Ordinal, Prefix, Referrer, Version},
     },
+    storage::mutation::{Mutation, mutated},
 };
 
 /// A manifest as a client pushes it.
@@ -48,7 +48,7 @@ pub struct Put {
 
 /// The tags that a push writes, and the limits of a restore.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct PutOptions {
     /// Immutable tags.
     pub(super) once: Vec<Tag>,
     /// Other tags.
@@ -65,7 +65,7 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Registry::put_manifest_under`].
-    pub async fn put_manifest(&self, name: &Name, put: &PutManifest, by: &By) -> Result<Put> {
+    pub async fn put_manifest(&self, name: &Name, put: &PutManifest, by: &Actor) -> Result<Put> {
         self.put_manifest_under(name, put, &|_| false, by).await
     }
 
@@ -79,7 +79,7 @@ impl Registry {
         name: &Name,
         put: &PutManifest,
         immutable: &(dyn Fn(&Tag) -> bool + Sync),
-        by: &By,
+        by: &Actor,
     ) -> Result<Put> {
         self.put_manifest_if(name, put, &Condition::default(), immutable, by).await
     }
@@ -94,7 +94,7 @@ impl Registry {
         put: &PutManifest,
         condition: &Condition,
         immutable: &(dyn Fn(&Tag) -> bool + Sync),
-        by: &By,
+        by: &Actor,
     ) -> Result<Put> {
         let algorithm = match &put.reference {
             Reference::Digest(digest) => digest.algorithm(),
@@ -120,98 +120,86 @@ impl Registry {
             _ => None,
         };
         let (once, free): (Vec<Tag>, Vec<Tag>) = tags.into_iter().partition(|tag| immutable(tag));
-        let asked = Asked { once, free, conditional, before: None };
+        let options = PutOptions { once, free, conditional, before: None };
         // the first check, before anything is written; `write_tag_once` checks again
-        several(asked.once.iter().map(|tag| self.refuse_another(name, tag, &digest)).collect()).await?;
-        self.put_surely(name, &manifest, digest, put.bytes.clone(), &asked, by).await?;
+        several(options.once.iter().map(|tag| self.refuse_other_meaning(name, tag, &digest)).collect()).await?;
+        self.put_with_retry(name, &manifest, digest, put.bytes.clone(), &options, by).await?;
         Ok(Put { digest, subject: manifest.subject })
     }
 
     /// Stores a manifest. An attempt that took too long may rely on content that is gone, so it is made once more, as a
     /// new attempt.
-    pub(super) async fn put_surely(
+    pub(super) async fn put_with_retry(
         &self,
         name: &Name,
         manifest: &Manifest,
         digest: Digest,
         bytes: Bytes,
-        asked: &Asked,
-        by: &By,
+        options: &PutOptions,
+        by: &Actor,
     ) -> Result<()> {
         for _ in 0..2 {
-            let began = self.begin().await?;
-            match self.attempt_put(name, manifest, digest, bytes.clone(), asked, began, by).await {
+            let attempt = self.begin(by).await?;
+            match self.attempt_put(name, manifest, digest, bytes.clone(), options, &attempt).await {
                 Err(Error::TooSlow) => {}
-                Ok(()) if self.was_slow(began) && !mutated(Mutation::SlowPushDoesNotLookAgain) => {}
+                Ok(()) if self.was_slow(&attempt) && !mutated(Mutation::SlowPushDoesNotLookAgain) => {}
                 result => return result,
             }
         }
         Err(Error::TooSlow)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what an attempt is made of, and no two of it belong together")]
     async fn attempt_put(
         &self,
         name: &Name,
         manifest: &Manifest,
         digest: Digest,
         bytes: Bytes,
-        asked: &Asked,
-        began: Moment,
-        by: &By,
+        options: &PutOptions,
+        attempt: &Attempt<'_>,
     ) -> Result<()> {
-        let attempt = layout::attempt();
         let Linked { mut missing, foreign, entries } =
-            self.pin_blobs(name, manifest, &digest, &attempt, asked, by).await?;
+            self.pin_blobs(name, manifest, &digest, options.before.as_deref(), attempt).await?;
         let children = || manifest.children.iter().filter(|child| !entries.contains(&child.digest));
         // children are looked at before their index references are written, as blobs are before their pins; a child
         // that is deleted later is seen below
         let stand = several(children().map(|child| self.stands(name, &child.digest)).collect()).await?;
         let (here, absent): (Vec<_>, Vec<_>) = children().zip(stand).partition(|(_, stands)| *stands);
         missing.extend(absent.into_iter().map(|(child, _)| child.digest));
-        self.refuse_missing(name, manifest, missing.clone(), asked)?;
-        let children = here.iter().map(|(child, _)| self.need_child(name, child, &digest, &attempt, by));
+        self.refuse_missing(name, manifest, missing.clone(), options)?;
+        let children = here.iter().map(|(child, _)| self.reference_child(name, child, &digest, attempt));
         let gone: HashSet<Digest> = several(children.collect()).await?.into_iter().flatten().collect();
-        self.refuse_missing(name, manifest, gone.iter().copied().collect(), asked)?;
-        self.catalogue(name, by).await?;
+        self.refuse_missing(name, manifest, gone.iter().copied().collect(), options)?;
+        self.catalogue(name, attempt.by).await?;
         let same = if mutated(Mutation::NoNewVersion) { self.newest_version(name, &digest).await? } else { None };
         let same = same.filter(|(_, version)| version.there).map(|(_, version)| version.ordinal);
         let ordinal = match same {
             Some(ordinal) => ordinal,
-            None => self.claim_next(&Order::of_manifest(name, &digest), None, by).await?,
+            None => self.claim_next(Order::Manifest(name, &digest), None, attempt.by).await?,
         };
         // scrub may have freed the pins by now, and the bytes with them: then no manifest may exist that needs them
-        self.in_time(began)?;
+        self.in_time(attempt)?;
         let size = bytes.len() as u64;
         let absent = [missing, foreign, gone.iter().copied().collect()].concat();
         let stored = StoredManifest::new(digest, manifest.media_type.clone(), bytes, ordinal, absent);
         if same.is_none() {
-            self.put_version(name, manifest, stored, &attempt, by).await?;
+            self.put_version(name, manifest, stored, attempt).await?;
         }
-        self.put_referrer(name, manifest, digest, size, ordinal, &attempt).await?;
+        self.write_referrer(name, manifest, digest, size, ordinal, attempt).await?;
         // after the index exists: a delete of a child that did not see the index then meets a version that it did not
         // see
         let children = here.iter().filter(|(child, _)| !gone.contains(&child.digest));
-        let children = children.map(|(child, _)| self.renew_child(name, child, &attempt, began, by));
+        let children = children.map(|(child, _)| self.renew_child(name, child, attempt));
         let missing = several(children.collect()).await?.into_iter().flatten().collect();
-        self.refuse_missing(name, manifest, missing, asked)?;
+        self.refuse_missing(name, manifest, missing, options)?;
         // tags first that can be refused
         let target = Some((digest, ordinal));
-        if let Some(conditional) = &asked.conditional {
-            self.write_tag_if(name, conditional, target, began, by).await?;
+        if let Some(conditional) = &options.conditional {
+            self.write_tag_if(name, conditional, target, attempt).await?;
         }
-        several(asked.once.iter().map(|tag| self.write_tag_once(name, tag, target, began, by)).collect()).await?;
-        several(asked.free.iter().map(|tag| self.write_tag(name, tag, target, began, by)).collect()).await?;
+        several(options.once.iter().map(|tag| self.write_tag_once(name, tag, target, attempt)).collect()).await?;
+        several(options.free.iter().map(|tag| self.write_tag(name, tag, target, attempt)).collect()).await?;
         Ok(())
-    }
-
-    /// Checks that an attempt that began at `began` is not too slow.
-    ///
-    /// # Errors
-    /// [`Error::TooSlow`] if content that the attempt relied on may be gone.
-    pub(super) fn in_time(&self, began: Moment) -> Result<()> {
-        let slow = self.was_slow(began) && !mutated(Mutation::SlowPushDoesNotLookAgain);
-        if slow { Err(Error::TooSlow) } else { Ok(()) }
     }
 
     /// Checks that nothing is missing, unless that is allowed. A restore may miss what the manifest did not link
@@ -219,8 +207,14 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::Missing`], with the digests in the order of the manifest.
-    fn refuse_missing(&self, name: &Name, manifest: &Manifest, mut missing: Vec<Digest>, asked: &Asked) -> Result<()> {
-        missing.retain(|digest| !asked.before.as_ref().is_some_and(|absent| absent.contains(digest)));
+    fn refuse_missing(
+        &self,
+        name: &Name,
+        manifest: &Manifest,
+        mut missing: Vec<Digest>,
+        options: &PutOptions,
+    ) -> Result<()> {
+        missing.retain(|digest| !options.before.as_ref().is_some_and(|absent| absent.contains(digest)));
         if missing.is_empty() || self.options.allow_missing_references {
             return Ok(());
         }
@@ -240,17 +234,21 @@ impl Registry {
     }
 
     /// Writes a version of a manifest into the referrers of its subject, if it has one.
-    async fn put_referrer(
+    async fn write_referrer(
         &self,
         name: &Name,
         manifest: &Manifest,
         digest: Digest,
         size: u64,
         ordinal: Ordinal,
-        attempt: &str,
+        attempt: &Attempt<'_>,
     ) -> Result<()> {
         let Some(subject) = &manifest.subject else { return Ok(()) };
-        let key = layout::referrer_version(name, subject, &digest, ordinal, true, attempt);
+        let key = Referrer { subject: *subject, manifest: digest }.version(
+            name,
+            Version { ordinal, there: true },
+            attempt.suffix,
+        );
         Ok(self.store.put(&key, json(&manifest.as_referrer(digest, size))).await?)
     }
 
@@ -259,15 +257,19 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::DescriptorSize`] if the child has another size than its descriptor.
-    async fn need_child(
+    async fn reference_child(
         &self,
         name: &Name,
         child: &Descriptor,
         parent: &Digest,
-        attempt: &str,
-        by: &By,
+        attempt: &Attempt<'_>,
     ) -> Result<Option<Digest>> {
-        self.store.put(&layout::kid(name, &child.digest, parent, attempt), self.fact(by)).await?;
+        self.store
+            .put(
+                &ManifestKey::IndexReference(*parent, attempt.suffix).of(name, &child.digest),
+                self.provenance(attempt.by),
+            )
+            .await?;
         let stored = match self.standing_afresh(name, &child.digest).await {
             Ok(Some(stored)) => stored,
             Ok(None) => return Ok(Some(child.digest)),
@@ -283,23 +285,16 @@ impl Registry {
 
     /// Writes a new version of an index's child. So a scrub that is about to retire the child loses, and so does a
     /// delete that did not see the index. Returns the child's digest if no version is left that could be written again.
-    async fn renew_child(
-        &self,
-        name: &Name,
-        child: &Descriptor,
-        attempt: &str,
-        began: Moment,
-        by: &By,
-    ) -> Result<Option<Digest>> {
+    async fn renew_child(&self, name: &Name, child: &Descriptor, attempt: &Attempt<'_>) -> Result<Option<Digest>> {
         // a few: the newest version may be a tombstone of a moment ago
         const LOOK: usize = 8;
         if mutated(Mutation::ChildrenNotRenewed) {
             return Ok(None);
         }
-        let order = Order::of_manifest(name, &child.digest);
-        let listed = self.store.list(&layout::manifest(name, &child.digest), None, LOOK).await?;
-        let newest = listed.first().and_then(|entry| layout::version(&entry.key)).map(|version| version.ordinal);
-        for entry in listed.iter().filter(|entry| layout::version(&entry.key).is_some_and(|version| version.there)) {
+        let order = Order::Manifest(name, &child.digest);
+        let listed = self.store.list(&Prefix::Manifest(name, &child.digest).to_string(), None, LOOK).await?;
+        let newest = listed.first().and_then(|entry| Version::at_end_of(&entry.key)).map(|version| version.ordinal);
+        for entry in listed.iter().filter(|entry| Version::at_end_of(&entry.key).is_some_and(|version| version.there)) {
             let stored = match self.version(&child.digest, &entry.key).await {
                 Ok(Some(stored)) => stored,
                 Ok(None) => continue,
@@ -307,15 +302,15 @@ impl Registry {
                 Err(error) => return Err(error),
             };
             let manifest = Manifest::parse(Some(&stored.media_type), &stored.bytes)?;
-            let ordinal = match self.claim_after(&order, newest, None, by).await? {
+            let ordinal = match self.claim_after(order, newest, None, attempt.by).await? {
                 Some(ordinal) => ordinal,
-                None => self.claim_next(&order, None, by).await?,
+                None => self.claim_next(order, None, attempt.by).await?,
             };
-            self.claimed_in_time(began)?;
+            self.claimed_in_time(attempt)?;
             let size = stored.bytes.len() as u64;
             let renewed = StoredManifest { ordinal, ..stored.as_ref().clone() };
-            self.put_version(name, &manifest, renewed, attempt, by).await?;
-            self.put_referrer(name, &manifest, child.digest, size, ordinal, attempt).await?;
+            self.put_version(name, &manifest, renewed, attempt).await?;
+            self.write_referrer(name, &manifest, child.digest, size, ordinal, attempt).await?;
             return Ok(None);
         }
         Ok(Some(child.digest))

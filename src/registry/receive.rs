@@ -7,12 +7,15 @@ use futures::StreamExt;
 
 use super::{
     Body, Error, Registry, Result,
-    facts::Segment,
     session::{Added, Session},
 };
 use crate::{
     oci::{Hasher, range::ContentRange},
-    storage::{Moment, ObjectWriter, layout},
+    records::{
+        Segment,
+        key::{Suffix, UploadKey},
+    },
+    storage::{Moment, ObjectWriter},
 };
 
 /// A body, with the range and length that the request announced.
@@ -129,7 +132,7 @@ impl Registry {
             Some(announced) if announced >= SMALL as u64 => Some(self.segment(session, Some(announced)).await?),
             _ => None,
         };
-        let mut renewed = self.begin().await?;
+        let mut renewed = self.start().await?;
         while let Some(bytes) = chunk.body.next().await {
             let bytes = bytes?;
             length += bytes.len() as u64;
@@ -176,7 +179,7 @@ impl Registry {
     async fn segment(&self, session: &Session, length: Option<u64>) -> Result<(Segment, ObjectWriter)> {
         let offset = session.next_segment();
         let kept = session.state.offset - offset;
-        let segment = Segment { offset, size: 0, attempt: layout::attempt() };
+        let segment = Segment { offset, size: 0, attempt: Suffix::random() };
         let mut writer = self.store.writer(segment.key(&session.id), length.map(|length| kept + length));
         if kept > 0 {
             for bytes in self.kept_chunks(session).await? {
@@ -192,8 +195,8 @@ impl Registry {
         if self.clock.since(renewed) < self.lease.at(renewed) / 4 {
             return Ok(renewed);
         }
-        let now = self.begin().await?;
-        self.store.put(&layout::upload_alive(&session.id, &layout::attempt()), Vec::new()).await?;
+        let now = self.start().await?;
+        self.store.put(&UploadKey::Alive(Suffix::random()).of(&session.id), Vec::new()).await?;
         Ok(now)
     }
 }

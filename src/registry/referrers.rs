@@ -8,7 +8,8 @@ use super::{AT_A_TIME, Registry, Result};
 use crate::{
     action::{Page, ReferrerPlace},
     oci::{Descriptor, Digest, Name},
-    storage::{StorageError, layout},
+    records::key::{Prefix, RepositoryKey},
+    storage::StorageError,
 };
 
 /// The largest number of referrers that one answer looks at.
@@ -88,14 +89,14 @@ impl Registry {
         };
         let mut more = false;
         let mut last = None;
-        let mut listed = std::pin::pin!(self.store.scan(&layout::referrers(name, subject)));
+        let mut listed = std::pin::pin!(self.store.scan(&Prefix::Referrers(name, subject).to_string()));
         while let Some(entry) = listed.try_next().await? {
-            let Some(digest) = layout::referrer_manifest(&entry.key) else { continue };
+            let Some((referrer, version)) = RepositoryKey::referrer(name, &entry.key) else { continue };
+            let digest = referrer.manifest;
             // the newest version of a referrer is its first key
-            if last.replace(digest) == Some(digest) {
+            if last.replace(digest) == Some(digest) || !version.there {
                 continue;
             }
-            let Some(version) = layout::version(&entry.key).filter(|version| version.there) else { continue };
             let place = ReferrerPlace { ordinal: version.ordinal.0, digest };
             if after.is_none_or(|after| place.is_after(after)) {
                 newest.push((place, entry.key));

@@ -4,10 +4,13 @@ mod with;
 
 use std::pin::Pin;
 
-use super::{By, Error, Registry, Result, manifests::StoredManifest, put_manifest::Asked};
+use super::{Error, Registry, Result, manifests::StoredManifest, put_manifest::PutOptions};
 use crate::{
     oci::{Digest, Manifest, Name, Reference, Tag},
-    storage::layout,
+    records::{
+        Actor,
+        key::{Prefix, Version},
+    },
 };
 
 /// The largest depth of nested indexes that a restore brings back.
@@ -69,13 +72,13 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::GoneForGood`], which names the missing content, and those of a push.
-    pub async fn restore(&self, name: &Name, reference: &Reference, by: &By) -> Result<Restoration> {
+    pub async fn restore(&self, name: &Name, reference: &Reference, by: &Actor) -> Result<Restoration> {
         let mut came = Restoration::default();
         let manifest = match reference {
             Reference::Tag(tag) => self.restore_tag(name, tag, by, &mut came.restored).await?,
             Reference::Digest(digest) if self.newest_version(name, digest).await?.is_some() => {
                 if self.standing_afresh(name, digest).await?.is_none() {
-                    self.bring_back(name, *digest, None, DEEPEST, by, &mut came.restored).await?;
+                    self.restore_manifest(name, *digest, None, DEEPEST, by, &mut came.restored).await?;
                 }
                 *digest
             }
@@ -85,20 +88,20 @@ impl Registry {
             }
         };
         // also if the manifest exists already: so a restore that broke off can be repeated
-        self.bring_back_with(name, manifest, by, &mut came).await;
+        self.restore_with(name, manifest, by, &mut came).await;
         Ok(came)
     }
 
     /// Restores a tag, unless it exists. Returns the digest that the tag means.
-    async fn restore_tag(&self, name: &Name, tag: &Tag, by: &By, restored: &mut Vec<Restored>) -> Result<Digest> {
-        if let Some(digest) = self.newest_standing(name, tag).await? {
+    async fn restore_tag(&self, name: &Name, tag: &Tag, by: &Actor, restored: &mut Vec<Restored>) -> Result<Digest> {
+        if let Some(digest) = self.meant_digest(name, tag).await? {
             // a damaged manifest exists: its error is the answer
             self.standing_afresh(name, &digest).await?;
             return Ok(digest);
         }
         let never = || gone(name, format!("tag {tag}"), "nothing that it ever meant is known");
         let digest = self.last_meaning(name, tag).await?.ok_or_else(never)?;
-        self.bring_back_tag(name, tag, digest, by, restored).await?;
+        self.restore_tag_to(name, tag, digest, by, restored).await?;
         Ok(digest)
     }
 
@@ -117,37 +120,37 @@ impl Registry {
         }
     }
 
-    async fn bring_back_tag(
+    async fn restore_tag_to(
         &self,
         name: &Name,
         tag: &Tag,
         digest: Digest,
-        by: &By,
+        by: &Actor,
         restored: &mut Vec<Restored>,
     ) -> Result<()> {
         let before = restored.len();
-        self.bring_back(name, digest, Some(tag.clone()), DEEPEST, by, restored).await?;
+        self.restore_manifest(name, digest, Some(tag.clone()), DEEPEST, by, restored).await?;
         restored.insert(before, Restored::Tag(tag.clone(), digest));
         Ok(())
     }
 
-    async fn restore_blob(&self, name: &Name, digest: &Digest, by: &By, restored: &mut Vec<Restored>) -> Result<()> {
-        if self.has(name, digest).await? {
+    async fn restore_blob(&self, name: &Name, digest: &Digest, by: &Actor, restored: &mut Vec<Restored>) -> Result<()> {
+        if self.repository_has_blob(name, digest).await? {
             return Ok(());
         }
         let never = || gone(name, digest.to_string(), "there is no trace of it in this repository");
-        if self.store.list(&layout::rights(digest, name), None, 1).await?.is_empty() {
+        if self.store.list(&Prefix::Links(digest, name).to_string(), None, 1).await?.is_empty() {
             return Err(never());
         }
         // a slow attempt is made once more: its blob link may be gone by now
         for _ in 0..2 {
-            let began = self.begin().await?;
-            self.grant(name, digest, by).await?;
+            let attempt = self.begin(by).await?;
+            let reference = self.write_link(name, digest, &attempt).await?;
             self.rights.forget(&(name.clone(), *digest));
-            if self.rely_on(digest, by).await?.is_none() {
+            if self.ensure_sound_copy(reference, by).await?.is_none() {
                 return Err(gone(name, format!("blob {digest}"), "its bytes are not there any more; push it again"));
             }
-            if !self.was_slow_by_reads(began).await? {
+            if !self.was_slow_by_reads(&attempt).await? {
                 restored.push(Restored::Blob(*digest));
                 return Ok(());
             }
@@ -157,13 +160,13 @@ impl Registry {
 
     /// Pushes a manifest again whose bytes are still there, its children first. Then `tag` means it. Indexes may nest
     /// `deepest` levels deep.
-    fn bring_back<'a>(
+    fn restore_manifest<'a>(
         &'a self,
         name: &'a Name,
         digest: Digest,
         tag: Option<Tag>,
         deepest: usize,
-        by: &'a By,
+        by: &'a Actor,
         restored: &'a mut Vec<Restored>,
     ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>> {
         Box::pin(async move {
@@ -191,14 +194,14 @@ impl Registry {
                 }
                 // a child without any version is found missing below, unless that is allowed
                 if self.newest_version(name, &child.digest).await?.is_some() {
-                    self.bring_back(name, child.digest, None, deepest - 1, by, restored).await?;
+                    self.restore_manifest(name, child.digest, None, deepest - 1, by, restored).await?;
                 }
             }
             // every tag is written as an immutable one: a meaning that it has got meanwhile stays. If no record of the
             // old links can be read, the manifest gets the links of a push
             let before = life.absent();
-            let asked = Asked { once: tag.into_iter().collect(), before, ..Asked::default() };
-            let put = self.put_surely(name, &manifest, digest, stored.bytes.clone(), &asked, by).await;
+            let options = PutOptions { once: tag.into_iter().collect(), before, ..PutOptions::default() };
+            let put = self.put_with_retry(name, &manifest, digest, stored.bytes.clone(), &options, by).await;
             put.map_err(|error| match error {
                 Error::Missing { missing, .. } => {
                     let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
@@ -216,8 +219,8 @@ impl Registry {
 
     /// Returns the newest version of a manifest that has its bytes, be the manifest deleted or not.
     async fn last_put(&self, name: &Name, digest: &Digest) -> Result<Option<StoredManifest>> {
-        for entry in self.store.list_all(&layout::manifest(name, digest)).await? {
-            if !layout::version(&entry.key).is_some_and(|version| version.there) {
+        for entry in self.store.list_all(&Prefix::Manifest(name, digest).to_string()).await? {
+            if !Version::at_end_of(&entry.key).is_some_and(|version| version.there) {
                 continue;
             }
             match self.version(digest, &entry.key).await {

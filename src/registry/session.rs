@@ -10,17 +10,16 @@ use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    By, Error, Registry, Result,
-    facts::{Segment, split_line},
-    json,
-    places::SEGMENT_WEIGHT,
-    several,
-};
+use super::{Error, Registry, Result, copies::BlobCopy, several};
 use crate::{
     action::{Upload, UploadId},
     oci::{Algorithm, Digest, Hasher, Name},
-    storage::{Entry, Moment, StorageError, layout},
+    records::{
+        Actor, Segment, json,
+        key::{Prefix, Suffix, UploadKey},
+        split_line,
+    },
+    storage::{Entry, Moment, StorageError},
 };
 
 /// A state whose number is a multiple of this is full: it names all segments, and keeps no chunk.
@@ -41,7 +40,7 @@ pub struct UploadStatus {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct State {
     pub(super) repository: Name,
-    pub(super) by: By,
+    pub(super) by: Actor,
     /// The identity that the upload belongs to. Empty if it belongs to everyone anonymous.
     #[serde(default)]
     owner: String,
@@ -59,7 +58,7 @@ pub(super) struct State {
     /// The saved hash state of all bytes so far.
     hash: String,
     /// The attempt that wrote this state. It makes the content of the state unique.
-    attempt: String,
+    attempt: Suffix,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) end: Option<End>,
 }
@@ -110,7 +109,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn begin(name: &Name, algorithm: Algorithm, owner: &str, by: &By, started: u64) -> Self {
+    pub(super) fn begin(name: &Name, algorithm: Algorithm, owner: &str, by: &Actor, started: u64) -> Self {
         let state = State {
             repository: name.clone(),
             by: by.clone(),
@@ -122,7 +121,7 @@ impl Session {
             segments: Vec::new(),
             kept: None,
             hash: String::new(),
-            attempt: String::new(),
+            attempt: Suffix(0),
             end: None,
         };
         let hasher = Some(Hasher::new(algorithm));
@@ -178,6 +177,11 @@ impl Session {
         self.state.kept.map_or(self.state.offset, |kept| kept.offset)
     }
 
+    /// Returns the segments of the session as a blob copy.
+    pub(super) fn copy(&self) -> BlobCopy {
+        BlobCopy { id: self.id.clone(), size: self.state.offset, segments: self.state.segments.clone() }
+    }
+
     pub(super) fn status(&self) -> UploadStatus {
         UploadStatus { id: self.id.clone(), state: self.sequence, offset: self.state.offset }
     }
@@ -191,7 +195,7 @@ impl Session {
         /// The memory for the handle of a chunk, with what the allocator adds.
         const CHUNK_WEIGHT: usize = 80;
         let chunks = self.chunks.iter().flatten().map(|chunk| CHUNK_WEIGHT + chunk.len());
-        700 + self.state.segments.len() * SEGMENT_WEIGHT + chunks.sum::<usize>()
+        700 + self.state.segments.len() * Segment::WEIGHT + chunks.sum::<usize>()
     }
 
     /// Returns the object that stores this state. `own` is the chunk that the state keeps.
@@ -210,7 +214,7 @@ impl Session {
             segments: self.state.segments[from..].to_vec(),
             kept: *kept,
             hash,
-            attempt: layout::attempt(),
+            attempt: Suffix::random(),
             end: *end,
         });
         content.push(b'\n');
@@ -225,9 +229,9 @@ impl Registry {
     pub(super) async fn write_session(&self, mut session: Session, own: Bytes) -> Result<bool> {
         // a new state renews an upload that was alive a moment ago; it does not restore segments that scrub has freed
         let none_before = session.state.segments.is_empty();
-        let now = self.begin().await?;
+        let now = self.start().await?;
         session.alive = (none_before || self.known_alive(session.alive)).then_some(now);
-        let key = layout::upload_state(&session.id, session.sequence);
+        let key = UploadKey::State(session.sequence).of(&session.id);
         let first = self.store.create_new(&key, session.content(&own)).await?;
         if first {
             self.sessions.insert(session.id.clone(), Arc::new(session));
@@ -278,10 +282,10 @@ impl Registry {
     pub(super) async fn session_as_stored(&self, name: &Name, id: &UploadId) -> Result<Arc<Session>> {
         let unknown = || Error::UploadUnknown(id.clone());
         // as many states as reach back to the last full one
-        let states = self.store.list(&layout::upload(id), None, FULL_EVERY as usize).await?;
-        let newest = states.first().filter(|entry| layout::is_upload_state(id, &entry.key)).ok_or_else(unknown)?;
+        let states = self.store.list(&Prefix::Upload(id).to_string(), None, FULL_EVERY as usize).await?;
+        let newest = states.first().filter(|entry| UploadKey::state(&entry.key).is_some()).ok_or_else(unknown)?;
         let remembered = self.sessions.get(id).filter(|session| session.state.repository == *name);
-        let sequence = layout::upload_sequence(id, &newest.key)
+        let sequence = UploadKey::state(&newest.key)
             .ok_or_else(|| StorageError::damaged("list", &newest.key, "its name is not one of the layout"))?;
         let remembered = match remembered {
             Some(session) if session.sequence == sequence => return Ok(session),
@@ -303,7 +307,7 @@ impl Registry {
             return Err(unknown());
         }
         if state.before != segments.len() {
-            let key = layout::upload_state(id, full);
+            let key = UploadKey::State(full).of(id);
             return Err(StorageError::damaged("get", &key, "it does not name the segments that it should").into());
         }
         segments.append(&mut state.segments);
@@ -350,7 +354,7 @@ impl Registry {
     /// [`Error::UploadUnknown`] if the state is missing, empty or torn.
     async fn read_state(&self, id: &UploadId, sequence: u32) -> Result<(State, Bytes)> {
         let unknown = || Error::UploadUnknown(id.clone());
-        let key = layout::upload_state(id, sequence);
+        let key = UploadKey::State(sequence).of(id);
         // a directory does not sync sessions: a state may be empty or torn after a power cut
         let content = self.store.get(&key).await?.filter(|content| !content.is_empty()).ok_or_else(unknown)?;
         let (line, own) = split_line(&content);
@@ -373,6 +377,6 @@ impl Registry {
 fn are_there(id: &UploadId, newest: u32, first: u32, states: &[Entry]) -> bool {
     (first..=newest).all(|number| {
         let entry = states.get((newest - number) as usize);
-        entry.is_some_and(|entry| entry.key == layout::upload_state(id, number) && entry.size > 0)
+        entry.is_some_and(|entry| entry.key == UploadKey::State(number).of(id) && entry.size > 0)
     })
 }

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::{
-    By, Error, Listed, MAX_PAGE, Registry, Result,
+    Error, Listed, MAX_PAGE, Registry, Result,
+    attempt::Attempt,
     claims::{Order, Target},
     conditional::{Condition, Conditional},
     manifests::parse_tag,
@@ -11,9 +12,9 @@ use super::{
 use crate::{
     action::Page,
     oci::{Digest, Name, Reference, Tag},
-    storage::{
-        Moment, layout,
-        layout::{Ordinal, TagVersion},
+    records::{
+        Actor,
+        key::{Ordinal, Prefix, RepositoryKey, TagVersion, after_tag_text},
     },
 };
 
@@ -51,7 +52,7 @@ fn means(version: TagVersion, digest: &Digest, until: Ordinal) -> bool {
 }
 
 /// Returns an error if `look` refuses to delete a tag with the manifest `digest` that it means.
-fn may_go(name: &Name, tag: Tag, digest: &Digest, look: &LookAtTag<'_>) -> Result<()> {
+fn check_tag_delete(name: &Name, tag: Tag, digest: &Digest, look: &LookAtTag<'_>) -> Result<()> {
     match look(&tag) {
         TagDelete::Allowed => Ok(()),
         TagDelete::Kept => Err(Error::TagKept { name: name.clone(), tag, digest: *digest }),
@@ -60,15 +61,15 @@ fn may_go(name: &Name, tag: Tag, digest: &Digest, look: &LookAtTag<'_>) -> Resul
 }
 
 impl Registry {
-    /// Writes a new version of a tag, for an attempt that began at `began`. From then on the tag means `target`, or is
+    /// Writes a new version of a tag, for an attempt. From then on the tag means `target`, or is
     /// deleted.
     ///
     /// # Errors
     /// [`Error::TooSlow`] if the attempt took too long.
-    pub(super) async fn write_tag(&self, name: &Name, tag: &Tag, target: Target, began: Moment, by: &By) -> Result<()> {
-        let ordinal = self.claim_next(&Order::of_tag(name, tag), target, by).await?;
-        self.claimed_in_time(began)?;
-        self.write_tag_version(name, tag, TagVersion { ordinal, target }, self.fact(by)).await
+    pub(super) async fn write_tag(&self, name: &Name, tag: &Tag, target: Target, attempt: &Attempt<'_>) -> Result<()> {
+        let ordinal = self.claim_next(Order::Tag(name, tag), target, attempt.by).await?;
+        self.claimed_in_time(attempt)?;
+        self.write_tag_version(name, tag, TagVersion { ordinal, target }, self.provenance(attempt.by)).await
     }
 
     pub(super) async fn write_tag_version(
@@ -79,11 +80,11 @@ impl Registry {
         fact: Vec<u8>,
     ) -> Result<()> {
         let _forgetting = self.tags.forget_afterwards((name.clone(), tag.clone()));
-        Ok(self.store.put(&layout::tag_version(name, tag, version), fact).await?)
+        Ok(self.store.put(&RepositoryKey::Tag(tag.clone(), version).of(name), fact).await?)
     }
 
     pub(super) async fn newest_meaning(&self, name: &Name, tag: &Tag) -> Result<Option<TagVersion>> {
-        let newest = self.store.list(&layout::tag(name, tag), None, 1).await?;
+        let newest = self.store.list(&Prefix::Tag(name, tag).to_string(), None, 1).await?;
         newest.first().map(|entry| parse_tag(name, entry)).transpose()
     }
 
@@ -91,7 +92,7 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Registry::delete_tag_under`].
-    pub async fn delete_tag(&self, name: &Name, tag: &Tag, by: &By) -> Result<()> {
+    pub async fn delete_tag(&self, name: &Name, tag: &Tag, by: &Actor) -> Result<()> {
         self.delete_tag_under(name, tag, Protection::None, by).await
     }
 
@@ -100,7 +101,7 @@ impl Registry {
     /// # Errors
     /// [`Error::TagKept`] if the protection forbids it. [`Error::ManifestUnknown`] if the tag is deleted already, or
     /// its manifest is.
-    pub async fn delete_tag_under(&self, name: &Name, tag: &Tag, protection: Protection, by: &By) -> Result<()> {
+    pub async fn delete_tag_under(&self, name: &Name, tag: &Tag, protection: Protection, by: &Actor) -> Result<()> {
         self.delete_tag_if(name, tag, &Condition::default(), protection, by).await
     }
 
@@ -114,7 +115,7 @@ impl Registry {
         tag: &Tag,
         condition: &Condition,
         protection: Protection,
-        by: &By,
+        by: &Actor,
     ) -> Result<()> {
         let target = self.newest_meaning(name, tag).await?.and_then(|version| version.target);
         let meant = match target {
@@ -129,11 +130,11 @@ impl Registry {
         }
         let conditional = Conditional { tag: tag.clone(), condition: condition.clone(), immutable: false };
         for _ in 0..2 {
-            let began = self.begin().await?;
+            let attempt = self.begin(by).await?;
             let written = match protection {
-                _ if !condition.is_none() => self.write_tag_if(name, &conditional, None, began, by).await,
-                Protection::None | Protection::Kept => self.write_tag(name, tag, None, began, by).await,
-                Protection::Immutable => self.write_tag_once(name, tag, None, began, by).await,
+                _ if !condition.is_none() => self.write_tag_if(name, &conditional, None, &attempt).await,
+                Protection::None | Protection::Kept => self.write_tag(name, tag, None, &attempt).await,
+                Protection::Immutable => self.write_tag_once(name, tag, None, &attempt).await,
             };
             if !matches!(written, Err(Error::TooSlow)) {
                 return written;
@@ -171,7 +172,7 @@ impl Registry {
             let (page, end) = self.page_of_tags(name, after.as_deref(), MAX_PAGE).await?;
             for (tag, version) in page {
                 if means(version, digest, until) {
-                    may_go(name, tag, digest, look)?;
+                    check_tag_delete(name, tag, digest, look)?;
                 }
             }
             match end {
@@ -187,12 +188,12 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::TagKept`] or [`Error::TagDenied`] for the first tag that must stay. Tags before it are deleted by then.
-    pub(super) async fn say_tags_gone(
+    pub(super) async fn delete_tags_with_manifests(
         &self,
         name: &Name,
         until: &HashMap<Digest, Ordinal>,
         look: Option<&LookAtTag<'_>>,
-        by: &By,
+        by: &Actor,
     ) -> Result<()> {
         let mut after = None;
         loop {
@@ -203,9 +204,9 @@ impl Registry {
             for (tag, version) in page {
                 if let Some((digest, _)) = version.target.filter(|_| ends(version)) {
                     if let Some(look) = look {
-                        may_go(name, tag.clone(), &digest, look)?;
+                        check_tag_delete(name, tag.clone(), &digest, look)?;
                     }
-                    self.say_tag_gone(name, &tag, version, ends, by).await?;
+                    self.delete_tag_with_manifest(name, &tag, version, ends, by).await?;
                 }
             }
             match end {
@@ -228,7 +229,7 @@ impl Registry {
         if wanted == 0 {
             return Ok(listed);
         }
-        let mut after = page.last.as_deref().map(|last| layout::after_tag_text(name, last));
+        let mut after = page.last.as_deref().map(|last| after_tag_text(name, last));
         // one tag more than wanted tells whether a next page exists; the loop asks for more at once if many tags are
         // deleted
         let mut least = 0;
@@ -263,17 +264,17 @@ impl Registry {
     ) -> Result<(Vec<(Tag, TagVersion)>, Option<String>)> {
         // a few more keys than tags, for older versions
         let limit = (wanted + wanted / 16 + 1).min(MAX_PAGE);
-        let listed = self.store.list(&layout::tags(name), after, limit).await?;
+        let listed = self.store.list(&Prefix::Tags(name).to_string(), after, limit).await?;
         let mut tags: Vec<(Tag, TagVersion)> = Vec::new();
         let full = listed.len() == limit;
         for entry in listed {
-            if let Some((tag, version)) = layout::parse_tag_version(name, &entry.key)
+            if let Some((tag, version)) = RepositoryKey::tag_version(name, &entry.key)
                 && tags.last().is_none_or(|(last, _)| *last != tag)
             {
                 tags.push((tag, version));
             }
         }
-        let end = tags.last().filter(|_| full).map(|(tag, _)| layout::after_tag(name, tag));
+        let end = tags.last().filter(|_| full).map(|(tag, _)| Prefix::Tag(name, tag).end());
         Ok((tags, end))
     }
 }

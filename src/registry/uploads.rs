@@ -9,20 +9,21 @@ use bytes::Bytes as Content;
 use futures::StreamExt;
 
 use super::{
-    Blob, Body, By, Error, Registry, Result, UploadStatus,
-    blobs::RightHit,
-    facts::Segment,
-    places::{Bytes, place_of},
+    Blob, Body, Error, Registry, Result, UploadStatus,
+    attempt::Attempt,
+    blobs::LinkHit,
+    copies::Bytes,
     receive::{Chunk, Progress, Received, Target},
     session::{Added, End, Session},
 };
 use crate::{
     action::Upload,
     oci::{Algorithm, Digest, Hasher, Name, range::ContentRange},
-    storage::{
-        Moment, layout,
-        mutation::{Mutation, mutated},
+    records::{
+        Actor, Segment,
+        key::{BlobKey, UploadKey},
     },
+    storage::mutation::{Mutation, mutated},
 };
 
 impl Registry {
@@ -30,7 +31,13 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn start_upload(&self, name: &Name, algorithm: Algorithm, owner: &str, by: &By) -> Result<UploadStatus> {
+    pub async fn start_upload(
+        &self,
+        name: &Name,
+        algorithm: Algorithm,
+        owner: &str,
+        by: &Actor,
+    ) -> Result<UploadStatus> {
         let session = Session::begin(name, algorithm, owner, by, self.clock.time_ms());
         let status = session.status();
         self.write_session(session, Content::new()).await?; // its id is fresh: nobody else writes it
@@ -109,7 +116,7 @@ impl Registry {
         upload: &Upload,
         digest: &Digest,
         chunk: Chunk,
-        by: &By,
+        by: &Actor,
     ) -> Result<Blob> {
         let session = match self.open_session(name, upload, chunk.range).await {
             // the range of a repeated final chunk lies before the end that the first one made
@@ -168,15 +175,15 @@ impl Registry {
     }
 
     /// Ends a session, if its bytes are `digest` and no other request wrote its next state.
-    async fn end(&self, name: &Name, ended: Session, received: Received, digest: &Digest, by: &By) -> Result<Ended> {
+    async fn end(&self, name: &Name, ended: Session, received: Received, digest: &Digest, by: &Actor) -> Result<Ended> {
         let received = match self.check_digest(&ended, received, digest).await? {
             Ok(received) => received,
             Err(computed) => return Ok(Ended::Mismatch(computed)),
         };
-        let began = self.begin().await?;
-        let (closed, granted) = tokio::join!(received.close(), self.grant(name, digest, by));
+        let attempt = self.begin(by).await?;
+        let (closed, granted) = tokio::join!(received.close(), self.write_link(name, digest, &attempt));
         closed?;
-        granted?;
+        let _ = granted?;
         // the session ends once its bytes are durable: until then the client can continue it
         if !self.write_session(ended.clone(), Content::new()).await? {
             return Ok(Ended::NotFirst);
@@ -184,28 +191,28 @@ impl Registry {
         self.metrics.upload_closed();
         // scrub can only have given up an upload that this process has not seen alive for a while
         let known = self.known_alive(ended.alive) || mutated(Mutation::SessionNotLookedFor);
-        if !known && self.look_at(&place_of(&ended)).await? != Bytes::Sound {
+        if !known && self.inspect(&ended.copy()).await? != Bytes::Sound {
             return Err(Error::UploadUnknown(ended.id));
         }
-        self.say_place(name, &ended, digest, by, began).await.map(Ended::Blob)
+        self.commit_blob(name, &ended, digest, &attempt).await.map(Ended::Blob)
     }
 
     /// Stores a blob of one request, without a session that the client could continue.
     ///
     /// # Errors
     /// [`Error::DigestMismatch`], and those of the body.
-    pub async fn put_blob(&self, name: &Name, digest: &Digest, chunk: Chunk, by: &By) -> Result<Blob> {
+    pub async fn put_blob(&self, name: &Name, digest: &Digest, chunk: Chunk, by: &Actor) -> Result<Blob> {
         let session = Session::begin(name, digest.algorithm(), "", by, self.clock.time_ms());
         let received = self.receive(&session, chunk, Target::Segment).await?;
         let end = Some(End::Completed(*digest));
         let ended = session.next(received.added(), received.hasher.clone(), end, self.clock.now());
         let received =
             self.check_digest(&ended, received, digest).await?.map_err(|computed| mismatch(digest, computed))?;
-        let began = self.begin().await?;
-        let (closed, granted) = tokio::join!(received.close(), self.grant(name, digest, by));
+        let attempt = self.begin(by).await?;
+        let (closed, granted) = tokio::join!(received.close(), self.write_link(name, digest, &attempt));
         closed?;
-        granted?;
-        self.say_place(name, &ended, digest, by, began).await
+        let _ = granted?;
+        self.commit_blob(name, &ended, digest, &attempt).await
     }
 
     /// Checks that the bytes of `session`, with those just received, are `digest`. Otherwise returns their digest, and
@@ -264,37 +271,43 @@ impl Registry {
 
     /// Writes the blob copy of an ended session again, for a client that lost the answer. The first attempt may have
     /// failed anywhere. So this writes a sign of life and a blob link, and then looks at the segments.
-    async fn commit(&self, name: &Name, session: &Session, digest: &Digest, by: &By) -> Result<Blob> {
-        let began = self.begin().await?;
-        self.store.put(&layout::upload_alive(&session.id, &layout::attempt()), Vec::new()).await?;
-        self.grant(name, digest, by).await?;
-        if self.look_at(&place_of(session)).await? != Bytes::Sound {
+    async fn commit(&self, name: &Name, session: &Session, digest: &Digest, by: &Actor) -> Result<Blob> {
+        let attempt = self.begin(by).await?;
+        self.store.put(&UploadKey::Alive(attempt.suffix).of(&session.id), Vec::new()).await?;
+        let _ = self.write_link(name, digest, &attempt).await?;
+        if self.inspect(&session.copy()).await? != Bytes::Sound {
             return Err(Error::UploadUnknown(session.id.clone()));
         }
-        self.say_place(name, session, digest, by, began).await
+        self.commit_blob(name, session, digest, &attempt).await
     }
 
-    /// Writes the blob copy of an ended session. Its segments are durable. The blob link was written after `began`.
-    async fn say_place(&self, name: &Name, session: &Session, digest: &Digest, by: &By, began: Moment) -> Result<Blob> {
-        let place = place_of(session);
-        self.put_place(digest, &place, by).await?;
+    /// Writes the blob copy of an ended session. Its segments are durable. The attempt wrote the blob link.
+    async fn commit_blob(
+        &self,
+        name: &Name,
+        session: &Session,
+        digest: &Digest,
+        attempt: &Attempt<'_>,
+    ) -> Result<Blob> {
+        let copy = session.copy();
+        self.put_blob_copy(digest, &copy, attempt.by).await?;
         // a slow commit looks again; it takes nothing back, since another attempt may rely on its blob copy by now
-        if self.was_slow(began)
+        if self.was_slow(attempt)
             && !mutated(Mutation::SlowCommitDoesNotLook)
-            && !self.still_there(name, digest, &place, by).await?
+            && !self.recheck_commit(name, digest, &copy, attempt.by).await?
         {
             if mutated(Mutation::FailedCommitTakesBack) {
-                self.store.delete(&layout::place(digest, &place.id)).await?;
+                self.store.delete(&BlobKey::Copy(copy.id.clone()).of(digest)).await?;
             }
             return Err(Error::UploadUnknown(session.id.clone()));
         }
         let key = (name.clone(), *digest);
         // the blob link is this process's own, and as fresh as an answer of the store
         self.rights.forget(&key);
-        self.rights.remember(key.clone(), self.rights.ticket(&key), RightHit::Grant);
-        self.hold(key, place.size, began, self.known.ticket());
-        let blob = Blob { digest: *digest, size: place.size };
-        self.known.places.insert(*digest, Arc::new(place));
+        self.rights.remember(key.clone(), self.rights.ticket(&key), LinkHit::Link);
+        self.remember_checked(key, copy.size, attempt, self.known.ticket());
+        let blob = Blob { digest: *digest, size: copy.size };
+        self.known.copies.insert(*digest, Arc::new(copy));
         Ok(blob)
     }
 

@@ -5,11 +5,15 @@ use std::{future::ready, sync::Arc};
 use futures::{StreamExt as _, TryStreamExt as _, future::Either};
 use moka::sync::Cache;
 
-use super::{By, Registry, blobs::BlobStream, damage::KnownBytes, facts::Stamp, json, places::Place};
+use super::{Registry, blobs::BlobStream, copies::BlobCopy, damage::KnownBytes};
 use crate::{
     action::UploadId,
     oci::{Digest, Hasher},
-    storage::{self, StorageError, Store, layout},
+    records::{
+        Actor, Provenance, json,
+        key::{DataKey, Key, Prefix, Suffix},
+    },
+    storage::{self, StorageError, Store},
 };
 
 impl Registry {
@@ -17,11 +21,11 @@ impl Registry {
     /// wrong again, it notes the corruption: in memory, and beside the segments for every other process.
     ///
     /// The second read runs in a task of its own, since the client may not wait for it.
-    pub(super) fn verified(&self, stream: BlobStream, place: Arc<Place>, digest: Digest) -> BlobStream {
-        let (rotten, known) = (self.rotten.clone(), self.known.clone());
+    pub(super) fn verified(&self, stream: BlobStream, copy: Arc<BlobCopy>, digest: Digest) -> BlobStream {
+        let (corrupt, known) = (self.corrupt.clone(), self.known.clone());
         let (store, at) = (self.store.clone(), self.clock.time_ms());
         let mut hasher = Some(Hasher::new(digest.algorithm()));
-        let mut left = place.size;
+        let mut left = copy.size;
         Box::pin(stream.then(move |chunk| {
             let Ok(chunk) = chunk else { return Either::Left(ready(chunk)) };
             left = left.saturating_sub(chunk.len() as u64);
@@ -31,12 +35,12 @@ impl Registry {
             if left > 0 || hasher.take().is_none_or(|hasher| hasher.finish() == digest) {
                 return Either::Left(ready(Ok(chunk)));
             }
-            let suspect = Suspect { digest, place: Arc::clone(&place), store: store.clone(), at };
-            let (rotten, known) = (rotten.clone(), known.clone());
+            let suspect = Suspect { digest, copy: Arc::clone(&copy), store: store.clone(), at };
+            let (corrupt, known) = (corrupt.clone(), known.clone());
             Either::Right(Box::pin(async move {
-                let key = layout::data(&suspect.place.id);
-                let says = match tokio::spawn(async move { suspect.judge(&rotten, &known).await }).await {
-                    Ok(Verdict::Rotten) => "the bytes are not the digest that they were",
+                let key = Prefix::Data(&suspect.copy.id).to_string();
+                let says = match tokio::spawn(async move { suspect.judge(&corrupt, &known).await }).await {
+                    Ok(Verdict::Corrupt) => "the bytes are not the digest that they were",
                     Ok(Verdict::Right) => "the bytes came as another digest, and are right when they are read again",
                     Ok(Verdict::Unknown) | Err(_) => "the bytes came as another digest, and could not be read again",
                 };
@@ -49,7 +53,7 @@ impl Registry {
 /// A blob copy that was read as another digest.
 struct Suspect {
     digest: Digest,
-    place: Arc<Place>,
+    copy: Arc<BlobCopy>,
     store: Store,
     at: u64,
 }
@@ -57,16 +61,16 @@ struct Suspect {
 /// The result of a second read.
 enum Verdict {
     Right,
-    Rotten,
+    Corrupt,
     Unknown,
 }
 
 impl Suspect {
     /// Reads the segments once more. If they are wrong again, writes a corruption note and tells other servers.
-    async fn judge(self, rotten: &Cache<UploadId, ()>, known: &KnownBytes) -> Verdict {
-        let Self { digest, place, store, at } = self;
-        let key = layout::data(&place.id);
-        match is_right(&store, &place, &digest).await {
+    async fn judge(self, corrupt: &Cache<UploadId, ()>, known: &KnownBytes) -> Verdict {
+        let Self { digest, copy, store, at } = self;
+        let key = Prefix::Data(&copy.id).to_string();
+        match is_right(&store, &copy, &digest).await {
             Ok(false) => {}
             Ok(true) => {
                 tracing::warn!(%digest, key, "stored bytes came as another digest, and are right when they are read again");
@@ -77,28 +81,28 @@ impl Suspect {
                 return Verdict::Unknown;
             }
         }
-        rotten.insert(place.id.clone(), ());
+        corrupt.insert(copy.id.clone(), ());
         // a client that is told now that the blob is here would rely on corrupt segments
         known.forget(&digest);
-        tracing::error!(%digest, key, "stored bytes are rotten: they are not the digest that they were; push the blob again");
-        let by = By { identity: "pull".to_owned(), request: String::new() };
-        match store.put(&layout::rotten(&place.id, &layout::attempt()), json(&Stamp { at, by })).await {
+        tracing::error!(%digest, key, "stored bytes are corrupt: they are not the digest that they were; push the blob again");
+        let by = Actor { identity: "pull".to_owned(), request: String::new() };
+        match store.put(&DataKey::Corrupt(Suffix::random()).of(&copy.id), json(&Provenance { at, by })).await {
             // from here on the note counts; scrub removes it when the segments are read right again
-            Ok(()) => rotten.invalidate(&place.id),
-            Err(error) => tracing::warn!(%error, "no note could be written that these bytes are rotten"),
+            Ok(()) => corrupt.invalidate(&copy.id),
+            Err(error) => tracing::warn!(%error, "no note could be written that these bytes are corrupt"),
         }
-        if let Err(error) = store.put(&layout::corrupt(at, &digest, &layout::attempt()), Vec::new()).await {
-            tracing::warn!(%error, "other servers could not be told that these bytes are rotten");
+        if let Err(error) = store.put(&Key::Corrupt(at, digest, Suffix::random()).to_string(), Vec::new()).await {
+            tracing::warn!(%error, "other servers could not be told that these bytes are corrupt");
         }
-        Verdict::Rotten
+        Verdict::Corrupt
     }
 }
 
 /// Reads all segments of a blob copy. Returns whether they are `digest`.
-async fn is_right(store: &Store, place: &Place, digest: &Digest) -> storage::Result<bool> {
+async fn is_right(store: &Store, copy: &BlobCopy, digest: &Digest) -> storage::Result<bool> {
     let mut hasher = Hasher::new(digest.algorithm());
-    for segment in &place.segments {
-        let mut stream = store.read(&segment.key(&place.id), 0..segment.size).await?;
+    for segment in &copy.segments {
+        let mut stream = store.read(&segment.key(&copy.id), 0..segment.size).await?;
         while let Some(chunk) = stream.try_next().await? {
             hasher.update(&chunk);
         }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Registry, Result, facts::ManifestHeader, manifests::StoredManifest};
+use super::{Registry, Result, manifests::StoredManifest};
 use crate::{
     oci::Digest,
-    storage::{StorageError, layout},
+    records::{ManifestHeader, key::Version},
+    storage::StorageError,
 };
 
 impl Registry {
@@ -14,7 +15,7 @@ impl Registry {
         if !self.versions.contains_key(key) {
             return Ok(None);
         }
-        self.hear().await?;
+        self.read_damage_reports().await?;
         Ok(self.versions.get(key))
     }
 
@@ -28,12 +29,7 @@ impl Registry {
         }
         let ticket = self.known.ticket();
         let damaged = |what: String| StorageError::damaged("get", key, what);
-        let check = |content| {
-            ManifestHeader::split(&content).and_then(|(header, bytes)| {
-                let is = Digest::of(digest.algorithm(), &bytes) == *digest;
-                if is { Ok((header, bytes)) } else { Err(format!("its bytes are not {digest}")) }
-            })
-        };
+        let check = |content| ManifestHeader::checked(digest, &content);
         let Some(read) = Box::pin(self.store.get_checked(key, check)).await? else { return Ok(None) };
         let (header, bytes) = match read {
             Ok(read) => read,
@@ -43,7 +39,8 @@ impl Registry {
                 return Err(damaged(what).into());
             }
         };
-        let ordinal = layout::version(key).ok_or_else(|| damaged("its name is not one of the layout".into()))?.ordinal;
+        let ordinal =
+            Version::at_end_of(key).ok_or_else(|| damaged("its name is not one of the layout".into()))?.ordinal;
         let stored = Arc::new(StoredManifest::new(*digest, header.media_type, bytes, ordinal, header.absent));
         if self.known.ticket() == ticket {
             self.versions.insert(key.to_owned(), Arc::clone(&stored));

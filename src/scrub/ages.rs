@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::{Result, run::Run};
 use crate::{
     config::Scrub,
     storage::{
@@ -13,7 +12,7 @@ use crate::{
 
 /// A moment of the store's clock, read before the look at anything that is judged by it, with the limits of ages.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ages {
+pub(super) struct AgeThresholds {
     now: u64,
     lease: u64,
     grace: u64,
@@ -21,27 +20,20 @@ pub(super) struct Ages {
     untagged: u64,
 }
 
-impl Ages {
-    /// Asks the store for its time. Call it before the look at anything that is judged by that time.
-    pub(super) async fn now(run: &Run<'_>) -> Result<Self> {
-        let (now, lease) = run.time_and_lease().await?;
-        Ok(Self::by(now, lease, &run.config.scrub))
+impl AgeThresholds {
+    /// Returns the thresholds at a time of the store, by a lease in milliseconds. It raises each threshold to the lease:
+    /// nothing younger than the lease is judged.
+    pub(super) fn new(now: u64, lease: u64, scrub: &Scrub) -> Self {
+        Self::of_milliseconds(now, lease, [scrub.grace, scrub.trash, scrub.untagged_grace].map(milliseconds))
     }
 
     /// Returns ages by the last known time of the store, with a wished lease, in milliseconds. For read-only callers,
-    /// which must not write the object that [`Ages::now`] reads the time from.
+    /// which must not write the object that the store tells its time by.
     pub(super) fn as_known(now: u64, lease: u64, scrub: &Scrub) -> Self {
-        Self::by(now, lease.max(milliseconds(scrub.upload_expiry)), scrub)
+        Self::new(now, lease.max(milliseconds(scrub.upload_expiry)), scrub)
     }
 
-    fn by(now: u64, lease: u64, scrub: &Scrub) -> Self {
-        let others = [scrub.grace, scrub.trash, scrub.untagged_grace].map(milliseconds);
-        Self::new(now, lease, others)
-    }
-
-    /// Builds ages in milliseconds, and raises each of the others to the lease: nothing younger than the lease is
-    /// judged.
-    fn new(now: u64, lease: u64, others: [u64; 3]) -> Self {
+    fn of_milliseconds(now: u64, lease: u64, others: [u64; 3]) -> Self {
         let [grace, trash, untagged] = others.map(|age| age.max(lease));
         Self { now, lease, grace, trash, untagged }
     }
@@ -113,7 +105,8 @@ pub(super) mod tests {
     use super::*;
 
     /// Ages at 10,000, with a lease of 100, a grace of 200, a trash of 300 and a grace of the untagged of 400.
-    pub(in crate::scrub) const AGES: Ages = Ages { now: 10_000, lease: 100, grace: 200, trash: 300, untagged: 400 };
+    pub(in crate::scrub) const AGES: AgeThresholds =
+        AgeThresholds { now: 10_000, lease: 100, grace: 200, trash: 300, untagged: 400 };
 
     pub(in crate::scrub) fn entry(key: &str, size: u64, age: u64) -> Entry {
         Entry { key: key.to_owned(), size, modified: AGES.now - age }
@@ -121,8 +114,8 @@ pub(super) mod tests {
 
     #[test]
     fn the_lease_holds_whatever_the_others_are() {
-        let ages = Ages::new(10_000, 100, [0, 0, 0]);
-        let all = |ages: Ages, age| {
+        let ages = AgeThresholds::of_milliseconds(10_000, 100, [0, 0, 0]);
+        let all = |ages: AgeThresholds, age| {
             let entry = entry("a", 0, age);
             [
                 ages.is_old(&entry),

@@ -30,8 +30,8 @@ pub(super) use self::{
     facts::holders,
 };
 use self::{facts::Found, table::Table};
-use super::{Pass, Reason, Result, ages::Ages, notes::Notes, run::Run};
-use crate::{action::UploadId, storage::layout};
+use super::{Pass, Reason, Result, ages::AgeThresholds, notes::Notes, run::Run};
+use crate::{action::UploadId, records::key::Prefix};
 
 /// The number of operations of the store that run at a time.
 const AT_A_TIME: usize = 8;
@@ -39,7 +39,7 @@ const AT_A_TIME: usize = 8;
 /// The results of the walk over all records.
 struct Context<'a> {
     run: &'a Run<'a>,
-    ages: Ages,
+    ages: AgeThresholds,
     table: Table,
     notes: &'a Notes,
     found: Found,
@@ -63,8 +63,8 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
     if run.options.repository.is_some() {
         return Ok(());
     }
-    let ages = Ages::now(run).await?;
-    let notes = Notes::read(run, Pass::Links, ages.at(), &[layout::BLOBS, layout::DATA, layout::UPLOADS]).await?;
+    let ages = run.ages().await?;
+    let notes = Notes::read(run, Pass::Links, ages.at(), &[Prefix::Blobs, Prefix::AllData, Prefix::Uploads]).await?;
     let mut table = uploads::count(run, ages, &notes).await?;
     let mut found = facts::walk(run, ages, &mut table, &notes).await?;
     let suspects = std::mem::take(&mut found.suspects);

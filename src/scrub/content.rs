@@ -5,7 +5,6 @@
 
 mod blobs;
 mod cursor;
-mod hash;
 mod manifests;
 mod total;
 
@@ -23,51 +22,19 @@ use self::{
     cursor::{Part, parts},
     total::Total,
 };
-use super::{
-    Pass, Result, ScrubError,
-    ages::Ages,
-    bytes::{Copy, State},
-    notes::Notes,
-    run::Run,
-};
+use super::{Pass, Result, ScrubError, ages::AgeThresholds, notes::Notes, run::Run};
 use crate::{
-    action::UploadId,
-    oci::{Algorithm, Digest},
-    registry::facts::Segment,
-    storage::{Entry, layout},
+    records::key::{Key, Prefix},
+    storage::Entry,
 };
 
 /// The number of things that are read back at a time: while one is looked up, the other is hashed.
 const AT_A_TIME: usize = 2;
 
-/// Returns whether the bytes of a copy hash to `digest`. Returns nothing if they are not all there. Reads wrong bytes
-/// once more, unless they have a corruption note: one read may go wrong where the bytes are right.
-pub(super) async fn hash(run: &Run<'_>, digest: &Digest, copy: &Copy) -> Result<Option<bool>> {
-    let Some(fact) = &copy.fact else { return Ok(None) };
-    let is = async || {
-        let found = hash_segments(run, digest.algorithm(), &copy.id, &fact.segments).await?;
-        Ok(found.map(|found| found == *digest))
-    };
-    match is().await? {
-        Some(false) if copy.state != State::Rotten => is().await,
-        found => Ok(found),
-    }
-}
-
-/// Returns the digest of an upload's bytes. Returns nothing if they are not all there.
-pub(super) async fn hash_segments(
-    run: &Run<'_>,
-    algorithm: Algorithm,
-    id: &UploadId,
-    segments: &[Segment],
-) -> Result<Option<Digest>> {
-    Ok(hash::hash(&run.store, algorithm, segments.iter().map(|segment| (segment.key(id), segment.size))).await?)
-}
-
 pub(super) async fn run(run: &Run<'_>) -> Result<()> {
-    let ages = Ages::now(run).await?;
+    let ages = run.ages().await?;
     // the pass `links` alone frees notes about records; this pass writes them where the run does not do `links`
-    let notes = Notes::read(run, Pass::Content, ages.at(), &[layout::BLOBS, layout::REPOSITORIES]).await?;
+    let notes = Notes::read(run, Pass::Content, ages.at(), &[Prefix::Blobs, Prefix::Repositories]).await?;
     let repositories = if reads_manifests(run) { run.repositories().await? } else { 0 };
     let total = Mutex::new(Total::new(repositories));
     let content = Content { run, ages, notes, total };
@@ -104,7 +71,7 @@ fn reads_manifests(run: &Run<'_>) -> bool {
 /// The state of the pass.
 struct Content<'a> {
     run: &'a Run<'a>,
-    ages: Ages,
+    ages: AgeThresholds,
     notes: Notes,
     total: Mutex<Total>,
 }
@@ -127,11 +94,12 @@ impl Content<'_> {
     }
 
     async fn go_over(&self, part: &Part) -> Result<Option<Stopped>> {
-        let entries = self.run.store.scan_after(part.prefix, part.after.as_deref()).map_err(ScrubError::from);
+        let entries =
+            self.run.store.scan_after(&part.prefix.to_string(), part.after.as_deref()).map_err(ScrubError::from);
         let until = part.until.as_deref();
         let entries = entries.try_take_while(move |entry| ready(Ok(until.is_none_or(|until| *entry.key <= *until))));
-        if part.prefix == layout::BLOBS {
-            let places = entries.try_filter(|entry| ready(layout::place_id(&entry.key).is_some()));
+        if part.prefix == Prefix::Blobs {
+            let places = entries.try_filter(|entry| ready(Key::copy(&entry.key).is_some()));
             self.each(places, |entry| self.blob(entry).boxed()).await
         } else if !reads_manifests(self.run) {
             Ok(None)

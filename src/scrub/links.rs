@@ -15,25 +15,28 @@ mod reference;
 
 use std::{
     fmt::Write as _,
-    future::ready,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
-use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use futures::{FutureExt as _, TryStreamExt as _};
 
 use super::{
     Outcome, Pass, Result, ScrubError,
+    ages::AgeThresholds,
     notes::{Notes, found},
     run::Run,
 };
 use crate::{
     oci::{Digest, Name},
-    registry::facts::{Claim, Pull, PullsSince, Stamp, TagEntry},
+    records::{
+        Claim, Groups, Provenance, Pull, PullsSince, TagEntry, json,
+        key::{CatalogKey, Key, Owner, Prefix, RepositoryKey, Suffix, folder},
+    },
     storage::{
-        Entry, layout,
+        Entry,
         mutation::{Mutation, mutated},
     },
 };
@@ -45,10 +48,10 @@ const AT_A_TIME: usize = 8;
 /// these, since later passes may find them.
 pub(super) async fn begin(run: &Run<'_>) -> Result<Left> {
     // the time and the lease come before any look
-    let (now, lease) = run.time_and_lease().await?;
-    let parts = [layout::CATALOG, layout::REPOSITORIES, layout::PULLS_SINCE];
-    let notes = Notes::read(run, Pass::Links, now, &parts).await?;
-    let links = Links { run, now, lease, notes, missing: Mutex::default() };
+    let ages = run.ages().await?;
+    let parts = [Prefix::Catalog, Prefix::Repositories, Prefix::PullsSince];
+    let notes = Notes::read(run, Pass::Links, ages.at(), &parts).await?;
+    let links = Links { run, ages, notes, missing: Mutex::default() };
     // keys that belong to no repository
     if run.options.repository.is_none() {
         links.catalog().await?;
@@ -58,30 +61,32 @@ pub(super) async fn begin(run: &Run<'_>) -> Result<Left> {
     let mut after: Option<String> = None;
     let mut done = 0;
     // one listing leads from a repository to the next, however much is in each
-    while let Some(first) = run.store.list(layout::REPOSITORIES, after.as_deref(), 1).await?.into_iter().next() {
+    while let Some(first) =
+        run.store.list(&Prefix::Repositories.to_string(), after.as_deref(), 1).await?.into_iter().next()
+    {
         run.go_on()?;
-        let Some((name, _)) = layout::repository_name(&first.key) else {
+        let Some(name) = Owner::repository(&first.key) else {
             if run.options.repository.is_none() {
                 links.unknown(&first).await?;
             }
             after = Some(first.key);
             continue;
         };
-        after = Some(layout::after_repository(&name));
+        after = Some(Prefix::Repository(&name).end());
         if run.covers(&name) {
             links.repository(&name).await?;
             done += 1;
             run.progress(Pass::Links, done, total);
         }
     }
-    let Links { now, lease, notes, missing, .. } = links;
-    Ok(Left { now, lease, notes, missing: missing.into_inner().unwrap_or_else(PoisonError::into_inner) })
+    let Links { ages, notes, missing, .. } = links;
+    Ok(Left { ages, notes, missing: missing.into_inner().unwrap_or_else(PoisonError::into_inner) })
 }
 
 /// Judges the things that are still missing, and frees the notes about faults that are over.
 pub(super) async fn end(run: &Run<'_>, left: Left) -> Result<()> {
-    let Left { now, lease, notes, missing } = left;
-    let links = Links { run, now, lease, notes, missing: Mutex::default() };
+    let Left { ages, notes, missing } = left;
+    let links = Links { run, ages, notes, missing: Mutex::default() };
     for missing in missing {
         run.go_on()?;
         links.still(missing).await?;
@@ -91,8 +96,7 @@ pub(super) async fn end(run: &Run<'_>, left: Left) -> Result<()> {
 
 /// The state of the pass between its two parts.
 pub(super) struct Left {
-    now: u64,
-    lease: u64,
+    ages: AgeThresholds,
     notes: Notes,
     missing: Vec<Missing>,
 }
@@ -128,9 +132,8 @@ const NAMED: usize = 8;
 /// The pass at work.
 struct Links<'a, 'r> {
     run: &'a Run<'r>,
-    /// The store's time before any look, and the lease in force, in milliseconds.
-    now: u64,
-    lease: u64,
+    /// The thresholds by the store's time before any look.
+    ages: AgeThresholds,
     notes: Notes,
     /// The things that [`end`] looks at once more.
     missing: Mutex<Vec<Missing>>,
@@ -157,7 +160,7 @@ impl Links<'_, '_> {
         }
         let mut absent = Vec::new();
         for digest in blobs {
-            if self.run.store.list(&layout::places(&digest), None, 1).await?.is_empty() {
+            if self.run.store.list(&Prefix::Copies(&digest).to_string(), None, 1).await?.is_empty() {
                 absent.push(digest);
             }
         }
@@ -187,8 +190,7 @@ impl Links<'_, '_> {
     /// Returns whether an object is older than a lease, so that its writer is at work no more. An object whose time the
     /// store does not tell is young.
     fn is_old(&self, entry: &Entry) -> bool {
-        let age = self.now.saturating_sub(entry.modified);
-        entry.modified > 0 && age >= self.lease || mutated(Mutation::LinksWithoutALease)
+        self.ages.is_old(entry) || mutated(Mutation::LinksWithoutALease)
     }
 
     /// Returns whether an object is old enough to judge the things that it names, and counts a younger one.
@@ -202,8 +204,7 @@ impl Links<'_, '_> {
 
     /// Returns the body of a record by this run.
     fn stamp(&self) -> Vec<u8> {
-        let stamp = Stamp { at: self.run.store.clock().time_ms(), by: self.run.by.clone() };
-        serde_json::to_vec(&stamp).unwrap_or_else(|error| unreachable!("a stamp is a plain value: {error}"))
+        json(&Provenance { at: self.run.store.clock().time_ms(), by: self.run.by.clone() })
     }
 
     /// Reports a repair before it happens.
@@ -222,10 +223,9 @@ impl Links<'_, '_> {
 
     /// Looks for keys in the catalog that are none of the layout's.
     async fn catalog(&self) -> Result<()> {
-        let mut scan = std::pin::pin!(self.run.store.scan(layout::CATALOG));
+        let mut scan = std::pin::pin!(self.run.store.scan(&Prefix::Catalog.to_string()));
         while let Some(entry) = scan.try_next().await? {
-            let name = layout::catalog_mark_name(&entry.key).or_else(|| layout::catalog_name(&entry.key));
-            if name.is_none() {
+            if Key::catalog(&entry.key).is_none() {
                 self.unknown(&entry).await?;
             }
         }
@@ -234,8 +234,9 @@ impl Links<'_, '_> {
 
     async fn repository(&self, name: &Name) -> Result<()> {
         let seen = Seen::default();
-        let groups = groups(self.run.store.scan(&layout::repository(name)));
-        groups.try_for_each_concurrent(AT_A_TIME, |group| self.group(name, group, &seen).boxed()).await?;
+        let listing = self.run.store.scan(&Prefix::Repository(name).to_string());
+        let groups = Groups::new(listing, |key| Some(folder(key).to_owned())).stream().map_err(ScrubError::from);
+        groups.try_for_each_concurrent(AT_A_TIME, |(_, group)| self.group(name, group, &seen).boxed()).await?;
         let Seen { stands, tags, manifests } = seen;
         // a run with the pass `garbage` counts there
         if !self.run.options.passes.contains(&Pass::Garbage) {
@@ -248,21 +249,20 @@ impl Links<'_, '_> {
 
     async fn group(&self, name: &Name, group: Group, seen: &Seen) -> Result<()> {
         self.run.go_on()?;
-        let Some(first) = group.first() else { return Ok(()) };
-        let part = layout::repository_name(&first.key).and_then(|(_, rest)| rest.split('/').next());
-        match part {
-            Some("manifests") => {
+        // the first known key tells what the keys of a directory are
+        match group.iter().find_map(|entry| RepositoryKey::under(name, &entry.key)) {
+            Some(RepositoryKey::Manifest(..)) => {
                 seen.manifests.fetch_add(1, Relaxed);
                 if self.manifest(name, &group).await? {
                     seen.stands.store(true, Relaxed);
                 }
                 Ok(())
             }
-            Some("tags") => {
+            Some(RepositoryKey::Tag(..)) => {
                 seen.tags.fetch_add(1, Relaxed);
                 self.tag(name, &group).await
             }
-            Some("referrers") => self.referrer(name, &group).await,
+            Some(RepositoryKey::Referrer(..)) => self.referrer(name, &group).await,
             _ => self.others(name, &group).await,
         }
     }
@@ -270,20 +270,26 @@ impl Links<'_, '_> {
     /// Checks objects that are neither a manifest nor name one. Each needs a key of the layout, and readable content.
     async fn others(&self, name: &Name, group: &Group) -> Result<()> {
         for entry in group {
-            let what = if let Some(tag) = layout::history_tag(name, &entry.key) {
-                self.reads::<Vec<TagEntry>>(entry)
+            let what = match RepositoryKey::under(name, &entry.key) {
+                Some(RepositoryKey::History(tag, _)) => self
+                    .reads::<Vec<TagEntry>>(entry)
                     .await?
-                    .map(|why| format!("a part of the history of tag {name}:{tag} {why}"))
-            } else if let Some(tag) = layout::claimed_tag(name, &entry.key) {
-                self.reads::<Claim>(entry).await?.map(|why| format!("a claim on a version of tag {name}:{tag} {why}"))
-            } else if let Some(digest) = layout::claimed_manifest(name, &entry.key) {
-                let why = self.reads::<Claim>(entry).await?;
-                why.map(|why| format!("a claim on a version of manifest {digest} of {name} {why}"))
-            } else if entry.key.starts_with(&layout::pulls(name)) {
-                self.reads::<Vec<Pull>>(entry).await?.map(|why| format!("a record of pulls from {name} {why}"))
-            } else {
-                self.unknown(entry).await?;
-                None
+                    .map(|why| format!("a part of the history of tag {name}:{tag} {why}")),
+                Some(RepositoryKey::TagClaim(tag, _)) => {
+                    let why = self.reads::<Claim>(entry).await?;
+                    why.map(|why| format!("a claim on a version of tag {name}:{tag} {why}"))
+                }
+                Some(RepositoryKey::ManifestClaim(digest, _)) => {
+                    let why = self.reads::<Claim>(entry).await?;
+                    why.map(|why| format!("a claim on a version of manifest {digest} of {name} {why}"))
+                }
+                Some(RepositoryKey::Pulls(..)) => {
+                    self.reads::<Vec<Pull>>(entry).await?.map(|why| format!("a record of pulls from {name} {why}"))
+                }
+                _ => {
+                    self.unknown(entry).await?;
+                    None
+                }
             };
             if let Some(what) = what {
                 let says = format!("{what}; bring the object back from a backup, or remove it");
@@ -295,7 +301,7 @@ impl Links<'_, '_> {
 
     /// Checks that the record of the time since which pulls are known can be read.
     async fn pulls_since(&self) -> Result<()> {
-        let listed = self.run.store.list(layout::PULLS_SINCE, None, 1).await?;
+        let listed = self.run.store.list(&Key::PullsSince.to_string(), None, 1).await?;
         let Some(entry) = listed.first() else { return Ok(()) };
         match self.reads::<PullsSince>(entry).await? {
             None => Ok(()),
@@ -316,38 +322,13 @@ impl Links<'_, '_> {
 
     /// Writes the catalog's entry of a repository with an existing manifest again, if it is missing.
     async fn catalogued(&self, name: &Name) -> Result<()> {
-        let prefix = layout::catalog(name);
-        // an older store has no slash behind the name
-        let listed = self.run.store.list_all(prefix.trim_end_matches('/')).await?;
-        if listed.iter().any(|entry| layout::catalog_name(&entry.key).as_ref() == Some(name)) {
+        let listed = self.run.store.list_all(&Prefix::CatalogOf(name).to_string()).await?;
+        if listed.iter().any(|entry| matches!(Key::catalog(&entry.key), Some((_, CatalogKey::Entry(_))))) {
             return Ok(());
         }
-        let key = prefix + &layout::attempt();
+        let key = CatalogKey::Entry(Suffix::random()).of(name);
         let says = format!("repository {name} has manifests and was not in the catalog; it is listed again");
         self.repaired(&key, &says)?;
         self.run.put(&key, self.stamp()).await
     }
-}
-
-/// Groups neighbouring keys by their directory.
-fn groups(
-    scan: impl futures::Stream<Item = crate::storage::Result<Entry>> + Send,
-) -> impl futures::Stream<Item = Result<Group>> + Send {
-    let directory = |key: &str| key.rsplit_once('/').map_or(0, |(directory, _)| directory.len());
-    let end = stream::once(ready(Ok(None)));
-    let entries = scan.map_ok(Some).map_err(super::ScrubError::from).chain(end);
-    let mut group: Group = Vec::new();
-    entries.try_filter_map(move |entry| {
-        let goes_on = match (&entry, group.first()) {
-            (Some(entry), Some(first)) => {
-                let at = directory(&entry.key);
-                at == directory(&first.key) && entry.key[..at] == first.key[..at]
-            }
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-        let ended = if goes_on { None } else { Some(std::mem::take(&mut group)) };
-        group.extend(entry);
-        ready(Ok(ended))
-    })
 }

@@ -8,6 +8,8 @@
 //! | --- | --- |
 //! | `run` | one run: its clock, its options, its findings; the only way to change the store |
 //! | `ages` | the ages of objects, and the limits that they pass |
+//! | `names` | the names of repositories, and groups of a repository's keys |
+//! | `hash` | bytes read back and hashed |
 //! | `notes` | reports of faults, and the notes about them |
 //! | `report` | events and the summary of a run |
 //! | `retention` | tags that no rule keeps |
@@ -19,7 +21,9 @@
 mod ages;
 mod bytes;
 mod content;
+mod hash;
 mod links;
+mod names;
 mod notes;
 mod report;
 mod repositories;
@@ -178,7 +182,7 @@ pub async fn run(
     };
     let registry = Registry::new(store.clone(), registry_options, metrics);
     let run = Run::new(store.clone(), registry, config, policy, options, Arc::clone(&observer));
-    observer.begins(&run.id);
+    observer.begins(&run.id.to_string());
     let ended = passes(&run).await;
     let mut summary = run.into_summary();
     match ended {

@@ -9,7 +9,13 @@ use futures::StreamExt;
 use serde::Serialize;
 
 use super::{Finding, Outcome, Pass, Reason, Result, run::Run};
-use crate::storage::{Entry, layout};
+use crate::{
+    records::{
+        json,
+        key::{Key, Owner, Prefix, Suffix},
+    },
+    storage::Entry,
+};
 
 /// The body of a note.
 #[derive(Serialize)]
@@ -19,7 +25,7 @@ struct Note<'a> {
     /// The fault, in a sentence.
     says: &'a str,
     /// The run that found it.
-    run: &'a str,
+    run: Suffix,
     /// The time of the note, in milliseconds since 1970.
     at: u64,
 }
@@ -36,14 +42,15 @@ pub(super) struct Notes {
 
 impl Notes {
     /// Reads the notes about keys under these prefixes, if the run does the pass.
-    pub(super) async fn read(run: &Run<'_>, pass: Pass, now: u64, prefixes: &[&str]) -> Result<Self> {
+    pub(super) async fn read(run: &Run<'_>, pass: Pass, now: u64, prefixes: &[Prefix<'_>]) -> Result<Self> {
         let mut before: HashMap<String, Vec<Entry>> = HashMap::new();
         if run.options.passes.contains(&pass) {
             for prefix in prefixes {
-                let mut entries = std::pin::pin!(run.store.scan(&format!("{}{prefix}", layout::QUARANTINE)));
+                let prefix = prefix.to_string();
+                let mut entries = std::pin::pin!(run.store.scan(&Prefix::NotesBelow(&prefix).to_string()));
                 while let Some(entry) = entries.next().await.transpose()? {
-                    if let Some(key) = layout::noted(&entry.key) {
-                        before.entry(key.to_owned()).or_default().push(entry);
+                    if let Some(Key::Quarantine(key, _)) = Key::parse(&entry.key) {
+                        before.entry(key).or_default().push(entry);
                     }
                 }
             }
@@ -62,9 +69,8 @@ impl Notes {
         }
         // the report comes first: if a run ends between the two, the next run reports the fault again
         found(run, key, says, Outcome::Quarantined)?;
-        let note = Note { key, says, run: &run.id, at: self.now };
-        let note = serde_json::to_vec(&note).unwrap_or_else(|error| unreachable!("a note is plain: {error}"));
-        run.put(&(layout::notes(key) + &layout::attempt()), note).await
+        let note = Note { key, says, run: run.id, at: self.now };
+        run.put(&Key::Quarantine(key.to_owned(), Suffix::random()).to_string(), json(&note)).await
     }
 
     /// Reports a key that is none of the layout's, and writes a note about it.
@@ -81,8 +87,8 @@ impl Notes {
         let wrong = self.wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
         let is_over = |key: &str| {
             !wrong.contains(key)
-                && match layout::repository_name(key) {
-                    Some((name, _)) => run.covers(&name),
+                && match Owner::repository(key) {
+                    Some(name) => run.covers(&name),
                     None => run.options.repository.is_none(),
                 }
         };

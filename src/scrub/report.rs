@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::{
     oci::{Digest, Name},
-    registry::{InForce, facts::Stamp},
+    records::Provenance,
+    registry::InForce,
 };
 
 /// A kind of removed thing, as users know it.
@@ -121,7 +122,7 @@ pub struct Removal {
     /// The SHA-256 of that policy's text.
     pub policy_sha256: Option<String>,
     /// The author and time of the delete, if a request deleted it.
-    pub deleted: Option<Stamp>,
+    pub deleted: Option<Provenance>,
 }
 
 impl Removal {

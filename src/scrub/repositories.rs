@@ -5,7 +5,6 @@
 //!
 //! | file | content |
 //! | --- | --- |
-//! | `names` | the names of repositories, and groups of objects of a listing |
 //! | `look` | a repository with its tags: the state of a manifest, its needs, its removal and the removals that follow |
 //! | `fate` | the decision about a manifest |
 //! | `manifests` | the execution of that decision |
@@ -22,21 +21,18 @@ mod fate;
 mod history;
 mod look;
 mod manifests;
-mod names;
 mod pulls;
 mod referrers;
 mod tags;
 mod untagged;
 
 pub(super) use self::{
-    fate::Upheld,
+    fate::ReferenceState,
     look::{Ended, Repository},
-    manifests::Group,
-    names::{Names, count},
     pulls::{Pulls, read as read_pulls},
     tags::{Live, LiveTag, live as live_tags},
 };
-use super::{Pass, Result, ages::Ages, run::Run};
+use super::{Pass, Result, names::Names, run::Run};
 use crate::oci::Name;
 
 pub(super) async fn run(run: &Run<'_>) -> Result<()> {
@@ -55,7 +51,7 @@ pub(super) async fn run(run: &Run<'_>) -> Result<()> {
 }
 
 async fn clean(run: &Run<'_>, name: &Name) -> Result<()> {
-    let ages = Ages::now(run).await?;
+    let ages = run.ages().await?;
     // tags first: a push writes everything that scrub looks at afterwards before its tag
     let live = tags::clean(run, ages, name).await?;
     let mut repository = Repository::new(run, ages, name, live);

@@ -18,13 +18,14 @@ use self::inventory::{Annotations, Inventory, Judged};
 pub use self::inventory::{Tags, Unjudged, tags};
 use super::{
     Pass, Reason, Result,
-    ages::Ages,
-    repositories::{Ended, Group, Names, Repository, Upheld, live_tags},
+    names::Names,
+    repositories::{Ended, ReferenceState, Repository, live_tags},
     run::Run,
 };
 use crate::{
     oci::{Digest, Name},
     policy::{Image, Origin, RetentionDecision},
+    records::ManifestRecords,
     storage::mutation::{Mutation, mutated},
 };
 
@@ -56,7 +57,7 @@ async fn one(run: &Run<'_>, name: &Name) -> Result<()> {
     if run.policy.retain(name, &[], time(run)).is_none() {
         return Ok(());
     }
-    let ages = Ages::now(run).await?;
+    let ages = run.ages().await?;
     let now = time(run);
     let live = live_tags(&run.store, ages, name).await?;
     let Inventory { images, judged, .. } = inventory::take(run, ages, name, &live).await?;
@@ -177,7 +178,7 @@ async fn remove(repository: &mut Repository<'_>, going: Vec<Judged>, policy: Opt
 
 /// Returns a manifest whose tags were removed, with the manifests that it lists. Returns nothing if something else
 /// needs it, or if it was pushed less than a lease ago.
-async fn unneeded(repository: &Repository<'_>, digest: Digest) -> Result<Option<(Group, Vec<Digest>)>> {
+async fn unneeded(repository: &Repository<'_>, digest: Digest) -> Result<Option<(ManifestRecords, Vec<Digest>)>> {
     let group = repository.group(digest).await?;
     // a push may be about to give a manifest without a tag a tag or an index
     let is_old = group.versions.first().is_some_and(|(newest, _)| repository.ages.is_old(newest));
@@ -189,13 +190,16 @@ async fn unneeded(repository: &Repository<'_>, digest: Digest) -> Result<Option<
 
 /// Returns the children of an existing manifest that no tag, index or subject needs. Returns nothing for any other
 /// manifest.
-async fn is_unneeded(repository: &Repository<'_>, group: &Group) -> Result<Option<Vec<Digest>>> {
+async fn is_unneeded(repository: &Repository<'_>, group: &ManifestRecords) -> Result<Option<Vec<Digest>>> {
     let stands = group.versions.first().is_some_and(|(_, version)| version.there);
-    if !stands || repository.tags_of(group).next().is_some() || repository.parents(group).await?.0 == Upheld::Stands {
+    if !stands
+        || repository.tags_of(group).next().is_some()
+        || repository.parents(group).await?.0 == ReferenceState::Stands
+    {
         return Ok(None);
     }
     let header = repository.header(group).await?;
-    if repository.subject(header.as_ref()).await? == Upheld::Stands {
+    if repository.subject(header.as_ref()).await? == ReferenceState::Stands {
         return Ok(None);
     }
     Ok(Some(header.map(|header| header.children).unwrap_or_default()))

@@ -12,17 +12,18 @@ use tokio::sync::OnceCell;
 
 use super::{
     Observer, Options, Pass, Result, ScrubError,
-    ages::milliseconds,
+    ages::{AgeThresholds, milliseconds},
+    names,
     report::{Event, Finding, Later, LeaseInForce, Reason, Removal, Summary, What, date_of},
-    repositories,
 };
 use crate::{
     config::Config,
     oci::{Digest, Name},
     policy::Policy,
-    registry::{By, InForce, Registry},
+    records::{Actor, key::Suffix},
+    registry::{InForce, Registry},
     storage::{
-        Reading, Store, layout,
+        Reading, Store,
         mutation::{Mutation, mutated, wishes},
     },
 };
@@ -36,9 +37,9 @@ pub(super) struct Run<'a> {
     pub(super) policy: &'a Policy,
     pub(super) options: Options,
     /// The id of the run, which its marks have in their keys. No other run has it.
-    pub(super) id: String,
+    pub(super) id: Suffix,
     /// The author that records of this run name.
-    pub(super) by: By,
+    pub(super) by: Actor,
     /// The start of the run, as time since boot.
     began: Duration,
     /// The reading at which the store's clock was furthest ahead. Against it, a later step back shows in full.
@@ -60,9 +61,9 @@ impl<'a> Run<'a> {
         options: Options,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let id = if mutated(Mutation::SharedMarks) { "0".repeat(16) } else { layout::attempt() };
-        let by = By::scrub(&id);
-        let summary = Summary { run: id.clone(), dry_run: options.dry_run, ..Summary::default() };
+        let id = if mutated(Mutation::SharedMarks) { Suffix(0) } else { Suffix::random() };
+        let by = Actor::scrub(id);
+        let summary = Summary { run: id.to_string(), dry_run: options.dry_run, ..Summary::default() };
         Self {
             began: store.clock().since_boot(),
             reading: Mutex::default(),
@@ -88,12 +89,18 @@ impl<'a> Run<'a> {
         self.summary.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Asks the store for its time. Call it before the look at anything that is judged by that time.
+    pub(super) async fn ages(&self) -> Result<AgeThresholds> {
+        let (now, lease) = self.time_and_lease().await?;
+        Ok(AgeThresholds::new(now, lease, &self.config.scrub))
+    }
+
     /// Reads the store's time, and then the lease in force, both in milliseconds. Call it before the look at anything
     /// whose age is judged by them. A process that writes its wish after that time relies on nothing older.
     ///
     /// # Errors
     /// Those of the store, and [`ScrubError::ClockSetBack`] if the clock was set back since an earlier reading.
-    pub(super) async fn time_and_lease(&self) -> Result<(u64, u64)> {
+    async fn time_and_lease(&self) -> Result<(u64, u64)> {
         if !self.options.dry_run {
             // protects the marks and records of this run, which another scrub must not take for old
             self.registry.renew_wish(8).await?;
@@ -255,7 +262,7 @@ impl<'a> Run<'a> {
         if !self.observer.looks_on() {
             return Ok(0);
         }
-        self.repositories.get_or_try_init(|| repositories::count(self)).await.copied()
+        self.repositories.get_or_try_init(|| names::count(&self.store, |name| self.covers(name))).await.copied()
     }
 
     /// Deletes an object of `size` bytes, or only counts its bytes in a dry run. Ends the run if ages cannot be

@@ -1,6 +1,6 @@
 //! Reads and writes one store, a directory or a bucket, through one opendal `Operator`.
 //!
-//! An object is written once under its own key and never changed. [`layout`] defines the keys. The module `registry`
+//! An object is written once under its own key and never changed. The module `records` defines the keys, and `registry`
 //! gives them their meaning.
 
 mod answers;
@@ -8,7 +8,7 @@ mod clock;
 mod dated;
 pub mod disk;
 mod error;
-pub mod layout;
+mod keys;
 pub(crate) mod mutation;
 mod open;
 mod order;
@@ -35,6 +35,7 @@ pub use self::{
     clock::{Clock, Moment, Reading},
     disk::Swept,
     error::{FaultKind, StorageError},
+    keys::{CLOCKS, FORMAT, NoSuffix, PROBES, ROOTS, Suffix, UNSYNCED, parse_hex},
     open::{Location, OpenError},
     skew::Skew,
     write::ObjectWriter,
@@ -263,7 +264,7 @@ impl Store {
     /// clock.
     pub async fn sweep(&self, before_ms: u64, now_ms: u64) -> Result<Swept> {
         let Some(sweeper) = self.inner.sweeper.clone() else { return Ok(Swept::default()) };
-        let swept = crate::priority::spawn_blocking(move || sweeper.sweep(&layout::PREFIXES, before_ms, now_ms)).await;
+        let swept = crate::priority::spawn_blocking(move || sweeper.sweep(&ROOTS, before_ms, now_ms)).await;
         let swept = swept.unwrap_or_else(|lost| Err(std::io::Error::other(lost)));
         swept.map_err(|error| {
             let error = opendal::Error::new(ErrorKind::Unexpected, error.to_string()).set_source(error);
@@ -284,7 +285,7 @@ impl Store {
         }
         let Some(sweeper) = self.inner.sweeper.clone() else {
             // an operator of a test, which returns the time of each write
-            let key = layout::clock(&layout::attempt());
+            let key = format!("{CLOCKS}{}", Suffix::random());
             self.put(&key, Vec::new()).await?;
             return self.delete(&key).await;
         };
@@ -304,7 +305,7 @@ impl Store {
     /// # Errors
     /// Those of the store, and a store that does not tell when an object was written.
     pub async fn now(&self) -> Result<u64> {
-        let key = layout::clock(&layout::attempt());
+        let key = format!("{CLOCKS}{}", Suffix::random());
         self.put(&key, Vec::new()).await?;
         let entry = self.list(&key, None, 1).await?.into_iter().next();
         self.delete(&key).await?;
@@ -384,7 +385,7 @@ impl Stream for ObjectStream {
                 }
                 None => {
                     self.left = 0;
-                    let error = StorageError::damaged("read", &self.key, "it is shorter than its fact says");
+                    let error = StorageError::damaged("read", &self.key, "it is shorter than its record says");
                     return Poll::Ready(Some(Err(error)));
                 }
             }

@@ -12,16 +12,16 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Clock, Inner, Store,
+    Clock, FORMAT, Inner, ROOTS, Store, UNSYNCED,
     answers::CheckedAnswers,
     dated::Dated,
-    disk, layout,
+    disk,
     probe::{self, Lacks},
 };
 use crate::telemetry::Metrics;
 
 /// The layout that this version writes and reads.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 /// The most time that one storage operation may take. For a streaming operation, the limit holds for each of its steps.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -71,12 +71,13 @@ pub enum OpenError {
     },
     /// The store has the layout of another version.
     #[error(
-        "the store at {place} has layout {found}, and this version reads layout {LAYOUT}; use the version that wrote it"
+        "the store at {place} has layout {found}, and this version reads layout {LAYOUT}; start a new store at another place, \
+         or use the build that wrote this one"
     )]
     Layout {
         /// The place of the store.
         place: String,
-        /// The content of its `format` object, or the beginning of it.
+        /// The number in its `format` object, or the beginning of the object in quotes.
         found: String,
     },
     /// The place holds keys of the layout, but no `format` object.
@@ -145,7 +146,7 @@ impl Location {
     fn operator(&self, clock: &Clock) -> opendal::Result<(Operator, Option<disk::Sweeper>)> {
         match self {
             Self::Directory { root, durable, chunk } => {
-                let unsynced = &[layout::UPLOADS];
+                let unsynced = &[UNSYNCED];
                 let options = disk::DiskOptions { durable: *durable, unsynced, chunk: *chunk };
                 disk::operator_with_sweeper(root, options).map(|(operator, sweeper)| (operator, Some(sweeper)))
             }
@@ -236,15 +237,15 @@ impl Store {
     /// # Errors
     /// The store does not answer, or the `format` object is missing.
     pub async fn ready(&self) -> super::Result<()> {
-        match self.get(layout::FORMAT).await? {
+        match self.get(FORMAT).await? {
             Some(_) => Ok(()),
-            None => Err(super::StorageError::damaged("get", layout::FORMAT, "the store is not there any more")),
+            None => Err(super::StorageError::damaged("get", FORMAT, "the store is not there any more")),
         }
     }
 
     /// Returns a key of the layout, if the store has one. Lists no other keys.
     async fn first_of_layout(&self) -> opendal::Result<Option<String>> {
-        for prefix in layout::PREFIXES {
+        for prefix in ROOTS {
             let lister = self.inner.operator.lister_with(prefix).recursive(true).limit(1).await?;
             let mut files = lister.try_filter(|entry| std::future::ready(entry.metadata().is_file()));
             if let Some(entry) = files.try_next().await? {
@@ -258,7 +259,7 @@ impl Store {
         let operator = &self.inner.operator;
         let failed = |error| unusable(place, error);
         let ours = serde_json::json!(Format { layout: LAYOUT }).to_string() + "\n";
-        let found = match operator.read(layout::FORMAT).await {
+        let found = match operator.read(FORMAT).await {
             Ok(found) => found.to_vec(),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 // a missing bucket answers "not found" as well; this listing then fails
@@ -273,13 +274,14 @@ impl Store {
             Err(error) => return Err(failed(error)),
         };
         if !matches!(serde_json::from_slice(&found), Ok(Format { layout: LAYOUT })) {
-            let found = String::from_utf8_lossy(&found[..found.len().min(60)]).trim().to_owned();
+            let text = || format!("{:?}", String::from_utf8_lossy(&found[..found.len().min(60)]).trim());
+            let found = serde_json::from_slice(&found).map_or_else(|_| text(), |Format { layout }| layout.to_string());
             return Err(OpenError::Layout { place: place.to_owned(), found });
         }
         // write twice with the same content: the store must refuse the second write, whatever it did with the first
         let mut written = 0;
         for _ in 0..2 {
-            match operator.write_with(layout::FORMAT, found.clone()).if_not_exists(true).await {
+            match operator.write_with(FORMAT, found.clone()).if_not_exists(true).await {
                 Ok(_) => written += 1,
                 Err(error) if matches!(error.kind(), ErrorKind::ConditionNotMatch | ErrorKind::AlreadyExists) => {}
                 Err(error) => return Err(failed(error)),
@@ -340,7 +342,7 @@ mod tests {
         others.push("format");
         others.sort_unstable();
         assert_eq!(there, others);
-        for prefix in layout::PREFIXES {
+        for prefix in ROOTS {
             let found = format!("{prefix}x");
             let error = opened_among(&["a", &found]).await.unwrap_err().to_string();
             assert!(error.contains(&found) && error.contains("`format`"), "{error}");

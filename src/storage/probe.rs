@@ -3,7 +3,7 @@
 use futures::{StreamExt as _, TryStreamExt as _, future::join_all};
 use opendal::{ErrorKind, Operator, Result};
 
-use super::{answers, layout};
+use super::{PROBES, Suffix, answers};
 
 /// A guarantee that a bucket lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ const KEYS: [&str; 4] = ["B/x", "a!/x", "a/x", RACED];
 
 /// Tries a bucket with a few objects, and deletes them. Returns the first guarantee that the bucket lacks, if any.
 pub(super) async fn probe(operator: &Operator) -> Result<Option<Lacks>> {
-    let prefix = layout::probe(&layout::attempt());
+    let prefix = format!("{PROBES}{}/", Suffix::random());
     let lacks = attempt(operator, &prefix).await;
     for key in KEYS {
         // an object that stays is small and harmless; scrub frees it after a lease
@@ -36,7 +36,7 @@ pub(super) async fn probe(operator: &Operator) -> Result<Option<Lacks>> {
 
 async fn attempt(operator: &Operator, prefix: &str) -> Result<Option<Lacks>> {
     let raced = format!("{prefix}{RACED}");
-    let contents: Vec<String> = (0..RACERS).map(|racer| format!("{racer}-{}", layout::attempt())).collect();
+    let contents: Vec<String> = (0..RACERS).map(|racer| format!("{racer}-{}", Suffix::random())).collect();
     let created = join_all(contents.iter().map(|content| create(operator, &raced, content))).await;
     let created = created.into_iter().collect::<Result<Vec<bool>>>()?;
     let winners: Vec<&String> =

@@ -125,10 +125,16 @@ fn a_store_of_another_layout_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("data");
     fs::create_dir_all(&root).unwrap();
-    for format in ["{\"layout\":2}\n", "gibberish", ""] {
+    for (format, layout) in [
+        ("{\"layout\":1}\n", "has layout 1,"),
+        ("{\"layout\":3}\n", "has layout 3,"),
+        ("gibberish", "has layout \"gibberish\","),
+        ("", "has layout \"\","),
+    ] {
         fs::write(root.join("format"), format).unwrap();
         let config = on_directory(directory.path(), &root);
-        says(&refused(directory.path(), &["-c", &config, "server"], 1), &["layout"]);
+        let refused = refused(directory.path(), &["-c", &config, "server"], 1);
+        says(&refused, &[layout, "reads layout 2", "start a new store", "the build that wrote this one"]);
         assert_eq!(fs::read_to_string(root.join("format")).unwrap(), format);
     }
 }

@@ -1,4 +1,4 @@
-//! Stores of every layout that was ever released are understood.
+//! The server reads a store of each layout that it knows, as an earlier build wrote it.
 
 use std::fs;
 use std::path::Path;
@@ -26,11 +26,11 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn layout_1_is_understood() {
+fn the_server_reads_a_store_of_layout_2() {
     let mut server = Server::start(Backend::Directory);
     server.kill();
     fs::remove_dir_all(server.root()).unwrap();
-    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stores/layout-1"), &server.root());
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stores/layout-2"), &server.root());
     server.restart();
     let app = server.repo("library/app");
     assert_eq!(app.pull_image("v1"), IMAGE);

@@ -21,7 +21,7 @@ fn flip_first_reads(server: &Server, parts: &'static [&'static str]) {
 /// Returns the keys of the notes and reports of damage.
 fn noted(server: &Server) -> Vec<String> {
     let keys = server.s3().objects(server.bucket()).into_iter().map(|(key, _)| key);
-    keys.filter(|key| ["!rotten.", "corrupt/", "quarantine/"].iter().any(|part| key.contains(part))).collect()
+    keys.filter(|key| ["!corrupt.", "corrupt/", "quarantine/"].iter().any(|part| key.contains(part))).collect()
 }
 
 /// Returns a blob, or nothing where the transfer breaks off.
@@ -57,7 +57,7 @@ fn when_a_read_goes_wrong_once_nothing_is_noted_and_the_next_pull_gets_the_blob(
     let repo = server.repo("some");
     let path = format!("/v2/some/blobs/{}", sha256(&image.blobs[1]));
     assert_eq!(pull(&repo, &path), None);
-    assert_eq!(noted(&server).iter().filter(|key| key.contains("!rotten.")).count(), 1);
+    assert_eq!(noted(&server).iter().filter(|key| key.contains("!corrupt.")).count(), 1);
     repo.client.send(Request::head(path)).expect(404);
 }
 

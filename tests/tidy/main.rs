@@ -3,6 +3,7 @@
 mod circles;
 mod comments;
 mod glossary;
+mod keys;
 mod layers;
 mod links;
 mod prose;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 
-use super::{Actor, Rules, body};
+use super::{Client, Rules, body};
 use crate::{
     model_check::answers::{Ack, Promise},
     oci::{Algorithm, Digest, Name, Reference, Tag},
@@ -19,7 +19,7 @@ fn put(bytes: &Bytes, first: &Tag, more: &[Tag]) -> PutManifest {
     PutManifest { reference, tags: more.to_vec(), media_type: None, bytes: bytes.clone() }
 }
 
-impl Actor {
+impl Client {
     /// Records a promise that holds from here on.
     pub(in crate::model_check) fn promise(&self, promise: Promise) {
         self.answers().acked.push(Ack::Promise(promise));

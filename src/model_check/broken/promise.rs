@@ -4,8 +4,10 @@ use super::Seen;
 use crate::{
     model_check::answers::Promise,
     oci::{Digest, Name, Tag},
-    registry::facts::{PlaceFact, TagEntry},
-    storage::layout::{self, Ordinal, TagVersion},
+    records::{
+        CopyRecord, TagEntry,
+        key::{CatalogKey, DataKey, Key, Ordinal, Owner, Prefix, RepositoryKey, TagVersion},
+    },
 };
 
 impl Seen<'_> {
@@ -30,7 +32,9 @@ impl Seen<'_> {
             }
             Promise::Once(name, tag) => self.once(name, tag),
             Promise::Listed(name) => {
-                let listed = self.under(&layout::catalog(name)).any(|(key, _)| layout::catalog_name(key).is_some());
+                let listed = self
+                    .under(Prefix::CatalogOf(name))
+                    .any(|(key, _)| matches!(Key::catalog(key), Some((_, CatalogKey::Entry(_)))));
                 (!listed).then(|| format!("repository {name} is not in the catalog"))
             }
             Promise::Sound(name, digest) => self.sound(name, digest),
@@ -43,7 +47,7 @@ impl Seen<'_> {
                 self.has(name, digest).then(|| format!("{name} has {digest}, and nobody gave it that"))
             }
             Promise::NothingNoted => {
-                let note = self.under(layout::QUARANTINE).next();
+                let note = self.under(Prefix::NotesBelow("")).next();
                 note.map(|(key, content)| format!("there is a note {key}: {}", String::from_utf8_lossy(content)))
             }
         }
@@ -79,12 +83,12 @@ impl Seen<'_> {
             return Some(format!("manifest {digest} of {name} was deleted and stands again"));
         }
         let mut newest = None;
-        for (key, _) in self.under(&layout::all_referrers(name)).filter(|_| in_time) {
-            let of = (layout::referrer_subject(name, key), layout::referrer_manifest(key));
-            if of.1 != Some(*digest) || newest.replace(of) == Some(of) {
+        for (key, _) in self.under(Prefix::AllReferrers(name)).filter(|_| in_time) {
+            let Some((of, version)) = RepositoryKey::referrer(name, key) else { continue };
+            if of.manifest != *digest || newest.replace(of) == Some(of) {
                 continue;
             }
-            if layout::version(key).is_some_and(|version| version.there) {
+            if version.there {
                 return Some(format!("manifest {digest} of {name} was deleted and is listed as a referrer"));
             }
         }
@@ -93,10 +97,10 @@ impl Seen<'_> {
 
     /// Returns the meanings of a tag, newest first: its versions and its history.
     fn meanings(&self, name: &Name, tag: &Tag) -> Vec<(Ordinal, Option<(Digest, Ordinal)>)> {
-        let prefix = layout::tag(name, tag);
-        let live = self.under(&prefix).filter_map(|(key, _)| layout::parse_tag_version(name, key));
+        let prefix = Prefix::Tag(name, tag);
+        let live = self.under(prefix).filter_map(|(key, _)| RepositoryKey::tag_version(name, key));
         let mut all: Vec<_> = live.map(|(_, TagVersion { ordinal, target })| (ordinal, target)).collect();
-        for (_, content) in self.under(&layout::history(name, tag)) {
+        for (_, content) in self.under(Prefix::History(name, tag)) {
             let entries = serde_json::from_slice::<Vec<TagEntry>>(content).unwrap_or_default();
             let entry = |entry: TagEntry| {
                 (Ordinal(entry.ordinal), entry.target.map(|(digest, version)| (digest, Ordinal(version))))
@@ -127,15 +131,15 @@ impl Seen<'_> {
     /// Returns a pair for each copy of a digest whose bytes are all there: whether they hash to the digest, and whether
     /// they have a corruption note.
     fn copies(&self, digest: &Digest) -> Vec<(bool, bool)> {
-        let prefix = layout::places(digest);
-        let copies = self.under(&prefix).filter_map(|(key, content)| {
-            let id = layout::place_id(key)?;
-            let fact = serde_json::from_slice::<PlaceFact>(content).ok()?;
+        let prefix = Prefix::Copies(digest);
+        let copies = self.under(prefix).filter_map(|(key, content)| {
+            let id = Key::copy(key).map(|(_, id)| id)?;
+            let fact = serde_json::from_slice::<CopyRecord>(content).ok()?;
             let mut bytes = Vec::new();
             for segment in &fact.segments {
                 bytes.extend_from_slice(&self.objects.get(&*segment.key(&id))?.content);
             }
-            let rotten = self.under(&layout::data(&id)).any(|(key, _)| layout::is_rotten(&id, key));
+            let rotten = self.under(Prefix::Data(&id)).any(|(key, _)| DataKey::is_corrupt(key));
             Some((Digest::of(digest.algorithm(), &bytes) == *digest, rotten))
         });
         copies.collect()
@@ -147,8 +151,7 @@ impl Seen<'_> {
     }
 
     fn slander(&self) -> Option<String> {
-        let mut digests: Vec<Digest> =
-            self.under(layout::BLOBS).filter_map(|(key, _)| layout::blob_digest(key)).collect();
+        let mut digests: Vec<Digest> = self.under(Prefix::Blobs).filter_map(|(key, _)| Owner::digest(key)).collect();
         digests.dedup();
         let wronged = digests.into_iter().find(|digest| self.copies(digest).contains(&(true, true)));
         wronged.map(|digest| format!("a copy of {digest} is said to be rotten and is not"))

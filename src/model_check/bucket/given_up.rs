@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use super::{Answer, Bucket, LEASE, Objects, Op};
-use crate::storage::layout;
+use crate::records::key::Version;
 
 /// The number of operations that may be given up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -59,10 +59,10 @@ impl Late {
         let (prefix, _) = key.rsplit_once('/').unwrap_or_default();
         let newest = || {
             let mut versions = objects.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
-            versions.find(|(other, _)| other.starts_with(prefix)).and_then(|(other, _)| layout::version(other))
+            versions.find(|(other, _)| other.starts_with(prefix)).and_then(|(other, _)| Version::at_end_of(other))
         };
         let outdated = || {
-            let own = layout::version(key);
+            let own = Version::at_end_of(key);
             own.is_some_and(|own| newest().is_some_and(|newest| newest.ordinal >= own.ordinal))
         };
         soon || key.contains("-claims/") || outdated()

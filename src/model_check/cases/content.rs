@@ -5,44 +5,47 @@ use bytes::Bytes;
 
 use super::{
     super::{
-        actor::{Actor, PLAIN},
+        actor::{Client, PLAIN},
         answers::Promise,
         play::{Case, Script},
     },
     BLOB, GARBAGE, IMAGE, OTHER, case, digest, granted, old, r, script, scrub_under, settled, stays, t, tagged,
     two_copies, u,
 };
-use crate::{scrub::Pass, storage::layout};
+use crate::{
+    records::key::{DataKey, Key, Prefix, Suffix},
+    scrub::Pass,
+};
 
 const CONTENT: &[Pass] = &[Pass::Content];
 const BOTH: &[Pass] = &[Pass::Garbage, Pass::Uploads, Pass::Content];
 
 /// Replaces the bytes of the first copy by wrong ones. With a corruption note, every process knows.
-fn rot(actor: &Actor, noted: bool) {
-    let places = actor.keys(&layout::places(&digest(&BLOB)));
-    let id = places.iter().find_map(|key| layout::place_id(key)).expect("there is a copy");
-    for key in actor.keys(&layout::data(&id)) {
+fn rot(actor: &Client, noted: bool) {
+    let places = actor.keys(Prefix::Copies(&digest(&BLOB)));
+    let id = places.iter().find_map(|key| Key::copy(key).map(|(_, id)| id)).expect("there is a copy");
+    for key in actor.keys(Prefix::Data(&id)) {
         actor.bucket().put(None, &key, Bytes::from(vec![b'x'; BLOB.len()]), false);
     }
     if noted {
-        actor.bucket().put(None, &layout::rotten(&id, "0123456789abcdef"), Bytes::new(), false);
+        actor.bucket().put(None, &DataKey::Corrupt(Suffix(0x0123_4567_89ab_cdef)).of(&id), Bytes::new(), false);
     }
     old(actor);
 }
 
-async fn rotten(actor: Actor) {
+async fn rotten(actor: Client) {
     tagged(actor.clone()).await;
     rot(&actor, false);
 }
 
-async fn one_of_two_rotten(actor: Actor) {
+async fn one_of_two_rotten(actor: Client) {
     two_copies(actor.clone()).await;
     actor.put_manifest(&r(), &IMAGE, Some(&t())).await;
     old(&actor);
     rot(&actor, false);
 }
 
-async fn one_of_two_known_rotten(actor: Actor) {
+async fn one_of_two_known_rotten(actor: Client) {
     two_copies(actor.clone()).await;
     actor.put_manifest(&r(), &IMAGE, Some(&t())).await;
     old(&actor);
@@ -50,11 +53,11 @@ async fn one_of_two_known_rotten(actor: Actor) {
 }
 
 /// Writes sound bytes with a corruption note.
-async fn slandered(actor: Actor) {
+async fn slandered(actor: Client) {
     tagged(actor.clone()).await;
-    let places = actor.keys(&layout::places(&digest(&BLOB)));
-    for id in places.iter().filter_map(|key| layout::place_id(key)) {
-        actor.bucket().put(None, &layout::rotten(&id, "0123456789abcdef"), Bytes::new(), false);
+    let places = actor.keys(Prefix::Copies(&digest(&BLOB)));
+    for id in places.iter().filter_map(|key| Key::copy(key).map(|(_, id)| id)) {
+        actor.bucket().put(None, &DataKey::Corrupt(Suffix(0x0123_4567_89ab_cdef)).of(&id), Bytes::new(), false);
     }
     old(&actor);
 }

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        actor::{Actor, PLAIN},
+        actor::{Client, PLAIN},
         answers::Promise,
         play::{Case, Script},
     },
@@ -11,7 +11,7 @@ use super::{
 use crate::oci::{Digest, Tag};
 
 /// Pushes a tag that moved once.
-async fn moved(actor: Actor) {
+async fn moved(actor: Client) {
     granted(actor.clone()).await;
     actor.put_manifest(&r(), &IMAGE, Some(&t())).await;
     actor.put_manifest(&r(), &OTHER, Some(&t())).await;
@@ -20,7 +20,7 @@ async fn moved(actor: Actor) {
 }
 
 /// Does the same, and runs a scrub that gathers the history.
-async fn gathered(actor: Actor) {
+async fn gathered(actor: Client) {
     moved(actor.clone()).await;
     actor.scrub_under(&PLAIN, GARBAGE).await;
     actor.put_manifest(&r(), &THIRD, Some(&t())).await;
@@ -47,7 +47,7 @@ fn push(manifest: &'static bytes::Bytes, stays: bool) -> Script {
     })
 }
 
-async fn in_order(actor: &Actor) {
+async fn in_order(actor: &Client) {
     let Some(history) = actor.history(&r(), &t()).await else { return };
     let at = |manifest: &bytes::Bytes| history.iter().rposition(|entry| *entry == Some(digest(manifest)));
     if at(&OTHER).is_none() || at(&IMAGE).is_none() || at(&OTHER) > at(&IMAGE) {

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        actor::{Actor, PLAIN},
+        actor::{Client, PLAIN},
         answers::Promise,
         bucket::GiveUps,
         play::{Case, Script},
@@ -13,13 +13,13 @@ use super::{
 use crate::oci::Reference;
 
 /// Writes an image with a tag, and a blob link for pushes of others that need the same blob.
-async fn ready(actor: Actor) {
+async fn ready(actor: Client) {
     tagged(actor.clone()).await;
     actor.put_blob(&r(), &BLOB).await;
 }
 
 /// Writes an image without a tag.
-async fn standing(actor: Actor) {
+async fn standing(actor: Client) {
     granted(actor.clone()).await;
     actor.put_blob(&r(), &BLOB).await;
     actor.put_manifest(&r(), &IMAGE, None).await;
@@ -27,7 +27,7 @@ async fn standing(actor: Actor) {
 }
 
 /// Writes the same in an index with a tag.
-async fn indexed(actor: Actor) {
+async fn indexed(actor: Client) {
     standing(actor.clone()).await;
     actor.put_manifest(&r(), &INDEX, Some(&t())).await;
 }
@@ -119,7 +119,7 @@ fn index_with_child() -> Script {
 }
 
 /// Deletes an immutable tag, and lets scrub free all but the tombstone.
-async fn only_a_tombstone(actor: Actor) {
+async fn only_a_tombstone(actor: Client) {
     granted(actor.clone()).await;
     actor.put_once(&r(), &IMAGE, &t(), actor.now(), |_| Vec::new()).await;
     actor.delete_once(&r(), &t()).await;

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        actor::Actor,
+        actor::Client,
         bucket::GiveUps,
         play::{Case, Script},
     },
@@ -38,7 +38,7 @@ fn deletes_and_pushes() -> Script {
 }
 
 /// Writes an image with a tag, and deletes the tag.
-async fn untagged(actor: Actor) {
+async fn untagged(actor: Client) {
     tagged(actor.clone()).await;
     actor.delete_tag(&r(), &t()).await;
     old(&actor);

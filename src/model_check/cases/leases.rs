@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use super::{Case, IMAGE, LEASE, Script, case, granted, keeping, manifest, old, r, script, scrub};
-use crate::model_check::{actor::Actor, cases::BLOB};
+use crate::model_check::{actor::Client, cases::BLOB};
 
 const LONG: Duration = LEASE.saturating_mul(4);
 
 /// Runs the same process with another lease.
 fn with_lease(lease: Duration, what: &Script) -> Script {
     let what = what.clone();
-    script(move |actor: Actor| what(actor.with_lease(lease)))
+    script(move |actor: Client| what(actor.with_lease(lease)))
 }
 
 /// Pushes a blob, changes the lease, and pushes a manifest that needs the blob.
 fn changes(from: Duration, to: Duration) -> Script {
-    script(move |actor: Actor| async move {
+    script(move |actor: Client| async move {
         let actor = actor.with_lease(from);
         if actor.put_blob(&r(), &BLOB).await {
             actor.set_lease(to).await;
@@ -25,7 +25,7 @@ fn changes(from: Duration, to: Duration) -> Script {
 }
 
 /// Writes bytes with a very old blob link.
-async fn granted_long_ago(actor: Actor) {
+async fn granted_long_ago(actor: Client) {
     granted(actor.clone()).await;
     old(&actor);
     old(&actor);

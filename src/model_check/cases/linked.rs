@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     super::{
-        actor::{Actor, PLAIN},
+        actor::{Client, PLAIN},
         answers::Promise,
         play::{Case, Script},
     },
@@ -28,21 +28,21 @@ static WINDOWS: LazyLock<Bytes> = LazyLock::new(|| {
     text(&manifest)
 });
 
-async fn without_layer(actor: Actor) {
+async fn without_layer(actor: Client) {
     actor.put_blob(&r(), &BLOB).await;
     actor.put_manifest(&r(), &WINDOWS, Some(&t())).await;
     old(&actor);
 }
 
 /// Pushes the layer after the manifest that lists it.
-async fn layer_since(actor: Actor) {
+async fn layer_since(actor: Client) {
     without_layer(actor.clone()).await;
     actor.put_blob(&r(), &LAYER).await;
     old(&actor);
 }
 
 /// Deletes the manifest and the layer, and pushes the layer to another repository.
-async fn layer_deleted(actor: Actor) {
+async fn layer_deleted(actor: Client) {
     layer_since(actor.clone()).await;
     actor.put_manifest(&r(), &WINDOWS, Some(&t())).await;
     actor.delete_manifest(&r(), &digest(&WINDOWS)).await;

@@ -3,7 +3,7 @@
 
 use super::{
     super::{
-        actor::{Actor, PLAIN},
+        actor::{Client, PLAIN},
         answers::Promise,
         play::{Case, Script},
     },
@@ -12,72 +12,72 @@ use super::{
 };
 use crate::{
     oci::{Digest, Reference, Tag},
+    records::key::{Prefix, RepositoryKey},
     scrub::Pass,
-    storage::layout,
 };
 
 const LINKS: &[Pass] = &[Pass::Links];
 const BOTH: &[Pass] = &[Pass::Links, Pass::Garbage, Pass::Uploads];
 
-async fn signed(actor: Actor) {
+async fn signed(actor: Client) {
     tagged(actor.clone()).await;
     actor.put_manifest(&r(), &SIGNATURE, None).await;
     old(&actor);
 }
 
 /// Removes all referrers of the signature.
-async fn not_listed(actor: Actor) {
+async fn not_listed(actor: Client) {
     signed(actor.clone()).await;
-    for key in actor.keys(&layout::all_referrers(&r())) {
+    for key in actor.keys(Prefix::AllReferrers(&r())) {
         actor.bucket().delete(None, &key);
     }
 }
 
-async fn indexed(actor: Actor) {
+async fn indexed(actor: Client) {
     untagged(actor.clone()).await;
     actor.put_manifest(&r(), &INDEX, Some(&t())).await;
     old(&actor);
 }
 
 /// Removes the index references of the child.
-async fn not_needed(actor: Actor) {
+async fn not_needed(actor: Client) {
     indexed(actor.clone()).await;
-    for key in actor.keys(&layout::kids(&r(), &digest(&IMAGE))) {
+    for key in actor.keys(Prefix::IndexReferences(&r(), &digest(&IMAGE))) {
         actor.bucket().delete(None, &key);
     }
 }
 
 /// Leaves nothing of a repository but its entry in the catalog.
-async fn emptied(actor: Actor) {
+async fn emptied(actor: Client) {
     granted(actor.clone()).await;
     actor.put_manifest(&r(), &IMAGE, Some(&t())).await;
-    for key in actor.keys(&layout::repository(&r())) {
+    for key in actor.keys(Prefix::Repository(&r())) {
         actor.bucket().delete(None, &key);
     }
     old(&actor);
 }
 
 /// Does the same, and runs a scrub that marks the repository as empty.
-async fn marked_empty(actor: Actor) {
+async fn marked_empty(actor: Client) {
     emptied(actor.clone()).await;
     actor.scrub_under(&PLAIN, GARBAGE).await;
     old(&actor);
 }
 
 /// Leaves nothing of a repository but the history of its tag, and runs a scrub that marks it as empty.
-async fn remembered(actor: Actor) {
+async fn remembered(actor: Client) {
     granted(actor.clone()).await;
     for manifest in [&OTHER, &IMAGE] {
         actor.put_manifest(&r(), manifest, Some(&t())).await;
     }
     old(&actor);
     actor.scrub_under(&PLAIN, GARBAGE).await;
-    for key in actor.keys(&layout::repository(&r())) {
-        if layout::history_tag(&r(), &key).is_none() {
+    for key in actor.keys(Prefix::Repository(&r())) {
+        if !matches!(RepositoryKey::under(&r(), &key), Some(RepositoryKey::History(..))) {
             actor.bucket().delete(None, &key);
         }
     }
-    assert_eq!(actor.keys(&layout::repository(&r())).len(), 1, "its history");
+    assert_eq!(actor.keys(Prefix::Repository(&r())).len(), 1, "its history");
     old(&actor);
     actor.scrub_under(&PLAIN, GARBAGE).await;
     old(&actor);

@@ -24,15 +24,15 @@ use serde_json::json;
 
 use self::promised::{scrub_under, settled, stays, tagger};
 use super::{
-    actor::{Actor, Task},
+    actor::{Client, Task},
     bucket::{GiveUps, LEASE},
     play::{Case, Script, prepare},
 };
 use crate::{
-    action::{Upload, UploadId},
+    action::Upload,
     oci::{Algorithm, Digest, Name, Tag},
+    records::key::{DataKey, Key, Prefix, Suffix},
     scrub::Pass,
-    storage::layout,
 };
 
 pub(super) static BLOB: LazyLock<Bytes> = LazyLock::new(|| Bytes::from_static(b"{\"bytes\": 1}"));
@@ -94,7 +94,7 @@ fn u() -> Tag {
     "u".parse().expect("a tag")
 }
 
-fn script<F: Future<Output = ()> + 'static>(run: impl Fn(Actor) -> F + 'static) -> Script {
+fn script<F: Future<Output = ()> + 'static>(run: impl Fn(Client) -> F + 'static) -> Script {
     Rc::new(move |actor| -> Task { Box::pin(run(actor)) })
 }
 
@@ -158,75 +158,75 @@ fn delete_manifest(manifest: &'static Bytes) -> Script {
 }
 
 /// Removes all links and pins of the blob, as a delete and a lease would.
-fn without_rights(actor: &Actor) {
-    for key in actor.keys(&layout::holders(&digest(&BLOB))) {
+fn without_rights(actor: &Client) {
+    for key in actor.keys(Prefix::AllLinks(&digest(&BLOB))) {
         actor.bucket().delete(None, &key);
     }
 }
 
 /// Lets a lease pass.
-fn old(actor: &Actor) {
+fn old(actor: &Client) {
     actor.bucket().clock.advance(LEASE);
 }
 
 /// Writes bytes that nothing needs.
-async fn left(actor: Actor) {
+async fn left(actor: Client) {
     actor.put_blob(&r(), &BLOB).await;
     without_rights(&actor);
     old(&actor);
 }
 
 /// Writes bytes with an old blob link.
-async fn granted(actor: Actor) {
+async fn granted(actor: Client) {
     actor.put_blob(&r(), &BLOB).await;
     old(&actor);
 }
 
 /// Writes the same, with the mark of a scrub that died before it freed them.
-async fn marked(actor: Actor) {
+async fn marked(actor: Client) {
     granted(actor.clone()).await;
-    let places = actor.keys(&layout::places(&digest(&BLOB)));
-    for id in places.iter().filter_map(|key| layout::place_id(key)) {
-        actor.bucket().put(None, &layout::mark(&id, "00000000deadbeef"), Bytes::new(), false);
+    let places = actor.keys(Prefix::Copies(&digest(&BLOB)));
+    for id in places.iter().filter_map(|key| Key::copy(key).map(|(_, id)| id)) {
+        actor.bucket().put(None, &DataKey::Mark(Suffix(0xdead_beef)).of(&id), Bytes::new(), false);
     }
     old(&actor);
 }
 
 /// Writes a manifest without a tag.
-async fn untagged(actor: Actor) {
+async fn untagged(actor: Client) {
     actor.put_blob(&r(), &BLOB).await;
     actor.put_manifest(&r(), &IMAGE, None).await;
     old(&actor);
 }
 
-async fn tagged(actor: Actor) {
+async fn tagged(actor: Client) {
     actor.put_blob(&r(), &BLOB).await;
     actor.put_manifest(&r(), &IMAGE, Some(&t())).await;
     old(&actor);
 }
 
 /// Writes a manifest and deletes it.
-async fn gone(actor: Actor) {
+async fn gone(actor: Client) {
     untagged(actor.clone()).await;
     actor.delete_manifest(&r(), &digest(&IMAGE)).await;
     old(&actor);
 }
 
-async fn pushed_twice(actor: Actor) {
+async fn pushed_twice(actor: Client) {
     tagged(actor.clone()).await;
     tagged(actor).await;
 }
 
 /// Writes two copies of the bytes.
-async fn two_copies(actor: Actor) {
+async fn two_copies(actor: Client) {
     granted(actor.clone()).await;
     granted(actor).await;
 }
 
 /// Writes two copies of the bytes, and a blob link that will soon be old.
-async fn two_copies_needed(actor: Actor) {
+async fn two_copies_needed(actor: Client) {
     two_copies(actor.clone()).await;
-    for key in actor.keys(&layout::rights(&digest(&BLOB), &r())) {
+    for key in actor.keys(Prefix::Links(&digest(&BLOB), &r())) {
         let content = actor.bucket().objects().get(&*key).map(|object| object.content.clone()).unwrap_or_default();
         actor.bucket().put(None, &key, content, false);
     }
@@ -234,9 +234,9 @@ async fn two_copies_needed(actor: Actor) {
 }
 
 /// Writes an old blob link whose bytes are lost.
-async fn nothing_left(actor: Actor) {
+async fn nothing_left(actor: Client) {
     actor.put_blob(&q(), &BLOB).await;
-    for key in actor.keys(layout::DATA).into_iter().chain(actor.keys(&layout::places(&digest(&BLOB)))) {
+    for key in actor.keys(Prefix::AllData).into_iter().chain(actor.keys(Prefix::Copies(&digest(&BLOB)))) {
         actor.bucket().delete(None, &key);
     }
     old(&actor);
@@ -244,7 +244,7 @@ async fn nothing_left(actor: Actor) {
 
 fn case<F: Future<Output = ()>>(
     name: &'static str,
-    setup: impl FnOnce(Actor) -> F,
+    setup: impl FnOnce(Client) -> F,
     scripts: Vec<Script>,
     ticks: usize,
 ) -> Case {
@@ -277,15 +277,15 @@ fn keeping(case: Case) -> Case {
 fn silent(name: &'static str, first: usize, others: Vec<Script>, ticks: usize) -> Case {
     let upload: Arc<Mutex<Option<Upload>>> = Arc::default();
     let begun = Arc::clone(&upload);
-    let setup = move |actor: Actor| async move {
+    let setup = move |actor: Client| async move {
         let started = actor.start(&r(), &BLOB, first).await;
         *begun.lock().expect("nobody panics") = started;
         actor.put_blob(&q(), &BLOB).await;
-        let own = actor.keys(layout::BLOBS).into_iter().filter(|key| layout::place_id(key).is_some());
+        let own = actor.keys(Prefix::Blobs).into_iter().filter(|key| Key::copy(key).is_some());
         for key in own.collect::<Vec<_>>() {
-            let id: UploadId = layout::place_id(&key).expect("a place");
+            let (_, id) = Key::copy(&key).expect("a blob copy");
             actor.bucket().delete(None, &key);
-            for key in actor.keys(&layout::data(&id)) {
+            for key in actor.keys(Prefix::Data(&id)) {
                 actor.bucket().delete(None, &key);
             }
         }

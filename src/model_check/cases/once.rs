@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        actor::{Actor, DAYS, IMMUTABLE, PLAIN},
+        actor::{Client, DAYS, IMMUTABLE, PLAIN},
         answers::Promise,
         play::{Case, Script},
     },
@@ -13,7 +13,7 @@ use crate::scrub::Pass;
 const BOTH: &[Pass] = &[Pass::Retention, Pass::Garbage];
 
 /// Gives the tag a meaning, and deletes it.
-async fn freed(actor: Actor) {
+async fn freed(actor: Client) {
     granted(actor.clone()).await;
     actor.put_once(&r(), &IMAGE, &t(), actor.now(), |_| Vec::new()).await;
     actor.delete_once(&r(), &t()).await;
@@ -22,7 +22,7 @@ async fn freed(actor: Actor) {
 }
 
 /// Gives the tag a meaning.
-async fn given(actor: Actor) {
+async fn given(actor: Client) {
     granted(actor.clone()).await;
     actor.put_once(&r(), &IMAGE, &t(), actor.now(), |_| Vec::new()).await;
     old(&actor);
@@ -30,7 +30,7 @@ async fn given(actor: Actor) {
 }
 
 /// Gives the tag a meaning, days ago.
-async fn long_ago(actor: Actor) {
+async fn long_ago(actor: Client) {
     given(actor.clone()).await;
     actor.bucket().clock.advance(DAYS);
 }

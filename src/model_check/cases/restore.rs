@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::{
     super::{
-        actor::{Actor, PLAIN, Rules, TRASHING},
+        actor::{Client, PLAIN, Rules, TRASHING},
         answers::Promise,
         play::{Case, Script},
     },
@@ -16,20 +16,20 @@ use crate::{
     registry::Restored,
 };
 
-async fn tag_deleted(actor: Actor) {
+async fn tag_deleted(actor: Client) {
     tagged(actor.clone()).await;
     actor.delete_tag(&r(), &t()).await;
     old(&actor);
 }
 
-async fn manifest_deleted(actor: Actor) {
+async fn manifest_deleted(actor: Client) {
     tagged(actor.clone()).await;
     actor.delete_manifest(&r(), &digest(&IMAGE)).await;
     old(&actor);
 }
 
 /// Deletes an index, and lets a scrub remove its child with it.
-async fn index_deleted(actor: Actor) {
+async fn index_deleted(actor: Client) {
     granted(actor.clone()).await;
     actor.put_manifest(&r(), &IMAGE, None).await;
     actor.put_manifest(&r(), &INDEX, Some(&t())).await;
@@ -40,7 +40,7 @@ async fn index_deleted(actor: Actor) {
 }
 
 /// Pushes an image with a signature, and deletes only the image.
-async fn signed_deleted(actor: Actor) {
+async fn signed_deleted(actor: Client) {
     tagged(actor.clone()).await;
     actor.put_manifest(&r(), &SIGNATURE, None).await;
     old(&actor);
@@ -53,7 +53,7 @@ fn signature_tag() -> Tag {
 }
 
 /// Pushes an image with a signature that is named by a tag, and deletes only the image.
-async fn signed_by_tag_deleted(actor: Actor) {
+async fn signed_by_tag_deleted(actor: Client) {
     tagged(actor.clone()).await;
     actor.put_manifest(&r(), &OTHER, Some(&signature_tag())).await;
     old(&actor);

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        actor::{Actor, DAYS, RETAINING, UNTAGGING},
+        actor::{Client, DAYS, RETAINING, UNTAGGING},
         answers::Promise,
         play::{Case, Script},
     },
@@ -18,13 +18,13 @@ const RETENTION: &[Pass] = &[Pass::Retention];
 const BOTH: &[Pass] = &[Pass::Retention, Pass::Garbage, Pass::Uploads];
 
 /// Pushes a tagged image, days ago.
-async fn long_ago(actor: Actor) {
+async fn long_ago(actor: Client) {
     tagged(actor.clone()).await;
     actor.bucket().clock.advance(DAYS);
 }
 
 /// Pushes a tagged index of an untagged image, days ago.
-async fn index_long_ago(actor: Actor) {
+async fn index_long_ago(actor: Client) {
     granted(actor.clone()).await;
     actor.put_manifest(&r(), &IMAGE, None).await;
     actor.put_manifest(&r(), &INDEX, Some(&t())).await;
@@ -32,7 +32,7 @@ async fn index_long_ago(actor: Actor) {
 }
 
 /// Pushes a tagged image with a signature, days ago.
-async fn signed_long_ago(actor: Actor) {
+async fn signed_long_ago(actor: Client) {
     tagged(actor.clone()).await;
     actor.put_manifest(&r(), &SIGNATURE, None).await;
     actor.bucket().clock.advance(DAYS);

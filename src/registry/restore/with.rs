@@ -7,10 +7,13 @@ use futures::TryStreamExt as _;
 use super::{DEEPEST, Lost, Restoration};
 use crate::{
     oci::{Digest, Manifest, Name, Reference, Tag},
-    registry::{By, Error, Registry, Result, facts::Stamp},
+    records::{
+        Actor, Provenance,
+        key::{ManifestKey, Ordinal, Prefix, RepositoryKey, TagVersion, Version},
+    },
+    registry::{Error, Registry, Result},
     storage::{
-        Entry, StorageError, layout,
-        layout::{Ordinal, TagVersion},
+        Entry, StorageError,
         mutation::{Mutation, mutated},
     },
 };
@@ -20,7 +23,7 @@ struct End {
     /// The time by the store's clock, in milliseconds since 1970.
     at: u64,
     /// The authors of the tombstones. Several writers may have written one at once.
-    by: Vec<By>,
+    by: Vec<Actor>,
     /// Set if it exists again since.
     again: bool,
 }
@@ -31,7 +34,7 @@ impl End {
     /// Returns whether only scrub ended it, no earlier than `other` ended, and it does not exist again. An end by a run
     /// that also ended `other` is never too early: a store's times may be too coarse to tell.
     fn is_with(&self, other: &Self) -> bool {
-        let with = |by: &By| by.is_scrub() && (self.at >= other.at || other.by.contains(by));
+        let with = |by: &Actor| by.is_scrub() && (self.at >= other.at || other.by.contains(by));
         !self.again && self.by.iter().all(with)
     }
 }
@@ -48,7 +51,7 @@ struct With {
 impl Registry {
     /// Restores as much as possible of what was removed together with an existing manifest, with its children, and with
     /// anything restored here. Adds the outcomes to `came`.
-    pub(super) async fn bring_back_with(&self, name: &Name, digest: Digest, by: &By, came: &mut Restoration) {
+    pub(super) async fn restore_with(&self, name: &Name, digest: Digest, by: &Actor, came: &mut Restoration) {
         let mut left = vec![digest];
         let mut seen = HashSet::new();
         while let Some(subject) = left.pop() {
@@ -66,8 +69,8 @@ impl Registry {
             left.extend(with.standing);
             for (digest, tag) in with.gone {
                 let outcome = match &tag {
-                    Some(tag) => self.bring_back_tag(name, tag, digest, by, &mut came.restored).await,
-                    None => self.bring_back(name, digest, None, DEEPEST, by, &mut came.restored).await,
+                    Some(tag) => self.restore_tag_to(name, tag, digest, by, &mut came.restored).await,
+                    None => self.restore_manifest(name, digest, None, DEEPEST, by, &mut came.restored).await,
                 };
                 match outcome {
                     Ok(()) => left.push(digest),
@@ -84,26 +87,26 @@ impl Registry {
         let mut with = With::default();
         let Some(stored) = self.standing_afresh(name, subject).await? else { return Ok(with) };
         // if its tombstones are freed, it ended long ago: scrub removed no referrer of it while it existed
-        let end = self.end_of(&layout::manifest(name, subject)).await?.unwrap_or(End::UNKNOWN);
+        let end = self.end_of(&Prefix::Manifest(name, subject).to_string()).await?.unwrap_or(End::UNKNOWN);
         let manifest = Manifest::parse(Some(&stored.media_type), &stored.bytes)?;
         with.standing.extend(manifest.children.iter().map(|child| child.digest));
-        let entries = self.store.list_all(&layout::referrers(name, subject)).await?;
+        let entries = self.store.list_all(&Prefix::Referrers(name, subject).to_string()).await?;
         let mut referrers: Vec<Digest> =
-            entries.iter().filter_map(|entry| layout::referrer_manifest(&entry.key)).collect();
+            entries.iter().filter_map(|entry| Some(RepositoryKey::referrer(name, &entry.key)?.0.manifest)).collect();
         referrers.dedup();
         for referrer in referrers {
             // this look first: the next look sees what ends after it
             let ending = self.is_ending(name, &referrer).await?;
-            match self.end_of(&layout::manifest(name, &referrer)).await {
+            match self.end_of(&Prefix::Manifest(name, &referrer).to_string()).await {
                 Ok(Some(of)) if of.is_with(&end) => with.gone.push((referrer, None)),
                 Ok(of) if ending && of.as_ref().is_none_or(|of| of.again) => with.gone.push((referrer, None)),
                 Ok(_) => with.standing.push(referrer),
                 Err(error) => lost.push(Lost::new(Reference::Digest(referrer), error)),
             }
         }
-        let entries = self.store.list_all(&layout::tags_named_after(name, subject)).await?;
+        let entries = self.store.list_all(&Prefix::TagsNamedAfter(name, subject).to_string()).await?;
         let mut tags: Vec<Tag> =
-            entries.iter().filter_map(|entry| Some(layout::parse_tag_version(name, &entry.key)?.0)).collect();
+            entries.iter().filter_map(|entry| Some(RepositoryKey::tag_version(name, &entry.key)?.0)).collect();
         tags.dedup();
         for tag in tags.into_iter().filter(|tag| tag.named_subject() == Some(*subject)) {
             match self.went_with(name, &tag, &end).await {
@@ -117,17 +120,17 @@ impl Registry {
     /// Returns the digest that a tag meant, if the tag was removed with its subject.
     async fn went_with(&self, name: &Name, tag: &Tag, end: &End) -> Result<Option<Digest>> {
         // this look first: the next look sees what ends after it
-        let ending = match self.newest_standing(name, tag).await? {
+        let ending = match self.meant_digest(name, tag).await? {
             Some(digest) if self.is_ending(name, &digest).await? => Some(digest),
             _ => None,
         };
-        match self.end_of(&layout::tag(name, tag)).await? {
+        match self.end_of(&Prefix::Tag(name, tag).to_string()).await? {
             Some(of) if of.is_with(end) => {}
             of => return Ok(ending.filter(|_| of.is_none_or(|of| of.again))),
         }
         let Some(digest) = self.last_meaning(name, tag).await? else { return Ok(None) };
         // scrub also deletes a tag that is left of a manifest that a user deleted: that manifest stays deleted
-        let of = self.end_of(&layout::manifest(name, &digest)).await?;
+        let of = self.end_of(&Prefix::Manifest(name, &digest).to_string()).await?;
         Ok(of.is_none_or(|of| of.again || of.is_with(end)).then_some(digest))
     }
 
@@ -143,26 +146,26 @@ impl Registry {
         seen: TagVersion,
         subject: &Digest,
         old: &(dyn Fn(&Entry) -> bool + Sync),
-        by: &By,
+        by: &Actor,
     ) -> Result<bool> {
         let Some((digest, _)) = seen.target else { return Ok(false) };
-        let began = self.begin().await?;
+        let attempt = self.begin(by).await?;
         if let Some((_, newest)) = self.newest_version(name, &digest).await? {
             let ordinal = Ordinal::after(Some(newest.ordinal), 0);
-            self.begin_end(name, &digest, ordinal, &layout::attempt(), by).await?;
+            self.write_pending_delete(name, &digest, ordinal, &attempt).await?;
         }
-        if self.any_is_there(name, std::slice::from_ref(subject)).await? {
+        if self.any_manifest_stands(name, std::slice::from_ref(subject)).await? {
             return Ok(false);
         }
-        if self.was_slow(began) {
+        if self.was_slow(&attempt) {
             return Err(Error::TooSlow);
         }
         self.end_tag(name, tag, Some(seen), old, by).await
     }
 
-    pub(in crate::registry) async fn any_is_there(&self, name: &Name, manifests: &[Digest]) -> Result<bool> {
+    pub(in crate::registry) async fn any_manifest_stands(&self, name: &Name, manifests: &[Digest]) -> Result<bool> {
         for manifest in manifests {
-            if self.is_there(name, manifest).await? && !mutated(Mutation::SubjectNotLookedFor) {
+            if self.manifest_stands(name, manifest).await? && !mutated(Mutation::SubjectNotLookedFor) {
                 return Ok(true);
             }
         }
@@ -176,12 +179,12 @@ impl Registry {
             return Ok(false);
         };
         let mut ending = false;
-        for entry in self.store.list_all(&layout::goings(name, digest)).await? {
-            if layout::going_version(&entry.key).is_none_or(|ordinal| ordinal <= newest.ordinal) {
+        for entry in self.store.list_all(&Prefix::PendingDeletes(name, digest).to_string()).await? {
+            if ManifestKey::pending_delete(&entry.key).is_none_or(|ordinal| ordinal <= newest.ordinal) {
                 continue;
             }
             let Some(content) = self.store.get(&entry.key).await? else { continue };
-            let stamp: Stamp = serde_json::from_slice(&content)
+            let stamp: Provenance = serde_json::from_slice(&content)
                 .map_err(|error| StorageError::damaged("get", &entry.key, error.to_string()))?;
             if !stamp.by.is_scrub() {
                 return Ok(false);
@@ -198,7 +201,7 @@ impl Registry {
         let mut again = false;
         let mut end: Option<End> = None;
         while let Some(entry) = versions.try_next().await? {
-            let Some(version) = layout::version(&entry.key) else { break };
+            let Some(version) = Version::at_end_of(&entry.key) else { break };
             if version.there && end.is_some() {
                 break;
             }
@@ -207,7 +210,7 @@ impl Registry {
                 continue;
             }
             let Some(content) = self.store.get(&entry.key).await? else { continue };
-            let stamp: Stamp = serde_json::from_slice(&content)
+            let stamp: Provenance = serde_json::from_slice(&content)
                 .map_err(|error| StorageError::damaged("get", &entry.key, error.to_string()))?;
             let end = end.get_or_insert(End { at: entry.modified, by: Vec::new(), again });
             end.at = end.at.min(entry.modified);

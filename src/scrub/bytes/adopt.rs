@@ -6,14 +6,17 @@
 use std::collections::HashSet;
 
 use super::{
-    super::{Outcome, Pass, Result, content, notes::found},
+    super::{Outcome, Pass, Result, hash::hash_segments, notes::found},
     Context,
 };
 use crate::{
     action::UploadId,
     oci::{Algorithm, Digest},
-    registry::facts::{PlaceFact, Segment},
-    storage::{Entry, layout},
+    records::{
+        CopyRecord, Segment, json,
+        key::{BlobKey, DataKey, Prefix},
+    },
+    storage::Entry,
 };
 
 /// Looks for needed digests among the bytes that no blob copy names.
@@ -37,24 +40,23 @@ pub(super) async fn run(context: &Context<'_>) -> Result<()> {
 impl Context<'_> {
     /// Hashes the bytes of an upload, and writes the blob copy again if they are a wanted digest. Returns that digest.
     pub(super) async fn adopt(&self, id: &UploadId, wanted: &HashSet<Digest>) -> Result<Option<Digest>> {
-        let keys = self.run.store.list_all(&layout::data(id)).await?;
-        let noted = |entry: &Entry| layout::is_mark(id, &entry.key) || layout::is_rotten(id, &entry.key);
+        let keys = self.run.store.list_all(&Prefix::Data(id).to_string()).await?;
+        let noted = |entry: &Entry| DataKey::is_mark(&entry.key) || DataKey::is_corrupt(&entry.key);
         if keys.iter().any(noted) || !keys.iter().all(|entry| self.ages.is_old(entry)) {
             return Ok(None);
         }
-        let Some(segments) = chain(id, &keys) else { return Ok(None) };
+        let Some(segments) = chain(&keys) else { return Ok(None) };
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            let digest = content::hash_segments(self.run, algorithm, id, &segments).await?;
+            let digest = hash_segments(&self.run.store, algorithm, id, &segments).await?;
             let Some(digest) = digest.filter(|digest| wanted.contains(digest)) else { continue };
             let number = segments.len();
             let size = segments.iter().map(|segment| segment.size).sum();
-            let fact = PlaceFact { size, segments, at: self.ages.at(), by: self.run.by.clone() };
-            let fact = serde_json::to_vec(&fact).unwrap_or_else(|error| unreachable!("facts are plain: {error}"));
-            let key = layout::place(&digest, id);
-            self.run.put(&key, fact).await?;
+            let fact = CopyRecord { size, segments, at: self.ages.at(), by: self.run.by.clone() };
+            let key = BlobKey::Copy(id.clone()).of(&digest);
+            self.run.put(&key, json(&fact)).await?;
             // the reference first, then the look: another scrub may be freeing the bytes
-            let again = self.run.store.list_all(&layout::data(id)).await?;
-            if again.iter().any(noted) || chain(id, &again).is_none_or(|again| again.len() != number) {
+            let again = self.run.store.list_all(&Prefix::Data(id).to_string()).await?;
+            if again.iter().any(noted) || chain(&again).is_none_or(|again| again.len() != number) {
                 return Ok(None);
             }
             self.adopted.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id.clone());
@@ -67,16 +69,16 @@ impl Context<'_> {
 }
 
 /// Returns the segments of an upload if they follow each other from offset 0 without a gap. Otherwise returns nothing.
-fn chain(id: &UploadId, keys: &[Entry]) -> Option<Vec<Segment>> {
+fn chain(keys: &[Entry]) -> Option<Vec<Segment>> {
     let mut end = 0;
     let mut segments = Vec::with_capacity(keys.len());
     for entry in keys {
-        let (offset, attempt) = layout::segment_parts(id, &entry.key)?;
+        let DataKey::Segment(offset, attempt) = DataKey::at_end_of(&entry.key)? else { return None };
         if offset != end {
             return None;
         }
         end += entry.size;
-        segments.push(Segment { offset, size: entry.size, attempt: attempt.to_owned() });
+        segments.push(Segment { offset, size: entry.size, attempt });
     }
     (!segments.is_empty()).then_some(segments)
 }
@@ -84,16 +86,17 @@ fn chain(id: &UploadId, keys: &[Entry]) -> Option<Vec<Segment>> {
 #[cfg(test)]
 mod tests {
     use super::{super::super::ages::tests::*, *};
+    use crate::records::key::Suffix;
 
     #[test]
     fn only_segments_one_behind_the_other_are_a_chain() {
         let id = UploadId::random();
-        let at = |offset, size| entry(&layout::segment(&id, offset, "a"), size, 500);
-        let chained = chain(&id, &[at(0, 3), at(3, 4)]).unwrap();
+        let at = |offset, size| entry(&DataKey::Segment(offset, Suffix(0xa)).of(&id), size, 500);
+        let chained = chain(&[at(0, 3), at(3, 4)]).unwrap();
         assert_eq!(chained.iter().map(|segment| (segment.offset, segment.size)).collect::<Vec<_>>(), [(0, 3), (3, 4)]);
-        assert!(chain(&id, &[at(0, 3), at(4, 4)]).is_none());
-        assert!(chain(&id, &[at(1, 3)]).is_none());
-        assert!(chain(&id, &[]).is_none());
-        assert!(chain(&id, &[entry(&(layout::data(&id) + "x"), 3, 500)]).is_none());
+        assert!(chain(&[at(0, 3), at(4, 4)]).is_none());
+        assert!(chain(&[at(1, 3)]).is_none());
+        assert!(chain(&[]).is_none());
+        assert!(chain(&[entry(&(Prefix::Data(&id).to_string() + "x"), 3, 500)]).is_none());
     }
 }

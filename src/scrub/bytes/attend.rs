@@ -3,17 +3,15 @@
 use std::collections::HashSet;
 
 use super::{
-    super::{Outcome, Pass, Reason, Result, content, notes::found},
+    super::{Outcome, Pass, Reason, Result, notes::found},
     Context, State,
     copies::{Copy, look_all, note_corrupt},
     facts::{Need, Suspect, holders},
 };
 use crate::{
     oci::Digest,
-    storage::{
-        layout,
-        mutation::{Mutation, mutated},
-    },
+    records::key::Prefix,
+    storage::mutation::{Mutation, mutated},
 };
 
 pub(super) async fn attend(context: &Context<'_>, suspect: Suspect) -> Result<()> {
@@ -27,14 +25,14 @@ pub(super) async fn attend(context: &Context<'_>, suspect: Suspect) -> Result<()
     }
     if context.does(Pass::Garbage) || context.does(Pass::Links) {
         let superfluous = copies.iter().any(|copy| context.may_go(copy));
-        let (survivor, rotten) = if copies.len() > 1 && superfluous {
+        let (survivor, corrupt) = if copies.len() > 1 && superfluous {
             context.survivor(&suspect.digest, &copies).await?
         } else {
             (copies.iter().find(|copy| copy.state == State::Sound), Vec::new())
         };
         match survivor {
-            Some(survivor) => context.keep_one(&suspect.digest, &copies, survivor, &rotten).await?,
-            None => context.none_sound(&suspect, &copies, &rotten).await?,
+            Some(survivor) => context.keep_one(&suspect.digest, &copies, survivor, &corrupt).await?,
+            None => context.none_sound(&suspect, &copies, &corrupt).await?,
         }
     }
     Ok(())
@@ -58,7 +56,7 @@ impl Context<'_> {
     /// Returns whether scrub may free a copy if another one stays: an old copy that no other scrub is freeing.
     fn may_go(&self, copy: &Copy) -> bool {
         let wanted = match copy.state {
-            State::Sound | State::Rotten | State::Marked { dead: true } => self.does(Pass::Garbage),
+            State::Sound | State::Corrupt | State::Marked { dead: true } => self.does(Pass::Garbage),
             State::Broken(_) => true,
             State::Marked { dead: false } => false,
         };
@@ -68,26 +66,26 @@ impl Context<'_> {
     /// Returns the copy that stays: the one with the smallest id that is sound and hashes to the digest. Also returns
     /// the sound copies before it that do not, which have no corruption notes yet.
     async fn survivor<'c>(&self, digest: &Digest, copies: &'c [Copy]) -> Result<(Option<&'c Copy>, Vec<&'c Copy>)> {
-        let mut rotten = Vec::new();
+        let mut corrupt = Vec::new();
         for copy in copies.iter().filter(|copy| copy.state == State::Sound) {
             let is_right = mutated(Mutation::SurvivorNotHashed).then_some(true);
-            match is_right.or(content::hash(self.run, digest, copy).await?) {
-                Some(true) => return Ok((Some(copy), rotten)),
-                Some(false) => rotten.push(copy),
+            match is_right.or(copy.hashes_to(self.run, digest).await?) {
+                Some(true) => return Ok((Some(copy), corrupt)),
+                Some(false) => corrupt.push(copy),
                 // freed meanwhile: a later run sees what is left
                 None => {}
             }
         }
-        Ok((None, rotten))
+        Ok((None, corrupt))
     }
 
-    async fn keep_one(&self, digest: &Digest, copies: &[Copy], survivor: &Copy, rotten: &[&Copy]) -> Result<()> {
-        for copy in rotten {
+    async fn keep_one(&self, digest: &Digest, copies: &[Copy], survivor: &Copy, corrupt: &[&Copy]) -> Result<()> {
+        for copy in corrupt {
             let says = format!("a copy of the bytes of blob {digest} is corrupt; another one takes its place");
             note_corrupt(self.run, digest, copy, &says, Outcome::Repaired).await?;
         }
         let is = |copy: &Copy, other: &Copy| copy.entry.key == other.entry.key;
-        for copy in copies.iter().filter(|copy| !is(copy, survivor) && !rotten.iter().any(|it| is(it, copy))) {
+        for copy in copies.iter().filter(|copy| !is(copy, survivor) && !corrupt.iter().any(|it| is(it, copy))) {
             if !self.may_go(copy) {
                 // reported whatever its age; only freeing waits for a lease
                 if let State::Broken(says) = &copy.state {
@@ -126,9 +124,9 @@ impl Context<'_> {
 
     /// Handles a needed digest without a sound copy: copies bytes under dead marks, writes a broken blob copy again
     /// from its bytes, or notes the fault.
-    async fn none_sound(&self, suspect: &Suspect, copies: &[Copy], rotten: &[&Copy]) -> Result<()> {
+    async fn none_sound(&self, suspect: &Suspect, copies: &[Copy], corrupt: &[&Copy]) -> Result<()> {
         let digest = &suspect.digest;
-        for copy in rotten {
+        for copy in corrupt {
             let says = self.says(digest, "its bytes are corrupt").await?;
             note_corrupt(self.run, digest, copy, &says, Outcome::Quarantined).await?;
         }
@@ -139,7 +137,7 @@ impl Context<'_> {
         if let Some(marked) = copies.iter().find(|copy| copy.state == State::Marked { dead: true }) {
             // the mark stays: the scrub that wrote it may have begun a delete that has not happened yet
             if mutated(Mutation::DeadMarksLifted) {
-                for mark in marked.keys.iter().filter(|entry| layout::is_mark(&marked.id, &entry.key)) {
+                for mark in marked.seen.marks() {
                     self.run.free(&mark.key, 0).await?;
                 }
                 return Ok(());
@@ -158,9 +156,9 @@ impl Context<'_> {
         }
         for copy in self.still(digest, copies).await? {
             match &copy.state {
-                State::Rotten if self.does(Pass::Links) => {
+                State::Corrupt if self.does(Pass::Links) => {
                     let says = self.says(digest, "its bytes are corrupt").await?;
-                    found(self.run, &layout::data(&copy.id), &says, Outcome::Known)?;
+                    found(self.run, &Prefix::Data(&copy.id).to_string(), &says, Outcome::Known)?;
                 }
                 // an upload that was given up while it completed: its client got an error, and pushes it again
                 State::Broken(_) if suspect.need < Need::Manifest && copy.stored() == 0 => {}

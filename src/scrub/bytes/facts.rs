@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::{
-    super::{Pass, Result, ages::Ages, notes::Notes, run::Run},
+    super::{Pass, Result, ages::AgeThresholds, notes::Notes, run::Run},
     AT_A_TIME,
     groups::{Group, Item, groups},
     listed::Listed,
@@ -16,8 +16,10 @@ use super::{
 use crate::{
     action::UploadId,
     oci::{Digest, Name},
-    registry::facts::{PlaceFact, Stamp},
-    storage::layout,
+    records::{
+        CopyRecord, Provenance,
+        key::{BlobLink, Key, Owner, Prefix},
+    },
 };
 
 /// A digest that needs a closer look.
@@ -26,7 +28,7 @@ pub(super) struct Suspect {
     pub(super) digest: Digest,
     pub(super) need: Need,
     /// The author and time of the delete, if an unlink is the newest record about the digest.
-    pub(super) deleted: Option<Box<Stamp>>,
+    pub(super) deleted: Option<Box<Provenance>>,
 }
 
 /// The strongest need for a digest.
@@ -61,7 +63,7 @@ struct Verdict {
     places: Vec<Named>,
     /// True if the digest needs a closer look whatever its bytes look like.
     suspect: bool,
-    deleted: Option<Box<Stamp>>,
+    deleted: Option<Box<Provenance>>,
 }
 
 /// The result for one part of the listing: keys that are none of the layout's, and a verdict if it was the last part of
@@ -77,21 +79,21 @@ struct Named {
 
 /// Walks over all records about digests. Frees records that protect nothing any more, and enters the named uploads in
 /// the table.
-pub(super) async fn walk(run: &Run<'_>, ages: Ages, table: &mut Table, notes: &Notes) -> Result<Found> {
+pub(super) async fn walk(run: &Run<'_>, ages: AgeThresholds, table: &mut Table, notes: &Notes) -> Result<Found> {
     let known = (Manifests::new(), Listed::new());
     let (mut found, mut seen) = (Found::default(), 0_u64);
     let asked_for = [Pass::Garbage, Pass::Uploads, Pass::Links];
     let pass = asked_for.into_iter().find(|pass| run.options.passes.contains(pass)).unwrap_or(Pass::Garbage);
     // the pass may have gone over repositories before
     let before = run.done(pass);
-    let items = groups(run.store.scan(layout::BLOBS));
+    let items = groups(run.store.scan(&Prefix::Blobs.to_string()));
     let verdicts = items.map_ok(|item| judge(run, ages, &known, item).boxed()).try_buffer_unordered(AT_A_TIME);
     let mut verdicts = std::pin::pin!(verdicts);
     while let Some((strange, verdict)) = verdicts.try_next().await? {
         run.go_on()?;
         for key in strange {
             // scrub does not free bytes that an unknown key may name
-            if let Some(id) = layout::place_id(&key) {
+            if let Some(id) = Key::copy(&key).map(|(_, id)| id) {
                 table.name(&id, true);
             }
             notes.unknown(run, &key).await?;
@@ -127,20 +129,25 @@ fn take(verdict: Verdict, table: &mut Table, found: &mut Found) {
     }
 }
 
-async fn judge(run: &Run<'_>, ages: Ages, (manifests, listed): &(Manifests, Listed), item: Item) -> Result<Judged> {
+async fn judge(
+    run: &Run<'_>,
+    ages: AgeThresholds,
+    (manifests, listed): &(Manifests, Listed),
+    item: Item,
+) -> Result<Judged> {
     let group = match item {
         Item::Strange(entry) => return Ok((vec![entry.key], None)),
         Item::Digest(group) => group,
     };
     let Group { digest, places, rights: entries, later, last } = group;
-    let (facts, strange) = rights::read(run, ages, manifests, &digest, entries).await?;
+    let (facts, strange) = rights::read(run, ages, manifests, entries).await?;
     let frees = run.options.passes.contains(&Pass::Garbage);
     let mut fates = if frees { rights::judge(&facts, ages) } else { vec![None; facts.len()] };
     listed.spare(run, &digest, &facts, &mut fates).await?;
     let kept = facts.iter().zip(&fates).filter(|(_, fate)| fate.is_none());
     let mut need = if strange.is_empty() { Need::None } else { Need::Told };
     for (fact, _) in kept {
-        let of = if matches!(fact.right, layout::Right::Pin(_)) { Need::Manifest } else { Need::Told };
+        let of = if matches!(fact.right, BlobLink::Pin(_)) { Need::Manifest } else { Need::Told };
         need = need.max(of);
     }
     let deleted = match rights::last_word(&facts).filter(|_| need == Need::None && last) {
@@ -151,16 +158,17 @@ async fn judge(run: &Run<'_>, ages: Ages, (manifests, listed): &(Manifests, List
         run.housekeeping(reason);
         run.free(&fact.entry.key, fact.entry.size).await?;
     }
-    if later && need == Need::None && !run.store.list(&layout::holders(&digest), None, 1).await?.is_empty() {
+    if later && need == Need::None && !run.store.list(&Prefix::AllLinks(&digest).to_string(), None, 1).await?.is_empty()
+    {
         need = Need::Told;
     }
     let suspect =
         last && (places.len() > 1 || (need == Need::None && places.iter().any(|place| ages.is_past_grace(place))));
     let mut told = Vec::with_capacity(places.len());
     for place in places.iter().filter(|_| last) {
-        let Some(id) = layout::place_id(&place.key) else { continue };
+        let Some(id) = Key::copy(&place.key).map(|(_, id)| id) else { continue };
         let Some(content) = run.store.get(&place.key).await? else { continue };
-        let fact = serde_json::from_slice::<PlaceFact>(&content).ok();
+        let fact = serde_json::from_slice::<CopyRecord>(&content).ok();
         let says = fact.map(|fact| {
             let names = fact.segments.iter().map(|segment| print(&segment.key(&id)));
             (fact.size, fact.segments.len(), names.fold(0, |all, name| all ^ name))
@@ -171,7 +179,7 @@ async fn judge(run: &Run<'_>, ages: Ages, (manifests, listed): &(Manifests, List
     Ok((strange, last.then_some(Verdict { digest, need, places: told, suspect, deleted })))
 }
 
-async fn stamp(run: &Run<'_>, key: &str) -> Result<Option<Box<Stamp>>> {
+async fn stamp(run: &Run<'_>, key: &str) -> Result<Option<Box<Provenance>>> {
     let content = run.store.get(key).await?;
     Ok(content.and_then(|content| serde_json::from_slice(&content).ok()).map(Box::new))
 }
@@ -179,9 +187,11 @@ async fn stamp(run: &Run<'_>, key: &str) -> Result<Option<Box<Stamp>>> {
 /// Returns the digests of each upload that several digests name.
 async fn shared(run: &Run<'_>, table: &Table) -> Result<HashMap<UploadId, Vec<Digest>>> {
     let mut shared: HashMap<UploadId, Vec<Digest>> = HashMap::new();
-    let mut entries = std::pin::pin!(run.store.scan(layout::BLOBS));
+    let mut entries = std::pin::pin!(run.store.scan(&Prefix::Blobs.to_string()));
     while let Some(entry) = entries.next().await.transpose()? {
-        let Some((id, digest)) = layout::place_id(&entry.key).zip(layout::blob_digest(&entry.key)) else { continue };
+        let Some((id, digest)) = Key::copy(&entry.key).map(|(_, id)| id).zip(Owner::digest(&entry.key)) else {
+            continue;
+        };
         if table.is_shared(&id) {
             shared.entry(id).or_default().push(digest);
         }
@@ -195,10 +205,10 @@ pub(in crate::scrub) async fn holders(run: &Run<'_>, digest: &Digest) -> Result<
     const NAMED: usize = 3;
     let (mut names, mut after) = (Vec::new(), None);
     while names.len() < NAMED {
-        let listed = run.store.list(&layout::holders(digest), after.as_deref(), 1).await?;
-        let Some((name, end)) = listed.first().and_then(|entry| layout::holder(digest, &entry.key)) else { break };
+        let listed = run.store.list(&Prefix::AllLinks(digest).to_string(), after.as_deref(), 1).await?;
+        let Some((name, _)) = listed.first().and_then(|entry| Key::link(&entry.key)) else { break };
+        after = Some(Prefix::Links(digest, &name).end());
         names.push(name);
-        after = Some(end);
     }
     Ok(names)
 }

@@ -7,7 +7,8 @@ use futures::{Stream, StreamExt, stream};
 use super::super::Result;
 use crate::{
     oci::Digest,
-    storage::{Entry, StorageError, layout},
+    records::key::{Key, Owner, Prefix},
+    storage::{Entry, StorageError},
 };
 
 /// Records about one digest.
@@ -35,7 +36,7 @@ pub(super) enum Item {
 /// The number of records of repositories about one digest that a part holds. A part may hold more pins of one manifest.
 const MOST: usize = 4096;
 
-/// Groups a listing of [`layout::BLOBS`]. A digest with very many records comes in parts, each of which ends between
+/// Groups a listing of [`Prefix::Blobs`]. A digest with very many records comes in parts, each of which ends between
 /// the pins of two manifests.
 pub(super) fn groups(
     entries: impl Stream<Item = std::result::Result<Entry, StorageError>> + Send,
@@ -74,7 +75,7 @@ impl<S: Stream<Item = std::result::Result<Entry, StorageError>>> Grouping<S> {
 
     /// Adds an entry, and returns the item that it completes.
     fn take(&mut self, entry: Entry) -> Option<Item> {
-        let Some(digest) = layout::blob_digest(&entry.key) else { return Some(Item::Strange(entry)) };
+        let Some(digest) = Owner::digest(&entry.key) else { return Some(Item::Strange(entry)) };
         let mut complete = None;
         if self.open.as_ref().is_some_and(|open| open.digest != digest) {
             complete = self.close(true);
@@ -89,9 +90,9 @@ impl<S: Stream<Item = std::result::Result<Entry, StorageError>>> Grouping<S> {
         };
         let open = self.open.get_or_insert_with(|| Group { digest, places, rights: Vec::new(), later, last: true });
         let mut strange = None;
-        if layout::place_id(&entry.key).is_some_and(|id| layout::place(&digest, &id) == entry.key) {
+        if Key::copy(&entry.key).is_some() {
             open.places.push(entry);
-        } else if entry.key.starts_with(&layout::holders(&digest)) {
+        } else if Prefix::AllLinks(&digest).has(&entry.key) {
             open.rights.push(entry);
         } else {
             strange = Some(Item::Strange(entry));
@@ -114,8 +115,8 @@ impl<S: Stream<Item = std::result::Result<Entry, StorageError>>> Grouping<S> {
 
 /// Returns whether two keys are pins by one manifest in one repository.
 fn same(before: Option<&Entry>, entry: &Entry) -> bool {
-    let without_attempt = |key: &str| key.rsplit_once('.').map(|(front, _)| front.to_owned());
-    before.is_some_and(|before| without_attempt(&before.key) == without_attempt(&entry.key))
+    let link = Key::link(&entry.key);
+    link.is_some() && before.is_some_and(|before| Key::link(&before.key) == link)
 }
 
 #[cfg(test)]
@@ -123,6 +124,7 @@ mod tests {
     use futures::TryStreamExt;
 
     use super::*;
+    use crate::records::key::{BlobKey, BlobLink, Suffix};
     use crate::{
         action::UploadId,
         oci::{Algorithm, Name},
@@ -155,8 +157,8 @@ mod tests {
     #[tokio::test]
     async fn facts_of_one_digest_come_together() {
         let (one, name) = (digest("one"), "a/b".parse::<Name>().unwrap());
-        let place = |digest: &Digest| layout::place(digest, &UploadId::random());
-        let keys = vec![place(&one), layout::grant(&one, &name, "x"), place(&digest("two")), place(&one)];
+        let place = |digest: &Digest| BlobKey::Copy(UploadId::random()).of(digest);
+        let keys = vec![place(&one), BlobLink::Link.of(&one, &name, Suffix(1)), place(&digest("two")), place(&one)];
         let mut told = told(keys, 10).await;
         told.sort();
         assert_eq!(told, ["1 0", "2 1"]);
@@ -166,17 +168,17 @@ mod tests {
     async fn a_digest_that_many_need_is_cut_between_manifests_and_its_places_come_last() {
         let (one, name) = (digest("one"), "a/b".parse::<Name>().unwrap());
         let (first, second) = (digest("first").min(digest("second")), digest("first").max(digest("second")));
-        let mut keys = vec![layout::place(&one, &UploadId::random())];
-        keys.extend((0..5).map(|attempt| layout::pin(&one, &name, &first, &attempt.to_string())));
-        keys.extend((0..2).map(|attempt| layout::pin(&one, &name, &second, &attempt.to_string())));
+        let mut keys = vec![BlobKey::Copy(UploadId::random()).of(&one)];
+        keys.extend((0..5).map(|attempt| BlobLink::Pin(first).of(&one, &name, Suffix(attempt))));
+        keys.extend((0..2).map(|attempt| BlobLink::Pin(second).of(&one, &name, Suffix(attempt))));
         assert_eq!(told(keys, 2).await, ["0 5 more", "1 2 later"]);
     }
 
     #[tokio::test]
     async fn what_is_no_key_of_the_layout_is_given_apart() {
         let one = digest("one");
-        let stray = layout::place(&one, &UploadId::random()) + "x";
-        let keys = vec![layout::place(&one, &UploadId::random()), stray.clone(), "blobs/what".to_owned()];
+        let stray = BlobKey::Copy(UploadId::random()).of(&one) + "x";
+        let keys = vec![BlobKey::Copy(UploadId::random()).of(&one), stray.clone(), "blobs/what".to_owned()];
         let mut told = told(keys, 10).await;
         told.sort();
         let mut expected = vec!["1 0".to_owned(), stray, "blobs/what".to_owned()];

@@ -20,12 +20,11 @@ use super::{
 };
 use crate::{
     oci::{Digest, Name},
-    registry::facts::ManifestHeader,
-    storage::{
-        layout,
-        layout::Right,
-        mutation::{Mutation, mutated},
+    records::{
+        ManifestHeader,
+        key::{BlobLink, Prefix, RepositoryKey, Version},
     },
+    storage::mutation::{Mutation, mutated},
 };
 
 /// The number of digests, of all repositories together, that are remembered.
@@ -63,7 +62,7 @@ impl Listed {
         for of_one in facts.chunk_by(|a, b| a.name == b.name) {
             let range = start..start + of_one.len();
             start = range.end;
-            let grants = || of_one.iter().zip(range.clone()).filter(|(fact, _)| fact.right == Right::Grant);
+            let grants = || of_one.iter().zip(range.clone()).filter(|(fact, _)| fact.right == BlobLink::Link);
             let stay = grants().any(|(_, at)| fates[at].is_none());
             let Some((first, _)) = grants().next().filter(|_| !stay) else { continue };
             if self.links(run, &first.name, of_one, digest).await? || mutated(Mutation::ListedBlobsNotKept) {
@@ -82,7 +81,7 @@ impl Listed {
     async fn links(&self, run: &Run<'_>, name: &Name, facts: &[Fact], digest: &Digest) -> Result<bool> {
         let mut asked = HashSet::new();
         for fact in facts {
-            let Right::Pin(manifest) = fact.right else { continue };
+            let BlobLink::Pin(manifest) = fact.right else { continue };
             if asked.insert(manifest) && self.link(run, name, &manifest, digest).await? {
                 return Ok(true);
             }
@@ -122,11 +121,12 @@ impl Listed {
 
 async fn read(run: &Run<'_>, name: &Name) -> Result<Absent> {
     let mut absent = HashSet::new();
-    let mut entries = std::pin::pin!(run.store.scan(&layout::manifests(name)));
+    let mut entries = std::pin::pin!(run.store.scan(&Prefix::Manifests(name).to_string()));
     let mut last = None;
     while let Some(entry) = entries.try_next().await? {
         run.go_on()?;
-        let Some((manifest, version)) = layout::manifest_digest(name, &entry.key).zip(layout::version(&entry.key))
+        let Some((manifest, version)) =
+            RepositoryKey::manifest(name, &entry.key).map(|(digest, _)| digest).zip(Version::at_end_of(&entry.key))
         else {
             continue;
         };

@@ -2,15 +2,17 @@
 
 use futures::StreamExt;
 
-use super::super::{Reason, Result, ages::Ages, run::Run};
-use crate::storage::layout;
+use super::super::{Reason, Result, ages::AgeThresholds, run::Run};
+use crate::records::key::Prefix;
 
 /// Frees small objects of passing use that are older than a lease. Every server has heard old damage reports by now.
 /// Processes write the others to learn the store's time or to try a bucket, and leave them behind only when they die.
-pub(super) async fn free(run: &Run<'_>, ages: Ages) -> Result<()> {
-    for (prefix, reason) in
-        [(layout::CORRUPT, Reason::Superseded), (layout::CLOCKS, Reason::Expired), (layout::PROBES, Reason::Expired)]
-    {
+pub(super) async fn free(run: &Run<'_>, ages: AgeThresholds) -> Result<()> {
+    for (prefix, reason) in [
+        (&Prefix::Corrupt.to_string(), Reason::Superseded),
+        (&Prefix::Clocks.to_string(), Reason::Expired),
+        (&Prefix::Probes.to_string(), Reason::Expired),
+    ] {
         let mut entries = std::pin::pin!(run.store.scan(prefix));
         while let Some(entry) = entries.next().await.transpose()? {
             run.go_on()?;

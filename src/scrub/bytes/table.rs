@@ -1,11 +1,7 @@
 //! A table of the objects under `data/`, with 32 bytes for each upload.
 
-use crate::{
-    action::UploadId,
-    storage::{Entry, layout},
-};
-
-use super::super::ages::Ages;
+use super::super::ages::AgeThresholds;
+use crate::{action::UploadId, records::key::DataKey, storage::Entry};
 
 /// The objects of one upload, as a listing showed them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +24,7 @@ const YOUNG: u8 = 1;
 /// The upload has a mark, of any scrub.
 const MARKED: u8 = 2;
 /// The upload has a corruption note.
-const ROTTEN: u8 = 4;
+const CORRUPT: u8 = 4;
 
 impl Row {
     fn has(&self, flag: u8) -> bool {
@@ -42,21 +38,21 @@ impl Row {
             && usize::from(self.segments) == segments
             && self.names == names
             && !self.has(MARKED)
-            && !self.has(ROTTEN)
+            && !self.has(CORRUPT)
     }
 
     pub(super) fn id(&self) -> UploadId {
         from_number(self.id)
     }
 
-    fn add(&mut self, id: &UploadId, entry: &Entry, ages: Ages) {
+    fn add(&mut self, entry: &Entry, ages: AgeThresholds) {
         if !ages.is_old(entry) {
             self.flags |= YOUNG;
         }
-        if layout::is_mark(id, &entry.key) {
+        if DataKey::is_mark(&entry.key) {
             self.flags |= MARKED;
-        } else if layout::is_rotten(id, &entry.key) {
-            self.flags |= ROTTEN;
+        } else if DataKey::is_corrupt(&entry.key) {
+            self.flags |= CORRUPT;
         } else {
             self.bytes += entry.size;
             // a blob copy with more segments than fit never matches, so it always gets a closer look
@@ -81,13 +77,13 @@ pub(super) struct Table(Vec<Row>);
 
 impl Table {
     /// Adds a key of an upload. Keys have to come in the order of the ids.
-    pub(super) fn add(&mut self, id: &UploadId, entry: &Entry, ages: Ages) {
+    pub(super) fn add(&mut self, id: &UploadId, entry: &Entry, ages: AgeThresholds) {
         let number = number(id);
         if self.0.last().is_none_or(|row| row.id != number) {
             self.0.push(Row { id: number, ..Row::default() });
         }
         if let Some(row) = self.0.last_mut() {
-            row.add(id, entry, ages);
+            row.add(entry, ages);
         }
     }
 
@@ -159,6 +155,7 @@ fn from_number(number: u128) -> UploadId {
 #[cfg(test)]
 mod tests {
     use super::{super::super::ages::tests::*, *};
+    use crate::records::key::Suffix;
 
     fn id(text: &str) -> UploadId {
         text.parse().unwrap()
@@ -180,13 +177,16 @@ mod tests {
     fn marks_and_notes_are_no_bytes() {
         let mut table = Table::default();
         let (one, two) = (id(ONE), id(TWO));
-        table.add(&one, &entry(&layout::segment(&one, 0, "a"), 7, 500), AGES);
-        table.add(&one, &entry(&layout::segment(&one, 7, "b"), 5, 500), AGES);
-        table.add(&two, &entry(&layout::mark(&two, "cd"), 0, 500), AGES);
-        table.add(&two, &entry(&layout::segment(&two, 0, "a"), 9, 500), AGES);
+        table.add(&one, &entry(&DataKey::Segment(0, Suffix(0xa)).of(&one), 7, 500), AGES);
+        table.add(&one, &entry(&DataKey::Segment(7, Suffix(0xb)).of(&one), 5, 500), AGES);
+        table.add(&two, &entry(&DataKey::Mark(Suffix(0xcd)).of(&two), 0, 500), AGES);
+        table.add(&two, &entry(&DataKey::Segment(0, Suffix(0xa)).of(&two), 9, 500), AGES);
         assert_eq!(table.len(), 2);
         let names = |id, offsets: &[u64]| {
-            offsets.iter().zip(["a", "b"]).fold(0, |all, (at, name)| all ^ print(&layout::segment(id, *at, name)))
+            offsets
+                .iter()
+                .zip([Suffix(0xa), Suffix(0xb)])
+                .fold(0, |all, (at, name)| all ^ print(&DataKey::Segment(*at, name).of(id)))
         };
         let (both, other) = (names(&one, &[0, 7]), names(&two, &[0]));
         assert!(table.get(&one).unwrap().is_plain(12, 2, both));
@@ -199,7 +199,7 @@ mod tests {
     fn what_one_of_two_digests_needs_is_needed() {
         let mut table = Table::default();
         let one = id(ONE);
-        table.add(&one, &entry(&layout::segment(&one, 0, "a"), 7, 500), AGES);
+        table.add(&one, &entry(&DataKey::Segment(0, Suffix(0xa)).of(&one), 7, 500), AGES);
         assert_eq!(table.silent().count(), 1);
         table.name(&one, false);
         assert!(!table.is_shared(&one) && !table.is_needed(&one));
@@ -212,7 +212,7 @@ mod tests {
     fn what_is_young_is_not_silent() {
         let mut table = Table::default();
         let one = id(ONE);
-        table.add(&one, &entry(&layout::segment(&one, 0, "a"), 7, 99), AGES);
+        table.add(&one, &entry(&DataKey::Segment(0, Suffix(0xa)).of(&one), 7, 99), AGES);
         assert_eq!(table.silent().count(), 0);
     }
 }

@@ -4,24 +4,29 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 
 use super::{
-    super::{Pass, Reason, Removal, Result, What, ages::Ages, notes::Notes, run::Run},
+    super::{Pass, Reason, Removal, Result, What, ages::AgeThresholds, notes::Notes, run::Run},
     AT_A_TIME, Context,
+    free::Mark,
     table::Table,
 };
 use crate::{
     action::UploadId,
     oci::Name,
-    registry::facts::split_line,
-    storage::{Entry, layout},
+    records::{
+        Groups,
+        key::{DataKey, Owner, Prefix, UploadKey},
+        split_line,
+    },
+    storage::Entry,
 };
 
 /// Counts the objects under `data/`.
-pub(super) async fn count(run: &Run<'_>, ages: Ages, notes: &Notes) -> Result<Table> {
+pub(super) async fn count(run: &Run<'_>, ages: AgeThresholds, notes: &Notes) -> Result<Table> {
     let mut table = Table::default();
-    let mut entries = std::pin::pin!(run.store.scan(layout::DATA));
+    let mut entries = std::pin::pin!(run.store.scan(&Prefix::AllData.to_string()));
     while let Some(entry) = entries.next().await.transpose()? {
         run.go_on()?;
-        match layout::data_id(&entry.key) {
+        match Owner::upload(&entry.key) {
             Some(id) => table.add(&id, &entry, ages),
             None => notes.unknown(run, &entry.key).await?,
         }
@@ -59,9 +64,9 @@ struct Kept {
 }
 
 /// Returns the repository of an upload that is still open, and how many bytes its states keep.
-async fn open(run: &Run<'_>, id: &UploadId, session: &[Entry]) -> Result<Option<(Name, u64)>> {
+async fn open(run: &Run<'_>, session: &[Entry]) -> Result<Option<(Name, u64)>> {
     // the newest state comes first
-    let Some(newest) = session.iter().find(|entry| layout::is_upload_state(id, &entry.key)) else { return Ok(None) };
+    let Some(newest) = session.iter().find(|entry| UploadKey::state(&entry.key).is_some()) else { return Ok(None) };
     let content = run.store.get(&newest.key).await?;
     let state = content.and_then(|content| serde_json::from_slice::<SessionState>(&split_line(&content).0).ok());
     Ok(state.filter(|state| state.end.is_none()).map(|state| {
@@ -70,56 +75,35 @@ async fn open(run: &Run<'_>, id: &UploadId, session: &[Entry]) -> Result<Option<
     }))
 }
 
-/// Returns the keys of the session and of the bytes of an upload, if all of them are old. Leaves out the own mark.
-async fn silent(context: &Context<'_>, id: &UploadId) -> Result<Option<(Vec<Entry>, Vec<Entry>)>> {
-    let store = &context.run.store;
-    let session = store.list_all(&layout::upload(id)).await?;
-    let bytes = store.list_all(&layout::data(id)).await?;
-    let own = layout::mark(id, &context.run.id);
-    let bytes: Vec<Entry> = bytes.into_iter().filter(|entry| entry.key != own).collect();
-    let old = session.iter().chain(&bytes).all(|entry| context.ages.is_old(entry));
-    Ok(old.then_some((session, bytes)))
+impl Context<'_> {
+    /// Returns the keys of the session and of the bytes of an upload, if all of them are old. Leaves out the own mark.
+    pub(super) async fn silent(&self, id: &UploadId) -> Result<Option<(Vec<Entry>, Vec<Entry>)>> {
+        let session = self.run.store.list_all(&Prefix::Upload(id).to_string()).await?;
+        let mut bytes = self.run.store.list_all(&Prefix::Data(id).to_string()).await?;
+        let own = DataKey::Mark(self.run.id).of(id);
+        bytes.retain(|entry| entry.key != own);
+        let old = session.iter().chain(&bytes).all(|entry| self.ages.is_old(entry));
+        Ok(old.then_some((session, bytes)))
+    }
 }
 
 /// Frees the bytes of an upload, and its session with them.
 async fn free_bytes(context: &Context<'_>, id: UploadId) -> Result<()> {
     let run = context.run;
     run.go_on()?;
-    let Some((_, bytes)) = silent(context, &id).await? else { return Ok(()) };
-    if bytes.is_empty() {
+    if context.silent(&id).await?.is_none_or(|(_, bytes)| bytes.is_empty()) {
         return Ok(());
     }
-    let mark = layout::mark(&id, &run.id);
-    run.put(&mark, Vec::new()).await?;
-    let Some((session, bytes)) = silent(context, &id).await? else {
-        run.free(&mark, 0).await?;
-        return Ok(());
-    };
-    let (marks, bytes): (Vec<_>, Vec<_>) = bytes.into_iter().partition(|entry| layout::is_mark(&id, &entry.key));
-    let size = bytes.iter().map(|entry| entry.size).sum();
-    let removal = if let Some((repository, kept)) = open(run, &id, &session).await? {
+    let mark = Mark::write(context, id.clone()).await?;
+    let Some(freeable) = mark.recheck_silent().await? else { return Ok(()) };
+    let size = freeable.size();
+    let removal = if let Some((repository, kept)) = open(run, freeable.session()).await? {
         Some(expired(repository, &id, size + kept))
     } else {
         let bytes = Removal::new(What::Blob, Reason::Unreferenced);
         (size > 0).then(|| Removal { reference: Some(id.to_string()), size, ..bytes })
     };
-    match removal.map(|removal| run.tell(removal)) {
-        None => run.housekeeping(Reason::Unreferenced),
-        Some(Ok(())) => {}
-        Some(Err(error)) => {
-            run.free(&mark, 0).await?;
-            return Err(error);
-        }
-    }
-    // marks after the bytes, then the session; its newest state goes last, since it shows that there was an upload
-    for entry in bytes.iter().chain(&marks) {
-        run.free(&entry.key, entry.size).await?;
-    }
-    run.free(&mark, 0).await?;
-    for entry in session.iter().rev() {
-        run.free(&entry.key, entry.size).await?;
-    }
-    Ok(())
+    freeable.free(removal).await
 }
 
 fn expired(repository: Name, id: &UploadId, size: u64) -> Removal {
@@ -129,28 +113,21 @@ fn expired(repository: Name, id: &UploadId, size: u64) -> Removal {
 
 /// Walks over all sessions, and frees the silent ones.
 async fn sessions(context: &Context<'_>) -> Result<()> {
-    let mut entries = std::pin::pin!(context.run.store.scan(layout::UPLOADS));
-    let (mut of_one, mut current): (Vec<Entry>, Option<UploadId>) = (Vec::new(), None);
-    let (mut young, mut seen) = (false, 0);
-    while let Some(entry) = entries.next().await.transpose()? {
+    let listing = context.run.store.scan(&Prefix::Uploads.to_string());
+    let mut groups = Groups::new(listing, |key| Some(Owner::upload(key)));
+    let mut seen = 0;
+    while let Some((id, session)) = groups.next().await? {
         context.run.go_on()?;
-        let Some(id) = layout::upload_id(&entry.key) else {
-            context.notes.unknown(context.run, &entry.key).await?;
+        let Some(id) = id else {
+            for entry in &session {
+                context.notes.unknown(context.run, &entry.key).await?;
+            }
             continue;
         };
-        if current.as_ref() != Some(&id) {
-            if let Some(id) = current.filter(|_| !young) {
-                end_session(context, &id, std::mem::take(&mut of_one)).await?;
-            }
-            of_one.clear();
-            (current, young) = (Some(id), false);
-            seen += 1;
+        seen += 1;
+        if session.iter().all(|entry| context.ages.is_old(entry)) {
+            end_session(context, &id, session).await?;
         }
-        young |= !context.ages.is_old(&entry);
-        of_one.push(entry);
-    }
-    if let Some(id) = current.filter(|_| !young) {
-        end_session(context, &id, of_one).await?;
     }
     context.run.saw("uploads", seen);
     Ok(())
@@ -165,7 +142,7 @@ async fn end_session(context: &Context<'_>, id: &UploadId, session: Vec<Entry>) 
     {
         return Ok(());
     }
-    match open(run, id, &session).await? {
+    match open(run, &session).await? {
         Some((repository, kept)) if context.table.get(id).is_none() => run.tell(expired(repository, id, kept))?,
         _ => run.housekeeping(Reason::Expired),
     }

@@ -3,39 +3,40 @@
 use super::{
     super::{
         Outcome, Pass, Result,
-        bytes::{State, holders, look, look_all, note_corrupt},
+        bytes::{Copy, State, holders, look, look_all, note_corrupt},
         notes::found,
     },
-    Content, hash,
+    Content,
 };
 use crate::{
     oci::{Algorithm, Digest},
-    storage::{Entry, layout},
+    records::key::{Key, Owner, Prefix, Suffix},
+    storage::Entry,
 };
 
 impl Content<'_> {
     /// Reads back and hashes the bytes that a blob copy names.
     pub(super) async fn blob(&self, entry: Entry) -> Result<()> {
         let run = self.run;
-        let Some((digest, id)) = layout::blob_digest(&entry.key).zip(layout::place_id(&entry.key)) else {
+        let Some((digest, id)) = Owner::digest(&entry.key).zip(Key::copy(&entry.key).map(|(_, id)| id)) else {
             return Ok(());
         };
         if !self.covers(&digest).await? {
             return Ok(());
         }
-        if !is_sampled(&run.id, &digest, run.options.verify_percent) {
+        if !is_sampled(run.id, &digest, run.options.verify_percent) {
             run.not_read();
             return Ok(());
         }
         let Some(copy) = look(run, self.ages, entry).await? else { return Ok(()) };
         let notes = copy.notes();
-        match hash(run, &digest, &copy).await? {
+        match copy.hashes_to(run, &digest).await? {
             Some(true) => {
                 self.verified(copy.size());
                 if !notes.is_empty() {
                     let says =
                         format!("blob {digest} had a corruption note, and its bytes are right; the note is removed");
-                    found(run, &layout::data(&id), &says, Outcome::Repaired)?;
+                    found(run, &Prefix::Data(&id).to_string(), &says, Outcome::Repaired)?;
                 }
                 for note in notes {
                     run.free(note, 0).await?;
@@ -44,7 +45,7 @@ impl Content<'_> {
             }
             Some(false) => {
                 self.verified(copy.size());
-                self.rotten(&digest, &copy).await
+                self.corrupt(&digest, &copy).await
             }
             None => match &copy.state {
                 State::Broken(what) if !self.links_told() => {
@@ -68,12 +69,12 @@ impl Content<'_> {
 
     /// Writes a corruption note for a copy, so that no server reads its bytes any more, and reports whether another
     /// copy is good.
-    async fn rotten(&self, digest: &Digest, copy: &super::Copy) -> Result<()> {
-        let (run, key) = (self.run, layout::data(&copy.id));
-        let known = copy.state == State::Rotten;
+    async fn corrupt(&self, digest: &Digest, copy: &Copy) -> Result<()> {
+        let (run, key) = (self.run, Prefix::Data(&copy.id).to_string());
+        let known = copy.state == State::Corrupt;
         let mut another = false;
         for other in look_all(run, self.ages, digest).await?.iter().filter(|other| other.id != copy.id) {
-            another |= other.state == State::Sound && hash(run, digest, other).await? == Some(true);
+            another |= other.state == State::Sound && other.hashes_to(run, digest).await? == Some(true);
         }
         if known && another {
             // garbage, since servers read the other copy
@@ -108,8 +109,8 @@ impl Content<'_> {
     /// Returns whether a repository that this run covers has the digest.
     async fn covers(&self, digest: &Digest) -> Result<bool> {
         let Some(prefix) = &self.run.options.repository else { return Ok(true) };
-        for prefix in [layout::rights(digest, prefix), format!("{}{prefix}/", layout::holders(digest))] {
-            if !self.run.store.list(&prefix, None, 1).await?.is_empty() {
+        for prefix in [Prefix::Links(digest, prefix), Prefix::LinksBelow(digest, prefix)] {
+            if !self.run.store.list(&prefix.to_string(), None, 1).await?.is_empty() {
                 return Ok(true);
             }
         }
@@ -119,7 +120,7 @@ impl Content<'_> {
 
 /// Returns whether a digest is in the sample of `percent` of a hundred that this run reads. Each run has another
 /// sample.
-fn is_sampled(run: &str, digest: &Digest, percent: u8) -> bool {
+fn is_sampled(run: Suffix, digest: &Digest, percent: u8) -> bool {
     if percent >= 100 {
         return true;
     }
@@ -137,9 +138,9 @@ mod tests {
             (0..2000_u32).map(|number| Digest::of(Algorithm::Sha256, &number.to_be_bytes())).collect();
         let sample = |run, percent| digests.iter().map(|digest| is_sampled(run, digest, percent)).collect::<Vec<_>>();
         let number = |sample: &[bool]| sample.iter().filter(|taken| **taken).count();
-        assert_eq!(number(&sample("a", 100)), 2000);
-        assert!((120..280).contains(&number(&sample("a", 10))));
-        assert_eq!(sample("a", 10), sample("a", 10));
-        assert_ne!(sample("a", 10), sample("b", 10));
+        assert_eq!(number(&sample(Suffix(1), 100)), 2000);
+        assert!((120..280).contains(&number(&sample(Suffix(1), 10))));
+        assert_eq!(sample(Suffix(1), 10), sample(Suffix(1), 10));
+        assert_ne!(sample(Suffix(1), 10), sample(Suffix(2), 10));
     }
 }

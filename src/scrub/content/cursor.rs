@@ -3,7 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::{Result, run::Run};
-use crate::storage::{Entry, layout};
+use crate::{
+    records::{
+        json,
+        key::{Key, Prefix, Suffix},
+    },
+    storage::Entry,
+};
 
 /// The body of a cursor.
 #[derive(Serialize, Deserialize)]
@@ -15,7 +21,7 @@ struct Cursor {
 /// A range of keys.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Part {
-    pub(super) prefix: &'static str,
+    pub(super) prefix: Prefix<'static>,
     /// The key after which the range begins.
     pub(super) after: Option<String>,
     /// The last key of the range.
@@ -27,19 +33,17 @@ pub(super) fn parts(after: Option<String>) -> Vec<Part> {
     let whole = |prefix| Part { prefix, after: None, until: None };
     let behind = |prefix, after: &str| Part { after: Some(after.to_owned()), ..whole(prefix) };
     let up_to = |prefix, until: String| Part { until: Some(until), ..whole(prefix) };
-    let (blobs, manifests) = (layout::BLOBS, layout::REPOSITORIES);
+    let (blobs, manifests) = (Prefix::Blobs, Prefix::Repositories);
     match after {
-        Some(after) if after.starts_with(blobs) => vec![behind(blobs, &after), whole(manifests), up_to(blobs, after)],
-        Some(after) if after.starts_with(manifests) => {
-            vec![behind(manifests, &after), whole(blobs), up_to(manifests, after)]
-        }
+        Some(after) if blobs.has(&after) => vec![behind(blobs, &after), whole(manifests), up_to(blobs, after)],
+        Some(after) if manifests.has(&after) => vec![behind(manifests, &after), whole(blobs), up_to(manifests, after)],
         _ => vec![whole(blobs), whole(manifests)],
     }
 }
 
 /// Returns all cursors, and the key in the newest one that can be read.
 pub(super) async fn read(run: &Run<'_>) -> Result<(Vec<Entry>, Option<String>)> {
-    let cursors = run.store.list_all(layout::CONTENT_CURSOR).await?;
+    let cursors = run.store.list_all(&Prefix::Cursors.to_string()).await?;
     for entry in &cursors {
         let content = run.store.get(&entry.key).await?;
         if let Some(cursor) = content.and_then(|content| serde_json::from_slice::<Cursor>(&content).ok()) {
@@ -51,8 +55,7 @@ pub(super) async fn read(run: &Run<'_>) -> Result<(Vec<Entry>, Option<String>)> 
 
 pub(super) async fn write(run: &Run<'_>, now: u64, after: &str) -> Result<()> {
     let cursor = Cursor { after: after.to_owned() };
-    let cursor = serde_json::to_vec(&cursor).unwrap_or_else(|error| unreachable!("a cursor is plain: {error}"));
-    run.put(&layout::content_cursor(now, &layout::attempt()), cursor).await
+    run.put(&Key::Cursor(now, Suffix::random()).to_string(), json(&cursor)).await
 }
 
 /// Frees cursors that were read and are not needed any more.

@@ -8,15 +8,21 @@ use super::{
 };
 use crate::{
     oci::{Digest, Name},
-    registry::facts::ManifestHeader,
-    storage::{Entry, layout},
+    records::{
+        ManifestHeader,
+        key::{Key, ManifestKey, Prefix, RepositoryKey, Version},
+    },
+    storage::Entry,
 };
 
 /// Returns the repository, manifest and version of a key.
-pub(super) fn thing(key: &str) -> Option<(Name, Digest, layout::Version)> {
-    let (name, _) = layout::repository_name(key)?;
-    let digest = layout::manifest_digest(&name, key)?;
-    Some((name, digest, layout::version(key)?))
+pub(super) fn thing(key: &str) -> Option<(Name, Digest, Version)> {
+    match Key::parse(key)? {
+        Key::Repository(name, RepositoryKey::Manifest(digest, ManifestKey::Version(version, _))) => {
+            Some((name, digest, version))
+        }
+        _ => None,
+    }
 }
 
 impl Content<'_> {
@@ -28,8 +34,8 @@ impl Content<'_> {
         if !run.covers(&name) {
             return Ok(());
         }
-        let check = |content: Bytes| match intact(&digest, &content) {
-            Ok(()) => Ok(content.len() as u64),
+        let check = |content: Bytes| match ManifestHeader::checked(&digest, &content) {
+            Ok(_) => Ok(content.len() as u64),
             Err(what) => Err((what, content)),
         };
         let Some(read) = run.store.get_checked(&entry.key, check).await? else { return Ok(()) };
@@ -42,14 +48,14 @@ impl Content<'_> {
         };
         self.verified(damaged.len() as u64);
         let mut same_life = true;
-        for other in run.store.list_all(&layout::manifest(&name, &digest)).await? {
-            let Some(version) = layout::version(&other.key) else { continue };
+        for other in run.store.list_all(&Prefix::Manifest(&name, &digest).to_string()).await? {
+            let Some(version) = Version::at_end_of(&other.key) else { continue };
             same_life &= version.there;
             if !version.there || other.key == entry.key {
                 continue;
             }
             let Some(content) = run.store.get(&other.key).await? else { continue };
-            if intact(&digest, &content).is_ok()
+            if ManifestHeader::checked(&digest, &content).is_ok()
                 && let Some(content) = with_record_of(&damaged, content, same_life)
             {
                 let says =
@@ -73,14 +79,5 @@ fn with_record_of(damaged: &Bytes, other: Bytes, same_life: bool) -> Option<Byte
         (Ok((header, _)), Ok((_, bytes))) => Some(header.join(&bytes).into()),
         _ if same_life => Some(other),
         _ => None,
-    }
-}
-
-fn intact(digest: &Digest, content: &Bytes) -> std::result::Result<(), String> {
-    let (_, bytes) = ManifestHeader::split(content)?;
-    if Digest::of(digest.algorithm(), &bytes) == *digest {
-        Ok(())
-    } else {
-        Err("its bytes do not match its digest".to_owned())
     }
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use super::{cursor::Part, manifests};
 use crate::{
     oci::{Algorithm, Digest, Name},
-    storage::layout,
+    records::key::{Owner, Prefix},
 };
 
 /// The length of the range of an algorithm's digests, by their first digits.
@@ -50,14 +50,14 @@ impl Total {
 
     /// Begins a part.
     pub(super) fn begin(&mut self, part: &Part) {
-        if part.prefix == layout::BLOBS {
+        if part.prefix == Prefix::Blobs {
             self.at = part.after.as_deref().and_then(place).unwrap_or((Algorithm::Sha256, 0));
         }
     }
 
     /// Ends a part.
     pub(super) fn end(&mut self, part: &Part) {
-        if part.prefix == layout::BLOBS {
+        if part.prefix == Prefix::Blobs {
             self.go_to(part.until.as_deref().and_then(place).unwrap_or((self.at.0, WHOLE)));
         }
     }
@@ -117,7 +117,7 @@ fn scaled(number: u64, of: u64, to: u64) -> u64 {
 
 /// Returns the place of a blob's key. Returns nothing for any other key.
 fn place(key: &str) -> Option<Place> {
-    let digest: Digest = layout::blob_digest(key)?;
+    let digest: Digest = Owner::digest(key)?;
     let first = u64::from_str_radix(&digest.hex()[..8], 16).ok()?;
     Some((digest.algorithm(), first + 1))
 }
@@ -126,11 +126,12 @@ fn place(key: &str) -> Option<Place> {
 mod tests {
     use super::{super::cursor::parts, *};
     use crate::action::UploadId;
+    use crate::records::key::{BlobKey, ManifestKey, Ordinal, Suffix, Version};
 
     /// Returns the keys of this many blobs of each algorithm, in order.
     fn blobs(numbers: &[(Algorithm, u32)]) -> Vec<String> {
         let id: UploadId = "01234567-89ab-cdef-0123-456789abcdef".parse().unwrap();
-        let of = |algorithm, number: u32| layout::place(&Digest::of(algorithm, &number.to_be_bytes()), &id);
+        let of = |algorithm, number: u32| BlobKey::Copy(id.clone()).of(&Digest::of(algorithm, &number.to_be_bytes()));
         let all = numbers.iter().flat_map(|(algorithm, most)| (0..*most).map(move |number| of(*algorithm, number)));
         let mut keys: Vec<String> = all.collect();
         keys.sort();
@@ -140,7 +141,8 @@ mod tests {
     fn manifests(repositories: u32, each: u32) -> Vec<String> {
         let digest = |number: u32| Digest::of(Algorithm::Sha256, &number.to_be_bytes());
         let of = |name: &Name, number| {
-            layout::manifest_version(name, &digest(number), layout::Ordinal(1), true, &layout::attempt())
+            ManifestKey::Version(Version { ordinal: Ordinal(1), there: true }, Suffix::random())
+                .of(name, &digest(number))
         };
         let names = (0..repositories).map(|number| format!("r{number:04}").parse::<Name>().unwrap());
         let mut keys: Vec<String> =
@@ -155,7 +157,7 @@ mod tests {
         for part in parts(after.cloned()) {
             total.begin(&part);
             let within = |key: &&String| {
-                key.starts_with(part.prefix)
+                part.prefix.has(key)
                     && part.after.as_ref().is_none_or(|after| *key > after)
                     && part.until.as_ref().is_none_or(|until| *key <= until)
             };

@@ -6,32 +6,26 @@ use bytes::Bytes;
 
 use super::{Group, Links, Missing, reference::Listed};
 use crate::{
-    oci::{Descriptor, Digest, Manifest, Name},
-    registry::facts::ManifestHeader,
+    oci::{Descriptor, Digest, Name},
+    records::{
+        ManifestHeader, ManifestState, ReadManifest, json,
+        key::{BlobLink, ManifestKey, Ordinal, Prefix, Referrer, RepositoryKey, Suffix, Version, suffix_before},
+    },
     scrub::{Result, ScrubError},
     storage::{
-        Entry, layout,
-        layout::{Ordinal, Version},
+        Entry,
         mutation::{Mutation, mutated},
     },
 };
 
-/// A version whose bytes match its digest, and that parses.
-struct Readable {
-    header: ManifestHeader,
-    bytes: Bytes,
-    manifest: Manifest,
+/// Returns the manifests that an index lists.
+fn children(read: &ReadManifest) -> Vec<Digest> {
+    read.manifest.children.iter().map(|child| child.digest).collect()
 }
 
-impl Readable {
-    fn children(&self) -> Vec<Digest> {
-        self.manifest.children.iter().map(|child| child.digest).collect()
-    }
-
-    /// Returns whether the header before the bytes has the subject and children that the bytes have.
-    fn has_its_head(&self) -> bool {
-        self.header.subject == self.manifest.subject && self.header.children == self.children()
-    }
+/// Returns whether the header before the bytes has the subject and children that the bytes have.
+fn has_its_head(read: &ReadManifest) -> bool {
+    read.header.subject == read.manifest.subject && read.header.children == children(read)
 }
 
 /// An existing manifest, with its newest version.
@@ -41,32 +35,33 @@ struct Standing<'a> {
     digest: &'a Digest,
     newest: &'a Entry,
     ordinal: Ordinal,
-    readable: &'a Readable,
+    readable: &'a ReadManifest,
 }
 
 impl Links<'_, '_> {
     /// Checks one manifest. Returns whether it exists.
     pub(super) async fn manifest(&self, name: &Name, group: &Group) -> Result<bool> {
-        let digest = group.first().and_then(|entry| layout::manifest_digest(name, &entry.key));
+        let mut digest = None;
         let mut versions: Vec<(&Entry, Version)> = Vec::new();
         for entry in group {
-            let key = &entry.key;
-            match layout::version(key) {
-                Some(version) if digest.is_some() => versions.push((entry, version)),
-                None if digest.is_some()
-                    && (layout::going_version(key).is_some() || layout::kid_parent(key).is_some()) => {}
-                _ => self.unknown(entry).await?,
+            match RepositoryKey::manifest(name, &entry.key) {
+                Some((of, ManifestKey::Version(version, _))) => {
+                    digest = Some(of);
+                    versions.push((entry, version));
+                }
+                Some(_) => {}
+                None => self.unknown(entry).await?,
             }
         }
         let (Some(digest), Some((newest, version))) = (digest, versions.first().copied()) else { return Ok(false) };
         // scrub does not undo a delete that has begun
-        let going = group.iter().any(|entry| layout::going_version(&entry.key).is_some() && !self.is_old(entry));
+        let going = group.iter().any(|entry| ManifestKey::pending_delete(&entry.key).is_some() && !self.is_old(entry));
         if !version.there {
             return Ok(false);
         }
         // a header that does not match its manifest counts as a wrong read as well, so it is read twice
-        let check = |content: Bytes| match read(&digest, &content) {
-            Ok(readable) if readable.has_its_head() => Ok(readable),
+        let check = |content: Bytes| match ReadManifest::of(&digest, &content) {
+            Ok(readable) if has_its_head(&readable) => Ok(readable),
             read => Err(Box::new((read, content))),
         };
         let Some(checked) = self.run.store.get_checked(&newest.key, check).await? else { return Ok(true) };
@@ -102,10 +97,10 @@ impl Links<'_, '_> {
         let absent = ManifestHeader::split(damaged).ok().map(|(header, _)| header.absent);
         for (entry, _) in versions[1..].iter().take_while(|(_, version)| version.there && !going) {
             let Some(content) = self.run.store.get(&entry.key).await? else { continue };
-            if let Ok(readable) = read(digest, &content) {
+            if let Ok(readable) = ReadManifest::of(digest, &content) {
                 let key = before(name, digest, at.ordinal, &newest.key);
                 let says = format!(
-                    "manifest {digest} of {name} could not be read, {what}; a copy of its version before takes its place"
+                    "manifest {digest} of {name} could not be read, since {what}; a copy of its version before takes its place"
                 );
                 self.repaired(&key, &says)?;
                 let mut header = readable.header;
@@ -113,8 +108,9 @@ impl Links<'_, '_> {
                 return self.run.put(&key, header.join(&readable.bytes)).await;
             }
         }
-        let says =
-            format!("manifest {digest} of {name} cannot be read, {what}; push the image again, or delete the manifest");
+        let says = format!(
+            "manifest {digest} of {name} cannot be read, since {what}; push the image again, or delete the manifest"
+        );
         self.wrong(&newest.key, &says).await?;
         self.run.report_damage(digest).await
     }
@@ -129,11 +125,11 @@ impl Links<'_, '_> {
     /// Writes a manifest again if its header does not match its bytes, since readers rely on the header.
     async fn header(&self, standing: Standing<'_>) -> Result<()> {
         let Standing { name, digest, newest, ordinal, readable } = standing;
-        let Readable { header, bytes, manifest } = readable;
-        if readable.has_its_head() {
+        let ReadManifest { header, bytes, manifest } = readable;
+        if has_its_head(readable) {
             return Ok(());
         }
-        let children = readable.children();
+        let children = children(readable);
         let header = ManifestHeader { subject: manifest.subject, children, ..header.clone() };
         let key = before(name, digest, ordinal, &newest.key);
         let says = format!("the header of manifest {digest} of {name} did not match its bytes; it is written again");
@@ -147,7 +143,7 @@ impl Links<'_, '_> {
     /// manifest are judged as well, and its other links are not: a push or a delete may be under way.
     async fn names(&self, standing: Standing<'_>) -> Result<()> {
         let Standing { name, digest, newest, readable, .. } = standing;
-        let Readable { header, manifest, .. } = readable;
+        let ReadManifest { header, manifest, .. } = readable;
         let absent = if header.absent.is_empty() { Some(Vec::new()) } else { self.unlinked(name, digest).await? };
         // the manifest was deleted since it was listed
         let Some(absent) = absent else { return Ok(()) };
@@ -192,13 +188,12 @@ impl Links<'_, '_> {
 
     /// Returns whether the newest version of a manifest is a tombstone. A lost manifest has no version.
     async fn was_deleted(&self, name: &Name, digest: &Digest) -> Result<bool> {
-        let listed = self.run.store.list(&layout::manifest(name, digest), None, 1).await?;
-        Ok(listed.first().and_then(|entry| layout::version(&entry.key)).is_some_and(|version| !version.there))
+        Ok(ManifestState::of(&self.run.store, name, digest).await? == ManifestState::Deleted)
     }
 
     /// Returns whether an index uses an entry as a manifest although the entry's media type is none of a manifest.
     async fn is_child(&self, name: &Name, index: &Digest, entry: &Descriptor) -> Result<bool> {
-        let pinned = self.run.store.list(&layout::pin(&entry.digest, name, index, ""), None, 1).await?;
+        let pinned = self.run.store.list(&Prefix::Pins(&entry.digest, name, index).to_string(), None, 1).await?;
         Ok(pinned.is_empty() && self.stands(name, &entry.digest).await?)
     }
 
@@ -211,17 +206,17 @@ impl Links<'_, '_> {
     /// The push recorded the link, so the pin gives the repository nothing that it does not have.
     async fn blob(&self, name: &Name, manifest: &Digest, blob: &Descriptor) -> Result<bool> {
         let store = &self.run.store;
-        let pinned = !store.list(&layout::pin(&blob.digest, name, manifest, ""), None, 1).await?.is_empty();
-        let has_place = !store.list(&layout::places(&blob.digest), None, 1).await?.is_empty();
+        let pinned = !store.list(&Prefix::Pins(&blob.digest, name, manifest).to_string(), None, 1).await?.is_empty();
+        let has_place = !store.list(&Prefix::Copies(&blob.digest).to_string(), None, 1).await?.is_empty();
         if pinned || !has_place {
             return Ok(has_place);
         }
-        let key = layout::pin(&blob.digest, name, manifest, &layout::attempt());
+        let key = BlobLink::Pin(*manifest).of(&blob.digest, name, Suffix::random());
         let says = format!("manifest {manifest} of {name} did not protect its blob {}; it does again", blob.digest);
         self.repaired(&key, &says)?;
         self.run.put(&key, self.stamp()).await?;
         // the reference first, then the look
-        Ok(!store.list(&layout::places(&blob.digest), None, 1).await?.is_empty())
+        Ok(!store.list(&Prefix::Copies(&blob.digest).to_string(), None, 1).await?.is_empty())
     }
 
     /// Returns whether the repository has got a blob since a manifest was pushed without it, and pins the blob then.
@@ -242,9 +237,10 @@ impl Links<'_, '_> {
         if self.run.options.dry_run {
             return Ok(true);
         }
-        store.put(&layout::pin(&blob.digest, name, manifest, &layout::attempt()), self.stamp()).await?;
-        let listed = store.list_all(&layout::rights(&blob.digest, name)).await?;
-        let deleted = |entry: &Entry| layout::right(&entry.key) == Some(layout::Right::Left) && !self.is_old(entry);
+        store.put(&BlobLink::Pin(*manifest).of(&blob.digest, name, Suffix::random()), self.stamp()).await?;
+        let listed = store.list_all(&Prefix::Links(&blob.digest, name).to_string()).await?;
+        let deleted =
+            |entry: &Entry| BlobLink::at_end_of(&entry.key) == Some(BlobLink::Unlinked) && !self.is_old(entry);
         if listed.iter().any(deleted) && !mutated(Mutation::BlobDeletesNotLookedFor) {
             return Ok(false);
         }
@@ -254,13 +250,13 @@ impl Links<'_, '_> {
     /// Returns whether a manifest that an index lists exists. Writes its index reference again if that was lost.
     async fn child(&self, name: &Name, index: &Digest, child: &Descriptor) -> Result<bool> {
         let store = &self.run.store;
-        let listed = store.list(&layout::kid(name, &child.digest, index, ""), None, 1).await?;
+        let listed = store.list(&Prefix::IndexReferencesBy(name, &child.digest, index).to_string(), None, 1).await?;
         let protected = !listed.is_empty();
         if !protected && !self.stands(name, &child.digest).await? {
             return Ok(self.run.config.allow_missing_references);
         }
         if !protected {
-            let key = layout::kid(name, &child.digest, index, &layout::attempt());
+            let key = ManifestKey::IndexReference(*index, Suffix::random()).of(name, &child.digest);
             let says = format!("index {index} of {name} did not protect its manifest {}; it does again", child.digest);
             self.repaired(&key, &says)?;
             self.run.put(&key, self.stamp()).await?;
@@ -269,8 +265,7 @@ impl Links<'_, '_> {
     }
 
     pub(super) async fn stands(&self, name: &Name, digest: &Digest) -> Result<bool> {
-        let listed = self.run.store.list(&layout::manifest(name, digest), None, 1).await?;
-        Ok(listed.first().is_some_and(|entry| layout::version(&entry.key).is_some_and(|version| version.there)))
+        Ok(ManifestState::of(&self.run.store, name, digest).await? == ManifestState::Stands)
     }
 
     /// Writes the referrer of a manifest with a subject again if it is missing or wrong. Returns whether it could be
@@ -286,35 +281,27 @@ impl Links<'_, '_> {
             Listed::Not => None,
             Listed::Gone(entry) | Listed::Otherwise(entry) => Some(entry),
         };
-        let says = instead.as_ref().and_then(|entry| Some((entry, layout::version(&entry.key)?)));
+        let says = instead.as_ref().and_then(|entry| Some((entry, Version::at_end_of(&entry.key)?)));
         let (key, attempt) = match says {
             // at the ordinal of the manifest's version, so that a later delete counts
-            None => (None, layout::attempt()),
-            Some((_, version)) if version.ordinal < ordinal => (None, layout::attempt()),
-            Some((entry, version)) => (Some(version.ordinal), layout::attempt_before(&entry.key)),
+            None => (None, Suffix::random()),
+            Some((_, version)) if version.ordinal < ordinal => (None, Suffix::random()),
+            Some((entry, version)) => (Some(version.ordinal), suffix_before(&entry.key)),
         };
-        let key = layout::referrer_version(name, subject, digest, key.unwrap_or(ordinal), true, &attempt);
+        let key = Referrer { subject: *subject, manifest: *digest }.version(
+            name,
+            Version { ordinal: key.unwrap_or(ordinal), there: true },
+            attempt,
+        );
         let says = format!("manifest {digest} of {name} was not listed among the referrers of {subject}; it is again");
         self.repaired(&key, &says)?;
-        let content = serde_json::to_vec(&descriptor);
-        self.run.put(&key, content.unwrap_or_else(|error| unreachable!("a descriptor is plain: {error}"))).await?;
+        self.run.put(&key, json(&descriptor)).await?;
         Ok(true)
     }
-}
-
-/// Parses a version of a manifest and checks its digest. The error says in a few words what is wrong.
-fn read(digest: &Digest, content: &Bytes) -> std::result::Result<Readable, String> {
-    let (header, bytes) =
-        ManifestHeader::split(content).map_err(|what| format!("since its head is damaged ({what})"))?;
-    if Digest::of(digest.algorithm(), &bytes) != *digest {
-        return Err("since its bytes do not match its digest".to_owned());
-    }
-    let manifest = Manifest::parse(Some(&header.media_type), &bytes).map_err(|error| format!("since {error}"))?;
-    Ok(Readable { header, bytes, manifest })
 }
 
 /// Returns a key that sorts before `key`, at the same ordinal. Tags that name the version of `key` mean the new one
 /// too, and a delete of that version deletes the new one.
 fn before(name: &Name, digest: &Digest, ordinal: Ordinal, key: &str) -> String {
-    layout::manifest_version(name, digest, ordinal, true, &layout::attempt_before(key))
+    ManifestKey::Version(Version { ordinal, there: true }, suffix_before(key)).of(name, digest)
 }

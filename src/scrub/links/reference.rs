@@ -3,15 +3,16 @@
 use super::{Group, Links};
 use crate::{
     oci::{Descriptor, Digest, Name},
-    scrub::Result,
-    storage::{
-        Entry, layout,
-        layout::{Ordinal, Version},
+    records::{
+        ManifestRecords,
+        key::{Ordinal, Prefix, Referrer, RepositoryKey, Suffix, TagVersion, Version},
     },
+    scrub::Result,
+    storage::Entry,
 };
 
 /// The state of a manifest, seen from a record that names a version of it.
-enum Standing {
+enum StateSince {
     /// It exists, and has since that version.
     Stands,
     /// It was deleted after that version, longer than a lease ago.
@@ -24,34 +25,28 @@ enum Standing {
 
 impl Links<'_, '_> {
     /// Returns the state of a manifest for a record that names its version `since`.
-    async fn standing(&self, name: &Name, digest: &Digest, since: Ordinal) -> Result<Standing> {
-        let mut listed = self.run.store.list_all(&layout::manifest(name, digest)).await?;
-        if listed.iter().any(|entry| layout::going_version(&entry.key).is_some() && !self.is_old(entry)) {
-            return Ok(Standing::Unsure);
+    async fn standing(&self, name: &Name, digest: &Digest, since: Ordinal) -> Result<StateSince> {
+        let records = ManifestRecords::read(&self.run.store, name, *digest).await?;
+        if records.pending_deletes.iter().any(|entry| !self.is_old(entry)) {
+            return Ok(StateSince::Unsure);
         }
-        listed.retain(|entry| layout::version(&entry.key).is_some());
-        let ended = |entry: &&Entry| {
-            layout::version(&entry.key).is_some_and(|version| !version.there && version.ordinal > since)
-        };
-        let end = listed.iter().find(ended);
-        Ok(match (listed.first(), end) {
-            (None, _) => Standing::Nothing,
-            (_, Some(end)) if self.is_old(end) => Standing::Gone,
-            (Some(newest), None) if layout::version(&newest.key).is_some_and(|version| version.there) => {
-                Standing::Stands
-            }
+        let end = records.last_tombstone().filter(|(_, ordinal)| *ordinal > since);
+        Ok(match (records.versions.first(), end) {
+            (None, _) => StateSince::Nothing,
+            (_, Some((end, _))) if self.is_old(end) => StateSince::Gone,
+            (Some((_, newest)), None) if newest.there => StateSince::Stands,
             // deleted at or before the named version: the version that the push wrote was lost
-            (Some(newest), None) if self.is_old(newest) => Standing::Nothing,
-            (Some(_), _) => Standing::Unsure,
+            (Some((newest, _)), None) if self.is_old(newest) => StateSince::Nothing,
+            (Some(_), _) => StateSince::Unsure,
         })
     }
 
     /// Checks that the newest version of a tag leads to an existing manifest, or is a tombstone.
     pub(super) async fn tag(&self, name: &Name, group: &Group) -> Result<()> {
-        let mut newest: Option<(&Entry, layout::TagVersion)> = None;
+        let mut newest: Option<(&Entry, TagVersion)> = None;
         let mut of = None;
         for entry in group {
-            match layout::parse_tag_version(name, &entry.key) {
+            match RepositoryKey::tag_version(name, &entry.key) {
                 None => self.unknown(entry).await?,
                 Some((tag, version)) if newest.is_none() => {
                     newest = Some((entry, version));
@@ -64,20 +59,20 @@ impl Links<'_, '_> {
         let Some((digest, since)) = version.target else { return Ok(()) };
         let standing = self.standing(name, &digest, since).await?;
         // a push writes the manifest first, so a manifest without versions was lost, however young the tag is
-        let is_lost = matches!(standing, Standing::Nothing) && self.run.store.size(&entry.key).await?.is_some();
+        let is_lost = matches!(standing, StateSince::Nothing) && self.run.store.size(&entry.key).await?.is_some();
         if !is_lost && !self.is_judged(entry) {
             return Ok(());
         }
         match standing {
-            Standing::Stands | Standing::Unsure => Ok(()),
-            Standing::Nothing => {
+            StateSince::Stands | StateSince::Unsure => Ok(()),
+            StateSince::Nothing => {
                 let says = format!(
                     "tag {name}:{tag} names manifest {digest}, which is not in the store; push the image again, or delete \
                      the tag"
                 );
                 self.wrong(&entry.key, &says).await
             }
-            Standing::Gone => {
+            StateSince::Gone => {
                 let old = |claim: &Entry| self.is_old(claim);
                 let run = self.run;
                 if !run.options.dry_run && !run.registry.end_tag(name, &tag, Some(version), &old, &run.by).await? {
@@ -92,31 +87,28 @@ impl Links<'_, '_> {
 
     /// Checks that the manifest of a referrer exists. Writes a tombstone of the referrer otherwise.
     pub(super) async fn referrer(&self, name: &Name, group: &Group) -> Result<()> {
-        let mut newest: Option<(&Entry, Version)> = None;
+        let mut newest: Option<(&Entry, Referrer, Version)> = None;
         for entry in group {
-            let known =
-                layout::referrer_manifest(&entry.key).is_some() && layout::referrer_subject(name, &entry.key).is_some();
-            match layout::version(&entry.key).filter(|_| known) {
+            match RepositoryKey::referrer(name, &entry.key) {
                 None => self.unknown(entry).await?,
-                Some(version) => {
-                    newest.get_or_insert((entry, version));
+                Some((referrer, version)) => {
+                    newest.get_or_insert((entry, referrer, version));
                 }
             }
         }
-        let Some((entry, version)) = newest else { return Ok(()) };
-        let names = layout::referrer_manifest(&entry.key).zip(layout::referrer_subject(name, &entry.key));
-        let Some((manifest, subject)) = names.filter(|_| version.there) else { return Ok(()) };
+        let Some((entry, referrer, version)) = newest.filter(|(.., version)| version.there) else { return Ok(()) };
+        let Referrer { subject, manifest } = referrer;
         let gone = match self.standing(name, &manifest, version.ordinal).await? {
-            Standing::Stands | Standing::Unsure => false,
+            StateSince::Stands | StateSince::Unsure => false,
             // as for a tag: a push writes the manifest first, so the manifest was lost, however young the entry is
-            Standing::Nothing => self.run.store.size(&entry.key).await?.is_some(),
-            Standing::Gone => self.is_judged(entry),
+            StateSince::Nothing => self.run.store.size(&entry.key).await?.is_some(),
+            StateSince::Gone => self.is_judged(entry),
         };
         if !gone {
             return Ok(());
         }
         let ordinal = Ordinal::after(Some(version.ordinal), 0);
-        let key = layout::referrer_version(name, &subject, &manifest, ordinal, false, &layout::attempt());
+        let key = referrer.version(name, Version { ordinal, there: false }, Suffix::random());
         let says = format!(
             "manifest {manifest} of {name} was listed among the referrers of {subject} and is not there; it is listed \
              no more"
@@ -127,10 +119,10 @@ impl Links<'_, '_> {
 
     /// Compares the newest referrer of a manifest with the descriptor that it should have.
     pub(super) async fn is_listed(&self, name: &Name, subject: &Digest, wanted: &Descriptor) -> Result<Listed> {
-        let prefix = layout::referrer(name, subject, &wanted.digest);
+        let prefix = Prefix::Referrer(name, subject, &wanted.digest).to_string();
         let listed = self.run.store.list(&prefix, None, 1).await?;
         let Some(entry) = listed.into_iter().next() else { return Ok(Listed::Not) };
-        let Some(version) = layout::version(&entry.key) else { return Ok(Listed::Yes) };
+        let Some(version) = Version::at_end_of(&entry.key) else { return Ok(Listed::Yes) };
         if !version.there {
             return Ok(if self.is_old(&entry) { Listed::Gone(entry) } else { Listed::Unsure });
         }

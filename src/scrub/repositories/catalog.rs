@@ -8,30 +8,37 @@ use super::{
     super::{Reason, Removal, Result, What},
     look::Repository,
 };
-use crate::storage::{Entry, layout};
+use crate::{
+    records::key::{CatalogKey, Key, Prefix},
+    storage::Entry,
+};
 
 pub(super) async fn clean(repository: &Repository<'_>) -> Result<()> {
     let (run, ages, name) = (repository.run, repository.ages, repository.name);
-    // without a slash: older stores have the attempt right behind the `!`
-    let listed = run.store.list_all(&format!("{}{name}!", layout::CATALOG)).await?;
-    let (marks, facts): (Vec<Entry>, Vec<Entry>) =
-        listed.into_iter().partition(|entry| layout::catalog_mark_name(&entry.key).is_some());
+    let (mut marks, mut entries) = (Vec::new(), Vec::new());
+    for entry in run.store.list_all(&Prefix::CatalogOf(name).to_string()).await? {
+        match Key::catalog(&entry.key) {
+            Some((_, CatalogKey::Mark(_))) => marks.push(entry),
+            Some((_, CatalogKey::Entry(_))) => entries.push(entry),
+            None => {}
+        }
+    }
     let old: Vec<&Entry> = marks.iter().filter(|mark| ages.is_old(mark)).collect();
     let is_empty = run.registry.is_empty(name).await?;
     // the oldest old mark: every push that runs now started after it, and saw it
     let Some(first) = old.iter().map(|mark| mark.modified).min() else {
-        if is_empty && marks.is_empty() && !facts.is_empty() {
-            run.put(&layout::catalog_mark(name, &run.id), Vec::new()).await?;
+        if is_empty && marks.is_empty() && !entries.is_empty() {
+            run.put(&CatalogKey::Mark(run.id).of(name), Vec::new()).await?;
         }
         return Ok(());
     };
-    if is_empty && facts.iter().all(|fact| fact.modified < first) {
-        if !facts.is_empty() {
+    if is_empty && entries.iter().all(|entry| entry.modified < first) {
+        if !entries.is_empty() {
             let removal = Removal::new(What::Repository, Reason::Empty);
             run.tell(Removal { repository: Some(name.clone()), ..removal })?;
         }
-        for fact in &facts {
-            run.free(&fact.key, fact.size).await?;
+        for entry in &entries {
+            run.free(&entry.key, entry.size).await?;
         }
     }
     for mark in old {

@@ -5,32 +5,31 @@
 //! be forgotten, scrub writes a newer tombstone above all claims, so that such a claim does not stay forever. Only
 //! pushes of an immutable tag finish the claim of another writer.
 
-use super::{
-    super::{Reason, Result, ages::Ages, run::Run},
-    names::Groups,
-};
+use super::super::{Reason, Result, ages::AgeThresholds, names, run::Run};
 use crate::{
     oci::Name,
+    records::key::{Ordinal, Prefix, RepositoryKey, Version},
     storage::{
-        Entry, layout,
-        layout::Ordinal,
+        Entry,
         mutation::{Mutation, mutated},
     },
 };
 
 /// Frees claims on versions of tags.
-pub(super) async fn of_tags(run: &Run<'_>, ages: Ages, name: &Name) -> Result<()> {
-    let of = name.clone();
-    let mut groups = Groups::new(&run.store, &layout::all_tag_claims(name), move |key| layout::claimed_tag(&of, key));
+pub(super) async fn of_tags(run: &Run<'_>, ages: AgeThresholds, name: &Name) -> Result<()> {
+    let mut groups = names::groups(&run.store, name, Prefix::AllTagClaims(name), |key| match key {
+        RepositoryKey::TagClaim(tag, _) => Some(tag),
+        _ => None,
+    });
     while let Some((tag, claims)) = groups.next().await? {
-        let newest = run.store.list(&layout::tag(name, &tag), None, 1).await?.into_iter().next();
-        let version = newest.as_ref().and_then(|entry| layout::parse_tag_version(name, &entry.key));
+        let newest = run.store.list(&Prefix::Tag(name, &tag).to_string(), None, 1).await?.into_iter().next();
+        let version = newest.as_ref().and_then(|entry| RepositoryKey::tag_version(name, &entry.key));
         let seen = version.map(|(_, version)| version);
         let all_old = claims.iter().all(|claim| ages.is_old(claim));
         let ends = match (&newest, seen) {
             (Some(newest), Some(seen)) => {
                 below(run, ages, &claims, newest, seen.ordinal).await?;
-                let above = claims.last().and_then(|claim| layout::claim_after(&claim.key));
+                let above = claims.last().and_then(|claim| Ordinal::of_claim(&claim.key));
                 seen.target.is_none() && ages.is_past_trash(newest) && above >= Some(seen.ordinal)
             }
             // a push at work may have seen the first place taken
@@ -50,13 +49,14 @@ pub(super) async fn of_tags(run: &Run<'_>, ages: Ages, name: &Name) -> Result<()
 
 /// Frees claims on versions of manifests. Claims of a manifest without versions have no reader: at the first place, two
 /// pushes of one manifest write the same, whichever comes first.
-pub(super) async fn of_manifests(run: &Run<'_>, ages: Ages, name: &Name) -> Result<()> {
-    let of = name.clone();
-    let prefix = layout::all_manifest_claims(name);
-    let mut groups = Groups::new(&run.store, &prefix, move |key| layout::claimed_manifest(&of, key));
+pub(super) async fn of_manifests(run: &Run<'_>, ages: AgeThresholds, name: &Name) -> Result<()> {
+    let mut groups = names::groups(&run.store, name, Prefix::AllManifestClaims(name), |key| match key {
+        RepositoryKey::ManifestClaim(digest, _) => Some(digest),
+        _ => None,
+    });
     while let Some((digest, claims)) = groups.next().await? {
-        let newest = run.store.list(&layout::manifest(name, &digest), None, 1).await?.into_iter().next();
-        match newest.as_ref().and_then(|entry| Some((entry, layout::version(&entry.key)?))) {
+        let newest = run.store.list(&Prefix::Manifest(name, &digest).to_string(), None, 1).await?.into_iter().next();
+        match newest.as_ref().and_then(|entry| Some((entry, Version::at_end_of(&entry.key)?))) {
             Some((newest, version)) => below(run, ages, &claims, newest, version.ordinal).await?,
             None if claims.iter().all(|claim| ages.is_old(claim)) => free(run, claims.iter()).await?,
             None => {}
@@ -66,16 +66,16 @@ pub(super) async fn of_manifests(run: &Run<'_>, ages: Ages, name: &Name) -> Resu
 }
 
 fn has_first(claims: &[Entry]) -> bool {
-    claims.first().is_some_and(|claim| layout::claim_after(&claim.key) == Some(Ordinal(0)))
+    claims.first().is_some_and(|claim| Ordinal::of_claim(&claim.key) == Some(Ordinal(0)))
 }
 
 /// Frees the old claims below the newest version, if that version is old.
-async fn below(run: &Run<'_>, ages: Ages, claims: &[Entry], newest: &Entry, ordinal: Ordinal) -> Result<()> {
+async fn below(run: &Run<'_>, ages: AgeThresholds, claims: &[Entry], newest: &Entry, ordinal: Ordinal) -> Result<()> {
     if !ages.is_old(newest) {
         return Ok(());
     }
     let is_below = |claim: &Entry| {
-        mutated(Mutation::ClaimsFreedAtOnce) || layout::claim_after(&claim.key).is_some_and(|after| after < ordinal)
+        mutated(Mutation::ClaimsFreedAtOnce) || Ordinal::of_claim(&claim.key).is_some_and(|after| after < ordinal)
     };
     free(run, claims.iter().filter(|claim| ages.is_old(claim) && is_below(claim))).await
 }

@@ -11,9 +11,9 @@ pub(super) struct Seen {
     /// True if a tag means it.
     pub(super) tagged: bool,
     /// The state of the indexes whose index references need it.
-    pub(super) parents: Upheld,
+    pub(super) parents: ReferenceState,
     /// The state of its subject.
-    pub(super) subject: Upheld,
+    pub(super) subject: ReferenceState,
 }
 
 /// The newest version of a manifest.
@@ -37,7 +37,7 @@ pub(super) enum Newest {
 
 /// The state of the manifests that may keep another manifest: its indexes, or its subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::scrub) enum Upheld {
+pub(in crate::scrub) enum ReferenceState {
     /// There are none, or none of them ever existed.
     Never,
     /// One exists, or a push may be about to write it.
@@ -68,13 +68,13 @@ impl Seen {
             Newest::There { old, past_untagged } => (old, past_untagged),
         };
         // a push may be about to write the tag, index or subject that keeps a young manifest
-        if self.tagged || !old || self.parents == Upheld::Stands || self.subject == Upheld::Stands {
+        if self.tagged || !old || self.parents == ReferenceState::Stands || self.subject == ReferenceState::Stands {
             return Fate::Stays;
         }
-        if self.parents == Upheld::Gone {
+        if self.parents == ReferenceState::Gone {
             return Fate::Goes(Reason::WithIndex);
         }
-        if self.subject == Upheld::Gone {
+        if self.subject == ReferenceState::Gone {
             return Fate::Goes(Reason::WithSubject);
         }
         if untagged == Untagged::Delete && past_untagged { Fate::Goes(Reason::Untagged) } else { Fate::Stays }
@@ -85,8 +85,8 @@ impl Seen {
     pub(super) fn stands_by_itself(self) -> bool {
         !matches!(self.newest, Newest::There { .. })
             || self.tagged
-            || self.parents == Upheld::Stands
-            || self.subject == Upheld::Stands
+            || self.parents == ReferenceState::Stands
+            || self.subject == ReferenceState::Stands
     }
 }
 
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_becomes_of_a_manifest() {
-        use Upheld::{Gone, Never, Stands};
+        use ReferenceState::{Gone, Never, Stands};
         let goes = Fate::Goes;
         for (newest, tagged, parents, subject, kept, deleted) in [
             (Newest::Nothing, false, Never, Never, Fate::Dead, Fate::Dead),

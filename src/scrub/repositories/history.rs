@@ -2,20 +2,20 @@
 
 use std::collections::HashSet;
 
-use super::{
-    super::{
-        Reason, Result,
-        ages::{Ages, milliseconds},
-        run::Run,
-    },
-    names::Groups,
+use super::super::{
+    Reason, Result,
+    ages::{AgeThresholds, milliseconds},
+    names,
+    run::Run,
 };
 use crate::{
     oci::{Name, Tag},
-    registry::facts::{Stamp, TagEntry},
+    records::{
+        Groups, Provenance, TagEntry, json,
+        key::{Prefix, RepositoryKey, Suffix, TagVersion},
+    },
     storage::{
-        Entry, layout,
-        layout::TagVersion,
+        Entry, Store,
         mutation::{Mutation, mutated},
     },
 };
@@ -28,7 +28,7 @@ const LOOK_EVERY: u64 = 10;
 /// first, and then frees the objects that it replaces.
 pub(super) async fn archive(
     run: &Run<'_>,
-    ages: Ages,
+    ages: AgeThresholds,
     name: &Name,
     tag: &Tag,
     versions: &[(Entry, TagVersion)],
@@ -46,7 +46,7 @@ pub(super) async fn archive(
         Some((entry, _)) => stamp(run, entry).await?.map(|stamp| stamp.at),
         None => None,
     };
-    let objects = run.store.list_all(&layout::history(name, tag)).await?;
+    let objects = run.store.list_all(&Prefix::History(name, tag).to_string()).await?;
     let before = objects.into_iter().filter(|entry| ages.is_old(entry)).collect::<Vec<_>>();
     let Some(merged) = read(run, &before, &mut entries).await? else { return Ok(()) };
     let kept = trim(run, ages, entries, until);
@@ -64,10 +64,17 @@ pub(super) async fn archive(
     free(run, merged).await
 }
 
+/// Groups the objects of history by tag.
+pub(super) fn groups(store: &Store, name: &Name) -> Groups<Tag> {
+    names::groups(store, name, Prefix::AllHistory(name), |key| match key {
+        RepositoryKey::History(tag, _) => Some(tag),
+        _ => None,
+    })
+}
+
 /// Merges and trims the history of tags that are not in `archived`.
-pub(super) async fn clean(run: &Run<'_>, ages: Ages, name: &Name, archived: &HashSet<Tag>) -> Result<()> {
-    let of = name.clone();
-    let mut groups = Groups::new(&run.store, &layout::all_history(name), move |key| layout::history_tag(&of, key));
+pub(super) async fn clean(run: &Run<'_>, ages: AgeThresholds, name: &Name, archived: &HashSet<Tag>) -> Result<()> {
+    let mut groups = groups(&run.store, name);
     let often = milliseconds(run.config.scrub.tag_history.age) / LOOK_EVERY;
     while let Some((tag, entries)) = groups.next().await? {
         let objects: Vec<Entry> = entries.into_iter().filter(|entry| ages.is_old(entry)).collect();
@@ -109,8 +116,7 @@ async fn write(run: &Run<'_>, name: &Name, tag: &Tag, entries: &[TagEntry]) -> R
     if entries.is_empty() {
         return Ok(());
     }
-    let content = serde_json::to_vec(entries).unwrap_or_else(|error| unreachable!("plain values: {error}"));
-    run.put(&(layout::history(name, tag) + &layout::attempt()), content).await
+    run.put(&RepositoryKey::History(tag.clone(), Suffix::random()).of(name), json(&entries)).await
 }
 
 async fn free(run: &Run<'_>, objects: &[Entry]) -> Result<()> {
@@ -122,14 +128,14 @@ async fn free(run: &Run<'_>, objects: &[Entry]) -> Result<()> {
 }
 
 /// Returns the author and time of a version of a tag. Returns nothing if another run has moved the version meanwhile.
-async fn stamp(run: &Run<'_>, entry: &Entry) -> Result<Option<Stamp>> {
+async fn stamp(run: &Run<'_>, entry: &Entry) -> Result<Option<Provenance>> {
     let Some(content) = run.store.get(&entry.key).await? else { return Ok(None) };
     // people alone read the content; if it is damaged, the store still tells the time
-    let unknown = || Stamp { at: entry.modified, ..Stamp::default() };
+    let unknown = || Provenance { at: entry.modified, ..Provenance::default() };
     Ok(Some(serde_json::from_slice(&content).unwrap_or_else(|_| unknown())))
 }
 
-fn trim(run: &Run<'_>, ages: Ages, entries: Vec<TagEntry>, until: Option<u64>) -> Vec<TagEntry> {
+fn trim(run: &Run<'_>, ages: AgeThresholds, entries: Vec<TagEntry>, until: Option<u64>) -> Vec<TagEntry> {
     let history = &run.config.scrub.tag_history;
     let count = usize::try_from(history.count).unwrap_or(usize::MAX);
     trimmed(entries, until, ages.at(), milliseconds(history.age), count)
@@ -155,12 +161,12 @@ mod tests {
     use super::*;
     use crate::{
         oci::{Algorithm, Digest},
-        registry::By,
+        registry::Actor,
     };
 
     fn entry(ordinal: u64, meant: Option<&str>, at: u64) -> TagEntry {
         let target = meant.map(|meant| (Digest::of(Algorithm::Sha256, meant.as_bytes()), ordinal));
-        TagEntry { ordinal, target, at, by: By::default() }
+        TagEntry { ordinal, target, at, by: Actor::default() }
     }
 
     #[test]

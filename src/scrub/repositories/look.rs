@@ -5,18 +5,20 @@ use std::collections::{HashMap, HashSet};
 use jiff::Timestamp;
 
 use super::{
-    super::{Reason, Removal, Result, ScrubError, What, ages::Ages, run::Run},
-    fate::{Fate, Newest, Seen, Upheld},
-    manifests::Group,
+    super::{Reason, Removal, Result, ScrubError, What, ages::AgeThresholds, run::Run},
+    fate::{Fate, Newest, ReferenceState, Seen},
     tags::{Live, LiveTag},
-    untagged::Lately,
 };
 use crate::{
     oci::{Digest, Name},
     policy::Origin,
-    registry::{self, SeenManifest, facts::ManifestHeader},
+    records::{
+        ManifestHeader, ManifestRecords, ManifestState,
+        key::{Prefix, RepositoryKey},
+    },
+    registry::{self, SeenManifest},
     storage::{
-        Entry, layout,
+        Entry,
         mutation::{Mutation, mutated},
     },
 };
@@ -24,7 +26,7 @@ use crate::{
 /// A repository, with its live tags.
 pub(in crate::scrub) struct Repository<'a> {
     pub(in crate::scrub) run: &'a Run<'a>,
-    pub(in crate::scrub) ages: Ages,
+    pub(in crate::scrub) ages: AgeThresholds,
     pub(in crate::scrub) name: &'a Name,
     pub(in crate::scrub) live: Live,
     /// The targets of referrer tags, keyed by subject.
@@ -35,15 +37,13 @@ pub(in crate::scrub) struct Repository<'a> {
     pub(super) lately: Option<Lately>,
 }
 
-/// The state of a manifest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::scrub) enum Stand {
-    /// It exists.
-    Stands,
-    /// Its newest version is a tombstone.
-    Gone,
-    /// It has no version.
-    Never,
+/// The manifests that tags meant until less than a grace ago.
+#[derive(Debug)]
+pub(super) enum Lately {
+    /// Exactly these.
+    Meant(HashSet<Digest>),
+    /// Any manifest, since a part of the history of tags cannot be read.
+    Unknown,
 }
 
 /// A removed manifest, with the children that scrub may remove with it.
@@ -54,7 +54,7 @@ pub(in crate::scrub) struct Ended {
 }
 
 impl<'a> Repository<'a> {
-    pub(in crate::scrub) fn new(run: &'a Run<'a>, ages: Ages, name: &'a Name, live: Live) -> Self {
+    pub(in crate::scrub) fn new(run: &'a Run<'a>, ages: AgeThresholds, name: &'a Name, live: Live) -> Self {
         let mut named: HashMap<Digest, Vec<Digest>> = HashMap::new();
         for (target, tags) in &live {
             for subject in tags.iter().filter_map(|tag| tag.tag.named_subject()) {
@@ -65,45 +65,46 @@ impl<'a> Repository<'a> {
     }
 
     /// Returns the state of a manifest. A manifest that this run has removed, or would have, counts as gone.
-    pub(in crate::scrub) async fn stand(&self, digest: &Digest) -> Result<Stand> {
+    pub(in crate::scrub) async fn stand(&self, digest: &Digest) -> Result<ManifestState> {
         if self.ended.contains(digest) {
-            return Ok(Stand::Gone);
+            return Ok(ManifestState::Deleted);
         }
-        let listed = self.run.store.list(&layout::manifest(self.name, digest), None, 1).await?;
-        Ok(match listed.first().and_then(|entry| layout::version(&entry.key)) {
-            Some(version) if version.there => Stand::Stands,
-            Some(_) => Stand::Gone,
-            None => Stand::Never,
-        })
+        Ok(ManifestState::of(&self.run.store, self.name, digest).await?)
     }
 
     /// Lists the objects under a manifest's prefix.
-    pub(in crate::scrub) async fn group(&self, digest: Digest) -> Result<Group> {
-        Ok(Group::new(digest, self.run.store.list_all(&layout::manifest(self.name, &digest)).await?))
+    pub(in crate::scrub) async fn group(&self, digest: Digest) -> Result<ManifestRecords> {
+        Ok(ManifestRecords::read(&self.run.store, self.name, digest).await?)
     }
 
     /// Returns the tags that mean a manifest, without those that name a version below its newest tombstone.
-    pub(in crate::scrub) fn tags_of<'l>(&'l self, group: &Group) -> impl Iterator<Item = &'l LiveTag> + use<'l, 'a> {
-        let gone = group.last_gone();
+    pub(in crate::scrub) fn tags_of<'l>(
+        &'l self,
+        group: &ManifestRecords,
+    ) -> impl Iterator<Item = &'l LiveTag> + use<'l, 'a> {
+        let gone = group.last_tombstone().map(|(_, ordinal)| ordinal);
         let tags = self.live.get(&group.digest).into_iter().flatten();
         tags.filter(move |tag| gone.is_none_or(|gone| tag.of >= gone))
     }
 
     /// Returns the combined state of the indexes that need a manifest, and the state of each. A young index reference
     /// keeps the manifest, since a push may be about to write its index.
-    pub(in crate::scrub) async fn parents(&self, group: &Group) -> Result<(Upheld, HashMap<Digest, Stand>)> {
+    pub(in crate::scrub) async fn parents(
+        &self,
+        group: &ManifestRecords,
+    ) -> Result<(ReferenceState, HashMap<Digest, ManifestState>)> {
         let mut stands = HashMap::new();
-        let mut upheld = Upheld::Never;
-        for (entry, parent) in &group.kids {
+        let mut upheld = ReferenceState::Never;
+        for (entry, parent) in &group.index_references {
             let stand = match stands.get(parent) {
                 Some(stand) => *stand,
                 None => self.stand(parent).await?,
             };
             stands.insert(*parent, stand);
-            if stand == Stand::Stands || !self.ages.is_old(entry) {
-                upheld = Upheld::Stands;
-            } else if stand == Stand::Gone && upheld == Upheld::Never {
-                upheld = Upheld::Gone;
+            if stand == ManifestState::Stands || !self.ages.is_old(entry) {
+                upheld = ReferenceState::Stands;
+            } else if stand == ManifestState::Deleted && upheld == ReferenceState::Never {
+                upheld = ReferenceState::Gone;
             }
         }
         Ok((upheld, stands))
@@ -111,23 +112,23 @@ impl<'a> Repository<'a> {
 
     /// Returns the header of the newest version that is no tombstone. Returns nothing if there is none, or it cannot be
     /// read.
-    pub(in crate::scrub) async fn header(&self, group: &Group) -> Result<Option<ManifestHeader>> {
+    pub(in crate::scrub) async fn header(&self, group: &ManifestRecords) -> Result<Option<ManifestHeader>> {
         let Some((entry, _)) = group.versions.iter().find(|(_, version)| version.there) else { return Ok(None) };
         let Some(content) = self.run.store.get(&entry.key).await? else { return Ok(None) };
         Ok(ManifestHeader::split(&content).ok().map(|(header, _)| header))
     }
 
-    pub(in crate::scrub) async fn subject(&self, header: Option<&ManifestHeader>) -> Result<Upheld> {
-        let Some(subject) = header.and_then(|header| header.subject) else { return Ok(Upheld::Never) };
+    pub(in crate::scrub) async fn subject(&self, header: Option<&ManifestHeader>) -> Result<ReferenceState> {
+        let Some(subject) = header.and_then(|header| header.subject) else { return Ok(ReferenceState::Never) };
         Ok(match self.stand(&subject).await? {
-            Stand::Stands => Upheld::Stands,
-            Stand::Gone => Upheld::Gone,
-            Stand::Never => Upheld::Never,
+            ManifestState::Stands => ReferenceState::Stands,
+            ManifestState::Deleted => ReferenceState::Gone,
+            ManifestState::Never | ManifestState::Unknown => ReferenceState::Never,
         })
     }
 
     /// Returns the state of a manifest, except for its subject.
-    pub(super) fn seen(&self, group: &Group, parents: Upheld) -> Seen {
+    pub(super) fn seen(&self, group: &ManifestRecords, parents: ReferenceState) -> Seen {
         let newest = match group.versions.first() {
             None => Newest::Nothing,
             Some((entry, version)) if version.there => {
@@ -137,14 +138,14 @@ impl<'a> Repository<'a> {
                 Newest::Gone { past_trash: self.ages.is_past_trash(entry) || mutated(Mutation::GoneFreedAtOnce) }
             }
         };
-        Seen { newest, tagged: self.tags_of(group).next().is_some(), parents, subject: Upheld::Never }
+        Seen { newest, tagged: self.tags_of(group).next().is_some(), parents, subject: ReferenceState::Never }
     }
 
     /// Reports manifests and removes them, each at the version that was seen, so that a concurrent push wins. Lists the
     /// repository's tags once, however many manifests. Returns the manifests that it removed.
     pub(in crate::scrub) async fn end_all(
         &mut self,
-        groups: &[Group],
+        groups: &[ManifestRecords],
         reason: Reason,
         policy: Option<&Origin>,
     ) -> Result<Vec<Digest>> {
@@ -154,7 +155,7 @@ impl<'a> Repository<'a> {
     /// Removes manifests as [`Self::end_all`], unless one of `subjects` exists again by then.
     async fn end_all_without(
         &mut self,
-        groups: &[Group],
+        groups: &[ManifestRecords],
         reason: Reason,
         policy: Option<&Origin>,
         subjects: &[Digest],
@@ -220,7 +221,7 @@ impl<'a> Repository<'a> {
     /// Reports that a later run removes a manifest, and the time from which on.
     pub(in crate::scrub) fn foresee_manifest(
         &self,
-        group: &Group,
+        group: &ManifestRecords,
         from: Option<Timestamp>,
         policy: Option<&Origin>,
     ) -> Result<()> {
@@ -285,9 +286,11 @@ impl<'a> Repository<'a> {
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
-        let listed: Vec<Entry> = self.run.store.list_all(&layout::referrers(self.name, subject)).await?;
-        let mut manifests: Vec<Digest> =
-            listed.iter().filter_map(|entry| layout::referrer_manifest(&entry.key)).collect();
+        let listed: Vec<Entry> = self.run.store.list_all(&Prefix::Referrers(self.name, subject).to_string()).await?;
+        let mut manifests: Vec<Digest> = listed
+            .iter()
+            .filter_map(|entry| Some(RepositoryKey::referrer(self.name, &entry.key)?.0.manifest))
+            .collect();
         manifests.dedup();
         Ok(manifests)
     }
@@ -330,8 +333,8 @@ impl<'a> Repository<'a> {
         }
         let header = self.header(&group).await?;
         let mut subject = self.subject(header.as_ref()).await?;
-        if subject == Upheld::Never && named.is_some() {
-            subject = Upheld::Gone;
+        if subject == ReferenceState::Never && named.is_some() {
+            subject = ReferenceState::Gone;
         }
         let seen = self.with_grace(&digest, Seen { subject, ..seen }).await?;
         self.settle(&group, seen, header, named).await
@@ -340,7 +343,7 @@ impl<'a> Repository<'a> {
     /// Removes a manifest if its state decides so.
     pub(super) async fn settle(
         &mut self,
-        group: &Group,
+        group: &ManifestRecords,
         seen: Seen,
         header: Option<ManifestHeader>,
         named: Option<Digest>,

@@ -3,65 +3,35 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    super::{Reason, Removal, Result, ScrubError, What},
+    super::{Reason, Removal, Result, ScrubError, What, names},
     claims,
     fate::{Fate, Seen, spare, superseded},
-    look::{Repository, Stand},
-    names::Groups,
+    look::Repository,
 };
 use crate::{
-    oci::{Digest, Manifest},
-    registry::facts::{ManifestHeader, Stamp},
+    oci::Digest,
+    records::{
+        ManifestHeader, ManifestRecords, ManifestState, Provenance, ReadManifest,
+        key::{BlobLink, Ordinal, Prefix, RepositoryKey, Version},
+    },
     storage::{
-        Entry, layout,
-        layout::{Ordinal, Right, Version},
+        Entry,
         mutation::{Mutation, mutated},
     },
 };
 
-/// The objects under a manifest's prefix.
-pub(in crate::scrub) struct Group {
-    pub(in crate::scrub) digest: Digest,
-    /// Its versions, newest first.
-    pub(in crate::scrub) versions: Vec<(Entry, Version)>,
-    /// Its index references.
-    pub(in crate::scrub) kids: Vec<(Entry, Digest)>,
-    /// Its pending deletes.
-    goings: Vec<Entry>,
-}
-
-impl Group {
-    /// Sorts the objects that were listed under the prefix.
-    pub(in crate::scrub) fn new(digest: Digest, entries: Vec<Entry>) -> Self {
-        let mut group = Self { digest, versions: Vec::new(), kids: Vec::new(), goings: Vec::new() };
-        for entry in entries {
-            if let Some(version) = layout::version(&entry.key) {
-                group.versions.push((entry, version));
-            } else if let Some(parent) = layout::kid_parent(&entry.key) {
-                group.kids.push((entry, parent));
-            } else if layout::going_version(&entry.key).is_some() {
-                group.goings.push(entry);
-            }
-        }
-        group
-    }
-
-    /// Returns the ordinal of the newest tombstone.
-    pub(in crate::scrub) fn last_gone(&self) -> Option<Ordinal> {
-        self.versions.iter().find(|(_, version)| !version.there).map(|(_, version)| version.ordinal)
-    }
-}
-
 /// Cleans the manifests of a repository.
 pub(super) async fn clean(repository: &mut Repository<'_>) -> Result<()> {
-    let of = repository.name.clone();
-    let prefix = layout::manifests(repository.name);
-    let mut groups = Groups::new(&repository.run.store, &prefix, move |key| layout::manifest_digest(&of, key));
+    let (store, name) = (&repository.run.store, repository.name);
+    let mut groups = names::groups(store, name, Prefix::Manifests(name), |key| match key {
+        RepositoryKey::Manifest(digest, _) => Some(digest),
+        _ => None,
+    });
     let mut count = 0;
     while let Some((digest, entries)) = groups.next().await? {
         repository.run.go_on()?;
         count += 1;
-        let group = Group::new(digest, entries);
+        let group = ManifestRecords::new(digest, entries);
         let (parents, stands) = repository.parents(&group).await?;
         let mut seen = repository.seen(&group, parents);
         let untagged = repository.run.config.scrub.untagged;
@@ -83,8 +53,8 @@ pub(super) async fn clean(repository: &mut Repository<'_>) -> Result<()> {
             Fate::Stays => free_superseded(repository, &group).await?,
             Fate::Gone => {}
         }
-        kids(repository, &group, seen, &stands).await?;
-        for going in group.goings.iter().filter(|going| repository.ages.is_old(going)) {
+        index_references(repository, &group, seen, &stands).await?;
+        for going in group.pending_deletes.iter().filter(|going| repository.ages.is_old(going)) {
             free(repository, going).await?;
         }
     }
@@ -98,7 +68,7 @@ async fn free(repository: &Repository<'_>, entry: &Entry) -> Result<()> {
 }
 
 /// Frees the versions of an existing manifest except the newest, once that is old.
-async fn free_superseded(repository: &mut Repository<'_>, group: &Group) -> Result<()> {
+async fn free_superseded(repository: &mut Repository<'_>, group: &ManifestRecords) -> Result<()> {
     let old: Vec<bool> = group.versions.iter().map(|(entry, _)| repository.ages.is_old(entry)).collect();
     let spare = &group.versions[group.versions.len() - superseded(&old)..];
     // without the newest tombstone, tags that name an older version would come alive
@@ -120,7 +90,7 @@ async fn free_superseded(repository: &mut Repository<'_>, group: &Group) -> Resu
 /// Returns whether the newest version of an existing manifest links all that older ones do. If not, records the links
 /// anew, and a later run frees the older versions. Frees pins from before the last delete if the manifest does not link
 /// their blobs.
-async fn keep_links(repository: &Repository<'_>, group: &Group, spare: &[(Entry, Version)]) -> Result<bool> {
+async fn keep_links(repository: &Repository<'_>, group: &ManifestRecords, spare: &[(Entry, Version)]) -> Result<bool> {
     let (run, newest) = (repository.run, &group.versions[0].0);
     let Some(content) = run.store.get(&newest.key).await? else { return Ok(false) };
     let header = match ManifestHeader::split(&content) {
@@ -158,15 +128,20 @@ async fn say_tags_gone(repository: &mut Repository<'_>, digest: &Digest, gone: O
 }
 
 /// Frees the index references that have no reader.
-async fn kids(repository: &Repository<'_>, group: &Group, seen: Seen, stands: &HashMap<Digest, Stand>) -> Result<()> {
+async fn index_references(
+    repository: &Repository<'_>,
+    group: &ManifestRecords,
+    seen: Seen,
+    stands: &HashMap<Digest, ManifestState>,
+) -> Result<()> {
     let mut by_parent: BTreeMap<Digest, Vec<&Entry>> = BTreeMap::new();
-    for (entry, parent) in &group.kids {
+    for (entry, parent) in &group.index_references {
         by_parent.entry(*parent).or_default().push(entry);
     }
     for (parent, entries) in by_parent {
-        let stand = stands.get(&parent).copied().unwrap_or(Stand::Stands);
+        let stand = stands.get(&parent).copied().unwrap_or(ManifestState::Stands);
         // the references of a deleted index stay until scrub has removed the manifest, unless something else keeps it
-        let needed = stand == Stand::Stands || (stand == Stand::Gone && !seen.stands_by_itself());
+        let needed = stand == ManifestState::Stands || (stand == ManifestState::Deleted && !seen.stands_by_itself());
         let ages = repository.ages;
         let facts: Vec<(u64, bool)> =
             entries.iter().map(|entry| (entry.modified, ages.is_old(entry) && ages.is_past_grace(entry))).collect();
@@ -179,10 +154,10 @@ async fn kids(repository: &Repository<'_>, group: &Group, seen: Seen, stands: &H
 
 /// Frees the remains of a manifest that cannot be restored: first its pins, then its versions once no pin is left. A
 /// later run frees the tombstone that is left alone.
-async fn dead(repository: &mut Repository<'_>, group: &Group) -> Result<()> {
+async fn dead(repository: &mut Repository<'_>, group: &ManifestRecords) -> Result<()> {
     let Some(((last, _), below)) = group.versions.split_first() else { return Ok(()) };
     if below.is_empty() {
-        if let Some(gone) = group.last_gone()
+        if let Some((_, gone)) = group.last_tombstone()
             && !say_tags_gone(repository, &group.digest, gone).await?
         {
             return Ok(());
@@ -195,7 +170,7 @@ async fn dead(repository: &mut Repository<'_>, group: &Group) -> Result<()> {
             return Ok(());
         }
         let stamp = repository.run.store.get(&last.key).await?;
-        let stamp: Option<Stamp> = stamp.and_then(|content| serde_json::from_slice(&content).ok());
+        let stamp: Option<Provenance> = stamp.and_then(|content| serde_json::from_slice(&content).ok());
         let removal = repository.removal(What::Manifest, Reason::Deleted, group.digest, None);
         repository.run.tell(Removal { size, deleted: stamp, ..removal })?;
     }
@@ -207,13 +182,10 @@ async fn dead(repository: &mut Repository<'_>, group: &Group) -> Result<()> {
 
 /// Returns the blobs that a manifest names, and the size of its version. Returns nothing if no version can be read; the
 /// manifest is left as it is then.
-async fn blobs(repository: &Repository<'_>, group: &Group) -> Result<Option<(Vec<Digest>, u64)>> {
+async fn blobs(repository: &Repository<'_>, group: &ManifestRecords) -> Result<Option<(Vec<Digest>, u64)>> {
     for (entry, _) in group.versions.iter().filter(|(_, version)| version.there) {
         let Some(content) = repository.run.store.get(&entry.key).await? else { return Ok(None) };
-        if let Ok((header, bytes)) = ManifestHeader::split(&content)
-            && Digest::of(group.digest.algorithm(), &bytes) == group.digest
-            && let Ok(manifest) = Manifest::parse(Some(&header.media_type), &bytes)
-        {
+        if let Ok(ReadManifest { manifest, .. }) = ReadManifest::of(&group.digest, &content) {
             return Ok(Some((manifest.listed_blobs().map(|blob| blob.digest).collect(), entry.size)));
         }
     }
@@ -245,6 +217,6 @@ async fn free_pins(repository: &Repository<'_>, manifest: &Digest, blobs: &[Dige
 }
 
 async fn pins(repository: &Repository<'_>, manifest: &Digest, blob: &Digest) -> Result<Vec<Entry>> {
-    let rights = repository.run.store.list_all(&layout::rights(blob, repository.name)).await?;
-    Ok(rights.into_iter().filter(|entry| layout::right(&entry.key) == Some(Right::Pin(*manifest))).collect())
+    let rights = repository.run.store.list_all(&Prefix::Links(blob, repository.name).to_string()).await?;
+    Ok(rights.into_iter().filter(|entry| BlobLink::at_end_of(&entry.key) == Some(BlobLink::Pin(*manifest))).collect())
 }

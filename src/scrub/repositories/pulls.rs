@@ -8,8 +8,11 @@ use super::{
 };
 use crate::{
     oci::{Digest, Name, Tag},
-    registry::facts::Pull,
-    storage::{Entry, Store, layout},
+    records::{
+        Pull, json,
+        key::{Prefix, RepositoryKey, Suffix},
+    },
+    storage::{Entry, Store},
 };
 
 /// The time of the newest pull of each tag and digest, and of digests by themselves.
@@ -23,7 +26,7 @@ const LOOKS: usize = 5;
 pub(in crate::scrub) async fn read(store: &Store, name: &Name) -> Result<Option<Pulls>> {
     let mut pulls = Pulls::new();
     for _ in 0..LOOKS {
-        let listed = store.list_all(&layout::pulls(name)).await?;
+        let listed = store.list_all(&Prefix::Pulls(name).to_string()).await?;
         let mut whole = true;
         for entry in &listed {
             match store.get(&entry.key).await? {
@@ -57,7 +60,7 @@ fn merge(pulls: &mut Pulls, more: Vec<Pull>) {
 /// replaces.
 pub(super) async fn clean(repository: &Repository<'_>) -> Result<()> {
     let (run, ages) = (repository.run, repository.ages);
-    let listed = run.store.list_all(&layout::pulls(repository.name)).await?;
+    let listed = run.store.list_all(&Prefix::Pulls(repository.name).to_string()).await?;
     let old: Vec<Entry> = listed.into_iter().filter(|entry| ages.is_old(entry)).collect();
     if old.is_empty() || (old.len() == 1 && !repository.live.is_empty()) {
         return Ok(());
@@ -77,11 +80,10 @@ pub(super) async fn clean(repository: &Repository<'_>) -> Result<()> {
         return Ok(());
     }
     if let Some(newest) = pulls.values().max() {
-        let key = layout::pulls_until(repository.name, *newest, &layout::attempt());
+        let key = RepositoryKey::Pulls(*newest, Suffix::random()).of(repository.name);
         let list: Vec<Pull> =
             pulls.iter().map(|((tag, digest), at)| Pull { tag: tag.clone(), digest: *digest, at: *at }).collect();
-        let content = serde_json::to_vec(&list).unwrap_or_else(|error| unreachable!("plain values: {error}"));
-        run.put(&key, content).await?;
+        run.put(&key, json(&list)).await?;
     }
     for entry in merged {
         run.housekeeping(Reason::Superseded);

@@ -1,38 +1,42 @@
 //! Frees superseded versions of referrers, and removes the referrers of removed subjects.
 
 use super::{
-    super::{Reason, Result},
+    super::{Reason, Result, names},
     fate::superseded,
-    look::{Repository, Stand},
-    names::Groups,
+    look::Repository,
 };
 use crate::{
     oci::Digest,
-    storage::{Entry, layout},
+    records::{
+        ManifestState,
+        key::{Prefix, Referrer, RepositoryKey, Version},
+    },
+    storage::Entry,
 };
 
 /// Cleans the referrers of a repository.
 pub(super) async fn clean(repository: &mut Repository<'_>) -> Result<()> {
-    let of = repository.name.clone();
-    let prefix = layout::all_referrers(repository.name);
-    let both = move |key: &str| Some((layout::referrer_subject(&of, key)?, layout::referrer_manifest(key)?));
-    let mut groups = Groups::new(&repository.run.store, &prefix, both);
+    let (store, name) = (&repository.run.store, repository.name);
+    let mut groups = names::groups(store, name, Prefix::AllReferrers(name), |key| match key {
+        RepositoryKey::Referrer(referrer, ..) => Some(referrer),
+        _ => None,
+    });
     let mut subject_gone: Option<(Digest, bool)> = None;
-    while let Some(((subject, manifest), entries)) = groups.next().await? {
+    while let Some((Referrer { subject, manifest }, entries)) = groups.next().await? {
         repository.run.go_on()?;
         let gone = match subject_gone {
             Some((seen, gone)) if seen == subject => gone,
-            _ => repository.stand(&subject).await? == Stand::Gone,
+            _ => repository.stand(&subject).await? == ManifestState::Deleted,
         };
         subject_gone = Some((subject, gone));
-        if gone && layout::version(&entries[0].key).is_some_and(|version| version.there) {
+        if gone && Version::at_end_of(&entries[0].key).is_some_and(|version| version.there) {
             let ended = repository.examine(manifest, None).await?;
             repository.cascade(ended.into_iter().collect()).await?;
         }
         free_superseded(repository, &manifest, &entries).await?;
     }
     for subject in repository.named_subjects() {
-        if repository.stand(&subject).await? != Stand::Gone {
+        if repository.stand(&subject).await? != ManifestState::Deleted {
             continue;
         }
         for tag in repository.named_after(&subject) {
@@ -54,8 +58,9 @@ async fn free_superseded(repository: &Repository<'_>, manifest: &Digest, entries
         && ages.is_old(last)
         && ages.is_past_grace(last)
     {
-        let newest = repository.run.store.list(&layout::manifest(repository.name, manifest), None, 1).await?;
-        let version = newest.first().and_then(|entry| Some((entry, layout::version(&entry.key)?)));
+        let newest =
+            repository.run.store.list(&Prefix::Manifest(repository.name, manifest).to_string(), None, 1).await?;
+        let version = newest.first().and_then(|entry| Some((entry, Version::at_end_of(&entry.key)?)));
         if version.is_none_or(|(entry, version)| !version.there && ages.is_past_trash(entry)) {
             spare = 1;
         }

@@ -3,17 +3,19 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    super::{Result, ages::Ages, run::Run},
+    super::{Result, ages::AgeThresholds, names, run::Run},
     claims,
     fate::superseded,
     history,
-    names::Groups,
 };
 use crate::{
     oci::{Digest, Name, Tag},
+    records::{
+        Groups,
+        key::{Ordinal, Prefix, RepositoryKey, TagVersion},
+    },
     storage::{
-        Entry, Store, layout,
-        layout::{Ordinal, TagVersion},
+        Entry, Store,
         mutation::{Mutation, mutated},
     },
 };
@@ -38,11 +40,13 @@ pub(in crate::scrub) type Live = HashMap<Digest, Vec<LiveTag>>;
 
 /// Groups the versions of tags by tag, newest first.
 pub(super) fn groups(store: &Store, name: &Name) -> Groups<Tag> {
-    let of = name.clone();
-    Groups::new(store, &layout::tags(name), move |key| Some(layout::parse_tag_version(&of, key)?.0))
+    names::groups(store, name, Prefix::Tags(name), |key| match key {
+        RepositoryKey::Tag(tag, _) => Some(tag),
+        _ => None,
+    })
 }
 
-fn add(live: &mut Live, ages: Ages, tag: Tag, entry: &Entry, version: TagVersion) {
+fn add(live: &mut Live, ages: AgeThresholds, tag: Tag, entry: &Entry, version: TagVersion) {
     if let Some((digest, of)) = version.target {
         let (old, old_from) = (ages.is_old(entry), ages.old_from(entry.modified));
         live.entry(digest).or_default().push(LiveTag { tag, version, of, old, old_from });
@@ -50,11 +54,11 @@ fn add(live: &mut Live, ages: Ages, tag: Tag, entry: &Entry, version: TagVersion
 }
 
 /// Returns the live tags of a repository.
-pub(in crate::scrub) async fn live(store: &Store, ages: Ages, name: &Name) -> Result<Live> {
+pub(in crate::scrub) async fn live(store: &Store, ages: AgeThresholds, name: &Name) -> Result<Live> {
     let mut groups = groups(store, name);
     let mut live = Live::new();
     while let Some((tag, entries)) = groups.next().await? {
-        if let Some((_, version)) = layout::parse_tag_version(name, &entries[0].key) {
+        if let Some((_, version)) = RepositoryKey::tag_version(name, &entries[0].key) {
             add(&mut live, ages, tag, &entries[0], version);
         }
     }
@@ -62,7 +66,7 @@ pub(in crate::scrub) async fn live(store: &Store, ages: Ages, name: &Name) -> Re
 }
 
 /// Cleans the tags of a repository. Returns the live ones.
-pub(super) async fn clean(run: &Run<'_>, ages: Ages, name: &Name) -> Result<Live> {
+pub(super) async fn clean(run: &Run<'_>, ages: AgeThresholds, name: &Name) -> Result<Live> {
     let mut groups = groups(&run.store, name);
     let (mut live, mut archived) = (Live::new(), HashSet::new());
     let mut count = 0;
@@ -70,7 +74,7 @@ pub(super) async fn clean(run: &Run<'_>, ages: Ages, name: &Name) -> Result<Live
         run.go_on()?;
         count += 1;
         let versions = entries.into_iter().filter_map(|entry| {
-            let version = layout::parse_tag_version(name, &entry.key)?.1;
+            let version = RepositoryKey::tag_version(name, &entry.key)?.1;
             Some((entry, version))
         });
         let versions: Vec<(Entry, TagVersion)> = versions.collect();
@@ -89,7 +93,7 @@ pub(super) async fn clean(run: &Run<'_>, ages: Ages, name: &Name) -> Result<Live
         } else if versions.len() == 1 && version.target.is_none() && past_trash {
             // the claims of this life of the tag go first; and no push may write above the last tombstone while scrub
             // frees it
-            if run.store.list(&layout::tag_claims(name, &tag), None, 1).await?.is_empty()
+            if run.store.list(&Prefix::TagClaims(name, &tag).to_string(), None, 1).await?.is_empty()
                 && (run.options.dry_run || run.registry.close_tag(name, &tag, version.ordinal, &run.by).await?)
             {
                 history::archive(run, ages, name, &tag, &versions, 1).await?;

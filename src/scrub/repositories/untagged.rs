@@ -5,24 +5,13 @@ use std::collections::{HashMap, HashSet};
 use super::{
     super::Result,
     fate::{Fate, Newest, Seen},
-    look::Repository,
-    names::Groups,
+    look::{Lately, Repository},
 };
 use crate::{
     oci::{Digest, Tag},
-    registry::facts::TagEntry,
+    records::{TagEntry, key::RepositoryKey},
     scrub::Reason,
-    storage::layout,
 };
-
-/// The manifests that tags meant until less than a grace ago.
-#[derive(Debug)]
-pub(super) enum Lately {
-    /// Exactly these.
-    Meant(HashSet<Digest>),
-    /// Any manifest, since a part of the history of tags cannot be read.
-    Unknown,
-}
 
 impl Repository<'_> {
     /// Returns the state of a manifest, changed to have its grace if a tag meant it less than a grace ago.
@@ -50,7 +39,7 @@ impl Repository<'_> {
         while let Some((tag, versions)) = tags.next().await? {
             let mut until = None;
             for entry in &versions {
-                let target = layout::parse_tag_version(self.name, &entry.key).and_then(|(_, version)| version.target);
+                let target = RepositoryKey::tag_version(self.name, &entry.key).and_then(|(_, version)| version.target);
                 if let (Some((digest, _)), Some(until)) = (target, until)
                     && !ages.is_past_untagged_since(until)
                 {
@@ -60,9 +49,7 @@ impl Repository<'_> {
             }
             oldest.extend(until.map(|until| (tag, until)));
         }
-        let of = self.name.clone();
-        let mut histories =
-            Groups::new(store, &layout::all_history(self.name), move |key| layout::history_tag(&of, key));
+        let mut histories = super::history::groups(store, self.name);
         while let Some((tag, objects)) = histories.next().await? {
             let mut entries: Vec<TagEntry> = Vec::new();
             for object in objects {

@@ -6,25 +6,25 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 
 use super::super::{
     Result,
-    ages::Ages,
-    repositories::{Group, Live, LiveTag, Pulls, live_tags, read_pulls},
+    ages::AgeThresholds,
+    repositories::{Live, LiveTag, Pulls, live_tags, read_pulls},
 };
 use crate::{
     config::Config,
     oci::{Digest, Manifest, Name},
     policy::{Image, Policy},
-    registry::{
-        InForce,
-        facts::{ManifestHeader, PullsSince, Stamp},
+    records::{
+        ManifestRecords, ManifestState, Provenance, PullsSince, ReadManifest,
+        key::{Key, Ordinal, RepositoryKey},
     },
+    registry::InForce,
     scrub::run::Run,
-    storage::{Entry, Skew, Store, layout},
+    storage::{Entry, Skew, Store},
 };
 
 /// Storage operations that run at a time.
@@ -93,7 +93,7 @@ pub(super) struct Judged {
 #[derive(Clone, Debug, Default)]
 struct Facts {
     /// The newest tombstone. Tags that name an older version are dead.
-    gone: Option<layout::Ordinal>,
+    gone: Option<Ordinal>,
     media_type: String,
     size: u64,
     /// The annotations, or nothing if memory has no room for them.
@@ -126,7 +126,7 @@ pub async fn tags(store: &Store, config: &Config, policy: &Policy, name: &Name) 
     }
     let now = store.clock().time_ms();
     let lease = InForce::read(store, now).await?.map_or(0, |it| it.lease_ms);
-    let ages = Ages::as_known(now, lease, &config.scrub);
+    let ages = AgeThresholds::as_known(now, lease, &config.scrub);
     let live = live_tags(store, ages, name).await?;
     let room = if policy.retention_reads_annotations(name) { usize::MAX } else { 0 };
     let Inventory { images, judged, others } = take_with(store, config, ages, name, &live, room).await?;
@@ -137,7 +137,7 @@ pub async fn tags(store: &Store, config: &Config, policy: &Policy, name: &Name) 
 
 /// Collects the images that these tags mean. Leaves out tags that lead to no manifest, and tags that are referrers by
 /// their name. Holds annotations only if rules name annotations, and only as far as memory has room for them.
-pub(super) async fn take(run: &Run<'_>, ages: Ages, name: &Name, live: &Live) -> Result<Inventory> {
+pub(super) async fn take(run: &Run<'_>, ages: AgeThresholds, name: &Name, live: &Live) -> Result<Inventory> {
     let room = if run.policy.retention_reads_annotations(name) { ANNOTATIONS } else { 0 };
     take_with(&run.store, run.config, ages, name, live, room).await
 }
@@ -145,7 +145,7 @@ pub(super) async fn take(run: &Run<'_>, ages: Ages, name: &Name, live: &Live) ->
 async fn take_with(
     store: &Store,
     config: &Config,
-    ages: Ages,
+    ages: AgeThresholds,
     name: &Name,
     live: &Live,
     room: usize,
@@ -221,13 +221,13 @@ fn timestamp(milliseconds: u64) -> Option<Timestamp> {
 /// Returns the time at which a tag got its meaning, in milliseconds since 1970. Returns nothing if its record cannot be
 /// read.
 async fn pushed_at(store: &Store, name: &Name, tag: &LiveTag) -> Result<Option<u64>> {
-    let content = store.get(&layout::tag_version(name, &tag.tag, tag.version)).await?;
-    Ok(content.and_then(|content| serde_json::from_slice::<Stamp>(&content).ok()).map(|stamp| stamp.at))
+    let content = store.get(&RepositoryKey::Tag(tag.tag.clone(), tag.version).of(name)).await?;
+    Ok(content.and_then(|content| serde_json::from_slice::<Provenance>(&content).ok()).map(|stamp| stamp.at))
 }
 
 /// Returns the time since which servers record pulls, in milliseconds since 1970.
 async fn pulls_since(store: &Store) -> Result<Option<u64>> {
-    let content = store.get(layout::PULLS_SINCE).await?;
+    let content = store.get(&Key::PullsSince.to_string()).await?;
     Ok(content.and_then(|content| serde_json::from_slice::<PullsSince>(&content).ok()).map(|since| since.at))
 }
 
@@ -245,9 +245,11 @@ fn pulled_at(pulls: &Pulls, tag: &LiveTag, digest: Digest, pushed: Option<u64>, 
 async fn subjects(store: &Store, name: &Name, live: &Live) -> Result<HashMap<Digest, bool>> {
     let named: HashSet<Digest> = live.values().flatten().filter_map(|tag| tag.tag.named_subject()).collect();
     let known = named.into_iter().map(async |subject| {
-        let newest = store.list(&layout::manifest(name, &subject), None, 1).await?;
-        let version = newest.first().and_then(|entry| layout::version(&entry.key));
-        Result::Ok(version.map(|version| (subject, version.there)))
+        Result::Ok(match ManifestState::of(store, name, &subject).await? {
+            ManifestState::Stands => Some((subject, true)),
+            ManifestState::Deleted => Some((subject, false)),
+            ManifestState::Never | ManifestState::Unknown => None,
+        })
     });
     let known: Vec<Option<(Digest, bool)>> =
         stream::iter(known.collect::<Vec<_>>()).buffered(AT_A_TIME).try_collect().await?;
@@ -268,7 +270,7 @@ pub(super) fn bytes_of(annotations: &BTreeMap<String, String>) -> usize {
 /// Reads the manifests that tags mean, and holds annotations as far as memory has room.
 async fn manifests(
     store: &Store,
-    ages: Ages,
+    ages: AgeThresholds,
     name: &Name,
     live: &Live,
     mut room: usize,
@@ -292,7 +294,7 @@ async fn manifests(
     Ok(manifests)
 }
 
-async fn facts(store: &Store, ages: Ages, name: &Name, digest: Digest) -> Result<Found> {
+async fn facts(store: &Store, ages: AgeThresholds, name: &Name, digest: Digest) -> Result<Found> {
     let Standing { manifest, newest, gone } = match standing(store, name, digest).await? {
         Ok(standing) => standing,
         Err(lost) => return Ok(Err(lost)),
@@ -326,29 +328,21 @@ struct Standing {
     /// Its newest version.
     newest: Entry,
     /// Its newest tombstone.
-    gone: Option<layout::Ordinal>,
+    gone: Option<Ordinal>,
 }
 
 async fn standing(store: &Store, name: &Name, digest: Digest) -> Result<std::result::Result<Standing, Lost>> {
-    let group = Group::new(digest, store.list_all(&layout::manifest(name, &digest)).await?);
-    let Some((entry, version)) = group.versions.first() else { return Ok(Err(Lost::Missing)) };
-    if !version.there {
-        return Ok(Err(Lost::Deleted));
-    }
-    let Some(content) = store.get(&entry.key).await? else { return Ok(Err(Lost::Missing)) };
-    let read = read(digest, &content).map_err(|what| {
+    let records = ManifestRecords::read(store, name, digest).await?;
+    let Some((newest, _)) = records.standing() else {
+        return Ok(Err(if records.versions.is_empty() { Lost::Missing } else { Lost::Deleted }));
+    };
+    let Some(content) = store.get(&newest.key).await? else { return Ok(Err(Lost::Missing)) };
+    let read = ReadManifest::of(&digest, &content).map_err(|what| {
         tracing::warn!(repository = %name, %digest, what, "a manifest cannot be read; its tags are not judged, and stay");
         Lost::Damaged(what)
     });
-    Ok(read.map(|manifest| Standing { manifest, newest: entry.clone(), gone: group.last_gone() }))
-}
-
-fn read(digest: Digest, content: &Bytes) -> std::result::Result<Manifest, String> {
-    let (header, bytes) = ManifestHeader::split(content)?;
-    if Digest::of(digest.algorithm(), &bytes) != digest {
-        return Err("its bytes do not match its digest".to_owned());
-    }
-    Manifest::parse(Some(&header.media_type), &bytes).map_err(|error| error.to_string())
+    let gone = records.last_tombstone().map(|(_, ordinal)| ordinal);
+    Ok(read.map(|read| Standing { manifest: read.manifest, newest: newest.clone(), gone }))
 }
 
 #[cfg(test)]
@@ -356,7 +350,7 @@ mod tests {
     use super::*;
     use crate::{
         oci::Algorithm,
-        storage::layout::{Ordinal, TagVersion},
+        records::key::{Ordinal, TagVersion},
     };
 
     #[test]

@@ -53,7 +53,7 @@ async fn asks(nth: usize, mounts: bool) -> (Vec<String>, usize) {
     if begun.is_empty() {
         begun = world.faults.begun();
     }
-    let grants = store.list_all("blobs/").await.unwrap().into_iter().filter(|entry| entry.key.contains("/grant."));
+    let grants = store.list_all("blobs/").await.unwrap().into_iter().filter(|entry| entry.key.contains("/link."));
     (begun, grants.count() - 1)
 }
 

@@ -144,7 +144,7 @@ async fn scrub(directory: &Path) {
     let mut config = Config::default();
     config.scrub.untagged = Untagged::Delete;
     let policy = Policy::build(&config, &[]).unwrap();
-    fs::write(directory.join("format"), "{\"layout\":1}\n").unwrap();
+    fs::write(directory.join("format"), "{\"layout\":2}\n").unwrap();
     let location = Location::Directory { root: directory.to_owned(), durable: false, chunk: 64 * 1024 };
     let store = Store::open(&location, Metrics::new()).await.unwrap();
     let mut before = keys(directory);

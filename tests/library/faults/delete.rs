@@ -1,7 +1,7 @@
 //! Deletes: of a tag, a manifest and a blob.
 
 use simple_registry::oci::{Digest, Reference};
-use simple_registry::registry::{By, Error, Registry};
+use simple_registry::registry::{Actor, Error, Registry};
 
 use crate::faults::layer::{Fault, Plan};
 use crate::faults::world::{
@@ -43,7 +43,7 @@ async fn delete(server: &Registry, target: Target, image: &Image) -> Result<(), 
     match target {
         Target::Tag => server.delete_tag(&name(), &"v1".parse().unwrap(), &by()).await,
         Target::Manifest => server.delete_manifest(&name(), &image.digest(), &by()).await,
-        Target::Blob => server.delete_blob(&name(), &sha256(&image.layers[0]), &By::default()).await,
+        Target::Blob => server.delete_blob(&name(), &sha256(&image.layers[0]), &Actor::default()).await,
     }
 }
 
@@ -146,6 +146,6 @@ async fn a_delete_of_a_manifest_says_that_it_begins_then_looks_for_its_tags_then
     let at = |what: &str, part: &str| {
         begun.iter().position(|operation| operation.starts_with(what) && operation.contains(part)).unwrap()
     };
-    let order = [at("close", "/going."), at("list", "!/tags/"), at("close", ".not"), at("close", ".rm.")];
+    let order = [at("close", "/pending-delete."), at("list", "!/tags/"), at("close", ".not"), at("close", ".rm.")];
     assert!(order.is_sorted(), "{order:?} of {begun:#?}");
 }

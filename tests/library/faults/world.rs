@@ -7,19 +7,26 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::{
+    faults::layer::{Fault, Faults, Plan},
+    support::{chunk_in_pieces, wait_for_no_temporaries},
+};
 use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use simple_registry::action::Page;
-use simple_registry::oci::{Digest, MediaType, Name, Reference};
-use simple_registry::registry::{By, Chunk, Error, Options, PutManifest, Registry, VerifyPulls};
-use simple_registry::storage::disk::{self, DiskOptions};
-use simple_registry::storage::{FaultKind, Store};
-use simple_registry::telemetry::Metrics;
+use simple_registry::{
+    action::Page,
+    oci::{Digest, MediaType, Name, Reference},
+    records::Actor,
+    registry::{Chunk, Error, Options, PutManifest, Registry, VerifyPulls},
+    storage::{
+        FaultKind, Store,
+        disk::{self, DiskOptions},
+    },
+    telemetry::Metrics,
+};
 
-use crate::faults::layer::{Fault, Faults, Plan};
 pub(crate) use crate::support::sha256;
-use crate::support::{chunk_in_pieces, wait_for_no_temporaries};
 
 /// The settings of a server.
 #[derive(Clone, Copy)]
@@ -166,8 +173,8 @@ pub(crate) fn name() -> Name {
     "faults/image".parse().unwrap()
 }
 
-pub(crate) fn by() -> By {
-    By::default()
+pub(crate) fn by() -> Actor {
+    Actor::default()
 }
 
 /// Returns a body that comes in pieces, as from a network.

@@ -1,6 +1,9 @@
 //! Writes of a tag under a condition on what the tag means.
 
-use simple_registry::registry::{Condition, Meanings, Protection, facts::Claim};
+use simple_registry::{
+    records::{Claim, key::RepositoryKey},
+    registry::{Condition, Meanings, Protection},
+};
 
 use super::*;
 
@@ -13,7 +16,7 @@ fn still(digest: Digest) -> Condition {
 async fn put_if(server: &Registry, tag: &str, bytes: &Bytes, condition: &Condition) -> Result<Digest, Error> {
     let reference = Reference::Tag(tag.parse().unwrap());
     let put = PutManifest { reference, tags: vec![], media_type: None, bytes: bytes.clone() };
-    server.put_manifest_if(&name(), &put, condition, &|_| false, &By::default()).await.map(|put| put.digest)
+    server.put_manifest_if(&name(), &put, condition, &|_| false, &Actor::default()).await.map(|put| put.digest)
 }
 
 /// Returns some images.
@@ -79,7 +82,7 @@ async fn a_condition_holds_for_a_delete_and_for_a_digest() {
     put_if(&server, "v1", &first, &Condition::default()).await.unwrap();
     let delete = |condition: Condition| {
         let (server, tag) = (&server, &tag);
-        async move { server.delete_tag_if(&name(), tag, &condition, Protection::None, &By::default()).await }
+        async move { server.delete_tag_if(&name(), tag, &condition, Protection::None, &Actor::default()).await }
     };
     let refused = delete(still(sha256(&second))).await;
     assert!(matches!(refused, Err(Error::Condition { .. })), "{refused:?}");
@@ -89,7 +92,7 @@ async fn a_condition_holds_for_a_delete_and_for_a_digest() {
     put_if(&server, "v1", &second, &NO_TAG_YET).await.unwrap();
     let reference = Reference::Digest(sha256(&first));
     let put = PutManifest { reference, tags: vec![], media_type: None, bytes: first };
-    let refused = server.put_manifest_if(&name(), &put, &NO_TAG_YET, &|_| false, &By::default()).await;
+    let refused = server.put_manifest_if(&name(), &put, &NO_TAG_YET, &|_| false, &Actor::default()).await;
     assert!(matches!(refused, Err(Error::Condition { .. })), "{refused:?}");
 }
 
@@ -113,11 +116,11 @@ async fn a_dead_push_is_finished_within_a_lease_and_passed_over_later() {
             digest: Some(sha256(&dead)),
             version: Some(dead_version),
             ordinal: Some(seen + 1),
-            attempt: layout::attempt(),
+            attempt: Suffix::random(),
             at: u64::try_from(now).unwrap() - if old { two_days } else { 0 },
-            by: By::default(),
+            by: Actor::default(),
         };
-        let key = layout::claim(&layout::tag_claims(&name(), &"v1".parse().unwrap()), Some(Ordinal(seen)));
+        let key = RepositoryKey::TagClaim("v1".parse().unwrap(), Ordinal(seen)).of(&name());
         world.operator().write(&key, serde_json::to_vec(&claim).unwrap()).await.unwrap();
         let outcome = put_if(&server, "v1", &mine, &still(sha256(&base))).await;
         if old {

@@ -2,6 +2,10 @@
 //! keeps.
 
 use super::*;
+use simple_registry::records::{
+    Actor,
+    key::{ManifestKey, Ordinal, Prefix, Suffix, Version},
+};
 
 const FOREIGN: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -30,14 +34,14 @@ async fn is_read(server: &Registry, digest: &Digest) -> bool {
 
 /// Lets the grants of uploads end, as scrub does.
 async fn end_grants(world: &World) {
-    for key in world.keys("blobs/").await.iter().filter(|key| key.contains("/grant.")) {
+    for key in world.keys("blobs/").await.iter().filter(|key| key.contains("/link.")) {
         world.operator().delete(key).await.unwrap();
     }
 }
 
 async fn delete_image_and_blob(server: &Registry, image: &Digest, blob: &Digest) {
-    server.delete_manifest(&name(), image, &By::default()).await.unwrap();
-    server.delete_blob(&name(), blob, &By::default()).await.unwrap();
+    server.delete_manifest(&name(), image, &Actor::default()).await.unwrap();
+    server.delete_blob(&name(), blob, &Actor::default()).await.unwrap();
     assert!(!is_read(server, blob).await);
 }
 
@@ -60,8 +64,8 @@ async fn naming_a_deleted_blob_again_gives_no_right_to_it() {
         assert!(!is_read(&server, &config).await);
         let strict = put(&world.server(ttl), &bytes).await;
         assert!(matches!(strict, Err(Error::Missing { .. })), "{strict:?}");
-        server.delete_manifest(&name(), &sha256(&index(&digest, bytes.len())), &By::default()).await.unwrap();
-        server.delete_manifest(&name(), &digest, &By::default()).await.unwrap();
+        server.delete_manifest(&name(), &sha256(&index(&digest, bytes.len())), &Actor::default()).await.unwrap();
+        server.delete_manifest(&name(), &digest, &Actor::default()).await.unwrap();
     }
 }
 
@@ -69,7 +73,7 @@ async fn naming_a_deleted_blob_again_gives_no_right_to_it() {
 async fn when_a_link_has_ended_a_server_that_remembers_it_makes_no_new_one() {
     let world = World::new();
     let remembering = || world.server(Duration::from_mins(1));
-    let (other, by) = (world.server(Duration::ZERO), By::default());
+    let (other, by) = (world.server(Duration::ZERO), Actor::default());
     let bytes = image(&sha256(b"config"), 6, "");
     let into: Name = "another".parse().unwrap();
     for (way, linked) in ["head", "mount", "manifest"].into_iter().flat_map(|way| [(way, false), (way, true)]) {
@@ -105,7 +109,7 @@ async fn a_blob_that_came_after_its_manifest_is_linked_by_the_next_push() {
     put(&server, &bytes).await.unwrap();
     end_grants(&world).await;
     assert!(is_read(&server, &config).await);
-    server.delete_manifest(&name(), &digest, &By::default()).await.unwrap();
+    server.delete_manifest(&name(), &digest, &Actor::default()).await.unwrap();
     assert!(!is_read(&server, &config).await, "a link ends with its manifest");
 }
 
@@ -113,11 +117,11 @@ async fn a_blob_that_came_after_its_manifest_is_linked_by_the_next_push() {
 async fn a_restore_gives_back_the_rights_that_the_delete_ended_and_no_others() {
     let world = World::new();
     let server = lenient(&world);
-    let (config, by) = (push(&server, b"config").await, By::default());
+    let (config, by) = (push(&server, b"config").await, Actor::default());
     let bytes = image(&config, 6, "");
     let digest = put(&server, &bytes).await.unwrap();
     let restore = async |server: &Registry| {
-        let came = server.restore(&name(), &Reference::Digest(digest), &By::default()).await.unwrap();
+        let came = server.restore(&name(), &Reference::Digest(digest), &Actor::default()).await.unwrap();
         assert_eq!(came.restored, [simple_registry::registry::Restored::Manifest(digest)]);
     };
     end_grants(&world).await;
@@ -143,19 +147,24 @@ async fn when_one_of_two_pushes_at_once_finds_a_blob_its_manifest_links_the_blob
     let bytes = image(&config, 6, "");
     let digest = put(&server, &bytes).await.unwrap();
     end_grants(&world).await;
-    let keys = world.keys(&layout::manifest(&name(), &digest)).await;
-    let ordinal = layout::version(&keys[0]).unwrap().ordinal;
+    let keys = world.keys(&Prefix::Manifest(&name(), &digest).to_string()).await;
+    let ordinal = Version::at_end_of(&keys[0]).unwrap().ordinal;
     let header = format!(
         r#"{{"media_type":"{}","at":1,"by":{{"identity":"","request":""}},"absent":["{config}"]}}"#,
         MediaType::OCI_MANIFEST
     );
     let without = [header.as_bytes(), b"\n", &bytes].concat();
-    let key = layout::manifest_version(&name(), &digest, ordinal, true, "!");
+    let key = ManifestKey::Version(Version { ordinal, there: true }, Suffix(0)).of(&name(), &digest);
     world.operator().write(&key, without.clone()).await.unwrap();
     assert!(is_read(&server, &config).await, "a push that saw no blob came beside the one that did");
     let deleted = Ordinal(ordinal.0 + 1);
-    world.operator().write(&layout::manifest_version(&name(), &digest, deleted, false, "x"), "{}").await.unwrap();
-    let again = layout::manifest_version(&name(), &digest, Ordinal(ordinal.0 + 2), true, "x");
+    world
+        .operator()
+        .write(&ManifestKey::Version(Version { ordinal: deleted, there: false }, Suffix(1)).of(&name(), &digest), "{}")
+        .await
+        .unwrap();
+    let again =
+        ManifestKey::Version(Version { ordinal: Ordinal(ordinal.0 + 2), there: true }, Suffix(1)).of(&name(), &digest);
     world.operator().write(&again, without).await.unwrap();
     assert!(!is_read(&server, &config).await, "what was linked before a delete is not");
 }
@@ -174,10 +183,10 @@ async fn a_foreign_layer_is_kept_where_it_was_pushed_and_is_not_needed_where_it_
     .into();
     put(&server, &bytes).await.unwrap();
     let layer = push(&server, b"layer").await;
-    server.delete_blob(&name(), &layer, &By::default()).await.unwrap();
+    server.delete_blob(&name(), &layer, &Actor::default()).await.unwrap();
     push(&server, b"layer").await;
     put(&server, &bytes).await.unwrap();
-    let delete = server.delete_blob(&name(), &layer, &By::default()).await;
+    let delete = server.delete_blob(&name(), &layer, &Actor::default()).await;
     assert!(matches!(delete, Err(Error::Needed { .. })), "a standing manifest lists it: {delete:?}");
     end_grants(&world).await;
     assert!(is_read(&server, &layer).await && is_read(&server, &config).await);
@@ -202,11 +211,11 @@ async fn an_index_of_blobs_is_taken_when_they_are_there_and_keeps_them() {
         for layer in layers {
             assert!(is_read(&server, &sha256(layer)).await);
         }
-        server.delete_manifest(&name(), &digest, &By::default()).await.unwrap();
+        server.delete_manifest(&name(), &digest, &Actor::default()).await.unwrap();
         assert!(!is_read(&server, &sha256(layers[0])).await);
-        let came = server.restore(&name(), &Reference::Digest(digest), &By::default()).await.unwrap();
+        let came = server.restore(&name(), &Reference::Digest(digest), &Actor::default()).await.unwrap();
         assert_eq!((came.restored.len(), is_read(&server, &sha256(layers[0])).await), (1, true));
-        server.delete_manifest(&name(), &digest, &By::default()).await.unwrap();
+        server.delete_manifest(&name(), &digest, &Actor::default()).await.unwrap();
     }
 }
 
@@ -218,7 +227,7 @@ async fn an_entry_of_another_type_that_is_a_manifest_here_is_a_child() {
     let child = image(&config, 6, "");
     put(&server, &child).await.unwrap();
     put(&server, &cache(MediaType::OCI_INDEX, &[&child])).await.unwrap();
-    let delete = server.delete_manifest(&name(), &sha256(&child), &By::default()).await;
+    let delete = server.delete_manifest(&name(), &sha256(&child), &Actor::default()).await;
     assert!(matches!(delete, Err(Error::Needed { .. })), "{delete:?}");
     assert!(!is_read(&server, &sha256(&child)).await, "it is no blob");
 }

@@ -9,22 +9,24 @@ mod time;
 
 use std::time::Duration;
 
+use crate::support::{chunk, sha256};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use opendal::Operator;
 use simple_registry::{
     action::{Page, Upload},
     oci::{Algorithm, Digest, MediaType, Name, Reference, Tag},
-    registry::{By, Error, Options, PutManifest, Registry, VerifyPulls},
+    records::{
+        Actor,
+        key::{ManifestKey, Ordinal, Prefix, RepositoryKey, Suffix, TagVersion, Version},
+    },
+    registry::{Error, Options, PutManifest, Registry, VerifyPulls},
     storage::{
         Store,
         disk::{self, DiskOptions},
-        layout::{self, Ordinal, TagVersion},
     },
     telemetry::Metrics,
 };
-
-use crate::support::{chunk, sha256};
 
 /// One store and what the tests do to it behind the servers' backs.
 struct World {
@@ -77,7 +79,7 @@ fn name() -> Name {
 
 async fn push(server: &Registry, bytes: &[u8]) -> Digest {
     let digest = sha256(bytes);
-    server.put_blob(&name(), &digest, chunk(bytes), &By::default()).await.unwrap();
+    server.put_blob(&name(), &digest, chunk(bytes), &Actor::default()).await.unwrap();
     digest
 }
 
@@ -92,14 +94,14 @@ async fn put(server: &Registry, bytes: &Bytes) -> Result<Digest, Error> {
     let digest = sha256(bytes);
     let put =
         PutManifest { reference: Reference::Digest(digest), tags: vec![], media_type: None, bytes: bytes.clone() };
-    server.put_manifest(&name(), &put, &By::default()).await.map(|put| put.digest)
+    server.put_manifest(&name(), &put, &Actor::default()).await.map(|put| put.digest)
 }
 
 #[tokio::test]
 async fn a_server_that_takes_up_another_ones_upload_looks_at_the_bytes_that_it_did_not_see_alive() {
     let world = World::new();
     let (one, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
-    let begun = one.start_upload(&name(), Algorithm::Sha256, "", &By::default()).await.unwrap();
+    let begun = one.start_upload(&name(), Algorithm::Sha256, "", &Actor::default()).await.unwrap();
     let upload = |state| Upload { id: begun.id.clone(), state: Some(state) };
     // as long as a chunk that is no part of its state
     let first = vec![b'x'; 70_000];
@@ -110,8 +112,8 @@ async fn a_server_that_takes_up_another_ones_upload_looks_at_the_bytes_that_it_d
     }
     let outcome = match other.append(&name(), &upload(status.state), chunk(b"second")).await {
         Ok(status) => {
-            let digest = sha256(&[&first[..], b"second"].concat());
-            other.complete_upload(&name(), &upload(status.state), &digest, chunk(b""), &By::default()).await.map(drop)
+            let (at, digest) = (upload(status.state), sha256(&[&first[..], b"second"].concat()));
+            other.complete_upload(&name(), &at, &digest, chunk(b""), &Actor::default()).await.map(drop)
         }
         Err(error) => Err(error),
     };
@@ -122,10 +124,10 @@ async fn a_server_that_takes_up_another_ones_upload_looks_at_the_bytes_that_it_d
 async fn an_old_location_at_a_server_that_remembers_it_does_not_fail_the_upload() {
     let world = World::new();
     let (one, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
-    let begun = one.start_upload(&name(), Algorithm::Sha256, "", &By::default()).await.unwrap();
+    let begun = one.start_upload(&name(), Algorithm::Sha256, "", &Actor::default()).await.unwrap();
     let upload = Upload { id: begun.id, state: Some(begun.state) };
     other.append(&name(), &upload, chunk(b"content")).await.unwrap();
-    let done = one.complete_upload(&name(), &upload, &sha256(b"content"), chunk(b""), &By::default()).await;
+    let done = one.complete_upload(&name(), &upload, &sha256(b"content"), chunk(b""), &Actor::default()).await;
     assert_eq!(done.unwrap().size, 7);
 }
 
@@ -134,9 +136,9 @@ async fn a_blob_deleted_by_another_server_is_gone_here_too() {
     let world = World::new();
     let (one, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
     let digest = push(&one, b"content").await;
-    other.delete_blob(&name(), &digest, &By::default()).await.unwrap();
+    other.delete_blob(&name(), &digest, &Actor::default()).await.unwrap();
     assert!(matches!(one.blob(&name(), &digest).await, Err(Error::BlobUnknown { .. })), "read");
-    let head = one.blob_to_rely_on(&name(), &digest, &By::default()).await;
+    let head = one.blob_to_rely_on(&name(), &digest, &Actor::default()).await;
     assert!(matches!(head, Err(Error::BlobUnknown { .. })), "told a pusher that it need not be pushed: {head:?}");
     let manifest = put(&one, &image(&digest, 7, "")).await;
     assert!(matches!(manifest, Err(Error::Missing { .. })), "named in a manifest: {manifest:?}");
@@ -149,12 +151,12 @@ async fn what_a_deleted_manifest_alone_gave_a_right_to_is_gone_at_once() {
     let digest = push(&server, b"content").await;
     let manifest = put(&server, &image(&digest, 7, "")).await.unwrap();
     // scrub has freed the grant long since, and another process serves
-    for key in world.keys("blobs/").await.iter().filter(|key| key.contains("/grant.")) {
+    for key in world.keys("blobs/").await.iter().filter(|key| key.contains("/link.")) {
         world.operator().delete(key).await.unwrap();
     }
     let server = world.server(Duration::from_mins(1));
     server.blob(&name(), &digest).await.unwrap();
-    server.delete_manifest(&name(), &manifest, &By::default()).await.unwrap();
+    server.delete_manifest(&name(), &manifest, &Actor::default()).await.unwrap();
     let read = server.blob(&name(), &digest).await;
     assert!(matches!(read, Err(Error::BlobUnknown { .. })), "read from a memory older than the deletion: {read:?}");
 }
@@ -163,14 +165,14 @@ async fn what_a_deleted_manifest_alone_gave_a_right_to_is_gone_at_once() {
 async fn bytes_that_are_lost_in_the_middle_are_looked_up_afresh_the_next_time() {
     let world = World::new();
     let server = world.server(Duration::ZERO);
-    let begun = server.start_upload(&name(), Algorithm::Sha256, "", &By::default()).await.unwrap();
+    let begun = server.start_upload(&name(), Algorithm::Sha256, "", &Actor::default()).await.unwrap();
     let upload = |state| Upload { id: begun.id.clone(), state: Some(state) };
     let (first, second) = (vec![b'x'; 70_000], b"second");
     let whole = [&first[..], second].concat();
     let status = server.append(&name(), &upload(begun.state), chunk(&first)).await.unwrap();
     let digest = sha256(&whole);
     let upload = upload(status.state);
-    let done = server.complete_upload(&name(), &upload, &digest, chunk(second), &By::default()).await;
+    let done = server.complete_upload(&name(), &upload, &digest, chunk(second), &Actor::default()).await;
     let blob = done.unwrap();
     let damaged = world.keys("data/").await;
     push(&world.server(Duration::ZERO), &whole).await; // a sound copy, by another server
@@ -197,7 +199,7 @@ async fn an_index_keeps_its_children_and_brings_none_back() {
     let bytes = image(&config, 2, "");
     let child = put(&server, &bytes).await.unwrap();
     let parent = put(&server, &index(&child, bytes.len())).await.unwrap();
-    let by = By::default();
+    let by = Actor::default();
     let delete = server.delete_manifest(&name(), &child, &by).await;
     assert!(matches!(delete, Err(Error::Needed { .. })), "{delete:?}");
     server.delete_manifest(&name(), &parent, &by).await.unwrap();
@@ -283,7 +285,7 @@ async fn what_a_push_costs_does_not_depend_on_the_repositories_beside_it() {
         bytes: empty,
     };
     let push = async |server: &Registry, repository: &str| {
-        server.put_manifest(&repository.parse().unwrap(), &put, &By::default()).await.unwrap();
+        server.put_manifest(&repository.parse().unwrap(), &put, &Actor::default()).await.unwrap();
     };
     for repository in 0..20 {
         push(&world.server(Duration::ZERO), &format!("flat/r{repository}")).await;
@@ -320,14 +322,14 @@ async fn by_tag(server: &Registry, tag: &str) -> Option<Digest> {
 async fn put_tagged(server: &Registry, tag: &str, bytes: &Bytes) -> Digest {
     let reference = Reference::Tag(tag.parse().unwrap());
     let put = PutManifest { reference, tags: vec![], media_type: None, bytes: bytes.clone() };
-    server.put_manifest(&name(), &put, &By::default()).await.unwrap().digest
+    server.put_manifest(&name(), &put, &Actor::default()).await.unwrap().digest
 }
 
 #[tokio::test]
 async fn a_tag_that_was_looked_at_before_is_what_other_servers_made_of_it() {
     let world = World::new();
     let (one, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
-    let by = By::default();
+    let by = Actor::default();
     let config = push(&one, b"{}").await;
     let bytes = [image(&config, 2, ""), image(&config, 2, r#","annotations":{"a":"b"}"#)];
     let first = put_tagged(&other, "v1", &bytes[0]).await;
@@ -357,15 +359,17 @@ async fn a_tag_that_was_written_while_its_manifest_was_being_deleted_is_dead() {
     let (one, operator) = (world.server(Duration::ZERO), world.operator());
     let config = push(&one, b"{}").await;
     let digest = put(&one, &image(&config, 2, "")).await.unwrap();
-    let version = world.keys(&layout::manifest(&name(), &digest)).await.iter().find_map(|key| layout::version(key));
+    let keys = world.keys(&Prefix::Manifest(&name(), &digest).to_string()).await;
+    let version = keys.iter().find_map(|key| Version::at_end_of(key));
     let (old, new) = (version.unwrap().ordinal, Ordinal(version.unwrap().ordinal.0 + 1));
-    operator.write(&layout::going(&name(), &digest, new, "x"), "{}").await.unwrap();
+    operator.write(&ManifestKey::PendingDelete(new, Suffix(1)).of(&name(), &digest), "{}").await.unwrap();
     let tag = TagVersion { ordinal: Ordinal(1), target: Some((digest, old)) };
-    operator.write(&layout::tag_version(&name(), &"v1".parse().unwrap(), tag), "{}").await.unwrap();
+    operator.write(&RepositoryKey::Tag("v1".parse().unwrap(), tag).of(&name()), "{}").await.unwrap();
     for _ in 0..2 {
         assert_eq!(by_tag(&one, "v1").await, Some(digest));
     }
-    operator.write(&layout::manifest_version(&name(), &digest, new, false, "x"), "{}").await.unwrap();
+    let end = ManifestKey::Version(Version { ordinal: new, there: false }, Suffix(1)).of(&name(), &digest);
+    operator.write(&end, "{}").await.unwrap();
     assert_eq!(by_tag(&one, "v1").await, None);
 }
 
@@ -380,15 +384,16 @@ async fn a_delete_that_has_begun_is_seen_behind_a_long_history() {
     for _ in 0..30 {
         digest = put(&one, &bytes).await.unwrap();
     }
-    let keys = world.keys(&layout::manifest(&name(), &digest)).await;
-    let old = keys.iter().find_map(|key| layout::version(key)).unwrap().ordinal;
+    let keys = world.keys(&Prefix::Manifest(&name(), &digest).to_string()).await;
+    let old = keys.iter().find_map(|key| Version::at_end_of(key)).unwrap().ordinal;
     let new = Ordinal(old.0 + 1);
-    operator.write(&layout::going(&name(), &digest, new, "x"), "{}").await.unwrap();
+    operator.write(&ManifestKey::PendingDelete(new, Suffix(1)).of(&name(), &digest), "{}").await.unwrap();
     let tag = TagVersion { ordinal: Ordinal(1), target: Some((digest, old)) };
-    operator.write(&layout::tag_version(&name(), &"v1".parse().unwrap(), tag), "{}").await.unwrap();
+    operator.write(&RepositoryKey::Tag("v1".parse().unwrap(), tag).of(&name()), "{}").await.unwrap();
     for _ in 0..2 {
         assert_eq!(by_tag(&one, "v1").await, Some(digest));
     }
-    operator.write(&layout::manifest_version(&name(), &digest, new, false, "x"), "{}").await.unwrap();
+    let end = ManifestKey::Version(Version { ordinal: new, there: false }, Suffix(1)).of(&name(), &digest);
+    operator.write(&end, "{}").await.unwrap();
     assert_eq!(by_tag(&one, "v1").await, None);
 }

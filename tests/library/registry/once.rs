@@ -1,13 +1,18 @@
 //! Immutable tags: one meaning, whoever races for it and whoever dies on the way.
 
-use simple_registry::registry::{LookAtTag, Protection, TagDelete, facts::Claim};
-
 use super::*;
+use simple_registry::{
+    records::{
+        Actor, Claim,
+        key::{Ordinal, Prefix, RepositoryKey, Suffix, TagVersion, Version},
+    },
+    registry::{LookAtTag, Protection, TagDelete},
+};
 
 async fn put_once(server: &Registry, tag: &str, bytes: &Bytes) -> Result<Digest, Error> {
     let reference = Reference::Tag(tag.parse().unwrap());
     let put = PutManifest { reference, tags: vec![], media_type: None, bytes: bytes.clone() };
-    server.put_manifest_under(&name(), &put, &|_| true, &By::default()).await.map(|put| put.digest)
+    server.put_manifest_under(&name(), &put, &|_| true, &Actor::default()).await.map(|put| put.digest)
 }
 
 async fn images(server: &Registry) -> (Bytes, Bytes) {
@@ -58,17 +63,17 @@ async fn claim(world: &World, after: Option<Ordinal>, says: TagVersion) {
         digest: Some(digest),
         version: Some(version.0),
         ordinal: Some(says.ordinal.0),
-        attempt: layout::attempt(),
+        attempt: Suffix::random(),
         at: 7,
-        by: By { identity: "who died".to_owned(), request: "r".to_owned() },
+        by: Actor { identity: "who died".to_owned(), request: "r".to_owned() },
     };
-    let key = layout::claim(&layout::tag_claims(&name(), &tag()), after);
+    let key = RepositoryKey::TagClaim(tag(), after.unwrap_or(Ordinal(0))).of(&name());
     world.operator().write(&key, serde_json::to_vec(&claim).unwrap()).await.unwrap();
 }
 
 async fn version_of(world: &World, digest: &Digest) -> Ordinal {
-    let keys = world.keys(&layout::manifest(&name(), digest)).await;
-    keys.iter().filter_map(|key| layout::version(key)).map(|version| version.ordinal).max().unwrap()
+    let keys = world.keys(&Prefix::Manifest(&name(), digest).to_string()).await;
+    keys.iter().filter_map(|key| Version::at_end_of(key)).map(|version| version.ordinal).max().unwrap()
 }
 
 #[tokio::test]
@@ -84,7 +89,7 @@ async fn a_claim_counts_though_who_made_it_died_unless_its_manifest_is_gone() {
     assert_eq!(by_tag(&server, "v1").await, Some(digest));
     let history = server.tag_history(&name(), &tag(), 10, None).await.unwrap();
     assert_eq!((history[0].by.identity.as_str(), history[0].at, history.len()), ("who died", 7, 1));
-    server.delete_manifest(&name(), &digest, &By::default()).await.unwrap();
+    server.delete_manifest(&name(), &digest, &Actor::default()).await.unwrap();
     assert_eq!(put_once(&server, "v1", &comes).await.unwrap(), sha256(&comes), "what is gone is claimed no more");
     assert_eq!(by_tag(&server, "v1").await, Some(sha256(&comes)));
 }
@@ -106,7 +111,7 @@ async fn scrub_leaves_a_tag_to_a_young_claim_and_ends_it_above_an_old_one() {
     // the same again, which died
     let target = Some((digest, version_of(&world, &digest).await));
     claim(&world, Some(seen.ordinal), TagVersion { ordinal: Ordinal(seen.ordinal.0 + 1), target }).await;
-    let by = By::default();
+    let by = Actor::default();
     assert!(!server.end_tag(&name(), &tag(), Some(seen), &|_| false, &by).await.unwrap());
     assert_eq!(by_tag(&server, "v1").await, Some(digest));
     assert!(server.end_tag(&name(), &tag(), Some(seen), &|_| true, &by).await.unwrap());
@@ -126,7 +131,7 @@ async fn a_delete_of_a_manifest_leaves_its_tag_to_the_claim_of_a_push() {
     let seen = newest(&server).await;
     let target = Some((digest, version_of(&world, &digest).await));
     claim(&world, Some(seen.ordinal), TagVersion { ordinal: Ordinal(seen.ordinal.0 + 1), target }).await;
-    server.delete_manifest(&name(), &deleted, &By::default()).await.unwrap();
+    server.delete_manifest(&name(), &deleted, &Actor::default()).await.unwrap();
     assert_eq!(by_tag(&server, "v1").await, Some(digest), "the claim is the commit");
 }
 
@@ -136,12 +141,12 @@ async fn pushes_that_meet_a_closed_order_race_at_the_first_place() {
     let (one, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
     let (first, second) = images(&one).await;
     put_once(&one, "v1", &first).await.unwrap();
-    one.delete_tag_under(&name(), &tag(), Protection::Immutable, &By::default()).await.unwrap();
+    one.delete_tag_under(&name(), &tag(), Protection::Immutable, &Actor::default()).await.unwrap();
     let tombstone = newest(&one).await;
-    for key in world.keys(&layout::tag_claims(&name(), &tag())).await {
+    for key in world.keys(&Prefix::TagClaims(&name(), &tag()).to_string()).await {
         world.operator().delete(&key).await.unwrap();
     }
-    assert!(one.close_tag(&name(), &tag(), tombstone.ordinal, &By::default()).await.unwrap());
+    assert!(one.close_tag(&name(), &tag(), tombstone.ordinal, &Actor::default()).await.unwrap());
     let (a, b) = tokio::join!(put_once(&one, "v1", &first), put_once(&other, "v1", &second));
     let (winner, loser) = if a.is_ok() { (a, b) } else { (b, a) };
     refused(&loser, winner.unwrap());
@@ -177,11 +182,9 @@ async fn delete_beside_a_late_tag(comes: usize) -> (Vec<String>, [bool; 2]) {
         asked.push(tag.to_string());
         if asked.len() == comes {
             // the tag means the version that the delete saw
-            let key = layout::tag_version(
-                &name(),
-                &late,
-                TagVersion { ordinal: Ordinal(7), target: Some((digest, version)) },
-            );
+            let key =
+                RepositoryKey::Tag(late.clone(), TagVersion { ordinal: Ordinal(7), target: Some((digest, version)) })
+                    .of(&name());
             let fact = br#"{"at":1,"by":{"identity":"ana","request":"1"}}"#.to_vec();
             let path = world.directory.path().join(key);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -190,7 +193,7 @@ async fn delete_beside_a_late_tag(comes: usize) -> (Vec<String>, [bool; 2]) {
         if *tag == late { TagDelete::Denied } else { TagDelete::Allowed }
     };
     let look: &LookAtTag<'_> = &look;
-    let done = server.delete_manifest_under(&name(), &digest, Some(look), &By::default()).await;
+    let done = server.delete_manifest_under(&name(), &digest, Some(look), &Actor::default()).await;
     assert!(matches!(&done, Err(Error::TagDenied { tag, .. }) if *tag == late), "{done:?}");
     let listed = server.referrers(&name(), &subject, None, &Page::default()).await.unwrap();
     assert_eq!(listed.descriptors.len(), 1, "it refers to its subject as before");
@@ -215,7 +218,7 @@ async fn an_immutable_tag_and_its_manifest_are_deleted_only_where_that_is_allowe
     let world = World::new();
     let server = world.server(Duration::ZERO);
     let (first, second) = images(&server).await;
-    let by = By::default();
+    let by = Actor::default();
     let digest = put_once(&server, "v1", &first).await.unwrap();
     let kept = server.delete_tag_under(&name(), &tag(), Protection::Kept, &by).await;
     assert!(matches!(kept, Err(Error::TagKept { .. })), "{kept:?}");

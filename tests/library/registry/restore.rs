@@ -1,14 +1,16 @@
 //! The history of tags, the times of pulls, and restores of deleted things.
 
-use simple_registry::registry::{
-    Restored,
-    facts::{Pull, PullsSince, TagEntry},
+use super::*;
+use simple_registry::{
+    records::{
+        Actor, Pull, PullsSince, TagEntry,
+        key::{Key, ManifestKey, Ordinal, Prefix, RepositoryKey, Suffix, TagVersion, Version},
+    },
+    registry::Restored,
 };
 
-use super::*;
-
 async fn restore(server: &Registry, reference: &str) -> Result<Vec<Restored>, Error> {
-    let came = server.restore(&name(), &reference.parse().unwrap(), &By::default()).await?;
+    let came = server.restore(&name(), &reference.parse().unwrap(), &Actor::default()).await?;
     assert_eq!(came.lost, []);
     Ok(came.restored)
 }
@@ -27,8 +29,8 @@ async fn a_deleted_image_comes_back_with_its_tag_its_blobs_and_its_place_among_r
     let bytes = image(&config, 6, &more);
     let digest = put_tagged(&server, "v1", &bytes).await;
     assert!(restore(&server, "v1").await.unwrap().is_empty(), "what is there is not restored");
-    server.delete_manifest(&name(), &digest, &By::default()).await.unwrap();
-    server.delete_blob(&name(), &config, &By::default()).await.unwrap();
+    server.delete_manifest(&name(), &digest, &Actor::default()).await.unwrap();
+    server.delete_blob(&name(), &config, &Actor::default()).await.unwrap();
     assert!(server.blob(&name(), &config).await.is_err());
     let restored = restore(&server, "v1").await.unwrap();
     assert_eq!(restored, [Restored::Tag(tag("v1"), digest), Restored::Manifest(digest)]);
@@ -48,11 +50,11 @@ async fn a_deleted_index_brings_its_children_back() {
     let parent = index(&child_digest, child.len());
     let parent_digest = put(&server, &parent).await.unwrap();
     for digest in [&parent_digest, &child_digest] {
-        server.delete_manifest(&name(), digest, &By::default()).await.unwrap();
+        server.delete_manifest(&name(), digest, &Actor::default()).await.unwrap();
     }
     let restored = restore(&server, &parent_digest.to_string()).await.unwrap();
     assert_eq!(restored, [Restored::Manifest(child_digest), Restored::Manifest(parent_digest)]);
-    let refused = server.delete_manifest(&name(), &child_digest, &By::default()).await;
+    let refused = server.delete_manifest(&name(), &child_digest, &Actor::default()).await;
     assert!(matches!(refused, Err(Error::Needed { .. })), "the index needs its child again: {refused:?}");
 }
 
@@ -61,7 +63,7 @@ async fn a_deleted_blob_comes_back() {
     let world = World::new();
     let server = world.server(Duration::ZERO);
     let blob = push(&server, b"blob").await;
-    server.delete_blob(&name(), &blob, &By::default()).await.unwrap();
+    server.delete_blob(&name(), &blob, &Actor::default()).await.unwrap();
     assert_eq!(restore(&server, &blob.to_string()).await.unwrap(), [Restored::Blob(blob)]);
     assert_eq!(server.blob(&name(), &blob).await.unwrap().size, 4);
     assert!(restore(&server, &blob.to_string()).await.unwrap().is_empty());
@@ -73,7 +75,7 @@ async fn what_is_gone_for_good_is_named() {
     let server = world.server(Duration::ZERO);
     let config = push(&server, b"config").await;
     let digest = put_tagged(&server, "v1", &image(&config, 6, "")).await;
-    server.delete_manifest(&name(), &digest, &By::default()).await.unwrap();
+    server.delete_manifest(&name(), &digest, &Actor::default()).await.unwrap();
     for key in world.keys("data/").await {
         world.operator().delete(&key).await.unwrap();
     }
@@ -97,18 +99,21 @@ async fn a_tags_history_is_what_is_there_and_what_was_gathered() {
     for n in 0..5 {
         pushed.push(put_tagged(&server, "v1", &image(&config, 6, &format!(r#","annotations":{{"n":"{n}"}}"#))).await);
     }
-    server.delete_tag(&name(), &tag("v1"), &By { identity: "ana".to_owned(), request: "r".to_owned() }).await.unwrap();
+    server
+        .delete_tag(&name(), &tag("v1"), &Actor { identity: "ana".to_owned(), request: "r".to_owned() })
+        .await
+        .unwrap();
     let whole = server.tag_history(&name(), &tag("v1"), 100, None).await.unwrap();
     let meant: Vec<Option<Digest>> = whole.iter().map(|entry| entry.target.map(|target| target.0)).collect();
     let expected: Vec<_> = [None].into_iter().chain(pushed.iter().rev().copied().map(Some)).collect();
     assert_eq!(meant, expected);
     assert_eq!(whole[0].by.identity, "ana");
     // as a scrub gathers them, in two objects, the second of which was not merged yet, and one version not freed yet
-    for (part, attempt) in [(&whole[2..4], "a"), (&whole[3..], "b")] {
-        let key = layout::history(&name(), &tag("v1")) + attempt;
+    for (part, attempt) in [(&whole[2..4], Suffix(1)), (&whole[3..], Suffix(2))] {
+        let key = RepositoryKey::History(tag("v1"), attempt).of(&name());
         world.operator().write(&key, serde_json::to_vec(part).unwrap()).await.unwrap();
     }
-    let keys = world.keys(&layout::tag(&name(), &tag("v1"))).await;
+    let keys = world.keys(&Prefix::Tag(&name(), &tag("v1")).to_string()).await;
     for key in &keys[3..] {
         world.operator().delete(key).await.unwrap();
     }
@@ -137,7 +142,7 @@ async fn pulls_are_written_once_for_a_repository_and_again_where_the_store_faile
     let digest = sha256(b"manifest");
     server.record_pulls().await.unwrap();
     let since: PullsSince =
-        serde_json::from_slice(&world.operator().read(layout::PULLS_SINCE).await.unwrap().to_bytes()).unwrap();
+        serde_json::from_slice(&world.operator().read(&Key::PullsSince.to_string()).await.unwrap().to_bytes()).unwrap();
     for _ in 0..3 {
         server.pulled(&name(), &Reference::Tag(tag("v1")), &digest);
     }
@@ -149,7 +154,7 @@ async fn pulls_are_written_once_for_a_repository_and_again_where_the_store_faile
     std::fs::remove_file(&file).unwrap();
     server.record_pulls().await.unwrap();
     server.record_pulls().await.unwrap();
-    let keys = world.keys(&layout::pulls(&name())).await;
+    let keys = world.keys(&Prefix::Pulls(&name()).to_string()).await;
     assert_eq!(keys.len(), 1, "{keys:?}");
     let mut pulls: Vec<Pull> =
         serde_json::from_slice(&world.operator().read(&keys[0]).await.unwrap().to_bytes()).unwrap();
@@ -160,7 +165,7 @@ async fn pulls_are_written_once_for_a_repository_and_again_where_the_store_faile
     assert_eq!(pulls, [Pull { tag: Some(tag("v1")), digest, at }, Pull { tag: None, digest, at }]);
     world.server(Duration::ZERO).record_pulls().await.unwrap();
     let again: PullsSince =
-        serde_json::from_slice(&world.operator().read(layout::PULLS_SINCE).await.unwrap().to_bytes()).unwrap();
+        serde_json::from_slice(&world.operator().read(&Key::PullsSince.to_string()).await.unwrap().to_bytes()).unwrap();
     assert_eq!(again, since, "the first server says since when");
 }
 
@@ -176,7 +181,7 @@ async fn bytes_that_one_server_found_rotten_are_not_served_by_another() {
     read.try_collect::<Vec<Bytes>>().await.unwrap_err();
     let other = world.server(Duration::ZERO);
     assert!(other.blob(&name(), &blob).await.is_err(), "no look at the bytes, and yet it is known");
-    assert!(world.keys("data/").await.iter().any(|key| key.contains("!rotten.")));
+    assert!(world.keys("data/").await.iter().any(|key| key.contains("!corrupt.")));
     assert_eq!(push(&one, b"blob").await, blob);
     let found = other.blob(&name(), &blob).await.unwrap();
     let bytes: Vec<Bytes> = other.read_blob(&name(), &found, None).await.unwrap().try_collect().await.unwrap();
@@ -187,7 +192,7 @@ async fn bytes_that_one_server_found_rotten_are_not_served_by_another() {
 #[tokio::test]
 async fn a_signature_that_a_scrub_is_about_to_let_go_stays_with_its_restored_image() {
     let world = World::new();
-    let (server, operator, by) = (world.server(Duration::ZERO), world.operator(), By::default());
+    let (server, operator, by) = (world.server(Duration::ZERO), world.operator(), Actor::default());
     let config = push(&server, b"config").await;
     let image_digest = put_tagged(&server, "v1", &image(&config, 6, "")).await;
     let subject =
@@ -199,18 +204,18 @@ async fn a_signature_that_a_scrub_is_about_to_let_go_stays_with_its_restored_ima
     let stamp = r#"{"at":1,"by":{"identity":"scrub","request":"run"}}"#;
     let mut ends = Vec::new();
     for digest in [&signature, &by_name] {
-        let keys = world.keys(&layout::manifest(&name(), digest)).await;
-        let seen = keys.iter().filter_map(|key| layout::version(key)).max_by_key(|version| version.ordinal);
+        let keys = world.keys(&Prefix::Manifest(&name(), digest).to_string()).await;
+        let seen = keys.iter().filter_map(|key| Version::at_end_of(key)).max_by_key(|version| version.ordinal);
         let end = Ordinal(seen.unwrap().ordinal.0 + 1);
-        operator.write(&layout::going(&name(), digest, end, "x"), stamp).await.unwrap();
-        ends.push(layout::manifest_version(&name(), digest, end, false, "x"));
+        operator.write(&ManifestKey::PendingDelete(end, Suffix(1)).of(&name(), digest), stamp).await.unwrap();
+        ends.push(ManifestKey::Version(Version { ordinal: end, there: false }, Suffix(1)).of(&name(), digest));
     }
-    let tags = world.keys(&layout::tag(&name(), &named)).await;
-    let seen = layout::parse_tag_version(&name(), &tags[0]).unwrap().1.ordinal;
+    let tags = world.keys(&Prefix::Tag(&name(), &named).to_string()).await;
+    let seen = RepositoryKey::tag_version(&name(), &tags[0]).unwrap().1.ordinal;
     let tag_end = TagVersion { ordinal: Ordinal(seen.0 + 1), target: None };
     server.restore(&name(), &Reference::Tag(tag("v1")), &by).await.unwrap();
     // the scrub goes on
-    ends.push(layout::tag_version(&name(), &named, tag_end));
+    ends.push(RepositoryKey::Tag(named.clone(), tag_end).of(&name()));
     for end in ends {
         operator.write(&end, stamp).await.unwrap();
     }

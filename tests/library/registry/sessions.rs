@@ -2,15 +2,14 @@
 
 use std::{fs, time::Duration};
 
+use super::{World, chunk, name, sha256};
 use proptest::prelude::*;
 use simple_registry::{
     action::Upload,
     oci::{Algorithm, range::ContentRange},
-    registry::{By, Chunk, Error, Registry, UploadStatus},
-    storage::layout,
+    records::{Actor, key::UploadKey},
+    registry::{Chunk, Error, Registry, UploadStatus},
 };
-
-use super::{World, chunk, name, sha256};
 
 /// Chunks from this length on are segments.
 const SMALL: usize = 64 * 1024;
@@ -20,7 +19,7 @@ fn at(status: &UploadStatus) -> Upload {
 }
 
 async fn start(server: &Registry) -> UploadStatus {
-    server.start_upload(&name(), Algorithm::Sha256, "", &By::default()).await.unwrap()
+    server.start_upload(&name(), Algorithm::Sha256, "", &Actor::default()).await.unwrap()
 }
 
 /// Bytes that tell their place.
@@ -88,11 +87,11 @@ async fn play(steps: &[Step], last: usize, same_algorithm: bool) {
     let algorithm = if same_algorithm { Algorithm::Sha256 } else { Algorithm::Sha512 };
     let digest = simple_registry::oci::Digest::of(algorithm, &content);
     let end = async |server: &Registry| {
-        server.complete_upload(&name(), &at(&status), &digest, chunk(&content[offset..]), &By::default()).await
+        server.complete_upload(&name(), &at(&status), &digest, chunk(&content[offset..]), &Actor::default()).await
     };
     assert_eq!(end(&servers[0]).await.unwrap().size, total as u64);
     // the answer was lost, and another server is asked
-    let repeated = servers[1].complete_upload(&name(), &at(&status), &digest, chunk(b""), &By::default()).await;
+    let repeated = servers[1].complete_upload(&name(), &at(&status), &digest, chunk(b""), &Actor::default()).await;
     assert_eq!(repeated.unwrap().size, total as u64);
     assert_eq!(read(&world.server(Duration::ZERO), &digest).await, content);
     // each byte once as a segment, and once more at most where a state kept it
@@ -100,7 +99,7 @@ async fn play(steps: &[Step], last: usize, same_algorithm: bool) {
     let bound = 2 * total as u64 + 8_000 * (steps.len() as u64 + 2);
     assert!(written <= bound, "{written} bytes were written for {total} in {} chunks", steps.len());
     let keys = world.keys("uploads/").await;
-    let left = keys.iter().filter(|key| layout::is_upload_state(&status.id, key));
+    let left = keys.iter().filter(|key| UploadKey::state(key).is_some());
     assert_eq!(left.count(), steps.len() + 2, "scrub alone frees states");
 }
 
@@ -136,7 +135,7 @@ async fn chunks_of_one_byte_take_bytes_in_proportion_to_their_number() {
     assert!(written < 2000 * 1500, "{written} bytes were written for 2,000");
     assert_eq!(world.keys("data/").await.len(), 31, "one segment for each full state");
     let digest = sha256(&[b'x'; 2000]);
-    server.complete_upload(&name(), &at(&status), &digest, chunk(b""), &By::default()).await.unwrap();
+    server.complete_upload(&name(), &at(&status), &digest, chunk(b""), &Actor::default()).await.unwrap();
     assert_eq!(read(&server, &digest).await, [b'x'; 2000]);
 }
 
@@ -148,7 +147,7 @@ async fn the_chunks_between_two_full_states_make_a_segment_below_4_mib() {
     let digest = sha256(&bytes.repeat(130));
     // a server that remembers nothing reads what states keep
     let other = world.server(Duration::ZERO);
-    other.complete_upload(&name(), &at(&status), &digest, chunk(b""), &By::default()).await.unwrap();
+    other.complete_upload(&name(), &at(&status), &digest, chunk(b""), &Actor::default()).await.unwrap();
     let mut sizes = Vec::new();
     for key in world.keys("data/").await {
         sizes.push(fs::metadata(world.directory.path().join(key)).unwrap().len());
@@ -178,7 +177,7 @@ async fn of_two_small_chunks_at_one_offset_one_wins() {
             both => panic!("{both:?}"),
         };
         let digest = sha256(bytes);
-        other.complete_upload(&name, &at(&status), &digest, chunk(b""), &By::default()).await.unwrap();
+        other.complete_upload(&name, &at(&status), &digest, chunk(b""), &Actor::default()).await.unwrap();
         assert_eq!(read(&one, &digest).await, bytes);
     }
 }
@@ -190,7 +189,7 @@ async fn a_kept_chunk_that_was_torn_never_becomes_a_blob() {
         let world = World::new();
         let server = world.server(Duration::ZERO);
         let status = many(&server, 5, b"some bytes").await;
-        let state = world.directory.path().join(layout::upload_state(&status.id, 3));
+        let state = world.directory.path().join(UploadKey::State(3).of(&status.id));
         match damage {
             "emptied" => fs::write(&state, b"").unwrap(),
             "removed" => fs::remove_file(&state).unwrap(),
@@ -204,7 +203,7 @@ async fn a_kept_chunk_that_was_torn_never_becomes_a_blob() {
         let found = other.upload_status(&name(), &at(&status)).await;
         assert_eq!(matches!(found, Err(Error::UploadUnknown(_))), says, "{damage}: {found:?}");
         let digest = sha256(&b"some bytes".repeat(5));
-        let done = other.complete_upload(&name(), &at(&status), &digest, chunk(b""), &By::default()).await;
+        let done = other.complete_upload(&name(), &at(&status), &digest, chunk(b""), &Actor::default()).await;
         assert!(matches!(done, Err(Error::UploadUnknown(_))), "{damage}: {done:?}");
     }
 }
@@ -219,7 +218,7 @@ async fn an_upload_that_was_cancelled_takes_no_more_chunks() {
         let late = server.append(&name(), &at(&status), chunk(b"late")).await;
         assert!(matches!(late, Err(Error::UploadUnknown(_))), "{late:?}");
         let done =
-            server.complete_upload(&name(), &at(&status), &sha256(b"abcabcabc"), chunk(b""), &By::default()).await;
+            server.complete_upload(&name(), &at(&status), &sha256(b"abcabcabc"), chunk(b""), &Actor::default()).await;
         assert!(matches!(done, Err(Error::UploadUnknown(_))), "{done:?}");
     }
 }

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use simple_registry::{action::Page, oci::Reference, storage::layout};
+use simple_registry::{action::Page, oci::Reference, storage::ROOTS};
 
 use crate::scrub::world::{full, keys, name, push_image, push_index, server};
 
@@ -39,7 +39,7 @@ async fn the_recipe_copies_every_key_and_what_names_before_what_is_named() {
     let store = full().await;
     let root = store.path();
     // a store without damage has nothing below some prefixes of the layout
-    for prefix in layout::PREFIXES {
+    for prefix in ROOTS {
         if !keys(root).iter().any(|key| key.starts_with(prefix)) {
             fs::create_dir_all(root.join(prefix)).unwrap();
             fs::write(root.join(prefix).join("some"), "{}").unwrap();

@@ -11,7 +11,7 @@ use std::{path::Path, time::Duration};
 use futures::TryStreamExt as _;
 use simple_registry::{
     oci::{Digest, MediaType, Name},
-    registry::{By, Error, Registry},
+    registry::{Actor, Error, Registry},
     scrub::{self, Finding, Outcome, Pass, Reason, Removal, Summary, What},
 };
 
@@ -44,8 +44,8 @@ fn name() -> Name {
     "a/b".parse().unwrap()
 }
 
-fn by() -> By {
-    By { identity: "ann".into(), request: "r1".into() }
+fn by() -> Actor {
+    Actor { identity: "ann".into(), request: "r1".into() }
 }
 
 impl World {

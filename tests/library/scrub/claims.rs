@@ -1,38 +1,39 @@
 //! Claims on versions of tags and manifests: when scrub frees them, and that it finishes none.
 
-use simple_registry::{
-    oci::{Digest, Reference},
-    registry::By,
-    storage::layout::{self, Ordinal},
-};
-
 use crate::scrub::{
     repositories::{DAY, YEAR, app, tag},
     shelf::{Shelf, config},
 };
+use simple_registry::{
+    oci::{Digest, Reference},
+    records::{
+        Actor,
+        key::{Ordinal, Prefix, RepositoryKey, Suffix, Version},
+    },
+};
 
 fn claims(shelf: &Shelf) -> Vec<String> {
-    let mut keys = shelf.keys(&layout::all_tag_claims(&app()));
-    keys.extend(shelf.keys(&layout::all_manifest_claims(&app())));
+    let mut keys = shelf.keys(&Prefix::AllTagClaims(&app()).to_string());
+    keys.extend(shelf.keys(&Prefix::AllManifestClaims(&app()).to_string()));
     keys
 }
 
 /// Writes the claim of a writer that died, on a version of the tag after `after` that means `digest`.
 async fn claim(shelf: &Shelf, after: Option<Ordinal>, digest: Digest, once: bool) -> String {
-    let of = shelf.keys(&layout::manifest(&app(), &digest));
-    let version = of.first().and_then(|key| layout::version(key)).map_or(1, |version| version.ordinal.0);
+    let of = shelf.keys(&Prefix::Manifest(&app(), &digest).to_string());
+    let version = of.first().and_then(|key| Version::at_end_of(key)).map_or(1, |version| version.ordinal.0);
     let claim = serde_json::json!({
         "ordinal": after.map_or(1_000, |after| after.0 + 1), "once": once, "digest": digest, "version": version,
-        "attempt": layout::attempt(), "at": 1, "by": By::default(),
+        "attempt": Suffix::random(), "at": 1, "by": Actor::default(),
     });
-    let key = layout::claim(&layout::tag_claims(&app(), &tag("v1")), after);
+    let key = RepositoryKey::TagClaim(tag("v1"), after.unwrap_or(Ordinal(0))).of(&app());
     shelf.store().await.put(&key, claim.to_string()).await.unwrap();
     key
 }
 
 fn newest(shelf: &Shelf) -> Ordinal {
-    let keys = shelf.keys(&layout::tag(&app(), &tag("v1")));
-    layout::parse_tag_version(&app(), &keys[0]).unwrap().1.ordinal
+    let keys = shelf.keys(&Prefix::Tag(&app(), &tag("v1")).to_string());
+    RepositoryKey::tag_version(&app(), &keys[0]).unwrap().1.ordinal
 }
 
 fn v1() -> Reference {
@@ -63,14 +64,14 @@ async fn an_old_claim_keeps_no_tag_from_going_and_no_tombstone_for_ever() {
     let shelf = Shelf::new().await;
     let image = shelf.image(&app(), "image", &["v1"]).await;
     let other = shelf.image(&app(), "other", &["v2"]).await;
-    shelf.server.delete_tag(&app(), &tag("v1"), &By::default()).await.unwrap();
+    shelf.server.delete_tag(&app(), &tag("v1"), &Actor::default()).await.unwrap();
     claim(&shelf, Some(newest(&shelf)), other, true).await;
     for _ in 0..5 {
         shelf.age(YEAR);
         shelf.scrub(&config("")).await;
         assert_eq!(shelf.gets(&app(), &v1()).await, None, "{image} was deleted, and {other} never acknowledged");
     }
-    assert_eq!(shelf.keys(&layout::tag(&app(), &tag("v1"))), Vec::<String>::new());
+    assert_eq!(shelf.keys(&Prefix::Tag(&app(), &tag("v1")).to_string()), Vec::<String>::new());
     assert_eq!(claims(&shelf), Vec::<String>::new());
 }
 
@@ -85,7 +86,7 @@ async fn a_claim_that_lands_after_the_last_tombstone_went_is_freed() {
             shelf.scrub(&config("")).await;
             assert_eq!(shelf.gets(&app(), &v1()).await, None);
         }
-        assert_eq!(shelf.keys(&layout::tag(&app(), &tag("v1"))), Vec::<String>::new());
+        assert_eq!(shelf.keys(&Prefix::Tag(&app(), &tag("v1")).to_string()), Vec::<String>::new());
         assert_eq!(claims(&shelf), Vec::<String>::new());
     }
 }

@@ -74,9 +74,9 @@ fn kind(key: &str) -> &'static str {
         "data" => "data",
         "uploads" => "session",
         "catalog" => "catalog",
-        "blobs" if last.starts_with("at.") => "place",
-        "blobs" if last.starts_with("grant.") => "grant",
-        "blobs" if last.starts_with("left.") => "left",
+        "blobs" if last.starts_with("copy.") => "copy",
+        "blobs" if last.starts_with("link.") => "link",
+        "blobs" if last.starts_with("unlinked.") => "unlinked",
         "blobs" if last.starts_with("pin.") => "pin",
         "repos" if key.contains("/tags/") => {
             if word("not") {
@@ -92,8 +92,8 @@ fn kind(key: &str) -> &'static str {
                 "referrer"
             }
         }
-        "repos" if last.starts_with("kid.") => "kid",
-        "repos" if last.starts_with("going.") => "going",
+        "repos" if last.starts_with("index-ref.") => "index reference",
+        "repos" if last.starts_with("pending-delete.") => "pending delete",
         "repos" if key.contains("/manifests/") => {
             if word("rm") {
                 "manifest gone"
@@ -120,9 +120,9 @@ fn says_something_else_when_removed(kind: &str) -> bool {
             | "tag gone"
             | "manifest gone"
             | "session"
-            | "going"
-            | "left"
-            | "grant"
+            | "pending delete"
+            | "unlinked"
+            | "link"
             | "history"
             | "claim of a tag"
             | "claim of a manifest"
@@ -179,7 +179,7 @@ async fn damage_is_told_at_once_and_what_is_not_cannot_be_told_from_a_push_or_de
     // a push writes a blob copy after its bytes, and a referrer after its manifest; a delete writes the tombstones of tags and
     // referrers before that of their manifest
     let may_be_under_way = |key: &str, damage: Damage| {
-        let written_later = ["place", "referrer", "manifest gone", "referrer gone", "tag gone"].contains(&kind(key));
+        let written_later = ["copy", "referrer", "manifest gone", "referrer gone", "tag gone"].contains(&kind(key));
         damage == Damage::Removed && written_later
     };
     let case = async |(key, damage): (String, Damage)| -> Option<String> {

@@ -2,16 +2,18 @@
 
 use std::{fs, time::Duration};
 
+use crate::scrub::shelf::{Shelf, config};
 use serde_json::json;
 use simple_registry::{
     config::{Config, Untagged},
     oci::{Name, Reference, Tag},
-    registry::{By, Error, Protection, PutManifest},
+    records::{
+        Actor,
+        key::{Key, Prefix},
+    },
+    registry::{Error, Protection, PutManifest},
     scrub::Reason,
-    storage::layout,
 };
-
-use crate::scrub::shelf::{Shelf, config};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -34,13 +36,13 @@ async fn when_images_were_pulled_is_not_known_where_that_cannot_be_read() {
     let by_pulls = config("[repository.team.retention_policy]\nrules = ['image.last_pulled_at > now() - days(15)']\n");
     for damage in ["", "[{\"digest\":", "{}"] {
         let shelf = Shelf::new().await;
-        shelf.store().await.put(layout::PULLS_SINCE, json!({ "at": 0 }).to_string()).await.unwrap();
+        shelf.store().await.put(&Key::PullsSince.to_string(), json!({ "at": 0 }).to_string()).await.unwrap();
         let used = shelf.image(&app(), "used", &["used"]).await;
         shelf.image(&app(), "idle", &["idle"]).await;
         pass(&shelf, DAY * 30);
         shelf.server.pulled(&app(), &Reference::Tag(tag("used")), &used);
         shelf.server.record_pulls().await.unwrap();
-        let seen = shelf.keys(&layout::pulls(&app()));
+        let seen = shelf.keys(&Prefix::Pulls(&app()).to_string());
         let whole = fs::read(shelf.root().join(&seen[0])).unwrap();
         fs::write(shelf.root().join(&seen[0]), damage).unwrap();
         pass(&shelf, DAY);
@@ -63,25 +65,25 @@ async fn a_deleted_tag_comes_back_by_its_name_for_as_long_as_the_trash_keeps() {
     let image = shelf.image(&app(), "image", &["v1"]).await;
     pass(&shelf, DAY * 30);
     shelf.scrub(&config).await;
-    shelf.server.delete_tag(&app(), &tag("v1"), &By::default()).await.unwrap();
+    shelf.server.delete_tag(&app(), &tag("v1"), &Actor::default()).await.unwrap();
     for _ in 0..3 {
         pass(&shelf, DAY * 2);
         shelf.scrub(&config).await;
     }
     assert_eq!(shelf.tags(&app()).await, Vec::<String>::new());
     let reference = Reference::Tag(tag("v1"));
-    let restored = shelf.server.restore(&app(), &reference, &By::default()).await.unwrap().restored;
+    let restored = shelf.server.restore(&app(), &reference, &Actor::default()).await.unwrap().restored;
     assert_eq!(restored.len(), 1, "{restored:?}");
     assert_eq!(shelf.gets(&app(), &reference).await, Some(image));
     // and when the trash is over, the tag goes without a trace; history has its age by the clock of servers
     config.scrub.tag_history.age = Duration::ZERO;
-    shelf.server.delete_tag(&app(), &tag("v1"), &By::default()).await.unwrap();
+    shelf.server.delete_tag(&app(), &tag("v1"), &Actor::default()).await.unwrap();
     for _ in 0..4 {
         pass(&shelf, DAY * 8);
         shelf.scrub(&config).await;
     }
-    assert_eq!(shelf.keys(&layout::tags(&app())), Vec::<String>::new());
-    assert_eq!(shelf.keys(&layout::all_history(&app())), Vec::<String>::new());
+    assert_eq!(shelf.keys(&Prefix::Tags(&app()).to_string()), Vec::<String>::new());
+    assert_eq!(shelf.keys(&Prefix::AllHistory(&app()).to_string()), Vec::<String>::new());
 }
 
 fn untagged_go(after: Duration) -> Config {
@@ -102,7 +104,7 @@ async fn an_image_has_its_grace_from_when_its_last_tag_moved_on() {
     shelf.scrub(&week).await;
     pass(&shelf, DAY * 30);
     shelf.image(&app(), "new", &["latest", "other"]).await;
-    shelf.server.delete_tag(&app(), &tag("deleted"), &By::default()).await.unwrap();
+    shelf.server.delete_tag(&app(), &tag("deleted"), &Actor::default()).await.unwrap();
     // before its versions become history, and after
     for day in 0..6 {
         pass(&shelf, DAY);
@@ -125,7 +127,9 @@ async fn a_damaged_manifest_that_is_to_go_is_no_end_of_a_run() {
         let signature = shelf.referrer(&app(), "signature", Some(&index), &[]).await;
         shelf.image(&app(), "other", &["other"]).await;
         for digest in [&child, &signature] {
-            for key in shelf.keys(&layout::manifest(&app(), digest)).iter().filter(|key| key.contains(".put.")) {
+            for key in
+                shelf.keys(&Prefix::Manifest(&app(), digest).to_string()).iter().filter(|key| key.contains(".put."))
+            {
                 let path = shelf.root().join(key);
                 let mut bytes = fs::read(&path).unwrap();
                 let at = if damage == "head" { 0 } else { bytes.len() - 1 };
@@ -135,7 +139,7 @@ async fn a_damaged_manifest_that_is_to_go_is_no_end_of_a_run() {
         }
         // servers that have not read them before
         let server = shelf.another_server().await;
-        server.delete_manifest(&app(), &index, &By::default()).await.unwrap();
+        server.delete_manifest(&app(), &index, &Actor::default()).await.unwrap();
         pass(&shelf, DAY * 2);
         let removed = shelf.scrub(&untagged_go(DAY)).await;
         assert!(removed.iter().any(|it| it.digest == Some(child)), "{damage}: {removed:?}");
@@ -152,14 +156,15 @@ async fn what_is_damaged_can_be_deleted() {
     let child = shelf.image(&app(), "child", &[]).await;
     let index = shelf.index(&app(), &[child], &["index"]).await;
     let lost = shelf.image(&app(), "lost", &["lost"]).await;
-    for key in [&image, &index].into_iter().flat_map(|digest| shelf.keys(&layout::manifest(&app(), digest))) {
+    for key in [&image, &index].into_iter().flat_map(|digest| shelf.keys(&Prefix::Manifest(&app(), digest).to_string()))
+    {
         fs::write(shelf.root().join(key), "{").unwrap();
     }
-    for key in shelf.keys(&layout::manifest(&app(), &lost)) {
+    for key in shelf.keys(&Prefix::Manifest(&app(), &lost).to_string()) {
         fs::remove_file(shelf.root().join(key)).unwrap();
     }
     let server = shelf.another_server().await;
-    let by = By::default();
+    let by = Actor::default();
     for of in ["v1", "lost"] {
         server.delete_tag(&app(), &tag(of), &by).await.unwrap();
         assert!(server.delete_tag(&app(), &tag(of), &by).await.is_err(), "{of}: once");
@@ -181,13 +186,13 @@ async fn an_immutable_tag_whose_image_is_damaged_can_be_pushed_again_and_be_dele
     let other = shelf.image(&app(), "other", &["second"]).await;
     let bytes = async |digest| shelf.server.manifest(&app(), &Reference::Digest(digest)).await.unwrap().bytes.clone();
     let (same, another) = (bytes(image).await, bytes(other).await);
-    let by = By::default();
+    let by = Actor::default();
     let push = async |bytes| {
         let put = PutManifest { reference: Reference::Tag(tag("v1")), tags: vec![], media_type: None, bytes };
         shelf.another_server().await.put_manifest_under(&app(), &put, &|_| true, &by).await
     };
     push(same.clone()).await.unwrap();
-    for key in shelf.keys(&layout::manifest(&app(), &image)) {
+    for key in shelf.keys(&Prefix::Manifest(&app(), &image).to_string()) {
         fs::write(shelf.root().join(key), "{").unwrap();
     }
     let server = shelf.another_server().await;
@@ -197,7 +202,7 @@ async fn an_immutable_tag_whose_image_is_damaged_can_be_pushed_again_and_be_dele
     assert!(matches!(refused, Error::TagImmutable { digest, .. } if digest == image), "{refused}");
     push(same).await.unwrap();
     assert!(shelf.has(&app(), &image).await);
-    for key in shelf.keys(&layout::manifest(&app(), &image)) {
+    for key in shelf.keys(&Prefix::Manifest(&app(), &image).to_string()) {
         fs::remove_file(shelf.root().join(key)).unwrap();
     }
     let server = shelf.another_server().await;
@@ -211,17 +216,17 @@ async fn what_a_damaged_fact_names_can_be_pushed_again() {
     let shelf = Shelf::new().await;
     shelf.image(&app(), "image", &["v1"]).await;
     let config = crate::scrub::shelf::sha256("{\"config\":\"image\"}");
-    for key in shelf.keys(&layout::places(&config)) {
+    for key in shelf.keys(&Prefix::Copies(&config).to_string()) {
         fs::write(shelf.root().join(key), "{").unwrap();
     }
     let server = shelf.another_server().await;
     let lost = server.blob(&app(), &config).await.unwrap_err();
     assert!(matches!(&lost, Error::Storage(_)), "not as if it never was: {lost}");
-    let absent = server.blob_to_rely_on(&app(), &config, &By::default()).await.unwrap_err();
+    let absent = server.blob_to_rely_on(&app(), &config, &Actor::default()).await.unwrap_err();
     assert!(matches!(absent, Error::BlobUnknown { .. }), "who pushes is to upload it: {absent}");
     shelf.image(&app(), "image", &["v1"]).await;
     assert_eq!(shelf.another_server().await.blob(&app(), &config).await.unwrap().size, 18);
     pass(&shelf, DAY);
     shelf.scrub(&crate::scrub::shelf::config("")).await;
-    assert_eq!(shelf.keys(&layout::places(&config)).len(), 1, "the whole one took its place");
+    assert_eq!(shelf.keys(&Prefix::Copies(&config).to_string()).len(), 1, "the whole one took its place");
 }

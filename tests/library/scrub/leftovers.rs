@@ -2,15 +2,17 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::scrub::world::{age, config, keys, name, push_image, scrub_with, server, sha256, store};
 use simple_registry::{
     action::UploadId,
     oci::{Algorithm, Reference, Tag},
-    registry::{By, Error, TagDelete},
+    records::{
+        Actor,
+        key::{BlobLink, CatalogKey, DataKey, Key, ManifestKey, Prefix, Suffix, UploadKey, Version},
+    },
+    registry::{Error, TagDelete},
     scrub::Pass,
-    storage::layout,
 };
-
-use crate::scrub::world::{age, config, keys, name, push_image, scrub_with, server, sha256, store};
 
 #[tokio::test]
 async fn when_a_process_dies_scrub_frees_what_it_would_have_deleted_a_lease_later() {
@@ -18,32 +20,32 @@ async fn when_a_process_dies_scrub_frees_what_it_would_have_deleted_a_lease_late
     let root = directory.path();
     let (server, app) = (server(root).await, name("team/app"));
     let image = push_image(&server, &app, "one", &["v1"], None).await;
-    let version = keys(root).iter().find_map(|key| layout::version(key)).unwrap();
+    let version = keys(root).iter().find_map(|key| Version::at_end_of(key)).unwrap();
     let before = keys(root);
-    let (gone, scrub) = (UploadId::random(), layout::attempt());
+    let (gone, scrub) = (UploadId::random(), Suffix::random());
     let blob = sha256("{\"config\":\"one\"}");
-    let place = before.iter().find(|key| key.starts_with(&layout::places(&blob))).unwrap();
+    let place = before.iter().find(|key| key.starts_with(&Prefix::Copies(&blob).to_string())).unwrap();
     let left = [
-        layout::clock(&layout::attempt()),
-        layout::probe(&layout::attempt()) + "a0",
-        layout::probe(&layout::attempt()) + "B/x",
+        Key::Clock(Suffix::random()).to_string(),
+        Key::Probe(Suffix::random(), "a0".to_owned()).to_string(),
+        Key::Probe(Suffix::random(), "B/x".to_owned()).to_string(),
         // marks on bytes that are gone, on those of a blob, and on a repository
-        layout::mark(&gone, &scrub),
-        layout::mark(&layout::place_id(place).unwrap(), &scrub),
-        layout::catalog_mark(&app, &scrub),
-        layout::corrupt(1, &blob, &layout::attempt()),
-        layout::going(&app, &image, version.ordinal, &layout::attempt()),
-        layout::going(&app, &sha256("never was"), version.ordinal, &layout::attempt()),
-        layout::upload_alive(&UploadId::random(), &layout::attempt()),
+        DataKey::Mark(scrub).of(&gone),
+        DataKey::Mark(scrub).of(&Key::copy(place).map(|(_, id)| id).unwrap()),
+        CatalogKey::Mark(scrub).of(&app),
+        Key::Corrupt(1, blob, Suffix::random()).to_string(),
+        ManifestKey::PendingDelete(version.ordinal, Suffix::random()).of(&app, &image),
+        ManifestKey::PendingDelete(version.ordinal, Suffix::random()).of(&app, &sha256("never was")),
+        UploadKey::Alive(Suffix::random()).of(&UploadId::random()),
     ];
     let store = store(root).await;
     for key in &left {
         store.put(key, Vec::new()).await.unwrap();
     }
     // a note about an object that is gone
-    let note = layout::notes(&layout::grant(&blob, &app, &layout::attempt())) + &layout::attempt();
+    let note = Key::Quarantine(BlobLink::Link.of(&blob, &app, Suffix::random()), Suffix::random()).to_string();
     store.put(&note, "{}").await.unwrap();
-    server.start_upload(&app, Algorithm::Sha256, "", &By::default()).await.unwrap();
+    server.start_upload(&app, Algorithm::Sha256, "", &Actor::default()).await.unwrap();
     let scrub = async || scrub_with(root, &config(), |_| {}).await.unwrap().0;
     let is_left = || left.iter().filter(|key| keys(root).contains(key)).cloned().collect::<Vec<_>>();
     scrub().await;
@@ -54,7 +56,7 @@ async fn when_a_process_dies_scrub_frees_what_it_would_have_deleted_a_lease_late
     }
     assert_eq!(is_left(), Vec::<String>::new());
     // a run itself wishes for a lease
-    let kept = ["blobs/", "data/", layout::LEASES];
+    let kept = ["blobs/", "data/", &Prefix::Leases.to_string()];
     let stays = |key: &&String| before.contains(key) || kept.iter().any(|prefix| key.starts_with(prefix));
     assert_eq!(keys(root).iter().filter(|key| !stays(key)).collect::<Vec<_>>(), Vec::<&String>::new());
     // each of the passes that free anything frees these
@@ -70,7 +72,7 @@ async fn when_a_process_dies_scrub_frees_what_it_would_have_deleted_a_lease_late
 async fn what_a_delete_left_that_its_second_look_refused_is_freed_a_lease_later() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
-    let (server, app, by) = (server(root).await, name("team/app"), By::default());
+    let (server, app, by) = (server(root).await, name("team/app"), Actor::default());
     let image = push_image(&server, &app, "one", &["v1"], None).await;
     let looks = AtomicUsize::new(0);
     let look = |_: &Tag| {
@@ -79,7 +81,7 @@ async fn what_a_delete_left_that_its_second_look_refused_is_freed_a_lease_later(
     };
     let refused = server.delete_manifest_under(&app, &image, Some(&look), &by).await;
     assert!(matches!(refused, Err(Error::TagDenied { .. })), "{refused:?}");
-    let begun = || keys(root).iter().filter(|key| key.contains("/going.")).count();
+    let begun = || keys(root).iter().filter(|key| key.contains("/pending-delete.")).count();
     assert_eq!(begun(), 1);
     let scrub = async || scrub_with(root, &config(), |options| options.passes = [Pass::Garbage].into()).await.unwrap();
     scrub().await;

@@ -3,15 +3,17 @@
 
 use std::{fs, path::Path};
 
+use crate::scrub::world::{age, config, keys, name, push_blob, put, scrub_with, server, server_with, sha256};
 use simple_registry::{
     config::Config,
     oci::{Digest, MediaType, Name, Reference},
-    registry::{By, Error, Registry},
+    records::{
+        Actor,
+        key::{ManifestKey, Ordinal, Suffix, Version},
+    },
+    registry::{Error, Registry},
     scrub::Pass,
-    storage::layout::{self, Ordinal},
 };
-
-use crate::scrub::world::{age, config, keys, name, push_blob, put, scrub_with, server, server_with, sha256};
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
@@ -114,21 +116,21 @@ async fn a_foreign_layer_and_blobs_in_an_index_stay_as_long_as_a_manifest_lists_
         caches.push(put(&server, &app(), &bytes, &[kind.rsplit('.').next().unwrap().trim_end_matches("+json")]).await);
     }
     assert_eq!(scrubbed(root, &config()).await, Vec::<String>::new());
-    assert!(!keys(root).iter().any(|key| key.contains("/grant.")));
+    assert!(!keys(root).iter().any(|key| key.contains("/link.")));
     for blob in &blobs {
         assert!(is_read(root, blob).await, "{blob}");
     }
     for cache in &caches {
-        server.delete_manifest(&app(), cache, &By::default()).await.unwrap();
+        server.delete_manifest(&app(), cache, &Actor::default()).await.unwrap();
     }
     assert_eq!(scrubbed(root, &config()).await, Vec::<String>::new());
     assert!(!is_read(root, &blobs[2]).await);
     assert!(keys(root).iter().any(|key| key.contains(&blobs[2].hex())), "the trash keeps it");
-    server.restore(&app(), &Reference::Digest(caches[1]), &By::default()).await.unwrap();
+    server.restore(&app(), &Reference::Digest(caches[1]), &Actor::default()).await.unwrap();
     assert!(is_read(root, &blobs[2]).await);
     let mut trash = config();
     trash.scrub.trash = trash.scrub.upload_expiry;
-    server.delete_manifest(&app(), &caches[1], &By::default()).await.unwrap();
+    server.delete_manifest(&app(), &caches[1], &Actor::default()).await.unwrap();
     for _ in 0..3 {
         scrubbed(root, &trash).await;
     }
@@ -147,10 +149,10 @@ async fn when_a_blob_is_pushed_after_the_manifest_that_lists_it_scrub_keeps_the_
         (push_blob(&server, &app(), b"config").await, push_blob(&server, &app(), b"foreign").await);
     assert_eq!(scrubbed(root, &config()).await, Vec::<String>::new());
     assert!(is_read(root, &config_blob).await && is_read(root, &layer).await);
-    assert!(!keys(root).iter().any(|key| key.contains("/grant.")));
-    let delete = server.delete_blob(&app(), &layer, &By::default()).await;
+    assert!(!keys(root).iter().any(|key| key.contains("/link.")));
+    let delete = server.delete_blob(&app(), &layer, &Actor::default()).await;
     assert!(matches!(delete, Err(Error::Needed { .. })), "{delete:?}");
-    server.delete_manifest(&app(), &needed, &By::default()).await.unwrap();
+    server.delete_manifest(&app(), &needed, &Actor::default()).await.unwrap();
     assert!(!is_read(root, &layer).await);
 }
 
@@ -159,7 +161,7 @@ async fn when_a_manifest_is_deleted_and_pushed_without_its_blob_scrub_frees_the_
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     let server = lenient(root).await;
-    let (bytes, by) = (image(b"config", None), By::default());
+    let (bytes, by) = (image(b"config", None), Actor::default());
     let blob = push_blob(&server, &app(), b"config").await;
     let digest = put(&server, &app(), &bytes, &["v1"]).await;
     server.delete_manifest(&app(), &digest, &by).await.unwrap();
@@ -180,7 +182,7 @@ async fn a_manifest_written_again_from_its_former_life_links_nothing_of_that() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     let server = lenient(root).await;
-    let (bytes, by) = (image(b"config", None), By::default());
+    let (bytes, by) = (image(b"config", None), Actor::default());
     let blob = push_blob(&server, &app(), b"config").await;
     let digest = put(&server, &app(), &bytes, &["v1"]).await;
     server.delete_manifest(&app(), &digest, &by).await.unwrap();
@@ -212,13 +214,15 @@ async fn when_scrub_frees_the_version_that_links_a_blob_the_blob_stays_linked() 
     let bytes = image(b"config", None);
     let blob = push_blob(&server, &app(), b"config").await;
     let digest = put(&server, &app(), &bytes, &["v1"]).await;
-    let version = keys(root).iter().find_map(|key| layout::version(key)).unwrap();
+    let version = keys(root).iter().find_map(|key| Version::at_end_of(key)).unwrap();
     let header = format!(
         r#"{{"media_type":"{}","at":1,"by":{{"identity":"","request":""}},"absent":["{blob}"]}}"#,
         MediaType::OCI_MANIFEST
     );
     // a push that began before the blob came, and ended after the one that found it
-    let later = layout::manifest_version(&app(), &digest, Ordinal(version.ordinal.0 + 1), true, &layout::attempt());
+    let later =
+        ManifestKey::Version(Version { ordinal: Ordinal(version.ordinal.0 + 1), there: true }, Suffix::random())
+            .of(&app(), &digest);
     fs::write(root.join(&later), [header.as_bytes(), b"\n", bytes.as_bytes()].concat()).unwrap();
     for _ in 0..3 {
         scrubbed(root, &lax()).await;
@@ -247,7 +251,7 @@ async fn a_scrub_for_garbage_alone_keeps_a_blob_that_was_pushed_after_the_manife
     assert!(is_read(root, &listed[0]).await && is_read(root, &listed[1]).await);
     let stored = |digest: &Digest| keys(root).iter().any(|key| key.contains(&digest.hex()));
     assert!(!stored(&orphan) && !stored(&elsewhere), "{:?}", keys(root));
-    server.delete_manifest(&app(), &manifest, &By::default()).await.unwrap();
+    server.delete_manifest(&app(), &manifest, &Actor::default()).await.unwrap();
     garbage().await;
     assert!(!stored(&listed[0]) && !stored(&listed[1]), "{:?}", keys(root));
 }

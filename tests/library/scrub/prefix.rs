@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
-use simple_registry::{registry::By, scrub::Pass};
+use simple_registry::{registry::Actor, scrub::Pass};
 
 use crate::scrub::world::{age, configuration, content, keys, name, push_blob, push_image, put, server, sha256, store};
 
@@ -28,10 +28,10 @@ async fn store_to_scrub() -> tempfile::TempDir {
         let repository = name(of);
         push_image(&server, &repository, of, &["keep", "go"], None).await;
         let deleted = push_image(&server, &repository, &format!("gone from {of}"), &["gone"], None).await;
-        server.delete_manifest(&repository, &deleted, &By::default()).await.unwrap();
+        server.delete_manifest(&repository, &deleted, &Actor::default()).await.unwrap();
         push_blob(&server, &repository, format!("of nobody in {of}").as_bytes()).await;
         put(&server, &repository, &format!(r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{{"of":"{of}"}}}}"#), &["keep-too"]).await;
-        server.start_upload(&repository, simple_registry::oci::Algorithm::Sha256, "", &By::default()).await.unwrap();
+        server.start_upload(&repository, simple_registry::oci::Algorithm::Sha256, "", &Actor::default()).await.unwrap();
     }
     let strange = store(root).await;
     for key in ["catalog/what", "repos/what", "blobs/what"] {

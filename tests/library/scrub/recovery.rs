@@ -2,13 +2,13 @@
 
 use std::fs;
 
+use crate::scrub::world::{age, copy, full, keys, name, push_blob, read, rejuvenate, scrub_with, server};
 use simple_registry::{
     oci::{Digest, Reference},
-    registry::{By, PutManifest, Registry},
+    records::Actor,
+    registry::{PutManifest, Registry},
     scrub::{Outcome, Pass},
 };
-
-use crate::scrub::world::{age, copy, full, keys, name, push_blob, read, rejuvenate, scrub_with, server};
 
 /// Images as their pushers have them: repository, manifest and blobs, children before their index.
 struct Pushed {
@@ -49,7 +49,7 @@ async fn bytes_of(server: &Registry, of: &simple_registry::oci::Name, digest: &D
 
 /// Pushes an image as clients do: what a `HEAD` says is there is not pushed.
 async fn push(server: &Registry, image: &Pushed) {
-    let (of, by) = (name(image.repository), By::default());
+    let (of, by) = (name(image.repository), Actor::default());
     for blob in &image.blobs {
         let digest = crate::scrub::world::sha256(blob);
         if server.blob_to_rely_on(&of, &digest, &by).await.is_err() {

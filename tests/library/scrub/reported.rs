@@ -32,7 +32,7 @@ fn damage(root: &Path, number: usize, part: &str) {
 
 /// Returns the objects that tell of faults, and the manifests.
 fn told_by(root: &Path) -> BTreeMap<String, Vec<u8>> {
-    let parts = ["quarantine/", "corrupt/", "!rotten.", "/manifests/"];
+    let parts = ["quarantine/", "corrupt/", "!corrupt.", "/manifests/"];
     content(root).into_iter().filter(|(key, _)| parts.iter().any(|part| key.contains(part))).collect()
 }
 

@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
+use crate::scrub::shelf::{Shelf, config};
 use simple_registry::{
     action::Page,
     config::Untagged,
     oci::{Digest, Name, Reference, Tag},
-    registry::{
-        By, Error,
-        facts::{Claim, TagEntry},
+    records::{
+        Actor, Claim, TagEntry,
+        key::{CatalogKey, Key, Ordinal, Prefix, RepositoryKey, Suffix},
     },
+    registry::Error,
     scrub::{Pass, Reason, What},
-    storage::layout,
 };
-
-use crate::scrub::shelf::{Shelf, config};
 
 pub(crate) const DAY: Duration = Duration::from_hours(24);
 pub(crate) const YEAR: Duration = Duration::from_hours(24 * 365);
@@ -28,11 +27,11 @@ pub(crate) fn tag(text: &str) -> Tag {
 }
 
 fn manifest_keys(shelf: &Shelf, digest: &Digest) -> Vec<String> {
-    shelf.keys(&layout::manifest(&app(), digest))
+    shelf.keys(&Prefix::Manifest(&app(), digest).to_string())
 }
 
 async fn history(shelf: &Shelf, of: &str) -> Vec<TagEntry> {
-    let keys = shelf.keys(&layout::history(&app(), &tag(of)));
+    let keys = shelf.keys(&Prefix::History(&app(), &tag(of)).to_string());
     assert!(keys.len() <= 1, "{keys:?}");
     let Some(key) = keys.first() else { return vec![] };
     serde_json::from_slice(&shelf.store().await.get(key).await.unwrap().unwrap()).unwrap()
@@ -53,13 +52,13 @@ async fn versions_of_a_tag_that_something_newer_replaced_become_its_history() {
     assert_eq!(shelf.keys(""), before);
     shelf.age(DAY);
     shelf.scrub(&config).await;
-    assert_eq!(shelf.keys(&layout::tag(&app(), &tag("latest"))).len(), 1);
+    assert_eq!(shelf.keys(&Prefix::Tag(&app(), &tag("latest")).to_string()).len(), 1);
     let meant = |entries: &[TagEntry]| entries.iter().map(|entry| entry.target.map(|it| it.0)).collect::<Vec<_>>();
     let expected: Vec<_> = pushed[..4].iter().rev().map(|digest| Some(*digest)).collect();
     assert_eq!(meant(&history(&shelf, "latest").await), expected);
     // it moves on, is deleted, and is pushed again: one object, all of it in it
     shelf.image(&app(), "5", &["latest"]).await;
-    shelf.server.delete_tag(&app(), &tag("latest"), &By::default()).await.unwrap();
+    shelf.server.delete_tag(&app(), &tag("latest"), &Actor::default()).await.unwrap();
     let last = shelf.image(&app(), "6", &["latest"]).await;
     shelf.age(DAY);
     shelf.scrub(&config).await;
@@ -119,7 +118,7 @@ async fn what_was_deleted_is_kept_for_the_trash_and_then_freed_until_the_reposit
     for digest in [&signature, &image] {
         shelf
             .server
-            .delete_manifest(&app(), digest, &By { identity: "ana".into(), request: "r1".into() })
+            .delete_manifest(&app(), digest, &Actor { identity: "ana".into(), request: "r1".into() })
             .await
             .unwrap();
     }
@@ -164,7 +163,7 @@ async fn what_was_deleted_is_kept_for_the_trash_and_then_freed_until_the_reposit
 async fn a_repository_that_is_pushed_to_stays_in_the_catalog() {
     let shelf = Shelf::new().await;
     let store = shelf.store().await;
-    let fact = layout::catalog(&app()) + &layout::attempt();
+    let fact = CatalogKey::Entry(Suffix::random()).of(&app());
     store.put(&fact, "{}").await.unwrap();
     shelf.age(DAY);
     shelf.scrub(&config("")).await;
@@ -176,7 +175,10 @@ async fn a_repository_that_is_pushed_to_stays_in_the_catalog() {
     let image = shelf.image(&app(), "image", &["v1"]).await;
     shelf.scrub(&config("")).await;
     let keys = shelf.keys("catalog/");
-    assert!(!keys.iter().any(|key| layout::catalog_mark_name(key).is_some()) && keys.len() == 2, "{keys:?}");
+    assert!(
+        !keys.iter().any(|key| matches!(Key::catalog(key), Some((_, CatalogKey::Mark(_))))) && keys.len() == 2,
+        "{keys:?}"
+    );
     assert!(shelf.has(&app(), &image).await);
 }
 
@@ -194,14 +196,14 @@ async fn a_repository_of_which_only_its_past_is_known_leaves_the_catalog_until_s
     };
     let scrub = async || shelf.scrub_with(&config, |options| options.passes = Pass::ALL.into()).await;
     let image = shelf.image(&app(), "image", &["v1"]).await;
-    shelf.server.delete_manifest(&app(), &image, &By::default()).await.unwrap();
+    shelf.server.delete_manifest(&app(), &image, &Actor::default()).await.unwrap();
     for _ in 0..3 {
         pass(1);
         scrub().await;
         assert!(is_listed(&shelf).await, "it can be brought back");
     }
-    shelf.server.restore(&app(), &Reference::Tag(v1.clone()), &By::default()).await.unwrap();
-    shelf.server.delete_manifest(&app(), &image, &By::default()).await.unwrap();
+    shelf.server.restore(&app(), &Reference::Tag(v1.clone()), &Actor::default()).await.unwrap();
+    shelf.server.delete_manifest(&app(), &image, &Actor::default()).await.unwrap();
     // past the trash; then the last words of tag and manifest go
     for days in [8, 1] {
         pass(days);
@@ -209,15 +211,17 @@ async fn a_repository_of_which_only_its_past_is_known_leaves_the_catalog_until_s
         assert!(is_listed(&shelf).await, "it was not found empty before, a lease ago");
     }
     // a claim closes the order of the tag for a lease
-    let is_history = |key: &String| {
-        layout::history_tag(&app(), key).is_some() || layout::claimed_tag(&app(), key).as_ref() == Some(&v1)
+    let is_history = |key: &String| match RepositoryKey::under(&app(), key) {
+        Some(RepositoryKey::History(..)) => true,
+        Some(RepositoryKey::TagClaim(tag, _)) => tag == v1,
+        _ => false,
     };
-    assert!(shelf.keys(&layout::repository(&app())).iter().all(is_history));
+    assert!(shelf.keys(&Prefix::Repository(&app()).to_string()).iter().all(is_history));
     pass(1);
     // records that may exist beside them
-    let (attempt, by) = (layout::attempt(), By::default());
+    let (attempt, by) = (Suffix::random(), Actor::default());
     let claim = Claim { digest: None, version: None, ordinal: None, once: false, attempt, at: 0, by };
-    let key = layout::claim(&layout::tag_claims(&app(), &v1), Some(layout::Ordinal(1)));
+    let key = RepositoryKey::TagClaim(v1.clone(), Ordinal(1)).of(&app());
     shelf.store().await.put(&key, serde_json::to_vec(&claim).unwrap()).await.unwrap();
     shelf.server.pulled(&app(), &Reference::Tag(v1.clone()), &image);
     shelf.server.record_pulls().await.unwrap();
@@ -250,17 +254,17 @@ async fn a_push_right_after_a_repository_was_found_without_images_keeps_it_in_th
     let shelf = Shelf::new().await;
     let config = config("");
     let image = shelf.image(&app(), "image", &["v1"]).await;
-    shelf.server.delete_manifest(&app(), &image, &By::default()).await.unwrap();
+    shelf.server.delete_manifest(&app(), &image, &Actor::default()).await.unwrap();
     for _ in 0..2 {
         shelf.age(DAY * 8);
         shelf.clock.advance(DAY * 8);
         shelf.scrub(&config).await;
     }
-    let is_mark = |key: &String| layout::catalog_mark_name(key).is_some();
+    let is_mark = |key: &String| matches!(Key::catalog(key), Some((_, CatalogKey::Mark(_))));
     assert_eq!(shelf.keys("catalog/").iter().filter(|key| is_mark(key)).count(), 1);
-    assert!(!shelf.keys(&layout::all_history(&app())).is_empty());
+    assert!(!shelf.keys(&Prefix::AllHistory(&app()).to_string()).is_empty());
     let again = shelf.image(&app(), "again", &[]).await;
-    shelf.server.delete_manifest(&app(), &again, &By::default()).await.unwrap();
+    shelf.server.delete_manifest(&app(), &again, &Actor::default()).await.unwrap();
     for _ in 0..2 {
         shelf.age(DAY);
         shelf.clock.advance(DAY);
@@ -269,7 +273,7 @@ async fn a_push_right_after_a_repository_was_found_without_images_keeps_it_in_th
     }
     let keys = shelf.keys("catalog/");
     assert!(!keys.iter().any(is_mark), "{keys:?}");
-    let restored = shelf.server.restore(&app(), &Reference::Digest(again), &By::default()).await.unwrap();
+    let restored = shelf.server.restore(&app(), &Reference::Digest(again), &Actor::default()).await.unwrap();
     assert!(!restored.restored.is_empty() && is_listed(&shelf).await);
 }
 
@@ -304,7 +308,7 @@ async fn what_went_with_a_delete_goes_with_what_goes_with_it() {
     let outer = shelf.index(&app(), &[inner], &["all"]).await;
     let signature = shelf.referrer(&app(), "of the child", Some(&child), &[]).await;
     let other = shelf.image(&app(), "other", &["other"]).await;
-    shelf.server.delete_manifest(&app(), &outer, &By::default()).await.unwrap();
+    shelf.server.delete_manifest(&app(), &outer, &Actor::default()).await.unwrap();
     // the pusher of the children may be at work
     let removed = shelf.scrub(&config("")).await;
     assert!(removed.is_empty(), "{removed:?}");
@@ -322,9 +326,9 @@ async fn what_went_with_a_delete_goes_with_what_goes_with_it() {
 async fn a_tag_that_died_with_its_image_stays_dead_when_the_image_comes_again() {
     let shelf = Shelf::new().await;
     let image = shelf.image(&app(), "image", &["dead"]).await;
-    shelf.server.delete_manifest(&app(), &image, &By::default()).await.unwrap();
+    shelf.server.delete_manifest(&app(), &image, &Actor::default()).await.unwrap();
     // as a server leaves it that did not see the tag when it said all of them gone
-    let is_gone = |key: &String| layout::parse_tag_version(&app(), key).is_some_and(|(_, said)| said.target.is_none());
+    let is_gone = |key: &String| RepositoryKey::tag_version(&app(), key).is_some_and(|(_, said)| said.target.is_none());
     let gone: Vec<String> = shelf.keys("repos/").into_iter().filter(is_gone).collect();
     assert_eq!(gone.len(), 1);
     shelf.store().await.delete(&gone[0]).await.unwrap();
@@ -344,7 +348,7 @@ async fn a_dry_run_of_garbage_changes_nothing() {
     let shelf = Shelf::new().await;
     let image = shelf.image(&app(), "image", &["v1", "v1"]).await;
     shelf.image(&app(), "other", &["v1"]).await;
-    shelf.server.delete_manifest(&app(), &image, &By::default()).await.unwrap();
+    shelf.server.delete_manifest(&app(), &image, &Actor::default()).await.unwrap();
     shelf.age(YEAR);
     let before = shelf.keys("");
     let dry = shelf

@@ -6,19 +6,18 @@ use std::{
     time::Duration,
 };
 
+use crate::scrub::{
+    kept::pass,
+    shelf::{Shelf, config},
+    world,
+};
 use serde_json::{Value, json};
 use simple_registry::{
     action::Page,
     config::Config,
     oci::{Digest, Name, Reference, Tag},
-    registry::{By, Restored},
-    storage::layout,
-};
-
-use crate::scrub::{
-    kept::pass,
-    shelf::{Shelf, config},
-    world,
+    records::{Actor, key::Prefix},
+    registry::Restored,
 };
 
 const DAY: Duration = Duration::from_hours(24);
@@ -31,8 +30,8 @@ fn tag(text: &str) -> Tag {
     text.parse().unwrap()
 }
 
-fn ana() -> By {
-    By { identity: "ana".to_owned(), request: "r1".to_owned() }
+fn ana() -> Actor {
+    Actor { identity: "ana".to_owned(), request: "r1".to_owned() }
 }
 
 /// Returns a configuration with a week of trash.
@@ -48,7 +47,7 @@ async fn delete(shelf: &Shelf, digest: &Digest) {
 
 /// Restores an image, of which everything comes back. Returns the restored objects.
 async fn restore(shelf: &Shelf, reference: Reference) -> Vec<Restored> {
-    let came = shelf.another_server().await.restore(&app(), &reference, &By::default()).await.unwrap();
+    let came = shelf.another_server().await.restore(&app(), &reference, &Actor::default()).await.unwrap();
     assert_eq!(came.lost, []);
     came.restored
 }
@@ -118,7 +117,11 @@ async fn what_an_image_lost_comes_back_when_it_was_pushed_again_and_not_when_it_
             "long ago" => {
                 pass(&shelf, DAY);
                 shelf.scrub(&week("")).await;
-                assert_eq!(shelf.keys(&layout::manifest(&app(), &image)).len(), 1, "nothing of its end is left");
+                assert_eq!(
+                    shelf.keys(&Prefix::Manifest(&app(), &image).to_string()).len(),
+                    1,
+                    "nothing of its end is left"
+                );
             }
             "ended again" => {
                 pass(&shelf, DAY);
@@ -139,7 +142,7 @@ async fn what_one_run_let_go_belongs_together_however_coarse_the_times_of_the_st
     pass(&shelf, DAY * 30);
     let rules = "[repository.team.retention_policy]\nrules = ['image.pushed_at > now() - days(15)']\n";
     shelf.scrub(&week(rules)).await;
-    for key in shelf.keys(&layout::manifest(&app(), &signature)).iter().filter(|key| key.contains(".rm.")) {
+    for key in shelf.keys(&Prefix::Manifest(&app(), &signature).to_string()).iter().filter(|key| key.contains(".rm.")) {
         let file = fs::File::options().write(true).open(shelf.root().join(key)).unwrap();
         let written = file.metadata().unwrap().modified().unwrap();
         file.set_modified(written - Duration::from_secs(2)).unwrap();
@@ -166,7 +169,7 @@ async fn the_command_lists_what_came_back_and_what_did_not() {
     delete(&shelf, &index).await;
     pass(&shelf, DAY);
     shelf.scrub(&week("")).await;
-    for key in shelf.keys(&layout::manifest(&app(), &lost)).iter().filter(|key| key.contains(".put.")) {
+    for key in shelf.keys(&Prefix::Manifest(&app(), &lost).to_string()).iter().filter(|key| key.contains(".put.")) {
         fs::remove_file(shelf.root().join(key)).unwrap();
     }
     let beside = tempfile::tempdir().unwrap();

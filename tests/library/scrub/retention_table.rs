@@ -2,15 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use crate::scrub::shelf::{Shelf, config, sha256};
 use serde_json::json;
 use simple_registry::{
     config::Config,
     oci::{Digest, Name, Reference},
+    records::key::{Key, RepositoryKey, Suffix},
     scrub::{Reason, What},
-    storage::layout,
 };
-
-use crate::scrub::shelf::{Shelf, config, sha256};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -30,7 +29,7 @@ type Pushed<'p> = (&'p [&'p str], u32);
 /// Pushes different images so many days ago. Then days and a lease pass for the store.
 async fn pushed(images: &[Pushed<'_>]) -> (Shelf, BTreeMap<String, Digest>) {
     let shelf = Shelf::new().await;
-    shelf.store().await.put(layout::PULLS_SINCE, json!({ "at": 0 }).to_string()).await.unwrap();
+    shelf.store().await.put(&Key::PullsSince.to_string(), json!({ "at": 0 }).to_string()).await.unwrap();
     let mut images = images.to_vec();
     images.sort_by_key(|(_, days)| std::cmp::Reverse(*days));
     let mut digests = BTreeMap::new();
@@ -144,7 +143,7 @@ async fn what_was_pulled_lately_stays_and_what_nobody_recorded_is_not_known() {
         let (shelf, digests) = pushed(images).await;
         let store = shelf.store().await;
         if !recorded {
-            store.delete(layout::PULLS_SINCE).await.unwrap();
+            store.delete(&Key::PullsSince.to_string()).await.unwrap();
         }
         let now = shelf.clock.now_ms();
         let days = |days: u64| now - days * 86_400_000;
@@ -154,7 +153,7 @@ async fn what_was_pulled_lately_stays_and_what_nobody_recorded_is_not_known() {
             json!([{ "tag": "long-ago", "digest": digests["long-ago"], "at": days(16) }]),
         ];
         for pulls in seen {
-            let key = layout::pulls_until(&app(), now, &layout::attempt());
+            let key = RepositoryKey::Pulls(now, Suffix::random()).of(&app());
             store.put(&key, pulls.to_string()).await.unwrap();
         }
         shelf.age(DAY);

@@ -2,18 +2,19 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use crate::scrub::world;
 use serde_json::json;
 use simple_registry::{
     action::Page,
     config::Config,
     diagnostics::Source,
     oci::{Digest, MediaType, Name, Reference, Tag},
+    records::key::Prefix,
     registry::{Clock, Error, Options, Registry, VerifyPulls},
     scrub::{self, Pass, Removal, Summary},
-    storage::{Store, layout},
+    storage::Store,
 };
 
-use crate::scrub::world;
 pub(crate) use crate::scrub::world::sha256;
 
 /// The lease of servers and scrubs.
@@ -59,7 +60,7 @@ impl Shelf {
 
     /// Returns the keys that begin with `prefix`, without the wishes for a lease. Each server and scrub adds its own wish.
     pub(crate) fn keys(&self, prefix: &str) -> Vec<String> {
-        let keys = world::keys(self.root()).into_iter().filter(|key| !key.starts_with(layout::LEASES));
+        let keys = world::keys(self.root()).into_iter().filter(|key| !key.starts_with(&Prefix::Leases.to_string()));
         keys.filter(|key| key.starts_with(prefix)).collect()
     }
 

@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use simple_registry::registry::By;
+use simple_registry::registry::Actor;
 
 use crate::scrub::world::{self, age, configuration, name, push_image, server};
 
@@ -63,7 +63,7 @@ async fn a_store_is_made_beside_strangers_and_scrub_leaves_them_alone() {
     let root = directory.path();
     strangers(root);
     let image = push_image(&server(root).await, &name("team/app"), "one", &["v1"], None).await;
-    server(root).await.delete_manifest(&name("team/app"), &image, &By::default()).await.unwrap();
+    server(root).await.delete_manifest(&name("team/app"), &image, &Actor::default()).await.unwrap();
     fs::create_dir_all(root.join("data/00/empty")).unwrap();
     age(root);
     age_directories(root);

@@ -15,7 +15,8 @@ use simple_registry::{
     config::Config,
     oci::{Algorithm, Digest, MediaType, Name, Reference, Tag},
     policy::Policy,
-    registry::{By, Options, PutManifest, Registry, VerifyPulls},
+    records::Actor,
+    registry::{Options, PutManifest, Registry, VerifyPulls},
     scrub::{self, Event, Finding, Observer, Outcome, Pass, Removal, Summary},
     storage::{Location, Store},
     telemetry::Metrics,
@@ -131,7 +132,7 @@ pub(crate) fn tag(text: &str) -> Tag {
 
 pub(crate) async fn push_blob(server: &Registry, to: &Name, bytes: &[u8]) -> Digest {
     let digest = sha256(bytes);
-    server.put_blob(to, &digest, chunk(bytes), &By::default()).await.unwrap();
+    server.put_blob(to, &digest, chunk(bytes), &Actor::default()).await.unwrap();
     digest
 }
 
@@ -175,7 +176,7 @@ pub(crate) async fn put(server: &Registry, to: &Name, bytes: &str, tags: &[&str]
     let reference = Reference::Digest(sha256(bytes));
     let tags = tags.iter().map(|text| tag(text)).collect();
     let put = PutManifest { reference, tags, media_type: None, bytes: Bytes::copy_from_slice(bytes.as_bytes()) };
-    server.put_manifest(to, &put, &By::default()).await.unwrap().digest
+    server.put_manifest(to, &put, &Actor::default()).await.unwrap().digest
 }
 
 /// Makes a store that has every kind of object which servers write. All of it is old.
@@ -183,7 +184,7 @@ pub(crate) async fn full() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     let server = server(root).await;
-    let (app, other, by) = (name("team/app"), name("other"), By::default());
+    let (app, other, by) = (name("team/app"), name("other"), Actor::default());
     let image = push_image(&server, &app, "one", &["v1", "moved"], None).await;
     push_image(&server, &app, "two", &["v2", "moved"], None).await;
     push_image(&server, &app, "signature", &[], Some(&image)).await;

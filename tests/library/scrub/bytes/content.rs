@@ -2,15 +2,14 @@
 
 use std::{fs, time::Duration};
 
+use super::{ALL, World, by, name};
+use crate::scrub::world::{chunk, server, sha256};
 use simple_registry::{
     action::Upload,
     oci::{Algorithm, Reference},
+    records::key::{Key, Prefix},
     scrub::{Outcome, Pass},
-    storage::layout,
 };
-
-use super::{ALL, World, by, name};
-use crate::scrub::world::{chunk, server, sha256};
 
 #[tokio::test]
 async fn rot_is_found_noted_and_never_served() {
@@ -36,8 +35,8 @@ async fn a_rotten_copy_is_not_read_where_there_is_another() {
     let world = World::new().await;
     let digest = world.pushed(b"content").await;
     world.push(b"content").await;
-    let id = layout::place_id(&world.containing("/at.")[0]).unwrap();
-    fs::write(world.root().join(&world.keys(&layout::data(&id))[0]), b"cOntent").unwrap();
+    let id = Key::copy(&world.containing("/copy.")[0]).map(|(_, id)| id).unwrap();
+    fs::write(world.root().join(&world.keys(&Prefix::Data(&id).to_string())[0]), b"cOntent").unwrap();
     let ran = world.scrub(&[Pass::Content]).await;
     assert_eq!(ran.found(), [Outcome::Repaired]);
     assert_eq!(ran.summary.verified.number, 3, "both, and the manifest");

@@ -2,24 +2,23 @@
 
 use std::fs;
 
-use simple_registry::{
-    scrub::{Outcome, Reason, What},
-    storage::layout,
-};
-
 use super::{ALL, GARBAGE, World};
 use crate::scrub::world::store;
+use simple_registry::{
+    records::key::{DataKey, Key, Prefix, Suffix},
+    scrub::{Outcome, Reason, What},
+};
 
 #[tokio::test]
 async fn of_two_copies_the_smaller_id_stays() {
     let world = World::new().await;
     let digest = world.pushed(b"content").await;
     world.push(b"content").await;
-    let places = world.containing("/at.");
+    let places = world.containing("/copy.");
     world.age();
     let ran = world.scrub(GARBAGE).await;
     assert_eq!(ran.removed(), [(What::Copy, Reason::Duplicate, 7)]);
-    assert_eq!(world.containing("/at."), places[..1]);
+    assert_eq!(world.containing("/copy."), places[..1]);
     assert_eq!(world.keys("data/").len(), 1);
     assert_eq!(world.read(&digest).await.unwrap(), b"content");
     assert_eq!(world.scrub(ALL).await.removed(), []);
@@ -30,8 +29,8 @@ async fn a_rotten_copy_does_not_stay_for_its_smaller_id() {
     let world = World::new().await;
     let digest = world.pushed(b"content").await;
     world.push(b"content").await;
-    let id = layout::place_id(&world.containing("/at.")[0]).unwrap();
-    let bytes = &world.keys(&layout::data(&id))[0];
+    let id = Key::copy(&world.containing("/copy.")[0]).map(|(_, id)| id).unwrap();
+    let bytes = &world.keys(&Prefix::Data(&id).to_string())[0];
     fs::write(world.root().join(bytes), b"cOntent").unwrap();
     world.age();
     let ran = world.scrub(GARBAGE).await;
@@ -50,14 +49,14 @@ async fn a_rotten_copy_does_not_stay_for_its_smaller_id() {
 async fn the_mark_of_a_scrub_that_died_is_mended_and_its_bytes_go() {
     let world = World::new().await;
     let digest = world.pushed(b"content").await;
-    let id = layout::place_id(&world.containing("/at.")[0]).unwrap();
+    let id = Key::copy(&world.containing("/copy.")[0]).map(|(_, id)| id).unwrap();
     let store = store(world.root()).await;
-    store.put(&layout::mark(&id, "0123456789abcdef"), Vec::new()).await.unwrap();
+    store.put(&DataKey::Mark(Suffix(0x0123_4567_89ab_cdef)).of(&id), Vec::new()).await.unwrap();
     world.scrub(GARBAGE).await;
-    assert_eq!(world.containing("/at.").len(), 1, "the mark is young, and its scrub may be at work");
+    assert_eq!(world.containing("/copy.").len(), 1, "the mark is young, and its scrub may be at work");
     world.age();
     assert_eq!(world.scrub(GARBAGE).await.found(), [Outcome::Repaired]);
-    assert_eq!(world.containing("/at.").len(), 2);
+    assert_eq!(world.containing("/copy.").len(), 2);
     world.age();
     let ran = world.scrub(GARBAGE).await;
     assert_eq!(ran.removed(), [(What::Copy, Reason::Duplicate, 7)]);

@@ -53,7 +53,7 @@ async fn a_fact_that_is_lost_is_written_again_from_the_bytes() {
         let digest = sha256(&whole);
         world.server.complete_upload(&name(), &upload, &digest, chunk(b""), &by()).await.unwrap();
         world.image(&digest, 140_000).await;
-        let place = world.root().join(&world.containing("/at.")[0]);
+        let place = world.root().join(&world.containing("/copy.")[0]);
         match damage {
             "removed" => fs::remove_file(&place).unwrap(),
             _ => fs::write(&place, b"").unwrap(),

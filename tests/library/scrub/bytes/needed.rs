@@ -2,15 +2,14 @@
 
 use std::{fs, path::Path, time::Duration, time::SystemTime};
 
+use super::{ALL, GARBAGE, World, by, name};
+use crate::scrub::world::{chunk, sha256, store};
 use simple_registry::{
     action::Upload,
     oci::{Algorithm, Digest},
+    records::key::{BlobKey, BlobLink, Key, Suffix},
     scrub::{Reason, What},
-    storage::layout,
 };
-
-use super::{ALL, GARBAGE, World, by, name};
-use crate::scrub::world::{chunk, sha256, store};
 
 fn directories(at: &Path) -> usize {
     let below = fs::read_dir(at).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
@@ -91,7 +90,7 @@ async fn a_pin_without_a_manifest_holds_for_a_lease() {
     let digest = world.push(b"content").await;
     world.age();
     let store = store(world.root()).await;
-    let pin = layout::pin(&digest, &name(), &sha256(b"a manifest that never came"), "0");
+    let pin = BlobLink::Pin(sha256(b"a manifest that never came")).of(&digest, &name(), Suffix(0x0));
     store.put(&pin, "{}").await.unwrap();
     assert_eq!(world.scrub(GARBAGE).await.removed(), []);
     world.age();
@@ -103,11 +102,11 @@ async fn a_pin_without_a_manifest_holds_for_a_lease() {
 async fn bytes_that_two_digests_name_stay_while_one_is_needed() {
     let world = World::new().await;
     let digest = world.pushed(b"content").await;
-    let place = &world.containing("/at.")[0];
-    let id = layout::place_id(place).unwrap();
+    let place = &world.containing("/copy.")[0];
+    let id = Key::copy(place).map(|(_, id)| id).unwrap();
     let other = Digest::of(Algorithm::Sha512, b"content");
     let store = store(world.root()).await;
-    store.put(&layout::place(&other, &id), fs::read(world.root().join(place)).unwrap()).await.unwrap();
+    store.put(&BlobKey::Copy(id.clone()).of(&other), fs::read(world.root().join(place)).unwrap()).await.unwrap();
     world.age();
     assert_eq!(world.scrub(GARBAGE).await.removed(), []);
     assert_eq!(world.read(&digest).await.unwrap(), b"content");

@@ -1,15 +1,14 @@
 //! Uploads that went silent, and bytes that no fact names.
 
+use super::{ALL, World, by, name};
+use crate::scrub::world::{chunk, server, sha256, store};
 use simple_registry::{
     action::{Upload, UploadId},
     oci::Algorithm,
+    records::key::{DataKey, Key, Prefix, Suffix, UploadKey},
     registry::Error,
     scrub::{Pass, Reason, What},
-    storage::layout,
 };
-
-use super::{ALL, World, by, name};
-use crate::scrub::world::{chunk, server, sha256, store};
 
 #[tokio::test]
 async fn an_upload_that_went_silent_goes_and_one_that_is_alive_stays() {
@@ -25,13 +24,13 @@ async fn an_upload_that_went_silent_goes_and_one_that_is_alive_stays() {
     }
     world.age();
     let store = store(world.root()).await;
-    store.put(&layout::upload_alive(&uploads[1].id, "0"), Vec::new()).await.unwrap();
+    store.put(&UploadKey::Alive(Suffix(0x0)).of(&uploads[1].id), Vec::new()).await.unwrap();
     let ran = world.scrub(&[Pass::Uploads]).await;
     assert_eq!(ran.removed(), [(What::Upload, Reason::Expired, 10)]);
     assert_eq!(ran.removals[0].reference, Some(uploads[0].id.to_string()));
     assert_eq!(ran.removals[0].repository, Some(name()));
     assert_eq!(world.containing(&uploads[0].id.to_string()), [""; 0]);
-    assert_eq!(world.keys(&layout::data(&uploads[1].id)).len(), 1);
+    assert_eq!(world.keys(&Prefix::Data(&uploads[1].id).to_string()).len(), 1);
 }
 
 #[tokio::test]
@@ -72,11 +71,11 @@ async fn sessions_without_bytes_and_completed_ones_go() {
 async fn bytes_that_no_fact_names_go_also_beside_those_of_a_blob() {
     let world = World::new().await;
     let digest = world.pushed(b"content").await;
-    let id = layout::place_id(&world.containing("/at.")[0]).unwrap();
+    let id = Key::copy(&world.containing("/copy.")[0]).map(|(_, id)| id).unwrap();
     let store = store(world.root()).await;
     let lost = UploadId::random();
-    store.put(&layout::segment(&lost, 0, "0123456789abcdef"), "lost").await.unwrap();
-    store.put(&layout::segment(&id, 0, "0123456789abcdef"), "failed").await.unwrap();
+    store.put(&DataKey::Segment(0, Suffix(0x0123_4567_89ab_cdef)).of(&lost), "lost").await.unwrap();
+    store.put(&DataKey::Segment(0, Suffix(0x0123_4567_89ab_cdef)).of(&id), "failed").await.unwrap();
     assert_eq!(world.scrub(ALL).await.removed(), []);
     assert_eq!(world.keys("data/").len(), 3);
     world.age();
