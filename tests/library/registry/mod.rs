@@ -112,7 +112,7 @@ async fn a_server_that_takes_up_another_ones_upload_looks_at_the_bytes_that_it_d
     }
     let outcome = match other.append(&name(), &upload(status.state), chunk(b"second")).await {
         Ok(status) => {
-            let (at, digest) = (upload(status.state), sha256(&[&first[..], b"second"].concat()));
+            let (at, digest) = (upload(status.state), sha256([&first[..], b"second"].concat()));
             other.complete_upload(&name(), &at, &digest, chunk(b""), &Actor::default()).await.map(drop)
         }
         Err(error) => Err(error),

@@ -134,7 +134,7 @@ async fn chunks_of_one_byte_take_bytes_in_proportion_to_their_number() {
     let written = stored(&world, "").await;
     assert!(written < 2000 * 1500, "{written} bytes were written for 2,000");
     assert_eq!(world.keys("data/").await.len(), 31, "one segment for each full state");
-    let digest = sha256(&[b'x'; 2000]);
+    let digest = sha256([b'x'; 2000]);
     server.complete_upload(&name(), &at(&status), &digest, chunk(b""), &Actor::default()).await.unwrap();
     assert_eq!(read(&server, &digest).await, [b'x'; 2000]);
 }
@@ -144,7 +144,7 @@ async fn the_chunks_between_two_full_states_make_a_segment_below_4_mib() {
     let world = World::new();
     let (server, bytes) = (world.server(Duration::ZERO), content(SMALL - 1));
     let status = many(&server, 130, &bytes).await;
-    let digest = sha256(&bytes.repeat(130));
+    let digest = sha256(bytes.repeat(130));
     // a server that remembers nothing reads what states keep
     let other = world.server(Duration::ZERO);
     other.complete_upload(&name(), &at(&status), &digest, chunk(b""), &Actor::default()).await.unwrap();
@@ -202,7 +202,7 @@ async fn a_kept_chunk_that_was_torn_never_becomes_a_blob() {
         let other = world.server(Duration::ZERO);
         let found = other.upload_status(&name(), &at(&status)).await;
         assert_eq!(matches!(found, Err(Error::UploadUnknown(_))), says, "{damage}: {found:?}");
-        let digest = sha256(&b"some bytes".repeat(5));
+        let digest = sha256(b"some bytes".repeat(5));
         let done = other.complete_upload(&name(), &at(&status), &digest, chunk(b""), &Actor::default()).await;
         assert!(matches!(done, Err(Error::UploadUnknown(_))), "{damage}: {done:?}");
     }

@@ -167,7 +167,7 @@ async fn scrub_reports_damage_whatever_its_age_and_counts_objects_that_are_too_y
         let at = copy(root);
         rejuvenate(at.path());
         let (summary, told) = scrub_with(at.path(), &crate::scrub::world::config(), |options| {
-            options.passes = passes.iter().copied().collect()
+            options.passes = passes.iter().copied().collect();
         })
         .await
         .unwrap();
