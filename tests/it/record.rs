@@ -91,7 +91,7 @@ fn requests_are_503_while_decisions_cannot_be_recorded() {
     }
     server.client().send(Request::post("/v2/open/blobs/uploads/")).expect(503);
     server.client().send(Request::get("/healthz")).expect(200);
-    let ready = server.client().send(Request::get("/readyz")).expect(200);
+    let ready = server.client().send(Request::get("/readyz")).expect(503);
     assert!(String::from_utf8_lossy(&ready.body).contains("record of decisions"), "{ready:?}");
 }
 
