@@ -163,6 +163,12 @@ pub enum ActionError {
         /// The rule that it breaks.
         rule: &'static str,
     },
+    /// More parameters than any request needs.
+    #[error("the query has more parameters than the registry takes; at most 100 tags in one request")]
+    TooManyParameters,
+    /// A parameter that is longer than any valid one.
+    #[error("a query parameter is longer than 8 KiB")]
+    LongParameter,
     /// Bytes that are not UTF-8.
     #[error("the {0} is not UTF-8 after percent-decoding")]
     Encoding(&'static str),
@@ -251,6 +257,15 @@ impl Action {
         }
     }
 
+    /// Returns true for lists, whose cost grows with what is stored.
+    #[must_use]
+    pub const fn is_list(&self) -> bool {
+        matches!(
+            self,
+            Self::ListCatalog { .. } | Self::ListTags { .. } | Self::GetTagHistory { .. } | Self::GetReferrers { .. }
+        )
+    }
+
     /// Stores the owner of an upload, for policy and for the record.
     pub fn set_upload_owner(&mut self, began: &str) {
         match self {
@@ -273,8 +288,12 @@ impl Action {
         let (front, last) = path.split_at(path.rfind('/').map_or(0, |slash| slash + 1));
         let mut fitting = ACTIONS.iter().filter_map(|row| Some((row, row.fit(&path, front)?)));
         let (first, name) = fitting.next().ok_or(ActionError::NotFound)?;
-        let mut line =
-            RequestLine { name, argument: last, query: Query(query.unwrap_or_default()), is_head: method == "HEAD" };
+        let mut line = RequestLine {
+            name,
+            argument: last,
+            query: Query::new(query.unwrap_or_default())?,
+            is_head: method == "HEAD",
+        };
         let rows = || ACTIONS.iter().filter(|row| row.has_shape_of(first));
         for row in rows().filter(|row| row.has_method(method)) {
             match (row.parameter, (row.parse)(&line)) {

@@ -1,6 +1,7 @@
 //! Puts the server together from its configuration.
 
 mod clocks;
+mod descriptors;
 mod options;
 mod private;
 mod scrub;
@@ -28,6 +29,9 @@ use crate::{
     storage::{Location, OpenError, Store, disk},
     telemetry::{self, Metrics, counted},
 };
+
+/// The time between two looks for denials that were only counted.
+const COUNTED: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// The reason why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +94,7 @@ async fn run(checked: Checked) -> Result<(), AppError> {
     // before anything is written: a taken port leaves nothing behind. Clients that come early wait
     let listeners = listeners(checked.config()).await?;
     let metrics = Metrics::new();
+    let connections = descriptors::fit(checked.config());
     let location = location(checked.config());
     let store = Store::open(&location, metrics.clone()).await?;
     warn_of_case(&location);
@@ -102,9 +107,15 @@ async fn run(checked: Checked) -> Result<(), AppError> {
     reload::say_lease(&registry).await;
     let audit = Audit::open(&config.audit)?;
     announce(&snapshot, &location, &listeners)?;
-    let service =
-        Arc::new(Service::new(Arc::clone(&registry), Arc::clone(&live), audit, http_options(config), metrics.clone()));
+    let service = Arc::new(Service::new(
+        Arc::clone(&registry),
+        Arc::clone(&live),
+        audit.clone(),
+        http_options(config, connections),
+        metrics.clone(),
+    ));
     let (stopping, stopped) = watch::channel(false);
+    let denials = tokio::spawn(record_denials(audit.clone(), stopped.clone()));
     let scrubbing = match config.scrub.interval {
         Some(interval) => {
             Some(scrub::start(interval, Arc::clone(&live), config.clone(), metrics.clone(), stopped.clone())?)
@@ -124,7 +135,9 @@ async fn run(checked: Checked) -> Result<(), AppError> {
         std::process::exit(i32::from(EXIT_AT_ONCE));
     });
     let _ = stopping.send(true);
-    let _ = tokio::join!(serving, reloading, recording, clocks);
+    let _ = tokio::join!(serving, reloading, recording, clocks, denials);
+    // a failure is in the log
+    let _ = audit.record_denials(true);
     // those of the last requests
     if let Err(error) = registry.record_pulls().await {
         tracing::warn!(%error, "the last pulls could not be recorded");
@@ -138,6 +151,20 @@ async fn run(checked: Checked) -> Result<(), AppError> {
 
 async fn record_pulls(registry: Arc<Registry>, mut stopped: watch::Receiver<bool>) {
     registry.keep_recording_pulls(stopped.wait_for(|stopped| *stopped)).await;
+}
+
+/// Writes the lines for denials that were only counted.
+async fn record_denials(audit: Audit, mut stopped: watch::Receiver<bool>) {
+    let mut tick = tokio::time::interval(COUNTED);
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            _ = tick.tick() => {
+                // a failure is in the log
+                let _ = audit.record_denials(false);
+            }
+        }
+    }
 }
 
 struct Stop {

@@ -1,6 +1,11 @@
 //! Holds the identity of a client: several facts at once, each with its own proof.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    net::IpAddr,
+    sync::{Arc, LazyLock},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +76,36 @@ pub struct Facts {
     pub client_ip: String,
     /// `identity.certificate`
     pub certificate: Certificate,
+}
+
+/// One of the clients that share what a server has: an identity, or else an address. The 64 bits of a network of IPv6 are one
+/// address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Client {
+    /// The hash of an identity's name, which nobody can choose: its key differs in each process.
+    Identity(u64),
+    /// The address without the part that a client of IPv6 chooses.
+    Address(u128),
+}
+
+impl From<IpAddr> for Client {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Self::Address(v4.to_ipv6_mapped().to_bits()),
+            IpAddr::V6(v6) => Self::Address(v6.to_bits() & !u128::from(u64::MAX)),
+        }
+    }
+}
+
+impl From<&Identity> for Client {
+    fn from(identity: &Identity) -> Self {
+        static HASHES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        match (&identity.user, &identity.certificate) {
+            (Some(user), _) => Self::Identity(HASHES.hash_one((0, &user.id))),
+            (None, Some(certificate)) => Self::Identity(HASHES.hash_one((1, &certificate.issuer_and_subject))),
+            (None, None) => identity.client_ip.into(),
+        }
+    }
 }
 
 impl Identity {

@@ -7,12 +7,28 @@ use percent_encoding::percent_decode_str;
 use super::{ActionError, Page};
 use crate::oci::Tag;
 
+/// The most parameters of a query: the tags of a push, and others.
+const MAX_PARAMETERS: usize = MAX_TAGS + 28;
+/// The longest parameter, as it is sent, in bytes.
+const LONGEST_PARAMETER: usize = 8192;
+
 /// The most tags that one manifest `PUT` may set.
 pub const MAX_TAGS: usize = 100;
 
 pub(super) struct Query<'a>(pub(super) &'a str);
 
 impl<'a> Query<'a> {
+    /// Takes the query of a request, if it has no more and no longer parameters than any request needs.
+    pub(super) fn new(text: &'a str) -> Result<Self, ActionError> {
+        if text.split('&').count() > MAX_PARAMETERS {
+            return Err(ActionError::TooManyParameters);
+        }
+        match text.split('&').find(|pair| pair.len() > LONGEST_PARAMETER) {
+            Some(_) => Err(ActionError::LongParameter),
+            None => Ok(Self(text)),
+        }
+    }
+
     fn pairs(&self, wanted: &'static str) -> impl Iterator<Item = Result<Cow<'a, str>, ActionError>> {
         self.0.split('&').filter_map(move |pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -60,10 +60,13 @@ pub fn registry_options(config: &Config) -> registry::Options {
     }
 }
 
-pub(super) fn http_options(config: &Config) -> http::Options {
+pub(super) fn http_options(config: &Config, max_connections: usize) -> http::Options {
     http::Options {
         max_concurrent_requests: config.max_concurrent_requests,
         max_concurrent_transfers: config.max_concurrent_transfers,
+        max_connections,
+        min_transfer_rate: config.min_transfer_rate,
+        document_memory: config.document_memory,
         grace: config.server.query_timeout_grace_period,
         log_requests: config.observability.logs.requests,
         health_on_main: config.observability.health.listen == config::Listen::Main,

@@ -11,8 +11,6 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use crate::config;
-
 /// The time between two looks at the path.
 const LOOK: Duration = Duration::from_secs(1);
 /// The time between two tries of a failing rotation, and between its warnings.
@@ -29,12 +27,28 @@ pub(super) struct Log {
     rotation_failed: Option<Instant>,
     /// The time in the name of the file that was put aside last; the next one's is later.
     put_aside: Timestamp,
+    /// The bytes of all files that were put aside.
+    aside: u64,
+    /// True once the log has said that the files are about to reach their total size.
+    has_warned: bool,
 }
 
-struct Limits {
-    max_size: u64,
-    max_age: Duration,
-    keep: u32,
+/// The limits of a file and of those that were put aside.
+pub(super) struct Limits {
+    pub(super) max_size: u64,
+    /// Zero: no file is put aside for its age.
+    pub(super) max_age: Duration,
+    pub(super) keep: Keep,
+    /// The most bytes of all files together.
+    pub(super) max_total_size: Option<u64>,
+}
+
+/// The files put aside that stay.
+pub(super) enum Keep {
+    /// Those that were put aside within this time. Zero: all.
+    Age(Duration),
+    /// The newest.
+    Newest(usize),
 }
 
 struct Open {
@@ -52,12 +66,20 @@ struct Open {
 
 impl Log {
     /// Opens the file for appending, and creates it, for its owner alone, where there is none.
-    pub(super) fn open(path: &Path, options: &config::Audit) -> io::Result<Self> {
-        let limits = Limits { max_size: options.max_size, max_age: options.max_age, keep: options.keep };
+    pub(super) fn open(path: &Path, limits: Limits) -> io::Result<Self> {
         let open = Open::at(path)?;
-        let now = Instant::now();
-        let put_aside = Timestamp::UNIX_EPOCH;
-        Ok(Self { path: path.to_owned(), limits, open, looked: now, rotation_failed: None, put_aside })
+        let mut log = Self {
+            path: path.to_owned(),
+            limits,
+            open,
+            looked: Instant::now(),
+            rotation_failed: None,
+            put_aside: Timestamp::UNIX_EPOCH,
+            aside: 0,
+            has_warned: false,
+        };
+        log.prune_or_warn();
+        Ok(log)
     }
 
     /// Appends a line: when this returns, either all of it is in the file or nothing.
@@ -72,6 +94,7 @@ impl Log {
         if self.is_due(line.len(), now) {
             self.rotate(now);
         }
+        self.check_total(line.len() as u64)?;
         self.open.append(line)?;
         self.open.since.get_or_insert(now);
         Ok(())
@@ -122,9 +145,7 @@ impl Log {
             Ok(open) => {
                 self.open = open;
                 self.rotation_failed = None;
-                if let Err(error) = self.prune() {
-                    tracing::warn!(file = %self.path.display(), %error, "old files of the audit record could not be deleted");
-                }
+                self.prune_or_warn();
             }
             Err(error) => self.warn_of_rotation("put aside", &error),
         }
@@ -146,7 +167,7 @@ impl Log {
         let mut time = now.max(self.put_aside.saturating_add(millisecond).unwrap_or(now));
         loop {
             let mut name = self.path.clone().into_os_string();
-            name.push(time.strftime(".%Y%m%dT%H%M%S%.3fZ").to_string());
+            name.push(time_of(time));
             match rename_to_new(&self.path, Path::new(&name)) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     time = time.saturating_add(millisecond).map_err(io::Error::other)?;
@@ -160,11 +181,37 @@ impl Log {
         }
     }
 
-    /// Deletes the oldest of the files that were put aside, but for `keep` of them; nothing that has another name.
-    fn prune(&self) -> io::Result<()> {
-        if self.limits.keep == 0 {
-            return Ok(());
+    /// Refuses a line that would make all files together larger than they may be. Warns before.
+    fn check_total(&mut self, more: u64) -> io::Result<()> {
+        let Some(most) = self.limits.max_total_size else { return Ok(()) };
+        if self.aside + self.open.len + more > most {
+            // somebody may have made room
+            self.prune()?;
         }
+        let total = self.aside + self.open.len + more;
+        if total > most {
+            let says = "the files have reached audit.max_total_size; move or delete old ones, or raise it";
+            return Err(io::Error::new(io::ErrorKind::StorageFull, says));
+        }
+        let is_near = total > most / 5 * 4;
+        if is_near && !self.has_warned {
+            tracing::warn!(
+                file = %self.path.display(), total, max_total_size = most,
+                "the audit record has reached 80% of audit.max_total_size; at 100% audit.on_error decides"
+            );
+        }
+        self.has_warned = is_near;
+        Ok(())
+    }
+
+    fn prune_or_warn(&mut self) {
+        if let Err(error) = self.prune() {
+            tracing::warn!(file = %self.path.display(), %error, "old files of the audit record could not be deleted");
+        }
+    }
+
+    /// Deletes the files that were put aside and need not stay; nothing that has another name. Measures the others.
+    fn prune(&mut self) -> io::Result<()> {
         let (Some(name), Some(dir)) = (self.path.file_name(), self.path.parent()) else { return Ok(()) };
         let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
         let mut aside = Vec::new();
@@ -176,9 +223,27 @@ impl Log {
             }
         }
         aside.sort();
-        let surplus = aside.len().saturating_sub(self.limits.keep as usize);
-        aside[..surplus].iter().try_for_each(|name| fs::remove_file(dir.join(name)))
+        let surplus = match self.limits.keep {
+            Keep::Age(Duration::ZERO) => 0,
+            Keep::Age(age) => {
+                let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
+                let oldest = Timestamp::now().checked_sub(age).unwrap_or(Timestamp::UNIX_EPOCH);
+                let mut oldest_name = name.to_owned();
+                oldest_name.push(time_of(oldest));
+                aside.partition_point(|name| *name < oldest_name)
+            }
+            Keep::Newest(number) => aside.len().saturating_sub(number),
+        };
+        let (old, others) = aside.split_at(surplus);
+        old.iter().try_for_each(|name| fs::remove_file(dir.join(name)))?;
+        self.aside = others.iter().filter_map(|name| fs::metadata(dir.join(name)).ok()).map(|found| found.len()).sum();
+        Ok(())
     }
+}
+
+/// Returns the end of the name of a file that is put aside at a time.
+fn time_of(time: Timestamp) -> String {
+    time.strftime(".%Y%m%dT%H%M%S%.3fZ").to_string()
 }
 
 impl Open {

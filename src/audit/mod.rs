@@ -7,17 +7,19 @@
 //! | file | what is in it |
 //! | --- | --- |
 //! | `line` | the JSON |
+//! | `sink` | the destination of lines |
+//! | `denials` | one line for many denials of anonymous callers |
 //! | `file` | appending, rotation, files that are moved away |
 
+mod denials;
 mod file;
 mod line;
+mod sink;
 
 use std::{
     cell::RefCell,
-    fs::File,
     io,
-    os::fd::AsFd as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -29,14 +31,20 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::{self, AuditFile, OnAuditError};
+use denials::Counts;
+use file::{Keep, Limits};
 use line::{Deleted, Gap};
+use sink::Sink;
 
+pub use denials::Denial;
 pub use line::{Deletion, Event, Line};
 
 /// The time between two tries of a failing record.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// The time between two warnings about the same failure.
 const SAY_AGAIN: Duration = Duration::from_mins(1);
+/// The number of files put aside that are kept of those about anonymous callers.
+const ANONYMOUS: usize = 9;
 /// The size of the memory that a thread keeps for its lines.
 const BUFFER: usize = 16 << 10;
 
@@ -49,6 +57,20 @@ thread_local! {
 #[derive(Clone)]
 pub struct Audit {
     inner: Option<Arc<Inner>>,
+    /// The file of its own for decisions about anonymous callers that change nothing.
+    anonymous: Option<Arc<Inner>>,
+    denials: Arc<Counts>,
+}
+
+/// The way in which a decision is recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// For as long as the configuration says.
+    ByAge,
+    /// As long as there is room: it is about an anonymous caller, and changes nothing.
+    BySize,
+    /// The same; and many that are alike become one line. The text is the reference of the request.
+    Counted(Denial, String),
 }
 
 struct Inner {
@@ -61,11 +83,6 @@ struct Inner {
 struct State {
     sink: Sink,
     failure: Option<Failure>,
-}
-
-enum Sink {
-    Stdout { file: File, torn: bool },
-    File(Box<file::Log>),
 }
 
 /// The failure of a record since its last written line.
@@ -106,13 +123,20 @@ impl Audit {
     /// [`AuditError`] if the file cannot be opened for appending, or standard output is closed, whatever `on_error`
     /// says.
     pub fn open(options: &config::Audit) -> Result<Self, AuditError> {
-        Self::open_file("audit.file", &options.file, options)
+        let mut audit = Self::open_file("audit.file", &options.file, options, false)?;
+        if let AuditFile::File(file) = &options.file
+            && file.metadata().is_ok_and(|found| found.is_file())
+        {
+            let file = AuditFile::File(beside(file, ".anonymous"));
+            audit.anonymous = Self::open_file("audit.file", &file, options, true)?.inner;
+        }
+        Ok(audit)
     }
 
     /// Returns an audit without a record.
     #[must_use]
-    pub const fn off() -> Self {
-        Self { inner: None }
+    pub fn off() -> Self {
+        Self { inner: None, anonymous: None, denials: Arc::default() }
     }
 
     /// Opens the record of deletions: the file of `scrub.record`, or else a file beside the record of decisions. The
@@ -123,32 +147,35 @@ impl Audit {
     pub fn open_deletions(config: &config::Config) -> Result<Self, AuditError> {
         let file = match (&config.scrub.record, &config.audit.file) {
             (Some(record), _) => record.clone(),
-            (None, AuditFile::File(decisions)) => {
-                let mut beside = decisions.clone().into_os_string();
-                beside.push(".scrub");
-                AuditFile::File(beside.into())
-            }
+            (None, AuditFile::File(decisions)) => AuditFile::File(beside(decisions, ".scrub")),
             (None, AuditFile::Off | AuditFile::Stdout) => AuditFile::Off,
         };
-        Self::open_file("scrub.record", &file, &config.audit)
+        Self::open_file("scrub.record", &file, &config.audit, false)
     }
 
-    fn open_file(key: &'static str, file: &AuditFile, options: &config::Audit) -> Result<Self, AuditError> {
+    fn open_file(
+        key: &'static str,
+        file: &AuditFile,
+        options: &config::Audit,
+        by_size: bool,
+    ) -> Result<Self, AuditError> {
+        let config::Audit { max_size, max_age, keep_age, max_total_size, .. } = *options;
+        let limits = if by_size {
+            Limits { max_size, max_age: Duration::ZERO, keep: Keep::Newest(ANONYMOUS), max_total_size: None }
+        } else {
+            Limits { max_size, max_age, keep: Keep::Age(keep_age), max_total_size }
+        };
         let sink = match file {
-            AuditFile::Off => return Ok(Self { inner: None }),
-            AuditFile::Stdout => {
-                // A descriptor of our own: `io::stdout` would buffer.
-                let file = io::stdout().as_fd().try_clone_to_owned().map(File::from);
-                file.map(|file| Sink::Stdout { file, torn: false }).map_err(|source| (PathBuf::from("stdout"), source))
-            }
-            AuditFile::File(path) => file::Log::open(path, options)
+            AuditFile::Off => return Ok(Self::off()),
+            AuditFile::Stdout => Sink::stdout().map_err(|source| (PathBuf::from("stdout"), source)),
+            AuditFile::File(path) => file::Log::open(path, limits)
                 .map(|log| Sink::File(Box::new(log)))
                 .map_err(|source| (path.clone(), source)),
         };
         let sink = sink.map_err(|(path, source)| AuditError { key, path, source })?;
         let state = Mutex::new(State { sink, failure: None });
         let inner = Inner { on_error: options.on_error, failing: AtomicBool::new(false), state };
-        Ok(Self { inner: Some(Arc::new(inner)) })
+        Ok(Self { inner: Some(Arc::new(inner)), ..Self::off() })
     }
 
     /// Returns true if there is a record.
@@ -178,12 +205,30 @@ impl Audit {
     ///
     /// # Errors
     /// [`NotRecording`], only with `on_error = "deny"`: answer 503 in place of what was decided.
-    pub fn record<R: Serialize>(&self, line: &Line<'_, R>) -> Result<(), NotRecording> {
-        let Some(inner) = self.inner.as_deref() else { return Ok(()) };
-        match (inner.record(line), inner.on_error) {
-            (outcome, OnAuditError::Deny) => outcome,
-            (_, OnAuditError::Continue) => Ok(()),
-        }
+    pub fn record<R: Serialize>(&self, line: &Line<'_, R>, kept: Kept) -> Result<(), NotRecording> {
+        let inner = match kept {
+            Kept::ByAge => self.inner.as_deref(),
+            Kept::BySize => self.by_size(),
+            Kept::Counted(denial, reference) => {
+                let is_whole = self.denials.is_whole(denial, &reference);
+                self.by_size().filter(|_| is_whole)
+            }
+        };
+        inner.map_or(Ok(()), |inner| inner.record_or_go_on(line))
+    }
+
+    /// Returns the record of decisions about anonymous callers that change nothing.
+    fn by_size(&self) -> Option<&Inner> {
+        self.anonymous.as_deref().or(self.inner.as_deref())
+    }
+
+    /// Writes the lines for denials that were counted: those of the minutes that are over, or all.
+    ///
+    /// # Errors
+    /// As [`Audit::record`].
+    pub fn record_denials(&self, all: bool) -> Result<(), NotRecording> {
+        let Some(inner) = self.by_size() else { return Ok(()) };
+        self.denials.take(all).iter().try_for_each(|line| inner.record_or_go_on(line))
     }
 
     /// Writes the line of a deletion that is about to be made, as [`Audit::record`] does.
@@ -202,15 +247,31 @@ impl Audit {
     /// must become ready.
     #[must_use]
     pub fn failing(&self) -> Option<String> {
-        let inner = self.inner.as_deref().filter(|inner| inner.failing.load(Ordering::Relaxed))?;
-        inner.recover(&mut inner.lock()).err().map(|refused| refused.cause)
+        let all = [&self.inner, &self.anonymous].into_iter().filter_map(Option::as_deref);
+        let mut failing = all.filter(|inner| inner.failing.load(Ordering::Relaxed));
+        failing.find_map(|inner| inner.recover(&mut inner.lock()).err().map(|refused| refused.cause))
     }
+}
+
+/// Returns the path of a file beside another one.
+fn beside(file: &Path, end: &str) -> PathBuf {
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(end);
+    beside.into()
 }
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A thread that panicked here left a line whole, or a failure behind.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records a line. With `on_error = "continue"` that never fails.
+    fn record_or_go_on(&self, fields: &impl Serialize) -> Result<(), NotRecording> {
+        match (self.record(fields), self.on_error) {
+            (outcome, OnAuditError::Deny) => outcome,
+            (_, OnAuditError::Continue) => Ok(()),
+        }
     }
 
     fn record(&self, fields: &impl Serialize) -> Result<(), NotRecording> {
@@ -314,27 +375,6 @@ impl Failure {
                 cause,
                 "decisions cannot be recorded; requests go on without, as audit.on_error asks"
             ),
-        }
-    }
-}
-
-impl Sink {
-    fn append(&mut self, line: &[u8], now: Timestamp) -> io::Result<()> {
-        match self {
-            Self::File(log) => log.append(line, now),
-            Self::Stdout { file, torn } => {
-                // Bytes that were written to a pipe cannot be taken back.
-                let whole;
-                let bytes = if *torn {
-                    whole = [b"\n", line].concat();
-                    &whole
-                } else {
-                    line
-                };
-                let outcome = file::write_all(file, bytes);
-                *torn = outcome.as_ref().map_or_else(|(written, _)| *written > 0 || *torn, |()| false);
-                outcome.map_err(|(_, error)| error)
-            }
         }
     }
 }

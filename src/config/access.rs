@@ -196,9 +196,11 @@ pub(super) fn audit(root: &mut Table<'_>) -> Audit {
         file: table.key("file", "\"off\"", &file),
         max_size: table.key("max_size", "\"100MiB\"", &rule::size("64KiB", "1TiB")),
         max_age: table.key("max_age", "\"1 day\"", &rule::time("0s", "3650d")),
-        keep: table.key("keep", "30", &rule::integer(0..=1_000_000)),
+        keep_age: table.key("keep_age", "\"400d\"", &rule::time("0s", "36500d")),
+        max_total_size: table.optional("max_total_size", "\"10GiB\"", &rule::size("1MiB", "1024TiB")),
         on_error: table.key("on_error", "\"deny\"", &rule::word(ON_ERROR)),
     };
+    table.replaced("keep", "keep_age", "files are kept for a time, whatever their number");
     table.finish();
     audit
 }

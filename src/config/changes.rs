@@ -24,6 +24,8 @@ macro_rules! differ_in_storage {
 const AFTER_A_RESTART: &[(&str, Differ)] = &[
     ("max_concurrent_requests", differ!(max_concurrent_requests)),
     ("max_concurrent_transfers", differ!(max_concurrent_transfers)),
+    ("min_transfer_rate", differ!(min_transfer_rate)),
+    ("document_memory", differ!(document_memory)),
     ("max_blob_size", differ!(max_blob_size)),
     ("allow_missing_references", differ!(allow_missing_references)),
     ("cache_ttl", differ!(cache_ttl)),
@@ -52,7 +54,8 @@ const AFTER_A_RESTART: &[(&str, Differ)] = &[
     ("audit.file", differ!(audit.file)),
     ("audit.max_size", differ!(audit.max_size)),
     ("audit.max_age", differ!(audit.max_age)),
-    ("audit.keep", differ!(audit.keep)),
+    ("audit.keep_age", differ!(audit.keep_age)),
+    ("audit.max_total_size", differ!(audit.max_total_size)),
     ("audit.on_error", differ!(audit.on_error)),
     ("observability.tracing.endpoint", differ!(observability.tracing.endpoint)),
     ("observability.tracing.sampling_rate", |old, new| {

@@ -22,6 +22,8 @@ pub(super) fn config(reading: &Reading<'_>, entries: &Entries) -> Config {
     let config = Config {
         max_concurrent_requests: root.key("max_concurrent_requests", "50", &rule::integer(1..=1_000_000)),
         max_concurrent_transfers: root.key("max_concurrent_transfers", "1000", &rule::integer(1..=1_000_000)),
+        min_transfer_rate: root.key("min_transfer_rate", "\"1KiB\"", &rule::size("0", "1GiB")),
+        document_memory: root.key("document_memory", "\"64MiB\"", &rule::size("1MiB", "1TiB")),
         max_manifest_size: root.key("max_manifest_size", "\"4MiB\"", &rule::size("1KiB", "64MiB")),
         max_blob_size: root.key("max_blob_size", "\"100GiB\"", &rule::size("1KiB", "1024TiB")),
         allow_missing_references: root.key("allow_missing_references", "false", &rule::flag()),

@@ -24,6 +24,10 @@ pub struct Config {
     pub max_concurrent_requests: usize,
     /// The largest number of bodies that move at once, in either direction, at least 1.
     pub max_concurrent_transfers: usize,
+    /// The bytes a second below which a transfer gives way to another client.
+    pub min_transfer_rate: u64,
+    /// The memory of all manifests and long answers under way, in bytes.
+    pub document_memory: u64,
     /// The largest manifest that is accepted, in bytes, 1 KiB to 64 MiB.
     pub max_manifest_size: u64,
     /// The largest blob that is accepted, in bytes, at least 1 KiB.
@@ -165,8 +169,10 @@ pub struct Audit {
     pub max_size: u64,
     /// The age at which a file is put aside. Zero: never for its age.
     pub max_age: Duration,
-    /// The number of files put aside that are kept; older ones are deleted. 0: all.
-    pub keep: u32,
+    /// The time for which a file that was put aside is kept. Zero: for ever.
+    pub keep_age: Duration,
+    /// The largest size of all files together, in bytes. None: no limit.
+    pub max_total_size: Option<u64>,
     /// The treatment of requests while no line can be written.
     pub on_error: OnAuditError,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
-use super::hash::{Cost, Hash};
+use super::hash::Hash;
 use crate::config;
 use crate::identity::User;
 
@@ -15,7 +15,7 @@ use crate::identity::User;
 pub struct Accounts {
     by_id: BTreeMap<String, Arc<Account>>,
     by_username: HashMap<String, Arc<Account>>,
-    /// The hash that stands in for an unknown user's. `None`: there is no user at all.
+    /// The hash that stands in for an unknown user's, as costly as the most costly of all. `None`: there is no user at all.
     dummy: Option<Arc<Hash>>,
 }
 
@@ -63,7 +63,8 @@ impl Accounts {
             }
             accounts.by_id.insert(id.clone(), account);
         }
-        accounts.dummy = accounts.usual_hash().map(|hash| Arc::new(hash.dummy()));
+        let most_costly = accounts.by_id.values().map(|account| &account.hash).max_by_key(|hash| hash.work());
+        accounts.dummy = most_costly.map(|hash| Arc::new(hash.dummy()));
         Ok(accounts)
     }
 
@@ -85,15 +86,6 @@ impl Accounts {
 
     pub(super) fn dummy(&self) -> Option<&Arc<Hash>> {
         self.dummy.as_ref()
-    }
-
-    /// Returns a hash of the cost that most accounts have.
-    fn usual_hash(&self) -> Option<&Hash> {
-        let mut costs: BTreeMap<Cost, (usize, &Hash)> = BTreeMap::new();
-        for account in self.by_id.values() {
-            costs.entry(account.hash.cost()).or_insert((0, &account.hash)).0 += 1;
-        }
-        costs.into_values().max_by_key(|(count, _)| *count).map(|(_, hash)| hash)
     }
 }
 
@@ -131,5 +123,27 @@ impl Account {
 impl std::fmt::Debug for Account {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Account").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_user_costs_what_the_most_costly_hash_costs() {
+        let argon2 = |m: u32| format!("$argon2id$v=19$m={m},t=2,p=1$c29tZXNhbHRzb21l$RdescudvJCsgt3ub+b2PQw");
+        let bcrypt = "$2b$12$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy".to_owned();
+        let cheap = ["ana", "bob", "cid"].map(|id| (id, argon2(19_456)));
+        for costly in [argon2(262_144), bcrypt] {
+            let all = cheap.iter().cloned().chain([("dan", costly)]).map(|(id, password)| {
+                let (username, password) = (id.to_owned(), password.into());
+                (id.to_owned(), config::Identity { username, password, groups: Vec::new() })
+            });
+            let accounts = Accounts::new(&all.collect()).unwrap();
+            let work = |hash: &Arc<Hash>| hash.work();
+            assert_eq!(accounts.dummy().map(work), accounts.named("dan").map(|account| work(&account.hash)));
+            assert_ne!(accounts.dummy().map(work), accounts.named("ana").map(|account| work(&account.hash)));
+        }
     }
 }

@@ -26,8 +26,8 @@ use super::accounts::{Account, Accounts};
 use super::hash::LONGEST_PASSWORD;
 use super::hashing::Hashing;
 use super::job::{Job, Key};
-use super::queue::{Client, Pushed, Queue};
-use crate::identity::User;
+use super::queue::{Pushed, Queue};
+use crate::identity::{Client, User};
 
 /// The time for which a right credential is remembered.
 const REMEMBERED: Duration = Duration::from_mins(5);
@@ -107,7 +107,8 @@ impl Logins {
     /// Verifies a username and password, and returns the user. The address `client` only decides about turns.
     ///
     /// A remembered password takes a microsecond. Any other password waits for its turn, at most 10 seconds, and for
-    /// the hash. A password of an unknown user takes as long as a wrong password of most known users.
+    /// the hash. A password of an unknown user takes as long as a wrong password of the user with the most costly
+    /// hash.
     ///
     /// # Errors
     /// [`LoginError::Busy`] if too many passwords wait, or one has waited too long. A password of over 1 KiB is wrong.

@@ -5,25 +5,13 @@
 //! since the wait would reveal them otherwise.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+
+use crate::identity::Client;
 
 /// Most that waits of one client.
 const MOST_OF_CLIENT: usize = 128;
 /// Most that waits.
 const MOST: usize = 512;
-
-/// A client: an IPv4 address, or the network of 64 bits that one IPv6 client has.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Client(u128);
-
-impl From<IpAddr> for Client {
-    fn from(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => Self(v4.to_ipv6_mapped().to_bits()),
-            IpAddr::V6(v6) => Self(v6.to_bits() & !u128::from(u64::MAX)),
-        }
-    }
-}
 
 pub(super) struct Queue<T> {
     /// Clients with something in the queue; the first is next.
@@ -125,6 +113,8 @@ impl<T> Queue<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     fn client(last: u8) -> Client {

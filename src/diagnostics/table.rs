@@ -215,6 +215,15 @@ impl<'a> Table<'a> {
         self.read(key, example, rule)
     }
 
+    /// Refuses a key that an older version had, and names the key that took its place.
+    pub(crate) fn replaced(&mut self, old: &str, new: &str, why: &str) {
+        self.known.push(old.to_owned());
+        if let Some(node) = self.entry(old) {
+            let says = format!("`{}` is no key any more: {why}", self.full(old));
+            self.reading.refuse(node, Part::Key, says, format!("write `{new}` in its place"));
+        }
+    }
+
     /// Returns the value of a key that must be given, in some file, if its table is.
     pub(crate) fn required<T: Default>(&mut self, key: &str, example: &str, rule: &Rule<T>) -> T {
         self.describe(key, rule, None, true);

@@ -19,7 +19,7 @@ use crate::{
     credentials,
     identity::Identity,
     oci::{Algorithm, ErrorCode, Name, Reference, Tag},
-    policy::{Decision, Effect, Permit, Verdict},
+    policy::{Decision, Effect, Permit, Sight, Verdict},
     snapshot::Snapshot,
 };
 
@@ -127,17 +127,13 @@ impl Call<'_> {
     /// Returns true if policy would allow an action. Records nothing.
     pub(super) fn could(&self, action: Action) -> bool {
         let (identity, _) = self.caller.effective_identity(&action);
-        self.policy_allows(identity, action)
-    }
-
-    /// Returns true if policy would allow an action about an entry of the catalog, within the token's scope for the catalog.
-    pub(super) fn could_see(&self, action: Action) -> bool {
-        let (identity, _) = self.caller.effective_identity(&Action::ListCatalog { page: Page::default() });
-        self.policy_allows(identity, action)
-    }
-
-    fn policy_allows(&self, identity: &Identity, action: Action) -> bool {
         self.snapshot.policy().authorize(identity, action, self.peer.purpose.listener()).outcome.is_ok()
+    }
+
+    /// Returns what the caller sees of the catalog, within the token's scope for the catalog.
+    pub(super) fn sight(&self) -> Sight<'_> {
+        let (identity, _) = self.caller.effective_identity(&Action::ListCatalog { page: Page::default() });
+        Sight::new(self.snapshot.policy(), identity, self.peer.purpose.listener())
     }
 
     /// Returns the challenge for this request.

@@ -55,7 +55,7 @@ pub(super) async fn get(call: &Call<'_>, name: &Name, digest: &Digest, head: boo
     }
     if !head {
         let length = range.as_ref().map_or(blob.size, |range| range.end - range.start);
-        let transfer = call.service.limits.transfer()?;
+        let transfer = call.service.limits.transfer(&call.holder)?;
         let stream = registry.read_blob(name, &blob, range).await?;
         *response.body_mut() = Body::stream(stream, length, transfer);
     }

@@ -1,9 +1,12 @@
 //! Holds a request on its way to its handler.
 
+use std::sync::Arc;
+
 use http::request::Parts;
 
 use super::{
     auth::Caller, clock::Clock, decisions::Decisions, peer::Peer, request_body::RequestBody, service::Service,
+    shares::Holder,
 };
 use crate::{registry::Actor, snapshot::Snapshot, telemetry::RequestId};
 
@@ -15,6 +18,7 @@ pub(super) struct Call<'a> {
     pub(super) parts: Parts,
     pub(super) body: RequestBody,
     pub(super) clock: Clock,
+    pub(super) holder: Arc<Holder>,
     pub(super) caller: Caller,
     pub(super) decisions: Decisions,
     pub(super) request_id: RequestId,

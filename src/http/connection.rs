@@ -8,19 +8,29 @@ use std::{
 };
 
 use hyper::{server::conn::http1, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{decisions::Decisions, peer::Peer, purpose::Purpose, request, service::Service, stream::NoStall};
+use super::{
+    decisions::Decisions,
+    peer::Peer,
+    purpose::Purpose,
+    request,
+    service::Service,
+    shares::{Cut, Streams},
+    stream::{LARGEST_HEAD, NoStall, Wire},
+};
 use crate::telemetry::RequestId;
 
-/// The most open connections of one address. More connections wait to be accepted.
-const MOST_CONNECTIONS: u32 = 20_000;
+/// The most open connections at an address for metrics and health.
+const SIDE_CONNECTIONS: usize = 256;
+/// The time by which a body notices silence before the connection does.
+const BODY_FIRST: Duration = Duration::from_secs(1);
 /// The longest time of a TLS handshake.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(10);
 /// The longest time that a client gets to read an alert.
@@ -33,8 +43,6 @@ const MOST_STREAMS: u32 = 128;
 const STREAM_WINDOW: u32 = 1 << 20;
 /// The bytes that a client may send ahead on all streams of one connection.
 const CONNECTION_WINDOW: u32 = 4 << 20;
-/// The most bytes of a request's header on HTTP/2. hyper has a limit of its own for HTTP/1.1.
-const LARGEST_HEADER: u32 = 64 << 10;
 /// The name by which TLS agrees on HTTP/2 (RFC 9113 section 3.1).
 const ALPN_H2: &[u8] = b"h2";
 
@@ -51,38 +59,42 @@ pub async fn serve(service: Arc<Service>, listeners: Listeners, stop: watch::Rec
 
 /// Accepts connections at one address until the server stops.
 async fn accept(service: Arc<Service>, listener: TcpListener, purpose: Purpose, mut stop: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS as usize));
+    let most = if purpose == Purpose::Main { service.options.max_connections } else { SIDE_CONNECTIONS };
+    let places = service.limits.connections(most);
     loop {
         let accepted = tokio::select! {
             // a closed channel is a stop as well
             _ = stop.wait_for(|stop| *stop) => break,
-            accepted = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (listener.accept().await, place)
-            } => accepted,
+            accepted = listener.accept() => accepted,
         };
-        let (stream, client, place) = match accepted {
-            (Ok((stream, client)), Ok(place)) => (stream, client, place),
-            (Err(error), _) => {
+        let (stream, client) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
                 // too many open files, for example: open connections go on, and a pause keeps this loop from spinning
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
-            (_, Err(_)) => break,
+        };
+        let cut = Arc::new(Cut::default());
+        let wire = Wire::new(Arc::clone(&service.limits), client.ip().into(), Arc::clone(&cut));
+        let Some(place) = places.take(&wire.holder, 1) else {
+            service.metrics.record_rejected("too-many-connections");
+            continue;
         };
         let _ = stream.set_nodelay(true);
-        let connection = connection(Arc::clone(&service), purpose, stream, client, stop.clone());
+        let connection = Box::pin(connection(Arc::clone(&service), purpose, stream, wire, client, stop.clone()));
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%client, %error, "a connection ended with an error");
+            match cut.scope(connection).await {
+                Some(Err(error)) => tracing::debug!(%client, %error, "a connection ended with an error"),
+                Some(Ok(())) => {}
+                None => tracing::debug!(%client, "a connection was ended for another client"),
             }
             drop(place);
         });
     }
     drop(listener);
-    // every place is free again when the last connection has ended
-    if tokio::time::timeout(service.options.grace, places.acquire_many(MOST_CONNECTIONS)).await.is_err() {
+    if tokio::time::timeout(service.options.grace, places.emptied()).await.is_err() {
         tracing::warn!("requests were still running at the end of the grace period and are broken off");
     }
 }
@@ -94,16 +106,17 @@ async fn connection(
     service: Arc<Service>,
     purpose: Purpose,
     stream: TcpStream,
+    wire: Arc<Wire>,
     client: SocketAddr,
     stop: watch::Receiver<bool>,
 ) -> Result<(), BoxError> {
     let snapshot = service.live.current();
     let silence = snapshot.config().server.query_timeout;
     let address = client.ip().to_canonical();
-    let stream = NoStall::new(stream, silence);
+    let stream = NoStall::new(stream, Arc::clone(&wire), silence);
     let Some(tls) = snapshot.tls().filter(|_| purpose == Purpose::Main) else {
         drop(snapshot);
-        return http1(service, Peer::plain(purpose, address), stream, silence, stop).await;
+        return http1(service, Peer::plain(purpose, address, wire), stream, silence, stop).await;
     };
     let acceptor = TlsAcceptor::from(tls.server_config());
     let hint = tls.hint_without_certificate();
@@ -121,9 +134,9 @@ async fn connection(
     let (_, session) = stream.get_ref();
     let chain = session.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
     if session.alpn_protocol() == Some(ALPN_H2) {
-        http2(service, Peer::secure(purpose, address, chain, true), stream, silence, stop).await
+        http2(service, Peer::secure(purpose, address, wire, chain, true), stream, silence, stop).await
     } else {
-        http1(service, Peer::secure(purpose, address, chain, false), stream, silence, stop).await
+        http1(service, Peer::secure(purpose, address, wire, chain, false), stream, silence, stop).await
     }
 }
 
@@ -181,6 +194,7 @@ where
             .timer(TokioTimer::new())
             // also how long a connection may be idle
             .header_read_timeout(silence)
+            .max_buf_size(LARGEST_HEAD as usize)
             .half_close(false)
             .serve_connection(TokioIo::new(stream), answer)
     );
@@ -211,10 +225,10 @@ where
     let other = Arc::clone(&peer);
     let answer = service_fn(move |request| request::answer(Arc::clone(&service), Arc::clone(&other), request));
     let mut serving = pin!(
-        http2::Builder::new(TokioExecutor::new())
+        http2::Builder::new(Streams)
             .timer(TokioTimer::new())
             .max_concurrent_streams(MOST_STREAMS)
-            .max_header_list_size(LARGEST_HEADER)
+            .max_header_list_size(LARGEST_HEAD)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(silence)
@@ -233,7 +247,7 @@ where
                 serving.as_mut().graceful_shutdown();
             }
             _ = look.tick() => {
-                if peer.is_stalled(silence) {
+                if peer.is_stalled(silence + BODY_FIRST) {
                     return Err("the client reads nothing of an answer".into());
                 }
                 if !peer.is_idle(silence) {

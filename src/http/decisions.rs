@@ -11,11 +11,14 @@ use std::{
 use super::{endpoint::Endpoint, purpose::Purpose};
 use crate::{
     action::Action,
-    audit::{Audit, Event, Line, NotRecording},
+    audit::{Audit, Denial, Event, Kept, Line, NotRecording},
     identity::{self, Identity},
     policy::{self, Decision},
     telemetry::RequestId,
 };
+
+/// The longest message of a line, in bytes.
+const LONGEST_MESSAGE: usize = 1000;
 
 /// The decisions of one request, until its status is known. Clones share them.
 #[derive(Clone)]
@@ -38,6 +41,35 @@ struct Decided {
     decision: &'static str,
     by: Option<Decision>,
     message: Option<String>,
+}
+
+impl Decided {
+    /// Returns how the decision is recorded. A stranger that changes nothing must not fill the record of those who do.
+    fn kept(&self) -> Kept {
+        let (identity, request) = (&self.identity, &self.request);
+        let is_anonymous = identity.id.is_empty() && identity.certificate.fingerprint.is_empty();
+        let is_denied = matches!(self.decision, "deny" | "not_covered");
+        let is_read = !matches!(request.access.as_str(), "push" | "delete");
+        match self.event {
+            _ if !is_anonymous => Kept::ByAge,
+            Event::Login => Kept::BySize,
+            Event::Decision | Event::Challenge if is_denied => {
+                let by = self.by.as_ref();
+                let denial = Denial {
+                    client_ip: identity.client_ip.clone(),
+                    action: request.action.clone(),
+                    namespace: request.namespace.clone(),
+                    decision: self.decision,
+                    policy: by.and_then(|decision| Some(decision.by.as_deref()?.policy.clone())),
+                    rule: by.and_then(|decision| Some(decision.rule.as_deref()?.to_owned())),
+                };
+                let reference = if request.reference.is_empty() { &request.digest } else { &request.reference };
+                Kept::Counted(denial, reference.clone())
+            }
+            Event::Decision | Event::Challenge if is_read => Kept::BySize,
+            Event::Decision | Event::Challenge => Kept::ByAge,
+        }
+    }
 }
 
 impl Decisions {
@@ -174,7 +206,8 @@ impl Decisions {
         for line in lines {
             let by = line.by.as_ref();
             let origin = by.and_then(|decision| decision.by.as_deref());
-            let written = self.audit.record(&Line {
+            let message = line.message.as_deref();
+            let written = Line {
                 event: line.event,
                 request_id: self.request_id.as_str(),
                 identity: &line.identity,
@@ -185,10 +218,10 @@ impl Decisions {
                 policy: origin.map(|origin| origin.policy.as_str()),
                 rule: by.and_then(|decision| decision.rule.as_deref()),
                 policy_sha256: origin.map(|origin| origin.sha256.as_str()),
-                message: line.message.as_deref(),
+                message: message.map(|message| &message[..message.floor_char_boundary(LONGEST_MESSAGE)]),
                 status,
-            });
-            outcome = outcome.and(written);
+            };
+            outcome = outcome.and(self.audit.record(&written, line.kept()));
         }
         outcome
     }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{
     body::Body,
     headers::{upload_location, upload_range},
+    limits::Busy,
 };
 use crate::{
     action::ActionError,
@@ -26,10 +27,6 @@ pub(super) struct Failure {
     /// The cause, for the log alone.
     cause: Option<String>,
 }
-
-/// The server has more requests or transfers than it takes at once.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Busy;
 
 /// The seconds after which a client may try again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
@@ -121,7 +118,10 @@ impl From<ActionError> for Failure {
             }
             ActionError::Tag { .. } => (StatusCode::BAD_REQUEST, Code::TagInvalid),
             ActionError::UploadId => (StatusCode::NOT_FOUND, Code::BlobUploadUnknown),
-            ActionError::Query { .. } | ActionError::Encoding(_) => (StatusCode::BAD_REQUEST, Code::Unsupported),
+            ActionError::Query { .. }
+            | ActionError::TooManyParameters
+            | ActionError::LongParameter
+            | ActionError::Encoding(_) => (StatusCode::BAD_REQUEST, Code::Unsupported),
         };
         let failure = Self::new(status, code, error.to_string());
         match error {

@@ -1,119 +1,149 @@
-//! Limits the requests that are answered at once, and the transfers at once.
+//! The pools of one server.
 //!
 //! A request holds its slot while it works, and gives it back while bytes move. So fifty slow clients do not lock the others
-//! out. The number of transfers bounds their memory.
+//! out. The transfers, and the memory of documents, bound the memory of bodies under way.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
 use super::{
-    failure::{Busy, Failure},
+    options::Options,
+    shares::{Holder, Pool, Refused, Share},
     transfer::Transfer,
 };
 use crate::telemetry::Metrics;
 
 /// The number of requests that may wait for each slot.
 const WAITING_PER_SLOT: usize = 20;
-/// The longest wait of a request for a slot.
+/// The longest wait of a request for a slot, or for memory.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// The number of requests for each list that is made at once.
+const REQUESTS_PER_LIST: usize = 4;
+/// The unit of memory.
+const UNIT: u64 = 1024;
+/// The memory of all unfinished heads, in units.
+const HEADS: usize = 64 * 1024;
 
-/// The limits of one server.
+/// The server has more requests or transfers than it takes at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Busy;
+
+/// The pools of one server.
 pub(super) struct Limits {
-    slots: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    most_waiting: usize,
-    transfers: Arc<Semaphore>,
+    requests: Arc<Pool>,
+    lists: Arc<Pool>,
+    transfers: Arc<Pool>,
+    documents: Arc<Pool>,
+    heads: Arc<Pool>,
     metrics: Metrics,
 }
 
 impl Limits {
-    /// Creates the limits of a server.
-    pub(super) fn new(requests: usize, transfers: usize, metrics: Metrics) -> Arc<Self> {
+    /// Creates the pools of a server.
+    pub(super) fn new(options: &Options, metrics: &Metrics) -> Arc<Self> {
+        let rate = options.min_transfer_rate;
+        let pool = |name, size, waiting, rate| {
+            let metrics = metrics.clone();
+            Pool::new(size, waiting, rate, move || metrics.record_given_up(name))
+        };
+        let slots = |name, size: usize| pool(name, size, size.saturating_mul(WAITING_PER_SLOT), 0);
+        let documents = units(options.document_memory);
         Arc::new(Self {
-            slots: Arc::new(Semaphore::new(requests)),
-            waiting: AtomicUsize::new(0),
-            most_waiting: requests.saturating_mul(WAITING_PER_SLOT),
-            transfers: Arc::new(Semaphore::new(transfers)),
-            metrics,
+            requests: slots("requests", options.max_concurrent_requests),
+            lists: slots("lists", options.max_concurrent_requests.div_ceil(REQUESTS_PER_LIST)),
+            transfers: pool("transfers", options.max_concurrent_transfers, 0, rate),
+            documents: pool("documents", documents, options.max_concurrent_transfers, rate),
+            heads: pool("heads", HEADS, 0, 0),
+            metrics: metrics.clone(),
         })
     }
 
+    /// Creates the pool of the connections at one address.
+    pub(super) fn connections(&self, number: usize) -> Arc<Pool> {
+        let metrics = self.metrics.clone();
+        Pool::new(number, 0, 0, move || metrics.record_given_up("connections"))
+    }
+
     /// Takes a slot, at once or after a short wait.
-    pub(super) async fn slot(self: &Arc<Self>) -> Result<Slot, Failure> {
-        let permit = self.permit().await?;
-        Ok(Slot { limits: Arc::clone(self), permit: Arc::new(Mutex::new(Some(permit))) })
+    pub(super) async fn slot(&self, holder: &Holder, is_list: bool) -> Result<Slot, Busy> {
+        let pool = if is_list { &self.lists } else { &self.requests };
+        // nobody gives a slot up: its work is short
+        let holder = Holder { client: holder.client, ends: None };
+        let share = pool.wait(&holder, 1, Some(LONGEST_WAIT)).await.map_err(|refused| self.refuse(refused))?;
+        Ok(Slot::new(pool, holder, Some(share)))
     }
 
     /// Returns an empty slot, for requests that are answered under any load.
-    pub(super) fn no_slot(self: &Arc<Self>) -> Slot {
-        Slot { limits: Arc::clone(self), permit: Arc::default() }
-    }
-
-    /// Waits for a free slot.
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        if let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() {
-            return Ok(permit);
-        }
-        let _waiting = self.wait().ok_or_else(|| self.reject("queue-full"))?;
-        match tokio::time::timeout(LONGEST_WAIT, Arc::clone(&self.slots).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(self.reject("waited-too-long")),
-        }
-    }
-
-    /// Counts a waiting request, unless too many wait already.
-    fn wait(&self) -> Option<Waiting<'_>> {
-        let waiting = Waiting(&self.waiting);
-        (self.waiting.fetch_add(1, Ordering::Relaxed) < self.most_waiting).then_some(waiting)
-    }
-
-    /// Counts a request that is turned away.
-    fn reject(&self, reason: &'static str) -> Failure {
-        self.metrics.record_rejected(reason);
-        Busy.into()
+    pub(super) fn no_slot(&self, holder: &Holder) -> Slot {
+        Slot::new(&self.requests, holder.clone(), None)
     }
 
     /// Takes a place among the transfers under way.
-    pub(super) fn transfer(&self) -> Result<Transfer, Failure> {
-        let permit = Arc::clone(&self.transfers).try_acquire_owned().map_err(|_| self.reject("too-many-transfers"))?;
-        Ok(Transfer::new(permit, self.metrics.transfer_started()))
+    pub(super) fn transfer(&self, holder: &Holder) -> Result<Transfer, Busy> {
+        let share = self.transfers.take(holder, 1).ok_or_else(|| self.reject("too-many-transfers"))?;
+        Ok(Transfer::new(share, self.metrics.transfer_started()))
+    }
+
+    /// Takes the memory of a document under way, such as a manifest, at once or after a short wait.
+    pub(super) async fn document(&self, holder: &Holder, bytes: u64) -> Result<Share, Busy> {
+        self.documents.wait(holder, units(bytes), Some(LONGEST_WAIT)).await.map_err(|refused| self.refuse(refused))
+    }
+
+    /// Takes the memory of a long head.
+    pub(super) fn head(&self, holder: &Holder, bytes: u64) -> Option<Share> {
+        let share = self.heads.take(holder, units(bytes));
+        if share.is_none() {
+            self.metrics.record_rejected("too-many-heads");
+        }
+        share
+    }
+
+    fn refuse(&self, refused: Refused) -> Busy {
+        self.reject(match refused {
+            Refused::QueueFull => "queue-full",
+            Refused::TooLong => "waited-too-long",
+        })
+    }
+
+    /// Counts a request that is turned away.
+    fn reject(&self, reason: &'static str) -> Busy {
+        self.metrics.record_rejected(reason);
+        Busy
     }
 }
 
-/// A waiting request; counted until dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+/// Returns the units of memory that so many bytes take.
+fn units(bytes: u64) -> usize {
+    usize::try_from(bytes.div_ceil(UNIT)).unwrap_or(usize::MAX)
 }
 
 /// A request's place among the requests that are answered at once. Clones share one place.
 #[derive(Clone)]
-pub(super) struct Slot {
-    limits: Arc<Limits>,
-    permit: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+pub(super) struct Slot(Arc<Place>);
+
+struct Place {
+    pool: Arc<Pool>,
+    holder: Holder,
+    share: Mutex<Option<Share>>,
 }
 
 impl Slot {
+    fn new(pool: &Arc<Pool>, holder: Holder, share: Option<Share>) -> Self {
+        Self(Arc::new(Place { pool: Arc::clone(pool), holder, share: Mutex::new(share) }))
+    }
+
     /// Gives the slot back while bytes move.
     pub(super) fn release(&self) {
-        self.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let share = self.0.share.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(share);
     }
 
     /// Takes a slot again, after the body. Waits without a limit of its own: the number of such requests is bounded by the
     /// transfers, and the request's clock ends the wait with 503.
     pub(super) async fn retake(&self) {
-        // the semaphore is never closed, so this cannot fail
-        let permit = Arc::clone(&self.limits.slots).acquire_owned().await.ok();
-        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+        let share = self.0.pool.wait(&self.0.holder, 1, None).await.ok();
+        *self.0.share.lock().unwrap_or_else(PoisonError::into_inner) = share;
     }
 }

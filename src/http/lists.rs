@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{body::Body, call::Call, failure::Failure};
 use crate::{
-    action::{Action, Page, ReferrerPlace},
+    action::{Page, ReferrerPlace},
     oci::{Descriptor, Digest, MediaType, Name, Reference, Tag},
     registry::Error,
 };
@@ -47,11 +47,8 @@ fn link(response: &mut Response<Body>, path: &str, n: Option<usize>, last: &dyn 
 
 /// Answers `GET /v2/_catalog`: the repositories that the caller may list.
 pub(super) async fn catalog(call: &Call<'_>, page: &Page<String>) -> Result<Response<Body>, Failure> {
-    let visible = |name: &Name| {
-        let list = Action::ListTags { name: name.clone(), page: Page::default() };
-        call.could_see(list)
-    };
-    let listed = call.service.registry.catalog(page, visible).await?;
+    let sight = call.sight();
+    let listed = call.service.registry.catalog(page, &sight.beginnings(), |name| sight.sees(name)).await?;
     let mut response = document("application/json", json!({ "repositories": listed.entries }).to_string());
     if let Some(last) = listed.entries.last().filter(|_| listed.more) {
         link(&mut response, "/v2/_catalog", page.n, last, "");

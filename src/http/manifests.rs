@@ -68,10 +68,10 @@ pub(super) async fn put(
     };
     let by = call.by();
     let condition = condition(&call.parts.headers);
-    let Call { service, snapshot, body, clock, .. } = call;
+    let Call { service, snapshot, body, clock, holder, .. } = call;
     let limit = snapshot.config().max_manifest_size;
     let too_large = || Error::TooLarge { what: "manifest", limit };
-    let bytes = body.collect(limit, too_large, &service.limits, slot, &clock).await?;
+    let (bytes, _memory) = body.collect(limit, too_large, &service.limits, &holder, slot, &clock).await?;
     let request = PutManifest { reference, tags, media_type, bytes };
     let rule = snapshot.immutable_tags().of(name);
     let put = service.registry.put_manifest_if(name, &request, &condition, &|tag| rule.covers(tag), &by).await;

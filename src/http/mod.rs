@@ -23,6 +23,7 @@ mod health;
 mod limits;
 mod lists;
 mod manifests;
+mod options;
 mod peer;
 mod purpose;
 mod readiness;
@@ -30,6 +31,7 @@ mod record;
 mod request;
 mod request_body;
 mod service;
+mod shares;
 mod stream;
 mod tag_decisions;
 mod token;
@@ -40,6 +42,7 @@ mod uploads;
 
 pub use self::{
     connection::{Listeners, serve},
+    options::Options,
     purpose::Purpose,
-    service::{Options, Service},
+    service::Service,
 };

@@ -2,10 +2,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -13,7 +10,7 @@ use arc_swap::ArcSwapOption;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::Notify;
 
-use super::purpose::Purpose;
+use super::{purpose::Purpose, shares::Pace, stream::Wire};
 use crate::{identity::Certificate, snapshot::Snapshot};
 
 /// One connection's other end.
@@ -24,6 +21,8 @@ pub(super) struct Peer {
     pub(super) address: IpAddr,
     /// True for a connection over TLS.
     pub(super) is_secure: bool,
+    /// The socket.
+    pub(super) wire: Arc<Wire>,
     /// The certificates that the client showed, its own first.
     chain: Vec<CertificateDer<'static>>,
     /// The outcome of the last verification.
@@ -47,44 +46,41 @@ pub(super) struct NoLongerTrusted(pub(super) String);
 
 #[derive(Default)]
 struct Answers {
-    under_way: Vec<Weak<Progress>>,
+    under_way: Vec<Weak<Pace>>,
     last: Option<Instant>,
 }
 
-/// The time at which an answer last moved.
-pub(super) struct Progress {
-    began: Instant,
-    /// Milliseconds after `began`; `WAITING` until the answer begins.
-    moved: AtomicU64,
-}
-
-const WAITING: u64 = u64::MAX;
-
 impl Peer {
     /// Creates the peer of a plain connection.
-    pub(super) fn plain(purpose: Purpose, address: IpAddr) -> Self {
-        Self::new(purpose, address, false, Vec::new(), None)
+    pub(super) fn plain(purpose: Purpose, address: IpAddr, wire: Arc<Wire>) -> Self {
+        Self::new(purpose, address, None, wire, None)
     }
 
     /// Creates the peer of a connection over TLS.
     pub(super) fn secure(
         purpose: Purpose,
         address: IpAddr,
+        wire: Arc<Wire>,
         chain: Vec<CertificateDer<'static>>,
         several_at_once: bool,
     ) -> Self {
-        Self::new(purpose, address, true, chain, several_at_once.then(Mutex::default))
+        if several_at_once {
+            // HTTP/2 bounds the memory of heads itself
+            wire.head_came();
+        }
+        Self::new(purpose, address, Some(chain), wire, several_at_once.then(Mutex::default))
     }
 
     fn new(
         purpose: Purpose,
         address: IpAddr,
-        is_secure: bool,
-        chain: Vec<CertificateDer<'static>>,
+        chain: Option<Vec<CertificateDer<'static>>>,
+        wire: Arc<Wire>,
         answers: Option<Mutex<Answers>>,
     ) -> Self {
         let (verified, closing) = (ArcSwapOption::empty(), Notify::new());
-        Self { purpose, address, is_secure, chain, verified, closing, answers }
+        let (is_secure, chain) = (chain.is_some(), chain.unwrap_or_default());
+        Self { purpose, address, is_secure, wire, chain, verified, closing, answers }
     }
 
     /// Returns the certificates as the client sent them, its own first.
@@ -133,21 +129,33 @@ impl Peer {
         self.closing.notified().await;
     }
 
-    /// Watches one answer of HTTP/2. The connection itself does not show that the reader of one stream has stalled.
-    pub(super) fn progress(&self) -> Option<Arc<Progress>> {
-        let mut answers = self.answers.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-        let progress = Arc::new(Progress { began: Instant::now(), moved: AtomicU64::new(WAITING) });
-        answers.under_way.retain(|answer| answer.strong_count() > 0);
-        answers.under_way.push(Arc::downgrade(&progress));
-        answers.last = Some(progress.began);
-        Some(progress)
+    /// Returns the pace of a new request. Watches the paces of HTTP/2, where the connection itself does not show that the
+    /// reader of one stream has stalled.
+    pub(super) fn pace(&self) -> Arc<Pace> {
+        let pace = Arc::new(Pace::default());
+        if let Some(answers) = &self.answers {
+            let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+            answers.under_way.retain(|answer| answer.strong_count() > 0);
+            answers.under_way.push(Arc::downgrade(&pace));
+            answers.last = Some(Instant::now());
+        } else {
+            self.wire.head_came();
+        }
+        pace
     }
 
-    /// Returns true if an answer has begun and has not moved for that long.
+    /// Notes that a request was answered.
+    pub(super) fn answered(&self) {
+        if self.has_one_request_at_a_time() {
+            self.wire.head_comes();
+        }
+    }
+
+    /// Returns true if a client has taken nothing of an answer, or sent nothing of a body, for that long.
     pub(super) fn is_stalled(&self, silence: Duration) -> bool {
         let Some(answers) = &self.answers else { return false };
         let answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.under_way.iter().filter_map(Weak::upgrade).any(|answer| answer.stood_for() > silence)
+        answers.under_way.iter().filter_map(Weak::upgrade).any(|answer| answer.silent() > silence)
     }
 
     /// Returns true if no answer is under way and none has begun for that long.
@@ -157,21 +165,5 @@ impl Peer {
         answers.under_way.retain(|answer| answer.strong_count() > 0);
         let last = *answers.last.get_or_insert_with(Instant::now);
         answers.under_way.is_empty() && last.elapsed() > silence
-    }
-}
-
-impl Progress {
-    /// Notes that the answer has moved.
-    pub(super) fn moved(&self) {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(WAITING - 1);
-        self.moved.store(now, Ordering::Relaxed);
-    }
-
-    /// Returns the time since the last move.
-    fn stood_for(&self) -> Duration {
-        match self.moved.load(Ordering::Relaxed) {
-            WAITING => Duration::ZERO,
-            moved => self.began.elapsed().saturating_sub(Duration::from_millis(moved)),
-        }
     }
 }

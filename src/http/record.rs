@@ -9,7 +9,11 @@ use std::{
     time::Instant,
 };
 
-use super::{decisions::Decisions, peer::Progress};
+use super::{
+    decisions::Decisions,
+    peer::Peer,
+    shares::{Cut, Pace},
+};
 use crate::{
     oci::Name,
     telemetry::{InFlight, Metrics, RequestId},
@@ -38,7 +42,9 @@ pub(super) struct Record {
     pub(super) in_flight: Option<InFlight>,
     /// The decisions, until they are in their record.
     pub(super) decisions: Decisions,
-    pub(super) progress: Option<Arc<Progress>>,
+    pub(super) pace: Arc<Pace>,
+    pub(super) cut: Arc<Cut>,
+    pub(super) peer: Arc<Peer>,
 }
 
 impl Record {
@@ -50,9 +56,13 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        self.peer.answered();
+        if self.cut.is_made() {
+            self.failure = Some(("TOOMANYREQUESTS", "another client had a right to its place".to_owned()));
+        }
         if self.status == 0 {
             self.status = CLIENT_GONE;
-            self.failure = Some(("", "the client went away before its answer".to_owned()));
+            self.failure.get_or_insert_with(|| ("", "the client went away before its answer".to_owned()));
             // the client is gone, and learns nothing of a record that cannot be written
             let _ = self.decisions.write(self.status);
         }

@@ -10,9 +10,22 @@ use hyper::body::Incoming;
 use tracing::Instrument as _;
 
 use super::{
-    authorize, body::Body, browser, call::Call, clock::Clock, decisions::Decisions, dispatch, endpoint::Endpoint,
-    failure::Failure, forwarded, framing, health, peer::Peer, record::Record, request_body::RequestBody,
-    service::Service, token, told, uploads,
+    authorize,
+    body::Body,
+    browser,
+    call::Call,
+    clock::Clock,
+    decisions::Decisions,
+    dispatch,
+    endpoint::Endpoint,
+    failure::Failure,
+    forwarded, framing, health,
+    peer::Peer,
+    record::Record,
+    request_body::RequestBody,
+    service::Service,
+    shares::{Cut, Holder},
+    token, told, uploads,
 };
 use crate::{
     action::{Action, ActionError},
@@ -30,11 +43,13 @@ pub(super) async fn answer(
     peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
+    let pace = peer.pace();
     let (head, body) = request.into_parts();
     let framed = framing::check(&head);
     if framed.is_ok()
         && let Some(response) = health::answer(&service, peer.purpose, &head.method, head.uri.path()).await
     {
+        peer.answered();
         return Ok(response);
     }
     let request = Request::from_parts(head, body);
@@ -43,7 +58,8 @@ pub(super) async fn answer(
     let limit = snapshot.config().server.query_timeout;
     let clock = Clock::new(limit);
     let received = Arc::new(AtomicU64::new(0));
-    let (parts, body) = RequestBody::new(request, limit, Arc::clone(&received));
+    let (parts, body) = RequestBody::new(request, limit, Arc::clone(&received), Arc::clone(&pace));
+    let cut = Cut::current();
     let request_id = RequestId::from_header(parts.headers.get(&REQUEST_ID));
     let (head, version) = (parts.method == Method::HEAD, parts.version);
     let endpoint = Endpoint::parse(&parts, service.has_metrics(peer.purpose), snapshot.signer().is_some());
@@ -64,7 +80,9 @@ pub(super) async fn answer(
         logged: service.options.log_requests,
         in_flight: Some(service.metrics.request_started()),
         decisions: decisions.clone(),
-        progress: peer.progress(),
+        pace,
+        cut,
+        peer: Arc::clone(&peer),
     });
     let span = tracing::info_span!(
         target: SPAN_TARGET,
@@ -111,9 +129,7 @@ pub(super) async fn answer(
     };
     record.status = response.status().as_u16();
     span.record("status", record.status);
-    if let Some(progress) = &record.progress {
-        progress.moved();
-    }
+    record.pace.waits();
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
@@ -173,18 +189,39 @@ async fn work(
     if record.logged && !caller.identity.is_anonymous() {
         record.identity = Some(caller.identity.to_string());
     }
-    let call = Call { service, snapshot, peer, parts, body, clock, caller, decisions, request_id };
-    match endpoint {
+    let ends = Some((Arc::clone(&record.pace), Arc::clone(&record.cut)));
+    let holder = Arc::new(Holder { client: (&caller.identity).into(), ends });
+    let head = parts.method == Method::HEAD;
+    let call = Call {
+        service,
+        snapshot,
+        peer,
+        parts,
+        body,
+        clock,
+        holder: Arc::clone(&holder),
+        caller,
+        decisions,
+        request_id,
+    };
+    let response = match endpoint {
         Endpoint::Token => Box::pin(token::answer(call)).await,
         Endpoint::Action(action) if action.target().upload.is_some() => Box::pin(upload(call, action)).await,
         Endpoint::Action(action) => {
             let permit = authorize::authorize_or_without_shortcut(&call, action)?;
             let slot = match permit.action() {
-                Action::GetMetrics => service.limits.no_slot(),
-                _ => service.limits.slot().await?,
+                Action::GetMetrics => service.limits.no_slot(&holder),
+                action => service.limits.slot(&holder, action.is_list()).await?,
             };
             dispatch::dispatch(call, permit, slot).await
         }
+    }?;
+    match response.body().long().filter(|_| !head) {
+        Some(length) => {
+            let memory = service.limits.document(&holder, length).await?;
+            Ok(response.map(|body| body.with_memory(memory)))
+        }
+        None => Ok(response),
     }
 }
 
@@ -192,7 +229,7 @@ async fn work(
 async fn upload(call: Call<'_>, mut action: Action) -> Result<Response<Body>, Failure> {
     let has_owner = uploads::find_owner(&call, &mut action).await?;
     let permit = authorize::authorize(&call, action)?;
-    let slot = call.service.limits.slot().await?;
+    let slot = call.service.limits.slot(&call.holder, false).await?;
     uploads::check_owner(&call, permit.action(), has_owner).await?;
     dispatch::dispatch(call, permit, slot).await
 }

@@ -21,6 +21,7 @@ use super::{
     clock::Clock,
     failure::Failure,
     limits::{Limits, Slot},
+    shares::{Holder, Pace, Share},
     transfer::Transfer,
 };
 use crate::{
@@ -37,6 +38,7 @@ pub(super) struct RequestBody {
     /// True if the client sends nothing before the answer `100 Continue`.
     expects_continue: bool,
     received: Arc<AtomicU64>,
+    pace: Arc<Pace>,
     silence: Duration,
 }
 
@@ -46,12 +48,13 @@ impl RequestBody {
         request: hyper::Request<Incoming>,
         silence: Duration,
         received: Arc<AtomicU64>,
+        pace: Arc<Pace>,
     ) -> (http::request::Parts, Self) {
         let (parts, incoming) = request.into_parts();
         let length = incoming.size_hint().exact();
         let expects_continue = parts.headers.contains_key(http::header::EXPECT);
         let incoming = Arc::new(Mutex::new(incoming));
-        (parts, Self { incoming, length, expects_continue, received, silence })
+        (parts, Self { incoming, length, expects_continue, received, pace, silence })
     }
 
     /// Returns the length in bytes, if the client announced one.
@@ -62,14 +65,15 @@ impl RequestBody {
     /// Returns the bytes for the registry. While they arrive, the request's slot is free and its clock stands still.
     pub(super) fn into_stream(
         self,
-        limits: &Arc<Limits>,
+        limits: &Limits,
+        holder: &Holder,
         slot: &Slot,
         clock: &Clock,
     ) -> Result<registry::Body, Failure> {
         if self.length == Some(0) {
             return Ok(Box::pin(futures::stream::empty()));
         }
-        let transfer = limits.transfer()?;
+        let transfer = limits.transfer(holder)?;
         let (slot, clock) = (slot.clone(), clock.clone());
         slot.release();
         clock.stop();
@@ -87,20 +91,25 @@ impl RequestBody {
         Ok(Box::pin(stream))
     }
 
-    /// Reads the whole body of a manifest, `limit` bytes at most.
+    /// Reads the whole body of a manifest, `limit` bytes at most. The memory counts until the returned share is dropped.
     pub(super) async fn collect(
         self,
         limit: u64,
         too_large: impl Fn() -> registry::Error,
-        limits: &Arc<Limits>,
+        limits: &Limits,
+        holder: &Holder,
         slot: &Slot,
         clock: &Clock,
-    ) -> Result<Bytes, Failure> {
+    ) -> Result<(Bytes, Share), Failure> {
         if self.length.is_some_and(|length| length > limit) {
             return Err(too_large().into());
         }
-        let mut chunks = self.into_stream(limits, slot, clock)?;
-        let mut whole = bytes::BytesMut::new();
+        // a request that waits for memory keeps nobody from a slot
+        slot.release();
+        let length = self.length.unwrap_or(limit);
+        let memory = limits.document(holder, length).await?;
+        let mut chunks = self.into_stream(limits, holder, slot, clock)?;
+        let mut whole = bytes::BytesMut::with_capacity(usize::try_from(length).unwrap_or_default());
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|error| {
                 let message = format!("the manifest did not come to its end: {error}");
@@ -111,7 +120,7 @@ impl RequestBody {
             }
             whole.extend_from_slice(&chunk);
         }
-        Ok(whole.freeze())
+        Ok((whole.freeze(), memory))
     }
 
     /// Reads the whole body of a form, `limit` bytes at most.
@@ -146,7 +155,8 @@ impl RequestBody {
             return;
         }
         let mut left = MOST;
-        let mut frames = self.timed();
+        // nothing waits for this client any more
+        let mut frames = Self { pace: Arc::default(), ..self }.timed();
         let _ = tokio::time::timeout(TIME, async {
             while let Some(Ok(chunk)) = frames.next().await {
                 left = left.saturating_sub(chunk.len() as u64);
@@ -186,6 +196,7 @@ impl Stream for TimedFrames {
                     self.armed = false;
                     // trailers say nothing to a registry
                     let Ok(data) = frame.into_data() else { continue };
+                    self.body.pace.moved(data.len() as u64);
                     self.body.received.fetch_add(data.len() as u64, Ordering::Relaxed);
                     return Poll::Ready(Some(Ok(data)));
                 }
@@ -194,11 +205,13 @@ impl Stream for TimedFrames {
                 Poll::Pending => {}
             }
             if !self.armed {
+                self.body.pace.waits();
                 let until = tokio::time::Instant::now() + self.body.silence;
                 self.sleep.as_mut().reset(until);
                 self.armed = true;
             }
             ready!(self.sleep.as_mut().poll(context));
+            self.body.pace.moved(0);
             let seconds = self.body.silence.as_secs();
             return Poll::Ready(Some(Err(BodyError(format!("nothing came for {}", counted(seconds, "second"))))));
         }

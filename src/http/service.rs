@@ -1,31 +1,15 @@
-//! Holds what every request needs: the service, and its options.
+//! Holds what every request needs.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use super::{limits::Limits, purpose::Purpose, readiness::Readiness};
+use super::{limits::Limits, options::Options, purpose::Purpose, readiness::Readiness};
 use crate::{
     action::ACTIONS, audit::Audit, credentials::Logins, registry::Registry, snapshot::Live, telemetry::Metrics,
 };
 
 /// The reasons for which requests are turned away before any work.
-const REJECTIONS: &[&str] = &["queue-full", "too-many-transfers", "waited-too-long"];
-
-/// Options of a service.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The number of requests that are answered at once.
-    pub max_concurrent_requests: usize,
-    /// The number of transfers at once.
-    pub max_concurrent_transfers: usize,
-    /// The time that running requests get at shutdown.
-    pub grace: Duration,
-    /// True if each request is logged.
-    pub log_requests: bool,
-    /// True if the main address answers `/healthz` and `/readyz`.
-    pub health_on_main: bool,
-    /// True if the main address answers `/metrics`.
-    pub metrics_on_main: bool,
-}
+const REJECTIONS: &[&str] =
+    &["queue-full", "too-many-connections", "too-many-heads", "too-many-transfers", "waited-too-long"];
 
 /// The parts of the server that every request needs.
 pub struct Service {
@@ -50,7 +34,7 @@ impl Service {
         metrics: Metrics,
     ) -> Self {
         let registry = registry.into();
-        let limits = Limits::new(options.max_concurrent_requests, options.max_concurrent_transfers, metrics.clone());
+        let limits = Limits::new(&options, &metrics);
         metrics.begin(ACTIONS.iter().map(|row| row.word).chain(["get-token", "unknown"]), REJECTIONS);
         let (logins, readiness) = (Logins::new(), Readiness::default());
         Self { registry, live, logins, audit, readiness, options, limits, metrics }

@@ -31,8 +31,8 @@ const MOST_PARAMETERS: usize = 200;
 
 /// Answers a request for a token.
 ///
-/// It takes neither a slot nor a place among the transfers, since it uses no store. It waits only for a password's turn and
-/// for a slow form. Both have bounds of their own, and neither may delay other requests.
+/// It takes neither a slot nor a place among the transfers, since it uses no store. It waits only for a password's turn, and
+/// for a slow form and its memory. Each has a bound of its own, and none delays other requests.
 pub(super) async fn answer(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
     // otherwise a leaked token would buy new tokens for ever
     call.caller.forget_token();
@@ -43,6 +43,7 @@ pub(super) async fn answer(mut call: Call<'_>) -> Result<Response<Body>, Failure
             scopes = requested(&query)?;
         }
         Method::POST => {
+            let _memory = call.service.limits.document(&call.holder, LARGEST_FORM as u64).await?;
             let form = call.body.clone().form(LARGEST_FORM);
             let bytes = tokio::time::timeout(LONGEST_FORM, form)
                 .await

@@ -198,7 +198,7 @@ fn chunk(call: Call<'_>, slot: &Slot) -> Result<(Chunk, Actor), Failure> {
     // a final PUT of no bytes may still carry a range, of the chunk before it
     let range = if length == Some(0) { None } else { range };
     let by = call.by();
-    let body = call.body.into_stream(&call.service.limits, slot, &call.clock)?;
+    let body = call.body.into_stream(&call.service.limits, &call.holder, slot, &call.clock)?;
     let clock = call.clock;
     let progress = Arc::new(move || clock.start());
     Ok((Chunk { range, length, body, progress }, by))

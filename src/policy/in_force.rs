@@ -82,6 +82,10 @@ impl Policy {
         })
     }
 
+    pub(super) const fn index(&self) -> &PolicyIndex {
+        &self.index
+    }
+
     /// Returns warnings for the operator.
     #[must_use]
     pub fn warnings(&self) -> &[String] {

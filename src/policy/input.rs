@@ -59,13 +59,16 @@ pub(super) const TEXTS: [&str; 15] = [
     "identity.certificate.not_after",
     "request.action",
     "request.access",
-    "request.namespace",
+    NAMESPACE,
     "request.digest",
     "request.reference",
     "request.from",
     "request.listener",
     UPLOAD_OWNER,
 ];
+
+/// The variable that differs between repositories.
+pub(super) const NAMESPACE: &str = "request.namespace";
 
 /// The variable that a look at the upload gives a value.
 pub(super) const UPLOAD_OWNER: &str = "request.upload_owner";

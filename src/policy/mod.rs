@@ -29,6 +29,7 @@ mod pool;
 mod retention;
 mod retention_explain;
 mod run_tests;
+mod sight;
 mod together;
 mod trial;
 
@@ -44,5 +45,6 @@ pub use self::{
     retention::{Retained, RetentionDecision},
     retention_explain::{ImageExplanation, RetentionExplanation, RetentionRule, RuleOutcome},
     run_tests::{TestRun, run_tests},
+    sight::Sight,
     trial::TestOutcome,
 };

@@ -240,16 +240,26 @@ impl PolicyIndex {
         if name.is_empty() {
             return Some(&self.unnamed);
         }
+        self.entry(name).map(|(_, pools)| pools)
+    }
+
+    /// Returns the longest stated prefix of a name, with its rules.
+    pub(super) fn entry(&self, name: &str) -> Option<(&str, &Pools)> {
         let mut prefix = name;
         loop {
-            if let Some(pools) = self.names.get(prefix) {
-                return Some(pools);
+            if let Some((prefix, pools)) = self.names.get_key_value(prefix) {
+                return Some((prefix, pools));
             }
             match prefix.rsplit_once('/') {
                 Some((shorter, _)) => prefix = shorter,
-                None => return self.names.get("*"),
+                None => return self.names.get_key_value("*").map(|(prefix, pools)| (prefix.as_str(), pools)),
             }
         }
+    }
+
+    /// Returns each stated prefix with its rules.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Pools)> {
+        self.names.iter().map(|(prefix, pools)| (prefix.as_str(), pools))
     }
 
     /// Returns the prefixes of all names that exist, in their order.

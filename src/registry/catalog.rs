@@ -67,33 +67,47 @@ impl Registry {
         Ok(true)
     }
 
-    /// Returns a page of the repositories that `visible` accepts, in byte order.
-    pub async fn catalog(&self, page: &Page<String>, visible: impl Fn(&Name) -> bool) -> Result<Listed<Name>> {
+    /// Returns a page of the repositories that `visible` accepts, in byte order. `beginnings` are in order, and every such
+    /// repository has one of them.
+    pub async fn catalog(
+        &self,
+        page: &Page<String>,
+        beginnings: &[&str],
+        visible: impl Fn(&Name) -> bool,
+    ) -> Result<Listed<Name>> {
         let wanted = page.n.unwrap_or(MAX_PAGE).min(MAX_PAGE);
         let mut names: Vec<Name> = Vec::new();
-        let mut after = page.last.as_deref().map(after_catalog_text);
+        let begin = page.last.as_deref().map(after_catalog_text);
         // the loop asks for more at once if many repositories are invisible
         let mut least = 0;
-        while wanted > 0 && names.len() <= wanted {
-            let limit = (wanted + 1 - names.len()).max(least);
-            let before = names.len();
-            let listed = self.store.list(&Prefix::Catalog.to_string(), after.as_deref(), limit).await?;
-            let full = listed.len() == limit;
-            after = listed.last().map(|entry| entry.key.clone());
-            for entry in listed {
-                // a repository has two keys after two first pushes at once
-                if let Some(name) = Key::catalog(&entry.key).map(|(name, _)| name)
-                    && names.last() != Some(&name)
-                    && visible(&name)
-                {
-                    names.push(name);
+        for beginning in beginnings {
+            let prefix = Prefix::CatalogBelow(beginning).to_string();
+            let mut after = match &begin {
+                Some(begin) if begin.starts_with(&prefix) => Some(begin.clone()),
+                Some(begin) if *begin > prefix => continue,
+                _ => None,
+            };
+            while wanted > 0 && names.len() <= wanted {
+                let limit = (wanted + 1 - names.len()).max(least);
+                let before = names.len();
+                let listed = self.store.list(&prefix, after.as_deref(), limit).await?;
+                let full = listed.len() == limit;
+                after = listed.last().map(|entry| entry.key.clone());
+                for entry in listed {
+                    // a repository has two keys after two first pushes at once
+                    if let Some(name) = Key::catalog(&entry.key).map(|(name, _)| name)
+                        && names.last() != Some(&name)
+                        && visible(&name)
+                    {
+                        names.push(name);
+                    }
                 }
-            }
-            if !full {
-                break;
-            }
-            if names.len() - before < limit / 2 {
-                least = KEYS.min(4 * limit);
+                if !full {
+                    break;
+                }
+                if names.len() - before < limit / 2 {
+                    least = KEYS.min(4 * limit);
+                }
             }
         }
         let more = names.len() > wanted;

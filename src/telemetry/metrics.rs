@@ -37,6 +37,8 @@ struct Inner {
     requests: ByLabel<Requests>,
     /// By reason.
     rejected: ByLabel<AtomicU64>,
+    /// By pool.
+    given_up: ByLabel<AtomicU64>,
     /// By operation.
     storage: ByLabel<Storage>,
     /// By outcome.
@@ -133,6 +135,7 @@ impl Metrics {
         let inner = Inner {
             requests: ByLabel::default(),
             rejected: ByLabel::default(),
+            given_up: ByLabel::of(&["connections", "documents", "heads", "transfers"]),
             storage: ByLabel::of(&["create", "delete", "get", "list", "put", "read", "stat"]),
             reloads: ByLabel::of(&["in-force", "refused"]),
             logins: ByLabel::of(&["accepted", "refused"]),
@@ -168,6 +171,11 @@ impl Metrics {
     /// Counts a request that was turned away before any work, under a short reason such as `queue-full`.
     pub fn record_rejected(&self, reason: &'static str) {
         self.inner.rejected.with(reason, |count| count.fetch_add(1, Ordering::Relaxed));
+    }
+
+    /// Counts a share of a pool that a client lost to another client.
+    pub fn record_given_up(&self, pool: &'static str) {
+        self.inner.given_up.with(pool, |count| count.fetch_add(1, Ordering::Relaxed));
     }
 
     /// Names the actions and the reasons of rejection that may be counted, so that their counters exist from the start.

@@ -44,9 +44,16 @@ impl World {
     }
 
     async fn secure(&self) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+        self.secure_from(1).await
+    }
+
+    /// Connects from an address of the loopback network.
+    async fn secure_from(&self, last: u8) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
         let mut config = (*self.authority.client_config(None)).clone();
         config.alpn_protocols = vec![b"h2".to_vec()];
-        let stream = tokio::net::TcpStream::connect(self.server.address()).await.expect("connect");
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind(([127, 0, 0, last], 0).into()).expect("an address of our own");
+        let stream = socket.connect(self.server.address().parse().unwrap()).await.expect("connect");
         let name = ServerName::try_from("127.0.0.1").expect("a name");
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a handshake");
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
@@ -54,7 +61,11 @@ impl World {
     }
 
     async fn connect(&self, window: u32) -> Connection {
-        let stream = self.secure().await;
+        self.connect_from(1, window).await
+    }
+
+    async fn connect_from(&self, last: u8, window: u32) -> Connection {
+        let stream = self.secure_from(last).await;
         let (requests, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(window)
             .handshake(TokioIo::new(stream))
@@ -194,4 +205,51 @@ fn a_stop_waits_for_requests_and_not_for_open_connections() {
     assert!(world.server.terminate().success());
     assert!(began.elapsed() < Duration::from_secs(20), "it waited for an idle connection: {:?}", began.elapsed());
     drop(connection);
+}
+
+#[test]
+fn streams_that_stall_on_every_transfer_give_way_one_by_one() {
+    let world = World::new("max_concurrent_transfers = 4");
+    let repo = Repo::new(world.http1(), "a");
+    let large = repo.push_blob(&unique(4_000_000));
+    let small = repo.push_blob(&unique(1000));
+    run(async {
+        let stalls = world.connect_from(2, 1000).await;
+        let mut answers = Vec::new();
+        for _ in 0..4 {
+            let blob = request("GET", world.uri(&format!("/v2/a/blobs/{large}")), b"");
+            answers.push(stalls.requests.clone().send_request(blob).await.expect("the head of an answer"));
+        }
+        let other = world.connect(1 << 20).await;
+        let (status, _, body) = other.send(request("GET", world.uri(&format!("/v2/a/blobs/{small}")), b"")).await;
+        assert_eq!((status, body.len()), (200, 1000));
+        // the connection and its other streams go on
+        let (status, _, _) = stalls.send(request("GET", world.uri("/v2/"), b"")).await;
+        assert_eq!(status, 200);
+        let metrics = world.http1().send(crate::support::client::Request::get("/metrics")).expect(200).body;
+        let line = "simple_registry_shares_given_up_total{pool=\"transfers\"} 1\n";
+        assert!(String::from_utf8(metrics).unwrap().contains(line));
+    });
+}
+
+#[test]
+fn the_last_bytes_of_a_stream_count_until_the_client_has_them() {
+    let world = World::new("max_concurrent_transfers = 2");
+    let blob = Repo::new(world.http1(), "a").push_blob(&unique(100_000));
+    run(async {
+        let stalls = world.connect(1000).await;
+        let get = || request("GET", world.uri(&format!("/v2/a/blobs/{blob}")), b"");
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            answers.push(stalls.requests.clone().send_request(get()).await.expect("the head of an answer"));
+        }
+        // the whole blob is one piece, which waits in the memory of the server
+        let (status, _, _) = stalls.send(get()).await;
+        assert_eq!(status, 503);
+        for answer in answers {
+            assert_eq!(answer.into_body().collect().await.expect("a whole answer").to_bytes().len(), 100_000);
+        }
+        let (status, _, body) = stalls.send(get()).await;
+        assert_eq!((status, body.len()), (200, 100_000));
+    });
 }

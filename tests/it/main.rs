@@ -31,6 +31,7 @@ mod scrub;
 #[path = "../shared/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests in `library`, which ask it for more")]
 mod shared;
+mod shares;
 mod stores;
 mod strict;
 mod support;

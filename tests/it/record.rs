@@ -34,6 +34,20 @@ pub(crate) fn new_file() -> PathBuf {
     tempfile::tempdir().unwrap().keep().join("decisions.jsonl")
 }
 
+/// Returns all that is recorded: in the file, and in the one beside it about anonymous callers that change nothing.
+pub(crate) fn text_of(file: &Path) -> String {
+    std::fs::read_to_string(file).unwrap() + &std::fs::read_to_string(anonymous(file)).unwrap()
+}
+
+fn anonymous(file: &Path) -> PathBuf {
+    file.with_extension("jsonl.anonymous")
+}
+
+fn lines(file: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(file).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 /// Runs `policy replay` of the record under the configuration of the server. Returns its exit code and its words.
 pub(crate) fn replay(server: &Server, file: &Path) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_simple-registry"));
@@ -57,8 +71,8 @@ fn each_decision_is_a_line_with_rule_and_status_and_can_be_replayed() {
     ] {
         server.client().send(Request::get(path).header("x-request-id", id)).expect(status);
     }
-    let lines: Vec<Value> =
-        std::fs::read_to_string(&file).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let file = anonymous(&file);
+    let lines = lines(&file);
     let said = |id: &str, field: &str| {
         let line = lines.iter().find(|line| line["request_id"] == id).unwrap_or_else(|| panic!("no {id} in {lines:?}"));
         line[field].clone()
@@ -102,4 +116,45 @@ fn with_on_error_continue_requests_are_served_unrecorded() {
     server.client().send(Request::post("/v2/open/blobs/uploads/")).expect(202);
     let ready = server.client().send(Request::get("/readyz")).expect(200);
     assert!(String::from_utf8_lossy(&ready.body).contains("record of decisions"), "{ready:?}");
+}
+
+#[test]
+fn strangers_turn_no_decision_of_others_out_of_the_record() {
+    let file = new_file();
+    let (mut server, _) = start(&file, "max_size = \"64KiB\"");
+    let client = server.client();
+    client.send(Request::post("/v2/open/blobs/uploads/").header("x-request-id", "a-change")).expect(202);
+    let tags = (0..100).map(|n| format!("tag={n:03}{}", "t".repeat(125))).collect::<Vec<_>>().join("&");
+    let put = format!("/v2/closed/manifests/x?{tags}");
+    for n in 0..60 {
+        client.send(Request::put(put.replace("/x?", &format!("/x{n}?")))).expect(403);
+        client.send(Request::get("/v2/open/manifests/v1")).expect(404);
+    }
+    assert_eq!(lines(&file).iter().map(|line| &line["request_id"]).collect::<Vec<_>>(), ["a-change"]);
+    let longest = text_of(&file).lines().map(str::len).max();
+    assert!(longest < Some(4096), "{longest:?}");
+    // alike denials are one line for each minute that they fell into
+    assert!(server.terminate().success());
+    let files = std::fs::read_dir(file.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    let all = files.filter(|path| *path != file).flat_map(|path| lines(&path));
+    let denied = all.filter(|line| line["decision"] == "deny");
+    let (counted, whole): (Vec<_>, Vec<_>) = denied.partition(|line| line["event"] == "denials");
+    let number = |line: &Value, key: &str| line[key].as_u64().unwrap();
+    let count: u64 = counted.iter().map(|line| number(line, "count")).sum();
+    assert!(!counted.is_empty() && whole.len() >= 10, "{counted:?} {}", whole.len());
+    assert_eq!(count + whole.len() as u64, 60);
+    assert_eq!(counted[0]["action"], "put-manifest");
+    assert_eq!(counted[0]["namespace"], "closed");
+    assert_eq!(counted[0]["client_ip"], "127.0.0.1");
+    assert_eq!(number(&counted[0], "references"), number(&counted[0], "count"));
+    assert!(counted[0]["first"].as_str() <= counted[0]["last"].as_str());
+}
+
+#[test]
+fn more_or_longer_parameters_than_any_request_needs_are_400() {
+    let server = Server::start(Backend::Directory);
+    let tags = |number: usize| (0..number).map(|_| "tag=v1").collect::<Vec<_>>().join("&");
+    for query in [tags(200), format!("tag={}", "t".repeat(9000)), format!("x={}", "t".repeat(9000))] {
+        server.client().send(Request::put(format!("/v2/a/manifests/x?{query}"))).expect(400);
+    }
 }

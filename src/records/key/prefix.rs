@@ -70,6 +70,8 @@ pub enum Prefix<'a> {
     Pulls(&'a Name),
     /// The whole catalog.
     Catalog,
+    /// The catalog's records of the repositories whose names begin so.
+    CatalogBelow(&'a str),
     /// The catalog's records of a repository. They are in a directory of their own, so reading them costs the same for
     /// any number of repositories.
     CatalogOf(&'a Name),
@@ -169,6 +171,7 @@ impl Display for Prefix<'_> {
             Self::History(name, tag) => write!(f, "repos/{name}!/history/{tag}!/"),
             Self::Pulls(name) => write!(f, "repos/{name}!/pulls/"),
             Self::Catalog => f.write_str("catalog/"),
+            Self::CatalogBelow(beginning) => write!(f, "catalog/{beginning}"),
             Self::CatalogOf(name) => write!(f, "catalog/{name}!/"),
             Self::Uploads => f.write_str(UNSYNCED),
             Self::Upload(id) => write!(f, "{UNSYNCED}{id}/"),

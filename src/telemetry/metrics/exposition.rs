@@ -93,6 +93,12 @@ impl Inner {
             counter(&mut family, &[("reason", reason)], count.load(Ordering::Relaxed))?;
         }
 
+        let help = "Transfers, connections and memory that a client lost to another client";
+        let mut family = encoder.encode_descriptor("shares_given_up", help, None, MetricType::Counter)?;
+        for (pool, count) in self.given_up.sorted() {
+            counter(&mut family, &[("pool", pool)], count.load(Ordering::Relaxed))?;
+        }
+
         gauge(encoder, "requests_in_flight", "Requests being answered now", &self.requests_in_flight)?;
         gauge(encoder, "transfers_in_flight", "Bodies being received or sent now", &self.transfers_in_flight)?;
         gauge(

@@ -226,7 +226,7 @@ fn a_certificate_refused_in_the_handshake_is_recorded() {
     let file = WORLD.setting("audit", "file");
     let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
     loop {
-        let record = std::fs::read_to_string(&file).unwrap();
+        let record = crate::record::text_of(file.as_ref());
         if record.lines().any(|line| line.contains("\"handshake\"") && line.contains("\"login\"")) {
             return;
         }

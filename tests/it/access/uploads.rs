@@ -75,7 +75,7 @@ fn server_of_two(rules: &str) -> Server {
 
 fn record_of(server: &Server) -> String {
     let config: toml::Table = std::fs::read_to_string(server.configuration_file()).unwrap().parse().unwrap();
-    std::fs::read_to_string(config["audit"]["file"].as_str().unwrap()).unwrap()
+    crate::record::text_of(config["audit"]["file"].as_str().unwrap().as_ref())
 }
 
 /// Returns the decisions about this action in the record, each with the upload's owner.

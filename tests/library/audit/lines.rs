@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use serde_json::json;
-use simple_registry::audit::{Audit, Deletion, Event, Line};
+use simple_registry::audit::{Audit, Deletion, Event, Kept, Line};
 use simple_registry::config::AuditFile;
 use simple_registry::identity::{Certificate, Facts};
 
@@ -42,19 +42,18 @@ fn a_line_has_this_form() {
         message: Some("only CI pushes \"here\""),
         status: 403,
     };
-    audit.record(&line).unwrap();
-    audit
-        .record(&Line {
-            event: Event::Login,
-            decision: "allow",
-            policy: None,
-            rule: None,
-            policy_sha256: None,
-            message: None,
-            status: 200,
-            ..line
-        })
-        .unwrap();
+    audit.record(&line, Kept::ByAge).unwrap();
+    let login = Line {
+        event: Event::Login,
+        decision: "allow",
+        policy: None,
+        rule: None,
+        policy_sha256: None,
+        message: None,
+        status: 200,
+        ..line
+    };
+    audit.record(&login, Kept::ByAge).unwrap();
     let text = fs::read_to_string(&file).unwrap();
     let (time, rest) = text.strip_prefix("{\"time\":\"").unwrap().split_at(24);
     let who = r#"{"id":"ana","username":"ana","groups":["staff"],"client_ip":"192.0.2.7","certificate":{"common_names":["ci"],"organizations":[],"organizational_units":[],"dns_names":[],"uris":[],"serial":"","fingerprint":"","not_before":"","not_after":""}}"#;

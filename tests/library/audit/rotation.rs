@@ -124,17 +124,46 @@ fn the_oldest_are_deleted_and_nothing_else() {
     for other in others {
         fs::write(dir.path().join(other), "").unwrap();
     }
-    let audit = Audit::open(&config::Audit { max_size: 1, keep: 2, ..options(&file) }).unwrap();
+    // put aside a day ago, and an hour less
+    let at = |hours: i64| {
+        let time = Timestamp::now().checked_sub(SignedDuration::from_hours(hours)).unwrap();
+        dir.path().join(time.strftime("audit.jsonl.%Y%m%dT%H%M%S.000Z").to_string())
+    };
+    let (old, young) = (at(24), at(23));
+    for aside in [&old, &young] {
+        fs::write(aside, "{\"event\":\"aside\"}\n").unwrap();
+    }
+    let keep_age = Duration::from_hours(24);
+    let audit = Audit::open(&config::Audit { max_size: 1, keep_age, ..options(&file) }).unwrap();
     for message in ["0", "1", "2", "3", "4"] {
         record(&audit, message).unwrap();
     }
     for other in others {
         assert!(dir.path().join(other).exists(), "{other}");
     }
+    assert!(!old.exists() && young.exists());
     let kept: Vec<_> = aside(&file).into_iter().filter(|path| !others.contains(&name(path))).collect();
-    let said: Vec<_> = kept.iter().map(|file| messages(file)).collect();
-    assert_eq!(said, [["2"], ["3"]]);
+    let said: Vec<_> = kept.iter().filter(|file| **file != young).map(|file| messages(file)).collect();
+    assert_eq!(said, [["0"], ["1"], ["2"], ["3"]]);
     assert_eq!(messages(&file), ["4"]);
+}
+
+#[test]
+fn a_record_that_has_its_total_size_fails_until_somebody_makes_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("audit.jsonl");
+    let max_total_size = Some(10 * line_length());
+    let audit = Audit::open(&config::Audit { max_size: 1, max_total_size, ..options(&file) }).unwrap();
+    for _ in 0..10 {
+        record(&audit, "0").unwrap();
+    }
+    let refused = record(&audit, "0").unwrap_err().to_string();
+    assert!(refused.contains("audit.max_total_size"), "{refused}");
+    assert_eq!(aside(&file).len(), 10);
+    fs::remove_file(&aside(&file)[0]).unwrap();
+    fs::remove_file(&aside(&file)[0]).unwrap();
+    wait_until("there is room", || audit.failing().is_none());
+    assert_eq!(messages(&file), ["gap"]);
 }
 
 #[test]

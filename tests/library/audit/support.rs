@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use simple_registry::audit::{Audit, Event, Line, NotRecording};
+use simple_registry::audit::{Audit, Event, Kept, Line, NotRecording};
 use simple_registry::config::{self, AuditFile, OnAuditError};
 use simple_registry::identity::Facts;
 
@@ -15,7 +15,8 @@ pub(crate) fn options(file: &Path) -> config::Audit {
         file: AuditFile::File(file.to_owned()),
         max_size: 100 << 20,
         max_age: Duration::ZERO,
-        keep: 0,
+        keep_age: Duration::ZERO,
+        max_total_size: None,
         on_error: OnAuditError::Deny,
     }
 }
@@ -23,7 +24,7 @@ pub(crate) fn options(file: &Path) -> config::Audit {
 /// Records a line that says `message`.
 pub(crate) fn record(audit: &Audit, message: &str) -> Result<(), NotRecording> {
     let request = json!({"action": "get-manifest", "namespace": "prod/app", "reference": "v1"});
-    audit.record(&Line {
+    let line = Line {
         event: Event::Decision,
         request_id: "id",
         identity: &Facts::default(),
@@ -36,7 +37,8 @@ pub(crate) fn record(audit: &Audit, message: &str) -> Result<(), NotRecording> {
         policy_sha256: None,
         message: Some(message),
         status: 200,
-    })
+    };
+    audit.record(&line, Kept::ByAge)
 }
 
 /// Returns the lines of a file. Fails the test unless each is whole.
@@ -62,6 +64,7 @@ pub(crate) fn aside(file: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = entries
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&prefix))
+        .filter(|path| path.extension().is_none_or(|end| end != "anonymous"))
         .collect();
     found.sort();
     found

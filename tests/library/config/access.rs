@@ -199,7 +199,8 @@ fn tls_tokens_proxies_and_records_are_read() {
         file = "/var/log/decisions.jsonl"
         max_size = "1GiB"
         max_age = 0
-        keep = 0
+        keep_age = 0
+        max_total_size = "1TiB"
         on_error = "continue"
     "#])
     .unwrap_or_else(|error| panic!("{error}"));
@@ -218,5 +219,6 @@ fn tls_tokens_proxies_and_records_are_read() {
     assert_eq!(config.token.ttl, Duration::from_hours(1));
     assert_eq!(config.audit.file, AuditFile::File("/var/log/decisions.jsonl".into()));
     assert_eq!((config.audit.max_size, config.audit.max_age), (1 << 30, Duration::ZERO));
-    assert_eq!((config.audit.keep, config.audit.on_error), (0, OnAuditError::Continue));
+    assert_eq!((config.audit.keep_age, config.audit.max_total_size), (Duration::ZERO, Some(1 << 40)));
+    assert_eq!(config.audit.on_error, OnAuditError::Continue);
 }

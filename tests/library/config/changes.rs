@@ -9,6 +9,8 @@ use super::{BCRYPT, HASH, read};
 const OTHERS: &[(&str, &str)] = &[
     ("max_concurrent_requests", "7"),
     ("max_concurrent_transfers", "7"),
+    ("min_transfer_rate", "7"),
+    ("document_memory", "'7MiB'"),
     ("max_manifest_size", "4096"),
     ("max_blob_size", "4096"),
     ("allow_missing_references", "true"),
@@ -53,7 +55,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("audit.file", "'stdout'"),
     ("audit.max_size", "'7MiB'"),
     ("audit.max_age", "7"),
-    ("audit.keep", "7"),
+    ("audit.keep_age", "7"),
+    ("audit.max_total_size", "'7MiB'"),
     ("audit.on_error", "'continue'"),
     ("observability.tracing.endpoint", "'http://other'"),
     ("observability.tracing.sampling_rate", "0.5"),

@@ -59,7 +59,8 @@ fn the_defaults_are_those_that_were_promised() {
         file: AuditFile::Off,
         max_size: 100 << 20,
         max_age: Duration::from_hours(24),
-        keep: 30,
+        keep_age: Duration::from_hours(400 * 24),
+        max_total_size: None,
         on_error: OnAuditError::Deny,
     };
     assert_eq!(config.audit, audit);
@@ -197,7 +198,7 @@ fn limits_hold_on_both_sides() {
         "token.signing_key = \"\"",
         "audit.max_size = 1",
         "audit.on_error = \"ignore\"",
-        "audit.keep = -1",
+        "audit.keep_age = -1",
         "server.trusted_proxies = [\"\"]",
         "server.hosts = [\"registry.lan:5000\"]",
         "server.hosts = [\"\"]",

@@ -130,7 +130,7 @@ fn no_error_shows_a_password() {
 
 #[test]
 fn the_table_of_tokens_is_no_secret() {
-    let error = told("token.ttl = 5\n[audit]\nkeep = -1");
+    let error = told("token.ttl = 5\n[audit]\nmax_size = -1");
     assert!(error.contains("1 | token.ttl = 5\n"), "{error}");
     assert!(told("[token]\nttl = 5").contains("2 | ttl = 5\n"));
     assert!(!told("token.hunter2").contains(SECRET));

@@ -307,7 +307,7 @@ async fn what_a_push_costs_does_not_depend_on_the_repositories_beside_it() {
     assert!(matches!(unknown, Err(Error::NameUnknown(_))), "{unknown:?}");
     assert_eq!(stats.directories_read(), 3);
     // and each is listed once
-    let all = server.catalog(&Page { n: None, last: None }, |_| true).await.unwrap();
+    let all = server.catalog(&Page { n: None, last: None }, &[""], |_| true).await.unwrap();
     assert_eq!(all.entries.len(), 21);
 }
 

@@ -113,7 +113,7 @@ async fn a_copy_taken_while_pushes_run_has_all_that_its_tags_name() {
 async fn check(root: &Path) -> usize {
     let server = server(root).await;
     let mut tags = 0;
-    for repository in server.catalog(&Page { n: None, last: None }, |_| true).await.unwrap().entries {
+    for repository in server.catalog(&Page { n: None, last: None }, &[""], |_| true).await.unwrap().entries {
         for tag in server.tags(&repository, &Page { n: None, last: None }).await.unwrap().entries {
             tags += 1;
             let mut left = vec![Reference::Tag(tag)];

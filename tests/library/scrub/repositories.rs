@@ -183,7 +183,7 @@ async fn a_repository_that_is_pushed_to_stays_in_the_catalog() {
 }
 
 async fn is_listed(shelf: &Shelf) -> bool {
-    shelf.server.catalog(&Page { n: None, last: None }, |_| true).await.unwrap().entries.contains(&app())
+    shelf.server.catalog(&Page { n: None, last: None }, &[""], |_| true).await.unwrap().entries.contains(&app())
 }
 
 #[tokio::test]

@@ -232,7 +232,7 @@ pub(crate) async fn view(root: &Path) -> BTreeMap<String, String> {
         view.insert(what, outcome);
     };
     let page = || Page { n: None, last: None };
-    let catalog = server.catalog(&Page { n: None, last: None }, |_| true).await;
+    let catalog = server.catalog(&Page { n: None, last: None }, &[""], |_| true).await;
     saw("catalog".to_owned(), catalog.map(|listed| format!("{:?}", listed.entries)));
     for (repository, tags) in
         [("team/app", &["v1", "v2", "moved", "multi", "gone", "dead", "fixed"][..]), ("other", &["latest"])]
