@@ -391,7 +391,7 @@ tls_versions() {
 }
 
 # A certificate, a password and nobody: the answer to each, and the line of the record with identity, decision and rule
-# of which text.
+# of which text. Decisions about nobody have a file of their own.
 tls_record() {
   local sum url="https://$REGISTRY/v2/team/record" ask=(-o "$WORK/answer" -w '%{http_code}')
   sum=$(sha256sum "$WORK/policies/team.toml" | cut -d' ' -f1)
@@ -407,8 +407,8 @@ tls_record() {
       and line("by-password") == {id: "by-password", decision: "deny", rule: "only-ci-pushes", policy_sha256: $sum, status: 403,
         username: "ana", organizations: [], action: "start-upload", namespace: "team/record"}
       and line("by-nobody") == {id: "by-nobody", decision: "deny", rule: "only-ci-pushes", policy_sha256: $sum, status: 401,
-        username: "", organizations: [], action: "start-upload", namespace: "team/record"}' "$AUDIT"
-  if grep -qF -- "$PASSWORD" "$AUDIT" "$WORK"/registry-*.log; then die "the password is in the record or the log"; fi
+        username: "", organizations: [], action: "start-upload", namespace: "team/record"}' "$AUDIT" "$AUDIT.anonymous"
+  if grep -qF -- "$PASSWORD" "$AUDIT" "$AUDIT.anonymous" "$WORK"/registry-*.log; then die "the password is in the record or the log"; fi
 }
 
 tls_required() {
