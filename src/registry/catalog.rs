@@ -81,9 +81,10 @@ impl Registry {
         // the loop asks for more at once if many repositories are invisible
         let mut least = 0;
         for beginning in beginnings {
-            let prefix = Prefix::CatalogBelow(beginning).to_string();
+            let below = Prefix::CatalogBelow(beginning);
+            let prefix = below.to_string();
             let mut after = match &begin {
-                Some(begin) if begin.starts_with(&prefix) => Some(begin.clone()),
+                Some(begin) if below.has(begin) => Some(begin.clone()),
                 Some(begin) if *begin > prefix => continue,
                 _ => None,
             };
