@@ -11,7 +11,8 @@ printf 'server.port = 0\ntoken.signing_key = "key"\n[storage.fs]\nroot_dir = "da
 printf '[repository.open.access_policy]\ndefault_allow = true\n[identity.ana]\nusername = "ana"\npassword = "%s"\n' "$(printf pw | "$binary" hash-password)" >>config.toml
 mkdir policies
 printf 'repositories = ["frozen"]\ndefault = "deny"\n[[rule]]\nname = "freeze"\neffect = "deny"\nwhen = "true"\nmessage = "frozen until Monday"\n' >policies/frozen.toml
-"$binary" server 2>log &
+: >log
+"$binary" server 2>>log &
 server=$!
 trap 'kill $server; wait $server || true; rm -rf "$work"' EXIT
 registry=
