@@ -32,6 +32,7 @@ mod scrub;
 #[allow(dead_code, reason = "shared with the tests in `library`, which ask it for more")]
 mod shared;
 mod shares;
+mod start;
 mod stores;
 mod strict;
 mod support;
