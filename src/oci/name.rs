@@ -94,7 +94,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_the_expression_generates_parses(text in "[a-z0-9]{1,5}((\\.|_|__|-{1,3})[a-z0-9]{1,5}){0,3}(/[a-z0-9]{1,5}((\\.|_|__|-{1,3})[a-z0-9]{1,5}){0,3}){0,3}") {
+        fn each_text_that_the_expression_generates_parses(text in "[a-z0-9]{1,5}((\\.|_|__|-{1,3})[a-z0-9]{1,5}){0,3}(/[a-z0-9]{1,5}((\\.|_|__|-{1,3})[a-z0-9]{1,5}){0,3}){0,3}") {
             let name = text.parse::<Name>().unwrap();
             prop_assert_eq!(name.as_str(), text);
         }

@@ -180,7 +180,7 @@ fn a_manifest_that_two_readers_could_read_differently_is_400_with_the_place(repo
     repo.get_manifest("odd").expect(404);
 }
 
-fn what_serializers_write_for_an_absent_field_counts_as_absent(repo: &Repo) {
+fn a_value_that_serializers_write_for_an_absent_field_counts_as_absent(repo: &Repo) {
     let image = Image::with(&[100], |manifest| {
         for field in ["annotations", "subject", "artifactType"] {
             manifest[field] = Value::Null;
@@ -379,7 +379,7 @@ crate::support::on_each_backend!(shared:
     an_artifact_with_an_empty_config_is_kept,
     the_list_of_layers_may_be_empty,
     a_manifest_that_two_readers_could_read_differently_is_400_with_the_place,
-    what_serializers_write_for_an_absent_field_counts_as_absent,
+    a_value_that_serializers_write_for_an_absent_field_counts_as_absent,
     one_layer_may_be_listed_twice,
     a_foreign_layer_may_be_absent,
     a_manifest_that_names_missing_blobs_is_404_with_all_of_them,

@@ -58,7 +58,7 @@ fn modes(below: &Path) -> (Vec<u32>, Vec<u32>) {
 }
 
 #[test]
-fn what_a_server_writes_is_private_whatever_its_umask() {
+fn a_server_writes_private_files_whatever_its_umask() {
     for umask in ["000", "022", "077"] {
         let directory = tempfile::tempdir().unwrap();
         let directory = directory.path();

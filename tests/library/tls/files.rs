@@ -202,7 +202,7 @@ fn an_authority_is_one() {
 }
 
 #[test]
-fn what_clients_will_refuse_is_a_warning() {
+fn a_certificate_that_clients_will_refuse_is_a_warning() {
     let authority = Authority::with("old", |params| params.not_after = date_time_ymd(2001, 1, 1));
     let expired = authority.sign(|params| {
         localhost(params);

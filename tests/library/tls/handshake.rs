@@ -156,7 +156,7 @@ fn both_versions_and_both_protocols() {
 }
 
 #[test]
-fn what_client_refuses_the_handshake_refuses() {
+fn the_handshake_refuses_each_chain_that_client_refuses() {
     let ca = Authority::new("ca");
     let mut files = Files::asking(&ca);
     files.crl(&ca.list(&[7]));

@@ -240,7 +240,7 @@ fn chains_go_through_what_the_client_sends_along() {
 }
 
 #[test]
-fn what_a_list_names_is_revoked() {
+fn a_certificate_that_a_list_names_is_revoked() {
     let root = Authority::new("root");
     let below = root.intermediate("below", |_| {});
     let numbered = |authority: &Authority, serial: Vec<u8>| {
@@ -340,7 +340,7 @@ proptest! {
 
     /// A client may send any certificates along, as long as the chain is among them.
     #[test]
-    fn what_is_sent_along_does_no_harm(stray in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn certificates_that_are_sent_along_do_no_harm(stray in prop::collection::vec(any::<u8>(), 0..300)) {
         let mut chain = GOOD.1.clone();
         chain.push(stray);
         prop_assert_eq!(judge(&chain), Ok(()));

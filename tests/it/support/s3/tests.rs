@@ -117,7 +117,7 @@ fn another_client_writes_reads_and_lists() {
 }
 
 #[test]
-fn of_many_creations_of_one_key_one_wins() {
+fn when_many_create_one_key_one_wins() {
     let s3 = S3::start();
     let operator = client(&s3, SECRET_KEY);
     let outcomes = RUNTIME.block_on(async {
