@@ -74,7 +74,7 @@ const EXIT_AT_ONCE: u8 = 130;
 /// Runs the server until SIGTERM or SIGINT. A second signal ends it at once.
 ///
 /// # Errors
-/// Whatever keeps it from starting. A configuration, policy or certificate that is wrong does; none is left out.
+/// An obstacle to the start. A wrong configuration, policy or certificate is one; none is left out.
 pub fn serve(sources: Sources) -> Result<(), AppError> {
     let checked = Checked::new(sources)?;
     let config = checked.config();

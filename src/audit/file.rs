@@ -45,7 +45,7 @@ pub(super) struct Limits {
 
 /// The files put aside that stay.
 pub(super) enum Keep {
-    /// Those that were put aside within this time. Zero: all.
+    /// The files that were put aside within this time. Zero: all.
     Age(Duration),
     /// The newest.
     Newest(usize),

@@ -234,7 +234,7 @@ impl Audit {
     /// Writes the line of a deletion that is about to be made, as [`Audit::record`] does.
     ///
     /// # Errors
-    /// What the system said, whatever `on_error` says: what cannot be recorded is not to be removed.
+    /// The message of the system, under each `on_error`: without its line, a deletion must not happen.
     pub fn record_deletion(&self, deletion: &Deletion<'_>) -> Result<(), String> {
         let Some(inner) = self.inner.as_deref() else { return Ok(()) };
         inner.record(&Deleted { event: "deletion", deletion }).map_err(|refused| refused.cause)

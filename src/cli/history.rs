@@ -36,7 +36,7 @@ fn tagged(text: &str) -> Result<(Name, Tag), String> {
 /// Prints the whole history, newest first.
 ///
 /// # Errors
-/// What to tell the person who asked.
+/// A sentence for the person who asked.
 pub(super) fn run(history: &History, config: &Config) -> Result<(), String> {
     let (name, tag) = &history.of;
     store::with_registry(config, async |registry| {

@@ -1,7 +1,8 @@
-//! Prints for people and for programs. No other file of the commands writes to standard output or standard error.
+//! Prints for people and for programs. Every text of the commands passes through here before it reaches a terminal.
 //!
-//! What is printed may hold texts of strangers: names in certificates, names of files, texts of other servers. A terminal
-//! obeys control characters, and a line break forges a line. So both are escaped here.
+//! Printed text may hold texts of strangers: names in certificates, names of files, texts of other servers. A terminal
+//! obeys control characters, and a line break forges a line. So one line has neither, and a text of several lines keeps only
+//! its breaks.
 
 use std::{
     fmt::{Display, Write as _},
@@ -16,7 +17,7 @@ pub(super) fn line(text: impl Display) {
     out(&(one_line(&text.to_string()) + "\n"));
 }
 
-/// Prints text of several lines, as it is.
+/// Prints text of several lines.
 pub(super) fn text(text: impl Display) {
     out(&lines(&text.to_string()));
 }

@@ -38,10 +38,10 @@ fn named(text: &str) -> Result<(Name, Reference), String> {
     Ok((name.parse().map_err(|error| format!("{name} is no repository: {error}"))?, reference))
 }
 
-/// Brings it back, and prints what came; what else went with it and did not come is said, and is no failure.
+/// Restores the thing, and prints what came back. Tells of things that went with it and did not come back, without a failure.
 ///
 /// # Errors
-/// What to tell the person who asked.
+/// A sentence for the person who asked.
 pub(super) fn run(restore: &Restore, config: &Config) -> Result<(), String> {
     let (name, reference) = &restore.what;
     store::with_registry(config, async |registry| {

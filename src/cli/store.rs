@@ -45,7 +45,7 @@ impl Place {
 /// remembered.
 ///
 /// # Errors
-/// What `work` says, or why there is no store.
+/// The sentence of `work`, or the reason why there is no store.
 pub(super) fn with_registry(
     config: &Config,
     work: impl AsyncFnOnce(&Registry) -> Result<(), String>,

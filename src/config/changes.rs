@@ -98,7 +98,7 @@ fn same_secret(old: &S3Storage, new: &S3Storage) -> bool {
     old.secret_key.expose_secret() == new.secret_key.expose_secret()
 }
 
-/// Rates are compared as written; none is not a number.
+/// Compares rates as written. No rate is NaN.
 fn same_rate(old: &Tracing, new: &Tracing) -> bool {
     old.sampling_rate.total_cmp(&new.sampling_rate).is_eq()
 }

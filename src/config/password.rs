@@ -17,7 +17,7 @@ const COSTS: std::ops::RangeInclusive<u32> = 4..=17;
 /// bcrypt (`$2a$`, `$2b$`, `$2y$`), and no hash that takes seconds.
 ///
 /// # Errors
-/// What is wrong with it, in words that follow its name. The text itself, which may be a password, is not in them.
+/// The broken rule, in words that follow the name of the key. They leave out the text, which may be a password.
 pub fn check_password_hash(text: &str) -> Result<(), &'static str> {
     if text.len() > LONGEST {
         Err("is too long to be a hash of a password")

@@ -66,7 +66,7 @@ impl Hash {
     /// Reads what `[identity.<id>] password` has.
     ///
     /// # Errors
-    /// What is wrong with it, in words that follow its name.
+    /// The broken rule, in words that follow the name of the key.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         const BROKEN: &str = "is not a hash of a password";
         check_password_hash(text)?;

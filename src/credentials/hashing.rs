@@ -2,7 +2,7 @@
 //!
 //! A thread in spare time may stand still at any point while other processes are busy. So it only hashes, and never
 //! holds anything that other threads wait for. Its driver waits half a second for each password, and then hashes that
-//! password itself. That takes at most a tenth of a core, so people can log in to a busy server.
+//! password itself. The driver takes at most a tenth of a core, so people can log in to a busy server.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};

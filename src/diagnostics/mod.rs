@@ -7,10 +7,10 @@
 //! | `problem` | problems, and how they are drawn |
 //! | `document` | a file as a tree with the place of each value; errors of syntax; merging |
 //! | `table` | a table read key by key, so that every key that is not read is unknown |
-//! | `rule` | what a value may be: sizes, durations, words ... |
+//! | `rule` | the values that a key may have: sizes, durations, words ... |
 //! | `keys` | the keys that a kind of file has |
 //! | `text` | text of a file, with the place of each of its bytes |
-//! | `mask` | what must not be shown |
+//! | `mask` | text that must not be shown |
 //! | `words` | suggestions for misspelt words, and lists of words |
 
 mod document;

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_mean_two_things_is_refused() {
+    fn a_manifest_that_could_mean_two_things_is_refused() {
         assert!(matches!(
             parse(MediaType::OCI_MANIFEST, r#"{"schemaVersion":2,"manifests":[]}"#),
             Err(ManifestError::Ambiguous(..))

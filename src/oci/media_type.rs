@@ -47,7 +47,7 @@ impl MediaType {
 impl FromStr for MediaType {
     type Err = MediaTypeError;
 
-    /// Parameters (`; charset=...`) are dropped, as the distribution spec says a registry should.
+    /// Drops parameters (`; charset=...`), as the distribution spec says a registry should.
     fn from_str(text: &str) -> Result<Self, MediaTypeError> {
         let essence = text.split(';').next().unwrap_or_default().trim();
         let token = |part: &str| {

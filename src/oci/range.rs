@@ -75,7 +75,7 @@ impl FromStr for ContentRange {
     }
 }
 
-/// Digits alone: `str::parse` would take a sign.
+/// Parses digits alone, since `str::parse` would take a sign.
 fn number(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }

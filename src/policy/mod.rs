@@ -12,7 +12,7 @@
 //! | `build` | makes policies of configuration and files, and finds what is wrong with them |
 //! | `pool`, `decide`, `each_tag` | decide a request by all policies that cover it, once for each tag that it changes |
 //! | `decision`, `explain` | a decision, and why |
-//! | `retention`, `retention_explain` | which images stay, and why |
+//! | `retention`, `retention_explain` | the images that stay, and why |
 //! | `trial`, `together`, `run_tests` | run the tests of policy files, alone and against all policies together |
 
 mod build;

@@ -1,8 +1,8 @@
 //! Joins the policies that cover a request.
 //!
 //! The rules of everything that covers a request are one pool: a deny rule that is true denies, otherwise an allow rule
-//! that is true allows, otherwise the default stated for the longest prefix decides. Which policies cover a name follows
-//! from the longest prefix that any of them states, so the pool of each prefix is put together once.
+//! that is true allows, otherwise the default stated for the longest prefix decides. The longest prefix that any policy
+//! states for a name tells which policies cover the name, so the pool of each prefix is put together once.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -60,7 +60,7 @@ impl Checked {
     /// Reads what the sources say and checks it, whole.
     ///
     /// # Errors
-    /// Whatever is wrong.
+    /// The first source that is wrong.
     pub fn new(sources: Sources) -> Result<Self, SnapshotError> {
         let mut readings = 0;
         loop {
@@ -125,7 +125,7 @@ impl Live {
         *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = began;
     }
 
-    /// Files and directories that may be edited: those of the snapshot in force, and of the last attempt.
+    /// Returns the files and directories that may be edited: those of the snapshot in force, and of the last attempt.
     #[must_use]
     pub fn watched(&self) -> BTreeSet<PathBuf> {
         let mut paths = sources::named(self.current().config());

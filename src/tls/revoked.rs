@@ -132,7 +132,7 @@ fn signed(list: &CertificateRevocationList<'_>, authorities: &[X509Certificate<'
     answer
 }
 
-/// Certificates as they are parsed; an error says which one cannot be.
+/// Parses certificates. An error names the first that cannot be parsed.
 pub(super) fn parse_all<'a>(
     source: Source<'_>,
     certificates: &'a [CertificateDer<'static>],

@@ -50,7 +50,7 @@ impl Collector {
         Self { address, received, _runtime: runtime }
     }
 
-    /// Its base URL.
+    /// Returns the base URL of the receiver.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }

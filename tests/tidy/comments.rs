@@ -2,16 +2,21 @@
 
 use std::fs;
 
-use super::{files, prose::RELATIVE, root, shown};
+use super::{
+    files,
+    prose::{RELATIVE, relative_sentences},
+    root, shown,
+};
 
 /// Words that begin a question. A comment that begins with one answers it where a noun would be shorter.
 const QUESTIONS: [&str; 5] = ["how", "where", "why", "when", "until"];
 
-/// A doc comment: the line that it begins in, its first word, and the function that follows it.
+/// A doc comment: the line that it begins in, its first word, the function that follows it, and all of its text.
 struct Comment {
     line: usize,
     first: String,
     of: Of,
+    text: String,
 }
 
 /// The item that a doc comment is about.
@@ -35,7 +40,11 @@ fn doc_comments(text: &str) -> Vec<Comment> {
             if !is_open {
                 let first = comment.split_whitespace().next().unwrap_or_default();
                 let first = first.trim_matches(|c: char| !c.is_alphanumeric()).to_owned();
-                found.push(Comment { line: number + 1, first, of: Of::Other });
+                found.push(Comment { line: number + 1, first, of: Of::Other, text: String::new() });
+            }
+            if let Some(open) = found.last_mut() {
+                open.text.push_str(comment.strip_prefix(' ').unwrap_or(comment));
+                open.text.push('\n');
             }
             (is_open, is_over) = (true, false);
             continue;
@@ -79,6 +88,19 @@ fn doc_comments_do_not_begin_with_a_relative_clause() {
     check(&["src", "tests"], "a doc comment begins with a relative clause; begin with a verb", relative);
 }
 
+/// The first word is not all: a comment has sections and sentences behind it.
+#[test]
+fn no_sentence_of_a_doc_comment_begins_with_a_relative_clause() {
+    let mut wrong = Vec::new();
+    for file in ["src", "tests"].iter().flat_map(|folder| files(&root().join(folder), "rs")) {
+        for comment in doc_comments(&fs::read_to_string(&file).unwrap()) {
+            let faults = relative_sentences(&comment.text).into_iter();
+            wrong.extend(faults.map(|(line, rule)| format!("{}:{}: {rule}", shown(&file), comment.line + line - 1)));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
 #[test]
 fn doc_comments_do_not_begin_with_a_question_word() {
     let question = |comment: &Comment| QUESTIONS.contains(&comment.first.to_lowercase().as_str());
@@ -101,4 +123,10 @@ fn the_comment_test_sees_functions() {
     let found: Vec<_> = doc_comments(text).into_iter().map(|c| (c.line, c.first, c.of)).collect();
     let expected = [(1, "What", Of::Other), (3, "Returns", Of::Value), (10, "A", Of::Other), (12, "A", Of::Deed)];
     assert_eq!(found, expected.map(|(line, first, of)| (line, first.to_owned(), of)));
+    let text = "//! A module.\n//!\n//! What for.\nstruct S {\n    /// A field. Who has\n    /// it. Which one?\n    f: u8,\n}\n\
+                /// Returns one.\n///\n/// # Errors\n/// Whatever is wrong.\nfn f() -> u8 { 0 }\n";
+    let found = doc_comments(text).into_iter().map(|comment| {
+        relative_sentences(&comment.text).into_iter().map(|(line, _)| comment.line + line - 1).collect::<Vec<_>>()
+    });
+    assert_eq!(found.collect::<Vec<_>>(), [vec![3], vec![5], vec![12]]);
 }

@@ -11,6 +11,9 @@ const LONGEST_SENTENCE: usize = 30;
 pub(crate) const RELATIVE: [&str; 9] =
     ["who", "what", "which", "whether", "that", "whose", "whoever", "whatever", "whichever"];
 
+/// The rule about them.
+const RELATIVE_RULE: &str = "a sentence begins with a relative clause; name its subject";
+
 /// A piece of prose: its words with their lines, and whether it is a cell of a table.
 struct Block {
     words: Vec<(usize, String)>,
@@ -75,6 +78,9 @@ fn blocks(text: &str) -> Vec<Block> {
             let text = if is_numbered { text.split_once(". ").map_or(text, |(_, text)| text) } else { text };
             block.add(number, text);
         }
+        if trimmed.starts_with('#') {
+            found.push(std::mem::replace(&mut block, Block::new(false)));
+        }
         // A block of code may have empty lines and goes on after each.
         after_blank = trimmed.is_empty() || (is_indented && after_blank);
     }
@@ -131,8 +137,7 @@ fn faults(blocks: &[Block]) -> Vec<(usize, String)> {
             let is_relative = RELATIVE.contains(&first.as_str())
                 || (first == "those" && words.get(1).is_some_and(|word| RELATIVE.contains(word)));
             if is_relative && !is_question {
-                faults
-                    .push((*line, format!("a sentence begins with a relative clause; name its subject: {begin} ...")));
+                faults.push((*line, format!("{RELATIVE_RULE}: {begin} ...")));
             }
             let count = words.iter().filter(|word| word.contains(char::is_alphanumeric)).count();
             if count > LONGEST_SENTENCE && !block.is_cell {
@@ -142,6 +147,13 @@ fn faults(blocks: &[Block]) -> Vec<(usize, String)> {
             }
         }
     }
+    faults
+}
+
+/// Returns the sentences of a text that begin with a relative clause, as line and rule.
+pub(crate) fn relative_sentences(text: &str) -> Vec<(usize, String)> {
+    let mut faults = faults(&blocks(text));
+    faults.retain(|(_, rule)| rule.starts_with(RELATIVE_RULE));
     faults
 }
 

@@ -52,7 +52,7 @@ impl Pace {
         self.window().since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Returns the bytes a second, for comparing clients. Who has just begun has the benefit of the doubt.
+    /// Returns the bytes a second, for comparing clients. A client that has just begun has the benefit of the doubt.
     pub(super) fn speed(&self) -> f64 {
         let window = self.window();
         let before = window.before.unwrap_or(UNKNOWN);

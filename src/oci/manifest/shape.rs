@@ -60,7 +60,7 @@ const OF_DESCRIPTOR: &[Field] = &[
 /// Checks the shape of a manifest's text.
 ///
 /// # Errors
-/// What is wrong, with line and column.
+/// The first fault, with line and column.
 pub(super) fn check(text: &str) -> serde_json::Result<()> {
     let mut reading = serde_json::Deserializer::from_str(text);
     Value { shape: Shape::Manifest, is_optional: false }.deserialize(&mut reading)?;

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use crate::policy::image::Image;
 
-/// Tags in an order, or some of them, each of which is found without going over all. Those that were picked are known by
+/// Tags in an order, or some of them, each of which is found without going over all. Picked tags are known by
 /// their places, so that a rule which picks many does not hold them once more.
 #[derive(Clone, Debug)]
 pub(super) struct Tags {

@@ -1,6 +1,6 @@
-//! The directory service, seen through an opendal operator: what it promises beyond opendal's own `fs`.
+//! The directory service, seen through an opendal operator: its promises beyond opendal's own `fs`.
 //!
-//! What a bucket promises too is in `common` and runs over opendal's memory service as well, so that the two agree.
+//! Promises that a bucket also makes are in `common`. They run over opendal's memory service as well, so that the two agree.
 
 mod common;
 mod faults;
