@@ -177,6 +177,9 @@ impl Pool {
 
     /// Returns a share of another client whose pace is below the least.
     fn slow(&self, state: &State, client: Client) -> Option<(Client, usize)> {
+        if self.least_rate == 0 {
+            return None;
+        }
         let is_slow = |held: &Held| held.pace().is_some_and(|pace| pace.is_below(self.least_rate));
         let mut others = state.clients.iter().filter(|(other, _)| **other != client);
         others.find_map(|(other, uses)| Some((*other, slowest(uses, is_slow)?)))
@@ -194,7 +197,12 @@ impl Pool {
     }
 
     /// Adds a waiter. In a full queue the newest waiter of the client with most waiters gives way.
-    fn enqueue(&self, holder: &Holder, weight: usize, most: usize) -> Option<(Waiting<'_>, oneshot::Receiver<Share>)> {
+    fn enqueue(
+        self: &Arc<Self>,
+        holder: &Holder,
+        weight: usize,
+        most: usize,
+    ) -> Option<(Waiting<'_>, oneshot::Receiver<Share>)> {
         let mut state = self.lock();
         if state.waiting >= most {
             let own = state.clients.get(&holder.client).map_or(0, |uses| uses.waiting.len());
@@ -211,11 +219,16 @@ impl Pool {
         let waiter = Waiter { number: state.last, weight, holder: holder.clone(), sender };
         let number = waiter.number;
         state.clients.entry(holder.client).or_default().waiting.push_back(waiter);
+        // shares may have come back since this client asked, and perhaps no other will
+        self.serve(state);
         Some((Waiting { pool: self, client: holder.client, number }, receiver))
     }
 
     /// Takes the next waiter that there is room for: of the clients that wait, the one that holds least.
     fn next(&self, state: &mut State) -> Option<Waiter> {
+        if state.waiting == 0 {
+            return None;
+        }
         let waiting = state.clients.iter().filter_map(|(client, uses)| Some((client, uses, uses.waiting.front()?)));
         let next = waiting.min_by_key(|(_, uses, first)| (uses.held, first.number));
         let (client, weight) = next.map(|(client, _, first)| (*client, first.weight))?;
@@ -230,7 +243,12 @@ impl Pool {
     fn give_back(self: &Arc<Self>, held: &Arc<Held>) {
         let mut state = self.lock();
         state.take_back(held);
-        // a share that nobody takes comes back here, so not under the lock
+        self.serve(state);
+    }
+
+    /// Gives to those that wait, while there is room.
+    fn serve(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        // a share that nobody takes comes back to this pool, so not under the lock
         let mut unwanted = Vec::new();
         while let Some(waiter) = self.next(&mut state) {
             let share = self.give(&mut state, &waiter.holder, waiter.weight);
@@ -257,7 +275,8 @@ fn greediest(state: &State, client: Client, weight: usize) -> Option<(Client, us
 fn slowest(uses: &Uses, counts: impl Fn(&Held) -> bool) -> Option<usize> {
     let speed = |held: &Held| held.pace().map_or(f64::MAX, |pace| pace.speed());
     let counting = uses.ending.iter().enumerate().filter(|(_, held)| counts(held));
-    counting.min_by(|(_, one), (_, other)| speed(one).total_cmp(&speed(other))).map(|(at, _)| at)
+    let speeds = counting.map(|(at, held)| (at, speed(held)));
+    speeds.min_by(|(_, one), (_, other)| one.total_cmp(other)).map(|(at, _)| at)
 }
 
 impl Held {
@@ -294,7 +313,7 @@ impl Drop for Share {
 
 /// A waiter's place in the queue, until dropped.
 struct Waiting<'a> {
-    pool: &'a Pool,
+    pool: &'a Arc<Pool>,
     client: Client,
     number: u64,
 }
@@ -303,11 +322,12 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut state = self.pool.lock();
         let Some(uses) = state.clients.get_mut(&self.client) else { return };
-        if let Some(at) = uses.waiting.iter().position(|waiter| waiter.number == self.number) {
-            uses.waiting.remove(at);
-            state.waiting -= 1;
-        }
+        let Some(at) = uses.waiting.iter().position(|waiter| waiter.number == self.number) else { return };
+        uses.waiting.remove(at);
+        state.waiting -= 1;
         state.forget_if_empty(self.client);
+        // the room that was too little for this waiter may be enough for another
+        self.pool.serve(state);
     }
 }
 

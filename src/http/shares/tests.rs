@@ -103,3 +103,26 @@ async fn a_waiter_that_leaves_keeps_nothing() {
     pool.emptied().await;
     assert!(pool.lock().clients.is_empty());
 }
+
+#[test]
+fn a_share_that_comes_back_before_the_waiter_is_in_the_queue_is_its() {
+    let (pool, _) = pool(1);
+    let working = Holder { client: client(1), ends: None };
+    let held = pool.take(&working, 1).unwrap();
+    assert!(pool.take(&working, 1).is_none());
+    drop(held);
+    let (_waiting, mut receiver) = pool.enqueue(&working, 1, 2).unwrap();
+    assert!(receiver.try_recv().is_ok(), "no other share comes back that could wake it");
+}
+
+#[test]
+fn a_waiter_that_leaves_lets_those_behind_it_take_the_room() {
+    let (pool, _) = pool(100);
+    let working = |last| Holder { client: client(last), ends: None };
+    let _held = pool.take(&working(1), 60).unwrap();
+    let (large, _receiver) = pool.enqueue(&working(2), 50, 2).unwrap();
+    let (_small, mut receiver) = pool.enqueue(&working(3), 40, 2).unwrap();
+    assert!(receiver.try_recv().is_err(), "the large one was first");
+    drop(large);
+    assert_eq!(receiver.try_recv().map(|share| share.held.weight).ok(), Some(40));
+}
