@@ -143,7 +143,42 @@ impl Slot {
     /// Takes a slot again, after the body. Waits without a limit of its own: the number of such requests is bounded by the
     /// transfers, and the request's clock ends the wait with 503.
     pub(super) async fn retake(&self) {
-        let share = self.0.pool.wait(&self.0.holder, 1, None).await.ok();
-        *self.0.share.lock().unwrap_or_else(PoisonError::into_inner) = share;
+        let share = loop {
+            // a full queue may have dropped this waiter for one of another client
+            if let Ok(share) = self.0.pool.wait(&self.0.holder, 1, None).await {
+                break share;
+            }
+        };
+        *self.0.share.lock().unwrap_or_else(PoisonError::into_inner) = Some(share);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_whose_body_came_waits_for_its_slot_though_another_client_fills_the_queue() {
+        let holder = |last| Holder { client: IpAddr::from([10, 0, 0, last]).into(), ends: None };
+        let pool = Pool::new(1, 2, 0, || {});
+        let held = pool.take(&holder(1), 1).unwrap();
+        let slots = [(); 2].map(|()| Slot::new(&pool, holder(1), None));
+        let retaken = slots.clone().map(|slot| tokio::spawn(async move { slot.retake().await }));
+        tokio::task::yield_now().await;
+        let (of_other, other) = (Arc::clone(&pool), holder(2));
+        let other = tokio::spawn(async move { of_other.wait(&other, 1, Some(LONGEST_WAIT)).await });
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        assert!(retaken.iter().all(|retaken| !retaken.is_finished()), "none goes on without a slot");
+        drop(held);
+        let [first, second] = retaken;
+        first.await.unwrap();
+        slots[0].release();
+        drop(other.await.unwrap().unwrap());
+        second.await.unwrap();
+        assert!(slots[1].0.share.lock().unwrap().is_some());
     }
 }
