@@ -79,8 +79,7 @@ impl Wire {
 
     /// Counts bytes that came. Returns false if they belong to a long head for which there is no memory.
     fn received(&self, bytes: u64) -> bool {
-        self.pace.moved(bytes);
-        self.pace.waits();
+        self.pace.moved_and_waits(bytes);
         let mut state = self.state();
         let Some(head) = &mut state.head else { return true };
         *head += bytes;
@@ -95,8 +94,7 @@ impl Wire {
     }
 
     fn sent(&self, bytes: usize) {
-        self.pace.moved(bytes as u64);
-        self.pace.waits();
+        self.pace.moved_and_waits(bytes as u64);
     }
 
     fn flushed(&self) {
