@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -164,6 +165,22 @@ fn a_record_that_has_its_total_size_fails_until_somebody_makes_room() {
     fs::remove_file(&aside(&file)[0]).unwrap();
     wait_until("there is room", || audit.failing().is_none());
     assert_eq!(messages(&file), ["gap"]);
+}
+
+#[test]
+fn a_record_that_reaches_four_fifths_of_its_total_size_warns_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, log) = (dir.path().join("audit.jsonl"), dir.path().join("log"));
+    let max_total_size = Some(10 * line_length());
+    let audit = Audit::open(&config::Audit { max_total_size, ..options(&file) }).unwrap();
+    let lines = Arc::new(fs::File::create(&log).unwrap());
+    let warnings = || fs::read_to_string(&log).unwrap().matches("80% of audit.max_total_size").count();
+    tracing::subscriber::with_default(tracing_subscriber::fmt().with_writer(lines).finish(), || {
+        for number in 1..=10 {
+            record(&audit, "0").unwrap();
+            assert_eq!(warnings(), usize::from(number > 8), "after line {number} of 10");
+        }
+    });
 }
 
 #[test]

@@ -9,7 +9,7 @@ use simple_registry::config::{
     VerifyPulls,
 };
 
-use super::read;
+use super::{read, told};
 
 const S3: &str = r#"
     [storage.s3]
@@ -211,5 +211,13 @@ fn limits_hold_on_both_sides() {
     }
     for text in bad {
         assert!(read(&[text]).is_err(), "{text} was accepted");
+    }
+}
+
+#[test]
+fn a_key_of_an_older_version_is_refused_by_the_name_of_its_successor() {
+    let problems = told("[audit]\nfile = \"/a\"\nkeep = 10\n");
+    for part in ["`audit.keep` is no key any more", "write `keep_age` in its place"] {
+        assert!(problems.contains(part), "{problems}");
     }
 }
