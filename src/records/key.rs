@@ -44,6 +44,7 @@ mod upload;
 
 use std::fmt::{self, Display, Formatter};
 
+use self::ordinal::{Dotted, parse_dotted};
 pub use self::{
     after::{after_catalog_text, after_tag_text},
     blob::{BlobKey, BlobLink, DataKey},
@@ -51,10 +52,6 @@ pub use self::{
     prefix::{Prefix, after_tag_version},
     repository::{ManifestKey, Referrer, RepositoryKey},
     upload::UploadKey,
-};
-use self::{
-    ordinal::{Dotted, parse_dotted},
-    upload::data_folder,
 };
 pub use crate::storage::Suffix;
 use crate::{
@@ -280,17 +277,19 @@ impl Display for Key {
             Self::Blob(digest, BlobKey::Link(name, link, attempt)) => {
                 write!(f, "{}{link}{attempt}", Prefix::Links(digest, name))
             }
-            Self::Data(id, key) => write!(f, "data/{}/{key}", data_folder(id)),
-            Self::Repository(name, key) => write!(f, "repos/{name}!/{key}"),
-            Self::Catalog(name, CatalogKey::Mark(scrub)) => write!(f, "catalog/{name}!/!{scrub}"),
-            Self::Catalog(name, CatalogKey::Entry(attempt)) => write!(f, "catalog/{name}!/{attempt}"),
-            Self::Upload(id, key) => write!(f, "uploads/{id}/{key}"),
-            Self::Corrupt(at, digest, attempt) => write!(f, "corrupt/{}.{}.{attempt}", Ordinal(*at), Dotted(digest)),
-            Self::Lease(lease_ms, attempt) => write!(f, "leases/{lease_ms}.{attempt}"),
+            Self::Data(id, key) => write!(f, "{}{key}", Prefix::Data(id)),
+            Self::Repository(name, key) => key.fmt_of(name, f),
+            Self::Catalog(name, CatalogKey::Mark(scrub)) => write!(f, "{}!{scrub}", Prefix::CatalogOf(name)),
+            Self::Catalog(name, CatalogKey::Entry(attempt)) => write!(f, "{}{attempt}", Prefix::CatalogOf(name)),
+            Self::Upload(id, key) => write!(f, "{}{key}", Prefix::Upload(id)),
+            Self::Corrupt(at, digest, attempt) => {
+                write!(f, "{}{}.{}.{attempt}", Prefix::Corrupt, Ordinal(*at), Dotted(digest))
+            }
+            Self::Lease(lease_ms, attempt) => write!(f, "{}{lease_ms}.{attempt}", Prefix::Leases),
             Self::Quarantine(key, attempt) => write!(f, "{}{attempt}", Prefix::NotesAbout(key)),
-            Self::Clock(attempt) => write!(f, "{CLOCKS}{attempt}"),
-            Self::Probe(attempt, name) => write!(f, "{PROBES}{attempt}/{name}"),
-            Self::Cursor(at, attempt) => write!(f, "scrub/content/{}.{attempt}", Ordinal(*at)),
+            Self::Clock(attempt) => write!(f, "{}{attempt}", Prefix::Clocks),
+            Self::Probe(attempt, name) => write!(f, "{}{attempt}/{name}", Prefix::Probes),
+            Self::Cursor(at, attempt) => write!(f, "{}{}.{attempt}", Prefix::Cursors, Ordinal(*at)),
         }
     }
 }

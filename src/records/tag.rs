@@ -58,7 +58,7 @@ pub struct Claim {
     /// versions begin anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordinal: Option<u64>,
-    /// Set if the claim is the commit: of an immutable tag.
+    /// Set if the claim is the commit: of an immutable tag, or under a condition.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub once: bool,
     /// The manifest that the tag will mean. `None` for the delete of a tag, and in a claim of a manifest.

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// The number of tries for a place. In each failed try, another writer has the place.
-const TRIES: usize = 200;
+pub(super) const TRIES: usize = 200;
 
 /// The number of claims that one listing asks for.
 const MANY: usize = 1000;
@@ -74,7 +74,7 @@ impl<'a> Order<'a> {
 }
 
 /// The outcome of a try to take a place.
-pub(super) enum Taken {
+enum Taken {
     /// The place was free.
     Ours,
     /// Another writer has the place.
@@ -161,14 +161,14 @@ impl Registry {
     }
 
     /// Returns the ordinal of a version at the place after `after`. A new order begins above the closed one.
-    pub(super) fn ordinal_after(&self, after: Option<Ordinal>, seen: Option<Ordinal>) -> Ordinal {
+    fn ordinal_after(&self, after: Option<Ordinal>, seen: Option<Ordinal>) -> Ordinal {
         match (after, seen) {
             (None, Some(closed)) => Ordinal(self.clock.now_ms().max(closed.0.saturating_add(2))),
             (after, _) => Ordinal::after(after, self.clock.now_ms()),
         }
     }
 
-    pub(super) fn new_claim(&self, ordinal: Option<Ordinal>, once: bool, target: Target, by: &Actor) -> Claim {
+    fn new_claim(&self, ordinal: Option<Ordinal>, once: bool, target: Target, by: &Actor) -> Claim {
         Claim {
             ordinal: ordinal.map(|ordinal| ordinal.0),
             once,
@@ -180,7 +180,7 @@ impl Registry {
         }
     }
 
-    pub(super) async fn take(&self, order: Order<'_>, after: Option<Ordinal>, claim: &Claim) -> Result<Taken> {
+    async fn take(&self, order: Order<'_>, after: Option<Ordinal>, claim: &Claim) -> Result<Taken> {
         let key = order.claim(after);
         if mutated(Mutation::ClaimsNotLookedAt) || self.store.create_new(&key, json(claim)).await? {
             return Ok(Taken::Ours);
@@ -248,7 +248,7 @@ impl Registry {
                 None => {}
             }
             let seen = newest.map(|newest| newest.ordinal);
-            if let Some(ordinal) = self.claim_once(name, tag, seen, target, attempt).await? {
+            if let Some(ordinal) = self.claim_or_finish(name, tag, seen, target, attempt, |claim| claim.once).await? {
                 return self
                     .write_tag_version(name, tag, TagVersion { ordinal, target }, self.provenance(attempt.by))
                     .await;
@@ -257,17 +257,18 @@ impl Registry {
         Err(Error::TooSlow)
     }
 
-    /// Claims the first place after version `seen` that no push or delete of an immutable tag has. Returns its ordinal.
+    /// Claims the first place after version `seen` whose claim `decides` refuses, as a commit. Returns its ordinal.
     ///
-    /// If such a push or delete has the place, this finishes its version and returns `None`. It also returns `None` if
-    /// scrub freed a claim. Then the caller looks again.
-    async fn claim_once(
+    /// If a claim that `decides` accepts has the place, this finishes the version of that claim and returns `None`. It
+    /// also returns `None` if scrub freed a claim. Then the caller looks again.
+    pub(super) async fn claim_or_finish(
         &self,
         name: &Name,
         tag: &Tag,
         seen: Option<Ordinal>,
         target: Target,
         attempt: &Attempt<'_>,
+        decides: impl Fn(&Claim) -> bool,
     ) -> Result<Option<Ordinal>> {
         let order = Order::Tag(name, tag);
         let mut after = seen;
@@ -279,7 +280,7 @@ impl Registry {
             match taken {
                 Taken::Ours => return Ok(Some(ordinal)),
                 Taken::Freed => return Ok(None),
-                Taken::ByAnother(claim) => match claim.committed() {
+                Taken::ByAnother(claim) => match claim.version().filter(|_| decides(&claim)) {
                     Some(version) => {
                         self.finish(name, tag, &claim, version).await?;
                         return Ok(None);
@@ -292,7 +293,7 @@ impl Registry {
     }
 
     /// Writes the version that another writer's claim commits, exactly as that writer would.
-    pub(super) async fn finish(&self, name: &Name, tag: &Tag, claim: &Claim, version: TagVersion) -> Result<()> {
+    async fn finish(&self, name: &Name, tag: &Tag, claim: &Claim, version: TagVersion) -> Result<()> {
         let fact = json(&Provenance { at: claim.at, by: claim.by.clone() });
         self.write_tag_version(name, tag, version, fact).await
     }

@@ -2,20 +2,19 @@
 //!
 //! The claim is the commit, as for an immutable tag. A writer that finds the place taken finishes the claim of the other
 //! writer, and looks again. So no write comes between the look that the condition holds for and the claim. A claim that is
-//! older than a lease is of a writer that has given up, and its version stays below.
+//! older than a lease, and no commit, is of a writer that has given up. Its version stays below.
+
+use std::time::Duration;
 
 use super::{
     Error, Registry, Result,
     attempt::Attempt,
-    claims::{Order, Taken, Target},
+    claims::{TRIES, Target},
 };
 use crate::{
     oci::{Digest, Name, Reference, Tag},
-    records::key::{Ordinal, TagVersion},
+    records::{Claim, key::TagVersion},
 };
-
-/// The number of looks. In each, another writer was first.
-const TRIES: usize = 200;
 
 /// A set of meanings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +112,9 @@ impl Registry {
     ) -> Result<()> {
         let Conditional { tag, condition, immutable } = conditional;
         let wanted = target.map(|(digest, _)| digest);
+        let age = |claim: &Claim| Duration::from_millis(self.clock.time_ms().saturating_sub(claim.at));
+        // the writer of an older claim has given up, unless the claim is the commit
+        let decides = |claim: &Claim| claim.once || age(claim) <= self.lease_of(attempt);
         for _ in 0..TRIES {
             let newest = self.newest_meaning(name, tag).await?;
             let meant = self.meant(name, newest).await?;
@@ -125,45 +127,10 @@ impl Registry {
                 return Ok(());
             }
             let seen = newest.map(|newest| newest.ordinal);
-            if let Some(ordinal) = self.claim_exactly(name, tag, seen, target, attempt).await? {
+            if let Some(ordinal) = self.claim_or_finish(name, tag, seen, target, attempt, decides).await? {
                 return self
                     .write_tag_version(name, tag, TagVersion { ordinal, target }, self.provenance(attempt.by))
                     .await;
-            }
-        }
-        Err(Error::TooSlow)
-    }
-
-    /// Claims the place after version `seen`, or after claims that were given up. Returns its ordinal. If another writer
-    /// has the place, this finishes the version of that writer and returns `None`.
-    async fn claim_exactly(
-        &self,
-        name: &Name,
-        tag: &Tag,
-        seen: Option<Ordinal>,
-        target: Target,
-        attempt: &Attempt<'_>,
-    ) -> Result<Option<Ordinal>> {
-        let order = Order::Tag(name, tag);
-        let lease_ms = u64::try_from(self.lease_of(attempt).as_millis()).unwrap_or(u64::MAX);
-        let mut after = seen;
-        for _ in 0..TRIES {
-            let ordinal = self.ordinal_after(after, seen);
-            let taken = self.take(order, after, &self.new_claim(Some(ordinal), true, target, attempt.by)).await?;
-            self.claimed_in_time(attempt)?;
-            match taken {
-                Taken::Ours => return Ok(Some(ordinal)),
-                Taken::Freed => return Ok(None),
-                Taken::ByAnother(claim) => {
-                    let is_given_up = !claim.once && self.clock.time_ms().saturating_sub(claim.at) > lease_ms;
-                    match claim.version().filter(|_| !is_given_up) {
-                        Some(version) => {
-                            self.finish(name, tag, &claim, version).await?;
-                            return Ok(None);
-                        }
-                        None => after = claim.ordinal.map(Ordinal),
-                    }
-                }
             }
         }
         Err(Error::TooSlow)

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Key, LAST, Ordinal, ordinal::Dotted, upload::data_folder};
+use super::{BlobLink, Key, LAST, Ordinal, ordinal::Dotted};
 use crate::{
     action::UploadId,
     oci::{Digest, Name, Tag},
@@ -124,65 +124,78 @@ pub fn after_tag_version(name: &Name, tag: &Tag, ordinal: Ordinal) -> String {
 
 impl Display for Prefix<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let blob = |digest: &Digest| {
-            let hex = digest.hex();
-            format!("blobs/{}/{}/{hex}", digest.algorithm().as_str(), &hex[..2])
-        };
-        let folder = |digest: &Digest| format!("{}/{}", digest.algorithm().as_str(), digest.hex());
         match self {
             Self::Blobs => f.write_str("blobs/"),
-            Self::Copies(digest) => write!(f, "{}/copy.", blob(digest)),
-            Self::AllLinks(digest) => write!(f, "{}/in/", blob(digest)),
-            Self::LinksBelow(digest, name) => write!(f, "{}/in/{name}/", blob(digest)),
-            Self::Links(digest, name) => write!(f, "{}/in/{name}!/", blob(digest)),
+            Self::Copies(digest) => write!(f, "{}copy.", OfBlob(digest)),
+            Self::AllLinks(digest) => write!(f, "{}in/", OfBlob(digest)),
+            Self::LinksBelow(digest, name) => write!(f, "{}{name}/", Self::AllLinks(digest)),
+            Self::Links(digest, name) => write!(f, "{}{name}!/", Self::AllLinks(digest)),
             Self::Pins(digest, name, manifest) => {
-                write!(f, "{}/in/{name}!/pin.{}.", blob(digest), Dotted(manifest))
+                write!(f, "{}{}", Self::Links(digest, name), BlobLink::Pin(**manifest))
             }
             Self::AllData => f.write_str("data/"),
-            Self::Data(id) => write!(f, "data/{}/", data_folder(id)),
+            Self::Data(id) => {
+                let id = id.to_string();
+                write!(f, "{}{}/{id}/", Self::AllData, &id[..2])
+            }
             Self::Repositories => f.write_str("repos/"),
-            Self::Repository(name) => write!(f, "repos/{name}!/"),
-            Self::Manifests(name) => write!(f, "repos/{name}!/manifests/"),
-            Self::Manifest(name, digest) => write!(f, "repos/{name}!/manifests/{}/", folder(digest)),
-            Self::IndexReferences(name, digest) => {
-                write!(f, "repos/{name}!/manifests/{}/index-ref.", folder(digest))
-            }
+            Self::Repository(name) => write!(f, "{}{name}!/", Self::Repositories),
+            Self::Manifests(name) => write!(f, "{}manifests/", Self::Repository(name)),
+            Self::Manifest(name, digest) => write!(f, "{}{}", Self::Manifests(name), Folder(digest)),
+            Self::IndexReferences(name, digest) => write!(f, "{}index-ref.", Self::Manifest(name, digest)),
             Self::IndexReferencesBy(name, digest, index) => {
-                write!(f, "repos/{name}!/manifests/{}/index-ref.{}.", folder(digest), Dotted(index))
+                write!(f, "{}{}.", Self::IndexReferences(name, digest), Dotted(index))
             }
-            Self::PendingDeletes(name, digest) => {
-                write!(f, "repos/{name}!/manifests/{}/pending-delete.", folder(digest))
-            }
-            Self::Tags(name) => write!(f, "repos/{name}!/tags/"),
-            Self::Tag(name, tag) => write!(f, "repos/{name}!/tags/{tag}!/"),
+            Self::PendingDeletes(name, digest) => write!(f, "{}pending-delete.", Self::Manifest(name, digest)),
+            Self::Tags(name) => write!(f, "{}tags/", Self::Repository(name)),
+            Self::Tag(name, tag) => write!(f, "{}{tag}!/", Self::Tags(name)),
             Self::TagsNamedAfter(name, subject) => {
-                write!(f, "repos/{name}!/tags/{}-{}", subject.algorithm().as_str(), subject.hex())
+                write!(f, "{}{}-{}", Self::Tags(name), subject.algorithm().as_str(), subject.hex())
             }
-            Self::AllReferrers(name) => write!(f, "repos/{name}!/referrers/"),
-            Self::Referrers(name, subject) => write!(f, "repos/{name}!/referrers/{}/", folder(subject)),
+            Self::AllReferrers(name) => write!(f, "{}referrers/", Self::Repository(name)),
+            Self::Referrers(name, subject) => write!(f, "{}{}", Self::AllReferrers(name), Folder(subject)),
             Self::Referrer(name, subject, manifest) => {
-                write!(f, "repos/{name}!/referrers/{}/{}!/", folder(subject), Dotted(manifest))
+                write!(f, "{}{}!/", Self::Referrers(name, subject), Dotted(manifest))
             }
-            Self::AllTagClaims(name) => write!(f, "repos/{name}!/tag-claims/"),
-            Self::TagClaims(name, tag) => write!(f, "repos/{name}!/tag-claims/{tag}!/"),
-            Self::AllManifestClaims(name) => write!(f, "repos/{name}!/manifest-claims/"),
-            Self::ManifestClaims(name, digest) => write!(f, "repos/{name}!/manifest-claims/{}/", folder(digest)),
-            Self::AllHistory(name) => write!(f, "repos/{name}!/history/"),
-            Self::History(name, tag) => write!(f, "repos/{name}!/history/{tag}!/"),
-            Self::Pulls(name) => write!(f, "repos/{name}!/pulls/"),
+            Self::AllTagClaims(name) => write!(f, "{}tag-claims/", Self::Repository(name)),
+            Self::TagClaims(name, tag) => write!(f, "{}{tag}!/", Self::AllTagClaims(name)),
+            Self::AllManifestClaims(name) => write!(f, "{}manifest-claims/", Self::Repository(name)),
+            Self::ManifestClaims(name, digest) => write!(f, "{}{}", Self::AllManifestClaims(name), Folder(digest)),
+            Self::AllHistory(name) => write!(f, "{}history/", Self::Repository(name)),
+            Self::History(name, tag) => write!(f, "{}{tag}!/", Self::AllHistory(name)),
+            Self::Pulls(name) => write!(f, "{}pulls/", Self::Repository(name)),
             Self::Catalog => f.write_str("catalog/"),
-            Self::CatalogBelow(beginning) => write!(f, "catalog/{beginning}"),
-            Self::CatalogOf(name) => write!(f, "catalog/{name}!/"),
+            Self::CatalogBelow(beginning) => write!(f, "{}{beginning}", Self::Catalog),
+            Self::CatalogOf(name) => write!(f, "{}{name}!/", Self::Catalog),
             Self::Uploads => f.write_str(UNSYNCED),
-            Self::Upload(id) => write!(f, "{UNSYNCED}{id}/"),
+            Self::Upload(id) => write!(f, "{}{id}/", Self::Uploads),
             Self::Corrupt => f.write_str("corrupt/"),
             Self::Leases => f.write_str("leases/"),
             Self::NotesBelow(prefix) => write!(f, "quarantine/{prefix}"),
-            Self::NotesAbout(key) => write!(f, "quarantine/{key}!/"),
+            Self::NotesAbout(key) => write!(f, "{}!/", Self::NotesBelow(key)),
             Self::PullsSince => Display::fmt(&Key::PullsSince, f),
             Self::Clocks => f.write_str(CLOCKS),
             Self::Probes => f.write_str(PROBES),
             Self::Cursors => f.write_str("scrub/content/"),
         }
+    }
+}
+
+/// The beginning of all keys of a digest under `blobs/`.
+struct OfBlob<'a>(&'a Digest);
+
+impl Display for OfBlob<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let hex = self.0.hex();
+        write!(f, "{}{}/{}/{hex}/", Prefix::Blobs, self.0.algorithm().as_str(), &hex[..2])
+    }
+}
+
+/// A digest as two folders.
+struct Folder<'a>(&'a Digest);
+
+impl Display for Folder<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/", self.0.algorithm().as_str(), self.0.hex())
     }
 }

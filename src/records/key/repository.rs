@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::{
-    Key, Suffix,
+    Key, Prefix, Suffix,
     ordinal::{Dotted, Ordinal, TagVersion, Upwards, Version, parse_dotted},
 };
 use crate::oci::{Digest, Name, Tag};
@@ -97,6 +97,24 @@ impl RepositoryKey {
     #[must_use]
     pub fn of(self, name: &Name) -> String {
         Key::Repository(name.clone(), self).to_string()
+    }
+
+    /// Writes the text of the key for a repository.
+    pub(super) fn fmt_of(&self, name: &Name, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Manifest(digest, key) => write!(f, "{}{key}", Prefix::Manifest(name, digest)),
+            Self::Tag(tag, version) => write!(f, "{}{version}", Prefix::Tag(name, tag)),
+            Self::Referrer(Referrer { subject, manifest }, Version { ordinal, there }, attempt) => {
+                let word = if *there { "is" } else { "not" };
+                write!(f, "{}{ordinal}.{word}.{attempt}", Prefix::Referrer(name, subject, manifest))
+            }
+            Self::TagClaim(tag, after) => write!(f, "{}{}", Prefix::TagClaims(name, tag), Upwards(*after)),
+            Self::ManifestClaim(digest, after) => {
+                write!(f, "{}{}", Prefix::ManifestClaims(name, digest), Upwards(*after))
+            }
+            Self::History(tag, attempt) => write!(f, "{}{attempt}", Prefix::History(name, tag)),
+            Self::Pulls(until, attempt) => write!(f, "{}{}.{attempt}", Prefix::Pulls(name), Ordinal(*until)),
+        }
     }
 
     /// Returns the manifest of a key of the repository `name`, and the last part of the key.
@@ -193,24 +211,6 @@ fn split_digest(rest: &str) -> Option<(Digest, &str)> {
     let (algorithm, rest) = rest.split_once('/')?;
     let (hex, rest) = rest.split_once('/')?;
     Some((Digest::from_parts(algorithm.parse().ok()?, hex).ok()?, rest))
-}
-
-impl Display for RepositoryKey {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let folder = |digest: &Digest| format!("{}/{}", digest.algorithm().as_str(), digest.hex());
-        match self {
-            Self::Manifest(digest, key) => write!(f, "manifests/{}/{key}", folder(digest)),
-            Self::Tag(tag, version) => write!(f, "tags/{tag}!/{version}"),
-            Self::Referrer(Referrer { subject, manifest }, Version { ordinal, there }, attempt) => {
-                let word = if *there { "is" } else { "not" };
-                write!(f, "referrers/{}/{}!/{ordinal}.{word}.{attempt}", folder(subject), Dotted(manifest))
-            }
-            Self::TagClaim(tag, after) => write!(f, "tag-claims/{tag}!/{}", Upwards(*after)),
-            Self::ManifestClaim(digest, after) => write!(f, "manifest-claims/{}/{}", folder(digest), Upwards(*after)),
-            Self::History(tag, attempt) => write!(f, "history/{tag}!/{attempt}"),
-            Self::Pulls(until, attempt) => write!(f, "pulls/{}.{attempt}", Ordinal(*until)),
-        }
-    }
 }
 
 impl Display for ManifestKey {

@@ -110,7 +110,17 @@ proptest! {
         prop_assert_eq!(tag(&one).cmp(&tag(&other)), one.cmp(&other));
         prop_assert_eq!(Prefix::Tag(&a, &one).end() < tag(&other), one < other);
         let name = |name: &Name| Prefix::CatalogOf(name).to_string();
-        prop_assert_eq!(Prefix::CatalogOf(&a).end() < name(&b), name(&a) < name(&b));
+        prop_assert_eq!(name(&a).cmp(&name(&b)), a.cmp(&b));
+        prop_assert_eq!(Prefix::CatalogOf(&a).end() < name(&b), a < b);
+    }
+}
+
+#[test]
+fn a_name_sorts_right_before_the_names_that_go_on_from_it() {
+    let names = ["a", "a-b", "a.b", "a/b", "a/b/c", "a0", "a_b", "ab"].map(|name| name.parse::<Name>().unwrap());
+    assert!(names.is_sorted());
+    for prefix in [Prefix::CatalogOf, Prefix::Repository] {
+        assert!(names.iter().map(|name| prefix(name).to_string()).is_sorted());
     }
 }
 

@@ -48,9 +48,3 @@ impl Display for UploadKey {
         }
     }
 }
-
-/// Returns the folder of an upload under `data/`.
-pub(super) fn data_folder(id: &UploadId) -> String {
-    let id = id.to_string();
-    format!("{}/{id}", &id[..2])
-}

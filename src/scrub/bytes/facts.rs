@@ -18,7 +18,7 @@ use crate::{
     oci::{Digest, Name},
     records::{
         CopyRecord, Provenance,
-        key::{BlobLink, Key, Owner, Prefix},
+        key::{BlobLink, Key, Prefix},
     },
 };
 
@@ -189,9 +189,7 @@ async fn shared(run: &Run<'_>, table: &Table) -> Result<HashMap<UploadId, Vec<Di
     let mut shared: HashMap<UploadId, Vec<Digest>> = HashMap::new();
     let mut entries = std::pin::pin!(run.store.scan(&Prefix::Blobs.to_string()));
     while let Some(entry) = entries.next().await.transpose()? {
-        let Some((id, digest)) = Key::copy(&entry.key).map(|(_, id)| id).zip(Owner::digest(&entry.key)) else {
-            continue;
-        };
+        let Some((digest, id)) = Key::copy(&entry.key) else { continue };
         if table.is_shared(&id) {
             shared.entry(id).or_default().push(digest);
         }

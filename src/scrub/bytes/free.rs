@@ -143,9 +143,7 @@ impl Context<'_> {
     pub(super) async fn free_unneeded(&self, suspect: &Suspect) -> Result<()> {
         let places = self.run.store.list_all(&Prefix::Copies(&suspect.digest).to_string()).await?;
         let mut what = What::Blob;
-        for (entry, id) in
-            places.into_iter().filter_map(|entry| Key::copy(&entry.key).map(|(_, id)| id).map(|id| (entry, id)))
-        {
+        for (entry, id) in places.into_iter().filter_map(|entry| Key::copy(&entry.key).map(|(_, id)| (entry, id))) {
             if !self.ages.is_past_grace(&entry) || self.table.is_needed(&id) {
                 continue;
             }

@@ -22,7 +22,7 @@ use crate::{
     oci::{Digest, Name},
     records::{
         ManifestHeader,
-        key::{BlobLink, Prefix, RepositoryKey, Version},
+        key::{BlobLink, ManifestKey, Prefix, RepositoryKey},
     },
     storage::mutation::{Mutation, mutated},
 };
@@ -125,9 +125,7 @@ async fn read(run: &Run<'_>, name: &Name) -> Result<Absent> {
     let mut last = None;
     while let Some(entry) = entries.try_next().await? {
         run.go_on()?;
-        let Some((manifest, version)) =
-            RepositoryKey::manifest(name, &entry.key).map(|(digest, _)| digest).zip(Version::at_end_of(&entry.key))
-        else {
+        let Some((manifest, ManifestKey::Version(version, _))) = RepositoryKey::manifest(name, &entry.key) else {
             continue;
         };
         // the newest version comes first

@@ -148,6 +148,7 @@ mod tests {
             [None, Some(Reason::Unreferenced)]
         );
         assert_eq!(pins(&[(900, ManifestState::Deleted), (800, ManifestState::Deleted)]), [None, None]);
+        assert_eq!(pins(&[(900, ManifestState::Unknown)]), [None], "nobody knows");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     oci::{Algorithm, Digest},
-    records::key::{Key, Owner, Prefix, Suffix},
+    records::key::{Key, Prefix, Suffix},
     storage::Entry,
 };
 
@@ -18,9 +18,7 @@ impl Content<'_> {
     /// Reads back and hashes the bytes that a blob copy names.
     pub(super) async fn blob(&self, entry: Entry) -> Result<()> {
         let run = self.run;
-        let Some((digest, id)) = Owner::digest(&entry.key).zip(Key::copy(&entry.key).map(|(_, id)| id)) else {
-            return Ok(());
-        };
+        let Some((digest, id)) = Key::copy(&entry.key) else { return Ok(()) };
         if !self.covers(&digest).await? {
             return Ok(());
         }

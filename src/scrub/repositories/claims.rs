@@ -8,7 +8,10 @@
 use super::super::{Reason, Result, ages::AgeThresholds, names, run::Run};
 use crate::{
     oci::Name,
-    records::key::{Ordinal, Prefix, RepositoryKey, Version},
+    records::{
+        key::{Ordinal, Prefix, RepositoryKey},
+        newest_version,
+    },
     storage::{
         Entry,
         mutation::{Mutation, mutated},
@@ -55,9 +58,8 @@ pub(super) async fn of_manifests(run: &Run<'_>, ages: AgeThresholds, name: &Name
         _ => None,
     });
     while let Some((digest, claims)) = groups.next().await? {
-        let newest = run.store.list(&Prefix::Manifest(name, &digest).to_string(), None, 1).await?.into_iter().next();
-        match newest.as_ref().and_then(|entry| Some((entry, Version::at_end_of(&entry.key)?))) {
-            Some((newest, version)) => below(run, ages, &claims, newest, version.ordinal).await?,
+        match newest_version(&run.store, name, &digest).await? {
+            Some((newest, version)) => below(run, ages, &claims, &newest, version.ordinal).await?,
             None if claims.iter().all(|claim| ages.is_old(claim)) => free(run, claims.iter()).await?,
             None => {}
         }

@@ -10,6 +10,7 @@ use crate::{
     records::{
         ManifestState,
         key::{Prefix, Referrer, RepositoryKey, Version},
+        newest_version,
     },
     storage::Entry,
 };
@@ -58,10 +59,8 @@ async fn free_superseded(repository: &Repository<'_>, manifest: &Digest, entries
         && ages.is_old(last)
         && ages.is_past_grace(last)
     {
-        let newest =
-            repository.run.store.list(&Prefix::Manifest(repository.name, manifest).to_string(), None, 1).await?;
-        let version = newest.first().and_then(|entry| Some((entry, Version::at_end_of(&entry.key)?)));
-        if version.is_none_or(|(entry, version)| !version.there && ages.is_past_trash(entry)) {
+        let newest = newest_version(&repository.run.store, repository.name, manifest).await?;
+        if newest.is_none_or(|(entry, version)| !version.there && ages.is_past_trash(&entry)) {
             spare = 1;
         }
     }

@@ -96,6 +96,23 @@ async fn a_condition_holds_for_a_delete_and_for_a_digest() {
     assert!(matches!(refused, Err(Error::Condition { .. })), "{refused:?}");
 }
 
+#[tokio::test]
+async fn a_condition_that_holds_gives_an_immutable_tag_no_other_meaning() {
+    let world = World::new();
+    let server = world.server(Duration::ZERO);
+    let [first, second] = images(&server).await;
+    let put = async |bytes: &Bytes, condition: &Condition| {
+        let reference = Reference::Tag("v1".parse().unwrap());
+        let put = PutManifest { reference, tags: vec![], media_type: None, bytes: bytes.clone() };
+        server.put_manifest_if(&name(), &put, condition, &|_| true, &Actor::default()).await.map(|put| put.digest)
+    };
+    put(&first, &NO_TAG_YET).await.unwrap();
+    let refused = put(&second, &still(sha256(&first))).await;
+    assert!(matches!(refused, Err(Error::TagImmutable { .. })), "{refused:?}");
+    assert_eq!(by_tag(&server, "v1").await, Some(sha256(&first)));
+    assert_eq!(put(&first, &still(sha256(&first))).await.unwrap(), sha256(&first));
+}
+
 /// A push that died between its claim and its version: within a lease another writer may finish the push, and after that
 /// nobody does.
 #[tokio::test]
