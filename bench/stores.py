@@ -22,7 +22,7 @@ def make(root, blobs):
     root = Path(root)
     images = blobs // BLOBS
     root.mkdir(parents=True)
-    (root / "format").write_text('{"layout":1}\n')
+    (root / "format").write_text('{"layout":2}\n')
     repositories = range((images + IMAGES - 1) // IMAGES)
     with concurrent.futures.ProcessPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(repository, [root] * len(repositories), repositories, [min(IMAGES, images - at * IMAGES) for at in repositories], chunksize=8))
@@ -59,7 +59,7 @@ def repository(root, number, images):
             segment = {"offset": 0, "size": len(content), "attempt": attempt}
             fact = {"size": len(content), "segments": [segment], "at": at, "by": {"identity": "bench", "request": "bench"}}
             write(f"data/{place[:2]}/{place}/{0:020}-{attempt}", content)
-            write(f"blobs/sha256/{digest[:2]}/{digest}/at.{place}", json.dumps(fact, separators=(",", ":")).encode())
+            write(f"blobs/sha256/{digest[:2]}/{digest}/copy.{place}", json.dumps(fact, separators=(",", ":")).encode())
             layers.append((digest, len(content)))
         manifest = json.dumps({
             "schemaVersion": 2,
