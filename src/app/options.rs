@@ -67,6 +67,11 @@ pub(super) fn http_options(config: &Config, max_connections: usize) -> http::Opt
         max_connections,
         min_transfer_rate: config.min_transfer_rate,
         document_memory: config.document_memory,
+        max_uploads: http::UploadBounds {
+            address: config.max_uploads_per_address,
+            identity: config.max_uploads_per_identity,
+            repository: config.max_uploads_per_repository,
+        },
         grace: config.server.query_timeout_grace_period,
         log_requests: config.observability.logs.requests,
         health_on_main: config.observability.health.listen == config::Listen::Main,

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use super::{
     model::{AccessPolicy, Audit, AuditFile, Identity, ImmutableTags, OnAuditError, Repository, Token},
     password,
-    paths::path,
+    paths::{path, written},
 };
 use crate::diagnostics::{Node, Part, Reading, Table, Text, joined as join, pattern_fault, rule};
 
@@ -177,7 +177,7 @@ pub(super) fn token(root: &mut Table<'_>) -> Token {
     let example = "https://registry.example.com/token";
     let token = Token {
         realm: table.optional("realm", "\"https://registry.example.com/token\"", &rule::url(example)),
-        signing_key: table.key("signing_key", "\"token.key\"", &rule::text("the path of a file", path)),
+        signing_key: written(table.key("signing_key", "\"token.key\"", &rule::text("the path of a file", path))),
         ttl: table.key("ttl", "\"5m\"", &rule::time("60s", "1d")),
     };
     table.finish();
@@ -190,7 +190,7 @@ pub(super) fn audit(root: &mut Table<'_>) -> Audit {
     let file = rule::text("\"off\", \"stdout\", or the path of a file", |text| match text {
         "off" => Some(AuditFile::Off),
         "stdout" => Some(AuditFile::Stdout),
-        text => path(text).map(AuditFile::File),
+        text => path(text).map(written).map(AuditFile::File),
     });
     let audit = Audit {
         file: table.key("file", "\"off\"", &file),

@@ -24,6 +24,9 @@ macro_rules! differ_in_storage {
 const AFTER_A_RESTART: &[(&str, Differ)] = &[
     ("max_concurrent_requests", differ!(max_concurrent_requests)),
     ("max_concurrent_transfers", differ!(max_concurrent_transfers)),
+    ("max_uploads_per_address", differ!(max_uploads_per_address)),
+    ("max_uploads_per_identity", differ!(max_uploads_per_identity)),
+    ("max_uploads_per_repository", differ!(max_uploads_per_repository)),
     ("min_transfer_rate", differ!(min_transfer_rate)),
     ("document_memory", differ!(document_memory)),
     ("max_blob_size", differ!(max_blob_size)),

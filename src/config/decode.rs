@@ -12,7 +12,7 @@ use super::model::{
 use super::{
     access,
     model::Config,
-    paths::{bucket, host, key_prefix, levels, one_word, path},
+    paths::{bucket, host, key_prefix, levels, one_word, path, written},
 };
 use crate::diagnostics::{Entries, Part, Reading, Table, find, rule};
 
@@ -22,6 +22,9 @@ pub(super) fn config(reading: &Reading<'_>, entries: &Entries) -> Config {
     let config = Config {
         max_concurrent_requests: root.key("max_concurrent_requests", "50", &rule::integer(1..=1_000_000)),
         max_concurrent_transfers: root.key("max_concurrent_transfers", "1000", &rule::integer(1..=1_000_000)),
+        max_uploads_per_address: root.key("max_uploads_per_address", "200", &rule::integer(1..=1_000_000)),
+        max_uploads_per_identity: root.key("max_uploads_per_identity", "5000", &rule::integer(1..=1_000_000)),
+        max_uploads_per_repository: root.key("max_uploads_per_repository", "10000", &rule::integer(1..=1_000_000)),
         min_transfer_rate: root.key("min_transfer_rate", "\"1KiB\"", &rule::size("0", "1GiB")),
         document_memory: root.key("document_memory", "\"64MiB\"", &rule::size("1MiB", "1TiB")),
         max_manifest_size: root.key("max_manifest_size", "\"4MiB\"", &rule::size("1KiB", "64MiB")),
@@ -54,7 +57,7 @@ fn verify_pulls() -> rule::Rule<VerifyPulls> {
 
 fn policy_dir(root: &mut Table<'_>) -> PolicyDir {
     let path = root.key("policy_dir", "\"policies\"", &rule::text("the path of a directory", path));
-    PolicyDir { path, must_exist: root.entry("policy_dir").is_some() }
+    PolicyDir { path: root.beside_file("policy_dir", path), must_exist: root.entry("policy_dir").is_some() }
 }
 
 fn server(reading: &Reading<'_>, root: &mut Table<'_>) -> Server {
@@ -105,13 +108,18 @@ fn tls(reading: &Reading<'_>, server: &mut Table<'_>) -> Option<Tls> {
         &[("optional", ClientAuth::Optional), ("required", ClientAuth::Required)];
     let mut table = server.table("tls");
     let file = || rule::text("the path of a file", path);
-    let tls = Tls {
-        server_certificate_bundle: table.required("server_certificate_bundle", "\"server.crt\"", &file()),
-        server_private_key: table.required("server_private_key", "\"server.key\"", &file()),
-        client_ca_bundle: table.optional("client_ca_bundle", "\"client-ca.crt\"", &file()),
-        client_auth: table.key("client_auth", "\"optional\"", &rule::word(CLIENT_AUTH)),
-        client_crl: table.optional("client_crl", "\"client-ca.crl\"", &file()),
+    let mut required = |key: &str, example: &str| {
+        let path = table.required(key, example, &file());
+        table.beside_file(key, path)
     };
+    let server_certificate_bundle = required("server_certificate_bundle", "\"server.crt\"");
+    let server_private_key = required("server_private_key", "\"server.key\"");
+    let client_ca_bundle = table.optional("client_ca_bundle", "\"client-ca.crt\"", &file());
+    let client_ca_bundle = client_ca_bundle.map(|path| table.beside_file("client_ca_bundle", path));
+    let client_auth = table.key("client_auth", "\"optional\"", &rule::word(CLIENT_AUTH));
+    let client_crl = table.optional("client_crl", "\"client-ca.crl\"", &file());
+    let client_crl = client_crl.map(|path| table.beside_file("client_crl", path));
+    let tls = Tls { server_certificate_bundle, server_private_key, client_ca_bundle, client_auth, client_crl };
     // Certificates that nobody is asked for protect nothing, whatever these two say about them.
     let needs_authorities = [("client_auth", tls.client_auth == ClientAuth::Required), ("client_crl", true)];
     for (key, needs) in needs_authorities {
@@ -155,7 +163,7 @@ fn fs_storage(storage: &mut Table<'_>) -> FsStorage {
     let mut table = storage.table("fs");
     let path = rule::text("the path of a directory", path);
     let fs = FsStorage {
-        root_dir: table.key("root_dir", "\"./data\"", &path),
+        root_dir: written(table.key("root_dir", "\"./data\"", &path)),
         durable: table.key("durable", "true", &rule::flag()),
         mode: table.key("mode", "\"0700\"", &rule::word(MODES)),
     };
@@ -217,7 +225,7 @@ fn logs(observability: &mut Table<'_>) -> Logs {
     let output = rule::text("\"stderr\", \"stdout\", or the path of a file", |text| match text {
         "stderr" => Some(LogOutput::Stderr),
         "stdout" => Some(LogOutput::Stdout),
-        text => path(text).map(LogOutput::File),
+        text => path(text).map(written).map(LogOutput::File),
     });
     let level =
         "a level (off, error, warn, info, debug, trace), alone or after `target=`, or several with commas between";
@@ -248,7 +256,7 @@ fn scrub(root: &mut Table<'_>) -> Scrub {
     let record = rule::text("\"off\", \"stdout\", or the path of a file", |text| match text {
         "off" => Some(AuditFile::Off),
         "stdout" => Some(AuditFile::Stdout),
-        text => path(text).map(AuditFile::File),
+        text => path(text).map(written).map(AuditFile::File),
     });
     let scrub = Scrub {
         upload_expiry: table.key("upload_expiry", "\"1 day\"", &rule::time("1s", "3650d")),

@@ -24,6 +24,12 @@ pub struct Config {
     pub max_concurrent_requests: usize,
     /// The largest number of bodies that move at once, in either direction, at least 1.
     pub max_concurrent_transfers: usize,
+    /// The largest number of open uploads of an address without an identity, at least 1.
+    pub max_uploads_per_address: usize,
+    /// The largest number of open uploads of an identity, at least 1.
+    pub max_uploads_per_identity: usize,
+    /// The largest number of open uploads of a repository, at least 1.
+    pub max_uploads_per_repository: usize,
     /// The bytes a second below which a transfer gives way to another client.
     pub min_transfer_rate: u64,
     /// The memory of all manifests and long answers under way, in bytes.
@@ -209,7 +215,7 @@ pub enum Storage {
 /// `[storage.fs]`: a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FsStorage {
-    /// The directory; a relative path is relative to the working directory of the process. Not empty.
+    /// The directory. Not empty.
     pub root_dir: PathBuf,
     /// True: a push is on the disk before it is acknowledged.
     pub durable: bool,

@@ -1,10 +1,24 @@
 //! Checks texts of the configuration: paths, names of buckets, levels of the log.
 
-use std::path::PathBuf;
+use std::{
+    env,
+    path::{Component, PathBuf},
+};
 
 /// Accepts a path that is not empty, without the one character that no path has.
 pub(super) fn path(text: &str) -> Option<PathBuf> {
     (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text))
+}
+
+/// Returns the place of something that the server writes. A relative path begins at the directory that systemd gives a
+/// service (`StateDirectory=`), and without one at the working directory.
+pub(super) fn written(path: PathBuf) -> PathBuf {
+    let given = env::var_os("STATE_DIRECTORY").unwrap_or_default();
+    // systemd names several with colons between
+    match env::split_paths(&given).next().filter(|state| state.is_absolute()) {
+        Some(state) => state.join(path).components().filter(|part| *part != Component::CurDir).collect(),
+        None => path,
+    }
 }
 
 pub(super) fn one_word(text: &str) -> bool {

@@ -1,6 +1,12 @@
 //! Reads a table key by key, so that every problem is found, and every key that is not read is unknown.
 
-use std::{cell::RefCell, collections::BTreeMap, ops::Range, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     document::{self, Entries, Node, Value},
@@ -132,6 +138,16 @@ impl<'a> Table<'a> {
                 items.iter().filter_map(|item| self.reading.text(item)).collect()
             }
             _ => Vec::new(),
+        }
+    }
+
+    /// Returns a path as the file means it that has this key: relative to the folder of that file. A default is relative to
+    /// the folder of the first file.
+    pub(crate) fn beside_file(&self, key: &str, path: PathBuf) -> PathBuf {
+        let source = self.reading.sources.get(self.entry(key).map_or(0, |node| node.source));
+        match source.and_then(|source| Path::new(&source.name).parent()) {
+            Some(folder) if !path.as_os_str().is_empty() => folder.join(path),
+            _ => path,
         }
     }
 

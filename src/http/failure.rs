@@ -7,6 +7,7 @@ use super::{
     body::Body,
     headers::{upload_location, upload_range},
     limits::Busy,
+    open_uploads::{Full, FullOwner},
 };
 use crate::{
     action::ActionError,
@@ -136,6 +137,26 @@ impl From<Busy> for Failure {
     fn from(_: Busy) -> Self {
         let message = "the registry has more requests than it answers at once; try again in a moment";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::TooManyRequests, message).retry_later()
+    }
+}
+
+impl From<Full> for Failure {
+    fn from(full: Full) -> Self {
+        let (most, next) = (full.most, "complete or cancel one, or try again later");
+        let message = match full.owner {
+            FullOwner::Address => {
+                format!("this address has {most} open uploads, as many as an address may have; log in, {next}")
+            }
+            FullOwner::Identity => {
+                format!("this identity has {most} open uploads, as many as an identity may have; {next}")
+            }
+            FullOwner::Repository(name) => {
+                format!("{name} has {most} open uploads, as many as a repository may have; {next}")
+            }
+        };
+        let seconds = full.retry_after.as_secs().max(1);
+        let failure = Self::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, message);
+        failure.header(header::RETRY_AFTER, seconds.into())
     }
 }
 

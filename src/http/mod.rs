@@ -23,6 +23,7 @@ mod health;
 mod limits;
 mod lists;
 mod manifests;
+mod open_uploads;
 mod options;
 mod peer;
 mod purpose;
@@ -42,6 +43,7 @@ mod uploads;
 
 pub use self::{
     connection::{Listeners, serve},
+    open_uploads::UploadBounds,
     options::Options,
     purpose::Purpose,
     service::Service,

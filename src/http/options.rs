@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::open_uploads::UploadBounds;
+
 /// Options of a service.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -15,6 +17,8 @@ pub struct Options {
     pub min_transfer_rate: u64,
     /// The bytes of manifests and other whole documents that are under way at once.
     pub document_memory: u64,
+    /// The numbers of open uploads.
+    pub max_uploads: UploadBounds,
     /// The time that running requests get at shutdown.
     pub grace: Duration,
     /// True if each request is logged.

@@ -2,14 +2,20 @@
 
 use std::sync::Arc;
 
-use super::{limits::Limits, options::Options, purpose::Purpose, readiness::Readiness};
+use super::{limits::Limits, open_uploads::OpenUploads, options::Options, purpose::Purpose, readiness::Readiness};
 use crate::{
     action::ACTIONS, audit::Audit, credentials::Logins, registry::Registry, snapshot::Live, telemetry::Metrics,
 };
 
 /// The reasons for which requests are turned away before any work.
-const REJECTIONS: &[&str] =
-    &["queue-full", "too-many-connections", "too-many-heads", "too-many-transfers", "waited-too-long"];
+const REJECTIONS: &[&str] = &[
+    "queue-full",
+    "too-many-connections",
+    "too-many-heads",
+    "too-many-transfers",
+    "too-many-uploads",
+    "waited-too-long",
+];
 
 /// The parts of the server that every request needs.
 pub struct Service {
@@ -20,6 +26,7 @@ pub struct Service {
     pub(super) readiness: Readiness,
     pub(super) options: Options,
     pub(super) limits: Arc<Limits>,
+    pub(super) uploads: Arc<OpenUploads>,
     pub(super) metrics: Metrics,
 }
 
@@ -34,10 +41,10 @@ impl Service {
         metrics: Metrics,
     ) -> Self {
         let registry = registry.into();
-        let limits = Limits::new(&options, &metrics);
+        let (limits, uploads) = (Limits::new(&options, &metrics), OpenUploads::new(options.max_uploads));
         metrics.begin(ACTIONS.iter().map(|row| row.word).chain(["get-token", "unknown"]), REJECTIONS);
         let (logins, readiness) = (Logins::new(), Readiness::default());
-        Self { registry, live, logins, audit, readiness, options, limits, metrics }
+        Self { registry, live, logins, audit, readiness, options, limits, uploads, metrics }
     }
 
     /// Returns true if an address answers `/healthz` and `/readyz`.

@@ -1,6 +1,6 @@
 //! Handles uploads: end-4, end-5, end-6, end-11, end-13 and end-14 of the specification's table.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
@@ -11,12 +11,16 @@ use super::{
     failure::Failure,
     headers::{CONTENT_DIGEST, digest_header, upload_location, upload_range},
     limits::Slot,
+    open_uploads::{InUse, Place, Reserved},
 };
 use crate::{
     action::{Action, Upload},
     oci::{Algorithm, Digest, ErrorCode, Name, range::ContentRange},
     registry::{Actor, Chunk, Error, UploadStatus},
 };
+
+/// The most uploads that one request looks at in the store to find one that gives way.
+const LOOKS: usize = 16;
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -103,8 +107,48 @@ pub(super) async fn check_owner(call: &Call<'_>, action: &Action, known: bool) -
 pub(super) async fn start(call: &Call<'_>, name: &Name, algorithm: Algorithm) -> Result<Response<Body>, Failure> {
     let action = Action::StartUpload { name: name.clone(), digest: None, algorithm };
     let owner = call.caller.effective_identity(&action).0.upload_owner();
+    let place = place(call, name).await?;
     let status = call.service.registry.start_upload(name, algorithm, &owner, &call.by()).await?;
+    place.begun(&status);
     Ok(progress(StatusCode::ACCEPTED, name, &status))
+}
+
+/// Takes the place of one more upload, if need be that of an upload that has been silent for `server.query_timeout`.
+async fn place(call: &Call<'_>, name: &Name) -> Result<Place, Failure> {
+    let (service, silence) = (call.service, call.snapshot.config().server.query_timeout);
+    let mut looks = 0;
+    let full = loop {
+        match service.uploads.reserve(call.holder.client, name, silence, Instant::now()) {
+            Reserved::Place(place) => return Ok(place),
+            Reserved::Silent(silent, _) if looks < LOOKS => end_silent(call, &silent).await?,
+            Reserved::Silent(_, full) | Reserved::Full(full) => break full,
+        }
+        looks += 1;
+    };
+    service.metrics.record_rejected("too-many-uploads");
+    Err(full.into())
+}
+
+/// Ends an upload, unless the store has a newer state of it than this process saw: then it was not silent.
+async fn end_silent(call: &Call<'_>, silent: &InUse) -> Result<(), Failure> {
+    let Some((id, name, state)) = silent.upload() else { return Ok(()) };
+    match call.service.registry.cancel_upload_in_state(&name, &id, state).await? {
+        Some(newer) => silent.stands_at(newer),
+        None => {
+            silent.is_over();
+            call.service.metrics.record_given_up("uploads");
+        }
+    }
+    Ok(())
+}
+
+/// Notes what a request learned of an upload: the number of its state, or none if the upload is over.
+fn note<T>(upload: &InUse, outcome: &Result<T, Error>, state: impl Fn(&T) -> Option<u32>) {
+    match outcome.as_ref().map(state) {
+        Ok(Some(state)) | Err(&Error::OutOfOrder { state, .. }) => upload.stands_at(state),
+        Ok(None) | Err(Error::UploadUnknown(_)) => upload.is_over(),
+        Err(_) => {}
+    }
 }
 
 /// Answers a `POST` with the whole blob.
@@ -144,7 +188,10 @@ pub(super) async fn mount(
 
 /// Answers `GET` of an upload with its extent.
 pub(super) async fn status(call: &Call<'_>, name: &Name, upload: &Upload) -> Result<Response<Body>, Failure> {
-    let status = call.service.registry.upload_status(name, upload).await?;
+    let in_use = call.service.uploads.work_on(call.holder.client, name, &upload.id);
+    let status = call.service.registry.upload_status(name, upload).await;
+    note(&in_use, &status, |status| Some(status.state));
+    let status = status?;
     Ok(progress(StatusCode::NO_CONTENT, name, &status))
 }
 
@@ -156,8 +203,11 @@ pub(super) async fn update(
     upload: &Upload,
 ) -> Result<Response<Body>, Failure> {
     let registry = &call.service.registry;
+    let in_use = call.service.uploads.work_on(call.holder.client, name, &upload.id);
     let (chunk, _) = chunk(call, slot)?;
-    let status = registry.append(name, upload, chunk).await.map_err(|error| Failure::about(name, error))?;
+    let status = registry.append(name, upload, chunk).await;
+    note(&in_use, &status, |status| Some(status.state));
+    let status = status.map_err(|error| Failure::about(name, error))?;
     Ok(progress(StatusCode::ACCEPTED, name, &status))
 }
 
@@ -170,15 +220,20 @@ pub(super) async fn complete(
     digest: &Digest,
 ) -> Result<Response<Body>, Failure> {
     let registry = &call.service.registry;
+    let in_use = call.service.uploads.work_on(call.holder.client, name, &upload.id);
     let (chunk, by) = chunk(call, slot)?;
     let done = registry.complete_upload(name, upload, digest, chunk, &by).await;
+    note(&in_use, &done, |_| None);
     done.map_err(|error| Failure::about(name, error))?;
     Ok(created(name, digest))
 }
 
 /// Answers `DELETE`: the client cancels the upload.
 pub(super) async fn cancel(call: &Call<'_>, name: &Name, upload: &Upload) -> Result<Response<Body>, Failure> {
-    call.service.registry.cancel_upload(name, upload).await.map_err(|error| Failure::about(name, error))?;
+    let in_use = call.service.uploads.work_on(call.holder.client, name, &upload.id);
+    let done = call.service.registry.cancel_upload(name, upload).await;
+    note(&in_use, &done, |()| None);
+    done.map_err(|error| Failure::about(name, error))?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)

@@ -17,7 +17,7 @@ use super::{
     session::{Added, End, Session},
 };
 use crate::{
-    action::Upload,
+    action::{Upload, UploadId},
     oci::{Algorithm, Digest, Hasher, Name, range::ContentRange},
     records::{
         Actor, Segment,
@@ -61,18 +61,36 @@ impl Registry {
     /// wrote the next state.
     pub async fn cancel_upload(&self, name: &Name, upload: &Upload) -> Result<()> {
         let session = self.session_as_stored(name, &upload.id).await?;
-        let unknown = || Error::UploadUnknown(upload.id.clone());
         if session.state.end.is_some() {
-            return Err(unknown());
+            return Err(Error::UploadUnknown(upload.id.clone()));
         }
+        if self.cancel(&session).await? { Ok(()) } else { Err(session.out_of_order()) }
+    }
+
+    /// Cancels an upload that still is in this state. Returns the number of another state that it is in, and nothing if
+    /// the upload is over.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn cancel_upload_in_state(&self, name: &Name, id: &UploadId, state: Option<u32>) -> Result<Option<u32>> {
+        let session = match self.session_as_stored(name, id).await {
+            Err(Error::UploadUnknown(_)) => return Ok(None),
+            other => other?,
+        };
+        let is_over = session.state.end.is_some() || (state == Some(session.sequence) && self.cancel(&session).await?);
+        Ok((!is_over).then_some(session.sequence))
+    }
+
+    /// Cancels an upload. Returns false if another request wrote the next state.
+    async fn cancel(&self, session: &Session) -> Result<bool> {
         let cancelled = session.next(Added::Nothing, None, Some(End::Cancelled), self.clock.now());
-        if !self.write_session(cancelled, Content::new()).await? {
-            return Err(session.out_of_order());
+        let is_first = self.write_session(cancelled, Content::new()).await?;
+        if is_first {
+            self.metrics.upload_closed();
         }
-        self.metrics.upload_closed();
         // the segments are left to scrub: a directory does not sync sessions, so a power cut may have undone the end of
         // an upload whose segments are a blob
-        Ok(())
+        Ok(is_first)
     }
 
     /// Adds a chunk to an upload. Returns the new status.

@@ -135,7 +135,7 @@ impl Metrics {
         let inner = Inner {
             requests: ByLabel::default(),
             rejected: ByLabel::default(),
-            given_up: ByLabel::of(&["connections", "documents", "heads", "transfers"]),
+            given_up: ByLabel::of(&["connections", "documents", "heads", "transfers", "uploads"]),
             storage: ByLabel::of(&["create", "delete", "get", "list", "put", "read", "stat"]),
             reloads: ByLabel::of(&["in-force", "refused"]),
             logins: ByLabel::of(&["accepted", "refused"]),

@@ -23,6 +23,8 @@ mod late_writes;
 mod lease;
 mod life;
 mod live;
+mod open_uploads;
+mod production;
 mod queue;
 mod quirks;
 mod record;

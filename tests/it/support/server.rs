@@ -345,8 +345,10 @@ fn merge(table: &mut Table, other: &Table) {
 
 /// Returns a repository for one test on a shared server: that of this backend, or the one in `SIMPLE_REGISTRY_TEST_URL`.
 pub(crate) fn shared_repo(backend: Backend, test: &str) -> Repo {
-    static DIRECTORY: LazyLock<Server> = LazyLock::new(|| Server::start(Backend::Directory));
-    static S3: LazyLock<Server> = LazyLock::new(|| Server::start(Backend::S3));
+    // many tests leave uploads open, and all of them are one client
+    const UPLOADS: &str = "max_uploads_per_address = 1000000\nmax_uploads_per_identity = 1000000";
+    static DIRECTORY: LazyLock<Server> = LazyLock::new(|| Server::start_with(Backend::Directory, UPLOADS));
+    static S3: LazyLock<Server> = LazyLock::new(|| Server::start_with(Backend::S3, UPLOADS));
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let client = match std::env::var("SIMPLE_REGISTRY_TEST_URL") {
         Ok(address) if !address.is_empty() => Client::new(address.trim_start_matches("http://").trim_end_matches('/')),

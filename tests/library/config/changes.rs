@@ -9,6 +9,9 @@ use super::{BCRYPT, HASH, read};
 const OTHERS: &[(&str, &str)] = &[
     ("max_concurrent_requests", "7"),
     ("max_concurrent_transfers", "7"),
+    ("max_uploads_per_address", "7"),
+    ("max_uploads_per_identity", "7"),
+    ("max_uploads_per_repository", "7"),
     ("min_transfer_rate", "7"),
     ("document_memory", "'7MiB'"),
     ("max_manifest_size", "4096"),
