@@ -38,10 +38,10 @@ pub struct Denial {
 
 /// The line that stands for denials.
 #[derive(Debug, Serialize)]
-pub(super) struct Denials {
+pub(super) struct Denials<'a> {
     event: &'static str,
     #[serde(flatten)]
-    denial: Denial,
+    denial: &'a Denial,
     count: u64,
     first: String,
     last: String,
@@ -89,13 +89,32 @@ impl Counts {
         false
     }
 
-    /// Takes the lines of the minutes that are over, or of all.
-    pub(super) fn take(&self, all: bool) -> Vec<Denials> {
+    /// Writes the lines of the minutes that are over, or of all. Goes on to count those that cannot be written.
+    pub(super) fn write<E>(&self, all: bool, write: impl Fn(&Denials<'_>) -> Result<(), E>) -> Result<(), E> {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         let is_over = |count: &Count| all || count.began.elapsed() >= MINUTE;
         let over: Vec<_> = kinds.extract_if(|_, count| is_over(count)).filter(|(_, count)| count.counted > 0).collect();
         drop(kinds);
-        over.into_iter().map(|(denial, count)| count.line(denial)).collect()
+        let mut outcome = Ok(());
+        for (denial, count) in over {
+            if outcome.is_ok() {
+                outcome = write(&count.line(&denial));
+            }
+            if outcome.is_err() {
+                self.put_back(denial, count);
+            }
+        }
+        outcome
+    }
+
+    /// Adds a count whose line could not be written to what was counted meanwhile.
+    fn put_back(&self, denial: Denial, count: Count) {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = kinds.entry(denial).or_insert_with(|| Count { counted: 0, references: HashSet::new(), ..count });
+        since.last = if since.counted == 0 { count.last } else { since.last };
+        since.first = count.first;
+        since.counted += count.counted;
+        since.references.extend(count.references.into_iter().take(MOST_REFERENCES - since.references.len()));
     }
 }
 
@@ -104,9 +123,48 @@ impl Count {
         Self { began: Instant::now(), whole: 0, counted: 0, first: now, last: now, references: HashSet::new() }
     }
 
-    fn line(self, denial: Denial) -> Denials {
+    fn line<'a>(&self, denial: &'a Denial) -> Denials<'a> {
         let references = self.references.len();
         let (first, last) = (format!("{:.3}", self.first), format!("{:.3}", self.last));
         Denials { event: "denials", denial, count: self.counted, first, last, references }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denial(namespace: &str) -> Denial {
+        let namespace = namespace.to_owned();
+        let (client_ip, action) = (String::from("10.0.0.1"), String::from("get-manifest"));
+        Denial { client_ip, action, namespace, decision: "deny", policy: None, rule: None }
+    }
+
+    #[test]
+    fn denials_whose_line_cannot_be_written_stay_counted() {
+        let counts = Counts::default();
+        let deny = |times: u64| {
+            for (namespace, reference) in
+                ["a", "b", "c"].into_iter().flat_map(|name| (0..times).map(move |n| (name, n)))
+            {
+                counts.is_whole(denial(namespace), &reference.to_string());
+            }
+        };
+        deny(WHOLE + 5);
+        assert_eq!(counts.write(true, |_| Err("full")), Err("full"));
+        // the lines of the first minute were whole; after a failure no new ones are
+        deny(2);
+        let lines = std::cell::RefCell::new(Vec::new());
+        let write = |line: &Denials<'_>| {
+            lines.borrow_mut().push((line.denial.namespace.clone(), line.count, line.references));
+            Ok::<(), ()>(())
+        };
+        counts.write(true, write).unwrap();
+        let mut lines = lines.into_inner();
+        lines.sort();
+        // five references, and then the first two again
+        let expected = ["a", "b", "c"].map(|name| (name.to_owned(), 7, 7));
+        assert_eq!(lines, expected);
+        counts.write(true, |_| Err(())).unwrap();
     }
 }

@@ -22,7 +22,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -77,6 +77,8 @@ struct Inner {
     on_error: OnAuditError,
     /// True if `state` has a failure. Readers of this flag need no lock.
     failing: AtomicBool,
+    /// The number of lines that could not be written since the start.
+    lost: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -174,7 +176,8 @@ impl Audit {
         };
         let sink = sink.map_err(|(path, source)| AuditError { key, path, source })?;
         let state = Mutex::new(State { sink, failure: None });
-        let inner = Inner { on_error: options.on_error, failing: AtomicBool::new(false), state };
+        let inner =
+            Inner { on_error: options.on_error, failing: AtomicBool::new(false), lost: AtomicU64::new(0), state };
         Ok(Self { inner: Some(Arc::new(inner)), ..Self::off() })
     }
 
@@ -222,13 +225,21 @@ impl Audit {
         self.anonymous.as_deref().or(self.inner.as_deref())
     }
 
-    /// Writes the lines for denials that were counted: those of the minutes that are over, or all.
+    /// Writes the lines for denials that were counted: those of the minutes that are over, or all. A line that cannot be
+    /// written is not lost: its denials stay counted for a later one.
     ///
     /// # Errors
-    /// As [`Audit::record`].
+    /// [`NotRecording`], under each `on_error`.
     pub fn record_denials(&self, all: bool) -> Result<(), NotRecording> {
         let Some(inner) = self.by_size() else { return Ok(()) };
-        self.denials.take(all).iter().try_for_each(|line| inner.record_or_go_on(line))
+        self.denials.write(all, |line| inner.record(line, 0))
+    }
+
+    /// Returns the number of lines that could not be written since the start, of all files of this record.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        let all = [&self.inner, &self.anonymous].into_iter().filter_map(Option::as_deref);
+        all.map(|inner| inner.lost.load(Ordering::Relaxed)).sum()
     }
 
     /// Writes the line of a deletion that is about to be made, as [`Audit::record`] does.
@@ -237,7 +248,7 @@ impl Audit {
     /// The message of the system, under each `on_error`: without its line, a deletion must not happen.
     pub fn record_deletion(&self, deletion: &Deletion<'_>) -> Result<(), String> {
         let Some(inner) = self.inner.as_deref() else { return Ok(()) };
-        inner.record(&Deleted { event: "deletion", deletion }).map_err(|refused| refused.cause)
+        inner.record(&Deleted { event: "deletion", deletion }, 1).map_err(|refused| refused.cause)
     }
 
     /// Returns the reason why lines cannot be written, for `/readyz`. Returns `None` while they can, and until the
@@ -268,17 +279,18 @@ impl Inner {
 
     /// Records a line. With `on_error = "continue"` that never fails.
     fn record_or_go_on(&self, fields: &impl Serialize) -> Result<(), NotRecording> {
-        match (self.record(fields), self.on_error) {
+        match (self.record(fields, 1), self.on_error) {
             (outcome, OnAuditError::Deny) => outcome,
             (_, OnAuditError::Continue) => Ok(()),
         }
     }
 
-    fn record(&self, fields: &impl Serialize) -> Result<(), NotRecording> {
+    /// Records a line. If that fails, `lost` lines are missing.
+    fn record(&self, fields: &impl Serialize, lost: u64) -> Result<(), NotRecording> {
         LINE.with_borrow_mut(|buffer| {
             let outcome = match line::format(buffer, fields) {
-                Ok(()) => self.write(buffer),
-                Err(error) => self.fail(&mut self.lock(), &error),
+                Ok(()) => self.write(buffer, lost),
+                Err(error) => self.fail(&mut self.lock(), &error, lost),
             };
             if buffer.capacity() > BUFFER {
                 *buffer = Vec::new();
@@ -287,24 +299,25 @@ impl Inner {
         })
     }
 
-    fn write(&self, line: &mut [u8]) -> Result<(), NotRecording> {
+    fn write(&self, line: &mut [u8], lost: u64) -> Result<(), NotRecording> {
         let mut state = self.lock();
         if let Err(refused) = self.recover(&mut state) {
             if let Some(failure) = &mut state.failure {
-                failure.lost += 1;
+                failure.lost += lost;
             }
+            self.lost.fetch_add(lost, Ordering::Relaxed);
             return Err(refused);
         }
         let now = Timestamp::now();
         line::stamp(line, now);
         match state.sink.append(line, now) {
             Ok(()) => Ok(()),
-            Err(error) => self.fail(&mut state, &error),
+            Err(error) => self.fail(&mut state, &error, lost),
         }
     }
 
-    /// Notes a line that is lost.
-    fn fail(&self, state: &mut State, error: &io::Error) -> Result<(), NotRecording> {
+    /// Notes lines that are lost.
+    fn fail(&self, state: &mut State, error: &io::Error, lost: u64) -> Result<(), NotRecording> {
         let cause = error.to_string();
         let now = Instant::now();
         let failure = state.failure.get_or_insert_with(|| Failure {
@@ -315,7 +328,8 @@ impl Inner {
             said: None,
         });
         failure.cause.clone_from(&cause);
-        failure.lost += 1;
+        failure.lost += lost;
+        self.lost.fetch_add(lost, Ordering::Relaxed);
         failure.tried = now;
         self.failing.store(true, Ordering::Relaxed);
         failure.say(self.on_error);

@@ -19,7 +19,7 @@ pub(super) fn run() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            print::error(format_args!("error: {error}"));
+            print::error_line(format_args!("error: {error}"));
             ExitCode::FAILURE
         }
     }

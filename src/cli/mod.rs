@@ -122,7 +122,7 @@ fn on_store(place: &store::Place, files: &[PathBuf], work: impl FnOnce(&Config) 
     match work(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            print::error(format_args!("error: {error}"));
+            print::error_line(format_args!("error: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -130,7 +130,7 @@ fn on_store(place: &store::Place, files: &[PathBuf], work: impl FnOnce(&Config) 
 
 fn serve(cli: &Cli, server: &Server) -> ExitCode {
     if server.data_dir.is_some() && !cli.config.is_empty() {
-        print::error(format_args!("error: {DATA_DIR_ALONE}"));
+        print::error_line(format_args!("error: {DATA_DIR_ALONE}"));
         return ExitCode::from(2);
     }
     if server.port.is_some() && server.data_dir.is_none() {
@@ -142,7 +142,7 @@ fn serve(cli: &Cli, server: &Server) -> ExitCode {
     let sources = match sources(&cli.config, server) {
         Ok(sources) => sources,
         Err(error) => {
-            print::error(format_args!("error: {error}"));
+            print::error_line(format_args!("error: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -157,7 +157,7 @@ fn serve(cli: &Cli, server: &Server) -> ExitCode {
             ExitCode::FAILURE
         }
         Err(error) => {
-            print::error(format_args!("error: {error}"));
+            print::error_line(format_args!("error: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::{format::Format, load, print};
 use crate::{
     config::Config,
-    diagnostics::{Problem, Problems, Source},
+    diagnostics::{MOST_SHOWN, Problem, Problems, Source},
     identity::Facts,
     oci::Name,
     policy::{self, Policy, Request},
@@ -162,7 +162,7 @@ impl Wrong {
                 return;
             }
             Self::Usage(says) => {
-                print::error(format_args!("error: {says}"));
+                print::error_line(format_args!("error: {says}"));
                 return;
             }
             Self::Policies(problems) => problems,
@@ -171,7 +171,7 @@ impl Wrong {
             let problems: Vec<_> = problems.iter().map(as_json).collect();
             return print::json(&json!({ "valid": false, "problems": problems }));
         }
-        for problem in problems.iter() {
+        for problem in problems.iter().take(MOST_SHOWN) {
             print::error(format_args!("{problem}\n"));
         }
         print::error(counted(problems.iter().count() as u64, "problem"));
@@ -221,7 +221,7 @@ fn check(paths: &[PathBuf], configs: &[PathBuf], format: Format) -> Result<ExitC
         }
         Format::Text => {
             for warning in policy.warnings() {
-                print::error(format_args!("warning: {warning}"));
+                print::error_line(format_args!("warning: {warning}"));
             }
             let beside = if paths.is_empty() { " and the tables of the configuration" } else { "" };
             print::line(format_args!("{}{beside}: all is well", counted(files.len() as u64, "policy file")));
@@ -244,11 +244,11 @@ fn test(paths: &[PathBuf], configs: &[PathBuf], format: Format) -> Result<ExitCo
             print::json(&json!({ "passed": passed, "failed": failed.len(), "tests": tests, "warnings": warnings }));
         }
         Format::Text => {
-            for problem in &failed {
+            for problem in failed.iter().take(MOST_SHOWN) {
                 print::error(format_args!("{problem}\n"));
             }
             for warning in &warnings {
-                print::error(format_args!("warning: {warning}"));
+                print::error_line(format_args!("warning: {warning}"));
             }
             let passed = counted((outcomes.len() - failed.len()) as u64, "test");
             print::line(format_args!("{passed} passed, {} failed", failed.len()));
@@ -280,10 +280,11 @@ fn explain(asked: &Explain, configs: &[PathBuf]) -> Result<ExitCode, Wrong> {
     };
     let request = request.completed();
     if let Some((says, help)) = policy::faults(&request).into_iter().next() {
+        let (says, help) = (print::one_line(&says), print::one_line(&help));
         return Err(Wrong::Sentence(format!("error: {says}\nhelp: {help}")));
     }
-    let mut facts =
-        who(&asked.who, &config).map_err(|why| Wrong::Sentence(format!("error: --as {}: {why}", asked.who)))?;
+    let unknown = |why| Wrong::Sentence(print::one_line(&format!("error: --as {}: {why}", asked.who)));
+    let mut facts = who(&asked.who, &config).map_err(unknown)?;
     if let Some(address) = asked.client_ip {
         facts.client_ip = address.to_string();
     }

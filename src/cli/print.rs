@@ -27,7 +27,12 @@ pub(super) fn json(value: &impl Serialize) {
     out(&(json_line(value) + "\n"));
 }
 
-/// Prints text to standard error, and ends its line.
+/// Prints one line to standard error.
+pub(super) fn error_line(text: impl Display) {
+    error(one_line(&text.to_string()));
+}
+
+/// Prints text of several lines to standard error, and ends the last one.
 pub(super) fn error(text: impl Display) {
     // there is no other place to tell of a standard error that is closed
     let _ = io::stderr().write_all((lines(&text.to_string()) + "\n").as_bytes());
@@ -73,7 +78,7 @@ fn out(text: &str) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::BrokenPipe => process::exit(1),
         Err(failure) => {
-            error(format_args!("error: standard output cannot be written: {failure}"));
+            error_line(format_args!("error: standard output cannot be written: {failure}"));
             process::exit(1);
         }
     }

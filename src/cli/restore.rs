@@ -63,7 +63,7 @@ fn tell(name: &Name, reference: &Reference, came: &Restoration) {
         print::line(format_args!("restored in {name}: {restored}"));
     }
     for lost in &came.lost {
-        print::error(format_args!("not restored in {name}: {}: {}", lost.what, lost.why));
+        print::error_line(format_args!("not restored in {name}: {}: {}", lost.what, lost.why));
     }
 }
 

@@ -66,7 +66,7 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
 /// Does what the command says; its exit code.
 pub(super) fn run(scrub: &Scrub, configs: &[PathBuf]) -> ExitCode {
     if let Err(says) = scrub.refuse_what_no_pass_honours() {
-        print::error(format_args!("error: {says}"));
+        print::error_line(format_args!("error: {says}"));
         return ExitCode::from(2);
     }
     let config = match scrub.place.config(configs) {
@@ -124,7 +124,7 @@ impl Scrub {
             verify_percent: self.verify_content.unwrap_or(100),
             max_duration: self.max_duration,
         };
-        let failed = |error: &dyn std::fmt::Display| format!("error: {error}");
+        let failed = |error: &dyn std::fmt::Display| format!("error: {}", print::one_line(&error.to_string()));
         let report = Report::open(self.report.as_deref(), self.format, self.dry_run).map_err(|error| failed(&error))?;
         let observer = app::Recording::open(config, self.dry_run, report).map_err(|error| failed(&error))?;
         let observer = Arc::new(observer);

@@ -28,7 +28,7 @@ impl Place {
     pub(super) fn config(&self, files: &[PathBuf]) -> Result<Config, ExitCode> {
         match &self.data_dir {
             Some(_) if !files.is_empty() => {
-                print::error(format_args!("error: {}", super::DATA_DIR_ALONE));
+                print::error_line(format_args!("error: {}", super::DATA_DIR_ALONE));
                 Err(ExitCode::from(2))
             }
             Some(dir) => Ok(Config::for_data_dir(dir, Login::None)),

@@ -33,7 +33,7 @@ pub(crate) use self::{
 };
 pub use self::{
     keys::KeyFacts,
-    problem::{Place, Problem, Problems},
+    problem::{MOST_SHOWN, Place, Problem, Problems},
     source::Source,
     text::Text,
 };

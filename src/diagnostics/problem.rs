@@ -7,7 +7,7 @@ use super::source::Source;
 /// All problems of some files, in the order of the files and their lines.
 ///
 /// `Display` is what the user is shown: each problem with its file, line and column, the line with a caret under what is
-/// wrong, the rule that it breaks and the next step. Secrets are left out, also if the file is not valid TOML; so this may
+/// wrong, the rule that it breaks and the next step. Of more than [`MOST_SHOWN`] it shows the first and the number. Secrets are left out, also if the file is not valid TOML; so this may
 /// be logged, and so may `Debug`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
@@ -38,6 +38,9 @@ pub struct Place {
     indent: usize,
     width: usize,
 }
+
+/// The most problems that a person is shown at once.
+pub const MOST_SHOWN: usize = 20;
 
 impl Problems {
     pub(crate) const fn new(problems: Vec<Problem>) -> Self {
@@ -78,13 +81,16 @@ impl Extend<Problem> for Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
+        for (index, problem) in self.0.iter().take(MOST_SHOWN).enumerate() {
             if index > 0 {
                 write!(f, "\n\n")?;
             }
             write!(f, "{problem}")?;
         }
-        Ok(())
+        match self.0.len().saturating_sub(MOST_SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "\n\nthe first {MOST_SHOWN} of {} problems; {more} more follow", self.0.len()),
+        }
     }
 }
 
@@ -115,17 +121,22 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "error: {}", self.says)?;
+        writeln!(f, "error: {}", one_line(&self.says))?;
         if let Some(Place { file, line, column, text, indent, width }) = &self.place {
             let number = line.to_string();
             let margin = " ".repeat(number.len());
-            writeln!(f, "{margin}--> {file}:{line}:{column}")?;
+            writeln!(f, "{margin}--> {}:{line}:{column}", one_line(file))?;
             writeln!(f, "{margin} |")?;
             writeln!(f, "{number} | {text}")?;
             writeln!(f, "{margin} | {}{}", " ".repeat(*indent), "^".repeat(*width))?;
         }
-        write!(f, "help: {}", self.help)
+        write!(f, "help: {}", one_line(&self.help))
     }
+}
+
+/// Returns text without line breaks. Names of files and of tests may have some, which would forge a line.
+fn one_line(text: &str) -> String {
+    text.replace('\n', "\\n")
 }
 
 /// The text shown in place of a value that must not be.
@@ -204,6 +215,11 @@ mod tests {
     fn the_caret_stands_under_what_is_wrong() {
         let source = Source::new("p.toml", "a = 1\nlänge = 'x'\n");
         let problem = Problem::new(&source, &(15..18), "no", "do");
+        let many = Problems::new(vec![Problem::without_place("no", "do"); MOST_SHOWN + 2]).to_string();
+        assert_eq!(many.matches("error: no").count(), MOST_SHOWN);
+        assert!(many.ends_with("the first 20 of 22 problems; 2 more follow"), "{many}");
+        let all = Problems::new(vec![Problem::without_place("no", "do"); MOST_SHOWN]).to_string();
+        assert!(all.ends_with("help: do"), "{all}");
         assert_eq!(problem.to_string(), "error: no\n --> p.toml:2:9\n  |\n2 | länge = 'x'\n  |         ^^^\nhelp: do");
     }
 }

@@ -1,6 +1,7 @@
 //! Finds the caller of a request, by its connection and its `Authorization`, and answers 401 with a challenge.
 
 use std::{
+    borrow::Cow,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -184,7 +185,8 @@ pub(super) async fn verify(
 fn realm(snapshot: &Snapshot, peer: &Peer, parts: &Parts) -> (String, String) {
     let config = snapshot.config();
     let Origin { is_https, host } = forwarded::origin(config, peer, parts);
-    let host = host.unwrap_or_else(|| SocketAddr::new(config.server.bind_address, config.server.port).to_string());
+    let bound = || SocketAddr::new(config.server.bind_address, config.server.port).to_string();
+    let host = host.map_or_else(bound, Cow::into_owned);
     let realm = config.token.realm.clone();
     let realm = realm.unwrap_or_else(|| format!("{}://{host}/token", if is_https { "https" } else { "http" }));
     (realm, host)

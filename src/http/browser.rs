@@ -4,7 +4,7 @@
 //! website may also take a name of its own and point it at 127.0.0.1. A server that is open to everyone on its machine
 //! therefore answers only to names that it knows.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use http::{HeaderName, Method, StatusCode, header, request::Parts};
 
@@ -74,12 +74,13 @@ fn is_known(snapshot: &Snapshot, peer: &Peer, host: &str) -> bool {
 }
 
 /// Returns the name in a host, in lower case, without port and without the dot of a complete name.
-fn name_of(host: &str) -> String {
+fn name_of(host: &str) -> Cow<'_, str> {
     let name = match forwarded::port_of(host) {
         Some(port) => &host[..host.len() - port.len() - 1],
         None => host,
     };
-    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) { name.to_ascii_lowercase().into() } else { name.into() }
 }
 
 /// Returns the name of this machine, and the name's first part.

@@ -5,7 +5,10 @@
 //! of the last trusted proxy counts: it alone saw the client. A header with fewer words than proxies was written by the
 //! outer ones, so its first word counts then.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, SocketAddr},
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 
@@ -33,11 +36,11 @@ struct Said<'a> {
 }
 
 /// The address of the registry as the client wrote it.
-pub(super) struct Origin {
+pub(super) struct Origin<'a> {
     /// True if the client speaks TLS to the registry, or to the outermost trusted proxy.
     pub(super) is_https: bool,
     /// The host, with its port if that is not the usual one. `None` if the request names none that could be.
-    pub(super) host: Option<String>,
+    pub(super) host: Option<Cow<'a, str>>,
 }
 
 /// Returns the client's address: by the words of trusted proxies, or else the connection's other end.
@@ -49,21 +52,21 @@ pub(super) fn client_ip(config: &Config, peer: IpAddr, headers: &HeaderMap) -> I
 }
 
 /// Returns the address of the registry as the client wrote it.
-pub(super) fn origin(config: &Config, peer: &Peer, parts: &Parts) -> Origin {
+pub(super) fn origin<'a>(config: &Config, peer: &Peer, parts: &'a Parts) -> Origin<'a> {
     let own = parts.headers.get(header::HOST).map(HeaderValue::as_bytes);
     let own = parts.uri.authority().map(|authority| authority.as_str().as_bytes()).or(own);
     if !is_trusted(config, peer.address) {
-        return Origin { is_https: peer.is_secure, host: own.and_then(plain).map(str::to_owned) };
+        return Origin { is_https: peer.is_secure, host: own.and_then(plain).map(Cow::Borrowed) };
     }
     let said = Said::of(&parts.headers);
     let (proxies, _) = follow(config, peer.address, &said.clients);
     let protocol = word(&said.protocols, proxies);
     let is_https = peer.is_secure || protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"https"));
-    let host = word(&said.hosts, proxies).and_then(plain).or_else(|| own.and_then(plain)).map(str::to_owned);
+    let host = word(&said.hosts, proxies).and_then(plain).or_else(|| own.and_then(plain)).map(Cow::Borrowed);
     let port = word(&said.ports, proxies).and_then(|port| str::from_utf8(port).ok()?.parse::<u16>().ok());
     let usual = if is_https { 443 } else { 80 };
     let host = host.map(|host| match port.filter(|port| *port != usual) {
-        Some(port) if port_of(&host).is_none() => format!("{host}:{port}"),
+        Some(port) if port_of(&host).is_none() => format!("{host}:{port}").into(),
         _ => host,
     });
     Origin { is_https, host }

@@ -38,6 +38,7 @@ async fn ready(service: &Service) -> (StatusCode, String) {
 /// Answers `/metrics`.
 pub(super) fn metrics(call: &Call<'_>) -> Response<Body> {
     troubles::lasting(call.service);
+    call.service.metrics.set_audit_failures(call.service.audit.lost());
     let expires = call.snapshot.tls().and_then(Tls::expires);
     call.service.metrics.set_certificate_expiry(expires.unwrap_or_default());
     document(telemetry::CONTENT_TYPE, call.service.metrics.render())

@@ -21,6 +21,9 @@ pub(super) use self::{
 };
 use crate::identity::Client;
 
+/// The time after which a waiter asks again whether another client has become slow.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// A pool of places, or of units of memory.
 pub(super) struct Pool {
     size: usize,
@@ -136,12 +139,25 @@ impl Pool {
     ) -> Result<Share, Refused> {
         let queue = if longest.is_some() { self.most_waiting } else { usize::MAX };
         let (waiting, receiver) = self.enqueue(holder, weight.min(self.size), queue).ok_or(Refused::QueueFull)?;
-        let outcome = tokio::time::timeout(longest.unwrap_or(Duration::MAX), receiver).await;
+        let outcome = tokio::time::timeout(longest.unwrap_or(Duration::MAX), self.ask_again(receiver)).await;
         drop(waiting);
         match outcome {
             Ok(Ok(share)) => Ok(share),
             Ok(Err(_)) => Err(Refused::QueueFull),
             Err(_) => Err(Refused::TooLong),
+        }
+    }
+
+    /// Waits for a share that another client gives back. Asks again meanwhile, since a transfer may have become slow.
+    async fn ask_again(
+        self: &Arc<Self>,
+        mut receiver: oneshot::Receiver<Share>,
+    ) -> Result<Share, oneshot::error::RecvError> {
+        loop {
+            match tokio::time::timeout(ASK_AGAIN, &mut receiver).await {
+                Ok(outcome) => return outcome,
+                Err(_) => self.serve(self.lock()),
+            }
         }
     }
 
@@ -156,17 +172,26 @@ impl Pool {
         state.used + weight <= self.size
     }
 
-    /// Lets other clients give up shares until there is room. Returns false if they hold no more than their part.
+    /// Lets other clients give up shares until there is room. Returns false, and takes nothing, if they hold no more than
+    /// their part.
     fn make_room(&self, state: &mut State, client: Client, weight: usize) -> bool {
+        let mut given_up: Vec<Arc<Held>> = Vec::new();
         while !self.has_room(state, weight) {
-            let Some((other, at)) = greediest(state, client, weight).or_else(|| self.slow(state, client)) else {
+            let chosen = greediest(state, client, weight).or_else(|| self.slow(state, client));
+            let Some((uses, at)) = chosen.and_then(|(other, at)| Some((state.clients.get_mut(&other)?, at))) else {
+                // without enough room no share is given up
+                for held in given_up {
+                    state.put_back(held);
+                }
                 return false;
             };
-            let Some(uses) = state.clients.get_mut(&other) else { return false };
             let held = uses.ending.swap_remove(at);
             uses.held -= held.weight;
             state.used -= held.weight;
-            state.forget_if_empty(other);
+            given_up.push(held);
+        }
+        for held in given_up {
+            state.forget_if_empty(held.holder.client);
             if let Some((_, cut)) = &held.holder.ends {
                 cut.make();
             }
@@ -224,7 +249,8 @@ impl Pool {
         Some((Waiting { pool: self, client: holder.client, number }, receiver))
     }
 
-    /// Takes the next waiter that there is room for: of the clients that wait, the one that holds least.
+    /// Takes the next waiter that there is room for, or that others give up shares to: of the clients that wait, the one that
+    /// holds least.
     fn next(&self, state: &mut State) -> Option<Waiter> {
         if state.waiting == 0 {
             return None;
@@ -232,7 +258,7 @@ impl Pool {
         let waiting = state.clients.iter().filter_map(|(client, uses)| Some((client, uses, uses.waiting.front()?)));
         let next = waiting.min_by_key(|(_, uses, first)| (uses.held, first.number));
         let (client, weight) = next.map(|(client, _, first)| (*client, first.weight))?;
-        if !self.has_room(state, weight) {
+        if !self.make_room(state, client, weight) {
             return None;
         }
         state.waiting -= 1;
@@ -296,6 +322,14 @@ impl State {
         uses.held -= held.weight;
         self.used -= held.weight;
         self.forget_if_empty(held.holder.client);
+    }
+
+    /// Puts a share back that a client was about to give up.
+    fn put_back(&mut self, held: Arc<Held>) {
+        let uses = self.clients.entry(held.holder.client).or_default();
+        uses.held += held.weight;
+        self.used += held.weight;
+        uses.ending.push(held);
     }
 
     fn forget_if_empty(&mut self, client: Client) {

@@ -132,12 +132,11 @@ async fn place(call: &Call<'_>, name: &Name) -> Result<Place, Failure> {
 /// Ends an upload, unless the store has a newer state of it than this process saw: then it was not silent.
 async fn end_silent(call: &Call<'_>, silent: &InUse) -> Result<(), Failure> {
     let Some((id, name, state)) = silent.upload() else { return Ok(()) };
-    match call.service.registry.cancel_upload_in_state(&name, &id, state).await? {
-        Some(newer) => silent.stands_at(newer),
-        None => {
-            silent.is_over();
-            call.service.metrics.record_given_up("uploads");
-        }
+    if let Some(newer) = call.service.registry.cancel_upload_in_state(&name, &id, state).await? {
+        silent.stands_at(newer);
+    } else {
+        silent.is_over();
+        call.service.metrics.record_given_up("uploads");
     }
     Ok(())
 }

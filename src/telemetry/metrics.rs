@@ -52,6 +52,8 @@ struct Inner {
     troubles: ByLabel<AtomicI64>,
     /// The kind of the fault of the last write to the store; `NO_FAULT` if it succeeded.
     write_fault: AtomicU8,
+    /// Lines of the record of decisions that could not be written.
+    audit_failures: AtomicU64,
     /// Seconds since 1970; 0 without TLS.
     certificate_expires: AtomicU64,
     /// By outcome.
@@ -143,6 +145,7 @@ impl Metrics {
             decisions: ByLabel::of(&["allow", "deny", "not_covered", "would_deny"]),
             troubles: ByLabel::default(),
             write_fault: AtomicU8::new(NO_FAULT),
+            audit_failures: AtomicU64::new(0),
             certificate_expires: AtomicU64::new(0),
             scrubs: ByLabel::of(&["clean", "failed", "findings", "stopped"]),
             scrub_findings: ByLabel::of(&["known", "quarantined", "repaired"]),
@@ -196,6 +199,11 @@ impl Metrics {
     /// Says of a kind of trouble whether it lasts.
     pub fn set_trouble(&self, kind: &'static str, lasts: bool) {
         self.inner.troubles.with(kind, |trouble| trouble.store(i64::from(lasts), Ordering::Relaxed));
+    }
+
+    /// Says how many lines of the record of decisions could not be written since the start.
+    pub fn set_audit_failures(&self, lost: u64) {
+        self.inner.audit_failures.store(lost, Ordering::Relaxed);
     }
 
     /// Says when the first of the server's own certificates expires, in seconds since 1970.

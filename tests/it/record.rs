@@ -114,6 +114,11 @@ fn with_on_error_continue_requests_are_served_unrecorded() {
     let (server, _) = start(Path::new("/dev/full"), "on_error = \"continue\"");
     server.client().send(Request::get("/v2/open/tags/list")).expect(404);
     server.client().send(Request::post("/v2/open/blobs/uploads/")).expect(202);
+    let metrics = server.client().send(Request::get("/metrics")).expect(200).body;
+    assert!(
+        String::from_utf8_lossy(&metrics).contains("simple_registry_audit_failures_total 2\n"),
+        "two lines are lost"
+    );
     let ready = server.client().send(Request::get("/readyz")).expect(200);
     assert!(String::from_utf8_lossy(&ready.body).contains("record of decisions"), "{ready:?}");
 }

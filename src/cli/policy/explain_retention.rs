@@ -21,7 +21,7 @@ use crate::{
 pub(super) fn run(config: &Config, policy: &Policy, repository: &Name, format: Format) -> Result<ExitCode, Wrong> {
     let Tags { images, settles, others, lease, now, skew } = tags(config, policy, repository)?;
     if let Some(skew) = skew {
-        print::error(format_args!("warning: {skew}"));
+        print::error_line(format_args!("warning: {skew}"));
     }
     if images.is_empty() && others.is_empty() {
         return Err(Wrong::Sentence(format!(
@@ -63,7 +63,8 @@ pub(super) fn run(config: &Config, policy: &Policy, repository: &Name, format: F
 }
 
 fn tags(config: &Config, policy: &Policy, repository: &Name) -> Result<Tags, Wrong> {
-    let sentence = |error: &dyn std::fmt::Display| Wrong::Sentence(format!("error: {error}"));
+    let sentence =
+        |error: &dyn std::fmt::Display| Wrong::Sentence(format!("error: {}", print::one_line(&error.to_string())));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| sentence(&error))?.block_on(async {
         let store = app::open_store(config).await.map_err(|error| sentence(&error))?;

@@ -77,7 +77,7 @@ impl Replay {
         if path == Path::new("-") {
             return Self::decide(io::stdin().lock(), "standard input", policy);
         }
-        let name = path.display().to_string();
+        let name = print::one_line(&path.display().to_string());
         let file = diagnostics::open_plain(path)
             .map_err(|error| format!("error: {name} cannot be read: {error}\nhelp: name the file of `[audit]`"))?;
         Self::decide(BufReader::new(file), &name, policy)
@@ -96,6 +96,7 @@ impl Replay {
                 continue;
             }
             let wrong = |why: &str| {
+                let why = print::one_line(why);
                 format!(
                     "error: {name}:{number}: no line of the record of decisions: {why}\nhelp: replay a file that `[audit]` wrote"
                 )

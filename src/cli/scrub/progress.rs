@@ -51,7 +51,7 @@ impl Progress {
                     self.end(&before);
                 }
                 if !self.terminal {
-                    print::error(format_args!("scrub: {}", pass.as_str()));
+                    print::error_line(format_args!("scrub: {}", pass.as_str()));
                 }
                 let bar = if self.terminal { bar(pass) } else { ProgressBar::hidden() };
                 other.insert(State { pass, bar, done, total, began: now, said: now })
@@ -67,15 +67,15 @@ impl Progress {
             state.bar.set_position(state.done);
         } else if state.said.elapsed() >= EVERY {
             state.said = now;
-            print::error(format_args!("scrub: {}: {}", pass.as_str(), state.says()));
+            print::error_line(format_args!("scrub: {}: {}", pass.as_str(), state.says()));
         }
     }
 
     /// Writes a line above the bar.
     pub(super) fn line(&self, line: &str) {
         match &*self.state() {
-            Some(state) => state.bar.suspend(|| print::error(print::one_line(line))),
-            None => print::error(print::one_line(line)),
+            Some(state) => state.bar.suspend(|| print::error_line(line)),
+            None => print::error_line(line),
         }
     }
 
@@ -90,7 +90,7 @@ impl Progress {
         state.bar.finish_and_clear();
         if !self.terminal {
             let took = state.began.elapsed().as_secs();
-            print::error(format_args!("scrub: {}: {} looked at in {took} s", state.pass.as_str(), state.done));
+            print::error_line(format_args!("scrub: {}: {} looked at in {took} s", state.pass.as_str(), state.done));
         }
     }
 }

@@ -58,6 +58,12 @@ impl Pace {
         self.window().speed(Instant::now())
     }
 
+    /// Makes the client slow: it moved nothing in the window before.
+    #[cfg(test)]
+    pub(super) fn slow_down(&self) {
+        self.window().before = Some(0.0);
+    }
+
     /// Returns true if the client moved fewer bytes a second than `least`, over the last window.
     pub(super) fn is_below(&self, least: u64) -> bool {
         self.window().is_below(least, Instant::now())

@@ -126,3 +126,32 @@ fn a_waiter_that_leaves_lets_those_behind_it_take_the_room() {
     drop(large);
     assert_eq!(receiver.try_recv().map(|share| share.held.weight).ok(), Some(40));
 }
+
+#[test]
+fn no_share_is_given_up_for_room_that_is_still_too_little() {
+    let (pool, lost) = pool(8);
+    let (greedy, fixed) = (holder(1), Holder { client: client(2), ends: None });
+    let shares = [pool.take(&greedy, 4).unwrap(), pool.take(&fixed, 4).unwrap()];
+    assert!(pool.take(&holder(3), 6).is_none(), "only four can be given up");
+    assert_eq!((is_cut(&greedy), lost.load(Ordering::Relaxed)), (false, 0));
+    drop(shares);
+    assert!(pool.take(&holder(9), 8).is_some(), "all came back once");
+}
+
+#[tokio::test]
+async fn a_waiter_asks_again_whether_another_client_has_become_slow() {
+    let (pool, lost) = pool(4);
+    let others = [holder(1), holder(2)];
+    let _shares = others.each_ref().map(|holder| pool.take(holder, 2).unwrap());
+    let waiting = {
+        let pool = Arc::clone(&pool);
+        tokio::spawn(async move { pool.wait(&holder(3), 2, Some(Duration::from_mins(2))).await })
+    };
+    while pool.lock().waiting == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(lost.load(Ordering::Relaxed), 0, "nobody holds more than its part, and nobody is slow");
+    others[1].ends.as_ref().unwrap().0.slow_down();
+    assert!(waiting.await.unwrap().is_ok());
+    assert_eq!((others.each_ref().map(is_cut), lost.load(Ordering::Relaxed)), ([false, true], 1));
+}

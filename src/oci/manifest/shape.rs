@@ -181,3 +181,55 @@ impl<'de> Visitor<'de> for Value {
         if self.is_optional { Ok(()) } else { Err(E::invalid_type(serde::de::Unexpected::Unit, &self)) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, de::value::Error, forward_to_deserialize_any};
+
+    use super::{super::Document, *};
+    use crate::oci::Descriptor;
+
+    /// Learns the fields that a type reads.
+    struct Fields<'a>(&'a mut Vec<&'static str>);
+
+    impl<'de> Deserializer<'de> for Fields<'_> {
+        type Error = Error;
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, Error> {
+            *self.0 = fields.to_vec();
+            Err(Error::custom("the fields are known"))
+        }
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+            Err(Error::custom("no struct"))
+        }
+
+        forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    fn read_by<T: for<'de> Deserialize<'de>>() -> Vec<&'static str> {
+        let mut fields = Vec::new();
+        assert!(T::deserialize(Fields(&mut fields)).is_err());
+        fields.sort_unstable();
+        fields
+    }
+
+    #[test]
+    fn the_shape_has_exactly_the_fields_that_are_read() {
+        let checked = |fields: &[Field]| {
+            let mut names: Vec<_> = fields.iter().map(|field| field.name).collect();
+            names.sort_unstable();
+            names
+        };
+        assert_eq!(checked(OF_MANIFEST), read_by::<Document>());
+        assert_eq!(checked(OF_DESCRIPTOR), read_by::<Descriptor>());
+    }
+}

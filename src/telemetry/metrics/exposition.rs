@@ -163,6 +163,10 @@ impl Inner {
         for (effect, count) in self.decisions.sorted() {
             counter(&mut family, &[("effect", effect)], count.load(Ordering::Relaxed))?;
         }
+        let help = "Lines of the record of decisions that could not be written";
+        encoder
+            .encode_descriptor("audit_failures", help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, u64, f64>(&self.audit_failures.load(Ordering::Relaxed), None)?;
         let help = "1 while this lasts: see /readyz";
         let mut family = encoder.encode_descriptor("trouble", help, None, MetricType::Gauge)?;
         for (kind, lasts) in self.troubles.sorted() {

@@ -70,3 +70,24 @@ fn no_command_prints_what_a_terminal_obeys() {
     std::fs::write(strange, "").unwrap();
     run(&server, &["scrub", "--report", "-"]);
 }
+
+#[test]
+fn an_error_is_one_line_whatever_it_names() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("c.toml"), "storage.fs.root_dir = \"no\\nforged\"\n").unwrap();
+    for arguments in [
+        &["-c", "c.toml", "history", "a/b:v1"][..],
+        &["-c", "c.toml", "restore", "a/b:v1"],
+        &["-c", "c.toml", "scrub"],
+        &["-c", "no\nforged.toml", "server"],
+        &["policy", "check", "no\nforged.toml"],
+        &["-c", "c.toml", "policy", "replay", "--log", "no\nforged"],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_simple-registry"));
+        let output = command.current_dir(directory.path()).args(arguments).output().expect("run");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {text}");
+        assert!(text.contains("no\\nforged"), "{arguments:?}: {text}");
+        assert!(!text.lines().any(|line| line.starts_with("forged")), "{arguments:?}: {text}");
+    }
+}

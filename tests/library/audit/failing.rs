@@ -24,6 +24,7 @@ fn a_full_disk_refuses_requests() {
     assert!(audit.ready().is_err());
     assert!(audit.failing().unwrap().contains("No space left on device"));
     assert!(record(&audit, "lost").is_err());
+    assert_eq!(audit.lost(), 2);
 }
 
 #[test]

@@ -391,10 +391,11 @@ help: `port` belongs to `[server]`",
 }
 
 #[test]
-fn a_thousand_wrong_keys_are_told_without_their_values() {
+fn the_first_20_of_a_thousand_wrong_keys_are_told_without_their_values() {
     let lines: Vec<String> = (0..1000).map(|index| format!("kezy{index} = \"some value\"")).collect();
     let error = told(&lines.join("\n"));
-    assert_eq!(error.matches("is not a known key").count(), 1000);
+    assert_eq!(error.matches("is not a known key").count(), 20);
+    assert!(error.contains("the first 20 of 1000 problems"), "{error}");
     // The values of keys that nobody knows may be secrets.
-    assert!(error.contains("1000 | kezy999 = [hidden]") && !error.contains("some value"), "{error}");
+    assert!(error.contains("20 | kezy19 = [hidden]") && !error.contains("some value"), "{error}");
 }
