@@ -103,7 +103,7 @@ async fn run(checked: Checked) -> Result<(), AppError> {
     let snapshot = live.current();
     let config = snapshot.config();
     let registry = Arc::new(Registry::new(store.clone(), registry_options(config), metrics.clone()));
-    registry.renew_wish(clocks::RENEWS).await?;
+    registry.lease().renew_wish(clocks::RENEWS).await?;
     reload::say_lease(&registry).await;
     let audit = Audit::open(&config.audit)?;
     announce(&snapshot, &location, &listeners)?;
@@ -139,7 +139,7 @@ async fn run(checked: Checked) -> Result<(), AppError> {
     // a failure is in the log
     let _ = audit.record_denials(true);
     // those of the last requests
-    if let Err(error) = registry.record_pulls().await {
+    if let Err(error) = registry.pulls.record().await {
         tracing::warn!(%error, "the last pulls could not be recorded");
     }
     if let Some(scrubbing) = scrubbing {
@@ -150,7 +150,7 @@ async fn run(checked: Checked) -> Result<(), AppError> {
 }
 
 async fn record_pulls(registry: Arc<Registry>, mut stopped: watch::Receiver<bool>) {
-    registry.keep_recording_pulls(stopped.wait_for(|stopped| *stopped)).await;
+    registry.pulls.keep_recording(stopped.wait_for(|stopped| *stopped)).await;
 }
 
 /// Writes the lines for denials that were only counted.

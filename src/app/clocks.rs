@@ -23,7 +23,7 @@ pub(super) async fn watch(store: Store, registry: Arc<Registry>, live: Arc<Live>
         if let Err(error) = reload::hand_over_lease(&registry, &live).await {
             tracing::debug!(%error, "the store does not take the new scrub.upload_expiry yet");
         }
-        let renewed = registry.renew_wish(RENEWS).await;
+        let renewed = registry.lease().renew_wish(RENEWS).await;
         if let Err(error) = renewed.as_ref()
             && !fails
         {

@@ -56,7 +56,7 @@ async fn read(registry: &Registry, name: &Name, tag: &Tag) -> Result<Vec<TagEntr
     let mut entries: Vec<TagEntry> = Vec::new();
     loop {
         let last = entries.last().map(|entry| entry.ordinal);
-        let page = registry.tag_history(name, tag, PAGE, last).await.map_err(|error| error.to_string())?;
+        let page = registry.tags.history(name, tag, PAGE, last).await.map_err(|error| error.to_string())?;
         let whole = page.len() < PAGE;
         entries.extend(page);
         if whole {

@@ -22,13 +22,13 @@ pub(super) async fn get(call: &Call<'_>, name: &Name, digest: &Digest, head: boo
     let registry = &call.service.registry;
     // a client that may push skips its upload after this answer, so the blob must stay
     let blob = if head && may_push(call, name) {
-        registry.blob_to_rely_on(name, digest, &call.by()).await?
+        registry.blobs.get_to_rely_on(name, digest, &call.by()).await?
     } else if head {
         // the same 404 for a damaged blob as above
-        let blob = registry.blob(name, digest).await;
+        let blob = registry.blobs.get(name, digest).await;
         blob.map_err(|error| Failure::or_absent(ErrorCode::BlobUnknown, error))?
     } else {
-        registry.blob(name, digest).await?
+        registry.blobs.get(name, digest).await?
     };
     let etag = format!("\"{digest}\"");
     let etag = HeaderValue::from_str(&etag).unwrap_or(HeaderValue::from_static("\"\""));
@@ -56,7 +56,7 @@ pub(super) async fn get(call: &Call<'_>, name: &Name, digest: &Digest, head: boo
     if !head {
         let length = range.as_ref().map_or(blob.size, |range| range.end - range.start);
         let transfer = call.service.limits.transfer(&call.holder)?;
-        let stream = registry.read_blob(name, &blob, range).await?;
+        let stream = registry.blobs.read(name, &blob, range).await?;
         *response.body_mut() = Body::stream(stream, length, transfer);
     }
     Ok(response)
@@ -87,7 +87,7 @@ fn may_push(call: &Call<'_>, name: &Name) -> bool {
 
 /// Answers `DELETE` of a blob.
 pub(super) async fn delete(call: &Call<'_>, name: &Name, digest: &Digest) -> Result<Response<Body>, Failure> {
-    call.service.registry.delete_blob(name, digest, &call.by()).await?;
+    call.service.registry.blobs.delete(name, digest, &call.by()).await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::ACCEPTED;
     Ok(response)

@@ -48,7 +48,7 @@ fn link(response: &mut Response<Body>, path: &str, n: Option<usize>, last: &dyn 
 /// Answers `GET /v2/_catalog`: the repositories that the caller may list.
 pub(super) async fn catalog(call: &Call<'_>, page: &Page<String>) -> Result<Response<Body>, Failure> {
     let sight = call.sight();
-    let listed = call.service.registry.catalog(page, &sight.beginnings(), |name| sight.sees(name)).await?;
+    let listed = call.service.registry.catalog.list(page, &sight.beginnings(), |name| sight.sees(name)).await?;
     let mut response = document("application/json", json!({ "repositories": listed.entries }).to_string());
     if let Some(last) = listed.entries.last().filter(|_| listed.more) {
         link(&mut response, "/v2/_catalog", page.n, last, "");
@@ -58,7 +58,7 @@ pub(super) async fn catalog(call: &Call<'_>, page: &Page<String>) -> Result<Resp
 
 /// Answers `GET /v2/<name>/tags/list`.
 pub(super) async fn tags(call: &Call<'_>, name: &Name, page: &Page<String>) -> Result<Response<Body>, Failure> {
-    let listed = call.service.registry.tags(name, page).await?;
+    let listed = call.service.registry.tags.list(name, page).await?;
     let mut response = document("application/json", json!({ "name": name, "tags": listed.entries }).to_string());
     if let Some(last) = listed.entries.last().filter(|_| listed.more) {
         link(&mut response, &format!("/v2/{name}/tags/list"), page.n, last, "");
@@ -75,7 +75,7 @@ pub(super) async fn tag_history(
 ) -> Result<Response<Body>, Failure> {
     let wanted = page.n.unwrap_or(HISTORY).min(MOST_HISTORY);
     // one more tells whether there is a next page
-    let mut found = call.service.registry.tag_history(name, tag, wanted + 1, page.last).await?;
+    let mut found = call.service.registry.tags.history(name, tag, wanted + 1, page.last).await?;
     if found.is_empty() && page.last.is_none() {
         let reference = Reference::Tag(tag.clone());
         return Err(Error::ManifestUnknown { name: name.clone(), reference }.into());
@@ -126,7 +126,7 @@ pub(super) async fn referrers(
     page: &Page<ReferrerPlace>,
 ) -> Result<Response<Body>, Failure> {
     let artifact_type = artifact_type.filter(|wanted| !wanted.is_empty());
-    let found = call.service.registry.referrers(name, digest, artifact_type, page).await?;
+    let found = call.service.registry.referrers.list(name, digest, artifact_type, page).await?;
     let manifests = found.descriptors.iter().map(AsRef::as_ref).collect();
     let index = Index { schema_version: 2, media_type: MediaType::OCI_INDEX, manifests };
     // neither numbers nor texts fail to become JSON

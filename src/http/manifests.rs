@@ -27,11 +27,11 @@ pub(super) async fn get(
     reference: &Reference,
     head: bool,
 ) -> Result<Response<Body>, Failure> {
-    let manifest = call.service.registry.manifest(name, reference).await;
+    let manifest = call.service.registry.manifests.get(name, reference).await;
     // clients push a manifest again after a 404, and fail after a 500
     let manifest = manifest.map_err(|error| Failure::or_absent(ErrorCode::ManifestUnknown, error))?;
     // 304 counts as a pull as well: the client is about to use the manifest
-    call.service.registry.pulled(name, reference, &manifest.digest);
+    call.service.registry.pulls.note(name, reference, &manifest.digest);
     let etag = HeaderValue::from_str(&manifest.etag).unwrap_or(HeaderValue::from_static("\"\""));
     let unchanged = matches_etag(&call.parts.headers, &etag);
     let body = if head || unchanged { Body::empty() } else { Body::whole(manifest.bytes.clone()) };
@@ -74,7 +74,7 @@ pub(super) async fn put(
     let (bytes, _memory) = body.collect(limit, too_large, &service.limits, &holder, slot, &clock).await?;
     let request = PutManifest { reference, tags, media_type, bytes };
     let rule = snapshot.immutable_tags().of(name);
-    let put = service.registry.put_manifest_if(name, &request, &condition, &|tag| rule.covers(tag), &by).await;
+    let put = service.registry.manifests.put_if(name, &request, &condition, &|tag| rule.covers(tag), &by).await;
     let put = put.map_err(|error| Failure::under(&rule, error))?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
@@ -109,7 +109,7 @@ pub(super) async fn delete(call: &Call<'_>, name: &Name, reference: &Reference) 
             let look: &LookAtTag<'_> = &look;
             // without a rule about tags no tag is read
             let look = (keeps || decided.are_needed()).then_some(look);
-            let done = registry.delete_manifest_under(name, digest, look, &by).await;
+            let done = registry.manifests.delete_under(name, digest, look, &by).await;
             if let Err(Error::TagDenied { .. }) = &done
                 && let Some(refused) = decided.refusal()
             {
@@ -123,7 +123,7 @@ pub(super) async fn delete(call: &Call<'_>, name: &Name, reference: &Reference) 
                 (true, true) => Protection::Immutable,
                 (true, false) => Protection::Kept,
             };
-            registry.delete_tag_if(name, tag, &condition(&call.parts.headers), protection, &by).await
+            registry.tags.delete_if(name, tag, &condition(&call.parts.headers), protection, &by).await
         }
     };
     done.map_err(|error| Failure::under(&rule, error))?;

@@ -68,10 +68,10 @@ pub(super) async fn find_owner(call: &Call<'_>, action: &mut Action) -> Result<b
     let target = action.target();
     let (Some(name), Some((upload, _))) = (target.name, target.upload) else { return Ok(true) };
     let registry = &call.service.registry;
-    let owner = match registry.remembered_upload_owner(name, &upload.id) {
+    let owner = match registry.uploads.remembered_owner(name, &upload.id) {
         Some(owner) => owner,
         None if call.snapshot.policy().asks_for_upload_owner(name) => {
-            match registry.upload_owner(name, &upload.id).await {
+            match registry.uploads.owner(name, &upload.id).await {
                 Ok(owner) => owner,
                 // the handler answers 404, after policy has allowed the action
                 Err(Error::UploadUnknown(_)) => return Ok(false),
@@ -93,7 +93,7 @@ pub(super) async fn check_owner(call: &Call<'_>, action: &Action, known: bool) -
     let (Some(name), Some((upload, owner))) = (target.name, target.upload) else { return Ok(()) };
     let mut owner = owner.to_owned();
     if !known {
-        let read = call.service.registry.upload_owner(name, &upload.id).await;
+        let read = call.service.registry.uploads.owner(name, &upload.id).await;
         owner = read.map_err(|error| Failure::about(name, error))?;
         call.decisions.add_upload_owner(&owner);
     }
@@ -108,7 +108,7 @@ pub(super) async fn start(call: &Call<'_>, name: &Name, algorithm: Algorithm) ->
     let action = Action::StartUpload { name: name.clone(), digest: None, algorithm };
     let owner = call.caller.effective_identity(&action).0.upload_owner();
     let place = place(call, name).await?;
-    let status = call.service.registry.start_upload(name, algorithm, &owner, &call.by()).await?;
+    let status = call.service.registry.uploads.start(name, algorithm, &owner, &call.by()).await?;
     place.begun(&status);
     Ok(progress(StatusCode::ACCEPTED, name, &status))
 }
@@ -132,7 +132,7 @@ async fn place(call: &Call<'_>, name: &Name) -> Result<Place, Failure> {
 /// Ends an upload, unless the store has a newer state of it than this process saw: then it was not silent.
 async fn end_silent(call: &Call<'_>, silent: &InUse) -> Result<(), Failure> {
     let Some((id, name, state)) = silent.upload() else { return Ok(()) };
-    if let Some(newer) = call.service.registry.cancel_upload_in_state(&name, &id, state).await? {
+    if let Some(newer) = call.service.registry.uploads.cancel_in_state(&name, &id, state).await? {
         silent.stands_at(newer);
     } else {
         silent.is_over();
@@ -159,7 +159,7 @@ pub(super) async fn put_at_once(
 ) -> Result<Response<Body>, Failure> {
     let registry = &call.service.registry;
     let (chunk, by) = chunk(call, slot)?;
-    registry.put_blob(name, digest, chunk, &by).await?;
+    registry.uploads.put_blob(name, digest, chunk, &by).await?;
     Ok(created(name, digest))
 }
 
@@ -176,7 +176,7 @@ pub(super) async fn mount(
         let read = Action::GetBlob { name: from.clone(), digest: *digest, head: false };
         call.authorize_other(read)
     };
-    if registry.mount(name, digest, from, may_pull, &call.by()).await?.is_some() {
+    if registry.blobs.mount(name, digest, from, may_pull, &call.by()).await?.is_some() {
         return Ok(created(name, digest));
     }
     // policy decides this upload like any other
@@ -188,7 +188,7 @@ pub(super) async fn mount(
 /// Answers `GET` of an upload with its extent.
 pub(super) async fn status(call: &Call<'_>, name: &Name, upload: &Upload) -> Result<Response<Body>, Failure> {
     let in_use = call.service.uploads.work_on(call.holder.client, name, &upload.id);
-    let status = call.service.registry.upload_status(name, upload).await;
+    let status = call.service.registry.uploads.status(name, upload).await;
     note(&in_use, &status, |status| Some(status.state));
     let status = status?;
     Ok(progress(StatusCode::NO_CONTENT, name, &status))
@@ -204,7 +204,7 @@ pub(super) async fn update(
     let registry = &call.service.registry;
     let in_use = call.service.uploads.work_on(call.holder.client, name, &upload.id);
     let (chunk, _) = chunk(call, slot)?;
-    let status = registry.append(name, upload, chunk).await;
+    let status = registry.uploads.append(name, upload, chunk).await;
     note(&in_use, &status, |status| Some(status.state));
     let status = status.map_err(|error| Failure::about(name, error))?;
     Ok(progress(StatusCode::ACCEPTED, name, &status))
@@ -221,7 +221,7 @@ pub(super) async fn complete(
     let registry = &call.service.registry;
     let in_use = call.service.uploads.work_on(call.holder.client, name, &upload.id);
     let (chunk, by) = chunk(call, slot)?;
-    let done = registry.complete_upload(name, upload, digest, chunk, &by).await;
+    let done = registry.uploads.complete(name, upload, digest, chunk, &by).await;
     note(&in_use, &done, |_| None);
     done.map_err(|error| Failure::about(name, error))?;
     Ok(created(name, digest))
@@ -230,7 +230,7 @@ pub(super) async fn complete(
 /// Answers `DELETE`: the client cancels the upload.
 pub(super) async fn cancel(call: &Call<'_>, name: &Name, upload: &Upload) -> Result<Response<Body>, Failure> {
     let in_use = call.service.uploads.work_on(call.holder.client, name, &upload.id);
-    let done = call.service.registry.cancel_upload(name, upload).await;
+    let done = call.service.registry.uploads.cancel(name, upload).await;
     note(&in_use, &done, |()| None);
     done.map_err(|error| Failure::about(name, error))?;
     let mut response = Response::new(Body::empty());

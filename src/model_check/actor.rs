@@ -211,7 +211,7 @@ impl Client {
         let by = self.begin("push a blob").await;
         let digest = Digest::of(Algorithm::Sha256, bytes);
         let ack = self.blob_ack(name, &digest);
-        let result = self.registry().put_blob(name, &digest, body(bytes), &by).await;
+        let result = self.registry().uploads.put_blob(name, &digest, body(bytes), &by).await;
         self.done(&by, &result, [ack])
     }
 
@@ -225,10 +225,10 @@ impl Client {
     /// Begins an upload, with its first chunk.
     pub(super) async fn start(&self, name: &Name, bytes: &Bytes, first: usize) -> Option<Upload> {
         let by = self.begin("start an upload").await;
-        let status = self.registry().start_upload(name, Algorithm::Sha256, "", &by).await.ok()?;
+        let status = self.registry().uploads.start(name, Algorithm::Sha256, "", &by).await.ok()?;
         let upload = Upload { id: status.id, state: Some(status.state) };
         let chunk = bytes.slice(..first);
-        let status = self.registry().append(name, &upload, body(&chunk)).await.ok()?;
+        let status = self.registry().uploads.append(name, &upload, body(&chunk)).await.ok()?;
         Some(Upload { id: status.id, state: Some(status.state) })
     }
 
@@ -237,14 +237,14 @@ impl Client {
         let digest = Digest::of(Algorithm::Sha256, bytes);
         let rest = bytes.slice(first..);
         let ack = self.blob_ack(name, &digest);
-        let result = self.registry().complete_upload(name, upload, &digest, body(&rest), &by).await;
+        let result = self.registry().uploads.complete(name, upload, &digest, body(&rest), &by).await;
         self.done(&by, &result, [ack])
     }
 
     pub(super) async fn mount(&self, name: &Name, digest: &Digest, from: &Name) -> bool {
         let by = self.begin("mount a blob").await;
         let ack = self.blob_ack(name, digest);
-        let result = self.registry().mount(name, digest, Some(from), |_| true, &by).await;
+        let result = self.registry().blobs.mount(name, digest, Some(from), |_| true, &by).await;
         let found = matches!(result, Ok(Some(_)));
         self.done(&by, &result, found.then_some(ack)) && found
     }
@@ -252,7 +252,7 @@ impl Client {
     pub(super) async fn head(&self, name: &Name, digest: &Digest) -> bool {
         let by = self.begin("ask for a blob").await;
         let ack = self.blob_ack(name, digest);
-        let result = self.registry().blob_to_rely_on(name, digest, &by).await;
+        let result = self.registry().blobs.get_to_rely_on(name, digest, &by).await;
         self.done(&by, &result, [ack])
     }
 
@@ -263,7 +263,7 @@ impl Client {
         let digest = Digest::of(Algorithm::Sha256, bytes);
         let reference = tag.map_or(Reference::Digest(digest), |tag| Reference::Tag(tag.clone()));
         let put = PutManifest { reference, tags: Vec::new(), media_type: None::<MediaType>, bytes: bytes.clone() };
-        let result = self.registry().put_manifest(name, &put, &by).await;
+        let result = self.registry().manifests.put(name, &put, &by).await;
         let ack = match tag {
             Some(tag) => Ack::Tag(name.clone(), tag.clone(), digest),
             None => Ack::Manifest(name.clone(), digest, (!self.keeps).then_some(until)),
@@ -275,19 +275,19 @@ impl Client {
         let by = self.begin("delete a tag").await;
         let (of, which) = (name.clone(), tag.clone());
         self.take_back(move |ack| matches!(ack, Ack::Tag(name, tag, _) if *name == of && *tag == which));
-        let result = self.registry().delete_tag(name, tag, &by).await;
+        let result = self.registry().tags.delete(name, tag, &by).await;
         self.done(&by, &result, [])
     }
 
     pub(super) async fn delete_manifest(&self, name: &Name, digest: &Digest) -> bool {
         let by = self.begin("delete a manifest").await;
-        let result = self.registry().delete_manifest(name, digest, &by).await;
+        let result = self.registry().manifests.delete(name, digest, &by).await;
         self.done(&by, &result, [])
     }
 
     pub(super) async fn delete_blob(&self, name: &Name, digest: &Digest) -> bool {
         let by = self.begin("delete a blob").await;
-        let result = self.registry().delete_blob(name, digest, &by).await;
+        let result = self.registry().blobs.delete(name, digest, &by).await;
         self.done(&by, &result, [])
     }
 

@@ -127,6 +127,20 @@ where
     }
 }
 
+/// Removes the entries of a cache that `is` accepts. Returns whether there were any.
+pub(super) fn remove_if<K, V>(cache: &Cache<K, V>, is: impl Fn(&K, &V) -> bool) -> bool
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    cache.iter().filter(|(key, value)| is(key, value)).fold(false, |any, (key, _)| cache.remove(&*key).is_some() | any)
+}
+
+/// Returns a size in bytes as a weight for a cache.
+pub(super) fn weigh(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,10 @@
 //! The catalog: the list of existing repositories.
 
-use super::{Listed, MAX_PAGE, Registry, Result};
+use std::sync::Arc;
+
+use moka::sync::Cache;
+
+use super::{Listed, MAX_PAGE, Result, core::Core};
 use crate::{
     action::Page,
     oci::Name,
@@ -8,43 +12,58 @@ use crate::{
         Actor,
         key::{CatalogKey, Key, Prefix, Suffix, after_catalog_text},
     },
-    storage::mutation::{Mutation, mutated},
+    storage::{
+        Moment,
+        mutation::{Mutation, mutated},
+    },
 };
 
 /// The largest number of keys that one listing asks for to skip invisible repositories.
 const KEYS: usize = 1000;
 
-impl Registry {
+/// The list of existing repositories.
+pub struct Catalog {
+    core: Arc<Core>,
+    /// Repositories whose key in the catalog this process has seen or written within half a lease.
+    catalogued: Cache<Name, Moment>,
+}
+
+impl Catalog {
+    pub(super) fn new(core: &Arc<Core>) -> Self {
+        let half = core.options.lease / 2;
+        Self { core: Arc::clone(core), catalogued: Cache::builder().max_capacity(100_000).time_to_live(half).build() }
+    }
+
     /// Writes a repository into the catalog, unless it is there already.
-    pub(super) async fn catalogue(&self, name: &Name, by: &Actor) -> Result<()> {
+    pub(super) async fn add(&self, name: &Name, by: &Actor) -> Result<()> {
         if self.knows_catalogued(name) {
             return Ok(());
         }
-        let began = self.clock.now();
+        let began = self.core.clock.now();
         let prefix = Prefix::CatalogOf(name).to_string();
         // a mark sorts first: a scrub that found the repository empty frees the keys that were there before the mark,
         // and nothing newer
-        let first = self.store.list(&prefix, None, 1).await?;
+        let first = self.core.store.list(&prefix, None, 1).await?;
         let is_there = |key: &str| match Key::catalog(key) {
             Some((_, CatalogKey::Entry(_))) => true,
             Some((_, CatalogKey::Mark(_))) => mutated(Mutation::CatalogWithoutMarks),
             None => false,
         };
         if !first.first().is_some_and(|entry| is_there(&entry.key)) {
-            self.store.put(&CatalogKey::Entry(Suffix::random()).of(name), self.provenance(by)).await?;
+            self.core.store.put(&CatalogKey::Entry(Suffix::random()).of(name), self.core.provenance(by)).await?;
         }
         self.catalogued.insert(name.clone(), began);
         Ok(())
     }
 
     fn knows_catalogued(&self, name: &Name) -> bool {
-        self.catalogued.get(name).is_some_and(|seen| self.clock.since(seen) < self.lease.at(seen) / 2)
+        self.catalogued.get(name).is_some_and(|seen| self.core.clock.since(seen) < self.core.lease.at(seen) / 2)
     }
 
     /// Returns whether a repository exists: it is in the catalog, be it empty or not.
-    pub(super) async fn exists(&self, name: &Name) -> Result<bool> {
+    pub(super) async fn has(&self, name: &Name) -> Result<bool> {
         if self.knows_catalogued(name)
-            || !self.store.list(&Prefix::CatalogOf(name).to_string(), None, 1).await?.is_empty()
+            || !self.core.store.list(&Prefix::CatalogOf(name).to_string(), None, 1).await?.is_empty()
         {
             return Ok(true);
         }
@@ -60,7 +79,7 @@ impl Registry {
     pub async fn is_empty(&self, name: &Name) -> Result<bool> {
         // manifests last: a push writes its manifest before its tags
         for prefix in [Prefix::Tags(name).to_string(), Prefix::Manifests(name).to_string()] {
-            if !self.store.list(&prefix, None, 1).await?.is_empty() {
+            if !self.core.store.list(&prefix, None, 1).await?.is_empty() {
                 return Ok(false);
             }
         }
@@ -69,7 +88,7 @@ impl Registry {
 
     /// Returns a page of the repositories that `visible` accepts, in byte order. `beginnings` are in order, and every such
     /// repository has one of them.
-    pub async fn catalog(
+    pub async fn list(
         &self,
         page: &Page<String>,
         beginnings: &[&str],
@@ -91,7 +110,7 @@ impl Registry {
             while wanted > 0 && names.len() <= wanted {
                 let limit = (wanted + 1 - names.len()).max(least);
                 let before = names.len();
-                let listed = self.store.list(&prefix, after.as_deref(), limit).await?;
+                let listed = self.core.store.list(&prefix, after.as_deref(), limit).await?;
                 let full = listed.len() == limit;
                 after = listed.last().map(|entry| entry.key.clone());
                 for entry in listed {

@@ -188,6 +188,22 @@ const fn them(digests: &[Digest]) -> &'static str {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    pub(super) fn blob_unknown(name: &Name, digest: &Digest) -> Self {
+        Self::BlobUnknown { name: name.clone(), digest: *digest }
+    }
+
+    pub(super) fn gone(name: &Name, what: String, why: &str) -> Self {
+        Self::GoneForGood { name: name.clone(), what, why: why.to_owned() }
+    }
+
+    pub(super) fn manifest_unknown(name: &Name, reference: Reference) -> Self {
+        Self::ManifestUnknown { name: name.clone(), reference }
+    }
+
+    pub(super) fn tag_immutable(name: &Name, tag: &Tag, digest: Digest) -> Self {
+        Self::TagImmutable { name: name.clone(), tag: tag.clone(), digest }
+    }
+
     /// Returns whether an object in the store is damaged. No retry helps then.
     #[must_use]
     pub fn is_damage(&self) -> bool {

@@ -11,15 +11,17 @@ use std::{
     time::Duration,
 };
 
-use super::{Registry, Result};
+use super::Result;
 use crate::{
     records::key::{Key, Prefix, Suffix},
-    storage::{self, Entry, Moment, Store, mutation::wishes},
+    storage::{self, Clock, Entry, Moment, Store, mutation::wishes},
 };
 
 /// The lease that this process wishes, and its wishes in the store.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub struct Lease {
+    store: Store,
+    clock: Clock,
     state: Mutex<State>,
     /// Locked while a wish is written, so that attempts at the same time write one.
     writing: tokio::sync::Mutex<()>,
@@ -70,9 +72,14 @@ impl InForce {
 }
 
 impl Lease {
-    pub(super) fn new(lease: Duration) -> Self {
+    pub(super) fn new(store: &Store, lease: Duration) -> Self {
         let state = State { lease, least: lease, changed: None, written: VecDeque::new() };
-        Self { state: Mutex::new(state), writing: tokio::sync::Mutex::default() }
+        Self {
+            store: store.clone(),
+            clock: store.clock().clone(),
+            state: Mutex::new(state),
+            writing: tokio::sync::Mutex::default(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -88,13 +95,11 @@ impl Lease {
             _ => state.lease,
         }
     }
-}
 
-impl Registry {
     /// Returns the lease that this process wishes.
     #[must_use]
-    pub fn lease(&self) -> Duration {
-        self.lease.state().lease
+    pub fn wished(&self) -> Duration {
+        self.state().lease
     }
 
     /// Returns the time, for something that relies on its own writes from now on: renews the wish for the lease first.
@@ -108,11 +113,11 @@ impl Registry {
     /// # Errors
     /// Those of the store.
     pub async fn renew_wish(&self, part: u32) -> Result<()> {
-        if !wishes() || self.is_wished(self.lease(), part) {
+        if !wishes() || self.is_wished(self.wished(), part) {
             return Ok(());
         }
-        let _writing = self.lease.writing.lock().await;
-        let lease = self.lease();
+        let _writing = self.writing.lock().await;
+        let lease = self.wished();
         if self.is_wished(lease, part) {
             return Ok(());
         }
@@ -123,14 +128,14 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the store: then the lease stays as it was.
-    pub async fn set_lease(&self, lease: Duration) -> Result<()> {
-        let _writing = self.lease.writing.lock().await;
-        if lease == self.lease() {
+    pub async fn change(&self, lease: Duration) -> Result<()> {
+        let _writing = self.writing.lock().await;
+        if lease == self.wished() {
             return Ok(());
         }
         self.write_wish(lease).await?;
         let changed = self.clock.now();
-        let mut state = self.lease.state();
+        let mut state = self.state();
         state.least = state.least.min(lease).min(state.lease);
         (state.lease, state.changed) = (lease, Some(changed));
         Ok(())
@@ -140,13 +145,13 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn longer_lease(&self) -> Result<Option<InForce>> {
+    pub async fn longer_in_force(&self) -> Result<Option<InForce>> {
         let in_force = InForce::read(&self.store, self.clock.time_ms()).await?;
-        Ok(in_force.filter(|it| Duration::from_millis(it.lease_ms) > self.lease()))
+        Ok(in_force.filter(|it| Duration::from_millis(it.lease_ms) > self.wished()))
     }
 
     fn is_wished(&self, lease: Duration, part: u32) -> bool {
-        let state = self.lease.state();
+        let state = self.state();
         let last = state.written.back().filter(|(_, wished, _)| *wished == lease);
         last.is_some_and(|(.., at)| self.clock.since(*at) < lease / part)
     }
@@ -157,7 +162,7 @@ impl Registry {
         let before = self.clock.now();
         self.store.put(&key, Vec::new()).await?;
         let run_out = {
-            let mut state = self.lease.state();
+            let mut state = self.state();
             state.written.push_back((key, lease, before));
             let is_over = |(_, lease, at): &(String, Duration, Moment)| self.clock.since(*at) >= *lease / 8 * 9;
             let (over, left): (VecDeque<_>, VecDeque<_>) = state.written.drain(..).partition(is_over);

@@ -7,71 +7,47 @@
 //! A pusher writes its reference first and looks for the bytes afterwards. Scrub looks, marks, looks again and frees.
 //! `ARCHITECTURE.md` has the protocol.
 
-mod attempt;
 mod blobs;
 mod cache;
 mod catalog;
 mod claims;
-mod conditional;
 mod copies;
+mod core;
 mod damage;
-mod delete_manifest;
 mod error;
-mod history;
 mod lease;
-mod links;
 mod manifests;
 mod pulls;
-mod put_manifest;
-mod receive;
 mod references;
 mod referrers;
 mod restore;
-mod session;
 mod tags;
 mod uploads;
-mod verified;
 mod versions;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
-use moka::sync::Cache;
 
-use self::{
-    attempt::Attempt,
-    blobs::LinkHit,
-    cache::Recent,
-    copies::BlobCopy,
-    damage::{DamageReports, KnownBytes},
-    lease::Lease,
-    manifests::{KnownTag, SettledTag},
-    pulls::Gathered,
-    session::Session,
-};
+use self::core::Core;
 pub use self::{
-    blobs::{Blob, BlobStream},
-    conditional::{Condition, Meanings},
-    delete_manifest::SeenManifest,
+    blobs::{Blob, Blobs},
+    catalog::Catalog,
+    copies::{BlobStream, Copies},
+    damage::Damage,
     error::{Error, Result},
-    lease::InForce,
-    manifests::StoredManifest,
-    put_manifest::{Put, PutManifest},
-    receive::{Chunk, Progress},
-    referrers::Referrers,
+    lease::{InForce, Lease},
+    manifests::{Manifests, Put, PutManifest, SeenManifest},
+    pulls::Pulls,
+    referrers::{ReferrerPage, Referrers},
     restore::{Lost, Restoration, Restored},
-    session::UploadStatus,
-    tags::{LookAtTag, Protection, TagDelete},
-};
-use crate::{
-    action::UploadId,
-    oci::{Descriptor, Digest, Name, Tag},
-    records::{Provenance, json},
-    storage::{Moment, Store},
-    telemetry::Metrics,
+    tags::{Condition, LookAtTag, Meanings, Protection, TagDelete, Tags},
+    uploads::{Chunk, Progress, UploadStatus, Uploads},
+    versions::{StoredManifest, Versions},
 };
 pub use crate::{records::Actor, storage::Clock};
+use crate::{storage::Store, telemetry::Metrics};
 
 /// The number of storage operations of one request that run at a time.
 const AT_A_TIME: usize = 16;
@@ -120,114 +96,62 @@ pub struct Listed<T> {
 /// The largest number of entries on one page of a list, whatever the client asks for.
 pub const MAX_PAGE: usize = 10_000;
 
-/// The registry over one store.
+/// The registry over one store. Each part owns its memory, and uses only parts above it in this list.
 pub struct Registry {
-    store: Store,
-    options: Options,
-    lease: Lease,
-    clock: Clock,
-    metrics: Metrics,
-    /// The memory of blob copies, and of the repositories that have a link to them.
-    known: KnownBytes,
-    /// The damage reports of other processes.
-    reports: DamageReports,
-    /// Blob copies by key. They never change.
-    copy_records: Cache<String, Arc<BlobCopy>>,
-    /// Blobs of repositories, with the link that gives each.
-    rights: Recent<(Name, Digest), LinkHit>,
-    /// Versions of manifests by key. They never change.
-    versions: Cache<String, Arc<StoredManifest>>,
-    /// The newest versions of manifests that exist.
-    standing: Recent<(Name, Digest), Arc<StoredManifest>>,
-    /// The meanings of tags.
-    tags: Recent<(Name, Tag), KnownTag>,
-    /// Versions of tags, by key, whose manifest no delete can remove without a newer version of the tag.
-    settled_tags: Cache<String, SettledTag>,
-    /// Descriptors of referrers by key. They never change.
-    descriptors: Cache<String, Arc<Descriptor>>,
-    /// Repositories whose key in the catalog this process has seen or written within half a lease.
-    catalogued: Cache<Name, Moment>,
-    /// States of uploads that this process wrote or read.
-    sessions: Cache<UploadId, Arc<Session>>,
-    /// Segments that a pull found corrupt, until their corruption note is written.
-    corrupt: Cache<UploadId, ()>,
-    pulls: std::sync::atomic::AtomicU64,
-    /// Pulls of manifests that are not recorded yet.
-    gathered: Gathered,
-}
-
-/// Memory for manifests, in bytes of their content.
-const MANIFEST_CACHE: u64 = 32 * 1024 * 1024;
-/// Memory for descriptors of referrers, in bytes. A descriptor may be as large as a manifest.
-const DESCRIPTOR_CACHE: u64 = 16 * 1024 * 1024;
-/// Memory for settled tags, in bytes: some 30,000 tags.
-const SETTLED_CACHE: u64 = 16 * 1024 * 1024;
-/// Memory for blob copies, in bytes. A copy grows with the chunks of its upload.
-const PLACE_CACHE: u64 = 32 * 1024 * 1024;
-/// Memory for uploads in progress, in bytes.
-const SESSION_CACHE: u64 = 32 * 1024 * 1024;
-/// The time for which a blob copy is read without another look at its segments, if nobody reports damage.
-const PLACE_TTL: Duration = Duration::from_mins(1);
-
-fn weigh(bytes: usize) -> u32 {
-    u32::try_from(bytes).unwrap_or(u32::MAX)
+    core: Arc<Core>,
+    /// Damage reports, and the memories that must forget what is damaged.
+    pub damage: Arc<Damage>,
+    /// The versions of manifests.
+    pub versions: Arc<Versions>,
+    /// The blob copies of the store.
+    pub copies: Arc<Copies>,
+    /// The list of repositories.
+    pub catalog: Arc<Catalog>,
+    /// The lists of referrers.
+    pub referrers: Arc<Referrers>,
+    /// The record of pulls.
+    pub pulls: Pulls,
+    /// The blobs of repositories.
+    pub blobs: Arc<Blobs>,
+    /// The uploads in progress.
+    pub uploads: Uploads,
+    /// The tags of repositories.
+    pub tags: Arc<Tags>,
+    /// The manifests of repositories.
+    pub manifests: Manifests,
 }
 
 impl Registry {
     /// Creates a registry over `store`.
     #[must_use]
     pub fn new(store: Store, options: Options, metrics: Metrics) -> Self {
-        let ttl = options.cache_ttl;
-        let half = options.lease / 2;
-        let clock = store.clock().clone();
+        let core = Arc::new(Core::new(store, options));
+        let damage = Arc::new(Damage::new(&core));
+        let versions = Arc::new(Versions::new(&core, &damage));
+        let copies = Arc::new(Copies::new(&core, &damage));
+        let catalog = Arc::new(Catalog::new(&core));
+        let referrers = Arc::new(Referrers::new(&core));
+        let blobs = Arc::new(Blobs::new(&core, &damage, &versions, &copies));
+        let tags = Arc::new(Tags::new(&core, &damage, &versions, &catalog));
         Self {
-            store,
-            metrics,
-            known: KnownBytes::new(
-                Cache::builder().max_capacity(100_000).time_to_live(options.lease / 4).build(),
-                Cache::builder()
-                    .max_capacity(PLACE_CACHE)
-                    .weigher(|_, copy: &Arc<BlobCopy>| weigh(copy.weight()))
-                    .time_to_live(PLACE_TTL)
-                    .build(),
-            ),
-            reports: DamageReports::new(&clock),
-            copy_records: Cache::builder()
-                .max_capacity(PLACE_CACHE)
-                .weigher(|key: &String, copy: &Arc<BlobCopy>| weigh(key.len() + copy.weight()))
-                .build(),
-            rights: Recent::new(100_000, ttl, clock.clone(), |_| 1),
-            versions: Cache::builder()
-                .max_capacity(MANIFEST_CACHE)
-                .weigher(|key: &String, stored: &Arc<StoredManifest>| weigh(key.len() + stored.bytes.len() + 200))
-                .build(),
-            standing: Recent::new(MANIFEST_CACHE, ttl, clock.clone(), |stored: &Arc<StoredManifest>| {
-                weigh(stored.bytes.len() + 400)
-            }),
-            tags: Recent::new(MANIFEST_CACHE, ttl, clock.clone(), |hit: &KnownTag| {
-                weigh(hit.manifest.bytes.len() + 400)
-            }),
-            settled_tags: Cache::builder()
-                .max_capacity(SETTLED_CACHE)
-                .weigher(|key: &String, tag: &SettledTag| weigh(tag.weight(key)))
-                .build(),
-            descriptors: Cache::builder()
-                .max_capacity(DESCRIPTOR_CACHE)
-                .weigher(|key: &String, descriptor: &Arc<Descriptor>| weigh(key.len() + referrers::weight(descriptor)))
-                .build(),
-            catalogued: Cache::builder().max_capacity(100_000).time_to_live(half).build(),
-            sessions: Cache::builder()
-                .max_capacity(SESSION_CACHE)
-                .weigher(|_, session: &Arc<Session>| weigh(session.weight()))
-                .time_to_live(half)
-                .build(),
-            corrupt: Cache::builder().max_capacity(100_000).time_to_live(PLACE_TTL).build(),
-            clock,
-            pulls: 0.into(),
-            gathered: Gathered::new(),
-            lease: Lease::new(options.lease),
-            options,
+            pulls: Pulls::new(&core),
+            uploads: Uploads::new(&core, &copies, &blobs, metrics),
+            manifests: Manifests::new(&core, &versions, &blobs, &tags, &referrers, &catalog),
+            core,
+            damage,
+            versions,
+            copies,
+            catalog,
+            referrers,
+            blobs,
+            tags,
         }
+    }
+
+    /// Returns the lease of this process.
+    #[must_use]
+    pub fn lease(&self) -> &Lease {
+        &self.core.lease
     }
 
     /// Checks that the store answers now.
@@ -235,40 +159,13 @@ impl Registry {
     /// # Errors
     /// Those of the store.
     pub async fn ready(&self) -> Result<()> {
-        Ok(self.store.ready().await?)
-    }
-
-    /// Remembers that a repository has a blob link that an attempt wrote, and that the bytes were there. A look that took
-    /// over a quarter of a lease is not remembered.
-    ///
-    /// The memory lasts a quarter of a lease, and an attempt that relies on it takes at most half a lease. So no
-    /// attempt outlasts the blob link.
-    fn remember_checked(&self, key: (Name, Digest), size: u64, attempt: &Attempt<'_>, ticket: u64) {
-        if self.was_quick(attempt) && self.known.ticket() == ticket {
-            self.known.held.insert(key, (size, self.clock.now()));
-        }
-    }
-
-    /// Returns the size of a digest, if this process checked it for the repository less than a quarter of a lease ago.
-    async fn checked_size(&self, name: &Name, digest: &Digest) -> Result<Option<u64>> {
-        let key = (name.clone(), *digest);
-        if !self.known.held.contains_key(&key) {
-            return Ok(None);
-        }
-        self.read_damage_reports().await?;
-        let Some((size, since)) = self.known.held.get(&key) else { return Ok(None) };
-        Ok((self.clock.since(since) < self.lease.at(since) / 4).then_some(size))
-    }
-
-    /// Returns the content of a record that holds only its author and its time.
-    fn provenance(&self, by: &Actor) -> Vec<u8> {
-        json(&Provenance { at: self.clock.time_ms(), by: by.clone() })
+        Ok(self.core.store.ready().await?)
     }
 }
 
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Registry").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Registry").field("options", &self.core.options).finish_non_exhaustive()
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     hash::BuildHasher as _,
     pin::pin,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -22,7 +22,7 @@ use futures::{
 };
 use tokio::sync::Notify;
 
-use super::{AT_A_TIME, Registry, Result};
+use super::{AT_A_TIME, Result, core::Core};
 use crate::{
     oci::{Digest, Name, Reference, Tag},
     records::{
@@ -44,7 +44,7 @@ const SHARDS: usize = 64;
 type Shard = HashMap<(Name, Option<Tag>, Digest), u64, RandomState>;
 
 /// Pulls that are not recorded yet.
-pub(super) struct Gathered {
+struct Gathered {
     /// The last pull of each entry, in milliseconds since 1970.
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
@@ -58,7 +58,7 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::default(),
@@ -117,28 +117,38 @@ impl Gathered {
     }
 }
 
-impl Registry {
+/// The record of the last pulls of manifests.
+pub struct Pulls {
+    core: Arc<Core>,
+    gathered: Gathered,
+}
+
+impl Pulls {
+    pub(super) fn new(core: &Arc<Core>) -> Self {
+        Self { core: Arc::clone(core), gathered: Gathered::new() }
+    }
+
     /// Notes a pull: a client was told the manifest that `reference` means, or that its copy is still current.
-    pub fn pulled(&self, name: &Name, reference: &Reference, digest: &Digest) {
+    pub fn note(&self, name: &Name, reference: &Reference, digest: &Digest) {
         let tag = match reference {
             Reference::Tag(tag) => Some(tag.clone()),
             Reference::Digest(_) => None,
         };
-        self.gathered.add((name.clone(), tag, *digest), self.clock.time_ms());
+        self.gathered.add((name.clone(), tag, *digest), self.core.clock.time_ms());
     }
 
     /// Records the pulls since the last call. Pulls that cannot be written are kept for the next call.
     ///
     /// # Errors
     /// The first error of the store.
-    pub async fn record_pulls(&self) -> Result<()> {
+    pub async fn record(&self) -> Result<()> {
         if !self.gathered.begun.load(Ordering::Relaxed) {
-            let since = PullsSince { at: self.clock.time_ms() };
-            self.store.create_new(&Key::PullsSince.to_string(), json(&since)).await?;
+            let since = PullsSince { at: self.core.clock.time_ms() };
+            self.core.store.create_new(&Key::PullsSince.to_string(), json(&since)).await?;
             self.gathered.begun.store(true, Ordering::Relaxed);
         }
-        let until = self.clock.time_ms();
-        let work: Vec<_> = self.gathered.take().into_iter().map(|it| self.record_pulls_of(it.0, it.1, until)).collect();
+        let until = self.core.clock.time_ms();
+        let work: Vec<_> = self.gathered.take().into_iter().map(|it| self.record_of(it.0, it.1, until)).collect();
         let failed: Vec<StorageError> = stream::iter(work)
             .buffer_unordered(AT_A_TIME)
             .filter_map(|outcome| async { outcome.err() })
@@ -154,9 +164,9 @@ impl Registry {
         }
     }
 
-    async fn record_pulls_of(&self, name: Name, pulls: Vec<Pull>, until: u64) -> std::result::Result<(), StorageError> {
+    async fn record_of(&self, name: Name, pulls: Vec<Pull>, until: u64) -> std::result::Result<(), StorageError> {
         let key = RepositoryKey::Pulls(until, Suffix::random()).of(&name);
-        let outcome = self.store.put(&key, json(&pulls)).await;
+        let outcome = self.core.store.put(&key, json(&pulls)).await;
         match &outcome {
             Ok(()) => self.gathered.done(pulls.len()),
             Err(_) => self.gathered.put_back(&name, pulls),
@@ -164,12 +174,12 @@ impl Registry {
         outcome
     }
 
-    /// Records pulls twice a minute, and whenever they are many, until `stop`. Call [`Registry::record_pulls`] once
+    /// Records pulls twice a minute, and whenever they are many, until `stop`. Call [`Pulls::record`] once
     /// more after the last request has been answered.
-    pub async fn keep_recording_pulls(&self, stop: impl Future) {
+    pub async fn keep_recording(&self, stop: impl Future) {
         let mut stop = pin!(stop);
         loop {
-            if let Err(error) = self.record_pulls().await {
+            if let Err(error) = self.record().await {
                 tracing::warn!(%error, "pulls could not be recorded; they are kept for the next attempt");
             }
             let due = pin!(tokio::time::timeout(EVERY, self.gathered.many.notified()));

@@ -1,6 +1,6 @@
 //! References to digests. A look at the copies of a digest takes a reference, so no code looks before it has written one.
 
-use super::{Registry, Result, attempt::Attempt};
+use super::{Result, core::Attempt};
 use crate::{
     oci::{Digest, Name},
     records::key::{BlobLink, Suffix},
@@ -23,15 +23,10 @@ impl<'a> Referenced<'a> {
     }
 }
 
-impl Registry {
+impl Attempt<'_> {
     /// Writes a blob link: `name` has `digest`.
-    pub(super) async fn write_link<'a>(
-        &self,
-        name: &Name,
-        digest: &'a Digest,
-        attempt: &Attempt<'_>,
-    ) -> Result<Referenced<'a>> {
-        self.write_reference(name, digest, BlobLink::Link, attempt.suffix, attempt).await
+    pub(super) async fn write_link<'a>(&self, name: &Name, digest: &'a Digest) -> Result<Referenced<'a>> {
+        self.write_reference(name, digest, BlobLink::Link, self.suffix).await
     }
 
     /// Writes a pin: `manifest` of `name` lists `digest`.
@@ -40,10 +35,9 @@ impl Registry {
         name: &Name,
         digest: &'a Digest,
         manifest: &Digest,
-        attempt: &Attempt<'_>,
     ) -> Result<Referenced<'a>> {
-        let suffix = if mutated(Mutation::SharedPins) { Suffix(0) } else { attempt.suffix };
-        self.write_reference(name, digest, BlobLink::Pin(*manifest), suffix, attempt).await
+        let suffix = if mutated(Mutation::SharedPins) { Suffix(0) } else { self.suffix };
+        self.write_reference(name, digest, BlobLink::Pin(*manifest), suffix).await
     }
 
     async fn write_reference<'a>(
@@ -52,9 +46,8 @@ impl Registry {
         digest: &'a Digest,
         link: BlobLink,
         suffix: Suffix,
-        attempt: &Attempt<'_>,
     ) -> Result<Referenced<'a>> {
-        self.store.put(&link.of(digest, name, suffix), self.provenance(attempt.by)).await?;
+        self.core.store.put(&link.of(digest, name, suffix), self.provenance()).await?;
         Ok(Referenced(digest))
     }
 }

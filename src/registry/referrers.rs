@@ -3,12 +3,20 @@
 use std::{cmp::Reverse, io, sync::Arc};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use moka::sync::Cache;
 
-use super::{AT_A_TIME, Registry, Result};
+use super::{
+    AT_A_TIME, Result,
+    cache::weigh,
+    core::{Attempt, Core},
+};
 use crate::{
     action::{Page, ReferrerPlace},
-    oci::{Descriptor, Digest, Name},
-    records::key::{Prefix, RepositoryKey},
+    oci::{Descriptor, Digest, Manifest, Name},
+    records::{
+        json,
+        key::{Ordinal, Prefix, Referrer, RepositoryKey, Version},
+    },
     storage::StorageError,
 };
 
@@ -21,32 +29,77 @@ const ENVELOPE: usize = 256;
 
 /// A page of referrers.
 #[derive(Clone, Debug)]
-pub struct Referrers {
+pub struct ReferrerPage {
     /// Their descriptors, the newest first.
     pub descriptors: Vec<Arc<Descriptor>>,
     /// The place of the last referrer that was looked at, if more may follow.
     pub next: Option<ReferrerPlace>,
 }
 
-impl Registry {
+/// Memory for descriptors of referrers, in bytes. A descriptor may be as large as a manifest.
+const MEMORY: u64 = 16 * 1024 * 1024;
+
+/// The lists of the manifests that name another as their subject.
+pub struct Referrers {
+    core: Arc<Core>,
+    /// Descriptors by key. They never change.
+    descriptors: Cache<String, Arc<Descriptor>>,
+}
+
+impl Referrers {
+    pub(super) fn new(core: &Arc<Core>) -> Self {
+        let descriptors = Cache::builder()
+            .max_capacity(MEMORY)
+            .weigher(|key: &String, descriptor: &Arc<Descriptor>| weigh(key.len() + weight(descriptor)))
+            .build();
+        Self { core: Arc::clone(core), descriptors }
+    }
+
+    /// Writes a version of a manifest into the referrers of its subject, if it has one.
+    pub(super) async fn add(
+        &self,
+        name: &Name,
+        manifest: &Manifest,
+        (digest, size): (Digest, u64),
+        ordinal: Ordinal,
+        attempt: &Attempt<'_>,
+    ) -> Result<()> {
+        let Some(subject) = manifest.subject else { return Ok(()) };
+        let version = Version { ordinal, there: true };
+        let key = Referrer { subject, manifest: digest }.version(name, version, attempt.suffix);
+        Ok(self.core.store.put(&key, json(&manifest.as_referrer(digest, size))).await?)
+    }
+
+    /// Removes a manifest from the referrers of its subject.
+    pub(super) async fn remove(
+        &self,
+        name: &Name,
+        referrer: Referrer,
+        ordinal: Ordinal,
+        attempt: &Attempt<'_>,
+    ) -> Result<()> {
+        let key = referrer.version(name, Version { ordinal, there: false }, attempt.suffix);
+        Ok(self.core.store.put(&key, attempt.provenance()).await?)
+    }
+
     /// Returns a page of the manifests that refer to `subject`, of one artifact type if that is given. The subject need
     /// not exist. The newest come first, since some clients read one page only.
     ///
     /// # Errors
     /// Those of the store, and damage.
-    pub async fn referrers(
+    pub async fn list(
         &self,
         name: &Name,
         subject: &Digest,
         artifact_type: Option<&str>,
         page: &Page<ReferrerPlace>,
-    ) -> Result<Referrers> {
+    ) -> Result<ReferrerPage> {
         let wanted = page.n.unwrap_or(MOST);
-        let mut found = Referrers { descriptors: Vec::new(), next: None };
+        let mut found = ReferrerPage { descriptors: Vec::new(), next: None };
         if wanted == 0 {
             return Ok(found);
         }
-        let (newest, more) = self.newest_referrers(name, subject, page.last.as_ref()).await?;
+        let (newest, more) = self.newest(name, subject, page.last.as_ref()).await?;
         // a few at a time: each descriptor may be as large as a manifest
         let asked: Vec<_> = newest.iter().map(|(_, key)| self.descriptor(key)).collect();
         let mut descriptors = stream::iter(asked).buffered(AT_A_TIME).zip(stream::iter(&newest));
@@ -74,7 +127,7 @@ impl Registry {
     /// Returns the places and keys of the newest [`MOST`] referrers after a place, and whether more follow.
     ///
     /// The keys sort by digest, so this reads all of them, and keeps few.
-    async fn newest_referrers(
+    async fn newest(
         &self,
         name: &Name,
         subject: &Digest,
@@ -89,7 +142,7 @@ impl Registry {
         };
         let mut more = false;
         let mut last = None;
-        let mut listed = std::pin::pin!(self.store.scan(&Prefix::Referrers(name, subject).to_string()));
+        let mut listed = std::pin::pin!(self.core.store.scan(&Prefix::Referrers(name, subject).to_string()));
         while let Some(entry) = listed.try_next().await? {
             let Some((referrer, version)) = RepositoryKey::referrer(name, &entry.key) else { continue };
             let digest = referrer.manifest;
@@ -114,7 +167,7 @@ impl Registry {
         if let Some(descriptor) = self.descriptors.get(key) {
             return Ok(Some(descriptor));
         }
-        let Some(content) = self.store.get(key).await? else { return Ok(None) };
+        let Some(content) = self.core.store.get(key).await? else { return Ok(None) };
         let descriptor: Descriptor =
             serde_json::from_slice(&content).map_err(|error| StorageError::damaged("get", key, error.to_string()))?;
         let descriptor = Arc::new(descriptor);
@@ -143,7 +196,7 @@ fn json_size(descriptor: &Descriptor) -> usize {
 }
 
 /// Returns the size of a descriptor in memory in bytes, roughly.
-pub(super) fn weight(descriptor: &Descriptor) -> usize {
+fn weight(descriptor: &Descriptor) -> usize {
     let annotations = descriptor.annotations.iter().flatten();
     let kind = descriptor.artifact_type.as_ref().map_or(0, String::len);
     400 + kind + annotations.map(|(name, value)| name.len() + value.len() + 8).sum::<usize>()

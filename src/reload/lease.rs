@@ -12,11 +12,11 @@ use crate::{
 /// # Errors
 /// Those of the store: then the lease stays as it was.
 pub async fn hand_over(registry: &Registry, live: &Live) -> registry::Result<()> {
-    let (before, wanted) = (registry.lease(), live.current().config().scrub.upload_expiry);
+    let (before, wanted) = (registry.lease().wished(), live.current().config().scrub.upload_expiry);
     if before == wanted {
         return Ok(());
     }
-    registry.set_lease(wanted).await?;
+    registry.lease().change(wanted).await?;
     tracing::info!(
         seconds = wanted.as_secs(),
         before = before.as_secs(),
@@ -28,12 +28,12 @@ pub async fn hand_over(registry: &Registry, live: &Live) -> registry::Result<()>
 
 /// Tells of the lease in force if it is longer than the one of this server.
 pub async fn say(registry: &Registry) {
-    match registry.longer_lease().await {
+    match registry.lease().longer_in_force().await {
         Ok(Some(longer)) => {
             let until = i64::try_from(longer.until_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
             let lease = SignedDuration::from_millis(i64::try_from(longer.lease_ms).unwrap_or(i64::MAX));
             tracing::info!(
-                seconds = lease.as_secs(), own = registry.lease().as_secs(), until = %until.unwrap_or(Timestamp::MAX),
+                seconds = lease.as_secs(), own = registry.lease().wished().as_secs(), until = %until.unwrap_or(Timestamp::MAX),
                 "the lease in force is longer than scrub.upload_expiry: another server wishes it, or it was configured before; scrubs keep to it"
             );
         }

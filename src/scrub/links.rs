@@ -165,7 +165,7 @@ impl Links<'_, '_> {
             }
         }
         for digest in links {
-            let has = self.run.registry.has_without(&name, &digest, &manifest).await;
+            let has = self.run.registry.blobs.has_without(&name, &digest, &manifest).await;
             if !has.map_err(ScrubError::Registry)? {
                 absent.push(digest);
             }

@@ -103,7 +103,7 @@ impl<'a> Run<'a> {
     async fn time_and_lease(&self) -> Result<(u64, u64)> {
         if !self.options.dry_run {
             // protects the marks and records of this run, which another scrub must not take for old
-            self.registry.renew_wish(8).await?;
+            self.registry.lease().renew_wish(8).await?;
         }
         let before = self.store.clock().now();
         let now = self.store.now().await?;
@@ -235,7 +235,7 @@ impl<'a> Run<'a> {
     /// written.
     pub(super) async fn report_damage(&self, digest: &Digest) -> Result<()> {
         if !self.options.dry_run {
-            self.registry.report_damage(digest).await?;
+            self.registry.damage.report(digest).await?;
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ impl Client {
     /// Lets the server use another lease, as an edit of its configuration does.
     pub(in crate::model_check) async fn set_lease(&self, lease: Duration) {
         let by = self.begin("change the lease").await;
-        let result = self.registry().set_lease(lease).await;
+        let result = self.registry().lease().change(lease).await;
         self.done(&by, &result, []);
     }
 
@@ -58,7 +58,7 @@ impl Client {
         let by = self.begin("push a manifest").await;
         let digest = Digest::of(Algorithm::Sha256, bytes);
         let (first, more) = tags.split_first().expect("there is a tag");
-        let result = self.registry().put_manifest(name, &put(bytes, first, more), &by).await;
+        let result = self.registry().manifests.put(name, &put(bytes, first, more), &by).await;
         let acks = tags.iter().flat_map(|tag| promises(tag, digest)).map(Ack::Promise);
         self.done(&by, &result, acks)
     }
@@ -75,7 +75,7 @@ impl Client {
     ) -> bool {
         let by = self.begin("push a manifest once").await;
         let digest = Digest::of(Algorithm::Sha256, bytes);
-        let result = self.registry().put_manifest_under(name, &put(bytes, tag, &[]), &|_| true, &by).await;
+        let result = self.registry().manifests.put_under(name, &put(bytes, tag, &[]), &|_| true, &by).await;
         match &result {
             Err(Error::TagImmutable { digest: means, .. }) if *means == digest => {
                 self.wrong(format!("{tag} is refused since it means what was pushed"));
@@ -90,7 +90,7 @@ impl Client {
     /// Deletes a tag that is immutable.
     pub(in crate::model_check) async fn delete_once(&self, name: &Name, tag: &Tag) -> bool {
         let by = self.begin("delete an immutable tag").await;
-        let result = self.registry().delete_tag_under(name, tag, Protection::Immutable, &by).await;
+        let result = self.registry().tags.delete_under(name, tag, Protection::Immutable, &by).await;
         self.done(&by, &result, [])
     }
 
@@ -113,8 +113,8 @@ impl Client {
     pub(in crate::model_check) async fn pull_blob(&self, name: &Name, digest: &Digest) -> Option<Vec<u8>> {
         let by = self.begin("pull a blob").await;
         let read = async {
-            let blob = self.registry().blob(name, digest).await?;
-            let stream = self.registry().read_blob(name, &blob, None).await?;
+            let blob = self.registry().blobs.get(name, digest).await?;
+            let stream = self.registry().blobs.read(name, &blob, None).await?;
             let pieces: Vec<Bytes> = stream.try_collect().await?;
             Ok(pieces.concat())
         };
@@ -130,7 +130,7 @@ impl Client {
     /// Returns the meanings of a tag, newest first.
     pub(in crate::model_check) async fn history(&self, name: &Name, tag: &Tag) -> Option<Vec<Option<Digest>>> {
         let by = self.begin("ask what a tag meant").await;
-        let result = self.registry().tag_history(name, tag, 100, None).await;
+        let result = self.registry().tags.history(name, tag, 100, None).await;
         let done = self.done(&by, &result, []);
         let entries = result.ok().filter(|_| done)?;
         Some(entries.into_iter().map(|entry| entry.target.map(|(digest, _)| digest)).collect())
@@ -145,8 +145,8 @@ impl Client {
     ) -> bool {
         let by = self.begin("delete").await;
         let result = match what {
-            Reference::Tag(tag) => self.registry().delete_tag(name, tag, &by).await,
-            Reference::Digest(digest) => self.registry().delete_manifest(name, digest, &by).await,
+            Reference::Tag(tag) => self.registry().tags.delete(name, tag, &by).await,
+            Reference::Digest(digest) => self.registry().manifests.delete(name, digest, &by).await,
         };
         self.done(&by, &result, promises.into_iter().map(Ack::Promise))
     }
@@ -154,7 +154,7 @@ impl Client {
     /// Deletes a blob that no other process gives the repository again.
     pub(in crate::model_check) async fn delete_blob_for_good(&self, name: &Name, digest: &Digest) -> bool {
         let by = self.begin("delete a blob").await;
-        let result = self.registry().delete_blob(name, digest, &by).await;
+        let result = self.registry().blobs.delete(name, digest, &by).await;
         self.done(&by, &result, [Ack::Promise(Promise::Lacks(name.clone(), *digest))])
     }
 
@@ -162,7 +162,7 @@ impl Client {
     pub(in crate::model_check) async fn put_sound_blob(&self, name: &Name, bytes: &Bytes) -> bool {
         let by = self.begin("push a blob").await;
         let digest = Digest::of(Algorithm::Sha256, bytes);
-        let result = self.registry().put_blob(name, &digest, body(bytes), &by).await;
+        let result = self.registry().uploads.put_blob(name, &digest, body(bytes), &by).await;
         self.done(&by, &result, [Ack::Promise(Promise::Sound(name.clone(), digest))])
     }
 }

@@ -9,11 +9,11 @@ use crate::{
     oci::{Digest, Manifest, Name, Reference, Tag},
     records::{
         Actor, Provenance,
-        key::{ManifestKey, Ordinal, Prefix, RepositoryKey, TagVersion, Version},
+        key::{ManifestKey, Prefix, RepositoryKey, Version},
     },
-    registry::{Error, Registry, Result},
+    registry::{Registry, Result},
     storage::{
-        Entry, StorageError,
+        StorageError,
         mutation::{Mutation, mutated},
     },
 };
@@ -51,7 +51,13 @@ struct With {
 impl Registry {
     /// Restores as much as possible of what was removed together with an existing manifest, with its children, and with
     /// anything restored here. Adds the outcomes to `came`.
-    pub(super) async fn restore_with(&self, name: &Name, digest: Digest, by: &Actor, came: &mut Restoration) {
+    pub(in crate::registry) async fn restore_with(
+        &self,
+        name: &Name,
+        digest: Digest,
+        by: &Actor,
+        came: &mut Restoration,
+    ) {
         let mut left = vec![digest];
         let mut seen = HashSet::new();
         while let Some(subject) = left.pop() {
@@ -85,12 +91,12 @@ impl Registry {
 
     async fn with(&self, name: &Name, subject: &Digest, lost: &mut Vec<Lost>) -> Result<With> {
         let mut with = With::default();
-        let Some(stored) = self.standing_afresh(name, subject).await? else { return Ok(with) };
+        let Some(stored) = self.versions.standing_afresh(name, subject).await? else { return Ok(with) };
         // if its tombstones are freed, it ended long ago: scrub removed no referrer of it while it existed
         let end = self.end_of(&Prefix::Manifest(name, subject).to_string()).await?.unwrap_or(End::UNKNOWN);
         let manifest = Manifest::parse(Some(&stored.media_type), &stored.bytes)?;
         with.standing.extend(manifest.children.iter().map(|child| child.digest));
-        let entries = self.store.list_all(&Prefix::Referrers(name, subject).to_string()).await?;
+        let entries = self.core.store.list_all(&Prefix::Referrers(name, subject).to_string()).await?;
         let mut referrers: Vec<Digest> =
             entries.iter().filter_map(|entry| Some(RepositoryKey::referrer(name, &entry.key)?.0.manifest)).collect();
         referrers.dedup();
@@ -104,7 +110,7 @@ impl Registry {
                 Err(error) => lost.push(Lost::new(Reference::Digest(referrer), error)),
             }
         }
-        let entries = self.store.list_all(&Prefix::TagsNamedAfter(name, subject).to_string()).await?;
+        let entries = self.core.store.list_all(&Prefix::TagsNamedAfter(name, subject).to_string()).await?;
         let mut tags: Vec<Tag> =
             entries.iter().filter_map(|entry| Some(RepositoryKey::tag_version(name, &entry.key)?.0)).collect();
         tags.dedup();
@@ -120,7 +126,7 @@ impl Registry {
     /// Returns the digest that a tag meant, if the tag was removed with its subject.
     async fn went_with(&self, name: &Name, tag: &Tag, end: &End) -> Result<Option<Digest>> {
         // this look first: the next look sees what ends after it
-        let ending = match self.meant_digest(name, tag).await? {
+        let ending = match self.tags.meant_digest(name, tag).await? {
             Some(digest) if self.is_ending(name, &digest).await? => Some(digest),
             _ => None,
         };
@@ -134,56 +140,18 @@ impl Registry {
         Ok(of.is_none_or(|of| of.again || of.is_with(end)).then_some(digest))
     }
 
-    /// Deletes a tag that is about `subject` by its name, after the version `seen`. Returns whether the tag is deleted.
-    /// It is not if the subject exists again, or if a push has the place; see [`Registry::end_manifests`].
-    ///
-    /// # Errors
-    /// [`Error::TooSlow`]: then the tag still exists.
-    pub async fn end_tag_without(
-        &self,
-        name: &Name,
-        tag: &Tag,
-        seen: TagVersion,
-        subject: &Digest,
-        old: &(dyn Fn(&Entry) -> bool + Sync),
-        by: &Actor,
-    ) -> Result<bool> {
-        let Some((digest, _)) = seen.target else { return Ok(false) };
-        let attempt = self.begin(by).await?;
-        if let Some((_, newest)) = self.newest_version(name, &digest).await? {
-            let ordinal = Ordinal::after(Some(newest.ordinal), 0);
-            self.write_pending_delete(name, &digest, ordinal, &attempt).await?;
-        }
-        if self.any_manifest_stands(name, std::slice::from_ref(subject)).await? {
-            return Ok(false);
-        }
-        if self.was_slow(&attempt) {
-            return Err(Error::TooSlow);
-        }
-        self.end_tag(name, tag, Some(seen), old, by).await
-    }
-
-    pub(in crate::registry) async fn any_manifest_stands(&self, name: &Name, manifests: &[Digest]) -> Result<bool> {
-        for manifest in manifests {
-            if self.manifest_stands(name, manifest).await? && !mutated(Mutation::SubjectNotLookedFor) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Returns whether an existing manifest has a pending delete by scrub, and none by a user. If it is pushed again,
     /// the new version stays.
     async fn is_ending(&self, name: &Name, digest: &Digest) -> Result<bool> {
-        let Some((_, newest)) = self.newest_version(name, digest).await?.filter(|(_, newest)| newest.there) else {
+        let Some((_, newest)) = self.versions.newest(name, digest).await?.filter(|(_, newest)| newest.there) else {
             return Ok(false);
         };
         let mut ending = false;
-        for entry in self.store.list_all(&Prefix::PendingDeletes(name, digest).to_string()).await? {
+        for entry in self.core.store.list_all(&Prefix::PendingDeletes(name, digest).to_string()).await? {
             if ManifestKey::pending_delete(&entry.key).is_none_or(|ordinal| ordinal <= newest.ordinal) {
                 continue;
             }
-            let Some(content) = self.store.get(&entry.key).await? else { continue };
+            let Some(content) = self.core.store.get(&entry.key).await? else { continue };
             let stamp: Provenance = serde_json::from_slice(&content)
                 .map_err(|error| StorageError::damaged("get", &entry.key, error.to_string()))?;
             if !stamp.by.is_scrub() {
@@ -197,7 +165,7 @@ impl Registry {
     /// Returns the end of the last life of the thing whose versions are under `prefix`. `None` if it never ended, or no
     /// record of that is left.
     async fn end_of(&self, prefix: &str) -> Result<Option<End>> {
-        let mut versions = pin!(self.store.scan(prefix));
+        let mut versions = pin!(self.core.store.scan(prefix));
         let mut again = false;
         let mut end: Option<End> = None;
         while let Some(entry) = versions.try_next().await? {
@@ -209,7 +177,7 @@ impl Registry {
                 again = true;
                 continue;
             }
-            let Some(content) = self.store.get(&entry.key).await? else { continue };
+            let Some(content) = self.core.store.get(&entry.key).await? else { continue };
             let stamp: Provenance = serde_json::from_slice(&content)
                 .map_err(|error| StorageError::damaged("get", &entry.key, error.to_string()))?;
             let end = end.get_or_insert(End { at: entry.modified, by: Vec::new(), again });

@@ -142,7 +142,7 @@ impl Context<'_> {
                 }
                 return Ok(());
             }
-            let mended = self.run.options.dry_run || self.run.registry.mend(digest, &self.run.by).await?;
+            let mended = self.run.options.dry_run || self.run.registry.copies.mend(digest, &self.run.by).await?;
             if mended {
                 let says = format!("a scrub that did not end has left its mark on blob {digest}: it has a copy now");
                 return found(self.run, &marked.entry.key, &says, Outcome::Repaired);

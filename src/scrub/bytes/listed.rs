@@ -94,7 +94,7 @@ impl Listed {
         if self.whole.get(&key) == Some(true) {
             return Ok(true);
         }
-        let Some(unlinked) = run.registry.unlinked(name, manifest).await? else { return Ok(false) };
+        let Some(unlinked) = run.registry.versions.unlinked(name, manifest).await? else { return Ok(false) };
         self.whole.insert(key, unlinked.is_empty());
         Ok(!unlinked.contains(digest))
     }
@@ -136,7 +136,7 @@ async fn read(run: &Run<'_>, name: &Name) -> Result<Absent> {
         let content = run.store.get(&entry.key).await?;
         match content.as_ref().map(ManifestHeader::split) {
             Some(Ok((header, _))) if header.absent.is_empty() => {}
-            _ => match run.registry.unlinked(name, &manifest).await? {
+            _ => match run.registry.versions.unlinked(name, &manifest).await? {
                 Some(unlinked) => absent.extend(unlinked),
                 None if run.store.size(&entry.key).await?.is_none() => {}
                 None => return Ok(None),

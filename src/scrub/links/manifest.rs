@@ -177,7 +177,12 @@ impl Links<'_, '_> {
         self.misses(missing);
         if !found.is_empty() && !self.run.options.dry_run {
             let absent = absent.into_iter().filter(|digest| !found.contains(digest)).collect();
-            self.run.registry.record_links(name, digest, &newest.key, absent).await.map_err(ScrubError::Registry)?;
+            self.run
+                .registry
+                .versions
+                .record_links(name, digest, &newest.key, absent)
+                .await
+                .map_err(ScrubError::Registry)?;
         }
         if let Some(subject) = manifest.subject {
             unsure |= !self.lists(standing, &subject).await?;
@@ -198,7 +203,7 @@ impl Links<'_, '_> {
     }
 
     async fn unlinked(&self, name: &Name, manifest: &Digest) -> Result<Option<Vec<Digest>>> {
-        self.run.registry.unlinked(name, manifest).await.map_err(ScrubError::Registry)
+        self.run.registry.versions.unlinked(name, manifest).await.map_err(ScrubError::Registry)
     }
 
     /// Returns whether a blob that a manifest links has a blob copy, and writes its pin again if that was lost.
@@ -229,7 +234,7 @@ impl Links<'_, '_> {
             if mutated(Mutation::RepairLinksWhatIsNamed) {
                 return Ok(true);
             }
-            registry.has_without(name, &blob.digest, manifest).await.map_err(ScrubError::Registry)
+            registry.blobs.has_without(name, &blob.digest, manifest).await.map_err(ScrubError::Registry)
         };
         if !has().await? {
             return Ok(false);
@@ -244,7 +249,7 @@ impl Links<'_, '_> {
         if listed.iter().any(deleted) && !mutated(Mutation::BlobDeletesNotLookedFor) {
             return Ok(false);
         }
-        Ok(has().await? && registry.mend(&blob.digest, &self.run.by).await.map_err(ScrubError::Registry)?)
+        Ok(has().await? && registry.copies.mend(&blob.digest, &self.run.by).await.map_err(ScrubError::Registry)?)
     }
 
     /// Returns whether a manifest that an index lists exists. Writes its index reference again if that was lost.

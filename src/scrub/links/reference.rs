@@ -75,7 +75,7 @@ impl Links<'_, '_> {
             StateSince::Gone => {
                 let old = |claim: &Entry| self.is_old(claim);
                 let run = self.run;
-                if !run.options.dry_run && !run.registry.end_tag(name, &tag, Some(version), &old, &run.by).await? {
+                if !run.options.dry_run && !run.registry.tags.end(name, &tag, Some(version), &old, &run.by).await? {
                     return Ok(());
                 }
                 let says =

@@ -24,7 +24,7 @@ pub(super) async fn clean(repository: &Repository<'_>) -> Result<()> {
         }
     }
     let old: Vec<&Entry> = marks.iter().filter(|mark| ages.is_old(mark)).collect();
-    let is_empty = run.registry.is_empty(name).await?;
+    let is_empty = run.registry.catalog.is_empty(name).await?;
     // the oldest old mark: every push that runs now started after it, and saw it
     let Some(first) = old.iter().map(|mark| mark.modified).min() else {
         if is_empty && marks.is_empty() && !entries.is_empty() {

@@ -44,7 +44,7 @@ pub(super) async fn of_tags(run: &Run<'_>, ages: AgeThresholds, name: &Name) -> 
             }
         };
         if ends && all_old && !run.options.dry_run {
-            run.registry.end_tag(name, &tag, seen, &|claim: &Entry| ages.is_old(claim), &run.by).await?;
+            run.registry.tags.end(name, &tag, seen, &|claim: &Entry| ages.is_old(claim), &run.by).await?;
         }
     }
     Ok(())

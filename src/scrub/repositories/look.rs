@@ -176,7 +176,7 @@ impl<'a> Repository<'a> {
         }
         let (registry, by) = (&self.run.registry, &self.run.by);
         let old = |claim: &Entry| self.ages.is_old(claim);
-        let gone = match registry.end_manifests(self.name, &seen, &old, subjects, by).await {
+        let gone = match registry.manifests.end(self.name, &seen, &old, subjects, by).await {
             Ok(gone) => gone,
             Err(registry::Error::TooSlow) => {
                 tracing::warn!(repository = %self.name, manifests = digests.len(), "the store was too slow; manifests that go stay until the next run");
@@ -235,7 +235,7 @@ impl<'a> Repository<'a> {
     pub(super) async fn say_gone(&mut self, tag: &LiveTag) -> Result<bool> {
         let old = |claim: &Entry| self.ages.is_old(claim);
         if !self.run.options.dry_run
-            && !self.run.registry.end_tag(self.name, &tag.tag, Some(tag.version), &old, &self.run.by).await?
+            && !self.run.registry.tags.end(self.name, &tag.tag, Some(tag.version), &old, &self.run.by).await?
         {
             return Ok(false);
         }
@@ -312,7 +312,11 @@ impl<'a> Repository<'a> {
         if !self.run.options.dry_run {
             let registry = &self.run.registry;
             let old = |claim: &Entry| self.ages.is_old(claim);
-            match registry.end_tag_without(self.name, &tag.tag, tag.version, &subject, &old, &self.run.by).await {
+            match registry
+                .manifests
+                .end_tag_without(self.name, &tag.tag, tag.version, &subject, &old, &self.run.by)
+                .await
+            {
                 Ok(true) => {}
                 Ok(false) | Err(registry::Error::TooSlow) => return Ok(None),
                 Err(error) => return Err(ScrubError::Registry(error)),

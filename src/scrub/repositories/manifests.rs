@@ -99,12 +99,14 @@ async fn keep_links(repository: &Repository<'_>, group: &ManifestRecords, spare:
         // perhaps only older versions record its links
         Err(_) => return Ok(false),
     };
-    let unlinked = run.registry.unlinked(repository.name, &group.digest).await.map_err(ScrubError::Registry)?;
+    let unlinked =
+        run.registry.versions.unlinked(repository.name, &group.digest).await.map_err(ScrubError::Registry)?;
     let Some(unlinked) = unlinked else { return Ok(false) };
     if header.absent.iter().any(|digest| !unlinked.contains(digest)) && !mutated(Mutation::LinksOfOlderVersionsNotKept)
     {
         if !run.options.dry_run {
-            let recorded = run.registry.record_links(repository.name, &group.digest, &newest.key, unlinked).await;
+            let recorded =
+                run.registry.versions.record_links(repository.name, &group.digest, &newest.key, unlinked).await;
             recorded.map_err(ScrubError::Registry)?;
         }
         return Ok(false);

@@ -94,7 +94,7 @@ pub(super) async fn clean(run: &Run<'_>, ages: AgeThresholds, name: &Name) -> Re
             // the claims of this life of the tag go first; and no push may write above the last tombstone while scrub
             // frees it
             if run.store.list(&Prefix::TagClaims(name, &tag).to_string(), None, 1).await?.is_empty()
-                && (run.options.dry_run || run.registry.close_tag(name, &tag, version.ordinal, &run.by).await?)
+                && (run.options.dry_run || run.registry.tags.close(name, &tag, version.ordinal, &run.by).await?)
             {
                 history::archive(run, ages, name, &tag, &versions, 1).await?;
                 archived.insert(tag.clone());

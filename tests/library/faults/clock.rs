@@ -18,7 +18,7 @@ async fn asks(nth: usize, mounts: bool) -> (Vec<String>, usize) {
     let world = World::new();
     let digest = sha256(b"layer");
     let other = "other".parse().unwrap();
-    world.server(ONE_OF_TWO).put_blob(&name(), &digest, chunk(&b"layer"[..].into()), &by()).await.unwrap();
+    world.server(ONE_OF_TWO).uploads.put_blob(&name(), &digest, chunk(&b"layer"[..].into()), &by()).await.unwrap();
     let operator = disk::operator(world.directory.path(), DiskOptions { durable: false, ..DiskOptions::default() });
     let store = Store::over(operator.unwrap().layer(world.faults.clone()), None, Metrics::new());
     let options = Options {
@@ -34,9 +34,9 @@ async fn asks(nth: usize, mounts: bool) -> (Vec<String>, usize) {
     {
         let request = async {
             let done = if mounts {
-                server.mount(&other, &digest, Some(&name()), |_| true, &by()).await.map(|found| found.is_some())
+                server.blobs.mount(&other, &digest, Some(&name()), |_| true, &by()).await.map(|found| found.is_some())
             } else {
-                server.blob_to_rely_on(&name(), &digest, &by()).await.map(|_| true)
+                server.blobs.get_to_rely_on(&name(), &digest, &by()).await.map(|_| true)
             };
             // a machine that is busy may make the second attempt slow as well
             assert!(matches!(done, Ok(true) | Err(Error::TooSlow)), "{done:?}");

@@ -66,23 +66,23 @@ fn put_of(bytes: Vec<u8>) -> PutManifest {
 /// Pushes blobs in each way there is, the image by its digest, its index under a tag, and a signature.
 async fn push(server: &Registry, pushed: &Pushed) -> Result<(), Error> {
     let image = &pushed.image;
-    let begun = server.start_upload(&name(), Algorithm::Sha256, "", &by()).await?;
+    let begun = server.uploads.start(&name(), Algorithm::Sha256, "", &by()).await?;
     let mut upload = Upload { id: begun.id, state: Some(begun.state) };
     // small ones, which states keep, before and after a large one
     let (layer, ends) = (&image.layers[0], [100, 1000, 150_000, 160_000]);
     for (start, end) in [0].into_iter().chain(ends).zip(ends) {
-        upload.state = Some(server.append(&name(), &upload, chunk(&layer.slice(start..end))).await?.state);
+        upload.state = Some(server.uploads.append(&name(), &upload, chunk(&layer.slice(start..end))).await?.state);
     }
     let two = layer.slice(ends[3]..);
-    server.complete_upload(&name(), &upload, &sha256(&image.layers[0]), chunk(&two), &by()).await?;
+    server.uploads.complete(&name(), &upload, &sha256(&image.layers[0]), chunk(&two), &by()).await?;
     for blob in [&image.config, &image.layers[1]] {
-        server.put_blob(&name(), &sha256(blob), chunk(blob), &by()).await?;
+        server.uploads.put_blob(&name(), &sha256(blob), chunk(blob), &by()).await?;
     }
     let mut put = image.put("unused");
     put.reference = Reference::Digest(image.digest());
-    server.put_manifest(&name(), &put, &by()).await?;
-    server.put_manifest(&name(), &pushed.index, &by()).await?;
-    server.put_manifest(&name(), &pushed.signature, &by()).await?;
+    server.manifests.put(&name(), &put, &by()).await?;
+    server.manifests.put(&name(), &pushed.index, &by()).await?;
+    server.manifests.put(&name(), &pushed.signature, &by()).await?;
     Ok(())
 }
 
@@ -98,16 +98,16 @@ enum Work {
 async fn work(server: &Registry, work: Work, pushed: &Pushed) -> Result<(), Error> {
     match work {
         Work::Push => push(server, pushed).await,
-        Work::DeleteTag => server.delete_tag(&name(), &"v1".parse().unwrap(), &by()).await,
+        Work::DeleteTag => server.tags.delete(&name(), &"v1".parse().unwrap(), &by()).await,
         Work::DeleteManifest => {
-            server.delete_manifest(&name(), &sha256(&pushed.index.bytes), &by()).await?;
-            server.delete_manifest(&name(), &pushed.image.digest(), &by()).await
+            server.manifests.delete(&name(), &sha256(&pushed.index.bytes), &by()).await?;
+            server.manifests.delete(&name(), &pushed.image.digest(), &by()).await
         }
         Work::DeleteBlob => {
             // one object in each copy: which of the two stays is by chance
             let left = &pushed.image.layers[1];
-            server.put_blob(&"faults/other".parse().unwrap(), &sha256(left), chunk(left), &by()).await?;
-            server.delete_blob(&"faults/other".parse().unwrap(), &sha256(left), &by()).await
+            server.uploads.put_blob(&"faults/other".parse().unwrap(), &sha256(left), chunk(left), &by()).await?;
+            server.blobs.delete(&"faults/other".parse().unwrap(), &sha256(left), &by()).await
         }
     }
 }

@@ -32,18 +32,18 @@ const FAULTS: [(Fault, bool); 7] = [
 
 async fn put(server: &Registry, image: &Image, tags: &[&str]) {
     for blob in image.blobs() {
-        server.put_blob(&name(), &sha256(blob), chunk(blob), &by()).await.unwrap();
+        server.uploads.put_blob(&name(), &sha256(blob), chunk(blob), &by()).await.unwrap();
     }
     for tag in tags {
-        server.put_manifest(&name(), &image.put(tag), &by()).await.unwrap();
+        server.manifests.put(&name(), &image.put(tag), &by()).await.unwrap();
     }
 }
 
 async fn delete(server: &Registry, target: Target, image: &Image) -> Result<(), Error> {
     match target {
-        Target::Tag => server.delete_tag(&name(), &"v1".parse().unwrap(), &by()).await,
-        Target::Manifest => server.delete_manifest(&name(), &image.digest(), &by()).await,
-        Target::Blob => server.delete_blob(&name(), &sha256(&image.layers[0]), &Actor::default()).await,
+        Target::Tag => server.tags.delete(&name(), &"v1".parse().unwrap(), &by()).await,
+        Target::Manifest => server.manifests.delete(&name(), &image.digest(), &by()).await,
+        Target::Blob => server.blobs.delete(&name(), &sha256(&image.layers[0]), &Actor::default()).await,
     }
 }
 
@@ -76,7 +76,7 @@ async fn delete_with(plan: Plan, target: Target, restart: bool) -> bool {
     put(client.server(), &image, &["v1", "v2"]).await;
     put(client.server(), &kept, &["kept"]).await;
     if target == Target::Blob {
-        client.server().delete_manifest(&name(), &image.digest(), &by()).await.unwrap();
+        client.server().manifests.delete(&name(), &image.digest(), &by()).await.unwrap();
     }
     // so that all of it is remembered
     assert!(is_there(client.server(), target, &image, &kept).await);

@@ -41,7 +41,7 @@ fn what_does_not_fit_is_told_to_be_too_much_and_leaves_the_rest_alone() {
         assert!(listed_tags(&server).await.contains("v1"));
         assert!(!has_blob(&server, &too_long()).await);
         // with room again, the same goes
-        server.put_blob(&name(), &sha256(too_long()), chunk(&too_long()), &by()).await.unwrap();
+        server.uploads.put_blob(&name(), &sha256(too_long()), chunk(&too_long()), &by()).await.unwrap();
         assert!(has_blob(&server, &too_long()).await);
     });
 }
@@ -51,25 +51,25 @@ async fn push_too_much(root: &Path) {
     let large = too_long();
     let full = |error: &Error| matches!(error, Error::Storage(error) if error.kind == FaultKind::Full);
 
-    let at_once = server.put_blob(&name(), &sha256(&large), chunk(&large), &by()).await.unwrap_err();
+    let at_once = server.uploads.put_blob(&name(), &sha256(&large), chunk(&large), &by()).await.unwrap_err();
     assert!(full(&at_once), "{at_once:?}");
 
-    let begun = server.start_upload(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
+    let begun = server.uploads.start(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
     let upload = Upload { id: begun.id, state: Some(begun.state) };
-    let chunked = server.append(&name(), &upload, chunk(&large)).await.unwrap_err();
+    let chunked = server.uploads.append(&name(), &upload, chunk(&large)).await.unwrap_err();
     assert!(full(&chunked), "{chunked:?}");
     assert!(!has_blob(&server, &large).await);
     // the upload stands where it was, and goes on in smaller chunks
-    let status = server.upload_status(&name(), &upload).await.unwrap();
+    let status = server.uploads.status(&name(), &upload).await.unwrap();
     assert_eq!(status.offset, 0);
     let layer = &image.layers[0];
-    server.append(&name(), &upload, chunk(&layer.slice(..200_000))).await.unwrap();
+    server.uploads.append(&name(), &upload, chunk(&layer.slice(..200_000))).await.unwrap();
     let rest = chunk(&layer.slice(200_000..));
     let upload = Upload { id: upload.id, state: None };
-    server.complete_upload(&name(), &upload, &sha256(layer), rest, &by()).await.unwrap();
+    server.uploads.complete(&name(), &upload, &sha256(layer), rest, &by()).await.unwrap();
     for blob in [&image.config, &image.layers[1]] {
-        server.put_blob(&name(), &sha256(blob), chunk(blob), &by()).await.unwrap();
+        server.uploads.put_blob(&name(), &sha256(blob), chunk(blob), &by()).await.unwrap();
     }
-    server.put_manifest(&name(), &image.put("v1"), &by()).await.unwrap();
+    server.manifests.put(&name(), &image.put("v1"), &by()).await.unwrap();
     assert!(has_image(&server, tagged("v1"), &image).await);
 }

@@ -17,9 +17,9 @@ async fn pull_with(plan: Plan, setting: Setting) -> bool {
     let (world, image) = (World::new(), Image::new(1));
     let pusher = world.server(ONE_OF_TWO);
     for blob in image.blobs() {
-        pusher.put_blob(&name(), &sha256(blob), chunk(blob), &by()).await.unwrap();
+        pusher.uploads.put_blob(&name(), &sha256(blob), chunk(blob), &by()).await.unwrap();
     }
-    pusher.put_manifest(&name(), &image.put("v1"), &by()).await.unwrap();
+    pusher.manifests.put(&name(), &image.put("v1"), &by()).await.unwrap();
 
     // one that remembers nothing, so that the store is asked
     let client = world.client(1);
@@ -32,12 +32,12 @@ async fn pull_with(plan: Plan, setting: Setting) -> bool {
     };
     world.faults.arm(plan);
     for reference in [tagged("v1"), Reference::Digest(image.digest())] {
-        let found = client.request(server.manifest(&name(), &reference)).await;
+        let found = client.request(server.manifests.get(&name(), &reference)).await;
         expect_outcome(plan, &seen(world.faults.hits()), &found);
         assert!(found.is_err() || found.is_ok_and(|found| found.bytes == image.manifest));
     }
     let page = Page { n: None, last: None };
-    let listed = client.request(server.tags(&name(), &page)).await;
+    let listed = client.request(server.tags.list(&name(), &page)).await;
     expect_outcome(plan, &seen(world.faults.hits()), &listed);
     assert!(listed.is_err() || listed.is_ok_and(|listed| listed.entries.len() == 1), "a shorter list");
     for blob in image.blobs() {
@@ -56,7 +56,7 @@ async fn pull_with(plan: Plan, setting: Setting) -> bool {
                 Err(Error::Storage(_)) => {}
                 Err(error) => panic!("{plan:?}: {hits:?}: {error:?}"),
             }
-            server.put_blob(&name(), &sha256(blob), chunk(blob), &by()).await.unwrap();
+            server.uploads.put_blob(&name(), &sha256(blob), chunk(blob), &by()).await.unwrap();
         }
     }
     for server in [&server, &world.server(ONE_OF_TWO)] {
@@ -114,7 +114,7 @@ async fn a_copy_that_goes_at_any_operation_of_a_pull_while_another_came_is_no_40
         let world = World::new();
         let root = world.directory.path().to_owned();
         let pusher = world.server(ALONE);
-        pusher.put_blob(&name(), &digest, chunk(&blob), &by()).await.unwrap();
+        pusher.uploads.put_blob(&name(), &digest, chunk(&blob), &by()).await.unwrap();
         let old = files(&root, &["blobs", "data"], &|path| !path.contains("/in/"));
         let server = world.server(ALONE);
         world.faults.arm(Plan { fault: Fault::Waits, nth, lasting: false });
@@ -122,7 +122,7 @@ async fn a_copy_that_goes_at_any_operation_of_a_pull_while_another_came_is_no_40
         let replace = async {
             world.faults.stalled().await;
             // the other works at once, beside the operation that waits
-            pusher.put_blob(&name(), &digest, chunk(&blob), &by()).await.unwrap();
+            pusher.uploads.put_blob(&name(), &digest, chunk(&blob), &by()).await.unwrap();
             // the fact first, then the bytes
             for file in &old {
                 std::fs::remove_file(file).unwrap();

@@ -28,22 +28,22 @@ fn at(status: &UploadStatus) -> Upload {
 async fn push(client: &Client, image: &Image, told: &Told) -> Result<(), Failure> {
     let (name, by) = (name(), by());
     let digest = sha256(&image.config);
-    client.request(client.server().put_blob(&name, &digest, chunk(&image.config), &by)).await?;
+    client.request(client.server().uploads.put_blob(&name, &digest, chunk(&image.config), &by)).await?;
     told.blobs.borrow_mut().push(image.config.clone());
     for (layer, with_the_end) in image.layers.iter().zip([false, true]) {
-        let begun = client.request(client.server().start_upload(&name, Algorithm::Sha256, "", &by)).await?;
+        let begun = client.request(client.server().uploads.start(&name, Algorithm::Sha256, "", &by)).await?;
         let (first, second) = (layer.slice(..layer.len() - 300), layer.slice(layer.len() - 300..));
-        let mut status = client.request(client.server().append(&name, &at(&begun), chunk(&first))).await?;
+        let mut status = client.request(client.server().uploads.append(&name, &at(&begun), chunk(&first))).await?;
         let mut last = second.clone();
         if !with_the_end {
-            status = client.request(client.server().append(&name, &at(&status), chunk(&second))).await?;
+            status = client.request(client.server().uploads.append(&name, &at(&status), chunk(&second))).await?;
             last = Bytes::new();
         }
         let (upload, digest) = (at(&status), sha256(layer));
-        client.request(client.server().complete_upload(&name, &upload, &digest, chunk(&last), &by)).await?;
+        client.request(client.server().uploads.complete(&name, &upload, &digest, chunk(&last), &by)).await?;
         told.blobs.borrow_mut().push(layer.clone());
     }
-    client.request(client.server().put_manifest(&name, &image.put("v1"), &by)).await?;
+    client.request(client.server().manifests.put(&name, &image.put("v1"), &by)).await?;
     Ok(())
 }
 
@@ -148,7 +148,7 @@ async fn resume_with(plan: Plan, servers: usize) -> bool {
     let (client, name, by) = (world.client(servers), name(), by());
     let layer = &image.layers[0];
     let ends = [270_000, 290_000, layer.len()];
-    let begun = client.server().start_upload(&name, Algorithm::Sha256, "", &by).await.unwrap();
+    let begun = client.server().uploads.start(&name, Algorithm::Sha256, "", &by).await.unwrap();
     world.faults.arm(plan);
     let mut upload = at(&begun);
     let mut offset = 0;
@@ -158,17 +158,17 @@ async fn resume_with(plan: Plan, servers: usize) -> bool {
         }
         assert_eq!(offset, start, "{plan:?}: {:?}", world.faults.hits());
         let piece = layer.slice(start..end);
-        match client.request(client.server().append(&name, &upload, chunk(&piece))).await {
+        match client.request(client.server().uploads.append(&name, &upload, chunk(&piece))).await {
             Ok(status) => (upload, offset) = (at(&status), end),
             failed => {
                 world.faults.heal();
                 expect_outcome(plan, &world.faults.hits(), &failed);
                 // one that was given up may still be done a moment later: then the client is told so
-                let mut status = client.server().upload_status(&name, &upload).await.unwrap();
+                let mut status = client.server().uploads.status(&name, &upload).await.unwrap();
                 if status.offset == start as u64 {
-                    status = match client.server().append(&name, &at(&status), chunk(&piece)).await {
+                    status = match client.server().uploads.append(&name, &at(&status), chunk(&piece)).await {
                         Ok(status) => status,
-                        Err(Error::OutOfOrder { .. }) => client.server().upload_status(&name, &upload).await.unwrap(),
+                        Err(Error::OutOfOrder { .. }) => client.server().uploads.status(&name, &upload).await.unwrap(),
                         Err(error) => panic!("{plan:?}: {:?}: {error:?}", world.faults.hits()),
                     };
                 }
@@ -183,7 +183,7 @@ async fn resume_with(plan: Plan, servers: usize) -> bool {
         Chunk { range: Some(range), ..chunk(&bytes) }
     };
     let digest = sha256(layer);
-    let complete = || client.server().complete_upload(&name, &upload, &digest, last(), &by);
+    let complete = || client.server().uploads.complete(&name, &upload, &digest, last(), &by);
     let mut done = client.request(complete()).await;
     if done.is_err() {
         world.faults.heal();

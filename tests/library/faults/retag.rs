@@ -9,7 +9,7 @@ use crate::faults::world::{
 
 /// Returns the one of two images that the tag means. Fails the test unless that image is whole.
 async fn meant(server: &Registry, images: &[Image; 2]) -> usize {
-    let stored = server.manifest(&name(), &tagged("v1")).await.unwrap();
+    let stored = server.manifests.get(&name(), &tagged("v1")).await.unwrap();
     let which = usize::from(stored.digest == images[1].digest());
     assert!(has_image(server, tagged("v1"), &images[which]).await);
     which
@@ -21,15 +21,15 @@ async fn move_with(plan: Plan) -> bool {
     let client = world.client(1);
     for image in &images {
         for blob in image.blobs() {
-            client.server().put_blob(&name(), &sha256(blob), chunk(blob), &by()).await.unwrap();
+            client.server().uploads.put_blob(&name(), &sha256(blob), chunk(blob), &by()).await.unwrap();
         }
     }
-    client.server().put_manifest(&name(), &images[0].put("v1"), &by()).await.unwrap();
+    client.server().manifests.put(&name(), &images[0].put("v1"), &by()).await.unwrap();
     // so that it is remembered
     assert_eq!(meant(client.server(), &images).await, 0);
 
     world.faults.arm(plan);
-    let moved = client.request(client.server().put_manifest(&name(), &images[1].put("v1"), &by())).await;
+    let moved = client.request(client.server().manifests.put(&name(), &images[1].put("v1"), &by())).await;
     world.faults.heal();
     let hits = world.faults.hits();
     expect_outcome(plan, &hits, &moved);
@@ -38,7 +38,7 @@ async fn move_with(plan: Plan) -> bool {
     let remembered = meant(client.server(), &images).await;
     assert_eq!(remembered, stored, "{plan:?}: {hits:?}: in the memory of the server that was hit, and in the store");
 
-    client.server().put_manifest(&name(), &images[1].put("v1"), &by()).await.unwrap();
+    client.server().manifests.put(&name(), &images[1].put("v1"), &by()).await.unwrap();
     for server in [client.server(), &world.server(ONE_OF_TWO)] {
         assert_eq!(meant(server, &images).await, 1, "{plan:?}: {hits:?}");
     }

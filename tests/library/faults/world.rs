@@ -184,8 +184,8 @@ pub(crate) fn chunk(bytes: &Bytes) -> Chunk {
 
 /// Reads a blob to its end.
 pub(crate) async fn pull_blob(server: &Registry, digest: &Digest) -> Result<Vec<u8>, Error> {
-    let blob = server.blob(&name(), digest).await?;
-    let chunks: Vec<Bytes> = server.read_blob(&name(), &blob, None).await?.try_collect().await?;
+    let blob = server.blobs.get(&name(), digest).await?;
+    let chunks: Vec<Bytes> = server.blobs.read(&name(), &blob, None).await?.try_collect().await?;
     Ok(chunks.concat())
 }
 
@@ -203,7 +203,7 @@ pub(crate) async fn has_blob(server: &Registry, bytes: &Bytes) -> bool {
 
 /// Returns whether the image is there under that reference. Fails the test if a part of it is missing.
 pub(crate) async fn has_image(server: &Registry, reference: Reference, image: &Image) -> bool {
-    match server.manifest(&name(), &reference).await {
+    match server.manifests.get(&name(), &reference).await {
         Ok(stored) => {
             assert_eq!((stored.digest, &stored.bytes), (image.digest(), &image.manifest));
             for blob in image.blobs() {
@@ -222,13 +222,13 @@ pub(crate) fn tagged(tag: &str) -> Reference {
 
 /// Returns the listed tags. Fails the test if one of them does not answer.
 pub(crate) async fn listed_tags(server: &Registry) -> BTreeSet<String> {
-    let listed = match server.tags(&name(), &Page::default()).await {
+    let listed = match server.tags.list(&name(), &Page::default()).await {
         Ok(listed) => listed.entries,
         Err(Error::NameUnknown(_)) => vec![],
         Err(error) => panic!("a store that works is told to be broken: {error:?}"),
     };
     for tag in &listed {
-        let found = server.manifest(&name(), &Reference::Tag(tag.clone())).await;
+        let found = server.manifests.get(&name(), &Reference::Tag(tag.clone())).await;
         assert!(found.is_ok(), "tag {tag} is listed, and does not answer: {found:?}");
     }
     listed.iter().map(ToString::to_string).collect()

@@ -16,7 +16,7 @@ fn still(digest: Digest) -> Condition {
 async fn put_if(server: &Registry, tag: &str, bytes: &Bytes, condition: &Condition) -> Result<Digest, Error> {
     let reference = Reference::Tag(tag.parse().unwrap());
     let put = PutManifest { reference, tags: vec![], media_type: None, bytes: bytes.clone() };
-    server.put_manifest_if(&name(), &put, condition, &|_| false, &Actor::default()).await.map(|put| put.digest)
+    server.manifests.put_if(&name(), &put, condition, &|_| false, &Actor::default()).await.map(|put| put.digest)
 }
 
 /// Returns some images.
@@ -27,7 +27,7 @@ async fn images<const N: usize>(server: &Registry) -> [Bytes; N] {
 
 /// Returns the meanings of a tag, newest first.
 async fn history(server: &Registry, tag: &str) -> Vec<Option<Digest>> {
-    let entries = server.tag_history(&name(), &tag.parse().unwrap(), 1000, None).await.unwrap();
+    let entries = server.tags.history(&name(), &tag.parse().unwrap(), 1000, None).await.unwrap();
     entries.into_iter().map(|entry| entry.target.map(|(digest, _)| digest)).collect()
 }
 
@@ -82,7 +82,7 @@ async fn a_condition_holds_for_a_delete_and_for_a_digest() {
     put_if(&server, "v1", &first, &Condition::default()).await.unwrap();
     let delete = |condition: Condition| {
         let (server, tag) = (&server, &tag);
-        async move { server.delete_tag_if(&name(), tag, &condition, Protection::None, &Actor::default()).await }
+        async move { server.tags.delete_if(&name(), tag, &condition, Protection::None, &Actor::default()).await }
     };
     let refused = delete(still(sha256(&second))).await;
     assert!(matches!(refused, Err(Error::Condition { .. })), "{refused:?}");
@@ -92,7 +92,7 @@ async fn a_condition_holds_for_a_delete_and_for_a_digest() {
     put_if(&server, "v1", &second, &NO_TAG_YET).await.unwrap();
     let reference = Reference::Digest(sha256(&first));
     let put = PutManifest { reference, tags: vec![], media_type: None, bytes: first };
-    let refused = server.put_manifest_if(&name(), &put, &NO_TAG_YET, &|_| false, &Actor::default()).await;
+    let refused = server.manifests.put_if(&name(), &put, &NO_TAG_YET, &|_| false, &Actor::default()).await;
     assert!(matches!(refused, Err(Error::Condition { .. })), "{refused:?}");
 }
 
@@ -104,7 +104,7 @@ async fn a_condition_that_holds_gives_an_immutable_tag_no_other_meaning() {
     let put = async |bytes: &Bytes, condition: &Condition| {
         let reference = Reference::Tag("v1".parse().unwrap());
         let put = PutManifest { reference, tags: vec![], media_type: None, bytes: bytes.clone() };
-        server.put_manifest_if(&name(), &put, condition, &|_| true, &Actor::default()).await.map(|put| put.digest)
+        server.manifests.put_if(&name(), &put, condition, &|_| true, &Actor::default()).await.map(|put| put.digest)
     };
     put(&first, &NO_TAG_YET).await.unwrap();
     let refused = put(&second, &still(sha256(&first))).await;
@@ -123,11 +123,11 @@ async fn a_dead_push_is_finished_within_a_lease_and_passed_over_later() {
         let [base, dead, mine] = images(&server).await;
         put_if(&server, "dead", &dead, &Condition::default()).await.unwrap();
         put_if(&server, "v1", &base, &Condition::default()).await.unwrap();
-        let seen = server.tag_history(&name(), &"v1".parse().unwrap(), 1, None).await.unwrap()[0].ordinal;
+        let seen = server.tags.history(&name(), &"v1".parse().unwrap(), 1, None).await.unwrap()[0].ordinal;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
         let two_days = 2 * 24 * 3600 * 1000;
         let dead_version =
-            server.tag_history(&name(), &"dead".parse().unwrap(), 1, None).await.unwrap()[0].target.unwrap().1;
+            server.tags.history(&name(), &"dead".parse().unwrap(), 1, None).await.unwrap()[0].target.unwrap().1;
         let claim = Claim {
             once: false,
             digest: Some(sha256(&dead)),

@@ -25,7 +25,7 @@ fn cache(media_type: &str, entries: &[&[u8]]) -> Bytes {
 }
 
 async fn is_read(server: &Registry, digest: &Digest) -> bool {
-    match server.blob(&name(), digest).await {
+    match server.blobs.get(&name(), digest).await {
         Ok(_) => true,
         Err(Error::BlobUnknown { .. }) => false,
         Err(error) => panic!("{error}"),
@@ -40,8 +40,8 @@ async fn end_grants(world: &World) {
 }
 
 async fn delete_image_and_blob(server: &Registry, image: &Digest, blob: &Digest) {
-    server.delete_manifest(&name(), image, &Actor::default()).await.unwrap();
-    server.delete_blob(&name(), blob, &Actor::default()).await.unwrap();
+    server.manifests.delete(&name(), image, &Actor::default()).await.unwrap();
+    server.blobs.delete(&name(), blob, &Actor::default()).await.unwrap();
     assert!(!is_read(server, blob).await);
 }
 
@@ -64,8 +64,8 @@ async fn naming_a_deleted_blob_again_gives_no_right_to_it() {
         assert!(!is_read(&server, &config).await);
         let strict = put(&world.server(ttl), &bytes).await;
         assert!(matches!(strict, Err(Error::Missing { .. })), "{strict:?}");
-        server.delete_manifest(&name(), &sha256(index(&digest, bytes.len())), &Actor::default()).await.unwrap();
-        server.delete_manifest(&name(), &digest, &Actor::default()).await.unwrap();
+        server.manifests.delete(&name(), &sha256(index(&digest, bytes.len())), &Actor::default()).await.unwrap();
+        server.manifests.delete(&name(), &digest, &Actor::default()).await.unwrap();
     }
 }
 
@@ -84,18 +84,18 @@ async fn when_a_link_has_ended_a_server_that_remembers_it_makes_no_new_one() {
             put(&other, &more).await.unwrap();
             end_grants(&world).await;
             assert!(is_read(&one, &config).await);
-            other.delete_manifest(&name(), &sha256(&more), &by).await.unwrap();
+            other.manifests.delete(&name(), &sha256(&more), &by).await.unwrap();
         } else {
             assert!(is_read(&one, &config).await);
-            other.delete_blob(&name(), &config, &by).await.unwrap();
+            other.blobs.delete(&name(), &config, &by).await.unwrap();
         }
         match way {
-            "head" => assert!(one.blob_to_rely_on(&name(), &config, &by).await.is_err()),
-            "mount" => assert_eq!(one.mount(&into, &config, Some(&name()), |_| true, &by).await.unwrap(), None),
+            "head" => assert!(one.blobs.get_to_rely_on(&name(), &config, &by).await.is_err()),
+            "mount" => assert_eq!(one.blobs.mount(&into, &config, Some(&name()), |_| true, &by).await.unwrap(), None),
             _ => assert!(put(&one, &bytes).await.is_err()),
         }
         assert!(!is_read(&other, &config).await, "{way}");
-        assert!(other.blob(&into, &config).await.is_err(), "{way}");
+        assert!(other.blobs.get(&into, &config).await.is_err(), "{way}");
     }
 }
 
@@ -109,7 +109,7 @@ async fn a_blob_that_came_after_its_manifest_is_linked_by_the_next_push() {
     put(&server, &bytes).await.unwrap();
     end_grants(&world).await;
     assert!(is_read(&server, &config).await);
-    server.delete_manifest(&name(), &digest, &Actor::default()).await.unwrap();
+    server.manifests.delete(&name(), &digest, &Actor::default()).await.unwrap();
     assert!(!is_read(&server, &config).await, "a link ends with its manifest");
 }
 
@@ -125,15 +125,15 @@ async fn a_restore_gives_back_the_rights_that_the_delete_ended_and_no_others() {
         assert_eq!(came.restored, [simple_registry::registry::Restored::Manifest(digest)]);
     };
     end_grants(&world).await;
-    server.delete_manifest(&name(), &digest, &by).await.unwrap();
+    server.manifests.delete(&name(), &digest, &by).await.unwrap();
     assert!(!is_read(&server, &config).await);
     restore(&world.server(Duration::ZERO)).await;
     assert!(is_read(&server, &config).await);
     // in its next life it comes without the blob; also by a server that takes no such push
-    server.delete_manifest(&name(), &digest, &by).await.unwrap();
+    server.manifests.delete(&name(), &digest, &by).await.unwrap();
     put(&server, &bytes).await.unwrap();
     for server in [&server, &world.server(Duration::ZERO)] {
-        server.delete_manifest(&name(), &digest, &by).await.unwrap();
+        server.manifests.delete(&name(), &digest, &by).await.unwrap();
         restore(server).await;
         assert!(!is_read(server, &config).await);
     }
@@ -183,10 +183,10 @@ async fn a_foreign_layer_is_kept_where_it_was_pushed_and_is_not_needed_where_it_
     .into();
     put(&server, &bytes).await.unwrap();
     let layer = push(&server, b"layer").await;
-    server.delete_blob(&name(), &layer, &Actor::default()).await.unwrap();
+    server.blobs.delete(&name(), &layer, &Actor::default()).await.unwrap();
     push(&server, b"layer").await;
     put(&server, &bytes).await.unwrap();
-    let delete = server.delete_blob(&name(), &layer, &Actor::default()).await;
+    let delete = server.blobs.delete(&name(), &layer, &Actor::default()).await;
     assert!(matches!(delete, Err(Error::Needed { .. })), "a standing manifest lists it: {delete:?}");
     end_grants(&world).await;
     assert!(is_read(&server, &layer).await && is_read(&server, &config).await);
@@ -211,11 +211,11 @@ async fn an_index_of_blobs_is_taken_when_they_are_there_and_keeps_them() {
         for layer in layers {
             assert!(is_read(&server, &sha256(layer)).await);
         }
-        server.delete_manifest(&name(), &digest, &Actor::default()).await.unwrap();
+        server.manifests.delete(&name(), &digest, &Actor::default()).await.unwrap();
         assert!(!is_read(&server, &sha256(layers[0])).await);
         let came = server.restore(&name(), &Reference::Digest(digest), &Actor::default()).await.unwrap();
         assert_eq!((came.restored.len(), is_read(&server, &sha256(layers[0])).await), (1, true));
-        server.delete_manifest(&name(), &digest, &Actor::default()).await.unwrap();
+        server.manifests.delete(&name(), &digest, &Actor::default()).await.unwrap();
     }
 }
 
@@ -227,7 +227,7 @@ async fn an_entry_of_another_type_that_is_a_manifest_here_is_a_child() {
     let child = image(&config, 6, "");
     put(&server, &child).await.unwrap();
     put(&server, &cache(MediaType::OCI_INDEX, &[&child])).await.unwrap();
-    let delete = server.delete_manifest(&name(), &sha256(&child), &Actor::default()).await;
+    let delete = server.manifests.delete(&name(), &sha256(&child), &Actor::default()).await;
     assert!(matches!(delete, Err(Error::Needed { .. })), "{delete:?}");
     assert!(!is_read(&server, &sha256(&child)).await, "it is no blob");
 }

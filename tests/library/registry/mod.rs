@@ -79,7 +79,7 @@ fn name() -> Name {
 
 async fn push(server: &Registry, bytes: &[u8]) -> Digest {
     let digest = sha256(bytes);
-    server.put_blob(&name(), &digest, chunk(bytes), &Actor::default()).await.unwrap();
+    server.uploads.put_blob(&name(), &digest, chunk(bytes), &Actor::default()).await.unwrap();
     digest
 }
 
@@ -94,26 +94,26 @@ async fn put(server: &Registry, bytes: &Bytes) -> Result<Digest, Error> {
     let digest = sha256(bytes);
     let put =
         PutManifest { reference: Reference::Digest(digest), tags: vec![], media_type: None, bytes: bytes.clone() };
-    server.put_manifest(&name(), &put, &Actor::default()).await.map(|put| put.digest)
+    server.manifests.put(&name(), &put, &Actor::default()).await.map(|put| put.digest)
 }
 
 #[tokio::test]
 async fn a_server_that_takes_up_another_ones_upload_looks_at_the_bytes_that_it_did_not_see_alive() {
     let world = World::new();
     let (one, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
-    let begun = one.start_upload(&name(), Algorithm::Sha256, "", &Actor::default()).await.unwrap();
+    let begun = one.uploads.start(&name(), Algorithm::Sha256, "", &Actor::default()).await.unwrap();
     let upload = |state| Upload { id: begun.id.clone(), state: Some(state) };
     // as long as a chunk that is no part of its state
     let first = vec![b'x'; 70_000];
-    let status = one.append(&name(), &upload(begun.state), chunk(&first)).await.unwrap();
+    let status = one.uploads.append(&name(), &upload(begun.state), chunk(&first)).await.unwrap();
     // the client was silent for longer than a lease, and scrub is freeing the upload while it comes back
     for key in world.keys("data/").await {
         world.operator().delete(&key).await.unwrap();
     }
-    let outcome = match other.append(&name(), &upload(status.state), chunk(b"second")).await {
+    let outcome = match other.uploads.append(&name(), &upload(status.state), chunk(b"second")).await {
         Ok(status) => {
             let (at, digest) = (upload(status.state), sha256([&first[..], b"second"].concat()));
-            other.complete_upload(&name(), &at, &digest, chunk(b""), &Actor::default()).await.map(drop)
+            other.uploads.complete(&name(), &at, &digest, chunk(b""), &Actor::default()).await.map(drop)
         }
         Err(error) => Err(error),
     };
@@ -124,10 +124,10 @@ async fn a_server_that_takes_up_another_ones_upload_looks_at_the_bytes_that_it_d
 async fn an_old_location_at_a_server_that_remembers_it_does_not_fail_the_upload() {
     let world = World::new();
     let (one, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
-    let begun = one.start_upload(&name(), Algorithm::Sha256, "", &Actor::default()).await.unwrap();
+    let begun = one.uploads.start(&name(), Algorithm::Sha256, "", &Actor::default()).await.unwrap();
     let upload = Upload { id: begun.id, state: Some(begun.state) };
-    other.append(&name(), &upload, chunk(b"content")).await.unwrap();
-    let done = one.complete_upload(&name(), &upload, &sha256(b"content"), chunk(b""), &Actor::default()).await;
+    other.uploads.append(&name(), &upload, chunk(b"content")).await.unwrap();
+    let done = one.uploads.complete(&name(), &upload, &sha256(b"content"), chunk(b""), &Actor::default()).await;
     assert_eq!(done.unwrap().size, 7);
 }
 
@@ -136,9 +136,9 @@ async fn a_blob_deleted_by_another_server_is_gone_here_too() {
     let world = World::new();
     let (one, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
     let digest = push(&one, b"content").await;
-    other.delete_blob(&name(), &digest, &Actor::default()).await.unwrap();
-    assert!(matches!(one.blob(&name(), &digest).await, Err(Error::BlobUnknown { .. })), "read");
-    let head = one.blob_to_rely_on(&name(), &digest, &Actor::default()).await;
+    other.blobs.delete(&name(), &digest, &Actor::default()).await.unwrap();
+    assert!(matches!(one.blobs.get(&name(), &digest).await, Err(Error::BlobUnknown { .. })), "read");
+    let head = one.blobs.get_to_rely_on(&name(), &digest, &Actor::default()).await;
     assert!(matches!(head, Err(Error::BlobUnknown { .. })), "told a pusher that it need not be pushed: {head:?}");
     let manifest = put(&one, &image(&digest, 7, "")).await;
     assert!(matches!(manifest, Err(Error::Missing { .. })), "named in a manifest: {manifest:?}");
@@ -155,9 +155,9 @@ async fn what_a_deleted_manifest_alone_gave_a_right_to_is_gone_at_once() {
         world.operator().delete(key).await.unwrap();
     }
     let server = world.server(Duration::from_mins(1));
-    server.blob(&name(), &digest).await.unwrap();
-    server.delete_manifest(&name(), &manifest, &Actor::default()).await.unwrap();
-    let read = server.blob(&name(), &digest).await;
+    server.blobs.get(&name(), &digest).await.unwrap();
+    server.manifests.delete(&name(), &manifest, &Actor::default()).await.unwrap();
+    let read = server.blobs.get(&name(), &digest).await;
     assert!(matches!(read, Err(Error::BlobUnknown { .. })), "read from a memory older than the deletion: {read:?}");
 }
 
@@ -165,20 +165,20 @@ async fn what_a_deleted_manifest_alone_gave_a_right_to_is_gone_at_once() {
 async fn bytes_that_are_lost_in_the_middle_are_looked_up_afresh_the_next_time() {
     let world = World::new();
     let server = world.server(Duration::ZERO);
-    let begun = server.start_upload(&name(), Algorithm::Sha256, "", &Actor::default()).await.unwrap();
+    let begun = server.uploads.start(&name(), Algorithm::Sha256, "", &Actor::default()).await.unwrap();
     let upload = |state| Upload { id: begun.id.clone(), state: Some(state) };
     let (first, second) = (vec![b'x'; 70_000], b"second");
     let whole = [&first[..], second].concat();
-    let status = server.append(&name(), &upload(begun.state), chunk(&first)).await.unwrap();
+    let status = server.uploads.append(&name(), &upload(begun.state), chunk(&first)).await.unwrap();
     let digest = sha256(&whole);
     let upload = upload(status.state);
-    let done = server.complete_upload(&name(), &upload, &digest, chunk(second), &Actor::default()).await;
+    let done = server.uploads.complete(&name(), &upload, &digest, chunk(second), &Actor::default()).await;
     let blob = done.unwrap();
     let damaged = world.keys("data/").await;
     push(&world.server(Duration::ZERO), &whole).await; // a sound copy, by another server
     world.operator().delete(damaged.last().unwrap()).await.unwrap();
     let read = async || -> Result<Vec<Bytes>, String> {
-        let stream = server.read_blob(&name(), &blob, None).await.map_err(|error| error.to_string())?;
+        let stream = server.blobs.read(&name(), &blob, None).await.map_err(|error| error.to_string())?;
         stream.try_collect().await.map_err(|error| error.to_string())
     };
     let first = read().await;
@@ -200,15 +200,15 @@ async fn an_index_keeps_its_children_and_brings_none_back() {
     let child = put(&server, &bytes).await.unwrap();
     let parent = put(&server, &index(&child, bytes.len())).await.unwrap();
     let by = Actor::default();
-    let delete = server.delete_manifest(&name(), &child, &by).await;
+    let delete = server.manifests.delete(&name(), &child, &by).await;
     assert!(matches!(delete, Err(Error::Needed { .. })), "{delete:?}");
-    server.delete_manifest(&name(), &parent, &by).await.unwrap();
-    server.delete_manifest(&name(), &child, &by).await.unwrap();
+    server.manifests.delete(&name(), &parent, &by).await.unwrap();
+    server.manifests.delete(&name(), &child, &by).await.unwrap();
     let again = put(&server, &index(&child, bytes.len())).await;
     assert!(matches!(again, Err(Error::Missing { .. })), "{again:?}");
     let lenient = world.server_with(|options| options.allow_missing_references = true);
     put(&lenient, &index(&child, bytes.len())).await.unwrap();
-    let gone = server.manifest(&name(), &Reference::Digest(child)).await;
+    let gone = server.manifests.get(&name(), &Reference::Digest(child)).await;
     assert!(matches!(gone, Err(Error::ManifestUnknown { .. })), "{gone:?}");
 }
 
@@ -230,7 +230,7 @@ async fn a_page_of_referrers_is_bounded_by_bytes_and_every_page_moves_on() {
     let mut page = Page { n: None, last: None };
     let mut seen = Vec::new();
     loop {
-        let found = server.referrers(&name(), &subject, None, &page).await.unwrap();
+        let found = server.referrers.list(&name(), &subject, None, &page).await.unwrap();
         let size = serde_json::to_vec(&found.descriptors.iter().map(AsRef::as_ref).collect::<Vec<_>>()).unwrap().len();
         assert!(size <= 4 << 20, "{size}");
         // and no page is much smaller than it may be
@@ -246,7 +246,7 @@ async fn a_page_of_referrers_is_bounded_by_bytes_and_every_page_moves_on() {
     let mut page = Page { n: Some(1), last: None };
     let mut count = 0;
     loop {
-        let found = server.referrers(&name(), &subject, None, &page).await.unwrap();
+        let found = server.referrers.list(&name(), &subject, None, &page).await.unwrap();
         count += found.descriptors.len();
         match found.next {
             Some(next) => page.last = Some(next),
@@ -270,7 +270,7 @@ async fn a_page_holds_all_referrers_that_fit_in_it() {
         );
         put(&server, &image(&config, 2, &more)).await.unwrap();
     }
-    let found = server.referrers(&name(), &subject, None, &Page::default()).await.unwrap();
+    let found = server.referrers.list(&name(), &subject, None, &Page::default()).await.unwrap();
     assert_eq!((found.descriptors.len(), found.next), (1100, None));
 }
 
@@ -285,7 +285,7 @@ async fn what_a_push_costs_does_not_depend_on_the_repositories_beside_it() {
         bytes: empty,
     };
     let push = async |server: &Registry, repository: &str| {
-        server.put_manifest(&repository.parse().unwrap(), &put, &Actor::default()).await.unwrap();
+        server.manifests.put(&repository.parse().unwrap(), &put, &Actor::default()).await.unwrap();
     };
     for repository in 0..20 {
         push(&world.server(Duration::ZERO), &format!("flat/r{repository}")).await;
@@ -301,18 +301,18 @@ async fn what_a_push_costs_does_not_depend_on_the_repositories_beside_it() {
     );
     // nor does it where this server knows nothing of the repository yet
     let page = Page { n: None, last: None };
-    assert_eq!(server.tags(&"flat/r7".parse().unwrap(), &page).await.unwrap().entries.len(), 1);
+    assert_eq!(server.tags.list(&"flat/r7".parse().unwrap(), &page).await.unwrap().entries.len(), 1);
     assert_eq!(stats.directories_read(), 3, "its place in the catalog, its tags, and the one of them");
-    let unknown = server.tags(&"flat/unknown".parse().unwrap(), &page).await;
+    let unknown = server.tags.list(&"flat/unknown".parse().unwrap(), &page).await;
     assert!(matches!(unknown, Err(Error::NameUnknown(_))), "{unknown:?}");
     assert_eq!(stats.directories_read(), 3);
     // and each is listed once
-    let all = server.catalog(&Page { n: None, last: None }, &[""], |_| true).await.unwrap();
+    let all = server.catalog.list(&Page { n: None, last: None }, &[""], |_| true).await.unwrap();
     assert_eq!(all.entries.len(), 21);
 }
 
 async fn by_tag(server: &Registry, tag: &str) -> Option<Digest> {
-    match server.manifest(&name(), &Reference::Tag(tag.parse().unwrap())).await {
+    match server.manifests.get(&name(), &Reference::Tag(tag.parse().unwrap())).await {
         Ok(found) => Some(found.digest),
         Err(Error::ManifestUnknown { .. }) => None,
         Err(error) => panic!("{error}"),
@@ -322,7 +322,7 @@ async fn by_tag(server: &Registry, tag: &str) -> Option<Digest> {
 async fn put_tagged(server: &Registry, tag: &str, bytes: &Bytes) -> Digest {
     let reference = Reference::Tag(tag.parse().unwrap());
     let put = PutManifest { reference, tags: vec![], media_type: None, bytes: bytes.clone() };
-    server.put_manifest(&name(), &put, &Actor::default()).await.unwrap().digest
+    server.manifests.put(&name(), &put, &Actor::default()).await.unwrap().digest
 }
 
 #[tokio::test]
@@ -339,9 +339,9 @@ async fn a_tag_that_was_looked_at_before_is_what_other_servers_made_of_it() {
     }
     let second = put_tagged(&other, "v1", &bytes[1]).await;
     assert_eq!((by_tag(&one, "v1").await, by_tag(&one, "v2").await), (Some(second), Some(first)));
-    other.delete_tag(&name(), &"v2".parse().unwrap(), &by).await.unwrap();
+    other.tags.delete(&name(), &"v2".parse().unwrap(), &by).await.unwrap();
     assert_eq!((by_tag(&one, "v1").await, by_tag(&one, "v2").await), (Some(second), None));
-    other.delete_manifest(&name(), &second, &by).await.unwrap();
+    other.manifests.delete(&name(), &second, &by).await.unwrap();
     assert_eq!(by_tag(&one, "v1").await, None);
     put(&other, &bytes[1]).await.unwrap();
     assert_eq!(by_tag(&one, "v1").await, None, "a tag stays dead when its manifest comes again");

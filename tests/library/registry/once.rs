@@ -12,7 +12,7 @@ use simple_registry::{
 async fn put_once(server: &Registry, tag: &str, bytes: &Bytes) -> Result<Digest, Error> {
     let reference = Reference::Tag(tag.parse().unwrap());
     let put = PutManifest { reference, tags: vec![], media_type: None, bytes: bytes.clone() };
-    server.put_manifest_under(&name(), &put, &|_| true, &Actor::default()).await.map(|put| put.digest)
+    server.manifests.put_under(&name(), &put, &|_| true, &Actor::default()).await.map(|put| put.digest)
 }
 
 async fn images(server: &Registry) -> (Bytes, Bytes) {
@@ -87,16 +87,16 @@ async fn a_claim_counts_though_who_made_it_died_unless_its_manifest_is_gone() {
     assert_eq!(by_tag(&server, "v1").await, None);
     refused(&put_once(&server, "v1", &comes).await, digest);
     assert_eq!(by_tag(&server, "v1").await, Some(digest));
-    let history = server.tag_history(&name(), &tag(), 10, None).await.unwrap();
+    let history = server.tags.history(&name(), &tag(), 10, None).await.unwrap();
     assert_eq!((history[0].by.identity.as_str(), history[0].at, history.len()), ("who died", 7, 1));
-    server.delete_manifest(&name(), &digest, &Actor::default()).await.unwrap();
+    server.manifests.delete(&name(), &digest, &Actor::default()).await.unwrap();
     assert_eq!(put_once(&server, "v1", &comes).await.unwrap(), sha256(&comes), "what is gone is claimed no more");
     assert_eq!(by_tag(&server, "v1").await, Some(sha256(&comes)));
 }
 
 /// Returns the newest version of the tag.
 async fn newest(server: &Registry) -> TagVersion {
-    let newest = server.tag_history(&name(), &tag(), 1, None).await.unwrap().remove(0);
+    let newest = server.tags.history(&name(), &tag(), 1, None).await.unwrap().remove(0);
     let target = newest.target.map(|(digest, version)| (digest, Ordinal(version)));
     TagVersion { ordinal: Ordinal(newest.ordinal), target }
 }
@@ -112,9 +112,9 @@ async fn scrub_leaves_a_tag_to_a_young_claim_and_ends_it_above_an_old_one() {
     let target = Some((digest, version_of(&world, &digest).await));
     claim(&world, Some(seen.ordinal), TagVersion { ordinal: Ordinal(seen.ordinal.0 + 1), target }).await;
     let by = Actor::default();
-    assert!(!server.end_tag(&name(), &tag(), Some(seen), &|_| false, &by).await.unwrap());
+    assert!(!server.tags.end(&name(), &tag(), Some(seen), &|_| false, &by).await.unwrap());
     assert_eq!(by_tag(&server, "v1").await, Some(digest));
-    assert!(server.end_tag(&name(), &tag(), Some(seen), &|_| true, &by).await.unwrap());
+    assert!(server.tags.end(&name(), &tag(), Some(seen), &|_| true, &by).await.unwrap());
     assert_eq!(by_tag(&server, "v1").await, None);
     assert_eq!(newest(&server).await, TagVersion { ordinal: Ordinal(seen.ordinal.0 + 2), target: None });
     put_once(&server, "v1", &comes).await.unwrap();
@@ -131,7 +131,7 @@ async fn a_delete_of_a_manifest_leaves_its_tag_to_the_claim_of_a_push() {
     let seen = newest(&server).await;
     let target = Some((digest, version_of(&world, &digest).await));
     claim(&world, Some(seen.ordinal), TagVersion { ordinal: Ordinal(seen.ordinal.0 + 1), target }).await;
-    server.delete_manifest(&name(), &deleted, &Actor::default()).await.unwrap();
+    server.manifests.delete(&name(), &deleted, &Actor::default()).await.unwrap();
     assert_eq!(by_tag(&server, "v1").await, Some(digest), "the claim is the commit");
 }
 
@@ -141,12 +141,12 @@ async fn pushes_that_meet_a_closed_order_race_at_the_first_place() {
     let (one, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
     let (first, second) = images(&one).await;
     put_once(&one, "v1", &first).await.unwrap();
-    one.delete_tag_under(&name(), &tag(), Protection::Immutable, &Actor::default()).await.unwrap();
+    one.tags.delete_under(&name(), &tag(), Protection::Immutable, &Actor::default()).await.unwrap();
     let tombstone = newest(&one).await;
     for key in world.keys(&Prefix::TagClaims(&name(), &tag()).to_string()).await {
         world.operator().delete(&key).await.unwrap();
     }
-    assert!(one.close_tag(&name(), &tag(), tombstone.ordinal, &Actor::default()).await.unwrap());
+    assert!(one.tags.close(&name(), &tag(), tombstone.ordinal, &Actor::default()).await.unwrap());
     let (a, b) = tokio::join!(put_once(&one, "v1", &first), put_once(&other, "v1", &second));
     let (winner, loser) = if a.is_ok() { (a, b) } else { (b, a) };
     refused(&loser, winner.unwrap());
@@ -193,9 +193,9 @@ async fn delete_beside_a_late_tag(comes: usize) -> (Vec<String>, [bool; 2]) {
         if *tag == late { TagDelete::Denied } else { TagDelete::Allowed }
     };
     let look: &LookAtTag<'_> = &look;
-    let done = server.delete_manifest_under(&name(), &digest, Some(look), &Actor::default()).await;
+    let done = server.manifests.delete_under(&name(), &digest, Some(look), &Actor::default()).await;
     assert!(matches!(&done, Err(Error::TagDenied { tag, .. }) if *tag == late), "{done:?}");
-    let listed = server.referrers(&name(), &subject, None, &Page::default()).await.unwrap();
+    let listed = server.referrers.list(&name(), &subject, None, &Page::default()).await.unwrap();
     assert_eq!(listed.descriptors.len(), 1, "it refers to its subject as before");
     let there = [by_tag(&server, "a").await == Some(digest), by_tag(&server, "v1").await == Some(digest)];
     (asked.into_inner().unwrap(), there)
@@ -220,14 +220,14 @@ async fn an_immutable_tag_and_its_manifest_are_deleted_only_where_that_is_allowe
     let (first, second) = images(&server).await;
     let by = Actor::default();
     let digest = put_once(&server, "v1", &first).await.unwrap();
-    let kept = server.delete_tag_under(&name(), &tag(), Protection::Kept, &by).await;
+    let kept = server.tags.delete_under(&name(), &tag(), Protection::Kept, &by).await;
     assert!(matches!(kept, Err(Error::TagKept { .. })), "{kept:?}");
-    let kept = server.delete_manifest_under(&name(), &digest, Some(&keeps("v1")), &by).await;
+    let kept = server.manifests.delete_under(&name(), &digest, Some(&keeps("v1")), &by).await;
     assert!(matches!(kept, Err(Error::TagKept { .. })), "{kept:?}");
     assert_eq!(by_tag(&server, "v1").await, Some(digest));
-    server.delete_tag_under(&name(), &tag(), Protection::Immutable, &by).await.unwrap();
+    server.tags.delete_under(&name(), &tag(), Protection::Immutable, &by).await.unwrap();
     assert_eq!(by_tag(&server, "v1").await, None);
     let digest = put_once(&server, "v1", &second).await.unwrap();
-    server.delete_manifest_under(&name(), &digest, Some(&keeps("v2")), &by).await.unwrap();
+    server.manifests.delete_under(&name(), &digest, Some(&keeps("v2")), &by).await.unwrap();
     put_once(&server, "v1", &first).await.unwrap();
 }

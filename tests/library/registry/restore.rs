@@ -29,14 +29,14 @@ async fn a_deleted_image_comes_back_with_its_tag_its_blobs_and_its_place_among_r
     let bytes = image(&config, 6, &more);
     let digest = put_tagged(&server, "v1", &bytes).await;
     assert!(restore(&server, "v1").await.unwrap().is_empty(), "what is there is not restored");
-    server.delete_manifest(&name(), &digest, &Actor::default()).await.unwrap();
-    server.delete_blob(&name(), &config, &Actor::default()).await.unwrap();
-    assert!(server.blob(&name(), &config).await.is_err());
+    server.manifests.delete(&name(), &digest, &Actor::default()).await.unwrap();
+    server.blobs.delete(&name(), &config, &Actor::default()).await.unwrap();
+    assert!(server.blobs.get(&name(), &config).await.is_err());
     let restored = restore(&server, "v1").await.unwrap();
     assert_eq!(restored, [Restored::Tag(tag("v1"), digest), Restored::Manifest(digest)]);
     assert_eq!(by_tag(&world.server(Duration::ZERO), "v1").await, Some(digest));
-    assert_eq!(server.blob(&name(), &config).await.unwrap().size, 6);
-    let referrers = server.referrers(&name(), &subject, None, &Page::default()).await.unwrap();
+    assert_eq!(server.blobs.get(&name(), &config).await.unwrap().size, 6);
+    let referrers = server.referrers.list(&name(), &subject, None, &Page::default()).await.unwrap();
     assert_eq!(referrers.descriptors[0].digest, digest);
 }
 
@@ -50,11 +50,11 @@ async fn a_deleted_index_brings_its_children_back() {
     let parent = index(&child_digest, child.len());
     let parent_digest = put(&server, &parent).await.unwrap();
     for digest in [&parent_digest, &child_digest] {
-        server.delete_manifest(&name(), digest, &Actor::default()).await.unwrap();
+        server.manifests.delete(&name(), digest, &Actor::default()).await.unwrap();
     }
     let restored = restore(&server, &parent_digest.to_string()).await.unwrap();
     assert_eq!(restored, [Restored::Manifest(child_digest), Restored::Manifest(parent_digest)]);
-    let refused = server.delete_manifest(&name(), &child_digest, &Actor::default()).await;
+    let refused = server.manifests.delete(&name(), &child_digest, &Actor::default()).await;
     assert!(matches!(refused, Err(Error::Needed { .. })), "the index needs its child again: {refused:?}");
 }
 
@@ -63,9 +63,9 @@ async fn a_deleted_blob_comes_back() {
     let world = World::new();
     let server = world.server(Duration::ZERO);
     let blob = push(&server, b"blob").await;
-    server.delete_blob(&name(), &blob, &Actor::default()).await.unwrap();
+    server.blobs.delete(&name(), &blob, &Actor::default()).await.unwrap();
     assert_eq!(restore(&server, &blob.to_string()).await.unwrap(), [Restored::Blob(blob)]);
-    assert_eq!(server.blob(&name(), &blob).await.unwrap().size, 4);
+    assert_eq!(server.blobs.get(&name(), &blob).await.unwrap().size, 4);
     assert!(restore(&server, &blob.to_string()).await.unwrap().is_empty());
 }
 
@@ -75,7 +75,7 @@ async fn what_is_gone_for_good_is_named() {
     let server = world.server(Duration::ZERO);
     let config = push(&server, b"config").await;
     let digest = put_tagged(&server, "v1", &image(&config, 6, "")).await;
-    server.delete_manifest(&name(), &digest, &Actor::default()).await.unwrap();
+    server.manifests.delete(&name(), &digest, &Actor::default()).await.unwrap();
     for key in world.keys("data/").await {
         world.operator().delete(&key).await.unwrap();
     }
@@ -100,10 +100,11 @@ async fn a_tags_history_is_what_is_there_and_what_was_gathered() {
         pushed.push(put_tagged(&server, "v1", &image(&config, 6, &format!(r#","annotations":{{"n":"{n}"}}"#))).await);
     }
     server
-        .delete_tag(&name(), &tag("v1"), &Actor { identity: "ana".to_owned(), request: "r".to_owned() })
+        .tags
+        .delete(&name(), &tag("v1"), &Actor { identity: "ana".to_owned(), request: "r".to_owned() })
         .await
         .unwrap();
-    let whole = server.tag_history(&name(), &tag("v1"), 100, None).await.unwrap();
+    let whole = server.tags.history(&name(), &tag("v1"), 100, None).await.unwrap();
     let meant: Vec<Option<Digest>> = whole.iter().map(|entry| entry.target.map(|target| target.0)).collect();
     let expected: Vec<_> = [None].into_iter().chain(pushed.iter().rev().copied().map(Some)).collect();
     assert_eq!(meant, expected);
@@ -117,11 +118,11 @@ async fn a_tags_history_is_what_is_there_and_what_was_gathered() {
     for key in &keys[3..] {
         world.operator().delete(key).await.unwrap();
     }
-    assert_eq!(server.tag_history(&name(), &tag("v1"), 100, None).await.unwrap(), whole);
+    assert_eq!(server.tags.history(&name(), &tag("v1"), 100, None).await.unwrap(), whole);
     let mut paged: Vec<TagEntry> = Vec::new();
     loop {
         let last = paged.last().map(|entry| entry.ordinal);
-        let page = server.tag_history(&name(), &tag("v1"), 2, last).await.unwrap();
+        let page = server.tags.history(&name(), &tag("v1"), 2, last).await.unwrap();
         if page.is_empty() {
             break;
         }
@@ -129,7 +130,7 @@ async fn a_tags_history_is_what_is_there_and_what_was_gathered() {
     }
     assert_eq!(paged, whole);
     assert_eq!(restore(&server, "v1").await.unwrap()[0], Restored::Tag(tag("v1"), pushed[4]));
-    assert!(server.tag_history(&name(), &tag("never"), 100, None).await.unwrap().is_empty());
+    assert!(server.tags.history(&name(), &tag("never"), 100, None).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -140,20 +141,20 @@ async fn pulls_are_written_once_for_a_repository_and_again_where_the_store_faile
         |_| {},
     );
     let digest = sha256(b"manifest");
-    server.record_pulls().await.unwrap();
+    server.pulls.record().await.unwrap();
     let since: PullsSince =
         serde_json::from_slice(&world.operator().read(&Key::PullsSince.to_string()).await.unwrap().to_bytes()).unwrap();
     for _ in 0..3 {
-        server.pulled(&name(), &Reference::Tag(tag("v1")), &digest);
+        server.pulls.note(&name(), &Reference::Tag(tag("v1")), &digest);
     }
-    server.pulled(&name(), &Reference::Digest(digest), &digest);
+    server.pulls.note(&name(), &Reference::Digest(digest), &digest);
     // where the objects are to be, there is something that is no directory
     let file = world.directory.path().join("repos");
     std::fs::write(&file, "in the way").unwrap();
-    server.record_pulls().await.unwrap_err();
+    server.pulls.record().await.unwrap_err();
     std::fs::remove_file(&file).unwrap();
-    server.record_pulls().await.unwrap();
-    server.record_pulls().await.unwrap();
+    server.pulls.record().await.unwrap();
+    server.pulls.record().await.unwrap();
     let keys = world.keys(&Prefix::Pulls(&name()).to_string()).await;
     assert_eq!(keys.len(), 1, "{keys:?}");
     let mut pulls: Vec<Pull> =
@@ -163,7 +164,7 @@ async fn pulls_are_written_once_for_a_repository_and_again_where_the_store_faile
     let at = pulls[0].at;
     assert!(at > 0);
     assert_eq!(pulls, [Pull { tag: Some(tag("v1")), digest, at }, Pull { tag: None, digest, at }]);
-    world.server(Duration::ZERO).record_pulls().await.unwrap();
+    world.server(Duration::ZERO).pulls.record().await.unwrap();
     let again: PullsSince =
         serde_json::from_slice(&world.operator().read(&Key::PullsSince.to_string()).await.unwrap().to_bytes()).unwrap();
     assert_eq!(again, since, "the first server says since when");
@@ -176,15 +177,15 @@ async fn bytes_that_one_server_found_rotten_are_not_served_by_another() {
     let blob = push(&one, b"blob").await;
     let key = world.keys("data/").await.remove(0);
     world.operator().write(&key, "glob").await.unwrap();
-    let found = one.blob(&name(), &blob).await.unwrap();
-    let read = one.read_blob(&name(), &found, None).await.unwrap();
+    let found = one.blobs.get(&name(), &blob).await.unwrap();
+    let read = one.blobs.read(&name(), &found, None).await.unwrap();
     read.try_collect::<Vec<Bytes>>().await.unwrap_err();
     let other = world.server(Duration::ZERO);
-    assert!(other.blob(&name(), &blob).await.is_err(), "no look at the bytes, and yet it is known");
+    assert!(other.blobs.get(&name(), &blob).await.is_err(), "no look at the bytes, and yet it is known");
     assert!(world.keys("data/").await.iter().any(|key| key.contains("!corrupt.")));
     assert_eq!(push(&one, b"blob").await, blob);
-    let found = other.blob(&name(), &blob).await.unwrap();
-    let bytes: Vec<Bytes> = other.read_blob(&name(), &found, None).await.unwrap().try_collect().await.unwrap();
+    let found = other.blobs.get(&name(), &blob).await.unwrap();
+    let bytes: Vec<Bytes> = other.blobs.read(&name(), &found, None).await.unwrap().try_collect().await.unwrap();
     assert_eq!(bytes.concat(), b"blob");
 }
 
@@ -200,7 +201,7 @@ async fn a_signature_that_a_scrub_is_about_to_let_go_stays_with_its_restored_ima
     let signature = put(&server, &image(&config, 6, &subject)).await.unwrap();
     let named = tag(&format!("{}.sig", image_digest.to_string().replace(':', "-")));
     let by_name = put_tagged(&server, &named.to_string(), &image(&config, 6, r#","annotations":{"a":"b"}"#)).await;
-    server.delete_manifest(&name(), &image_digest, &by).await.unwrap();
+    server.manifests.delete(&name(), &image_digest, &by).await.unwrap();
     let stamp = r#"{"at":1,"by":{"identity":"scrub","request":"run"}}"#;
     let mut ends = Vec::new();
     for digest in [&signature, &by_name] {
@@ -219,8 +220,8 @@ async fn a_signature_that_a_scrub_is_about_to_let_go_stays_with_its_restored_ima
     for end in ends {
         operator.write(&end, stamp).await.unwrap();
     }
-    let referrers = server.referrers(&name(), &image_digest, None, &Page::default()).await.unwrap();
+    let referrers = server.referrers.list(&name(), &image_digest, None, &Page::default()).await.unwrap();
     assert_eq!(referrers.descriptors.iter().map(|it| it.digest).collect::<Vec<_>>(), [signature]);
-    server.manifest(&name(), &Reference::Digest(signature)).await.unwrap();
+    server.manifests.get(&name(), &Reference::Digest(signature)).await.unwrap();
     assert_eq!(by_tag(&server, &named.to_string()).await, Some(by_name));
 }

@@ -19,7 +19,7 @@ fn at(status: &UploadStatus) -> Upload {
 }
 
 async fn start(server: &Registry) -> UploadStatus {
-    server.start_upload(&name(), Algorithm::Sha256, "", &Actor::default()).await.unwrap()
+    server.uploads.start(&name(), Algorithm::Sha256, "", &Actor::default()).await.unwrap()
 }
 
 /// Bytes that tell their place.
@@ -29,8 +29,8 @@ fn content(length: usize) -> Vec<u8> {
 
 async fn read(server: &Registry, digest: &simple_registry::oci::Digest) -> Vec<u8> {
     use futures::TryStreamExt as _;
-    let blob = server.blob(&name(), digest).await.unwrap();
-    let pieces: Vec<bytes::Bytes> = server.read_blob(&name(), &blob, None).await.unwrap().try_collect().await.unwrap();
+    let blob = server.blobs.get(&name(), digest).await.unwrap();
+    let pieces: Vec<bytes::Bytes> = server.blobs.read(&name(), &blob, None).await.unwrap().try_collect().await.unwrap();
     pieces.concat()
 }
 
@@ -79,19 +79,19 @@ async fn play(steps: &[Step], last: usize, same_algorithm: bool) {
             upload.state = None;
         }
         let bytes = &content[offset..offset + step.length];
-        status = servers[step.server].append(&name(), &upload, chunk(bytes)).await.unwrap();
+        status = servers[step.server].uploads.append(&name(), &upload, chunk(bytes)).await.unwrap();
         offset += step.length;
         assert_eq!(status.offset, offset as u64);
-        assert_eq!(servers[1 - step.server].upload_status(&name(), &upload).await.unwrap(), status);
+        assert_eq!(servers[1 - step.server].uploads.status(&name(), &upload).await.unwrap(), status);
     }
     let algorithm = if same_algorithm { Algorithm::Sha256 } else { Algorithm::Sha512 };
     let digest = simple_registry::oci::Digest::of(algorithm, &content);
     let end = async |server: &Registry| {
-        server.complete_upload(&name(), &at(&status), &digest, chunk(&content[offset..]), &Actor::default()).await
+        server.uploads.complete(&name(), &at(&status), &digest, chunk(&content[offset..]), &Actor::default()).await
     };
     assert_eq!(end(&servers[0]).await.unwrap().size, total as u64);
     // the answer was lost, and another server is asked
-    let repeated = servers[1].complete_upload(&name(), &at(&status), &digest, chunk(b""), &Actor::default()).await;
+    let repeated = servers[1].uploads.complete(&name(), &at(&status), &digest, chunk(b""), &Actor::default()).await;
     assert_eq!(repeated.unwrap().size, total as u64);
     assert_eq!(read(&world.server(Duration::ZERO), &digest).await, content);
     // each byte once as a segment, and once more at most where a state kept it
@@ -121,7 +121,7 @@ proptest! {
 async fn many(server: &Registry, number: usize, bytes: &[u8]) -> UploadStatus {
     let mut status = start(server).await;
     for _ in 0..number {
-        status = server.append(&name(), &at(&status), chunk(bytes)).await.unwrap();
+        status = server.uploads.append(&name(), &at(&status), chunk(bytes)).await.unwrap();
     }
     status
 }
@@ -135,7 +135,7 @@ async fn chunks_of_one_byte_take_bytes_in_proportion_to_their_number() {
     assert!(written < 2000 * 1500, "{written} bytes were written for 2,000");
     assert_eq!(world.keys("data/").await.len(), 31, "one segment for each full state");
     let digest = sha256([b'x'; 2000]);
-    server.complete_upload(&name(), &at(&status), &digest, chunk(b""), &Actor::default()).await.unwrap();
+    server.uploads.complete(&name(), &at(&status), &digest, chunk(b""), &Actor::default()).await.unwrap();
     assert_eq!(read(&server, &digest).await, [b'x'; 2000]);
 }
 
@@ -147,7 +147,7 @@ async fn the_chunks_between_two_full_states_make_a_segment_below_4_mib() {
     let digest = sha256(bytes.repeat(130));
     // a server that remembers nothing reads what states keep
     let other = world.server(Duration::ZERO);
-    other.complete_upload(&name(), &at(&status), &digest, chunk(b""), &Actor::default()).await.unwrap();
+    other.uploads.complete(&name(), &at(&status), &digest, chunk(b""), &Actor::default()).await.unwrap();
     let mut sizes = Vec::new();
     for key in world.keys("data/").await {
         sizes.push(fs::metadata(world.directory.path().join(key)).unwrap().len());
@@ -169,15 +169,17 @@ async fn of_two_small_chunks_at_one_offset_one_wins() {
             let range = ContentRange { first: 9, last: 8 + bytes.len() as u64 };
             Chunk { range: Some(range), ..chunk(bytes) }
         };
-        let (first, second) =
-            tokio::join!(one.append(&name, &upload, at_nine(b"one")), other.append(&name, &upload, at_nine(b"other")));
+        let (first, second) = tokio::join!(
+            one.uploads.append(&name, &upload, at_nine(b"one")),
+            other.uploads.append(&name, &upload, at_nine(b"other"))
+        );
         let (status, bytes): (_, &[u8]) = match (first, second) {
             (Ok(status), Err(Error::OutOfOrder { .. })) => (status, b"abcabcabcone"),
             (Err(Error::OutOfOrder { .. }), Ok(status)) => (status, b"abcabcabcother"),
             both => panic!("{both:?}"),
         };
         let digest = sha256(bytes);
-        other.complete_upload(&name, &at(&status), &digest, chunk(b""), &Actor::default()).await.unwrap();
+        other.uploads.complete(&name, &at(&status), &digest, chunk(b""), &Actor::default()).await.unwrap();
         assert_eq!(read(&one, &digest).await, bytes);
     }
 }
@@ -200,10 +202,10 @@ async fn a_kept_chunk_that_was_torn_never_becomes_a_blob() {
             }
         }
         let other = world.server(Duration::ZERO);
-        let found = other.upload_status(&name(), &at(&status)).await;
+        let found = other.uploads.status(&name(), &at(&status)).await;
         assert_eq!(matches!(found, Err(Error::UploadUnknown(_))), says, "{damage}: {found:?}");
         let digest = sha256(b"some bytes".repeat(5));
-        let done = other.complete_upload(&name(), &at(&status), &digest, chunk(b""), &Actor::default()).await;
+        let done = other.uploads.complete(&name(), &at(&status), &digest, chunk(b""), &Actor::default()).await;
         assert!(matches!(done, Err(Error::UploadUnknown(_))), "{damage}: {done:?}");
     }
 }
@@ -213,12 +215,12 @@ async fn an_upload_that_was_cancelled_takes_no_more_chunks() {
     let world = World::new();
     let (server, other) = (world.server(Duration::ZERO), world.server(Duration::ZERO));
     let status = many(&server, 3, b"abc").await;
-    other.cancel_upload(&name(), &at(&status)).await.unwrap();
+    other.uploads.cancel(&name(), &at(&status)).await.unwrap();
     for server in [&server, &other] {
-        let late = server.append(&name(), &at(&status), chunk(b"late")).await;
+        let late = server.uploads.append(&name(), &at(&status), chunk(b"late")).await;
         assert!(matches!(late, Err(Error::UploadUnknown(_))), "{late:?}");
         let done =
-            server.complete_upload(&name(), &at(&status), &sha256(b"abcabcabc"), chunk(b""), &Actor::default()).await;
+            server.uploads.complete(&name(), &at(&status), &sha256(b"abcabcabc"), chunk(b""), &Actor::default()).await;
         assert!(matches!(done, Err(Error::UploadUnknown(_))), "{done:?}");
     }
 }

@@ -25,14 +25,14 @@ async fn sleep(world: &World) {
 async fn an_upload_over_which_a_server_slept_is_looked_at_before_it_ends() {
     let world = World::new();
     let server = sleeper(&world);
-    let begun = server.start_upload(&name(), Algorithm::Sha256, "", &Actor::default()).await.unwrap();
+    let begun = server.uploads.start(&name(), Algorithm::Sha256, "", &Actor::default()).await.unwrap();
     // so much that it is no part of the upload's state
     let content = vec![7; 100_000];
     let upload = |state| Upload { id: begun.id.clone(), state: Some(state) };
-    let status = server.append(&name(), &upload(begun.state), chunk(&content)).await.unwrap();
+    let status = server.uploads.append(&name(), &upload(begun.state), chunk(&content)).await.unwrap();
     sleep(&world).await;
     let digest = sha256(&content);
-    let done = server.complete_upload(&name(), &upload(status.state), &digest, chunk(b""), &Actor::default()).await;
+    let done = server.uploads.complete(&name(), &upload(status.state), &digest, chunk(b""), &Actor::default()).await;
     assert!(matches!(done, Err(Error::UploadUnknown(_))), "bytes that are gone were answered 201: {done:?}");
 }
 

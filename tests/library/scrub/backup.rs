@@ -113,12 +113,12 @@ async fn a_copy_taken_while_pushes_run_has_all_that_its_tags_name() {
 async fn check(root: &Path) -> usize {
     let server = server(root).await;
     let mut tags = 0;
-    for repository in server.catalog(&Page { n: None, last: None }, &[""], |_| true).await.unwrap().entries {
-        for tag in server.tags(&repository, &Page { n: None, last: None }).await.unwrap().entries {
+    for repository in server.catalog.list(&Page { n: None, last: None }, &[""], |_| true).await.unwrap().entries {
+        for tag in server.tags.list(&repository, &Page { n: None, last: None }).await.unwrap().entries {
             tags += 1;
             let mut left = vec![Reference::Tag(tag)];
             while let Some(reference) = left.pop() {
-                let manifest = server.manifest(&repository, &reference).await;
+                let manifest = server.manifests.get(&repository, &reference).await;
                 let manifest = manifest.unwrap_or_else(|error| panic!("{repository} {reference}: {error}"));
                 let parsed =
                     simple_registry::oci::Manifest::parse(Some(&manifest.media_type), &manifest.bytes).unwrap();

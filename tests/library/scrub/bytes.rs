@@ -95,8 +95,8 @@ impl World {
     /// Reads a blob by a server that was started just now.
     async fn read(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
         let server = world::server(self.root()).await;
-        let blob = server.blob(&name(), digest).await?;
-        let stream = server.read_blob(&name(), &blob, None).await?;
+        let blob = server.blobs.get(&name(), digest).await?;
+        let stream = server.blobs.read(&name(), &blob, None).await?;
         Ok(stream.map_ok(|chunk| chunk.to_vec()).try_concat().await?)
     }
 

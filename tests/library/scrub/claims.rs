@@ -64,7 +64,7 @@ async fn an_old_claim_keeps_no_tag_from_going_and_no_tombstone_for_ever() {
     let shelf = Shelf::new().await;
     let image = shelf.image(&app(), "image", &["v1"]).await;
     let other = shelf.image(&app(), "other", &["v2"]).await;
-    shelf.server.delete_tag(&app(), &tag("v1"), &Actor::default()).await.unwrap();
+    shelf.server.tags.delete(&app(), &tag("v1"), &Actor::default()).await.unwrap();
     claim(&shelf, Some(newest(&shelf)), other, true).await;
     for _ in 0..5 {
         shelf.age(YEAR);

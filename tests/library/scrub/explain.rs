@@ -71,7 +71,7 @@ async fn it_shows_tags_that_rules_do_not_judge_and_those_that_go_later() {
     let [signature, left] = [image, gone].map(|subject| format!("sha256-{}.sig", subject.hex()));
     shelf.image(&app, "signature", &[&signature]).await;
     shelf.image(&app, "signature of what is gone", &[&left]).await;
-    shelf.server.delete_manifest(&app, &gone, &Actor::default()).await.unwrap();
+    shelf.server.manifests.delete(&app, &gone, &Actor::default()).await.unwrap();
     let cut = shelf.image(&app, "cut", &["cut"]).await;
     let lost = shelf.image(&app, "lost", &["lost"]).await;
     shelf.image(&app, "old", &["old"]).await;

@@ -40,8 +40,8 @@ async fn when_images_were_pulled_is_not_known_where_that_cannot_be_read() {
         let used = shelf.image(&app(), "used", &["used"]).await;
         shelf.image(&app(), "idle", &["idle"]).await;
         pass(&shelf, DAY * 30);
-        shelf.server.pulled(&app(), &Reference::Tag(tag("used")), &used);
-        shelf.server.record_pulls().await.unwrap();
+        shelf.server.pulls.note(&app(), &Reference::Tag(tag("used")), &used);
+        shelf.server.pulls.record().await.unwrap();
         let seen = shelf.keys(&Prefix::Pulls(&app()).to_string());
         let whole = fs::read(shelf.root().join(&seen[0])).unwrap();
         fs::write(shelf.root().join(&seen[0]), damage).unwrap();
@@ -65,7 +65,7 @@ async fn a_deleted_tag_comes_back_by_its_name_for_as_long_as_the_trash_keeps() {
     let image = shelf.image(&app(), "image", &["v1"]).await;
     pass(&shelf, DAY * 30);
     shelf.scrub(&config).await;
-    shelf.server.delete_tag(&app(), &tag("v1"), &Actor::default()).await.unwrap();
+    shelf.server.tags.delete(&app(), &tag("v1"), &Actor::default()).await.unwrap();
     for _ in 0..3 {
         pass(&shelf, DAY * 2);
         shelf.scrub(&config).await;
@@ -77,7 +77,7 @@ async fn a_deleted_tag_comes_back_by_its_name_for_as_long_as_the_trash_keeps() {
     assert_eq!(shelf.gets(&app(), &reference).await, Some(image));
     // and when the trash is over, the tag goes without a trace; history has its age by the clock of servers
     config.scrub.tag_history.age = Duration::ZERO;
-    shelf.server.delete_tag(&app(), &tag("v1"), &Actor::default()).await.unwrap();
+    shelf.server.tags.delete(&app(), &tag("v1"), &Actor::default()).await.unwrap();
     for _ in 0..4 {
         pass(&shelf, DAY * 8);
         shelf.scrub(&config).await;
@@ -104,7 +104,7 @@ async fn an_image_has_its_grace_from_when_its_last_tag_moved_on() {
     shelf.scrub(&week).await;
     pass(&shelf, DAY * 30);
     shelf.image(&app(), "new", &["latest", "other"]).await;
-    shelf.server.delete_tag(&app(), &tag("deleted"), &Actor::default()).await.unwrap();
+    shelf.server.tags.delete(&app(), &tag("deleted"), &Actor::default()).await.unwrap();
     // before its versions become history, and after
     for day in 0..6 {
         pass(&shelf, DAY);
@@ -139,7 +139,7 @@ async fn a_damaged_manifest_that_is_to_go_is_no_end_of_a_run() {
         }
         // servers that have not read them before
         let server = shelf.another_server().await;
-        server.delete_manifest(&app(), &index, &Actor::default()).await.unwrap();
+        server.manifests.delete(&app(), &index, &Actor::default()).await.unwrap();
         pass(&shelf, DAY * 2);
         let removed = shelf.scrub(&untagged_go(DAY)).await;
         assert!(removed.iter().any(|it| it.digest == Some(child)), "{damage}: {removed:?}");
@@ -166,15 +166,15 @@ async fn what_is_damaged_can_be_deleted() {
     let server = shelf.another_server().await;
     let by = Actor::default();
     for of in ["v1", "lost"] {
-        server.delete_tag(&app(), &tag(of), &by).await.unwrap();
-        assert!(server.delete_tag(&app(), &tag(of), &by).await.is_err(), "{of}: once");
+        server.tags.delete(&app(), &tag(of), &by).await.unwrap();
+        assert!(server.tags.delete(&app(), &tag(of), &by).await.is_err(), "{of}: once");
     }
     assert_eq!(shelf.tags(&app()).await, ["index", "v2"]);
-    let needed = server.delete_manifest(&app(), &child, &by).await.unwrap_err().to_string();
+    let needed = server.manifests.delete(&app(), &child, &by).await.unwrap_err().to_string();
     assert!(needed.contains(&index.to_string()), "a damaged index needs it all the same: {needed}");
     for digest in [&image, &index, &child] {
-        server.delete_manifest(&app(), digest, &by).await.unwrap();
-        assert!(server.delete_manifest(&app(), digest, &by).await.is_err(), "{digest}: once");
+        server.manifests.delete(&app(), digest, &by).await.unwrap();
+        assert!(server.manifests.delete(&app(), digest, &by).await.is_err(), "{digest}: once");
     }
     assert_eq!(shelf.tags(&app()).await, Vec::<String>::new());
 }
@@ -184,12 +184,13 @@ async fn an_immutable_tag_whose_image_is_damaged_can_be_pushed_again_and_be_dele
     let shelf = Shelf::new().await;
     let image = shelf.image(&app(), "image", &["first"]).await;
     let other = shelf.image(&app(), "other", &["second"]).await;
-    let bytes = async |digest| shelf.server.manifest(&app(), &Reference::Digest(digest)).await.unwrap().bytes.clone();
+    let bytes =
+        async |digest| shelf.server.manifests.get(&app(), &Reference::Digest(digest)).await.unwrap().bytes.clone();
     let (same, another) = (bytes(image).await, bytes(other).await);
     let by = Actor::default();
     let push = async |bytes| {
         let put = PutManifest { reference: Reference::Tag(tag("v1")), tags: vec![], media_type: None, bytes };
-        shelf.another_server().await.put_manifest_under(&app(), &put, &|_| true, &by).await
+        shelf.another_server().await.manifests.put_under(&app(), &put, &|_| true, &by).await
     };
     push(same.clone()).await.unwrap();
     for key in shelf.keys(&Prefix::Manifest(&app(), &image).to_string()) {
@@ -206,7 +207,7 @@ async fn an_immutable_tag_whose_image_is_damaged_can_be_pushed_again_and_be_dele
         fs::remove_file(shelf.root().join(key)).unwrap();
     }
     let server = shelf.another_server().await;
-    server.delete_tag_under(&app(), &tag("v1"), Protection::Immutable, &by).await.unwrap();
+    server.tags.delete_under(&app(), &tag("v1"), Protection::Immutable, &by).await.unwrap();
     assert_eq!(shelf.tags(&app()).await, ["first", "second"]);
     push(another).await.unwrap();
 }
@@ -220,12 +221,12 @@ async fn what_a_damaged_fact_names_can_be_pushed_again() {
         fs::write(shelf.root().join(key), "{").unwrap();
     }
     let server = shelf.another_server().await;
-    let lost = server.blob(&app(), &config).await.unwrap_err();
+    let lost = server.blobs.get(&app(), &config).await.unwrap_err();
     assert!(matches!(&lost, Error::Storage(_)), "not as if it never was: {lost}");
-    let absent = server.blob_to_rely_on(&app(), &config, &Actor::default()).await.unwrap_err();
+    let absent = server.blobs.get_to_rely_on(&app(), &config, &Actor::default()).await.unwrap_err();
     assert!(matches!(absent, Error::BlobUnknown { .. }), "who pushes is to upload it: {absent}");
     shelf.image(&app(), "image", &["v1"]).await;
-    assert_eq!(shelf.another_server().await.blob(&app(), &config).await.unwrap().size, 18);
+    assert_eq!(shelf.another_server().await.blobs.get(&app(), &config).await.unwrap().size, 18);
     pass(&shelf, DAY);
     shelf.scrub(&crate::scrub::shelf::config("")).await;
     assert_eq!(shelf.keys(&Prefix::Copies(&config).to_string()).len(), 1, "the whole one took its place");

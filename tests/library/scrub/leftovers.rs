@@ -45,7 +45,7 @@ async fn when_a_process_dies_scrub_frees_what_it_would_have_deleted_a_lease_late
     // a note about an object that is gone
     let note = Key::Quarantine(BlobLink::Link.of(&blob, &app, Suffix::random()), Suffix::random()).to_string();
     store.put(&note, "{}").await.unwrap();
-    server.start_upload(&app, Algorithm::Sha256, "", &Actor::default()).await.unwrap();
+    server.uploads.start(&app, Algorithm::Sha256, "", &Actor::default()).await.unwrap();
     let scrub = async || scrub_with(root, &config(), |_| {}).await.unwrap().0;
     let is_left = || left.iter().filter(|key| keys(root).contains(key)).cloned().collect::<Vec<_>>();
     scrub().await;
@@ -79,7 +79,7 @@ async fn what_a_delete_left_that_its_second_look_refused_is_freed_a_lease_later(
         let first = looks.fetch_add(1, Ordering::Relaxed) == 0;
         if first { TagDelete::Allowed } else { TagDelete::Denied }
     };
-    let refused = server.delete_manifest_under(&app, &image, Some(&look), &by).await;
+    let refused = server.manifests.delete_under(&app, &image, Some(&look), &by).await;
     assert!(matches!(refused, Err(Error::TagDenied { .. })), "{refused:?}");
     let begun = || keys(root).iter().filter(|key| key.contains("/pending-delete.")).count();
     assert_eq!(begun(), 1);
@@ -89,9 +89,9 @@ async fn what_a_delete_left_that_its_second_look_refused_is_freed_a_lease_later(
     age(root);
     scrub().await;
     assert_eq!(begun(), 0);
-    let pulled = server.manifest(&app, &Reference::Tag("v1".parse().unwrap())).await.unwrap();
+    let pulled = server.manifests.get(&app, &Reference::Tag("v1".parse().unwrap())).await.unwrap();
     assert_eq!(pulled.digest, image);
     // and a delete that nobody refuses goes through
-    server.delete_manifest(&app, &image, &by).await.unwrap();
-    assert!(server.manifest(&app, &Reference::Digest(image)).await.is_err());
+    server.manifests.delete(&app, &image, &by).await.unwrap();
+    assert!(server.manifests.get(&app, &Reference::Digest(image)).await.is_err());
 }

@@ -46,7 +46,7 @@ fn image(config: &[u8], foreign: Option<&[u8]>) -> String {
 }
 
 async fn is_read(root: &Path, digest: &Digest) -> bool {
-    match server(root).await.blob(&app(), digest).await {
+    match server(root).await.blobs.get(&app(), digest).await {
         Ok(_) => true,
         Err(Error::BlobUnknown { .. }) => false,
         Err(error) => panic!("{error}"),
@@ -77,7 +77,7 @@ async fn a_repair_gives_no_right_to_what_a_manifest_only_names() {
     let said = scrubbed(root, &config()).await;
     assert!(said.len() == 1 && said[0].contains(&format!("of team/app needs {secret}, which")), "{said:?}");
     assert!(!is_read(root, &secret).await);
-    assert!(server.blob(&name("secret"), &secret).await.is_ok());
+    assert!(server.blobs.get(&name("secret"), &secret).await.is_ok());
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn a_foreign_layer_and_blobs_in_an_index_stay_as_long_as_a_manifest_lists_
         assert!(is_read(root, blob).await, "{blob}");
     }
     for cache in &caches {
-        server.delete_manifest(&app(), cache, &Actor::default()).await.unwrap();
+        server.manifests.delete(&app(), cache, &Actor::default()).await.unwrap();
     }
     assert_eq!(scrubbed(root, &config()).await, Vec::<String>::new());
     assert!(!is_read(root, &blobs[2]).await);
@@ -130,7 +130,7 @@ async fn a_foreign_layer_and_blobs_in_an_index_stay_as_long_as_a_manifest_lists_
     assert!(is_read(root, &blobs[2]).await);
     let mut trash = config();
     trash.scrub.trash = trash.scrub.upload_expiry;
-    server.delete_manifest(&app(), &caches[1], &Actor::default()).await.unwrap();
+    server.manifests.delete(&app(), &caches[1], &Actor::default()).await.unwrap();
     for _ in 0..3 {
         scrubbed(root, &trash).await;
     }
@@ -150,9 +150,9 @@ async fn when_a_blob_is_pushed_after_the_manifest_that_lists_it_scrub_keeps_the_
     assert_eq!(scrubbed(root, &config()).await, Vec::<String>::new());
     assert!(is_read(root, &config_blob).await && is_read(root, &layer).await);
     assert!(!keys(root).iter().any(|key| key.contains("/link.")));
-    let delete = server.delete_blob(&app(), &layer, &Actor::default()).await;
+    let delete = server.blobs.delete(&app(), &layer, &Actor::default()).await;
     assert!(matches!(delete, Err(Error::Needed { .. })), "{delete:?}");
-    server.delete_manifest(&app(), &needed, &Actor::default()).await.unwrap();
+    server.manifests.delete(&app(), &needed, &Actor::default()).await.unwrap();
     assert!(!is_read(root, &layer).await);
 }
 
@@ -164,8 +164,8 @@ async fn when_a_manifest_is_deleted_and_pushed_without_its_blob_scrub_frees_the_
     let (bytes, by) = (image(b"config", None), Actor::default());
     let blob = push_blob(&server, &app(), b"config").await;
     let digest = put(&server, &app(), &bytes, &["v1"]).await;
-    server.delete_manifest(&app(), &digest, &by).await.unwrap();
-    server.delete_blob(&app(), &blob, &by).await.unwrap();
+    server.manifests.delete(&app(), &digest, &by).await.unwrap();
+    server.blobs.delete(&app(), &blob, &by).await.unwrap();
     put(&server, &app(), &bytes, &["v1"]).await;
     let mut config = lax();
     config.scrub.trash = config.scrub.upload_expiry;
@@ -174,7 +174,7 @@ async fn when_a_manifest_is_deleted_and_pushed_without_its_blob_scrub_frees_the_
         assert!(!is_read(root, &blob).await);
     }
     assert!(!keys(root).iter().any(|key| key.starts_with("data/") || key.contains("/pin.")), "{:?}", keys(root));
-    assert!(server.manifest(&app(), &Reference::Digest(digest)).await.is_ok());
+    assert!(server.manifests.get(&app(), &Reference::Digest(digest)).await.is_ok());
 }
 
 #[tokio::test]
@@ -185,8 +185,8 @@ async fn a_manifest_written_again_from_its_former_life_links_nothing_of_that() {
     let (bytes, by) = (image(b"config", None), Actor::default());
     let blob = push_blob(&server, &app(), b"config").await;
     let digest = put(&server, &app(), &bytes, &["v1"]).await;
-    server.delete_manifest(&app(), &digest, &by).await.unwrap();
-    server.delete_blob(&app(), &blob, &by).await.unwrap();
+    server.manifests.delete(&app(), &digest, &by).await.unwrap();
+    server.blobs.delete(&app(), &blob, &by).await.unwrap();
     put(&server, &app(), &bytes, &["v1"]).await;
     let newest = keys(root).into_iter().find(|key| key.contains("/manifests/") && key.contains(".put.")).unwrap();
     let whole = fs::read(root.join(&newest)).unwrap();
@@ -251,7 +251,7 @@ async fn a_scrub_for_garbage_alone_keeps_a_blob_that_was_pushed_after_the_manife
     assert!(is_read(root, &listed[0]).await && is_read(root, &listed[1]).await);
     let stored = |digest: &Digest| keys(root).iter().any(|key| key.contains(&digest.hex()));
     assert!(!stored(&orphan) && !stored(&elsewhere), "{:?}", keys(root));
-    server.delete_manifest(&app(), &manifest, &Actor::default()).await.unwrap();
+    server.manifests.delete(&app(), &manifest, &Actor::default()).await.unwrap();
     garbage().await;
     assert!(!stored(&listed[0]) && !stored(&listed[1]), "{:?}", keys(root));
 }

@@ -28,10 +28,14 @@ async fn store_to_scrub() -> tempfile::TempDir {
         let repository = name(of);
         push_image(&server, &repository, of, &["keep", "go"], None).await;
         let deleted = push_image(&server, &repository, &format!("gone from {of}"), &["gone"], None).await;
-        server.delete_manifest(&repository, &deleted, &Actor::default()).await.unwrap();
+        server.manifests.delete(&repository, &deleted, &Actor::default()).await.unwrap();
         push_blob(&server, &repository, format!("of nobody in {of}").as_bytes()).await;
         put(&server, &repository, &format!(r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{{"of":"{of}"}}}}"#), &["keep-too"]).await;
-        server.start_upload(&repository, simple_registry::oci::Algorithm::Sha256, "", &Actor::default()).await.unwrap();
+        server
+            .uploads
+            .start(&repository, simple_registry::oci::Algorithm::Sha256, "", &Actor::default())
+            .await
+            .unwrap();
     }
     let strange = store(root).await;
     for key in ["catalog/what", "repos/what", "blobs/what"] {

@@ -26,7 +26,7 @@ async fn pushed(server: &Registry) -> Vec<Pushed> {
     for (repository, tags) in TAGS {
         let of = name(repository);
         for tag in tags {
-            let stored = server.manifest(&of, &Reference::Tag(tag.parse().unwrap())).await.unwrap();
+            let stored = server.manifests.get(&of, &Reference::Tag(tag.parse().unwrap())).await.unwrap();
             let manifest = simple_registry::oci::Manifest::parse(Some(&stored.media_type), &stored.bytes).unwrap();
             let mut blobs = Vec::new();
             for blob in &manifest.blobs {
@@ -42,8 +42,8 @@ async fn pushed(server: &Registry) -> Vec<Pushed> {
 
 async fn bytes_of(server: &Registry, of: &simple_registry::oci::Name, digest: &Digest) -> Vec<u8> {
     use futures::TryStreamExt as _;
-    let blob = server.blob(of, digest).await.unwrap();
-    let stream = server.read_blob(of, &blob, None).await.unwrap();
+    let blob = server.blobs.get(of, digest).await.unwrap();
+    let stream = server.blobs.read(of, &blob, None).await.unwrap();
     stream.map_ok(|chunk| chunk.to_vec()).try_concat().await.unwrap()
 }
 
@@ -52,14 +52,14 @@ async fn push(server: &Registry, image: &Pushed) {
     let (of, by) = (name(image.repository), Actor::default());
     for blob in &image.blobs {
         let digest = crate::scrub::world::sha256(blob);
-        if server.blob_to_rely_on(&of, &digest, &by).await.is_err() {
+        if server.blobs.get_to_rely_on(&of, &digest, &by).await.is_err() {
             assert_eq!(push_blob(server, &of, blob).await, digest);
         }
     }
     let tags = vec![image.tag.parse().unwrap()];
     let reference = Reference::Digest(crate::scrub::world::sha256(&image.manifest));
     let put = PutManifest { reference, tags, media_type: None, bytes: image.manifest.clone() };
-    server.put_manifest(&of, &put, &by).await.unwrap();
+    server.manifests.put(&of, &put, &by).await.unwrap();
 }
 
 /// Numbers that look random and are the same each time.
@@ -133,7 +133,7 @@ async fn after_the_steps_of_the_page_the_store_is_whole() {
                 let of = name(image.repository);
                 let tag = Reference::Tag(image.tag.parse().unwrap());
                 let seen =
-                    server(root).await.manifest(&of, &tag).await.unwrap_or_else(|error| panic!("{told}: {error}"));
+                    server(root).await.manifests.get(&of, &tag).await.unwrap_or_else(|error| panic!("{told}: {error}"));
                 assert_eq!(seen.bytes, image.manifest, "{told}");
                 for blob in &image.blobs {
                     let digest = crate::scrub::world::sha256(blob);

@@ -58,7 +58,7 @@ async fn versions_of_a_tag_that_something_newer_replaced_become_its_history() {
     assert_eq!(meant(&history(&shelf, "latest").await), expected);
     // it moves on, is deleted, and is pushed again: one object, all of it in it
     shelf.image(&app(), "5", &["latest"]).await;
-    shelf.server.delete_tag(&app(), &tag("latest"), &Actor::default()).await.unwrap();
+    shelf.server.tags.delete(&app(), &tag("latest"), &Actor::default()).await.unwrap();
     let last = shelf.image(&app(), "6", &["latest"]).await;
     shelf.age(DAY);
     shelf.scrub(&config).await;
@@ -70,7 +70,7 @@ async fn versions_of_a_tag_that_something_newer_replaced_become_its_history() {
     let settled = shelf.keys("");
     shelf.scrub(&config).await;
     assert_eq!(shelf.keys(""), settled, "there was nothing left to do");
-    let told = shelf.server.tag_history(&app(), &tag("latest"), 100, None).await.unwrap();
+    let told = shelf.server.tags.history(&app(), &tag("latest"), 100, None).await.unwrap();
     assert_eq!(told.len(), 8);
 }
 
@@ -118,7 +118,8 @@ async fn what_was_deleted_is_kept_for_the_trash_and_then_freed_until_the_reposit
     for digest in [&signature, &image] {
         shelf
             .server
-            .delete_manifest(&app(), digest, &Actor { identity: "ana".into(), request: "r1".into() })
+            .manifests
+            .delete(&app(), digest, &Actor { identity: "ana".into(), request: "r1".into() })
             .await
             .unwrap();
     }
@@ -183,7 +184,7 @@ async fn a_repository_that_is_pushed_to_stays_in_the_catalog() {
 }
 
 async fn is_listed(shelf: &Shelf) -> bool {
-    shelf.server.catalog(&Page { n: None, last: None }, &[""], |_| true).await.unwrap().entries.contains(&app())
+    shelf.server.catalog.list(&Page { n: None, last: None }, &[""], |_| true).await.unwrap().entries.contains(&app())
 }
 
 #[tokio::test]
@@ -196,14 +197,14 @@ async fn a_repository_of_which_only_its_past_is_known_leaves_the_catalog_until_s
     };
     let scrub = async || shelf.scrub_with(&config, |options| options.passes = Pass::ALL.into()).await;
     let image = shelf.image(&app(), "image", &["v1"]).await;
-    shelf.server.delete_manifest(&app(), &image, &Actor::default()).await.unwrap();
+    shelf.server.manifests.delete(&app(), &image, &Actor::default()).await.unwrap();
     for _ in 0..3 {
         pass(1);
         scrub().await;
         assert!(is_listed(&shelf).await, "it can be brought back");
     }
     shelf.server.restore(&app(), &Reference::Tag(v1.clone()), &Actor::default()).await.unwrap();
-    shelf.server.delete_manifest(&app(), &image, &Actor::default()).await.unwrap();
+    shelf.server.manifests.delete(&app(), &image, &Actor::default()).await.unwrap();
     // past the trash; then the last words of tag and manifest go
     for days in [8, 1] {
         pass(days);
@@ -223,15 +224,15 @@ async fn a_repository_of_which_only_its_past_is_known_leaves_the_catalog_until_s
     let claim = Claim { digest: None, version: None, ordinal: None, once: false, attempt, at: 0, by };
     let key = RepositoryKey::TagClaim(v1.clone(), Ordinal(1)).of(&app());
     shelf.store().await.put(&key, serde_json::to_vec(&claim).unwrap()).await.unwrap();
-    shelf.server.pulled(&app(), &Reference::Tag(v1.clone()), &image);
-    shelf.server.record_pulls().await.unwrap();
+    shelf.server.pulls.note(&app(), &Reference::Tag(v1.clone()), &image);
+    shelf.server.pulls.record().await.unwrap();
     let (_, removed) = scrub().await;
     let left: Vec<_> = removed.iter().filter(|it| it.what == What::Repository).map(|it| it.reason).collect();
     assert_eq!(left, [Reason::Empty]);
     assert!(!is_listed(&shelf).await);
-    let unknown = shelf.server.tags(&app(), &Page { n: None, last: None }).await;
+    let unknown = shelf.server.tags.list(&app(), &Page { n: None, last: None }).await;
     assert!(matches!(unknown, Err(Error::NameUnknown(_))), "{unknown:?}");
-    let known = shelf.server.tag_history(&app(), &v1, 100, None).await.unwrap();
+    let known = shelf.server.tags.history(&app(), &v1, 100, None).await.unwrap();
     assert_eq!(known.last().unwrap().target.unwrap().0, image);
     // nobody puts it back, tells of it or finds it empty again
     for _ in 0..2 {
@@ -244,7 +245,7 @@ async fn a_repository_of_which_only_its_past_is_known_leaves_the_catalog_until_s
     let again = shelf.image(&app(), "again", &["v1"]).await;
     assert!(is_listed(&shelf).await);
     assert_eq!(shelf.tags(&app()).await, ["v1"]);
-    let longer = shelf.server.tag_history(&app(), &v1, 100, None).await.unwrap();
+    let longer = shelf.server.tags.history(&app(), &v1, 100, None).await.unwrap();
     assert_eq!((longer[0].target.unwrap().0, &longer[1..]), (again, &known[..]));
 }
 
@@ -254,7 +255,7 @@ async fn a_push_right_after_a_repository_was_found_without_images_keeps_it_in_th
     let shelf = Shelf::new().await;
     let config = config("");
     let image = shelf.image(&app(), "image", &["v1"]).await;
-    shelf.server.delete_manifest(&app(), &image, &Actor::default()).await.unwrap();
+    shelf.server.manifests.delete(&app(), &image, &Actor::default()).await.unwrap();
     for _ in 0..2 {
         shelf.age(DAY * 8);
         shelf.clock.advance(DAY * 8);
@@ -264,7 +265,7 @@ async fn a_push_right_after_a_repository_was_found_without_images_keeps_it_in_th
     assert_eq!(shelf.keys("catalog/").iter().filter(|key| is_mark(key)).count(), 1);
     assert!(!shelf.keys(&Prefix::AllHistory(&app()).to_string()).is_empty());
     let again = shelf.image(&app(), "again", &[]).await;
-    shelf.server.delete_manifest(&app(), &again, &Actor::default()).await.unwrap();
+    shelf.server.manifests.delete(&app(), &again, &Actor::default()).await.unwrap();
     for _ in 0..2 {
         shelf.age(DAY);
         shelf.clock.advance(DAY);
@@ -308,7 +309,7 @@ async fn what_went_with_a_delete_goes_with_what_goes_with_it() {
     let outer = shelf.index(&app(), &[inner], &["all"]).await;
     let signature = shelf.referrer(&app(), "of the child", Some(&child), &[]).await;
     let other = shelf.image(&app(), "other", &["other"]).await;
-    shelf.server.delete_manifest(&app(), &outer, &Actor::default()).await.unwrap();
+    shelf.server.manifests.delete(&app(), &outer, &Actor::default()).await.unwrap();
     // the pusher of the children may be at work
     let removed = shelf.scrub(&config("")).await;
     assert!(removed.is_empty(), "{removed:?}");
@@ -326,7 +327,7 @@ async fn what_went_with_a_delete_goes_with_what_goes_with_it() {
 async fn a_tag_that_died_with_its_image_stays_dead_when_the_image_comes_again() {
     let shelf = Shelf::new().await;
     let image = shelf.image(&app(), "image", &["dead"]).await;
-    shelf.server.delete_manifest(&app(), &image, &Actor::default()).await.unwrap();
+    shelf.server.manifests.delete(&app(), &image, &Actor::default()).await.unwrap();
     // as a server leaves it that did not see the tag when it said all of them gone
     let is_gone = |key: &String| RepositoryKey::tag_version(&app(), key).is_some_and(|(_, said)| said.target.is_none());
     let gone: Vec<String> = shelf.keys("repos/").into_iter().filter(is_gone).collect();
@@ -348,7 +349,7 @@ async fn a_dry_run_of_garbage_changes_nothing() {
     let shelf = Shelf::new().await;
     let image = shelf.image(&app(), "image", &["v1", "v1"]).await;
     shelf.image(&app(), "other", &["v1"]).await;
-    shelf.server.delete_manifest(&app(), &image, &Actor::default()).await.unwrap();
+    shelf.server.manifests.delete(&app(), &image, &Actor::default()).await.unwrap();
     shelf.age(YEAR);
     let before = shelf.keys("");
     let dry = shelf

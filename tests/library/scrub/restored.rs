@@ -42,7 +42,7 @@ fn week(text: &str) -> Config {
 }
 
 async fn delete(shelf: &Shelf, digest: &Digest) {
-    shelf.server.delete_manifest(&app(), digest, &ana()).await.unwrap();
+    shelf.server.manifests.delete(&app(), digest, &ana()).await.unwrap();
 }
 
 /// Restores an image, of which everything comes back. Returns the restored objects.
@@ -66,7 +66,7 @@ async fn what_went_with_an_image_comes_back_with_it_and_what_somebody_deleted_do
     shelf.image(&app(), "withdrawn", &[&about(".att")]).await;
     pass(&shelf, DAY * 2);
     delete(&shelf, &before).await;
-    shelf.server.delete_tag(&app(), &tag(&about(".att")), &ana()).await.unwrap();
+    shelf.server.tags.delete(&app(), &tag(&about(".att")), &ana()).await.unwrap();
     pass(&shelf, DAY);
     delete(&shelf, &image).await;
     delete(&shelf, &after).await;
@@ -90,7 +90,7 @@ async fn what_went_with_an_image_comes_back_with_it_and_what_somebody_deleted_do
     assert_eq!(restore(&shelf, reference.clone()).await, expected);
     assert_eq!(restore(&shelf, reference).await, []);
     for _ in 0..2 {
-        let referrers = shelf.server.referrers(&app(), &image, None, &Page { n: None, last: None }).await.unwrap();
+        let referrers = shelf.server.referrers.list(&app(), &image, None, &Page { n: None, last: None }).await.unwrap();
         assert_eq!(referrers.descriptors.iter().map(|it| it.digest).collect::<Vec<_>>(), [signature]);
         assert_eq!(shelf.tags(&app()).await, [about(".sig"), "v1".to_owned()]);
         assert!(shelf.has(&app(), &named).await && shelf.has(&app(), &of_it).await);

@@ -114,9 +114,9 @@ async fn a_server_whose_clock_is_off_writes_down_pushes_and_pulls_by_the_stores_
     let manifest =
         json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": descriptor, "layers": [] });
     let digest = world::put(&server, &app(), &manifest.to_string(), &["v1"]).await;
-    server.pulled(&app(), &Reference::Digest(digest), &digest);
-    server.record_pulls().await.unwrap();
-    let pushed = server.tag_history(&app(), &"v1".parse().unwrap(), 1, None).await.unwrap()[0].at;
+    server.pulls.note(&app(), &Reference::Digest(digest), &digest);
+    server.pulls.record().await.unwrap();
+    let pushed = server.tags.history(&app(), &"v1".parse().unwrap(), 1, None).await.unwrap()[0].at;
     let [pulls] = &shelf.keys("repos/prod/app!/pulls/")[..] else { panic!("one server wrote them") };
     let pulls: Value = serde_json::from_slice(&std::fs::read(shelf.root().join(pulls)).unwrap()).unwrap();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();

@@ -90,7 +90,7 @@ impl Shelf {
     pub(crate) async fn index(&self, to: &Name, children: &[Digest], tags: &[&str]) -> Digest {
         let mut listed = Vec::new();
         for child in children {
-            let stored = self.server.manifest(to, &Reference::Digest(*child)).await.unwrap();
+            let stored = self.server.manifests.get(to, &Reference::Digest(*child)).await.unwrap();
             listed.push(json!({ "mediaType": stored.media_type, "size": stored.bytes.len(), "digest": child }));
         }
         let manifest = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": listed });
@@ -99,7 +99,7 @@ impl Shelf {
 
     /// Returns the tags that a client sees.
     pub(crate) async fn tags(&self, of: &Name) -> Vec<String> {
-        let listed = self.server.tags(of, &Page { n: None, last: None }).await.unwrap();
+        let listed = self.server.tags.list(of, &Page { n: None, last: None }).await.unwrap();
         listed.entries.iter().map(Tag::to_string).collect()
     }
 
@@ -109,7 +109,7 @@ impl Shelf {
     }
 
     pub(crate) async fn gets(&self, of: &Name, reference: &Reference) -> Option<Digest> {
-        match self.server.manifest(of, reference).await {
+        match self.server.manifests.get(of, reference).await {
             Ok(stored) => Some(stored.digest),
             Err(Error::ManifestUnknown { .. }) => None,
             Err(error) => panic!("{of} {reference}: {error}"),

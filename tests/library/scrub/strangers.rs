@@ -63,7 +63,7 @@ async fn a_store_is_made_beside_strangers_and_scrub_leaves_them_alone() {
     let root = directory.path();
     strangers(root);
     let image = push_image(&server(root).await, &name("team/app"), "one", &["v1"], None).await;
-    server(root).await.delete_manifest(&name("team/app"), &image, &Actor::default()).await.unwrap();
+    server(root).await.manifests.delete(&name("team/app"), &image, &Actor::default()).await.unwrap();
     fs::create_dir_all(root.join("data/00/empty")).unwrap();
     age(root);
     age_directories(root);

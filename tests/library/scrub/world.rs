@@ -132,7 +132,7 @@ pub(crate) fn tag(text: &str) -> Tag {
 
 pub(crate) async fn push_blob(server: &Registry, to: &Name, bytes: &[u8]) -> Digest {
     let digest = sha256(bytes);
-    server.put_blob(to, &digest, chunk(bytes), &Actor::default()).await.unwrap();
+    server.uploads.put_blob(to, &digest, chunk(bytes), &Actor::default()).await.unwrap();
     digest
 }
 
@@ -163,7 +163,7 @@ pub(crate) async fn push_image(
 
 /// Pushes an index over one manifest.
 pub(crate) async fn push_index(server: &Registry, to: &Name, child: &Digest, tags: &[&str]) -> Digest {
-    let size = server.manifest(to, &Reference::Digest(*child)).await.unwrap().bytes.len();
+    let size = server.manifests.get(to, &Reference::Digest(*child)).await.unwrap().bytes.len();
     let (kind, of) = (MediaType::OCI_INDEX, MediaType::OCI_MANIFEST);
     let bytes = format!(
         r#"{{"schemaVersion":2,"mediaType":"{kind}","manifests":[{{"mediaType":"{of}","size":{size},"digest":"{child}"}}]}}"#
@@ -176,7 +176,7 @@ pub(crate) async fn put(server: &Registry, to: &Name, bytes: &str, tags: &[&str]
     let reference = Reference::Digest(sha256(bytes));
     let tags = tags.iter().map(|text| tag(text)).collect();
     let put = PutManifest { reference, tags, media_type: None, bytes: Bytes::copy_from_slice(bytes.as_bytes()) };
-    server.put_manifest(to, &put, &Actor::default()).await.unwrap().digest
+    server.manifests.put(to, &put, &Actor::default()).await.unwrap().digest
 }
 
 /// Makes a store that has every kind of object which servers write. All of it is old.
@@ -191,31 +191,31 @@ pub(crate) async fn full() -> tempfile::TempDir {
     push_index(&server, &app, &image, &["multi"]).await;
     // a tag that was deleted, a manifest that was, and a referrer that was
     push_image(&server, &app, "three", &["gone"], None).await;
-    server.delete_tag(&app, &tag("gone"), &by).await.unwrap();
+    server.tags.delete(&app, &tag("gone"), &by).await.unwrap();
     let dead = push_image(&server, &app, "four", &["dead"], Some(&image)).await;
-    server.delete_manifest(&app, &dead, &by).await.unwrap();
+    server.manifests.delete(&app, &dead, &by).await.unwrap();
     // a blob that is in two repositories, and one that was deleted from one
     let layer = sha256("the layer of one".repeat(100).as_bytes());
-    assert!(server.mount(&other, &layer, Some(&app), |_| true, &by).await.unwrap().is_some());
+    assert!(server.blobs.mount(&other, &layer, Some(&app), |_| true, &by).await.unwrap().is_some());
     let left = push_blob(&server, &other, b"to be deleted").await;
-    server.delete_blob(&other, &left, &by).await.unwrap();
+    server.blobs.delete(&other, &left, &by).await.unwrap();
     push_image(&server, &other, "five", &["latest"], None).await;
     // scrub moves former meanings of tags into history; then the server records pulls
     age(root);
     scrub(root, false).await.unwrap();
-    server.pulled(&app, &Reference::Tag(tag("v1")), &image);
-    server.record_pulls().await.unwrap();
-    let bytes = server.manifest(&app, &Reference::Digest(image)).await.unwrap().bytes.clone();
+    server.pulls.note(&app, &Reference::Tag(tag("v1")), &image);
+    server.pulls.record().await.unwrap();
+    let bytes = server.manifests.get(&app, &Reference::Digest(image)).await.unwrap().bytes.clone();
     let again = PutManifest { reference: Reference::Tag(tag("fixed")), tags: vec![], media_type: None, bytes };
-    server.put_manifest_under(&app, &again, &|_| true, &by).await.unwrap();
+    server.manifests.put_under(&app, &again, &|_| true, &by).await.unwrap();
     push_image(&server, &app, "two", &["moved", "gone"], None).await;
-    server.delete_tag(&app, &tag("gone"), &by).await.unwrap();
+    server.tags.delete(&app, &tag("gone"), &by).await.unwrap();
     let left = push_blob(&server, &other, b"to be deleted as well").await;
-    server.delete_blob(&other, &left, &by).await.unwrap();
+    server.blobs.delete(&other, &left, &by).await.unwrap();
     // an upload that went silent
-    let begun = server.start_upload(&app, Algorithm::Sha256, "", &by).await.unwrap();
+    let begun = server.uploads.start(&app, Algorithm::Sha256, "", &by).await.unwrap();
     let upload = Upload { id: begun.id, state: Some(begun.state) };
-    server.append(&app, &upload, chunk(b"half of it")).await.unwrap();
+    server.uploads.append(&app, &upload, chunk(b"half of it")).await.unwrap();
     age(root);
     directory
 }
@@ -232,16 +232,16 @@ pub(crate) async fn view(root: &Path) -> BTreeMap<String, String> {
         view.insert(what, outcome);
     };
     let page = || Page { n: None, last: None };
-    let catalog = server.catalog(&Page { n: None, last: None }, &[""], |_| true).await;
+    let catalog = server.catalog.list(&Page { n: None, last: None }, &[""], |_| true).await;
     saw("catalog".to_owned(), catalog.map(|listed| format!("{:?}", listed.entries)));
     for (repository, tags) in
         [("team/app", &["v1", "v2", "moved", "multi", "gone", "dead", "fixed"][..]), ("other", &["latest"])]
     {
         let of = name(repository);
-        let listed = server.tags(&of, &Page { n: None, last: None }).await;
+        let listed = server.tags.list(&of, &Page { n: None, last: None }).await;
         saw(format!("tags of {repository}"), listed.map(|listed| format!("{:?}", listed.entries)));
         for text in tags {
-            let manifest = server.manifest(&of, &Reference::Tag(tag(text))).await;
+            let manifest = server.manifests.get(&of, &Reference::Tag(tag(text))).await;
             saw(format!("{repository}:{text}"), manifest.map(|manifest| manifest.digest.to_string()));
         }
     }
@@ -255,9 +255,9 @@ pub(crate) async fn view(root: &Path) -> BTreeMap<String, String> {
             );
         }
     }
-    let image = server.manifest(&app, &Reference::Tag(tag("v1"))).await.map(|manifest| manifest.digest);
+    let image = server.manifests.get(&app, &Reference::Tag(tag("v1"))).await.map(|manifest| manifest.digest);
     if let Ok(image) = image {
-        let referrers = server.referrers(&app, &image, None, &page()).await;
+        let referrers = server.referrers.list(&app, &image, None, &page()).await;
         saw("referrers".to_owned(), referrers.map(|referrers| format!("{:?}", referrers.descriptors)));
     }
     view
@@ -268,8 +268,8 @@ pub(crate) async fn read(
     of: &Name,
     digest: &Digest,
 ) -> Result<Digest, simple_registry::registry::Error> {
-    let blob = server.blob(of, digest).await?;
-    let stream = server.read_blob(of, &blob, None).await?;
+    let blob = server.blobs.get(of, digest).await?;
+    let stream = server.blobs.read(of, &blob, None).await?;
     let bytes = stream.map_ok(|chunk| chunk.to_vec()).try_concat().await?;
     Ok(sha256(&bytes))
 }

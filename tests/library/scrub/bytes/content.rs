@@ -74,15 +74,15 @@ async fn a_check_without_time_goes_on_the_next_time() {
 #[tokio::test]
 async fn a_large_blob_of_several_segments_is_hashed_as_a_whole() {
     let world = World::new().await;
-    let begun = world.server.start_upload(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
+    let begun = world.server.uploads.start(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
     let mut upload = Upload { id: begun.id, state: Some(begun.state) };
     let part = vec![7_u8; 300_000];
     for _ in 0..4 {
-        let status = world.server.append(&name(), &upload, chunk(&part)).await.unwrap();
+        let status = world.server.uploads.append(&name(), &upload, chunk(&part)).await.unwrap();
         upload.state = Some(status.state);
     }
     let digest = sha256(part.repeat(4));
-    world.server.complete_upload(&name(), &upload, &digest, chunk(b""), &by()).await.unwrap();
+    world.server.uploads.complete(&name(), &upload, &digest, chunk(b""), &by()).await.unwrap();
     let ran = world.scrub(&[Pass::Content]).await;
     assert_eq!((ran.findings.len(), ran.summary.verified.bytes), (0, 1_200_000));
     let last = world.root().join(world.keys("data/").last().unwrap());
@@ -108,7 +108,7 @@ async fn a_rotten_manifest_is_written_again_from_another_version() {
     flip(&versions[0]);
     assert_eq!(world.scrub(&[Pass::Content]).await.found(), [Outcome::Repaired]);
     let server = server(world.root()).await;
-    server.manifest(&name(), &Reference::Digest(manifest)).await.unwrap();
+    server.manifests.get(&name(), &Reference::Digest(manifest)).await.unwrap();
     for key in &versions {
         flip(key);
     }

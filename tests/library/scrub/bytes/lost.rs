@@ -43,15 +43,15 @@ async fn bytes_that_are_gone_are_noted_until_they_are_pushed_again() {
 async fn a_fact_that_is_lost_is_written_again_from_the_bytes() {
     for damage in ["removed", "emptied"] {
         let world = World::new().await;
-        let begun = world.server.start_upload(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
+        let begun = world.server.uploads.start(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
         let mut upload = Upload { id: begun.id, state: Some(begun.state) };
         let whole = vec![b'x'; 140_000];
         for part in whole.chunks(70_000) {
-            let status = world.server.append(&name(), &upload, chunk(part)).await.unwrap();
+            let status = world.server.uploads.append(&name(), &upload, chunk(part)).await.unwrap();
             upload.state = Some(status.state);
         }
         let digest = sha256(&whole);
-        world.server.complete_upload(&name(), &upload, &digest, chunk(b""), &by()).await.unwrap();
+        world.server.uploads.complete(&name(), &upload, &digest, chunk(b""), &by()).await.unwrap();
         world.image(&digest, 140_000).await;
         let place = world.root().join(&world.containing("/copy.")[0]);
         match damage {

@@ -45,8 +45,8 @@ async fn a_dry_run_tells_what_would_go_and_changes_nothing() {
     let world = World::new().await;
     world.pushed(b"needed").await;
     world.push(b"not needed").await;
-    let begun = world.server.start_upload(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
-    world.server.append(&name(), &Upload { id: begun.id, state: None }, chunk(b"half")).await.unwrap();
+    let begun = world.server.uploads.start(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
+    world.server.uploads.append(&name(), &Upload { id: begun.id, state: None }, chunk(b"half")).await.unwrap();
     world.age();
     let before = world.keys("");
     let dry = world.scrub_with(ALL, |options| options.dry_run = true).await;
@@ -61,7 +61,7 @@ async fn a_dry_run_tells_what_would_go_and_changes_nothing() {
 async fn bytes_that_a_user_deleted_go_in_their_name() {
     let world = World::new().await;
     let digest = world.push(b"content").await;
-    world.server.delete_blob(&name(), &digest, &by()).await.unwrap();
+    world.server.blobs.delete(&name(), &digest, &by()).await.unwrap();
     world.age();
     let ran = world.scrub(GARBAGE).await;
     assert_eq!(ran.removed(), [(What::Blob, Reason::Deleted, 7)]);

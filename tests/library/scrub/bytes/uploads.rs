@@ -17,9 +17,9 @@ async fn an_upload_that_went_silent_goes_and_one_that_is_alive_stays() {
     // one is kept in its session, the other is a segment
     let large = vec![b'x'; 70_000];
     for half in [&b"half of it"[..], &large] {
-        let begun = world.server.start_upload(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
+        let begun = world.server.uploads.start(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
         let upload = Upload { id: begun.id, state: Some(begun.state) };
-        world.server.append(&name(), &upload, chunk(half)).await.unwrap();
+        world.server.uploads.append(&name(), &upload, chunk(half)).await.unwrap();
         uploads.push(upload);
     }
     world.age();
@@ -36,28 +36,28 @@ async fn an_upload_that_went_silent_goes_and_one_that_is_alive_stays() {
 #[tokio::test]
 async fn bytes_of_an_upload_that_went_silent_count_wherever_they_are() {
     let world = World::new().await;
-    let begun = world.server.start_upload(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
+    let begun = world.server.uploads.start(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
     let mut upload = Upload { id: begun.id, state: Some(begun.state) };
     let large = vec![b'x'; 70_000];
     for part in [&large[..], b"kept", b"kept too"] {
-        upload.state = Some(world.server.append(&name(), &upload, chunk(part)).await.unwrap().state);
+        upload.state = Some(world.server.uploads.append(&name(), &upload, chunk(part)).await.unwrap().state);
     }
     world.age();
     let ran = world.scrub(&[Pass::Uploads]).await;
     assert_eq!(ran.removed(), [(What::Upload, Reason::Expired, 70_012)]);
     assert_eq!(world.keys("uploads/"), [""; 0]);
-    let late = server(world.root()).await.append(&name(), &upload, chunk(b"late")).await;
+    let late = server(world.root()).await.uploads.append(&name(), &upload, chunk(b"late")).await;
     assert!(matches!(late, Err(Error::UploadUnknown(_))), "{late:?}");
 }
 
 #[tokio::test]
 async fn sessions_without_bytes_and_completed_ones_go() {
     let world = World::new().await;
-    let silent = world.server.start_upload(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
-    let begun = world.server.start_upload(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
+    let silent = world.server.uploads.start(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
+    let begun = world.server.uploads.start(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
     let upload = Upload { id: begun.id, state: Some(begun.state) };
     let digest = sha256(b"content");
-    world.server.complete_upload(&name(), &upload, &digest, chunk(b"content"), &by()).await.unwrap();
+    world.server.uploads.complete(&name(), &upload, &digest, chunk(b"content"), &by()).await.unwrap();
     world.image(&digest, 7).await;
     world.age();
     let ran = world.scrub(&[Pass::Uploads]).await;

@@ -5,7 +5,7 @@ use std::{future::ready, sync::Arc};
 use futures::{StreamExt as _, TryStreamExt as _, future::Either};
 use moka::sync::Cache;
 
-use super::{Registry, blobs::BlobStream, copies::BlobCopy, damage::KnownBytes};
+use super::{BlobCopy, BlobStream, Copies};
 use crate::{
     action::UploadId,
     oci::{Digest, Hasher},
@@ -13,19 +13,26 @@ use crate::{
         Actor, Provenance, json,
         key::{DataKey, Key, Prefix, Suffix},
     },
+    registry::{core::Core, damage::Damage},
     storage::{self, StorageError, Store},
 };
 
-impl Registry {
+impl Copies {
     /// Breaks the stream off before its last chunk if the bytes are not `digest`. Then it reads them again. If they are
     /// wrong again, it notes the corruption: in memory, and beside the segments for every other process.
     ///
     /// The second read runs in a task of its own, since the client may not wait for it.
-    pub(super) fn verified(&self, stream: BlobStream, copy: Arc<BlobCopy>, digest: Digest) -> BlobStream {
-        let (corrupt, known) = (self.corrupt.clone(), self.known.clone());
-        let (store, at) = (self.store.clone(), self.clock.time_ms());
+    pub(in crate::registry) fn verified(&self, stream: BlobStream, copy: Arc<BlobCopy>, digest: Digest) -> BlobStream {
         let mut hasher = Some(Hasher::new(digest.algorithm()));
         let mut left = copy.size;
+        let suspect = Suspect {
+            digest,
+            copy,
+            at: self.core.clock.time_ms(),
+            core: Arc::clone(&self.core),
+            damage: Arc::clone(&self.damage),
+            corrupt: self.corrupt.clone(),
+        };
         Box::pin(stream.then(move |chunk| {
             let Ok(chunk) = chunk else { return Either::Left(ready(chunk)) };
             left = left.saturating_sub(chunk.len() as u64);
@@ -35,11 +42,10 @@ impl Registry {
             if left > 0 || hasher.take().is_none_or(|hasher| hasher.finish() == digest) {
                 return Either::Left(ready(Ok(chunk)));
             }
-            let suspect = Suspect { digest, copy: Arc::clone(&copy), store: store.clone(), at };
-            let (corrupt, known) = (corrupt.clone(), known.clone());
+            let suspect = suspect.clone();
             Either::Right(Box::pin(async move {
                 let key = Prefix::Data(&suspect.copy.id).to_string();
-                let says = match tokio::spawn(async move { suspect.judge(&corrupt, &known).await }).await {
+                let says = match tokio::spawn(suspect.judge()).await {
                     Ok(Verdict::Corrupt) => "the bytes are not the digest that they were",
                     Ok(Verdict::Right) => "the bytes came as another digest, and are right when they are read again",
                     Ok(Verdict::Unknown) | Err(_) => "the bytes came as another digest, and could not be read again",
@@ -50,12 +56,16 @@ impl Registry {
     }
 }
 
-/// A blob copy that was read as another digest.
+/// A blob copy that may have been read as another digest.
+#[derive(Clone)]
 struct Suspect {
     digest: Digest,
     copy: Arc<BlobCopy>,
-    store: Store,
+    /// The time at which the pull began.
     at: u64,
+    core: Arc<Core>,
+    damage: Arc<Damage>,
+    corrupt: Cache<UploadId, ()>,
 }
 
 /// The result of a second read.
@@ -67,10 +77,11 @@ enum Verdict {
 
 impl Suspect {
     /// Reads the segments once more. If they are wrong again, writes a corruption note and tells other servers.
-    async fn judge(self, corrupt: &Cache<UploadId, ()>, known: &KnownBytes) -> Verdict {
-        let Self { digest, copy, store, at } = self;
+    async fn judge(self) -> Verdict {
+        let Self { digest, copy, at, core, damage, corrupt } = self;
+        let store = &core.store;
         let key = Prefix::Data(&copy.id).to_string();
-        match is_right(&store, &copy, &digest).await {
+        match is_right(store, &copy, &digest).await {
             Ok(false) => {}
             Ok(true) => {
                 tracing::warn!(%digest, key, "stored bytes came as another digest, and are right when they are read again");
@@ -83,7 +94,7 @@ impl Suspect {
         }
         corrupt.insert(copy.id.clone(), ());
         // a client that is told now that the blob is here would rely on corrupt segments
-        known.forget(&digest);
+        damage.forget(&digest);
         tracing::error!(%digest, key, "stored bytes are corrupt: they are not the digest that they were; push the blob again");
         let by = Actor { identity: "pull".to_owned(), request: String::new() };
         match store.put(&DataKey::Corrupt(Suffix::random()).of(&copy.id), json(&Provenance { at, by })).await {

@@ -4,7 +4,7 @@ mod with;
 
 use std::pin::Pin;
 
-use super::{Error, Registry, Result, manifests::StoredManifest, put_manifest::PutOptions};
+use super::{Error, Registry, Result, manifests::PutOptions, versions::StoredManifest};
 use crate::{
     oci::{Digest, Manifest, Name, Reference, Tag},
     records::{
@@ -76,14 +76,16 @@ impl Registry {
         let mut came = Restoration::default();
         let manifest = match reference {
             Reference::Tag(tag) => self.restore_tag(name, tag, by, &mut came.restored).await?,
-            Reference::Digest(digest) if self.newest_version(name, digest).await?.is_some() => {
-                if self.standing_afresh(name, digest).await?.is_none() {
+            Reference::Digest(digest) if self.versions.newest(name, digest).await?.is_some() => {
+                if self.versions.standing_afresh(name, digest).await?.is_none() {
                     self.restore_manifest(name, *digest, None, DEEPEST, by, &mut came.restored).await?;
                 }
                 *digest
             }
             Reference::Digest(digest) => {
-                self.restore_blob(name, digest, by, &mut came.restored).await?;
+                if self.blobs.restore(name, digest, by).await? {
+                    came.restored.push(Restored::Blob(*digest));
+                }
                 return Ok(came);
             }
         };
@@ -94,12 +96,12 @@ impl Registry {
 
     /// Restores a tag, unless it exists. Returns the digest that the tag means.
     async fn restore_tag(&self, name: &Name, tag: &Tag, by: &Actor, restored: &mut Vec<Restored>) -> Result<Digest> {
-        if let Some(digest) = self.meant_digest(name, tag).await? {
+        if let Some(digest) = self.tags.meant_digest(name, tag).await? {
             // a damaged manifest exists: its error is the answer
-            self.standing_afresh(name, &digest).await?;
+            self.versions.standing_afresh(name, &digest).await?;
             return Ok(digest);
         }
-        let never = || gone(name, format!("tag {tag}"), "nothing that it ever meant is known");
+        let never = || Error::gone(name, format!("tag {tag}"), "nothing that it ever meant is known");
         let digest = self.last_meaning(name, tag).await?.ok_or_else(never)?;
         self.restore_tag_to(name, tag, digest, by, restored).await?;
         Ok(digest)
@@ -109,7 +111,7 @@ impl Registry {
     async fn last_meaning(&self, name: &Name, tag: &Tag) -> Result<Option<Digest>> {
         let mut last = None;
         loop {
-            let page = self.tag_history(name, tag, PAGE, last).await?;
+            let page = self.tags.history(name, tag, PAGE, last).await?;
             if let Some((digest, _)) = page.iter().find_map(|entry| entry.target) {
                 return Ok(Some(digest));
             }
@@ -134,30 +136,6 @@ impl Registry {
         Ok(())
     }
 
-    async fn restore_blob(&self, name: &Name, digest: &Digest, by: &Actor, restored: &mut Vec<Restored>) -> Result<()> {
-        if self.repository_has_blob(name, digest).await? {
-            return Ok(());
-        }
-        let never = || gone(name, digest.to_string(), "there is no trace of it in this repository");
-        if self.store.list(&Prefix::Links(digest, name).to_string(), None, 1).await?.is_empty() {
-            return Err(never());
-        }
-        // a slow attempt is made once more: its blob link may be gone by now
-        for _ in 0..2 {
-            let attempt = self.begin(by).await?;
-            let reference = self.write_link(name, digest, &attempt).await?;
-            self.rights.forget(&(name.clone(), *digest));
-            if self.ensure_sound_copy(reference, by).await?.is_none() {
-                return Err(gone(name, format!("blob {digest}"), "its bytes are not there any more; push it again"));
-            }
-            if !self.was_slow_by_reads(&attempt).await? {
-                restored.push(Restored::Blob(*digest));
-                return Ok(());
-            }
-        }
-        Err(Error::TooSlow)
-    }
-
     /// Pushes a manifest again whose bytes are still there, its children first. Then `tag` means it. Indexes may nest
     /// `deepest` levels deep.
     fn restore_manifest<'a>(
@@ -171,29 +149,29 @@ impl Registry {
     ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>> {
         Box::pin(async move {
             let what = || format!("manifest {digest}");
-            let standing = self.standing_afresh(name, &digest).await?;
-            let life = self.last_life(name, &digest).await?;
+            let standing = self.versions.standing_afresh(name, &digest).await?;
+            let life = self.versions.last_life(name, &digest).await?;
             let stored = match standing.as_deref().or(life.whole.as_ref()) {
                 Some(stored) => stored.clone(),
                 None => self
                     .last_put(name, &digest)
                     .await?
-                    .ok_or_else(|| gone(name, what(), "its bytes are not there any more; push it again"))?,
+                    .ok_or_else(|| Error::gone(name, what(), "its bytes are not there any more; push it again"))?,
             };
             let manifest = Manifest::parse(Some(&stored.media_type), &stored.bytes)?;
             for child in &manifest.children {
-                if self.standing_afresh(name, &child.digest).await?.is_some() {
+                if self.versions.standing_afresh(name, &child.digest).await?.is_some() {
                     continue;
                 }
                 if deepest == 0 {
-                    return Err(gone(
+                    return Err(Error::gone(
                         name,
                         what(),
                         "it is an index within too many indexes; restore those in it first",
                     ));
                 }
                 // a child without any version is found missing below, unless that is allowed
-                if self.newest_version(name, &child.digest).await?.is_some() {
+                if self.versions.newest(name, &child.digest).await?.is_some() {
                     self.restore_manifest(name, child.digest, None, deepest - 1, by, restored).await?;
                 }
             }
@@ -201,12 +179,12 @@ impl Registry {
             // old links can be read, the manifest gets the links of a push
             let before = life.absent();
             let options = PutOptions { once: tag.into_iter().collect(), before, ..PutOptions::default() };
-            let put = self.put_with_retry(name, &manifest, digest, stored.bytes.clone(), &options, by).await;
+            let put = self.manifests.put_with_retry(name, &manifest, digest, stored.bytes.clone(), &options, by).await;
             put.map_err(|error| match error {
                 Error::Missing { missing, .. } => {
                     let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
                     let why = format!("it needs what is not there any more; push it again: {}", missing.join(", "));
-                    gone(name, what(), &why)
+                    Error::gone(name, what(), &why)
                 }
                 other => other,
             })?;
@@ -219,11 +197,11 @@ impl Registry {
 
     /// Returns the newest version of a manifest that has its bytes, be the manifest deleted or not.
     async fn last_put(&self, name: &Name, digest: &Digest) -> Result<Option<StoredManifest>> {
-        for entry in self.store.list_all(&Prefix::Manifest(name, digest).to_string()).await? {
+        for entry in self.core.store.list_all(&Prefix::Manifest(name, digest).to_string()).await? {
             if !Version::at_end_of(&entry.key).is_some_and(|version| version.there) {
                 continue;
             }
-            match self.version(digest, &entry.key).await {
+            match self.versions.read(digest, &entry.key).await {
                 Ok(Some(stored)) => return Ok(Some(stored.as_ref().clone())),
                 Ok(None) => {}
                 // an older version has the same bytes
@@ -233,8 +211,4 @@ impl Registry {
         }
         Ok(None)
     }
-}
-
-fn gone(name: &Name, what: String, why: &str) -> Error {
-    Error::GoneForGood { name: name.clone(), what, why: why.to_owned() }
 }

@@ -2,26 +2,27 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use super::{Registry, Result, several};
+use super::Tags;
 use crate::{
     oci::{Name, Tag},
     records::{
         Provenance, TagEntry,
         key::{Ordinal, Prefix, RepositoryKey, after_tag_version},
     },
+    registry::{Result, several},
     storage::StorageError,
 };
 
 /// Entries, newest first. Of two entries with one ordinal, only one was ever in force: the one that means a manifest.
 type Entries = BTreeMap<Reverse<u64>, TagEntry>;
 
-impl Registry {
+impl Tags {
     /// Returns at most `n` meanings of a tag, newest first, of those older than the ordinal `last`. Empty if the tag
     /// never existed, or its history is freed.
     ///
     /// # Errors
     /// Those of the store, and damage.
-    pub async fn tag_history(&self, name: &Name, tag: &Tag, n: usize, last: Option<u64>) -> Result<Vec<TagEntry>> {
+    pub async fn history(&self, name: &Name, tag: &Tag, n: usize, last: Option<u64>) -> Result<Vec<TagEntry>> {
         // the versions first: scrub writes a version to the history before it frees the version, so none is missed
         let live = self.live_versions(name, tag, n, last).await?;
         let mut entries = self.archived_versions(name, tag, last).await?;
@@ -36,7 +37,7 @@ impl Registry {
         let mut after = last.map(|last| after_tag_version(name, tag, Ordinal(last)));
         let mut keys = BTreeMap::new();
         while keys.len() < n {
-            let listed = self.store.list(&Prefix::Tag(name, tag).to_string(), after.as_deref(), limit).await?;
+            let listed = self.core.store.list(&Prefix::Tag(name, tag).to_string(), after.as_deref(), limit).await?;
             let full = listed.len() == limit;
             after = listed.last().map(|entry| entry.key.clone());
             for entry in listed {
@@ -49,7 +50,7 @@ impl Registry {
             }
         }
         let read = keys.into_iter().take(n).map(async |(Reverse(ordinal), (key, target))| {
-            let Some(content) = self.store.get(&key).await? else { return Ok(None) };
+            let Some(content) = self.core.store.get(&key).await? else { return Ok(None) };
             let Provenance { at, by } = serde_json::from_slice(&content)
                 .map_err(|error| StorageError::damaged("get", &key, error.to_string()))?;
             let target = target.map(|(digest, version)| (digest, version.0));
@@ -62,8 +63,8 @@ impl Registry {
         let prefix = Prefix::History(name, tag).to_string();
         // an object that is gone when it is read was merged into another, which the next listing shows
         for _ in 0..3 {
-            let listed = self.store.list_all(&prefix).await?;
-            let read = listed.iter().map(async |entry| Ok(self.store.get(&entry.key).await?));
+            let listed = self.core.store.list_all(&prefix).await?;
+            let read = listed.iter().map(async |entry| Ok(self.core.store.get(&entry.key).await?));
             let contents = several(read.collect()).await?;
             if contents.iter().any(Option::is_none) {
                 continue;

@@ -5,16 +5,14 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use futures::StreamExt;
 
-use super::{
-    Body, Error, Registry, Result,
-    session::{Added, Session},
-};
+use super::{Added, Session, Uploads};
 use crate::{
     oci::{Hasher, range::ContentRange},
     records::{
         Segment,
         key::{Suffix, UploadKey},
     },
+    registry::{Body, Error, Result},
     storage::{Moment, ObjectWriter},
 };
 
@@ -104,14 +102,14 @@ impl Received {
     }
 }
 
-impl Registry {
+impl Uploads {
     /// Receives the bytes of a body. They follow those of the session, and stay invisible until a state names or keeps
     /// them.
     ///
     /// # Errors
     /// [`Error::SizeMismatch`], [`Error::TooLarge`], [`Error::TooManyChunks`], [`Error::Body`], and those of the store.
     pub(super) async fn receive(&self, session: &Session, mut chunk: Chunk, target: Target) -> Result<Received> {
-        let limit = self.options.max_blob_size;
+        let limit = self.core.options.max_blob_size;
         let announced = chunk.length.or(chunk.range.map(ContentRange::length));
         if let (Some(range), Some(length)) = (chunk.range, chunk.length)
             && range.length() != length
@@ -132,7 +130,7 @@ impl Registry {
             Some(announced) if announced >= SMALL as u64 => Some(self.segment(session, Some(announced)).await?),
             _ => None,
         };
-        let mut renewed = self.start().await?;
+        let mut renewed = self.core.lease.start().await?;
         while let Some(bytes) = chunk.body.next().await {
             let bytes = bytes?;
             length += bytes.len() as u64;
@@ -180,7 +178,7 @@ impl Registry {
         let offset = session.next_segment();
         let kept = session.state.offset - offset;
         let segment = Segment { offset, size: 0, attempt: Suffix::random() };
-        let mut writer = self.store.writer(segment.key(&session.id), length.map(|length| kept + length));
+        let mut writer = self.core.store.writer(segment.key(&session.id), length.map(|length| kept + length));
         if kept > 0 {
             for bytes in self.kept_chunks(session).await? {
                 writer.write(bytes).await?;
@@ -192,11 +190,11 @@ impl Registry {
     /// Renews the upload of a body that streams for long, by a sign of life every quarter of a lease. Returns the time
     /// of the last one.
     pub(super) async fn keep_alive(&self, session: &Session, renewed: Moment) -> Result<Moment> {
-        if self.clock.since(renewed) < self.lease.at(renewed) / 4 {
+        if self.core.clock.since(renewed) < self.core.lease.at(renewed) / 4 {
             return Ok(renewed);
         }
-        let now = self.start().await?;
-        self.store.put(&UploadKey::Alive(Suffix::random()).of(&session.id), Vec::new()).await?;
+        let now = self.core.lease.start().await?;
+        self.core.store.put(&UploadKey::Alive(Suffix::random()).of(&session.id), Vec::new()).await?;
         Ok(now)
     }
 }

@@ -3,18 +3,29 @@
 //! Bytes are written once, as they arrive, under keys of the attempt that receives them. The session's next state names
 //! them, and the blob copy at the end names their digest. No record names bytes of a request that was cut off.
 
+mod receive;
+mod session;
+
 use std::sync::Arc;
 
 use bytes::Bytes as Content;
 use futures::StreamExt;
+use moka::sync::Cache;
 
-use super::{
-    Blob, Body, Error, Registry, Result, UploadStatus,
-    attempt::Attempt,
-    blobs::LinkHit,
-    copies::Bytes,
-    receive::{Chunk, Progress, Received, Target},
+pub use self::{
+    receive::{Chunk, Progress},
+    session::UploadStatus,
+};
+use self::{
+    receive::{Received, Target},
     session::{Added, End, Session},
+};
+use super::{
+    Body, Error, Result,
+    blobs::{Blob, Blobs},
+    cache::weigh,
+    copies::{Bytes, Copies},
+    core::{Attempt, Core},
 };
 use crate::{
     action::{Upload, UploadId},
@@ -24,21 +35,38 @@ use crate::{
         key::{BlobKey, UploadKey},
     },
     storage::mutation::{Mutation, mutated},
+    telemetry::Metrics,
 };
 
-impl Registry {
+/// Memory for uploads in progress, in bytes.
+const MEMORY: u64 = 32 * 1024 * 1024;
+
+/// The uploads in progress.
+pub struct Uploads {
+    core: Arc<Core>,
+    copies: Arc<Copies>,
+    blobs: Arc<Blobs>,
+    metrics: Metrics,
+    /// States of uploads that this process wrote or read.
+    sessions: Cache<UploadId, Arc<Session>>,
+}
+
+impl Uploads {
+    pub(super) fn new(core: &Arc<Core>, copies: &Arc<Copies>, blobs: &Arc<Blobs>, metrics: Metrics) -> Self {
+        let sessions = Cache::builder()
+            .max_capacity(MEMORY)
+            .weigher(|_, session: &Arc<Session>| weigh(session.weight()))
+            .time_to_live(core.options.lease / 2)
+            .build();
+        Self { core: Arc::clone(core), copies: Arc::clone(copies), blobs: Arc::clone(blobs), metrics, sessions }
+    }
+
     /// Begins an upload that belongs to `owner`. Returns its status.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn start_upload(
-        &self,
-        name: &Name,
-        algorithm: Algorithm,
-        owner: &str,
-        by: &Actor,
-    ) -> Result<UploadStatus> {
-        let session = Session::begin(name, algorithm, owner, by, self.clock.time_ms());
+    pub async fn start(&self, name: &Name, algorithm: Algorithm, owner: &str, by: &Actor) -> Result<UploadStatus> {
+        let session = Session::begin(name, algorithm, owner, by, self.core.clock.time_ms());
         let status = session.status();
         self.write_session(session, Content::new()).await?; // its id is fresh: nobody else writes it
         self.metrics.upload_opened();
@@ -49,7 +77,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::UploadUnknown`] if the upload does not exist or has ended.
-    pub async fn upload_status(&self, name: &Name, upload: &Upload) -> Result<UploadStatus> {
+    pub async fn status(&self, name: &Name, upload: &Upload) -> Result<UploadStatus> {
         let session = self.session_as_stored(name, &upload.id).await?;
         if session.state.end.is_some() { Err(Error::UploadUnknown(upload.id.clone())) } else { Ok(session.status()) }
     }
@@ -59,12 +87,12 @@ impl Registry {
     /// # Errors
     /// [`Error::UploadUnknown`] if the upload does not exist or has ended. [`Error::OutOfOrder`] if another request
     /// wrote the next state.
-    pub async fn cancel_upload(&self, name: &Name, upload: &Upload) -> Result<()> {
+    pub async fn cancel(&self, name: &Name, upload: &Upload) -> Result<()> {
         let session = self.session_as_stored(name, &upload.id).await?;
         if session.state.end.is_some() {
             return Err(Error::UploadUnknown(upload.id.clone()));
         }
-        if self.cancel(&session).await? { Ok(()) } else { Err(session.out_of_order()) }
+        if self.cancel_session(&session).await? { Ok(()) } else { Err(session.out_of_order()) }
     }
 
     /// Cancels an upload that still is in this state. Returns the number of another state that it is in, and nothing if
@@ -72,18 +100,19 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn cancel_upload_in_state(&self, name: &Name, id: &UploadId, state: Option<u32>) -> Result<Option<u32>> {
+    pub async fn cancel_in_state(&self, name: &Name, id: &UploadId, state: Option<u32>) -> Result<Option<u32>> {
         let session = match self.session_as_stored(name, id).await {
             Err(Error::UploadUnknown(_)) => return Ok(None),
             other => other?,
         };
-        let is_over = session.state.end.is_some() || (state == Some(session.sequence) && self.cancel(&session).await?);
+        let is_over =
+            session.state.end.is_some() || (state == Some(session.sequence) && self.cancel_session(&session).await?);
         Ok((!is_over).then_some(session.sequence))
     }
 
     /// Cancels an upload. Returns false if another request wrote the next state.
-    async fn cancel(&self, session: &Session) -> Result<bool> {
-        let cancelled = session.next(Added::Nothing, None, Some(End::Cancelled), self.clock.now());
+    async fn cancel_session(&self, session: &Session) -> Result<bool> {
+        let cancelled = session.next(Added::Nothing, None, Some(End::Cancelled), self.core.clock.now());
         let is_first = self.write_session(cancelled, Content::new()).await?;
         if is_first {
             self.metrics.upload_closed();
@@ -110,7 +139,7 @@ impl Registry {
             Added::Chunk(bytes) => bytes.clone(),
         };
         received.close().await?;
-        let next = session.next(added, hasher, None, self.clock.now());
+        let next = session.next(added, hasher, None, self.core.clock.now());
         let status = next.status();
         if self.write_session(next, own).await? {
             return Ok(status);
@@ -128,7 +157,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::DigestMismatch`], [`Error::UploadUnknown`], [`Error::OutOfOrder`], and those of the body.
-    pub async fn complete_upload(
+    pub async fn complete(
         &self,
         name: &Name,
         upload: &Upload,
@@ -161,7 +190,7 @@ impl Registry {
         loop {
             let segment = received.segment();
             let end = Some(End::Completed(*digest));
-            let ended = session.next(received.added(), received.hasher.clone(), end, self.clock.now());
+            let ended = session.next(received.added(), received.hasher.clone(), end, self.core.clock.now());
             match Box::pin(self.end(name, ended, received, digest, by)).await? {
                 Ended::Blob(blob) => return Ok(blob),
                 Ended::NotFirst => {}
@@ -198,8 +227,8 @@ impl Registry {
             Ok(received) => received,
             Err(computed) => return Ok(Ended::Mismatch(computed)),
         };
-        let attempt = self.begin(by).await?;
-        let (closed, granted) = tokio::join!(received.close(), self.write_link(name, digest, &attempt));
+        let attempt = self.core.begin(by).await?;
+        let (closed, granted) = tokio::join!(received.close(), attempt.write_link(name, digest));
         closed?;
         let _ = granted?;
         // the session ends once its bytes are durable: until then the client can continue it
@@ -209,7 +238,7 @@ impl Registry {
         self.metrics.upload_closed();
         // scrub can only have given up an upload that this process has not seen alive for a while
         let known = self.known_alive(ended.alive) || mutated(Mutation::SessionNotLookedFor);
-        if !known && self.inspect(&ended.copy()).await? != Bytes::Sound {
+        if !known && self.copies.inspect(&ended.copy()).await? != Bytes::Sound {
             return Err(Error::UploadUnknown(ended.id));
         }
         self.commit_blob(name, &ended, digest, &attempt).await.map(Ended::Blob)
@@ -220,14 +249,14 @@ impl Registry {
     /// # Errors
     /// [`Error::DigestMismatch`], and those of the body.
     pub async fn put_blob(&self, name: &Name, digest: &Digest, chunk: Chunk, by: &Actor) -> Result<Blob> {
-        let session = Session::begin(name, digest.algorithm(), "", by, self.clock.time_ms());
+        let session = Session::begin(name, digest.algorithm(), "", by, self.core.clock.time_ms());
         let received = self.receive(&session, chunk, Target::Segment).await?;
         let end = Some(End::Completed(*digest));
-        let ended = session.next(received.added(), received.hasher.clone(), end, self.clock.now());
+        let ended = session.next(received.added(), received.hasher.clone(), end, self.core.clock.now());
         let received =
             self.check_digest(&ended, received, digest).await?.map_err(|computed| mismatch(digest, computed))?;
-        let attempt = self.begin(by).await?;
-        let (closed, granted) = tokio::join!(received.close(), self.write_link(name, digest, &attempt));
+        let attempt = self.core.begin(by).await?;
+        let (closed, granted) = tokio::join!(received.close(), attempt.write_link(name, digest));
         closed?;
         let _ = granted?;
         self.commit_blob(name, &ended, digest, &attempt).await
@@ -275,9 +304,9 @@ impl Registry {
     /// Returns the digest of the session's segments, by reading them. Signs of life keep the upload alive meanwhile.
     async fn hash_again(&self, session: &Session, algorithm: Algorithm, progress: &Progress) -> Result<Digest> {
         let mut hasher = Hasher::new(algorithm);
-        let mut renewed = self.clock.now();
+        let mut renewed = self.core.clock.now();
         for segment in &session.state.segments {
-            let mut stream = self.store.read(&segment.key(&session.id), 0..segment.size).await?;
+            let mut stream = self.core.store.read(&segment.key(&session.id), 0..segment.size).await?;
             while let Some(bytes) = stream.next().await {
                 hasher.update(&bytes?);
                 progress();
@@ -290,10 +319,10 @@ impl Registry {
     /// Writes the blob copy of an ended session again, for a client that lost the answer. The first attempt may have
     /// failed anywhere. So this writes a sign of life and a blob link, and then looks at the segments.
     async fn commit(&self, name: &Name, session: &Session, digest: &Digest, by: &Actor) -> Result<Blob> {
-        let attempt = self.begin(by).await?;
-        self.store.put(&UploadKey::Alive(attempt.suffix).of(&session.id), Vec::new()).await?;
-        let _ = self.write_link(name, digest, &attempt).await?;
-        if self.inspect(&session.copy()).await? != Bytes::Sound {
+        let attempt = self.core.begin(by).await?;
+        self.core.store.put(&UploadKey::Alive(attempt.suffix).of(&session.id), Vec::new()).await?;
+        let _ = attempt.write_link(name, digest).await?;
+        if self.copies.inspect(&session.copy()).await? != Bytes::Sound {
             return Err(Error::UploadUnknown(session.id.clone()));
         }
         self.commit_blob(name, session, digest, &attempt).await
@@ -308,30 +337,23 @@ impl Registry {
         attempt: &Attempt<'_>,
     ) -> Result<Blob> {
         let copy = session.copy();
-        self.put_blob_copy(digest, &copy, attempt.by).await?;
+        self.copies.put(digest, &copy, attempt.by).await?;
         // a slow commit looks again; it takes nothing back, since another attempt may rely on its blob copy by now
-        if self.was_slow(attempt)
+        if attempt.was_slow()
             && !mutated(Mutation::SlowCommitDoesNotLook)
-            && !self.recheck_commit(name, digest, &copy, attempt.by).await?
+            && !self.copies.recheck_commit(name, digest, &copy, attempt.by).await?
         {
             if mutated(Mutation::FailedCommitTakesBack) {
-                self.store.delete(&BlobKey::Copy(copy.id.clone()).of(digest)).await?;
+                self.core.store.delete(&BlobKey::Copy(copy.id.clone()).of(digest)).await?;
             }
             return Err(Error::UploadUnknown(session.id.clone()));
         }
-        let key = (name.clone(), *digest);
-        // the blob link is this process's own, and as fresh as an answer of the store
-        self.rights.forget(&key);
-        self.rights.remember(key.clone(), self.rights.ticket(&key), LinkHit::Link);
-        self.remember_checked(key, copy.size, attempt, self.known.ticket());
-        let blob = Blob { digest: *digest, size: copy.size };
-        self.known.copies.insert(*digest, Arc::new(copy));
-        Ok(blob)
+        Ok(self.blobs.uploaded(name, digest, copy, attempt))
     }
 
     /// Deletes a segment of this attempt that no record names. If that fails, scrub frees the segment later.
     async fn take_back(&self, session: &Session, segment: &Segment) {
-        if let Err(error) = self.store.delete(&segment.key(&session.id)).await {
+        if let Err(error) = self.core.store.delete(&segment.key(&session.id)).await {
             tracing::debug!(%error, "bytes that nothing names are left to scrub");
         }
     }

@@ -6,20 +6,21 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::{
-    Error, Registry, Result,
-    attempt::Attempt,
-    claims::Order,
-    conditional::{Condition, Conditional},
-    links::Linked,
-    manifests::StoredManifest,
-    several,
-};
+use super::Manifests;
 use crate::{
     oci::{Algorithm, Descriptor, Digest, Manifest, MediaType, Name, Reference, Tag},
     records::{
-        Actor, json,
-        key::{ManifestKey, Ordinal, Prefix, Referrer, Version},
+        Actor,
+        key::{ManifestKey, Prefix, Version},
+    },
+    registry::{
+        Error, Result,
+        blobs::Linked,
+        claims::Order,
+        core::Attempt,
+        several,
+        tags::{Condition, Conditional},
+        versions::StoredManifest,
     },
     storage::mutation::{Mutation, mutated},
 };
@@ -48,25 +49,25 @@ pub struct Put {
 
 /// The tags that a push writes, and the limits of a restore.
 #[derive(Clone, Debug, Default)]
-pub(super) struct PutOptions {
+pub(in crate::registry) struct PutOptions {
     /// Immutable tags.
-    pub(super) once: Vec<Tag>,
+    pub(in crate::registry) once: Vec<Tag>,
     /// Other tags.
-    pub(super) free: Vec<Tag>,
+    pub(in crate::registry) free: Vec<Tag>,
     /// The tag of the request, if it is written under a condition.
-    pub(super) conditional: Option<Conditional>,
+    pub(in crate::registry) conditional: Option<Conditional>,
     /// Set for a restore: the digests that the manifest did not link before it was deleted. It comes back with the same
     /// links.
-    pub(super) before: Option<Vec<Digest>>,
+    pub(in crate::registry) before: Option<Vec<Digest>>,
 }
 
-impl Registry {
+impl Manifests {
     /// Stores a manifest and makes its tags mean it. No tag is immutable.
     ///
     /// # Errors
-    /// As [`Registry::put_manifest_under`].
-    pub async fn put_manifest(&self, name: &Name, put: &PutManifest, by: &Actor) -> Result<Put> {
-        self.put_manifest_under(name, put, &|_| false, by).await
+    /// As [`Manifests::put_under`].
+    pub async fn put(&self, name: &Name, put: &PutManifest, by: &Actor) -> Result<Put> {
+        self.put_under(name, put, &|_| false, by).await
     }
 
     /// Stores a manifest and makes its tags mean it; `immutable` tells of each tag whether it is immutable.
@@ -74,21 +75,21 @@ impl Registry {
     /// # Errors
     /// [`Error::TagImmutable`] if an immutable tag means another manifest. If another push gave that tag its meaning at
     /// the same time, other tags of this push may have moved already.
-    pub async fn put_manifest_under(
+    pub async fn put_under(
         &self,
         name: &Name,
         put: &PutManifest,
         immutable: &(dyn Fn(&Tag) -> bool + Sync),
         by: &Actor,
     ) -> Result<Put> {
-        self.put_manifest_if(name, put, &Condition::default(), immutable, by).await
+        self.put_if(name, put, &Condition::default(), immutable, by).await
     }
 
-    /// Stores a manifest as [`Registry::put_manifest_under`] does, if a condition on its reference holds.
+    /// Stores a manifest as [`Manifests::put_under`] does, if a condition on its reference holds.
     ///
     /// # Errors
     /// [`Error::Condition`] if the condition does not hold when the tag is written.
-    pub async fn put_manifest_if(
+    pub async fn put_if(
         &self,
         name: &Name,
         put: &PutManifest,
@@ -122,14 +123,14 @@ impl Registry {
         let (once, free): (Vec<Tag>, Vec<Tag>) = tags.into_iter().partition(|tag| immutable(tag));
         let options = PutOptions { once, free, conditional, before: None };
         // the first check, before anything is written; `write_tag_once` checks again
-        several(options.once.iter().map(|tag| self.refuse_other_meaning(name, tag, &digest)).collect()).await?;
+        several(options.once.iter().map(|tag| self.tags.refuse_other_meaning(name, tag, &digest)).collect()).await?;
         self.put_with_retry(name, &manifest, digest, put.bytes.clone(), &options, by).await?;
         Ok(Put { digest, subject: manifest.subject })
     }
 
     /// Stores a manifest. An attempt that took too long may rely on content that is gone, so it is made once more, as a
     /// new attempt.
-    pub(super) async fn put_with_retry(
+    pub(in crate::registry) async fn put_with_retry(
         &self,
         name: &Name,
         manifest: &Manifest,
@@ -139,10 +140,10 @@ impl Registry {
         by: &Actor,
     ) -> Result<()> {
         for _ in 0..2 {
-            let attempt = self.begin(by).await?;
+            let attempt = self.core.begin(by).await?;
             match self.attempt_put(name, manifest, digest, bytes.clone(), options, &attempt).await {
                 Err(Error::TooSlow) => {}
-                Ok(()) if self.was_slow(&attempt) && !mutated(Mutation::SlowPushDoesNotLookAgain) => {}
+                Ok(()) if attempt.was_slow() && !mutated(Mutation::SlowPushDoesNotLookAgain) => {}
                 result => return result,
             }
         }
@@ -159,7 +160,7 @@ impl Registry {
         attempt: &Attempt<'_>,
     ) -> Result<()> {
         let Linked { mut missing, foreign, entries } =
-            self.pin_blobs(name, manifest, &digest, options.before.as_deref(), attempt).await?;
+            self.blobs.pin_blobs(name, manifest, &digest, options.before.as_deref(), attempt).await?;
         let children = || manifest.children.iter().filter(|child| !entries.contains(&child.digest));
         // children are looked at before their index references are written, as blobs are before their pins; a child
         // that is deleted later is seen below
@@ -170,22 +171,22 @@ impl Registry {
         let children = here.iter().map(|(child, _)| self.reference_child(name, child, &digest, attempt));
         let gone: HashSet<Digest> = several(children.collect()).await?.into_iter().flatten().collect();
         self.refuse_missing(name, manifest, gone.iter().copied().collect(), options)?;
-        self.catalogue(name, attempt.by).await?;
-        let same = if mutated(Mutation::NoNewVersion) { self.newest_version(name, &digest).await? } else { None };
+        self.catalog.add(name, attempt.by).await?;
+        let same = if mutated(Mutation::NoNewVersion) { self.versions.newest(name, &digest).await? } else { None };
         let same = same.filter(|(_, version)| version.there).map(|(_, version)| version.ordinal);
         let ordinal = match same {
             Some(ordinal) => ordinal,
-            None => self.claim_next(Order::Manifest(name, &digest), None, attempt.by).await?,
+            None => self.core.claim_next(Order::Manifest(name, &digest), None, attempt.by).await?,
         };
         // scrub may have freed the pins by now, and the bytes with them: then no manifest may exist that needs them
-        self.in_time(attempt)?;
+        attempt.in_time()?;
         let size = bytes.len() as u64;
         let absent = [missing, foreign, gone.iter().copied().collect()].concat();
         let stored = StoredManifest::new(digest, manifest.media_type.clone(), bytes, ordinal, absent);
         if same.is_none() {
-            self.put_version(name, manifest, stored, attempt).await?;
+            self.versions.put(name, manifest, stored, attempt).await?;
         }
-        self.write_referrer(name, manifest, digest, size, ordinal, attempt).await?;
+        self.referrers.add(name, manifest, (digest, size), ordinal, attempt).await?;
         // after the index exists: a delete of a child that did not see the index then meets a version that it did not
         // see
         let children = here.iter().filter(|(child, _)| !gone.contains(&child.digest));
@@ -195,10 +196,10 @@ impl Registry {
         // tags first that can be refused
         let target = Some((digest, ordinal));
         if let Some(conditional) = &options.conditional {
-            self.write_tag_if(name, conditional, target, attempt).await?;
+            self.tags.write_if(name, conditional, target, attempt).await?;
         }
-        several(options.once.iter().map(|tag| self.write_tag_once(name, tag, target, attempt)).collect()).await?;
-        several(options.free.iter().map(|tag| self.write_tag(name, tag, target, attempt)).collect()).await?;
+        several(options.once.iter().map(|tag| self.tags.write_once(name, tag, target, attempt)).collect()).await?;
+        several(options.free.iter().map(|tag| self.tags.write(name, tag, target, attempt)).collect()).await?;
         Ok(())
     }
 
@@ -215,7 +216,7 @@ impl Registry {
         options: &PutOptions,
     ) -> Result<()> {
         missing.retain(|digest| !options.before.as_ref().is_some_and(|absent| absent.contains(digest)));
-        if missing.is_empty() || self.options.allow_missing_references {
+        if missing.is_empty() || self.core.options.allow_missing_references {
             return Ok(());
         }
         let order: HashMap<Digest, usize> =
@@ -224,32 +225,28 @@ impl Registry {
         Err(Error::Missing { name: name.clone(), missing })
     }
 
+    /// Checks a condition before anything is written.
+    ///
+    /// # Errors
+    /// [`Error::Condition`] if it does not hold.
+    async fn check_condition(&self, name: &Name, reference: &Reference, condition: &Condition) -> Result<()> {
+        if condition.is_none() {
+            return Ok(());
+        }
+        let meant = match reference {
+            Reference::Tag(tag) => self.tags.meant_digest(name, tag).await?,
+            Reference::Digest(digest) => self.versions.standing(name, digest).await?.map(|_| *digest),
+        };
+        condition.check(name, reference, meant)
+    }
+
     async fn stands(&self, name: &Name, digest: &Digest) -> Result<bool> {
-        match self.standing(name, digest).await {
+        match self.versions.standing(name, digest).await {
             Ok(standing) => Ok(standing.is_some()),
             // a damaged child counts as missing, so that the client pushes it again
             Err(error) if error.is_damage() => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    /// Writes a version of a manifest into the referrers of its subject, if it has one.
-    async fn write_referrer(
-        &self,
-        name: &Name,
-        manifest: &Manifest,
-        digest: Digest,
-        size: u64,
-        ordinal: Ordinal,
-        attempt: &Attempt<'_>,
-    ) -> Result<()> {
-        let Some(subject) = &manifest.subject else { return Ok(()) };
-        let key = Referrer { subject: *subject, manifest: digest }.version(
-            name,
-            Version { ordinal, there: true },
-            attempt.suffix,
-        );
-        Ok(self.store.put(&key, json(&manifest.as_referrer(digest, size))).await?)
     }
 
     /// Writes the index reference from `parent` to a child, then looks for the child. Returns the child's digest if the
@@ -264,13 +261,9 @@ impl Registry {
         parent: &Digest,
         attempt: &Attempt<'_>,
     ) -> Result<Option<Digest>> {
-        self.store
-            .put(
-                &ManifestKey::IndexReference(*parent, attempt.suffix).of(name, &child.digest),
-                self.provenance(attempt.by),
-            )
-            .await?;
-        let stored = match self.standing_afresh(name, &child.digest).await {
+        let key = ManifestKey::IndexReference(*parent, attempt.suffix).of(name, &child.digest);
+        self.core.store.put(&key, attempt.provenance()).await?;
+        let stored = match self.versions.standing_afresh(name, &child.digest).await {
             Ok(Some(stored)) => stored,
             Ok(None) => return Ok(Some(child.digest)),
             Err(error) if error.is_damage() => return Ok(Some(child.digest)),
@@ -292,25 +285,25 @@ impl Registry {
             return Ok(None);
         }
         let order = Order::Manifest(name, &child.digest);
-        let listed = self.store.list(&Prefix::Manifest(name, &child.digest).to_string(), None, LOOK).await?;
+        let listed = self.core.store.list(&Prefix::Manifest(name, &child.digest).to_string(), None, LOOK).await?;
         let newest = listed.first().and_then(|entry| Version::at_end_of(&entry.key)).map(|version| version.ordinal);
         for entry in listed.iter().filter(|entry| Version::at_end_of(&entry.key).is_some_and(|version| version.there)) {
-            let stored = match self.version(&child.digest, &entry.key).await {
+            let stored = match self.versions.read(&child.digest, &entry.key).await {
                 Ok(Some(stored)) => stored,
                 Ok(None) => continue,
                 Err(error) if error.is_damage() => continue,
                 Err(error) => return Err(error),
             };
             let manifest = Manifest::parse(Some(&stored.media_type), &stored.bytes)?;
-            let ordinal = match self.claim_after(order, newest, None, attempt.by).await? {
+            let ordinal = match self.core.claim_after(order, newest, None, attempt.by).await? {
                 Some(ordinal) => ordinal,
-                None => self.claim_next(order, None, attempt.by).await?,
+                None => self.core.claim_next(order, None, attempt.by).await?,
             };
-            self.claimed_in_time(attempt)?;
+            attempt.claimed_in_time()?;
             let size = stored.bytes.len() as u64;
             let renewed = StoredManifest { ordinal, ..stored.as_ref().clone() };
-            self.put_version(name, &manifest, renewed, attempt).await?;
-            self.write_referrer(name, &manifest, child.digest, size, ordinal, attempt).await?;
+            self.versions.put(name, &manifest, renewed, attempt).await?;
+            self.referrers.add(name, &manifest, (child.digest, size), ordinal, attempt).await?;
             return Ok(None);
         }
         Ok(Some(child.digest))

@@ -6,14 +6,15 @@
 
 use std::time::Duration;
 
-use super::{
-    Error, Registry, Result,
-    attempt::Attempt,
-    claims::{TRIES, Target},
-};
+use super::Tags;
 use crate::{
     oci::{Digest, Name, Reference, Tag},
     records::{Claim, key::TagVersion},
+    registry::{
+        Error, Result,
+        claims::{TRIES, Target},
+        core::Attempt,
+    },
 };
 
 /// A set of meanings.
@@ -36,11 +37,11 @@ pub struct Condition {
 
 /// A tag that is written under a condition.
 #[derive(Clone, Debug)]
-pub(super) struct Conditional {
-    pub(super) tag: Tag,
-    pub(super) condition: Condition,
+pub(in crate::registry) struct Conditional {
+    pub(in crate::registry) tag: Tag,
+    pub(in crate::registry) condition: Condition,
     /// True if the tag is immutable.
-    pub(super) immutable: bool,
+    pub(in crate::registry) immutable: bool,
 }
 
 impl Meanings {
@@ -69,7 +70,7 @@ impl Condition {
     ///
     /// # Errors
     /// [`Error::Condition`] if it does not hold.
-    fn check(&self, name: &Name, reference: &Reference, meant: Option<Digest>) -> Result<()> {
+    pub(in crate::registry) fn check(&self, name: &Name, reference: &Reference, meant: Option<Digest>) -> Result<()> {
         if self.holds(meant.as_ref()) {
             return Ok(());
         }
@@ -77,33 +78,13 @@ impl Condition {
     }
 }
 
-impl Registry {
-    /// Checks a condition before anything is written.
-    ///
-    /// # Errors
-    /// [`Error::Condition`] if it does not hold.
-    pub(super) async fn check_condition(
-        &self,
-        name: &Name,
-        reference: &Reference,
-        condition: &Condition,
-    ) -> Result<()> {
-        if condition.is_none() {
-            return Ok(());
-        }
-        let meant = match reference {
-            Reference::Tag(tag) => self.meant_digest(name, tag).await?,
-            Reference::Digest(digest) => self.standing(name, digest).await?.map(|_| *digest),
-        };
-        condition.check(name, reference, meant)
-    }
-
+impl Tags {
     /// Writes a new version of a tag if its condition holds, for an attempt. From then on the tag
     /// means `target`, or is deleted. It is no error if the tag means that already, since the attempt may be the second.
     ///
     /// # Errors
     /// [`Error::Condition`], [`Error::TagImmutable`], and [`Error::TooSlow`] if the attempt took too long.
-    pub(super) async fn write_tag_if(
+    pub(in crate::registry) async fn write_if(
         &self,
         name: &Name,
         conditional: &Conditional,
@@ -112,25 +93,23 @@ impl Registry {
     ) -> Result<()> {
         let Conditional { tag, condition, immutable } = conditional;
         let wanted = target.map(|(digest, _)| digest);
-        let age = |claim: &Claim| Duration::from_millis(self.clock.time_ms().saturating_sub(claim.at));
+        let age = |claim: &Claim| Duration::from_millis(self.core.clock.time_ms().saturating_sub(claim.at));
         // the writer of an older claim has given up, unless the claim is the commit
-        let decides = |claim: &Claim| claim.once || age(claim) <= self.lease_of(attempt);
+        let decides = |claim: &Claim| claim.once || age(claim) <= attempt.lease();
         for _ in 0..TRIES {
             let newest = self.newest_meaning(name, tag).await?;
             let meant = self.meant(name, newest).await?;
             if meant != wanted {
                 condition.check(name, &Reference::Tag(tag.clone()), meant)?;
                 if let Some(digest) = meant.filter(|_| *immutable && wanted.is_some()) {
-                    return Err(Error::TagImmutable { name: name.clone(), tag: tag.clone(), digest });
+                    return Err(Error::tag_immutable(name, tag, digest));
                 }
             } else if wanted.is_none() {
                 return Ok(());
             }
             let seen = newest.map(|newest| newest.ordinal);
             if let Some(ordinal) = self.claim_or_finish(name, tag, seen, target, attempt, decides).await? {
-                return self
-                    .write_tag_version(name, tag, TagVersion { ordinal, target }, self.provenance(attempt.by))
-                    .await;
+                return self.write_version(name, tag, TagVersion { ordinal, target }, attempt.provenance()).await;
             }
         }
         Err(Error::TooSlow)

@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Registry, Result, copies::BlobCopy, several};
+use super::Uploads;
 use crate::{
     action::{Upload, UploadId},
     oci::{Algorithm, Digest, Hasher, Name},
@@ -19,6 +19,7 @@ use crate::{
         key::{Prefix, Suffix, UploadKey},
         split_line,
     },
+    registry::{Error, Result, copies::BlobCopy, several},
     storage::{Entry, Moment, StorageError},
 };
 
@@ -223,16 +224,16 @@ impl Session {
     }
 }
 
-impl Registry {
+impl Uploads {
     /// Writes a state of an upload if no other attempt has written that state. Returns whether it did. `own` is the
     /// chunk that the state keeps.
     pub(super) async fn write_session(&self, mut session: Session, own: Bytes) -> Result<bool> {
         // a new state renews an upload that was alive a moment ago; it does not restore segments that scrub has freed
         let none_before = session.state.segments.is_empty();
-        let now = self.start().await?;
+        let now = self.core.lease.start().await?;
         session.alive = (none_before || self.known_alive(session.alive)).then_some(now);
         let key = UploadKey::State(session.sequence).of(&session.id);
-        let first = self.store.create_new(&key, session.content(&own)).await?;
+        let first = self.core.store.create_new(&key, session.content(&own)).await?;
         if first {
             self.sessions.insert(session.id.clone(), Arc::new(session));
         }
@@ -241,12 +242,12 @@ impl Registry {
 
     /// Returns whether an upload that was alive at `alive` needs no look at its segments now: for a quarter of a lease.
     pub(super) fn known_alive(&self, alive: Option<Moment>) -> bool {
-        alive.is_some_and(|alive| self.clock.since(alive) < self.lease.at(alive) / 4)
+        alive.is_some_and(|alive| self.core.clock.since(alive) < self.core.lease.at(alive) / 4)
     }
 
     /// Returns the owner of an upload, if this process remembers the upload.
     #[must_use]
-    pub fn remembered_upload_owner(&self, name: &Name, id: &UploadId) -> Option<String> {
+    pub fn remembered_owner(&self, name: &Name, id: &UploadId) -> Option<String> {
         let session = self.sessions.get(id).filter(|session| session.state.repository == *name)?;
         Some(session.state.owner.clone())
     }
@@ -256,8 +257,8 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::UploadUnknown`], and those of the store.
-    pub async fn upload_owner(&self, name: &Name, id: &UploadId) -> Result<String> {
-        if let Some(owner) = self.remembered_upload_owner(name, id) {
+    pub async fn owner(&self, name: &Name, id: &UploadId) -> Result<String> {
+        if let Some(owner) = self.remembered_owner(name, id) {
             return Ok(owner);
         }
         let session = self.session_as_stored(name, id).await?;
@@ -282,7 +283,7 @@ impl Registry {
     pub(super) async fn session_as_stored(&self, name: &Name, id: &UploadId) -> Result<Arc<Session>> {
         let unknown = || Error::UploadUnknown(id.clone());
         // as many states as reach back to the last full one
-        let states = self.store.list(&Prefix::Upload(id).to_string(), None, FULL_EVERY as usize).await?;
+        let states = self.core.store.list(&Prefix::Upload(id).to_string(), None, FULL_EVERY as usize).await?;
         let newest = states.first().filter(|entry| UploadKey::state(&entry.key).is_some()).ok_or_else(unknown)?;
         let remembered = self.sessions.get(id).filter(|session| session.state.repository == *name);
         let sequence = UploadKey::state(&newest.key)
@@ -356,13 +357,13 @@ impl Registry {
         let unknown = || Error::UploadUnknown(id.clone());
         let key = UploadKey::State(sequence).of(id);
         // a directory does not sync sessions: a state may be empty or torn after a power cut
-        let content = self.store.get(&key).await?.filter(|content| !content.is_empty()).ok_or_else(unknown)?;
+        let content = self.core.store.get(&key).await?.filter(|content| !content.is_empty()).ok_or_else(unknown)?;
         let (line, own) = split_line(&content);
         let state: State =
             serde_json::from_slice(&line).map_err(|error| StorageError::damaged("get", &key, error.to_string()))?;
         if state.kept.is_some_and(|kept| Digest::of(Algorithm::Sha256, &own) != kept.digest) {
             // a read that fell short says nothing about the object
-            if self.store.size(&key).await? != Some(content.len() as u64) {
+            if self.core.store.size(&key).await? != Some(content.len() as u64) {
                 return Err(StorageError::damaged("get", &key, "it was read cut short").into());
             }
             tracing::warn!(key, "the chunk that a state of an upload keeps is torn; the client begins anew");

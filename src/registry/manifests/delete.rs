@@ -2,12 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use super::{Error, Registry, Result, attempt::Attempt, claims::Order, several, tags::LookAtTag};
+use super::Manifests;
 use crate::{
-    oci::{Digest, Manifest, Name, Reference},
+    oci::{Digest, Manifest, Name, Reference, Tag},
     records::{
         Actor, ManifestHeader,
-        key::{ManifestKey, Ordinal, Prefix, Referrer, Version},
+        key::{ManifestKey, Ordinal, Prefix, Referrer, TagVersion, Version},
+    },
+    registry::{
+        Error, Result,
+        claims::Order,
+        core::Attempt,
+        several,
+        tags::{Ending, LookAtTag},
     },
     storage::{
         Entry,
@@ -37,13 +44,13 @@ struct End {
     ordinal: Ordinal,
 }
 
-impl Registry {
+impl Manifests {
     /// Deletes a manifest and the tags that mean it.
     ///
     /// # Errors
-    /// As [`Registry::delete_manifest_under`].
-    pub async fn delete_manifest(&self, name: &Name, digest: &Digest, by: &Actor) -> Result<()> {
-        self.delete_manifest_under(name, digest, None, by).await
+    /// As [`Manifests::delete_under`].
+    pub async fn delete(&self, name: &Name, digest: &Digest, by: &Actor) -> Result<()> {
+        self.delete_under(name, digest, None, by).await
     }
 
     /// Deletes a manifest and the tags that mean it, unless `look` refuses one of these tags.
@@ -54,24 +61,24 @@ impl Registry {
     /// # Errors
     /// [`Error::Needed`] if an existing index needs the manifest. [`Error::ManifestUnknown`], [`Error::TagKept`],
     /// [`Error::TagDenied`], and [`Error::TooSlow`].
-    pub async fn delete_manifest_under(
+    pub async fn delete_under(
         &self,
         name: &Name,
         digest: &Digest,
         look: Option<&LookAtTag<'_>>,
         by: &Actor,
     ) -> Result<()> {
-        let unknown = || Error::ManifestUnknown { name: name.clone(), reference: Reference::Digest(*digest) };
+        let unknown = || Error::manifest_unknown(name, Reference::Digest(*digest));
         for _ in 0..TRIES {
-            let attempt = self.begin(by).await?;
-            let (key, newest) = self.newest_version(name, digest).await?.ok_or_else(unknown)?;
+            let attempt = self.core.begin(by).await?;
+            let (key, newest) = self.versions.newest(name, digest).await?.ok_or_else(unknown)?;
             if !newest.there {
                 return Err(unknown());
             }
             self.refuse_needed(name, digest).await?;
-            self.look_at_tags(name, digest, newest.ordinal, look).await?;
+            self.tags.look_at(name, &Ending::from([(*digest, newest.ordinal)]), look).await?;
             let order = Order::Manifest(name, digest);
-            let claimed = self.claim_after(order, Some(newest.ordinal), None, by).await?;
+            let claimed = self.core.claim_after(order, Some(newest.ordinal), None, by).await?;
             let Some(ordinal) = claimed else { continue };
             // a push of the manifest came between, perhaps for an index that did not exist at the first look. Every
             // later push has a place above this delete
@@ -95,12 +102,12 @@ impl Registry {
     /// [`Error::Needed`] with the indexes that do.
     async fn refuse_needed(&self, name: &Name, digest: &Digest) -> Result<()> {
         let mut parents = BTreeSet::new();
-        for entry in self.store.list_all(&Prefix::IndexReferences(name, digest).to_string()).await? {
+        for entry in self.core.store.list_all(&Prefix::IndexReferences(name, digest).to_string()).await? {
             parents.extend(ManifestKey::index(&entry.key));
         }
         let mut needed_by = Vec::new();
         for parent in parents {
-            if self.manifest_stands(name, &parent).await? {
+            if self.versions.stands(name, &parent).await? {
                 needed_by.push(parent);
             }
         }
@@ -116,7 +123,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::TooSlow`]: then the manifests still exist.
-    pub async fn end_manifests(
+    pub async fn end(
         &self,
         name: &Name,
         seen: &[SeenManifest],
@@ -124,11 +131,11 @@ impl Registry {
         subjects: &[Digest],
         by: &Actor,
     ) -> Result<Vec<Digest>> {
-        let attempt = self.begin(by).await?;
+        let attempt = self.core.begin(by).await?;
         let old = |entry: &Entry| old(entry) || mutated(Mutation::EndOverAYoungClaim);
         let claims = seen.iter().map(async |one| {
             let order = Order::Manifest(name, &one.digest);
-            let ordinal = self.claim_over(order, Some(one.ordinal), &old, None, by).await?;
+            let ordinal = self.core.claim_over(order, Some(one.ordinal), &old, None, by).await?;
             Ok(ordinal.map(|ordinal| End { digest: one.digest, key: one.key.clone(), ordinal }))
         });
         let ends: Vec<End> = several(claims.collect()).await?.into_iter().flatten().collect();
@@ -152,31 +159,29 @@ impl Registry {
         let facts = ends.iter().map(|end| self.write_pending_delete(name, &end.digest, end.ordinal, attempt));
         several(facts.collect()).await?;
         // a refusal from here on leaves a pending delete for good: readers of these tags then look again each time
-        for end in ends {
-            self.look_at_tags(name, &end.digest, Ordinal(end.ordinal.0 - 1), look).await?;
-        }
-        if self.any_manifest_stands(name, subjects).await? {
+        let ending: Ending = ends.iter().map(|end| (end.digest, Ordinal(end.ordinal.0 - 1))).collect();
+        self.tags.look_at(name, &ending, look).await?;
+        if self.any_stands(name, subjects).await? {
             return Ok(false);
         }
         // the tags before the manifests: a crash between the two leaves no tag that is listed and does not answer
-        let until = ends.iter().map(|end| (end.digest, Ordinal(end.ordinal.0 - 1))).collect();
-        self.delete_tags_with_manifests(name, &until, look, attempt.by).await?;
+        self.tags.delete_with_manifests(name, &ending, look, attempt.by).await?;
         several(ends.iter().map(|end| self.unlist_referrer(name, end, attempt)).collect()).await?;
         // scrub may have freed the pending delete by now
-        if self.was_slow(attempt) {
+        if attempt.was_slow() {
             return Err(Error::TooSlow);
         }
         several(ends.iter().map(|end| self.write_tombstone(name, end, attempt)).collect()).await?;
         // scrub may also have freed the pending delete while the manifests were deleted, so the tags are deleted once
         // more
-        if self.was_slow(attempt) {
-            self.delete_tags_with_manifests(name, &until, None, attempt.by).await?;
+        if attempt.was_slow() {
+            self.tags.delete_with_manifests(name, &ending, None, attempt.by).await?;
         }
         Ok(true)
     }
 
     /// Writes the pending delete of a manifest. Version `ordinal` will be the tombstone.
-    pub(super) async fn write_pending_delete(
+    async fn write_pending_delete(
         &self,
         name: &Name,
         digest: &Digest,
@@ -185,33 +190,18 @@ impl Registry {
     ) -> Result<()> {
         // before the look at the tags: a reader that finds a tag and no pending delete knows that the look will find
         // the tag
-        Ok(self
-            .store
-            .put(&ManifestKey::PendingDelete(ordinal, attempt.suffix).of(name, digest), self.provenance(attempt.by))
-            .await?)
-    }
-
-    /// Removes a manifest that is being deleted from the referrers of its subject.
-    async fn unlist_referrer(&self, name: &Name, end: &End, attempt: &Attempt<'_>) -> Result<()> {
-        if let Some(subject) = self.subject_of(end).await? {
-            let key = Referrer { subject, manifest: end.digest }.version(
-                name,
-                Version { ordinal: end.ordinal, there: false },
-                attempt.suffix,
-            );
-            self.store.put(&key, self.provenance(attempt.by)).await?;
-        }
-        Ok(())
+        let key = ManifestKey::PendingDelete(ordinal, attempt.suffix).of(name, digest);
+        Ok(self.core.store.put(&key, attempt.provenance()).await?)
     }
 
     /// Returns the subject of a manifest that is being deleted. Of a damaged manifest, the readable header counts.
     async fn subject_of(&self, seen: &End) -> Result<Option<Digest>> {
-        match self.version(&seen.digest, &seen.key).await {
+        match self.versions.read(&seen.digest, &seen.key).await {
             Ok(stored) => Ok(stored
                 .and_then(|stored| Manifest::parse(Some(&stored.media_type), &stored.bytes).ok())
                 .and_then(|manifest| manifest.subject)),
             Err(error) if error.is_damage() => {
-                let content = self.store.get(&seen.key).await?;
+                let content = self.core.store.get(&seen.key).await?;
                 Ok(content
                     .and_then(|content| ManifestHeader::split(&content).ok())
                     .and_then(|(header, _)| header.subject))
@@ -220,10 +210,52 @@ impl Registry {
         }
     }
 
+    /// Removes a manifest that is being deleted from the referrers of its subject.
+    async fn unlist_referrer(&self, name: &Name, end: &End, attempt: &Attempt<'_>) -> Result<()> {
+        let Some(subject) = self.subject_of(end).await? else { return Ok(()) };
+        self.referrers.remove(name, Referrer { subject, manifest: end.digest }, end.ordinal, attempt).await
+    }
+
     async fn write_tombstone(&self, name: &Name, end: &End, attempt: &Attempt<'_>) -> Result<()> {
-        let key =
-            ManifestKey::Version(Version { ordinal: end.ordinal, there: false }, attempt.suffix).of(name, &end.digest);
-        let _forgetting = self.standing.forget_afterwards((name.clone(), end.digest));
-        Ok(self.store.put(&key, self.provenance(attempt.by)).await?)
+        let version = Version { ordinal: end.ordinal, there: false };
+        self.versions.write(name, &end.digest, version, attempt.suffix, attempt.provenance()).await.map(drop)
+    }
+
+    /// Deletes a tag that is about `subject` by its name, after the version `seen`. Returns whether the tag is deleted.
+    /// It is not if the subject exists again, or if a push has the place; see [`Manifests::end`].
+    ///
+    /// # Errors
+    /// [`Error::TooSlow`]: then the tag still exists.
+    pub async fn end_tag_without(
+        &self,
+        name: &Name,
+        tag: &Tag,
+        seen: TagVersion,
+        subject: &Digest,
+        old: &(dyn Fn(&Entry) -> bool + Sync),
+        by: &Actor,
+    ) -> Result<bool> {
+        let Some((digest, _)) = seen.target else { return Ok(false) };
+        let attempt = self.core.begin(by).await?;
+        if let Some((_, newest)) = self.versions.newest(name, &digest).await? {
+            let ordinal = Ordinal::after(Some(newest.ordinal), 0);
+            self.write_pending_delete(name, &digest, ordinal, &attempt).await?;
+        }
+        if self.any_stands(name, std::slice::from_ref(subject)).await? {
+            return Ok(false);
+        }
+        if attempt.was_slow() {
+            return Err(Error::TooSlow);
+        }
+        self.tags.end(name, tag, Some(seen), old, by).await
+    }
+
+    async fn any_stands(&self, name: &Name, manifests: &[Digest]) -> Result<bool> {
+        for manifest in manifests {
+            if self.versions.stands(name, manifest).await? && !mutated(Mutation::SubjectNotLookedFor) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

@@ -1,19 +1,29 @@
-//! Reads manifests and the meanings of tags. The module `put_manifest` stores manifests, and `delete_manifest` deletes
-//! them.
+//! The versions of manifests: read from memory, or from the store with a check of the digest.
+
+mod life;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use moka::sync::Cache;
 
-use super::{Error, Registry, Result, attempt::Attempt, cache::Ticket};
+use super::{
+    Result,
+    cache::{Recent, Ticket, remove_if, weigh},
+    core::{Attempt, Core},
+    damage::Damage,
+};
 use crate::{
-    oci::{Digest, Manifest, MediaType, Name, Reference, Tag},
+    oci::{Digest, Manifest, MediaType, Name},
     records::{
         ManifestHeader, ManifestState,
-        key::{ManifestKey, Ordinal, Prefix, RepositoryKey, TagVersion, Version},
+        key::{ManifestKey, Ordinal, Prefix, Suffix, Version},
     },
     storage::{Entry, StorageError},
 };
+
+/// Memory for manifests, in bytes of their content.
+pub(super) const MEMORY: u64 = 32 * 1024 * 1024;
 
 /// A version of a manifest, with its bytes exactly as they were pushed.
 #[derive(Clone, Debug)]
@@ -31,89 +41,84 @@ pub struct StoredManifest {
     pub(super) absent: Vec<Digest>,
 }
 
-/// The meaning of a tag, and a ticket that goes stale when this process changes the manifest.
-#[derive(Clone)]
-pub(super) struct KnownTag {
-    pub(super) manifest: Arc<StoredManifest>,
-    ticket: Ticket,
-}
-
 /// A manifest that has not been deleted since a given version.
 pub(super) struct Standing {
     pub(super) manifest: Arc<StoredManifest>,
     /// The key of the manifest's newest version, if no delete had begun that could end a tag of the given version.
-    settled_at: Option<Box<str>>,
-}
-
-/// A meaning of a tag that needs no look at the manifest; see [`Registry::settled`].
-#[derive(Clone)]
-pub(super) struct SettledTag {
-    /// The key of the version that was the manifest's newest.
-    version: Box<str>,
-    ticket: Ticket,
-}
-
-impl SettledTag {
-    /// Returns the memory that the entry takes under `key`, in bytes, roughly.
-    pub(super) fn weight(&self, key: &str) -> usize {
-        key.len() + self.version.len() + 200
-    }
+    pub(super) settled_at: Option<Box<str>>,
 }
 
 /// The number of versions that a first look at a manifest asks for. A longer history is paged through.
 const FIRST_LOOK: usize = 8;
 
-impl Registry {
-    /// Returns the manifest that a tag or digest means in a repository now.
+/// The versions of manifests.
+pub struct Versions {
+    core: Arc<Core>,
+    damage: Arc<Damage>,
+    /// Versions by key. They never change.
+    by_key: Cache<String, Arc<StoredManifest>>,
+    /// The newest versions of manifests that exist.
+    standing: Arc<Recent<(Name, Digest), Arc<StoredManifest>>>,
+}
+
+impl Versions {
+    pub(super) fn new(core: &Arc<Core>, damage: &Arc<Damage>) -> Self {
+        let by_key = Cache::builder()
+            .max_capacity(MEMORY)
+            .weigher(|key: &String, stored: &Arc<StoredManifest>| weigh(key.len() + stored.bytes.len() + 200))
+            .build();
+        let (ttl, clock) = (core.options.cache_ttl, core.clock.clone());
+        let weight = |stored: &Arc<StoredManifest>| weigh(stored.bytes.len() + 400);
+        let standing = Arc::new(Recent::new(MEMORY, ttl, clock, weight));
+        let (versions, newest) = (by_key.clone(), Arc::clone(&standing));
+        damage.forgets(move |lost| {
+            let lost = |stored: &Arc<StoredManifest>| lost.has(&stored.digest);
+            remove_if(&versions, |_, stored| lost(stored)) | newest.forget_if(lost)
+        });
+        Self { core: Arc::clone(core), damage: Arc::clone(damage), by_key, standing }
+    }
+
+    /// Returns a ticket that goes stale when this process changes a manifest.
+    pub(super) fn ticket(&self, name: &Name, digest: &Digest) -> Ticket {
+        self.standing.ticket(&(name.clone(), *digest))
+    }
+
+    /// Returns a version from memory, unless another process found it damaged.
+    pub(super) async fn known(&self, key: &str) -> Result<Option<Arc<StoredManifest>>> {
+        if !self.by_key.contains_key(key) {
+            return Ok(None);
+        }
+        self.damage.read_reports().await?;
+        Ok(self.by_key.get(key))
+    }
+
+    /// Returns the version of a manifest under a key, or `None` if it is gone.
     ///
     /// # Errors
-    /// [`Error::ManifestUnknown`] if there is none, and damage.
-    pub async fn manifest(&self, name: &Name, reference: &Reference) -> Result<Arc<StoredManifest>> {
-        let found = match reference {
-            Reference::Digest(digest) => self.standing(name, digest).await?,
-            Reference::Tag(tag) => self.tagged(name, tag).await?,
-        };
-        found.ok_or_else(|| Error::ManifestUnknown { name: name.clone(), reference: reference.clone() })
-    }
-
-    /// Returns the manifest that a tag means. `None` if the tag is deleted, or its manifest was deleted after the tag's
-    /// version was pushed.
-    async fn tagged(&self, name: &Name, tag: &Tag) -> Result<Option<Arc<StoredManifest>>> {
-        let key = (name.clone(), tag.clone());
-        if let Some(hit) = self.tags.get(&key) {
-            let manifest_key = (name.clone(), hit.manifest.digest);
-            if self.standing.ticket(&manifest_key) == hit.ticket {
-                return Ok(Some(hit.manifest));
-            }
+    /// Damage, if the bytes are not `digest`. Then this process forgets the digest.
+    pub(super) async fn read(&self, digest: &Digest, key: &str) -> Result<Option<Arc<StoredManifest>>> {
+        if let Some(stored) = self.known(key).await? {
+            return Ok(Some(stored));
         }
-        let of_tag = self.tags.ticket(&key);
-        let newest = self.store.list(&Prefix::Tag(name, tag).to_string(), None, 1).await?;
-        let Some(entry) = newest.first() else { return Ok(None) };
-        let Some((digest, version)) = parse_tag(name, entry)?.target else { return Ok(None) };
-        let ticket = self.standing.ticket(&(name.clone(), digest));
-        let manifest = if let Some(manifest) = self.settled(&entry.key, ticket).await? {
-            manifest
-        } else {
-            let Some(standing) = self.standing_since(name, &digest, version).await? else { return Ok(None) };
-            if let Some(version) = standing.settled_at {
-                self.settled_tags.insert(entry.key.clone(), SettledTag { version, ticket });
+        let ticket = self.damage.ticket();
+        let damaged = |what: String| StorageError::damaged("get", key, what);
+        let check = |content| ManifestHeader::checked(digest, &content);
+        let Some(read) = Box::pin(self.core.store.get_checked(key, check)).await? else { return Ok(None) };
+        let (header, bytes) = match read {
+            Ok(read) => read,
+            Err(what) => {
+                tracing::error!(%digest, key, what, "a stored manifest is damaged; push it again");
+                self.damage.found(digest).await;
+                return Err(damaged(what).into());
             }
-            standing.manifest
         };
-        self.tags.remember(key, of_tag, KnownTag { manifest: Arc::clone(&manifest), ticket });
-        Ok(Some(manifest))
-    }
-
-    /// Returns the manifest of a tag's version without a look at the manifest, if an earlier look found no pending
-    /// delete of it.
-    ///
-    /// The tag existed at that look. So each delete that begins later sees the tag, and deletes the tag before the
-    /// manifest. This version was the tag's newest a moment ago, so no delete had come that far.
-    async fn settled(&self, tag_version: &str, ticket: Ticket) -> Result<Option<Arc<StoredManifest>>> {
-        match self.settled_tags.get(tag_version) {
-            Some(settled) if settled.ticket == ticket => self.known_version(&settled.version).await,
-            _ => Ok(None),
+        let ordinal =
+            Version::at_end_of(key).ok_or_else(|| damaged("its name is not one of the layout".into()))?.ordinal;
+        let stored = Arc::new(StoredManifest::new(*digest, header.media_type, bytes, ordinal, header.absent));
+        if self.damage.ticket() == ticket {
+            self.by_key.insert(key.to_owned(), Arc::clone(&stored));
         }
+        Ok(Some(stored))
     }
 
     /// Returns the manifest, if its newest version is no tombstone. The answer may come from memory.
@@ -124,19 +129,19 @@ impl Registry {
         self.standing_afresh(name, digest).await
     }
 
-    /// Returns the manifest as [`Registry::standing`] does, never from memory.
+    /// Returns the manifest as [`Versions::standing`] does, never from memory.
     pub(super) async fn standing_afresh(&self, name: &Name, digest: &Digest) -> Result<Option<Arc<StoredManifest>>> {
         let key = (name.clone(), *digest);
         let ticket = self.standing.ticket(&key);
         let prefix = Prefix::Manifest(name, digest).to_string();
         // scrub may free an outdated version between its listing and its read: then there is a newer one
         for _ in 0..3 {
-            let listed = self.store.list(&prefix, None, 1).await?;
+            let listed = self.core.store.list(&prefix, None, 1).await?;
             let Some(entry) = listed.first() else { return Ok(None) };
             if !Version::at_end_of(&entry.key).is_some_and(|version| version.there) {
                 return Ok(None);
             }
-            if let Some(stored) = self.version(digest, &entry.key).await? {
+            if let Some(stored) = self.read(digest, &entry.key).await? {
                 self.standing.remember(key, ticket, Arc::clone(&stored));
                 return Ok(Some(stored));
             }
@@ -157,7 +162,7 @@ impl Registry {
         let mut newest: Option<String> = None;
         let mut after: Option<String> = None;
         let mut limit = FIRST_LOOK;
-        let mut listed = self.store.list(&prefix, None, limit).await?;
+        let mut listed = self.core.store.list(&prefix, None, limit).await?;
         // a short listing has all keys under the prefix, so it also tells whether a delete has begun
         let going = (listed.len() < limit).then(|| begun_after(&listed, since));
         loop {
@@ -183,10 +188,10 @@ impl Registry {
                 break;
             }
             limit = 1000;
-            listed = self.store.list(&prefix, after.as_deref(), limit).await?;
+            listed = self.core.store.list(&prefix, after.as_deref(), limit).await?;
         }
         let Some(newest) = newest else { return Ok(None) };
-        let Some(manifest) = self.version(digest, &newest).await? else {
+        let Some(manifest) = self.read(digest, &newest).await? else {
             // scrub freed the outdated version between its listing and its read: then there is a newer one
             let manifest = self.standing_afresh(name, digest).await?;
             return Ok(manifest.map(|manifest| Standing { manifest, settled_at: None }));
@@ -194,14 +199,16 @@ impl Registry {
         self.standing.remember(key, ticket, Arc::clone(&manifest));
         let going = match going {
             Some(going) => going,
-            None => begun_after(&self.store.list_all(&Prefix::PendingDeletes(name, digest).to_string()).await?, since),
+            None => {
+                begun_after(&self.core.store.list_all(&Prefix::PendingDeletes(name, digest).to_string()).await?, since)
+            }
         };
         Ok(Some(Standing { manifest, settled_at: (!going).then(|| newest.into()) }))
     }
 
     /// Writes a version of a manifest. It becomes the newest if no version was written above the one that the caller
     /// saw.
-    pub(super) async fn put_version(
+    pub(super) async fn put(
         &self,
         name: &Name,
         manifest: &Manifest,
@@ -210,31 +217,43 @@ impl Registry {
     ) -> Result<()> {
         let header = ManifestHeader {
             media_type: stored.media_type.clone(),
-            at: self.clock.time_ms(),
+            at: self.core.clock.time_ms(),
             by: attempt.by.clone(),
             subject: manifest.subject,
             children: manifest.children.iter().map(|child| child.digest).collect(),
             absent: stored.absent.clone(),
         };
-        let key = ManifestKey::Version(Version { ordinal: stored.ordinal, there: true }, attempt.suffix)
-            .of(name, &stored.digest);
-        let forgetting = self.standing.forget_afterwards((name.clone(), stored.digest));
-        self.store.put(&key, header.join(&stored.bytes)).await?;
-        drop(forgetting);
-        self.versions.insert(key, Arc::new(stored));
+        let version = Version { ordinal: stored.ordinal, there: true };
+        let key = self.write(name, &stored.digest, version, attempt.suffix, header.join(&stored.bytes)).await?;
+        self.by_key.insert(key, Arc::new(stored));
         Ok(())
     }
 
     /// Returns the newest version of a manifest, with its key.
-    pub(super) async fn newest_version(&self, name: &Name, digest: &Digest) -> Result<Option<(String, Version)>> {
-        Ok(crate::records::newest_version(&self.store, name, digest)
+    pub(super) async fn newest(&self, name: &Name, digest: &Digest) -> Result<Option<(String, Version)>> {
+        Ok(crate::records::newest_version(&self.core.store, name, digest)
             .await?
             .map(|(entry, version)| (entry.key, version)))
     }
 
     /// Returns whether the newest version of a manifest is no tombstone. It may be damaged.
-    pub(super) async fn manifest_stands(&self, name: &Name, digest: &Digest) -> Result<bool> {
-        Ok(ManifestState::of(&self.store, name, digest).await? == ManifestState::Stands)
+    pub(super) async fn stands(&self, name: &Name, digest: &Digest) -> Result<bool> {
+        Ok(ManifestState::of(&self.core.store, name, digest).await? == ManifestState::Stands)
+    }
+
+    /// Writes a version record, and forgets which version was the newest. Returns the key of the record.
+    pub(super) async fn write(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        version: Version,
+        suffix: Suffix,
+        content: Vec<u8>,
+    ) -> Result<String> {
+        let key = ManifestKey::Version(version, suffix).of(name, digest);
+        let _forgetting = self.standing.forget_afterwards((name.clone(), *digest));
+        self.core.store.put(&key, content).await?;
+        Ok(key)
     }
 }
 
@@ -253,10 +272,4 @@ impl StoredManifest {
 /// Returns whether one of the listed pending deletes ends in a version above `since`.
 fn begun_after(listed: &[Entry], since: Ordinal) -> bool {
     listed.iter().filter_map(|entry| ManifestKey::pending_delete(&entry.key)).any(|ordinal| ordinal > since)
-}
-
-pub(super) fn parse_tag(name: &Name, entry: &Entry) -> Result<TagVersion> {
-    RepositoryKey::tag_version(name, &entry.key)
-        .map(|(_, version)| version)
-        .ok_or_else(|| StorageError::damaged("list", &entry.key, "its name is not one of the layout").into())
 }

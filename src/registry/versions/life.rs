@@ -1,0 +1,111 @@
+//! The lives of a manifest, each from a push to the next delete, and the blobs that it gives its repository.
+//!
+//! A push records in the manifest's version what the repository did not have. From that push to the next delete, the
+//! manifest links its repository to everything else that it lists. A pin keeps the bytes; a pin alone is no link.
+
+use std::sync::Arc;
+
+use super::{StoredManifest, Versions};
+use crate::{
+    oci::{Digest, Name},
+    records::{
+        ManifestHeader,
+        key::{Prefix, Version, suffix_before},
+    },
+    registry::Result,
+    storage::{
+        StorageError,
+        mutation::{Mutation, mutated},
+    },
+};
+
+impl Versions {
+    /// Returns whether a manifest exists and links its repository to a blob. `newest` is the newest version of the
+    /// manifest, or `None` if it is deleted.
+    pub(in crate::registry) async fn links_blob(
+        &self,
+        name: &Name,
+        manifest: &Digest,
+        newest: Result<Option<Arc<StoredManifest>>>,
+        blob: &Digest,
+    ) -> Result<bool> {
+        match newest {
+            Ok(None) => return Ok(false),
+            Ok(Some(newest)) if !newest.absent.contains(blob) || mutated(Mutation::PinsGiveLinks) => return Ok(true),
+            Ok(Some(_)) => {}
+            // the damaged manifest exists, and a client needs its blobs to push it again
+            Err(error) if error.is_damage() => {}
+            Err(error) => return Err(error),
+        }
+        // another push at the same time may have found the blob
+        let life = self.last_life(name, manifest).await?;
+        Ok(life.stands && life.absent().is_some_and(|absent| !absent.contains(blob)))
+    }
+
+    /// Returns the blobs that a manifest lists and does not link its repository to. `None` if the manifest does not
+    /// exist, or no version of it can be read.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn unlinked(&self, name: &Name, manifest: &Digest) -> Result<Option<Vec<Digest>>> {
+        let life = self.last_life(name, manifest).await?;
+        Ok(if life.stands { life.absent() } else { None })
+    }
+
+    /// Returns the last life of a manifest: its versions from the last push back to the delete before it.
+    pub(in crate::registry) async fn last_life(&self, name: &Name, manifest: &Digest) -> Result<Life> {
+        let listed = self.core.store.list_all(&Prefix::Manifest(name, manifest).to_string()).await?;
+        let versions = || listed.iter().filter_map(|entry| Some((&entry.key, Version::at_end_of(&entry.key)?)));
+        let stands = versions().next().is_some_and(|(_, version)| version.there);
+        let mut life = Life { stands, ..Life::default() };
+        let ended = versions().skip_while(|(_, version)| !version.there);
+        for (key, Version { ordinal, .. }) in ended.take_while(|(_, version)| version.there) {
+            let Some(content) = self.core.store.get(key).await? else { continue };
+            // the header has the links and comes before the bytes. It may be whole if the bytes are damaged
+            let Ok((header, bytes)) = ManifestHeader::split(&content) else { continue };
+            life.records.push(header.absent.clone());
+            if life.whole.is_none() && Digest::of(manifest.algorithm(), &bytes) == *manifest {
+                life.whole = Some(StoredManifest::new(*manifest, header.media_type, bytes, ordinal, header.absent));
+            }
+        }
+        Ok(life)
+    }
+
+    /// Writes a version of a manifest beside the version under the key `newest`. The new version counts in its place,
+    /// and links the repository to everything that the manifest lists except `absent`.
+    ///
+    /// Both versions have one ordinal. So tags mean both, and a delete of one deletes both.
+    ///
+    /// # Errors
+    /// Those of the store, and damage if the version cannot be read.
+    pub async fn record_links(&self, name: &Name, manifest: &Digest, newest: &str, absent: Vec<Digest>) -> Result<()> {
+        let Some(content) = self.core.store.get(newest).await? else { return Ok(()) };
+        let damaged = |what: String| StorageError::damaged("get", newest, what);
+        let (header, bytes) = ManifestHeader::split(&content).map_err(damaged)?;
+        let version = Version::at_end_of(newest).ok_or_else(|| damaged("its name is not one of the layout".into()))?;
+        let content = ManifestHeader { absent, ..header }.join(&bytes);
+        let version = Version { ordinal: version.ordinal, there: true };
+        self.write(name, manifest, version, suffix_before(newest), content).await.map(drop)
+    }
+}
+
+/// The versions of a manifest between two deletes.
+#[derive(Default)]
+pub(in crate::registry) struct Life {
+    /// Set if the manifest exists now.
+    stands: bool,
+    /// The newest version whose bytes match the digest.
+    pub(in crate::registry) whole: Option<StoredManifest>,
+    /// The unlinked digests of each version, newest version first.
+    records: Vec<Vec<Digest>>,
+}
+
+impl Life {
+    /// Returns the digests that no version links: a link of any version holds until the manifest is deleted. `None` if
+    /// no record can be read.
+    pub(in crate::registry) fn absent(&self) -> Option<Vec<Digest>> {
+        let (first, others) = self.records.split_first()?;
+        let never = |digest: &&Digest| others.iter().all(|absent| absent.contains(digest));
+        Some(first.iter().filter(never).copied().collect())
+    }
+}
