@@ -56,7 +56,7 @@ impl StorageError {
     pub(crate) fn from_opendal(operation: &'static str, key: &str, error: opendal::Error) -> Self {
         // the library tells much, and of its own parts: this is for whoever looks into the library
         tracing::debug!(operation, key, %error, "storage failed");
-        Self { operation, key: key.to_owned(), kind: kind_of(&error), cause: Arc::new(error) }
+        Self { operation, key: key.to_owned(), kind: kind_of(operation, &error), cause: Arc::new(error) }
     }
 
     /// Returns the error of an object that contradicts its record, or that is missing although something promises it.
@@ -87,7 +87,9 @@ fn in_one_line(cause: &(dyn std::error::Error + 'static)) -> String {
     text.chars().take(LONGEST).collect()
 }
 
-fn kind_of(error: &opendal::Error) -> FaultKind {
+/// Returns the kind of a fault. Only a read can find that something is missing: a write that is told so met a multipart
+/// upload or a bucket that is gone.
+fn kind_of(operation: &str, error: &opendal::Error) -> FaultKind {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
@@ -100,7 +102,9 @@ fn kind_of(error: &opendal::Error) -> FaultKind {
     }
     match error.kind() {
         opendal::ErrorKind::PermissionDenied => FaultKind::Denied,
-        opendal::ErrorKind::NotFound | opendal::ErrorKind::RangeNotSatisfied => FaultKind::Damaged,
+        opendal::ErrorKind::NotFound | opendal::ErrorKind::RangeNotSatisfied if operation == "read" => {
+            FaultKind::Damaged
+        }
         _ => FaultKind::Unavailable,
     }
 }

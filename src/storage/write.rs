@@ -40,6 +40,8 @@ pub struct ObjectWriter {
     /// Bytes that were copied together. They follow those in `gathered`.
     small: BytesMut,
     gathered_length: usize,
+    /// The bytes that the backend has been given.
+    length: u64,
     /// The parts that the backend may still hold, oldest first. Their memory is used again: allocators do not give back
     /// megabytes that are allocated and freed all the time.
     parts: VecDeque<Bytes>,
@@ -73,6 +75,7 @@ impl ObjectWriter {
             gathered: Vec::new(),
             small: BytesMut::new(),
             gathered_length: 0,
+            length: 0,
             parts: VecDeque::new(),
             block,
             blocks: 0,
@@ -118,7 +121,7 @@ impl ObjectWriter {
             self.send().await?;
         }
         if let Some(mut writer) = self.sent().await? {
-            let (store, key, began) = (self.store.clone(), self.key.clone(), self.began);
+            let (store, key, began, length) = (self.store.clone(), self.key.clone(), self.began, self.length);
             // close in a task of its own: a request that is dropped here must not leave a multipart upload behind
             let closing = tokio::spawn(async move {
                 let closed = store
@@ -128,6 +131,9 @@ impl ObjectWriter {
                     })
                     .await;
                 if closed.is_err() {
+                    if store.has_whole(&key, length).await {
+                        return Ok(());
+                    }
                     abort(*writer).await;
                 }
                 closed
@@ -178,6 +184,7 @@ impl ObjectWriter {
             None => Box::new(self.store.inner.operator.writer(&self.key).await.map_err(|error| self.failed(error))?),
         };
         let content = self.take();
+        self.length += content.len() as u64;
         self.blocks += 1;
         if self.store.inner.part_size.is_none() {
             self.block = PIECE;
@@ -241,6 +248,17 @@ impl ObjectWriter {
         let error = StorageError::from_opendal("put", &self.key, error);
         self.store.inner.metrics.record_storage("put", std::time::Duration::ZERO, Some(error.kind.as_str()));
         error
+    }
+}
+
+impl Store {
+    /// Returns true if a bucket has an object of this length, although the end of its write seemed to fail.
+    ///
+    /// A server that has carried out the end of a multipart upload does not know that upload any more. So a client that
+    /// lost the answer, and asks again, is told of an error. The key belongs to one attempt, and an object in parts
+    /// becomes visible as a whole. In a directory, a visible object may not be durable yet.
+    async fn has_whole(&self, key: &str, length: u64) -> bool {
+        self.inner.part_size.is_some() && matches!(self.size(key).await, Ok(Some(size)) if size == length)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::client::Request;
 use crate::support::content::{Image, sha256, unique};
 use crate::support::repo::finish;
+use crate::support::s3::Fault;
 use crate::support::server::Server;
 
 /// Several parts, none but the last below S3's minimum, whatever the sizes in which the body arrives.
@@ -204,4 +205,45 @@ fn a_push_of_a_manifest_costs_eight_requests() {
     let requests = server.s3().requests();
     let (puts, all) = of(&requests);
     assert_eq!((puts - before.0, all - before.1), (6, 8), "{requests:?}");
+}
+
+/// Spoils the first answer to the end of a multipart upload from now on.
+fn spoil_one_completion(server: &Server, fault: Fault) {
+    let mut seen = 0;
+    server.s3().fail(move |operation, _| {
+        seen += usize::from(operation == "CompleteMultipartUpload");
+        (operation == "CompleteMultipartUpload" && seen == 1).then_some(fault)
+    });
+}
+
+/// The server forgets a multipart upload that it has completed, so asking again is answered by an error.
+#[test]
+fn a_lost_answer_to_the_end_of_a_large_object_is_looked_up() {
+    let server = Server::start_on_own_s3("");
+    let repo = server.repo("lost");
+    for fault in [Fault::Lost, Fault::Cut, Fault::Half] {
+        let streamed = unique(11 * 1024 * 1024);
+        spoil_one_completion(&server, fault);
+        let location =
+            repo.send(Request::patch(repo.start_upload()).body(streamed.clone()).chunked()).expect(202).location();
+        repo.send(finish(&location, &sha256(&streamed))).expect(201);
+        let whole = unique(11 * 1024 * 1024 + 1);
+        spoil_one_completion(&server, fault);
+        repo.push_blob(&whole);
+        for blob in [streamed, whole] {
+            assert!(repo.get_blob(&sha256(&blob)).expect(200).body == blob, "{fault:?}");
+        }
+    }
+    assert_eq!(server.s3().open_multiparts(), 0);
+}
+
+#[test]
+fn a_multipart_upload_that_is_gone_without_its_object_is_503_and_no_damage() {
+    let server = Server::start_on_own_s3("");
+    let repo = server.repo("gone");
+    let data = unique(11 * 1024 * 1024);
+    server.s3().fail(|operation, _| (operation == "CompleteMultipartUpload").then_some(Fault::Status(404)));
+    repo.send(finish(&repo.start_upload(), &sha256(&data)).body(data.clone())).expect(503);
+    server.s3().heal();
+    repo.push_blob(&data);
 }
