@@ -121,10 +121,17 @@ pub(super) fn format(buffer: &mut Vec<u8>, fields: &impl Serialize) -> io::Resul
     Ok(())
 }
 
-/// Fills in the time.
-pub(super) fn stamp(line: &mut [u8], now: Timestamp) {
+/// Returns a time as lines have it.
+pub(super) fn time(now: Timestamp) -> [u8; TIME.end - TIME.start] {
+    let mut time = [b'0'; TIME.end - TIME.start];
     // A slice takes what fits; years have four digits until 9999, and jiff ends there.
-    let _ = write!(&mut line[TIME], "{now:.3}");
+    let _ = write!(&mut time[..], "{now:.3}");
+    time
+}
+
+/// Fills in the time.
+pub(super) fn stamp(line: &mut [u8], time: &[u8; TIME.end - TIME.start]) {
+    line[TIME].copy_from_slice(time);
 }
 
 /// Compact JSON without control characters. JSON allows some (DEL, and U+0080 to U+009F) that could command the
@@ -133,6 +140,9 @@ struct Visible;
 
 impl Formatter for Visible {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        if fragment.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return writer.write_all(fragment.as_bytes());
+        }
         let mut rest = fragment;
         while let Some((at, control)) = rest.char_indices().find(|(_, character)| character.is_control()) {
             write!(writer, "{}\\u{:04x}", &rest[..at], u32::from(control))?;

@@ -1,17 +1,21 @@
 //! Writes the record of decisions: one JSON line for each, in the file before the answer is sent.
 //!
-//! A line that is recorded has been handed to the system whole, by one `write`; lines of several threads never mix. While
+//! A line that is recorded has been handed to the system whole, in one `write`; lines of several threads never mix. While
 //! no line can be written, requests are refused or go on, as configured, and the record says afterwards how many lines are
 //! missing. `docs/reference/audit.md` describes the lines.
 //!
 //! | file | what is in it |
 //! | --- | --- |
 //! | `line` | the JSON |
+//! | `batch` | lines that one `write` takes together |
 //! | `sink` | the destination of lines |
 //! | `denials` | one line for many denials of anonymous callers |
+//! | `failure` | the failure of a record that cannot be written |
 //! | `file` | appending, rotation, files that are moved away |
 
+mod batch;
 mod denials;
+mod failure;
 mod file;
 mod line;
 mod sink;
@@ -31,18 +35,19 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::{self, AuditFile, OnAuditError};
+use batch::{Outcome, Queue};
 use denials::Counts;
+use failure::Failure;
 use file::{Keep, Limits};
 use line::{Deleted, Gap};
 use sink::Sink;
 
+pub use batch::Gathered;
 pub use denials::Denial;
 pub use line::{Deletion, Event, Line};
 
 /// The time between two tries of a failing record.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// The time between two warnings about the same failure.
-const SAY_AGAIN: Duration = Duration::from_mins(1);
 /// The number of files put aside that are kept of those about anonymous callers.
 const ANONYMOUS: usize = 9;
 /// The size of the memory that a thread keeps for its lines.
@@ -80,21 +85,13 @@ struct Inner {
     /// The number of lines that could not be written since the start.
     lost: AtomicU64,
     state: Mutex<State>,
+    /// The lines that no writer has taken yet. The holder of `state` may take them.
+    queue: Mutex<Queue>,
 }
 
 struct State {
     sink: Sink,
     failure: Option<Failure>,
-}
-
-/// The failure of a record since its last written line.
-struct Failure {
-    since: Timestamp,
-    lost: u64,
-    cause: String,
-    tried: Instant,
-    /// The time of the last warning.
-    said: Option<Instant>,
 }
 
 /// The reason why a record cannot be opened.
@@ -175,9 +172,14 @@ impl Audit {
                 .map_err(|source| (path.clone(), source)),
         };
         let sink = sink.map_err(|(path, source)| AuditError { key, path, source })?;
-        let state = Mutex::new(State { sink, failure: None });
-        let inner =
-            Inner { on_error: options.on_error, failing: AtomicBool::new(false), lost: AtomicU64::new(0), state };
+        let (state, queue) = (Mutex::new(State { sink, failure: None }), Mutex::default());
+        let inner = Inner {
+            on_error: options.on_error,
+            failing: AtomicBool::default(),
+            lost: AtomicU64::default(),
+            state,
+            queue,
+        };
         Ok(Self { inner: Some(Arc::new(inner)), ..Self::off() })
     }
 
@@ -209,20 +211,28 @@ impl Audit {
     /// # Errors
     /// [`NotRecording`], only with `on_error = "deny"`: answer 503 in place of what was decided.
     pub fn record<R: Serialize>(&self, line: &Line<'_, R>, kept: Kept) -> Result<(), NotRecording> {
+        self.gather(line, kept)?.map_or(Ok(()), Gathered::write)
+    }
+
+    /// Takes a line, to be written together with the lines of other requests. Returns `None` if no line is written.
+    ///
+    /// # Errors
+    /// As [`Audit::record`].
+    pub fn gather<R: Serialize>(&self, line: &Line<'_, R>, kept: Kept) -> Result<Option<Gathered>, NotRecording> {
         let inner = match kept {
-            Kept::ByAge => self.inner.as_deref(),
+            Kept::ByAge => self.inner.as_ref(),
             Kept::BySize => self.by_size(),
             Kept::Counted(denial, reference) => {
                 let is_whole = self.denials.is_whole(denial, &reference);
                 self.by_size().filter(|_| is_whole)
             }
         };
-        inner.map_or(Ok(()), |inner| inner.record_or_go_on(line))
+        inner.map_or(Ok(None), |inner| Gathered::new(inner, line))
     }
 
     /// Returns the record of decisions about anonymous callers that change nothing.
-    fn by_size(&self) -> Option<&Inner> {
-        self.anonymous.as_deref().or(self.inner.as_deref())
+    fn by_size(&self) -> Option<&Arc<Inner>> {
+        self.anonymous.as_ref().or(self.inner.as_ref())
     }
 
     /// Writes the lines for denials that were counted: those of the minutes that are over, or all. A line that cannot be
@@ -277,20 +287,22 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records a line. With `on_error = "continue"` that never fails.
-    fn record_or_go_on(&self, fields: &impl Serialize) -> Result<(), NotRecording> {
-        match (self.record(fields, 1), self.on_error) {
-            (outcome, OnAuditError::Deny) => outcome,
-            (_, OnAuditError::Continue) => Ok(()),
-        }
+    /// Returns the outcome of a record. With `on_error = "continue"` it is never a failure.
+    fn or_go_on(&self, outcome: Result<(), NotRecording>) -> Result<(), NotRecording> {
+        if self.on_error == OnAuditError::Deny { outcome } else { Ok(()) }
     }
 
     /// Records a line. If that fails, `lost` lines are missing.
     fn record(&self, fields: &impl Serialize, lost: u64) -> Result<(), NotRecording> {
+        self.take_in(fields, lost).and_then(|outcome| self.write(&outcome))
+    }
+
+    /// Puts a line into the queue. Returns the place of the outcome of its write.
+    fn take_in(&self, fields: &impl Serialize, lost: u64) -> Result<Arc<Outcome>, NotRecording> {
         LINE.with_borrow_mut(|buffer| {
             let outcome = match line::format(buffer, fields) {
-                Ok(()) => self.write(buffer, lost),
-                Err(error) => self.fail(&mut self.lock(), &error, lost),
+                Ok(()) => Ok(batch::locked(&self.queue).push(buffer, lost)),
+                Err(error) => self.fail(&mut self.lock(), &error, lost).map(|()| Arc::default()),
             };
             if buffer.capacity() > BUFFER {
                 *buffer = Vec::new();
@@ -299,20 +311,31 @@ impl Inner {
         })
     }
 
-    fn write(&self, line: &mut [u8], lost: u64) -> Result<(), NotRecording> {
+    /// Writes the lines of the queue, unless another writer has taken the line with this outcome. Returns the outcome.
+    fn write(&self, outcome: &Outcome) -> Result<(), NotRecording> {
         let mut state = self.lock();
-        if let Err(refused) = self.recover(&mut state) {
+        if let Some(outcome) = outcome.get() {
+            return outcome.clone();
+        }
+        let mut batch = batch::locked(&self.queue).take();
+        let written = self.append(&mut state, &mut batch);
+        batch.tell(written.clone());
+        batch::locked(&self.queue).take_back(batch);
+        written
+    }
+
+    fn append(&self, state: &mut State, batch: &mut Queue) -> Result<(), NotRecording> {
+        if let Err(refused) = self.recover(state) {
             if let Some(failure) = &mut state.failure {
-                failure.lost += lost;
+                failure.lost += batch.lost();
             }
-            self.lost.fetch_add(lost, Ordering::Relaxed);
+            self.lost.fetch_add(batch.lost(), Ordering::Relaxed);
             return Err(refused);
         }
         let now = Timestamp::now();
-        line::stamp(line, now);
-        match state.sink.append(line, now) {
+        match state.sink.append(batch.stamped(now), now) {
             Ok(()) => Ok(()),
-            Err(error) => self.fail(&mut state, &error, lost),
+            Err(error) => self.fail(state, &error, batch.lost()),
         }
     }
 
@@ -350,7 +373,7 @@ impl Inner {
         let now = Timestamp::now();
         let mut line = Vec::new();
         let written = line::format(&mut line, &gap).and_then(|()| {
-            line::stamp(&mut line, now);
+            line::stamp(&mut line, &line::time(now));
             state.sink.append(&line, now)
         });
         match written {
@@ -366,29 +389,6 @@ impl Inner {
                 failure.say(self.on_error);
                 Err(NotRecording { cause: failure.cause.clone() })
             }
-        }
-    }
-}
-
-impl Failure {
-    /// Tells the log, at once and then once a minute.
-    fn say(&mut self, on_error: OnAuditError) {
-        if self.said.is_some_and(|said| said.elapsed() < SAY_AGAIN) {
-            return;
-        }
-        self.said = Some(Instant::now());
-        let Self { lost, cause, .. } = self;
-        match on_error {
-            OnAuditError::Deny => tracing::error!(
-                lost,
-                cause,
-                "decisions cannot be recorded; requests are refused until they can be, as audit.on_error asks"
-            ),
-            OnAuditError::Continue => tracing::error!(
-                lost,
-                cause,
-                "decisions cannot be recorded; requests go on without, as audit.on_error asks"
-            ),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use super::{endpoint::Endpoint, purpose::Purpose};
 use crate::{
     action::Action,
-    audit::{Audit, Denial, Event, Kept, Line, NotRecording},
+    audit::{Audit, Denial, Event, Gathered, Kept, Line, NotRecording},
     identity::{self, Identity},
     policy::{self, Decision},
     telemetry::RequestId,
@@ -200,9 +200,24 @@ impl Decisions {
     /// Writes the decisions, with the status of the answer. An error means that the record cannot be written, and that the
     /// configuration lets nothing go unrecorded.
     pub(super) fn write(&self, status: u16) -> Result<(), NotRecording> {
-        let Some(lines) = &self.lines else { return Ok(()) };
+        self.gather(status)?.into_iter().try_for_each(Gathered::write)
+    }
+
+    /// Writes the decisions as [`Decisions::write`] does, with those of all requests that can go on now.
+    pub(super) async fn write_together(&self, status: u16) -> Result<(), NotRecording> {
+        if self.lines.is_none() {
+            return Ok(());
+        }
+        let gathered = self.gather(status)?;
+        // the other requests of this thread add their lines meanwhile
+        tokio::task::yield_now().await;
+        gathered.into_iter().try_for_each(Gathered::write)
+    }
+
+    fn gather(&self, status: u16) -> Result<Vec<Gathered>, NotRecording> {
+        let Some(lines) = &self.lines else { return Ok(Vec::new()) };
         let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut outcome = Ok(());
+        let mut gathered = Vec::with_capacity(lines.len());
         for line in lines {
             let by = line.by.as_ref();
             let origin = by.and_then(|decision| decision.by.as_deref());
@@ -221,8 +236,8 @@ impl Decisions {
                 message: message.map(|message| &message[..message.floor_char_boundary(LONGEST_MESSAGE)]),
                 status,
             };
-            outcome = outcome.and(self.audit.record(&written, line.kept()));
+            gathered.extend(self.audit.gather(&written, line.kept())?);
         }
-        outcome
+        Ok(gathered)
     }
 }

@@ -113,7 +113,7 @@ pub(super) async fn answer(
             let message = format!("the answer took longer than {seconds} to begin; try again");
             Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message).retry_later())
         });
-    let outcome = recorded(outcome, &decisions);
+    let outcome = recorded(outcome, &decisions).await;
     let mut response = match outcome {
         Ok(response) => response,
         Err(failure) => {
@@ -147,9 +147,9 @@ fn reference(action: &Action) -> Option<String> {
 
 /// Records the decisions of a request, and returns its outcome. A request whose decisions cannot be recorded, and must be,
 /// fails.
-fn recorded(outcome: Result<Response<Body>, Failure>, decisions: &Decisions) -> Result<Response<Body>, Failure> {
+async fn recorded(outcome: Result<Response<Body>, Failure>, decisions: &Decisions) -> Result<Response<Body>, Failure> {
     let status = outcome.as_ref().map_or_else(Failure::status, Response::status);
-    match decisions.write(status.as_u16()) {
+    match decisions.write_together(status.as_u16()).await {
         Ok(()) => outcome,
         Err(error) => Err(authorize::not_recording(&error)),
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use simple_registry::audit::Audit;
 use simple_registry::config::{self, OnAuditError};
 
-use crate::audit::support::{lines, messages, options, record};
+use crate::audit::support::{gather, lines, messages, options, record};
 use crate::support::{alone_in_short_files, passes, wait_until};
 
 const CASE: &str = "AUDIT_TEST_FILE";
@@ -25,6 +25,14 @@ fn a_full_disk_refuses_requests() {
     assert!(audit.failing().unwrap().contains("No space left on device"));
     assert!(record(&audit, "lost").is_err());
     assert_eq!(audit.lost(), 2);
+}
+
+#[test]
+fn each_request_whose_line_was_lost_with_others_is_refused() {
+    let audit = open(Path::new("/dev/full"), OnAuditError::Deny);
+    let [first, second] = ["first", "second"].map(|message| gather(&audit, message).unwrap());
+    assert!(first.write().is_err());
+    assert!(second.write().is_err());
 }
 
 #[test]

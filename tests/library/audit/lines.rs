@@ -10,7 +10,7 @@ use simple_registry::audit::{Audit, Deletion, Event, Kept, Line};
 use simple_registry::config::AuditFile;
 use simple_registry::identity::{Certificate, Facts};
 
-use crate::audit::support::{lines, messages, options, record};
+use crate::audit::support::{gather, lines, messages, options, record};
 use crate::support::{MACHINE, alone};
 
 #[test]
@@ -244,4 +244,21 @@ fn an_older_record_is_gone_on_with() {
     assert_eq!(lines[2], "{\"time\":\"2026-");
     assert!(lines[3].contains("three") && lines[4].contains("four"), "{text}");
     assert!(fs::metadata(&file).unwrap().modified().unwrap() <= SystemTime::now());
+}
+
+#[test]
+fn lines_that_are_gathered_are_written_by_the_first_who_asks_and_by_a_drop() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("audit.jsonl");
+    let audit = Audit::open(&options(&file)).unwrap();
+    let [first, second, third] = ["first", "second", "third"].map(|message| gather(&audit, message).unwrap());
+    assert_eq!(messages(&file), [""; 0]);
+    second.write().unwrap();
+    assert_eq!(messages(&file), ["first", "second", "third"]);
+    first.write().unwrap();
+    drop(third);
+    drop(gather(&audit, "of a request that went away"));
+    record(&audit, "last").unwrap();
+    assert_eq!(messages(&file), ["first", "second", "third", "of a request that went away", "last"]);
+    assert!(lines(&file).is_sorted_by_key(|line| line["time"].as_str().unwrap().to_owned()));
 }

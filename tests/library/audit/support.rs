@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use simple_registry::audit::{Audit, Event, Kept, Line, NotRecording};
+use simple_registry::audit::{Audit, Event, Gathered, Kept, Line, NotRecording};
 use simple_registry::config::{self, AuditFile, OnAuditError};
 use simple_registry::identity::Facts;
 
@@ -23,6 +23,11 @@ pub(crate) fn options(file: &Path) -> config::Audit {
 
 /// Records a line that says `message`.
 pub(crate) fn record(audit: &Audit, message: &str) -> Result<(), NotRecording> {
+    gather(audit, message).map_or(Ok(()), Gathered::write)
+}
+
+/// Takes a line that says `message`, to be written with others.
+pub(crate) fn gather(audit: &Audit, message: &str) -> Option<Gathered> {
     let request = json!({"action": "get-manifest", "namespace": "prod/app", "reference": "v1"});
     let line = Line {
         event: Event::Decision,
@@ -38,7 +43,7 @@ pub(crate) fn record(audit: &Audit, message: &str) -> Result<(), NotRecording> {
         message: Some(message),
         status: 200,
     };
-    audit.record(&line, Kept::ByAge)
+    audit.gather(&line, Kept::ByAge).unwrap()
 }
 
 /// Returns the lines of a file. Fails the test unless each is whole.
