@@ -56,10 +56,18 @@ pub(super) async fn catalog(call: &Call<'_>, page: &Page<String>) -> Result<Resp
     Ok(response)
 }
 
+/// A page of tags.
+#[derive(Serialize)]
+struct Tags<'a> {
+    name: &'a Name,
+    tags: &'a [Tag],
+}
+
 /// Answers `GET /v2/<name>/tags/list`.
 pub(super) async fn tags(call: &Call<'_>, name: &Name, page: &Page<String>) -> Result<Response<Body>, Failure> {
     let listed = call.service.registry.tags.list(name, page).await?;
-    let mut response = document("application/json", json!({ "name": name, "tags": listed.entries }).to_string());
+    let text = serde_json::to_string(&Tags { name, tags: &listed.entries }).unwrap_or_default();
+    let mut response = document("application/json", text);
     if let Some(last) = listed.entries.last().filter(|_| listed.more) {
         link(&mut response, &format!("/v2/{name}/tags/list"), page.n, last, "");
     }

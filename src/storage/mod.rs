@@ -8,26 +8,21 @@ mod clock;
 mod dated;
 pub mod disk;
 mod error;
+mod folders;
 mod keys;
 pub(crate) mod mutation;
 mod open;
 mod order;
 mod probe;
 mod skew;
+mod stream;
 mod write;
 
-use std::{
-    future::Future,
-    ops::Range,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Instant,
-};
+use std::{future::Future, ops::Range, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
-use opendal::{Buffer, BufferStream, ErrorKind, Metadata, Operator};
+use opendal::{Buffer, ErrorKind, Metadata, Operator};
 use tracing::Instrument as _;
 
 use self::order::Ascending;
@@ -35,9 +30,11 @@ pub use self::{
     clock::{Clock, Moment, Reading},
     disk::Swept,
     error::{FaultKind, StorageError},
+    folders::FirstOfEach,
     keys::{CLOCKS, FORMAT, NoSuffix, PROBES, ROOTS, Suffix, UNSYNCED, parse_hex},
     open::{Location, OpenError},
     skew::Skew,
+    stream::ObjectStream,
     write::ObjectWriter,
 };
 use crate::telemetry::Metrics;
@@ -86,8 +83,8 @@ struct Inner {
     ordered_listings: bool,
     /// The least bytes of a part of a multipart upload; `None` for a backend that takes a stream as it comes.
     part_size: Option<usize>,
-    /// The sweeper of empty directories; `None` for a bucket.
-    sweeper: Option<disk::Sweeper>,
+    /// The directory; `None` for a bucket.
+    directory: Option<disk::Directory>,
     /// The permits of [`write::AHEAD`].
     ahead: Arc<tokio::sync::Semaphore>,
 }
@@ -263,8 +260,8 @@ impl Store {
     /// removes temporary files that did not change for a day. Both times are milliseconds since 1970 by the store's
     /// clock.
     pub async fn sweep(&self, before_ms: u64, now_ms: u64) -> Result<Swept> {
-        let Some(sweeper) = self.inner.sweeper.clone() else { return Ok(Swept::default()) };
-        let swept = crate::priority::spawn_blocking(move || sweeper.sweep(&ROOTS, before_ms, now_ms)).await;
+        let Some(directory) = self.inner.directory.clone() else { return Ok(Swept::default()) };
+        let swept = crate::priority::spawn_blocking(move || directory.sweep(&ROOTS, before_ms, now_ms)).await;
         let swept = swept.unwrap_or_else(|lost| Err(std::io::Error::other(lost)));
         swept.map_err(|error| {
             let error = opendal::Error::new(ErrorKind::Unexpected, error.to_string()).set_source(error);
@@ -283,14 +280,14 @@ impl Store {
         if self.inner.ordered_listings {
             return Ok(());
         }
-        let Some(sweeper) = self.inner.sweeper.clone() else {
+        let Some(directory) = self.inner.directory.clone() else {
             // an operator of a test, which returns the time of each write
             let key = format!("{CLOCKS}{}", Suffix::random());
             self.put(&key, Vec::new()).await?;
             return self.delete(&key).await;
         };
         let asked = self.inner.clock.asks();
-        let told = crate::priority::spawn_blocking(move || sweeper.time_ms()).await;
+        let told = crate::priority::spawn_blocking(move || directory.time_ms()).await;
         let at = told.unwrap_or_else(|lost| Err(std::io::Error::other(lost))).map_err(|error| {
             let error = opendal::Error::new(ErrorKind::Unexpected, error.to_string()).set_source(error);
             StorageError::from_opendal("time", "", error)
@@ -353,48 +350,5 @@ impl Store {
             result.as_ref().err().map(|error| error.kind.as_str()),
         );
         result
-    }
-}
-
-/// A stream of the bytes of an object; see [`Store::read`].
-pub struct ObjectStream {
-    stream: BufferStream,
-    chunk: Buffer,
-    left: u64,
-    key: String,
-}
-
-impl Stream for ObjectStream {
-    type Item = Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            if self.left == 0 {
-                return Poll::Ready(None);
-            }
-            if let Some(mut bytes) = Iterator::next(&mut self.chunk).filter(|bytes| !bytes.is_empty()) {
-                bytes.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
-                self.left -= bytes.len() as u64;
-                return Poll::Ready(Some(Ok(bytes)));
-            }
-            match std::task::ready!(self.stream.poll_next_unpin(context)) {
-                Some(Ok(chunk)) => self.chunk = chunk,
-                Some(Err(error)) => {
-                    self.left = 0;
-                    return Poll::Ready(Some(Err(StorageError::from_opendal("read", &self.key, error))));
-                }
-                None => {
-                    self.left = 0;
-                    let error = StorageError::damaged("read", &self.key, "it is shorter than its record says");
-                    return Poll::Ready(Some(Err(error)));
-                }
-            }
-        }
-    }
-}
-
-impl std::fmt::Debug for ObjectStream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ObjectStream").field("key", &self.key).field("left", &self.left).finish_non_exhaustive()
     }
 }

@@ -23,7 +23,7 @@ use crate::telemetry::Metrics;
 /// The layout that this version writes and reads.
 const LAYOUT: u32 = 2;
 /// The most time that one storage operation may take. For a streaming operation, the limit holds for each of its steps.
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const STEP: Duration = Duration::from_secs(20);
 
 /// The place of a store.
 #[derive(Clone, Debug)]
@@ -143,12 +143,12 @@ impl Location {
         }
     }
 
-    fn operator(&self, clock: &Clock) -> opendal::Result<(Operator, Option<disk::Sweeper>)> {
+    fn operator(&self, clock: &Clock) -> opendal::Result<(Operator, Option<disk::Directory>)> {
         match self {
             Self::Directory { root, durable, chunk } => {
                 let unsynced = &[UNSYNCED];
                 let options = disk::DiskOptions { durable: *durable, unsynced, chunk: *chunk };
-                disk::operator_with_sweeper(root, options).map(|(operator, sweeper)| (operator, Some(sweeper)))
+                disk::operator_with_directory(root, options).map(|(operator, directory)| (operator, Some(directory)))
             }
             Self::Bucket { endpoint, bucket, region, key_prefix, access_key_id, secret_key, .. } => {
                 let builder = S3::default()
@@ -197,12 +197,12 @@ impl Store {
     async fn open_or(location: &Location, metrics: Metrics, make: bool) -> Result<Self, OpenError> {
         let place = location.place();
         let clock = Clock::default();
-        let (operator, sweeper) = location.operator(&clock).map_err(|error| unusable(&place, error))?;
+        let (operator, directory) = location.operator(&clock).map_err(|error| unusable(&place, error))?;
         let part_size = match location {
             Location::Directory { .. } => None,
             Location::Bucket { part_size, .. } => Some(*part_size),
         };
-        let store = Self::with_sweeper(operator, clock, part_size, sweeper, metrics);
+        let store = Self::with_directory(operator, clock, part_size, directory, metrics);
         store.check_format(&place, make).await?;
         Ok(store)
     }
@@ -210,14 +210,14 @@ impl Store {
     /// Returns a store over any operator, without checks. `part_size` is as in [`Location::Bucket`]. For tests.
     #[must_use]
     pub fn over(operator: Operator, part_size: Option<usize>, metrics: Metrics) -> Self {
-        Self::with_sweeper(operator, Clock::default(), part_size, None, metrics)
+        Self::with_directory(operator, Clock::default(), part_size, None, metrics)
     }
 
-    fn with_sweeper(
+    fn with_directory(
         operator: Operator,
         clock: Clock,
         part_size: Option<usize>,
-        sweeper: Option<disk::Sweeper>,
+        directory: Option<disk::Directory>,
         metrics: Metrics,
     ) -> Self {
         let retry = RetryLayer::new()
@@ -225,11 +225,11 @@ impl Store {
             .with_max_delay(Duration::from_secs(2))
             .with_max_times(3)
             .with_jitter();
-        let timeout = TimeoutLayer::new().with_timeout(OPERATION_TIMEOUT).with_io_timeout(OPERATION_TIMEOUT);
         let ordered_listings = part_size.is_some();
+        let timeout = TimeoutLayer::new().with_timeout(STEP).with_io_timeout(STEP);
         let operator = operator.layer(timeout).layer(retry);
         let ahead = Arc::new(tokio::sync::Semaphore::new(super::write::AHEAD));
-        Self { inner: Arc::new(Inner { operator, clock, metrics, ordered_listings, part_size, sweeper, ahead }) }
+        Self { inner: Arc::new(Inner { operator, clock, metrics, ordered_listings, part_size, directory, ahead }) }
     }
 
     /// Reads the `format` object, to check that the store answers.

@@ -30,7 +30,7 @@ use crate::{
     oci::{Digest, Name, Reference, Tag},
     records::{
         Actor,
-        key::{Ordinal, Prefix, RepositoryKey, TagVersion, after_tag_text},
+        key::{Ordinal, Prefix, RepositoryKey, TagVersion, after_tag_text, folder},
     },
 };
 
@@ -196,27 +196,23 @@ impl Tags {
 
     /// Returns the newest versions of about `wanted` tags after the key `after`, deleted tags too; of at least one, if
     /// any follows. Returns also the key to continue after, if more may follow.
-    ///
-    /// The older versions of a tag cost no more than the rest of the listing that they are in.
     async fn page(
         &self,
         name: &Name,
         after: Option<&str>,
         wanted: usize,
     ) -> Result<(Vec<(Tag, TagVersion)>, Option<String>)> {
-        // a few more keys than tags, for older versions
-        let limit = (wanted + wanted / 16 + 1).min(MAX_PAGE);
-        let listed = self.core.store.list(&Prefix::Tags(name).to_string(), after, limit).await?;
-        let mut tags: Vec<(Tag, TagVersion)> = Vec::new();
-        let full = listed.len() == limit;
-        for entry in listed {
-            if let Some((tag, version)) = RepositoryKey::tag_version(name, &entry.key)
-                && tags.last().is_none_or(|(last, _)| *last != tag)
-            {
-                tags.push((tag, version));
+        let found = self.core.store.first_of_each(&Prefix::Tags(name).to_string(), after, wanted).await?;
+        let mut tags = Vec::with_capacity(found.keys.len());
+        for key in found.keys {
+            let mut newest = RepositoryKey::tag_version(name, &key);
+            if newest.is_none() {
+                // the first object is no version, but another may be
+                let beside = self.core.store.list_all(&format!("{}/", folder(&key))).await?;
+                newest = beside.iter().find_map(|entry| RepositoryKey::tag_version(name, &entry.key));
             }
+            tags.extend(newest);
         }
-        let end = tags.last().filter(|_| full).map(|(tag, _)| Prefix::Tag(name, tag).end());
-        Ok((tags, end))
+        Ok((tags, found.next))
     }
 }

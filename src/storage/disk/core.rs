@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::DiskOptions;
 use super::durable::DurableDirectories;
-use super::name_lists::NameCache;
+use super::name_lists::{FirstFiles, NameCache};
 
 /// The directory of temporary files, below the root.
 pub(super) const TEMPORARY: &str = ".tmp";
@@ -86,6 +86,7 @@ pub(super) struct Core {
     pub(super) stats: Arc<Stats>,
     pub(super) durable_directories: DurableDirectories,
     pub(super) names: NameCache,
+    pub(super) first_files: FirstFiles,
     pub(super) temporary_names: TemporaryNames,
 }
 
@@ -110,6 +111,7 @@ impl Core {
             stats: Arc::default(),
             durable_directories: DurableDirectories::default(),
             names: NameCache::default(),
+            first_files: FirstFiles::default(),
             temporary_names: TemporaryNames::default(),
         })
     }

@@ -1,4 +1,4 @@
-//! Lists keys in byte order, and reads only as far as the caller pulls.
+//! Lists keys in byte order, and reads only as far as the caller pulls, or one batch ahead in a long listing.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -161,6 +161,8 @@ pub(super) struct DiskLister {
     ready: VecDeque<oio::Entry>,
     error: Option<Error>,
     batch: usize,
+    /// True if the caller gave no limit.
+    is_endless: bool,
 }
 
 impl DiskLister {
@@ -176,7 +178,13 @@ impl DiskLister {
             started: false,
         };
         let batch = options.limit().map_or(FIRST_BATCH, |limit| limit.clamp(1, LARGEST_LIMIT));
-        Ok(Self { state: State::Idle(Box::new(walk)), ready: VecDeque::new(), error: None, batch })
+        Ok(Self {
+            state: State::Idle(Box::new(walk)),
+            ready: VecDeque::new(),
+            error: None,
+            batch,
+            is_endless: options.limit().is_none(),
+        })
     }
 
     fn fetch(batch: usize, mut walk: Box<Walk>) -> JoinHandle<Batch> {
@@ -232,6 +240,10 @@ impl DiskLister {
         self.ready = entries;
         Ok(match outcome {
             Ok(true) => State::Ended,
+            // a caller that came this far reads on, and the disk works meanwhile
+            Ok(false) if self.is_endless && self.batch == LARGEST_BATCH => {
+                State::Reading(Self::fetch(self.batch, walk))
+            }
             Ok(false) => State::Idle(walk),
             Err(error) => {
                 self.error = Some(error);

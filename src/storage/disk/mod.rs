@@ -20,6 +20,7 @@
 mod core;
 mod delete;
 mod durable;
+mod folders;
 mod key;
 mod list;
 mod name_lists;
@@ -39,7 +40,7 @@ use opendal::Operator;
 
 pub use self::core::Stats;
 use self::core::{Core, TEMPORARY, failure};
-pub use self::sweep::{Sweeper, Swept};
+pub use self::sweep::{Directory, Swept};
 
 /// The options of a directory store.
 #[derive(Clone, Copy, Debug)]
@@ -81,15 +82,15 @@ pub fn operator(root: &Path, options: DiskOptions) -> opendal::Result<Operator> 
     operator_with_stats(root, options).map(|(operator, _)| operator)
 }
 
-/// Builds [`operator`] with the sweeper of its directory.
+/// Builds [`operator`] with a handle to its directory.
 ///
 /// # Errors
 ///
 /// Those of [`operator`].
-pub fn operator_with_sweeper(root: &Path, options: DiskOptions) -> opendal::Result<(Operator, Sweeper)> {
+pub fn operator_with_directory(root: &Path, options: DiskOptions) -> opendal::Result<(Operator, Directory)> {
     let core = open(root, options)?;
-    let sweeper = Sweeper(core.clone());
-    Ok((Operator::new(service::DiskBuilder::new(core))?, sweeper))
+    let directory = Directory(core.clone());
+    Ok((Operator::new(service::DiskBuilder::new(core))?, directory))
 }
 
 fn open(root: &Path, options: DiskOptions) -> opendal::Result<Arc<Core>> {

@@ -1,5 +1,7 @@
-//! Holds sorted names of a directory, and caches the lists of a few large directories.
+//! Holds sorted names of a directory, and caches the lists of a few large directories, and the first files of small
+//! ones.
 
+use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +19,9 @@ const CACHED_BYTES: usize = 32 * 1024 * 1024;
 /// The age of a directory's last change from which any later change is sure to have another time. File systems take
 /// times from a clock that moves in steps.
 const SETTLED: Duration = Duration::from_secs(2);
+
+/// The most directories in each half of [`FirstFiles`]. An entry takes about 200 bytes.
+const FIRST_FILES: usize = 16 * 1024;
 
 /// Names in byte order, where the name of a directory ends in `/`. A walk in this order, with each directory's names in
 /// its place, gives full keys in byte order: `a!` comes before `a/b`, and `a0` after.
@@ -36,6 +41,11 @@ impl Names {
         let start = self.spans.partition_point(|span| self.slice(*span) < beginning);
         let length = self.spans[start..].partition_point(|span| self.slice(*span).starts_with(beginning));
         start..start + length
+    }
+
+    /// Returns the names of files, in byte order.
+    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+        self.spans.iter().map(|span| self.slice(*span)).filter(|name| !name.ends_with('/'))
     }
 
     /// Returns the number of names that do not come after `name`.
@@ -98,7 +108,7 @@ impl Version {
     }
 
     /// Returns whether any later change is sure to give another version.
-    fn settled(&self, now: SystemTime) -> bool {
+    pub(super) fn settled(&self, now: SystemTime) -> bool {
         let Ok(now) = now.duration_since(UNIX_EPOCH) else { return false };
         [self.modified, self.changed].into_iter().all(|(seconds, nanoseconds)| {
             let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(seconds), u32::try_from(nanoseconds)) else {
@@ -135,6 +145,41 @@ impl NameCache {
         lists.push((version, names.clone()));
         while lists.len() > CACHED_LISTS || lists.iter().map(|(_, names)| names.bytes()).sum::<usize>() > CACHED_BYTES {
             lists.remove(0);
+        }
+    }
+}
+
+/// The first files of directories, for lists that need nothing else of a directory.
+#[derive(Debug, Default)]
+pub(super) struct FirstFiles {
+    /// Two generations, the young one first. When the young one is full, the old one is forgotten.
+    generations: Mutex<[HashMap<(u64, u64), FirstFile>; 2]>,
+}
+
+/// The version of a directory, and the name of its first file; `None` if the directory has no file.
+type FirstFile = (Version, Option<Box<str>>);
+
+impl FirstFiles {
+    /// Calls `found` with the index and the first file of each directory that is still as it was.
+    pub(super) fn look_up(&self, versions: &[Version], mut found: impl FnMut(usize, Option<&str>)) {
+        let generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        for (index, version) in versions.iter().enumerate() {
+            let inode = (version.device, version.inode);
+            let known = generations.iter().filter_map(|generation| generation.get(&inode));
+            if let Some((_, name)) = known.into_iter().find(|(known, _)| known == version) {
+                found(index, name.as_deref());
+            }
+        }
+    }
+
+    /// Keeps the first files that were read from `began` on, where a later change would show.
+    pub(super) fn keep(&self, files: Vec<FirstFile>, began: SystemTime) {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        for (version, name) in files.into_iter().filter(|(version, _)| version.settled(began)) {
+            if generations[0].len() >= FIRST_FILES {
+                generations[1] = std::mem::take(&mut generations[0]);
+            }
+            generations[0].insert((version.device, version.inode), (version, name));
         }
     }
 }

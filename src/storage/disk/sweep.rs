@@ -25,17 +25,17 @@ pub struct Swept {
     pub bytes: u64,
 }
 
-/// A handle to a directory store that sweeps it.
+/// A handle to a directory store, for work that is no operation of opendal.
 #[derive(Clone, Debug)]
-pub struct Sweeper(pub(super) Arc<Core>);
+pub struct Directory(pub(super) Arc<Core>);
 
-impl Sweeper {
+impl Directory {
     /// Removes empty directories below `prefixes` that did not change since `before_ms`. Removes temporary files that
     /// changed neither after `before_ms` nor in the day before `now_ms`. Both times are milliseconds since 1970 by the
     /// file system's clock.
     ///
     /// Sweeping beside writers is safe: only empty directories can be removed, and writers create missing directories
-    /// again. The sweeper looks at nothing else in the root. Blocks.
+    /// again. This looks at nothing else in the root. Blocks.
     ///
     /// # Errors
     /// A directory cannot be read or removed.
