@@ -14,6 +14,7 @@ pub(crate) mod mutation;
 mod open;
 mod order;
 mod probe;
+mod silence;
 mod skew;
 mod stream;
 mod write;

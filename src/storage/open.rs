@@ -17,12 +17,13 @@ use super::{
     dated::Dated,
     disk,
     probe::{self, Lacks},
+    silence::BoundedSilence,
 };
 use crate::telemetry::Metrics;
 
 /// The layout that this version writes and reads.
 const LAYOUT: u32 = 2;
-/// The most time that one storage operation may take. For a streaming operation, the limit holds for each of its steps.
+/// The most time of one step in a directory, and the longest silence of a bucket's server during a request.
 pub(super) const STEP: Duration = Duration::from_secs(20);
 
 /// The place of a store.
@@ -163,7 +164,7 @@ impl Location {
                     .disable_config_load()
                     .disable_ec2_metadata();
                 opendal::install_default();
-                let answers = HttpTransporter::new(CheckedAnswers(HttpTransporter::default()));
+                let answers = HttpTransporter::new(CheckedAnswers(HttpTransporter::new(BoundedSilence(STEP))));
                 let answers = HttpTransporter::new(Dated { transport: answers, clock: clock.clone() });
                 let context = OperationContext::new().with_http_transport(answers);
                 Operator::new(builder).map(|operator| (operator.with_context(context), None))
@@ -202,6 +203,8 @@ impl Store {
             Location::Directory { .. } => None,
             Location::Bucket { part_size, .. } => Some(*part_size),
         };
+        // the client of a bucket bounds silence, and a step in a directory shows no progress to measure
+        let operator = if part_size.is_some() { operator } else { operator.layer(bounded_steps()) };
         let store = Self::with_directory(operator, clock, part_size, directory, metrics);
         store.check_format(&place, make).await?;
         Ok(store)
@@ -210,7 +213,7 @@ impl Store {
     /// Returns a store over any operator, without checks. `part_size` is as in [`Location::Bucket`]. For tests.
     #[must_use]
     pub fn over(operator: Operator, part_size: Option<usize>, metrics: Metrics) -> Self {
-        Self::with_directory(operator, Clock::default(), part_size, None, metrics)
+        Self::with_directory(operator.layer(bounded_steps()), Clock::default(), part_size, None, metrics)
     }
 
     fn with_directory(
@@ -226,8 +229,7 @@ impl Store {
             .with_max_times(3)
             .with_jitter();
         let ordered_listings = part_size.is_some();
-        let timeout = TimeoutLayer::new().with_timeout(STEP).with_io_timeout(STEP);
-        let operator = operator.layer(timeout).layer(retry);
+        let operator = operator.layer(retry);
         let ahead = Arc::new(tokio::sync::Semaphore::new(super::write::AHEAD));
         Self { inner: Arc::new(Inner { operator, clock, metrics, ordered_listings, part_size, directory, ahead }) }
     }
@@ -301,6 +303,11 @@ impl Store {
             Some(Lacks::Ranges) => Err(OpenError::NoRanges { place }),
         }
     }
+}
+
+/// Returns a limit for the time of each step.
+fn bounded_steps() -> TimeoutLayer {
+    TimeoutLayer::new().with_timeout(STEP).with_io_timeout(STEP)
 }
 
 fn unusable(place: &str, error: opendal::Error) -> OpenError {
