@@ -24,3 +24,4 @@ pub mod snapshot;
 pub mod storage;
 pub mod telemetry;
 pub mod tls;
+pub mod upstream;

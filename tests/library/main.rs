@@ -17,3 +17,4 @@ mod shared;
 mod support;
 mod telemetry;
 mod tls;
+mod upstream;

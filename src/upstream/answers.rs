@@ -1,0 +1,259 @@
+//! Reads the answers of an upstream: manifests, descriptions, blobs, lists.
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use reqwest::Response;
+use serde::Deserialize;
+
+use super::{
+    failure::Reason,
+    source::{Request, Upstream, cause},
+};
+use crate::oci::{Algorithm, Descriptor, Digest, Manifest, MediaType, Name, Reference, Tag, range::ContentRange};
+
+/// The media types of manifests, most telling first, as clients ask for them.
+const MANIFESTS: HeaderValue = HeaderValue::from_static(
+    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json",
+);
+
+/// The part of a blob's path after the repository.
+const BLOBS: &str = "blobs";
+/// The largest page of a list, in bytes.
+const LARGEST_LIST: u64 = 4 * 1024 * 1024;
+/// The largest number of pages of referrers.
+const MOST_PAGES: u64 = 100;
+/// The characters that a value in a query cannot contain as they are (RFC 3986, section 3.4).
+const IN_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'&').add(b'+').add(b'%');
+
+/// The facts that an upstream tells of a manifest without its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// The digest. `None` if the upstream does not say it: then only its bytes tell.
+    pub digest: Option<Digest>,
+    /// The media type, if it is one of a manifest.
+    pub media_type: Option<MediaType>,
+    /// The size in bytes.
+    pub size: Option<u64>,
+}
+
+/// A manifest that an upstream gave. Its bytes have the digest, and are a manifest of the media type.
+#[derive(Clone, Debug)]
+pub struct FetchedManifest {
+    /// The digest.
+    pub digest: Digest,
+    /// The media type.
+    pub media_type: MediaType,
+    /// The bytes, as they came.
+    pub bytes: Bytes,
+    /// The parsed manifest.
+    pub manifest: Manifest,
+}
+
+/// The bytes of a blob, as they come. They are not checked.
+pub struct BlobStream {
+    /// The offset of the first byte. It is 0 if the upstream knows no ranges.
+    pub offset: u64,
+    /// The size of the whole blob in bytes, if the upstream says it.
+    pub size: Option<u64>,
+    /// The bytes from `offset` on. An error is the last item.
+    pub bytes: Pin<Box<dyn Stream<Item = Result<Bytes, Reason>> + Send>>,
+}
+
+impl Upstream {
+    /// Asks for a manifest without its bytes.
+    pub(super) async fn describe(&self, repository: &Name, reference: &Reference) -> Result<Described, Reason> {
+        let tail = format!("manifests/{reference}");
+        let headers = vec![(header::ACCEPT, MANIFESTS)];
+        let request = Request { method: Method::HEAD, repository, tail: &tail, query: None, headers };
+        let answer = self.send(&request).await?;
+        refuse_page(answer.headers())?;
+        Ok(Described {
+            digest: said_digest(answer.headers()),
+            media_type: media_type(answer.headers()).filter(MediaType::is_manifest),
+            size: length(answer.headers()),
+        })
+    }
+
+    /// Fetches a manifest of at most `most` bytes.
+    pub(super) async fn fetch(
+        &self,
+        repository: &Name,
+        reference: &Reference,
+        most: u64,
+    ) -> Result<FetchedManifest, Reason> {
+        let tail = format!("manifests/{reference}");
+        let headers = vec![(header::ACCEPT, MANIFESTS)];
+        let request = Request { method: Method::GET, repository, tail: &tail, query: None, headers };
+        let answer = self.send(&request).await?;
+        refuse_page(answer.headers())?;
+        let (said, media_type) = (said_digest(answer.headers()), media_type(answer.headers()));
+        let bytes = self.whole(answer, most).await?;
+        let expected = match reference {
+            Reference::Digest(digest) => Some(*digest),
+            Reference::Tag(_) => said,
+        };
+        let digest = Digest::of(expected.map_or(Algorithm::Sha256, |expected| expected.algorithm()), &bytes);
+        if expected.is_some_and(|expected| expected != digest) {
+            return Err(Reason::WrongDigest(digest));
+        }
+        // some upstreams send every manifest as JSON or as text; then its own field tells
+        let media_type = media_type.filter(MediaType::is_manifest);
+        let manifest = Manifest::parse(media_type.as_ref(), &bytes)
+            .map_err(|error| Reason::WrongAnswer(format!("no manifest: {error}")))?;
+        Ok(FetchedManifest { digest, media_type: manifest.media_type.clone(), bytes, manifest })
+    }
+
+    /// Asks for the size of a blob.
+    pub(super) async fn blob_size(&self, repository: &Name, digest: &Digest) -> Result<Option<u64>, Reason> {
+        let tail = format!("{BLOBS}/{digest}");
+        let request = Request { method: Method::HEAD, repository, tail: &tail, query: None, headers: Vec::new() };
+        Ok(length(self.send(&request).await?.headers()))
+    }
+
+    /// Fetches a blob from an offset on.
+    pub(super) async fn blob(&self, repository: &Name, digest: &Digest, from: u64) -> Result<BlobStream, Reason> {
+        let tail = format!("{BLOBS}/{digest}");
+        let range = HeaderValue::from_str(&format!("bytes={from}-")).ok().filter(|_| from > 0);
+        let headers = range.map(|range| (header::RANGE, range)).into_iter().collect();
+        let request = Request { method: Method::GET, repository, tail: &tail, query: None, headers };
+        let answer = self.send(&request).await?;
+        let (offset, size) = match answer.status() {
+            StatusCode::PARTIAL_CONTENT => part(answer.headers(), from)?,
+            _ => (0, length(answer.headers())),
+        };
+        let bytes = answer.bytes_stream().map(|chunk| chunk.map_err(|error| broken(&error)));
+        Ok(BlobStream { offset, size, bytes: Box::pin(bytes) })
+    }
+
+    /// Fetches a page of tags: at most `n` tags after `last`.
+    pub(super) async fn tags(&self, repository: &Name, n: usize, last: Option<&str>) -> Result<TagPage, Reason> {
+        let last = last.map(|last| format!("&last={}", utf8_percent_encode(last, IN_QUERY)));
+        let query = format!("n={n}{}", last.unwrap_or_default());
+        let (bytes, next) = self.list(repository, "tags/list", Some(&query)).await?;
+        let page: TagList = parse_list(&bytes)?;
+        // a text that is no tag cannot be asked for, so nobody misses it
+        let tags = page.tags.unwrap_or_default().iter().filter_map(|tag| tag.parse().ok()).collect();
+        Ok(TagPage { tags, more: next.is_some() })
+    }
+
+    /// Fetches the referrers of a manifest: by the API, or else by the tag of its digest (distribution specification,
+    /// "Referrers Tag Schema").
+    pub(super) async fn referrers(&self, repository: &Name, subject: &Digest) -> Result<Vec<Descriptor>, Reason> {
+        let tail = format!("referrers/{subject}");
+        let mut found = Vec::new();
+        let mut query = None;
+        for _ in 0..MOST_PAGES {
+            let (bytes, next) = match self.list(repository, &tail, query.as_deref()).await {
+                Err(Reason::NotFound) if found.is_empty() => return self.tagged_referrers(repository, subject).await,
+                page => page?,
+            };
+            let page: ReferrerList = parse_list(&bytes)?;
+            found.extend(page.manifests.unwrap_or_default());
+            query = next;
+            if query.is_none() {
+                return Ok(found);
+            }
+        }
+        Err(Reason::TooLarge(MOST_PAGES * LARGEST_LIST))
+    }
+
+    async fn tagged_referrers(&self, repository: &Name, subject: &Digest) -> Result<Vec<Descriptor>, Reason> {
+        let tag = format!("{}-{}", subject.algorithm().as_str(), subject.hex());
+        let tag = tag.parse().map(Reference::Tag).map_err(|_| Reason::NotFound)?;
+        match self.fetch(repository, &tag, LARGEST_LIST).await {
+            Ok(index) => Ok(index.manifest.children),
+            Err(Reason::NotFound) => Ok(Vec::new()),
+            Err(reason) => Err(reason),
+        }
+    }
+
+    /// Fetches one page of a list, and the query of the next page.
+    async fn list(
+        &self,
+        repository: &Name,
+        tail: &str,
+        query: Option<&str>,
+    ) -> Result<(Bytes, Option<String>), Reason> {
+        let request = Request { method: Method::GET, repository, tail, query, headers: Vec::new() };
+        let answer = self.send(&request).await?;
+        refuse_page(answer.headers())?;
+        let next = next_query(&answer);
+        Ok((self.whole(answer, LARGEST_LIST).await?, next))
+    }
+}
+
+/// A page of tags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagPage {
+    /// The tags, in the order of the upstream.
+    pub tags: Vec<Tag>,
+    /// Set if more follow.
+    pub more: bool,
+}
+
+#[derive(Deserialize)]
+struct TagList {
+    tags: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct ReferrerList {
+    manifests: Option<Vec<Descriptor>>,
+}
+
+fn parse_list<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Reason> {
+    serde_json::from_slice(bytes).map_err(|_| Reason::WrongAnswer("no list".to_owned()))
+}
+
+/// Returns the query of the next page, from `Link` (RFC 8288). The path of the link does not count: it stays the same.
+fn next_query(answer: &Response) -> Option<String> {
+    let link = answer.headers().get(header::LINK)?.to_str().ok()?;
+    let (target, params) = link.trim().strip_prefix('<')?.split_once('>')?;
+    if !params.contains("next") {
+        return None;
+    }
+    answer.url().join(target).ok()?.query().map(ToOwned::to_owned)
+}
+
+/// Refuses a page for people. Proxies and portals send one with status 200.
+fn refuse_page(headers: &HeaderMap) -> Result<(), Reason> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if kind.trim_start().to_ascii_lowercase().starts_with("text/html") {
+        return Err(Reason::WrongAnswer("a web page".to_owned()));
+    }
+    Ok(())
+}
+
+fn said_digest(headers: &HeaderMap) -> Option<Digest> {
+    headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
+}
+
+fn media_type(headers: &HeaderMap) -> Option<MediaType> {
+    let text = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    text.split(';').next()?.trim().parse().ok()
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Returns the offset and the whole size of a partial answer. It must begin where it was asked to.
+fn part(headers: &HeaderMap, from: u64) -> Result<(u64, Option<u64>), Reason> {
+    let text = headers.get(header::CONTENT_RANGE).and_then(|text| text.to_str().ok()).unwrap_or_default();
+    let wrong = || Reason::WrongAnswer(format!("another range: {text:?}"));
+    let (range, size) = text.strip_prefix("bytes ").and_then(|text| text.split_once('/')).ok_or_else(wrong)?;
+    let range: ContentRange = range.parse().map_err(|_| wrong())?;
+    if range.first != from {
+        return Err(wrong());
+    }
+    Ok((from, size.parse().ok()))
+}
+
+fn broken(error: &reqwest::Error) -> Reason {
+    Reason::Connection(cause(error))
+}

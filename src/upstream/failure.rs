@@ -1,0 +1,154 @@
+//! The reasons for which an upstream gave no answer.
+
+use std::{fmt, time::Duration};
+
+use crate::oci::Digest;
+
+/// The reason for which one upstream gave no answer that counts. Another upstream may.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// The upstream does not have it.
+    #[error("404")]
+    NotFound,
+    /// The upstream refuses this repository: 401 or 403. Some say that of names that do not exist.
+    #[error("{0}, no access to this repository")]
+    Denied(u16),
+    /// The upstream refuses the credentials that the configuration gives.
+    #[error("it refuses the configured credentials")]
+    CredentialsRefused,
+    /// The upstream wants a token of a host that gets no credentials.
+    #[error("it sends the credentials to {0}; name that host in token_hosts if that is right")]
+    Realm(String),
+    /// The upstream wants a login of a kind that is not spoken here.
+    #[error("it asks for a login that is neither Basic nor Bearer")]
+    Challenge,
+    /// Too many requests.
+    #[error("429, too many requests")]
+    Limited {
+        /// The time after which the upstream may be asked again.
+        retry_after: Duration,
+    },
+    /// The upstream was not asked, since it failed or refused too often a moment ago.
+    #[error("not asked, since it failed a moment ago")]
+    Resting,
+    /// Another status that is no answer.
+    #[error("{0}")]
+    Status(u16),
+    /// No answer in time.
+    #[error("no answer within {} s", .0.as_secs())]
+    Silent(Duration),
+    /// No connection, or a broken one.
+    #[error("no connection: {0}")]
+    Connection(String),
+    /// A redirect, or a realm, to an address that is not asked.
+    #[error("it leads to {0}, which may not be asked; name that host in redirect_hosts if that is right")]
+    Address(String),
+    /// More redirects than `max_redirect`, or one without a place.
+    #[error("more than {0} redirects")]
+    Redirects(usize),
+    /// The bytes are not those of the digest.
+    #[error("its bytes have the digest {0}")]
+    WrongDigest(Digest),
+    /// An answer that is not what was asked for.
+    #[error("its answer is {0}")]
+    WrongAnswer(String),
+    /// An answer that is larger than its limit.
+    #[error("its answer is larger than {0} bytes")]
+    TooLarge(u64),
+}
+
+impl Reason {
+    /// Returns whether the upstream may be broken, so that it counts for its breaker.
+    pub(super) fn is_failure(&self) -> bool {
+        match self {
+            Self::Silent(_) | Self::Connection(_) => true,
+            Self::Status(status) => *status >= 500,
+            _ => false,
+        }
+    }
+
+    /// Returns whether the upstream says that it has no such thing, or does not show it.
+    fn is_absence(&self) -> bool {
+        matches!(self, Self::NotFound | Self::Denied(_))
+    }
+}
+
+/// The outcome where no upstream gave an answer that counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unanswered {
+    /// The host of each upstream that was asked, in order, and its reason.
+    pub reasons: Vec<(String, Reason)>,
+}
+
+/// The kind of an outcome without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Every upstream that answered says that there is no such thing, and at least one answered.
+    NotFound,
+    /// The configuration is wrong: an upstream refuses its credentials.
+    Configuration,
+    /// No upstream answered in time.
+    Silent,
+    /// Anything else: the upstreams cannot answer now.
+    Unavailable,
+}
+
+impl Unanswered {
+    /// Returns the kind of this outcome. Refused credentials count before everything else, since only people can mend
+    /// them. An upstream that could not say keeps the others' absence from being the answer.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        let reasons = || self.reasons.iter().map(|(_, reason)| reason);
+        if reasons().any(|reason| matches!(reason, Reason::CredentialsRefused | Reason::Realm(_))) {
+            return Kind::Configuration;
+        }
+        if !self.reasons.is_empty() && reasons().all(Reason::is_absence) {
+            return Kind::NotFound;
+        }
+        if !self.reasons.is_empty() && reasons().all(|reason| matches!(reason, Reason::Silent(_) | Reason::Resting)) {
+            return Kind::Silent;
+        }
+        Kind::Unavailable
+    }
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.reasons.is_empty() {
+            return f.write_str("no upstream was asked in time");
+        }
+        for (at, (host, reason)) in self.reasons.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "; " };
+            write!(f, "{comma}{host}: {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Unanswered {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(reasons: &[Reason]) -> Kind {
+        Unanswered { reasons: reasons.iter().map(|reason| ("a".to_owned(), reason.clone())).collect() }.kind()
+    }
+
+    #[test]
+    fn absence_is_the_answer_only_if_every_upstream_says_so() {
+        let silent = Reason::Silent(Duration::from_secs(10));
+        assert_eq!(kind(&[Reason::NotFound, Reason::Denied(401)]), Kind::NotFound);
+        assert_eq!(kind(&[Reason::NotFound, silent.clone()]), Kind::Unavailable);
+        assert_eq!(kind(&[silent.clone(), Reason::Resting]), Kind::Silent);
+        assert_eq!(kind(&[silent, Reason::Status(502)]), Kind::Unavailable);
+        assert_eq!(kind(&[Reason::NotFound, Reason::CredentialsRefused]), Kind::Configuration);
+        assert_eq!(kind(&[]), Kind::Unavailable);
+    }
+
+    #[test]
+    fn the_message_says_what_each_upstream_answered() {
+        let reasons = vec![("a.example".to_owned(), Reason::NotFound), ("b.example".to_owned(), Reason::Denied(401))];
+        assert_eq!(Unanswered { reasons }.to_string(), "a.example: 404; b.example: 401, no access to this repository");
+    }
+}

@@ -1,0 +1,320 @@
+//! One upstream: sends requests, logs in, follows redirects.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use reqwest::{Client, Response, Url};
+use tokio::time::timeout;
+
+use super::{
+    addresses::{Guard, REFUSED, Resolver, host_of},
+    base::Base,
+    failure::Reason,
+    health::{Health, retry_after},
+    login::{Challenge, Credentials, Token, Tokens, may_see_credentials, scope, token_url},
+};
+use crate::oci::Name;
+
+/// The largest answer of a realm, in bytes.
+const LARGEST_TOKEN: u64 = 256 * 1024;
+
+/// The settings of one upstream. `Debug` leaves secrets out.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The address.
+    pub base: Base,
+    /// The number of redirects that are followed.
+    pub max_redirect: usize,
+    /// The authorities that the upstream's certificate may come from, PEM. `None`: those of the system.
+    pub server_ca_bundle: Option<Vec<u8>>,
+    /// The client certificate with those between it and its authority, and its private key, PEM.
+    pub client_identity: Option<ClientIdentity>,
+    /// The login. `None`: anonymous.
+    pub credentials: Option<Credentials>,
+    /// The time to the first byte of an answer, and the longest silence within one.
+    pub timeout: Duration,
+    /// Hosts of realms that may see the credentials, beside those of the upstream's registrable domain.
+    pub token_hosts: Vec<String>,
+    /// Hosts that a redirect may lead to, whatever their address.
+    pub redirect_hosts: Vec<String>,
+}
+
+/// A client certificate and its private key. `Debug` leaves both out.
+#[derive(Clone)]
+pub struct ClientIdentity(Vec<u8>);
+
+impl ClientIdentity {
+    /// Joins a certificate, with those between it and its authority, and its private key. Both are PEM.
+    #[must_use]
+    pub fn new(certificate: &[u8], key: &[u8]) -> Self {
+        Self([certificate, b"\n", key].concat())
+    }
+}
+
+impl fmt::Debug for ClientIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientIdentity(..)")
+    }
+}
+
+/// One upstream. It remembers tokens, limits and failures.
+pub struct Upstream {
+    settings: Settings,
+    client: Client,
+    guard: Arc<Guard>,
+    tokens: Tokens,
+    /// Set once the upstream asked for Basic.
+    basic: OnceLock<HeaderValue>,
+    pub(super) health: Health,
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// A request to an upstream.
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    /// The repository, as the upstream names it.
+    pub(super) repository: &'a Name,
+    /// The path after the repository.
+    pub(super) tail: &'a str,
+    pub(super) query: Option<&'a str>,
+    /// Headers beside `Authorization`.
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Upstream {
+    /// Prepares an upstream. It asks nothing.
+    ///
+    /// # Errors
+    /// A text for people if the certificates or the key cannot be used.
+    pub fn new(settings: Settings) -> Result<Self, String> {
+        let own = settings.base.url("");
+        let named = settings.redirect_hosts.iter().chain(&settings.token_hosts).cloned().collect();
+        let guard = Guard::new(&own, named);
+        let mut client = Client::builder()
+            .user_agent(concat!("simple-registry/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            // a proxy would resolve the names, and nobody would look at the addresses
+            .no_proxy()
+            .referer(false)
+            .dns_resolver(Resolver(Arc::clone(&guard)))
+            .connect_timeout(settings.timeout)
+            .read_timeout(settings.timeout);
+        if let Some(bundle) = &settings.server_ca_bundle {
+            let bundle = reqwest::Certificate::from_pem_bundle(bundle).map_err(|error| cause(&error))?;
+            client = client.tls_certs_only(bundle);
+        }
+        if let Some(ClientIdentity(pem)) = &settings.client_identity {
+            client = client.identity(reqwest::Identity::from_pem(pem).map_err(|error| cause(&error))?);
+        }
+        let client = client.build().map_err(|error| cause(&error))?;
+        Ok(Self { client, guard, tokens: Tokens::new(), basic: OnceLock::new(), health: Health::new(), settings })
+    }
+
+    /// Returns the host, for messages, logs and metrics.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.settings.base.host()
+    }
+
+    /// Returns the requests that are left until the upstream refuses more, as it said last.
+    #[must_use]
+    pub fn remaining_requests(&self) -> Option<u64> {
+        self.health.remaining()
+    }
+
+    /// Returns whether the upstream is left alone, since it failed too often.
+    #[must_use]
+    pub fn is_resting(&self) -> bool {
+        self.health.is_resting()
+    }
+
+    /// Returns the upstream's name for a repository. See [`Base::repository`].
+    #[must_use]
+    pub fn repository(&self, rest: &str) -> Option<Name> {
+        self.settings.base.repository(rest)
+    }
+
+    /// Sends a request, and returns the answer with its status 2xx, whose body is still to come.
+    pub(super) async fn send(&self, request: &Request<'_>) -> Result<Response, Reason> {
+        let turn = self.health.begin(Instant::now())?;
+        let outcome = match timeout(self.settings.timeout, self.exchange(request)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Reason::Silent(self.settings.timeout)),
+        };
+        turn.note(&outcome, Instant::now());
+        outcome
+    }
+
+    /// Sends a request, and logs in if the upstream asks for that. It logs in once, whatever the upstream says then.
+    async fn exchange(&self, request: &Request<'_>) -> Result<Response, Reason> {
+        let mut url = self.settings.base.url(&format!("{}/{}", request.repository, request.tail));
+        url.set_query(request.query);
+        let remembered = self.tokens.get(request.repository).or_else(|| self.basic.get().cloned());
+        let first = self.follow(request, url.clone(), remembered.clone()).await?;
+        if first.status() != StatusCode::UNAUTHORIZED {
+            return Self::classify(first);
+        }
+        self.tokens.forget(request.repository);
+        let challenge = Challenge::of(first.headers())?;
+        drop(first);
+        let authorization = match challenge {
+            Challenge::Basic => match self.settings.credentials.as_ref().and_then(Credentials::header) {
+                None => return Err(Reason::Denied(401)),
+                Some(header) if remembered.as_ref() == Some(&header) => return Err(Reason::CredentialsRefused),
+                Some(header) => header,
+            },
+            Challenge::Bearer { realm, service, scope: asked } => {
+                let scope = scope(request.repository, asked.as_deref());
+                let token = self.token(&realm, service.as_deref(), &scope).await?;
+                let header = token.header();
+                self.tokens.keep(request.repository, token);
+                header
+            }
+        };
+        let is_basic = self.settings.credentials.as_ref().and_then(Credentials::header) == Some(authorization.clone());
+        let second = self.follow(request, url, Some(authorization.clone())).await?;
+        if second.status() == StatusCode::UNAUTHORIZED {
+            self.tokens.forget(request.repository);
+            return Err(if is_basic { Reason::CredentialsRefused } else { Reason::Denied(401) });
+        }
+        if is_basic {
+            let _ = self.basic.set(authorization);
+        }
+        Self::classify(second)
+    }
+
+    /// Gets a token of a realm, with the configured login if there is one.
+    async fn token(&self, realm: &Url, service: Option<&str>, scope: &str) -> Result<Token, Reason> {
+        let credentials = self.settings.credentials.as_ref();
+        if credentials.is_some() && !may_see_credentials(realm, &self.settings.base.url(""), &self.settings.token_hosts)
+        {
+            return Err(Reason::Realm(host_of(realm)));
+        }
+        let url = token_url(realm, service, scope, credentials.map(|login| login.username.as_str()));
+        if !self.guard.allows_url(&url) {
+            return Err(Reason::Address(host_of(&url)));
+        }
+        let mut request = self.client.get(url.clone());
+        if let Some(header) = credentials.and_then(Credentials::header) {
+            request = request.header(header::AUTHORIZATION, header);
+        }
+        let answer = request.send().await.map_err(|error| self.connection(&error, &url))?;
+        match answer.status() {
+            status if status.is_success() => {}
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if credentials.is_some() => {
+                return Err(Reason::CredentialsRefused);
+            }
+            status => return Err(Self::refusal(status, answer.headers())),
+        }
+        let answer = self.whole(answer, LARGEST_TOKEN).await?;
+        Token::read(&answer).ok_or_else(|| Reason::WrongAnswer("no token".to_owned()))
+    }
+
+    /// Sends a request, and follows redirects. Another origin than the upstream's gets no `Authorization`.
+    async fn follow(
+        &self,
+        request: &Request<'_>,
+        mut url: Url,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Response, Reason> {
+        let own = url.origin();
+        for _ in 0..=self.settings.max_redirect {
+            if !self.guard.allows_url(&url) {
+                return Err(Reason::Address(host_of(&url)));
+            }
+            let mut asked = self.client.request(request.method.clone(), url.clone());
+            for (name, value) in &request.headers {
+                asked = asked.header(name, value);
+            }
+            if let Some(authorization) = authorization.clone().filter(|_| url.origin() == own) {
+                asked = asked.header(header::AUTHORIZATION, authorization);
+            }
+            let answer = asked.send().await.map_err(|error| self.connection(&error, &url))?;
+            if url.origin() == own {
+                self.health.note_limit(answer.headers(), Instant::now());
+            }
+            let Some(next) = redirect(&answer) else { return Ok(answer) };
+            // an answer by tag has no digest to prove it, so the way must not become less safe
+            if url.scheme() == "https" && next.scheme() != "https" {
+                return Err(Reason::Address(format!("{next}, without TLS")));
+            }
+            url = next;
+        }
+        Err(Reason::Redirects(self.settings.max_redirect))
+    }
+
+    /// Returns the answer if its status is 2xx.
+    fn classify(answer: Response) -> Result<Response, Reason> {
+        let status = answer.status();
+        if status.is_success() { Ok(answer) } else { Err(Self::refusal(status, answer.headers())) }
+    }
+
+    fn refusal(status: StatusCode, headers: &HeaderMap) -> Reason {
+        match status {
+            StatusCode::NOT_FOUND => Reason::NotFound,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Reason::Denied(status.as_u16()),
+            StatusCode::TOO_MANY_REQUESTS => Reason::Limited { retry_after: retry_after(headers) },
+            status => Reason::Status(status.as_u16()),
+        }
+    }
+
+    /// Reads an answer whole, up to a limit.
+    pub(super) async fn whole(&self, mut answer: Response, most: u64) -> Result<Bytes, Reason> {
+        if answer.content_length().is_some_and(|length| length > most) {
+            return Err(Reason::TooLarge(most));
+        }
+        let read = async {
+            let mut bytes = BytesMut::new();
+            let url = answer.url().clone();
+            while let Some(chunk) = answer.chunk().await.map_err(|error| self.connection(&error, &url))? {
+                if (bytes.len() + chunk.len()) as u64 > most {
+                    return Err(Reason::TooLarge(most));
+                }
+                bytes.extend_from_slice(&chunk);
+            }
+            Ok(bytes.freeze())
+        };
+        // a drip of bytes is no silence, but a document is short
+        timeout(self.settings.timeout, read).await.unwrap_or(Err(Reason::Silent(self.settings.timeout)))
+    }
+
+    fn connection(&self, error: &reqwest::Error, url: &Url) -> Reason {
+        let cause = cause(error);
+        if error.is_timeout() {
+            Reason::Silent(self.settings.timeout)
+        } else if cause.ends_with(REFUSED) {
+            Reason::Address(host_of(url))
+        } else {
+            Reason::Connection(cause)
+        }
+    }
+}
+
+/// Returns the place that an answer redirects to.
+fn redirect(answer: &Response) -> Option<Url> {
+    if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let place = answer.headers().get(header::LOCATION)?.to_str().ok()?;
+    let next = answer.url().join(place).ok()?;
+    matches!(next.scheme(), "https" | "http").then_some(next)
+}
+
+/// Returns the innermost cause of an error, which has no URL in it.
+pub(super) fn cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

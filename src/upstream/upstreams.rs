@@ -1,0 +1,113 @@
+//! The upstreams of one repository, asked in order.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    answers::{BlobStream, Described, FetchedManifest, TagPage},
+    failure::{Reason, Unanswered},
+    source::Upstream,
+};
+use crate::oci::{Descriptor, Digest, Name, Reference};
+
+/// The longest time for all upstreams together to begin an answer. Clients wait for 30 s or more.
+const TOGETHER: Duration = Duration::from_secs(25);
+
+/// The upstreams of one repository, in the order in which they are asked.
+#[derive(Clone, Debug)]
+pub struct Upstreams(Vec<Arc<Upstream>>);
+
+/// An answer, and the upstream that gave it.
+#[derive(Debug)]
+pub struct Answer<T> {
+    /// The host of the upstream.
+    pub upstream: Arc<str>,
+    /// The answer.
+    pub value: T,
+}
+
+impl Upstreams {
+    /// Takes upstreams in the order in which they are asked.
+    #[must_use]
+    pub fn new(upstreams: Vec<Arc<Upstream>>) -> Self {
+        Self(upstreams)
+    }
+
+    /// Asks for a manifest without its bytes. `rest` is the repository's name below its namespace.
+    ///
+    /// # Errors
+    /// [`Unanswered`] if no upstream gave an answer that counts.
+    pub async fn describe(&self, rest: &str, reference: &Reference) -> Result<Answer<Described>, Unanswered> {
+        self.ask(rest, async |upstream: &Upstream, name: &Name| upstream.describe(name, reference).await).await
+    }
+
+    /// Fetches a manifest of at most `most` bytes.
+    ///
+    /// # Errors
+    /// [`Unanswered`] if no upstream gave an answer that counts.
+    pub async fn manifest(
+        &self,
+        rest: &str,
+        reference: &Reference,
+        most: u64,
+    ) -> Result<Answer<FetchedManifest>, Unanswered> {
+        self.ask(rest, async |upstream: &Upstream, name: &Name| upstream.fetch(name, reference, most).await).await
+    }
+
+    /// Asks for the size of a blob in bytes, which an upstream may leave unsaid.
+    ///
+    /// # Errors
+    /// [`Unanswered`] if no upstream gave an answer that counts.
+    pub async fn blob_size(&self, rest: &str, digest: &Digest) -> Result<Answer<Option<u64>>, Unanswered> {
+        self.ask(rest, async |upstream: &Upstream, name: &Name| upstream.blob_size(name, digest).await).await
+    }
+
+    /// Fetches a blob from the offset `from` on. The stream may begin earlier.
+    ///
+    /// # Errors
+    /// [`Unanswered`] if no upstream gave an answer that counts.
+    pub async fn blob(&self, rest: &str, digest: &Digest, from: u64) -> Result<Answer<BlobStream>, Unanswered> {
+        self.ask(rest, async |upstream: &Upstream, name: &Name| upstream.blob(name, digest, from).await).await
+    }
+
+    /// Fetches a page of tags: at most `n` tags after `last`.
+    ///
+    /// # Errors
+    /// [`Unanswered`] if no upstream gave an answer that counts.
+    pub async fn tags(&self, rest: &str, n: usize, last: Option<&str>) -> Result<Answer<TagPage>, Unanswered> {
+        self.ask(rest, async |upstream: &Upstream, name: &Name| upstream.tags(name, n, last).await).await
+    }
+
+    /// Fetches the referrers of a manifest. An upstream that has none answers with an empty list.
+    ///
+    /// # Errors
+    /// [`Unanswered`] if no upstream gave an answer that counts.
+    pub async fn referrers(&self, rest: &str, subject: &Digest) -> Result<Answer<Vec<Descriptor>>, Unanswered> {
+        self.ask(rest, async |upstream: &Upstream, name: &Name| upstream.referrers(name, subject).await).await
+    }
+
+    /// Asks one upstream after the other until one gives an answer that counts, or the time for all is over.
+    async fn ask<T>(
+        &self,
+        rest: &str,
+        question: impl AsyncFn(&Upstream, &Name) -> Result<T, Reason>,
+    ) -> Result<Answer<T>, Unanswered> {
+        let until = Instant::now() + TOGETHER;
+        let mut unanswered = Unanswered::default();
+        for upstream in &self.0 {
+            let outcome = match upstream.repository(rest) {
+                None => Err(Reason::NotFound),
+                Some(name) => match timeout_at(until, question(upstream, &name)).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Err(Reason::Silent(TOGETHER)),
+                },
+            };
+            match outcome {
+                Ok(value) => return Ok(Answer { upstream: upstream.host().into(), value }),
+                Err(reason) => unanswered.reasons.push((upstream.host().to_owned(), reason)),
+            }
+        }
+        Err(unanswered)
+    }
+}
