@@ -99,7 +99,7 @@ async fn run(checked: Checked) -> Result<(), AppError> {
     let store = Store::open(&location, metrics.clone()).await?;
     warn_of_case(&location);
     private::warn(checked.config(), checked.files(), &location);
-    let live = Arc::new(Live::start(checked)?);
+    let live = Arc::new(Live::start(checked, store.memory())?);
     let snapshot = live.current();
     let config = snapshot.config();
     let registry = Arc::new(Registry::new(store.clone(), registry_options(config), metrics.clone()));

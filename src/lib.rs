@@ -11,6 +11,7 @@ pub mod credentials;
 pub mod diagnostics;
 pub mod http;
 pub mod identity;
+pub mod memory;
 #[cfg(test)]
 mod model_check;
 pub mod oci;

@@ -2,7 +2,9 @@
 
 use crate::{
     config::{self, Config},
-    http, registry,
+    http,
+    memory::Memory,
+    registry,
     storage::{Location, OpenError, Store},
     telemetry::{self, LogOptions, Metrics, TraceOptions},
 };
@@ -31,6 +33,7 @@ pub fn location(config: &Config) -> Location {
             root: fs.root_dir.clone(),
             durable: fs.durable,
             chunk: size(config.server.streaming_chunk_size),
+            memory: Memory::new(config.cache_size),
         },
         config::Storage::S3(s3) => Location::Bucket {
             endpoint: s3.endpoint.clone(),
@@ -40,6 +43,7 @@ pub fn location(config: &Config) -> Location {
             access_key_id: s3.access_key_id.clone(),
             secret_key: s3.secret_key.clone(),
             part_size: size(s3.multipart_min_part_size),
+            memory: Memory::new(config.cache_size),
         },
     }
 }

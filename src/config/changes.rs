@@ -28,6 +28,7 @@ const AFTER_A_RESTART: &[(&str, Differ)] = &[
     ("max_uploads_per_identity", differ!(max_uploads_per_identity)),
     ("max_uploads_per_repository", differ!(max_uploads_per_repository)),
     ("min_transfer_rate", differ!(min_transfer_rate)),
+    ("cache_size", differ!(cache_size)),
     ("document_memory", differ!(document_memory)),
     ("max_blob_size", differ!(max_blob_size)),
     ("allow_missing_references", differ!(allow_missing_references)),

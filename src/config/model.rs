@@ -34,6 +34,8 @@ pub struct Config {
     pub min_transfer_rate: u64,
     /// The memory of all manifests and long answers under way, in bytes.
     pub document_memory: u64,
+    /// The memory of everything that is remembered, in bytes.
+    pub cache_size: u64,
     /// The largest manifest that is accepted, in bytes, 1 KiB to 64 MiB.
     pub max_manifest_size: u64,
     /// The largest blob that is accepted, in bytes, at least 1 KiB.

@@ -15,7 +15,6 @@ use std::thread;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use moka::sync::Cache;
 use rand::RngCore as _;
 use sha2::Sha256;
 use tokio::sync::oneshot;
@@ -28,13 +27,12 @@ use super::hashing::Hashing;
 use super::job::{Job, Key};
 use super::queue::{Pushed, Queue};
 use crate::identity::{Client, User};
+use crate::memory::{Memory, Part};
 
 /// The time for which a right credential is remembered.
 const REMEMBERED: Duration = Duration::from_mins(5);
 /// The time for which a wrong credential is remembered, for the retries of one client.
 const WRONG_REMEMBERED: Duration = Duration::from_secs(2);
-/// The most credentials that are remembered.
-const MOST_REMEMBERED: u64 = 10_000;
 /// The longest wait for a verification.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// The longest username, in bytes: 255 characters.
@@ -60,8 +58,8 @@ pub enum LoginError {
 
 struct Shared {
     secret: Zeroizing<[u8; 32]>,
-    right: Cache<Key, ()>,
-    wrong: Cache<Key, ()>,
+    right: Part<Key, ()>,
+    wrong: Part<Key, ()>,
     verified: AtomicU64,
     state: Mutex<State>,
     work_came: Condvar,
@@ -77,25 +75,19 @@ struct State {
     closed: bool,
 }
 
-impl Default for Logins {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Logins {
-    /// Begins with nothing remembered. Threads begin with the first password.
+    /// Begins with nothing remembered, and remembers in `memory`. Threads begin with the first password.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(memory: &Arc<Memory>) -> Self {
         let mut secret = Zeroizing::new([0; 32]);
         rand::rng().fill_bytes(secret.as_mut());
-        let cache = |time| Cache::builder().max_capacity(MOST_REMEMBERED).time_to_live(time).build();
+        let remembered = |time| Part::new(memory, |_: &Key, (): &()| size_of::<Key>()).for_time(time);
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let state = State { queue: Queue::new(), waiting: HashMap::new(), workers: 0, idle: 0, closed: false };
         let shared = Shared {
             secret,
-            right: cache(REMEMBERED),
-            wrong: cache(WRONG_REMEMBERED),
+            right: remembered(REMEMBERED),
+            wrong: remembered(WRONG_REMEMBERED),
             verified: AtomicU64::new(0),
             state: Mutex::new(state),
             work_came: Condvar::new(),

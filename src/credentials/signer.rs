@@ -3,26 +3,23 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use moka::Expiry;
-use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::key_file::{self, KeyError};
 use super::scopes::Scopes;
+use crate::memory::{Memory, Part};
 
 /// The maker and the audience of tokens: this registry, and only this kind of token.
 const ISSUER: &str = "simple-registry";
 const AUDIENCE: &str = "simple-registry:v2";
 /// The longest token, in bytes. A chain of certificates takes some KiB.
 const LONGEST: usize = 64 * 1024;
-/// Bytes of tokens that are remembered, about.
-const MOST_REMEMBERED: u64 = 16 * 1024 * 1024;
 
 /// Makes tokens, and knows its own.
 pub struct Signer {
@@ -31,7 +28,7 @@ pub struct Signer {
     validation: Validation,
     warning: Option<String>,
     /// Tokens that were found good, by their SHA-256, until they expire.
-    good: Cache<[u8; 32], Arc<Claims>>,
+    good: Part<[u8; 32], Arc<Claims>>,
 }
 
 /// The content of a token.
@@ -82,8 +79,8 @@ struct Written {
 }
 
 impl Signer {
-    /// Builds a signer with the key of a file, and makes the file if there is none.
-    pub fn load_or_create(path: &Path) -> Result<Self, KeyError> {
+    /// Builds a signer with the key of a file, and makes the file if there is none. It remembers good tokens in `memory`.
+    pub fn load_or_create(path: &Path, memory: &Arc<Memory>) -> Result<Self, KeyError> {
         let (key, warning) = key_file::load_or_create(path)?;
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_issuer(&[ISSUER]);
@@ -91,15 +88,14 @@ impl Signer {
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         validation.validate_exp = false; // done here, to the second, for remembered tokens too
         let weigh = |_: &[u8; 32], claims: &Arc<Claims>| {
-            let bytes = claims.certificates.iter().map(|der| der.len() + 24).sum::<usize>() + claims.scopes.weight();
-            u32::try_from(bytes + 256).unwrap_or(u32::MAX)
+            claims.certificates.iter().map(|der| der.len() + 24).sum::<usize>() + claims.scopes.weight() + 100
         };
         Ok(Self {
             sign: EncodingKey::from_secret(key.as_slice()),
             check: DecodingKey::from_secret(key.as_slice()),
             validation,
             warning,
-            good: Cache::builder().max_capacity(MOST_REMEMBERED).weigher(weigh).expire_after(UntilExpired).build(),
+            good: Part::new(memory, weigh),
         })
     }
 
@@ -144,7 +140,8 @@ impl Signer {
             return Err(TokenError::Expired);
         }
         if is_new {
-            self.good.insert(key, Arc::clone(&claims));
+            let left = Duration::from_secs(claims.expires.saturating_sub(now()));
+            self.good.insert_for(key, Arc::clone(&claims), Some(left));
         }
         Ok(claims)
     }
@@ -178,14 +175,6 @@ impl std::fmt::Debug for Signer {
 /// Seconds since 1970; 0 before.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-struct UntilExpired;
-
-impl Expiry<[u8; 32], Arc<Claims>> for UntilExpired {
-    fn expire_after_create(&self, _: &[u8; 32], claims: &Arc<Claims>, _: Instant) -> Option<Duration> {
-        Some(Duration::from_secs(claims.expires.saturating_sub(now())))
-    }
 }
 
 /// Reads the scopes of a token, which this registry has written: nothing in them is left out.

@@ -6,9 +6,7 @@ use std::{
     time::Duration,
 };
 
-use moka::sync::Cache;
-
-use crate::storage::Clock;
+use crate::{memory::Part, storage::Clock};
 
 /// The number of generations of keys, a power of two. Two keys that share a generation lose a hit, no more.
 const GENERATIONS: usize = 1024;
@@ -19,7 +17,7 @@ const GENERATIONS: usize = 1024;
 /// the key *after* its record is written, which makes all earlier tickets worthless. So this process never gives an
 /// answer that was read before a write after that write, whatever the order in which reader and writer finish.
 pub(super) struct Recent<K, V> {
-    cache: Cache<K, Kept<V>, foldhash::fast::RandomState>,
+    cache: Part<K, Kept<V>>,
     /// The clock of the answers' ages. It counts while the machine sleeps; the cache's own clock may not.
     clock: Clock,
     time_to_live: Duration,
@@ -28,30 +26,26 @@ pub(super) struct Recent<K, V> {
     enabled: bool,
 }
 
+/// An answer, and when it was remembered.
 #[derive(Clone)]
-struct Kept<V> {
+pub(super) struct Kept<V> {
     generation: u64,
     /// The time since boot when the answer was remembered.
     since: Duration,
-    value: V,
+    pub(super) value: V,
 }
 
 /// The right to remember an answer that was asked for after the ticket was taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ticket(u64);
 
-impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Recent<K, V> {
-    /// Creates a memory of answers that together weigh at most `capacity`. A `time_to_live` of zero remembers nothing.
-    pub(super) fn new(capacity: u64, time_to_live: Duration, clock: Clock, weigh: fn(&V) -> u32) -> Self {
-        let hasher = foldhash::fast::RandomState::default();
+impl<K: Hash + Eq + Clone + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Recent<K, V> {
+    /// Creates a memory of answers in a part of the process's memory. A `time_to_live` of zero remembers nothing.
+    pub(super) fn new(cache: Part<K, Kept<V>>, time_to_live: Duration, clock: Clock) -> Self {
         Self {
-            cache: Cache::builder()
-                .max_capacity(capacity)
-                .weigher(move |_, kept: &Kept<V>| weigh(&kept.value))
-                .time_to_live(time_to_live.max(Duration::from_millis(1)))
-                .build_with_hasher(hasher.clone()),
+            cache: cache.for_time(time_to_live.max(Duration::from_millis(1))),
             generations: (0..GENERATIONS).map(|_| AtomicU64::new(0)).collect(),
-            hasher,
+            hasher: foldhash::fast::RandomState::default(),
             enabled: !time_to_live.is_zero(),
             clock,
             time_to_live,
@@ -87,7 +81,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Rec
 
     /// Forgets all values that `is` accepts. Returns whether there were any.
     pub(super) fn forget_if(&self, is: impl Fn(&V) -> bool) -> bool {
-        let keys: Vec<_> = self.cache.iter().filter(|(_, kept)| is(&kept.value)).map(|(key, _)| key).collect();
+        let keys = self.cache.keys_of(|_, kept| is(&kept.value));
         for key in &keys {
             self.forget(key);
         }
@@ -96,7 +90,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Rec
 
     pub(super) fn forget(&self, key: &K) {
         self.generation(key).fetch_add(1, Ordering::SeqCst);
-        self.cache.invalidate(key);
+        self.cache.remove(key);
     }
 
     /// Forgets the key when the returned guard is dropped. Hold the guard over a write: the write may be done although
@@ -110,7 +104,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Rec
 /// A guard that forgets a key when it is dropped; see [`Recent::forget_afterwards`].
 pub(super) struct Forgetting<'a, K, V>
 where
-    K: Hash + Eq + Send + Sync + 'static,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
     recent: &'a Recent<K, V>,
@@ -119,7 +113,7 @@ where
 
 impl<K, V> Drop for Forgetting<'_, K, V>
 where
-    K: Hash + Eq + Send + Sync + 'static,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
     fn drop(&mut self) {
@@ -127,27 +121,18 @@ where
     }
 }
 
-/// Removes the entries of a cache that `is` accepts. Returns whether there were any.
-pub(super) fn remove_if<K, V>(cache: &Cache<K, V>, is: impl Fn(&K, &V) -> bool) -> bool
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    cache.iter().filter(|(key, value)| is(key, value)).fold(false, |any, (key, _)| cache.remove(&*key).is_some() | any)
-}
-
-/// Returns a size in bytes as a weight for a cache.
-pub(super) fn weigh(bytes: usize) -> u32 {
-    u32::try_from(bytes).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Memory;
+
+    fn recent(time_to_live: Duration, clock: Clock) -> Recent<&'static str, i32> {
+        Recent::new(Part::new(&Memory::new(1 << 20), |_, _| 1), time_to_live, clock)
+    }
 
     #[test]
     fn an_answer_read_before_a_write_is_never_given_after_it() {
-        let recent = Recent::new(10, Duration::from_mins(1), Clock::by_hand(), |_| 1);
+        let recent = recent(Duration::from_mins(1), Clock::by_hand());
         let ticket = recent.ticket(&"tag");
         recent.forget(&"tag"); // a writer comes between the question and its answer
         recent.remember("tag", ticket, 1);
@@ -160,7 +145,7 @@ mod tests {
     #[test]
     fn an_answer_ages_while_the_machine_sleeps() {
         let clock = Clock::by_hand();
-        let recent = Recent::new(10, Duration::from_mins(1), clock.clone(), |_| 1);
+        let recent = recent(Duration::from_mins(1), clock.clone());
         recent.remember("tag", recent.ticket(&"tag"), 1);
         clock.advance(Duration::from_secs(59));
         assert_eq!(recent.get(&"tag"), Some(1));
@@ -170,9 +155,9 @@ mod tests {
 
     #[test]
     fn no_time_to_live_means_no_memory() {
-        let recent = Recent::new(10, Duration::ZERO, Clock::by_hand(), |_| 1);
-        let ticket = recent.ticket(&1);
-        recent.remember(1, ticket, 1);
-        assert_eq!(recent.get(&1), None);
+        let recent = recent(Duration::ZERO, Clock::by_hand());
+        let ticket = recent.ticket(&"tag");
+        recent.remember("tag", ticket, 1);
+        assert_eq!(recent.get(&"tag"), None);
     }
 }

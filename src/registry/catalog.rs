@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use moka::sync::Cache;
-
 use super::{Listed, MAX_PAGE, Result, core::Core};
 use crate::{
     action::Page,
+    memory::Part,
     oci::Name,
     records::{
         Actor,
@@ -25,13 +24,14 @@ const KEYS: usize = 1000;
 pub struct Catalog {
     core: Arc<Core>,
     /// Repositories whose key in the catalog this process has seen or written within half a lease.
-    catalogued: Cache<Name, Moment>,
+    catalogued: Part<Name, Moment>,
 }
 
 impl Catalog {
     pub(super) fn new(core: &Arc<Core>) -> Self {
         let half = core.options.lease / 2;
-        Self { core: Arc::clone(core), catalogued: Cache::builder().max_capacity(100_000).time_to_live(half).build() }
+        let catalogued = core.part(|name: &Name, _: &Moment| name.as_str().len() + 100).for_time(half);
+        Self { core: Arc::clone(core), catalogued }
     }
 
     /// Writes a repository into the catalog, unless it is there already.

@@ -1,9 +1,10 @@
 //! The base of every part of the registry: the store, its clock, the lease and the settings; and attempts to write.
 
-use std::time::Duration;
+use std::{hash::Hash, time::Duration};
 
 use super::{Error, Options, Result, lease::Lease};
 use crate::{
+    memory::Part,
     records::{Actor, Provenance, json, key::Suffix},
     storage::{
         Clock, Moment, Store,
@@ -20,6 +21,15 @@ pub(super) struct Core {
 }
 
 impl Core {
+    /// Creates a part of the memory. `weigh` counts the bytes of a key and its value.
+    pub(super) fn part<K, V>(&self, weigh: fn(&K, &V) -> usize) -> Part<K, V>
+    where
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+    {
+        Part::new(self.store.memory(), weigh)
+    }
+
     pub(super) fn new(store: Store, options: Options) -> Self {
         Self { clock: store.clock().clone(), lease: Lease::new(&store, options.lease), store, options }
     }

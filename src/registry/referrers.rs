@@ -3,15 +3,14 @@
 use std::{cmp::Reverse, io, sync::Arc};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use moka::sync::Cache;
 
 use super::{
     AT_A_TIME, Result,
-    cache::weigh,
     core::{Attempt, Core},
 };
 use crate::{
     action::{Page, ReferrerPlace},
+    memory::Part,
     oci::{Descriptor, Digest, Manifest, Name},
     records::{
         json,
@@ -36,22 +35,16 @@ pub struct ReferrerPage {
     pub next: Option<ReferrerPlace>,
 }
 
-/// Memory for descriptors of referrers, in bytes. A descriptor may be as large as a manifest.
-const MEMORY: u64 = 16 * 1024 * 1024;
-
 /// The lists of the manifests that name another as their subject.
 pub struct Referrers {
     core: Arc<Core>,
     /// Descriptors by key. They never change.
-    descriptors: Cache<String, Arc<Descriptor>>,
+    descriptors: Part<String, Arc<Descriptor>>,
 }
 
 impl Referrers {
     pub(super) fn new(core: &Arc<Core>) -> Self {
-        let descriptors = Cache::builder()
-            .max_capacity(MEMORY)
-            .weigher(|key: &String, descriptor: &Arc<Descriptor>| weigh(key.len() + weight(descriptor)))
-            .build();
+        let descriptors = core.part(|key: &String, descriptor: &Arc<Descriptor>| key.len() + weight(descriptor));
         Self { core: Arc::clone(core), descriptors }
     }
 

@@ -13,7 +13,7 @@ use super::{
     Snapshot, SnapshotError, Sources,
     sources::{self, Hash},
 };
-use crate::config::Config;
+use crate::{config::Config, memory::Memory};
 
 /// Times that files are read again because they changed while they were read.
 const MOST_READINGS: usize = 5;
@@ -31,6 +31,8 @@ pub struct Live {
     named: Mutex<BTreeSet<PathBuf>>,
     /// The time at which a reading began that has not ended.
     reading: Mutex<Option<Instant>>,
+    /// The memory of what is remembered of tokens.
+    memory: Arc<Memory>,
 }
 
 /// The outcome of a reload.
@@ -89,17 +91,18 @@ impl Checked {
 }
 
 impl Live {
-    /// Puts a first snapshot in force. Makes the key of tokens where there is none; so not before the store is open, which
+    /// Puts a first snapshot in force, which remembers good tokens in `memory`. Makes the key of tokens where there is none; so not before the store is open, which
     /// may be made in the same directory, and wants to find it empty.
     ///
     /// # Errors
     /// Of the key.
-    pub fn start(checked: Checked) -> Result<Self, SnapshotError> {
+    pub fn start(checked: Checked, memory: &Arc<Memory>) -> Result<Self, SnapshotError> {
         let Checked { snapshot, sources } = checked;
         let named = Mutex::new(sources::named(snapshot.config()));
         let began_with = snapshot.config().clone();
-        let current = ArcSwap::from_pointee(snapshot.with_key()?);
-        Ok(Self { current, began_with, sources, refused: ArcSwapOption::empty(), named, reading: Mutex::new(None) })
+        let current = ArcSwap::from_pointee(snapshot.with_key(memory)?);
+        let (refused, reading, memory) = (ArcSwapOption::empty(), Mutex::new(None), Arc::clone(memory));
+        Ok(Self { current, began_with, sources, refused, named, reading, memory })
     }
 
     /// Returns the snapshot in force. A request calls this once.
@@ -170,7 +173,8 @@ impl Live {
         if inputs == current.inputs {
             return Ok(None);
         }
-        let snapshot = Snapshot::check(config, inputs, Some(current)).and_then(Snapshot::with_key);
+        let snapshot =
+            Snapshot::check(config, inputs, Some(current)).and_then(|snapshot| snapshot.with_key(&self.memory));
         snapshot.map(Some).map_err(|error| error.to_string())
     }
 

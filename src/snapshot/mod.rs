@@ -25,6 +25,7 @@ use crate::{
     credentials::{Accounts, AccountsError, KeyError, Signer},
     diagnostics::Problems,
     identity::Certificate,
+    memory::Memory,
     policy::Policy,
     tls::{Client, ClientError, Tls, TlsError},
 };
@@ -112,10 +113,10 @@ impl Snapshot {
     }
 
     /// Reads the key of tokens, or makes it, if anybody can log in.
-    fn with_key(mut self) -> Result<Self, SnapshotError> {
+    fn with_key(mut self, memory: &Arc<Memory>) -> Result<Self, SnapshotError> {
         let asks = self.tls.as_ref().is_some_and(|tls| tls.asks_for_certificates());
         if self.signer.is_none() && (asks || !self.accounts.is_empty()) {
-            self.signer = Some(Arc::new(Signer::load_or_create(&self.config.token.signing_key)?));
+            self.signer = Some(Arc::new(Signer::load_or_create(&self.config.token.signing_key, memory)?));
         }
         Ok(self)
     }

@@ -38,7 +38,7 @@ pub use self::{
     stream::ObjectStream,
     write::ObjectWriter,
 };
-use crate::telemetry::Metrics;
+use crate::{memory::Memory, telemetry::Metrics};
 
 /// A result of storage.
 pub type Result<T> = std::result::Result<T, StorageError>;
@@ -78,6 +78,7 @@ struct Inner {
     operator: Operator,
     clock: Clock,
     metrics: Metrics,
+    memory: Arc<Memory>,
     /// True if a listing reads keys in their order, so that marks that are listed before bytes were read before them.
     /// S3 listings are consistent, so this holds for a bucket. It does not hold for a directory, which is read name by
     /// name.
@@ -95,6 +96,12 @@ impl Store {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.inner.clock
+    }
+
+    /// Returns the memory of this process.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.inner.memory
     }
 
     /// Returns the same store with another clock, for tests.

@@ -19,7 +19,7 @@ use super::{
     probe::{self, Lacks},
     silence::BoundedSilence,
 };
-use crate::telemetry::Metrics;
+use crate::{memory::Memory, telemetry::Metrics};
 
 /// The layout that this version writes and reads.
 const LAYOUT: u32 = 2;
@@ -37,6 +37,8 @@ pub enum Location {
         durable: bool,
         /// The bytes that a pull reads at a time.
         chunk: usize,
+        /// The memory of what is remembered of the store.
+        memory: Arc<Memory>,
     },
     /// A bucket of an S3 server.
     Bucket {
@@ -54,6 +56,8 @@ pub enum Location {
         secret_key: SecretString,
         /// The least bytes of a part of a multipart upload.
         part_size: usize,
+        /// The memory of what is remembered of the store.
+        memory: Arc<Memory>,
     },
 }
 
@@ -146,9 +150,10 @@ impl Location {
 
     fn operator(&self, clock: &Clock) -> opendal::Result<(Operator, Option<disk::Directory>)> {
         match self {
-            Self::Directory { root, durable, chunk } => {
+            Self::Directory { root, durable, chunk, memory } => {
                 let unsynced = &[UNSYNCED];
-                let options = disk::DiskOptions { durable: *durable, unsynced, chunk: *chunk };
+                let options =
+                    disk::DiskOptions { durable: *durable, unsynced, chunk: *chunk, memory: Arc::clone(memory) };
                 disk::operator_with_directory(root, options).map(|(operator, directory)| (operator, Some(directory)))
             }
             Self::Bucket { endpoint, bucket, region, key_prefix, access_key_id, secret_key, .. } => {
@@ -199,13 +204,13 @@ impl Store {
         let place = location.place();
         let clock = Clock::default();
         let (operator, directory) = location.operator(&clock).map_err(|error| unusable(&place, error))?;
-        let part_size = match location {
-            Location::Directory { .. } => None,
-            Location::Bucket { part_size, .. } => Some(*part_size),
+        let (part_size, memory) = match location {
+            Location::Directory { memory, .. } => (None, memory),
+            Location::Bucket { part_size, memory, .. } => (Some(*part_size), memory),
         };
         // the client of a bucket bounds silence, and a step in a directory shows no progress to measure
         let operator = if part_size.is_some() { operator } else { operator.layer(bounded_steps()) };
-        let store = Self::with_directory(operator, clock, part_size, directory, metrics);
+        let store = Self::with_directory(operator, clock, part_size, directory, Arc::clone(memory), metrics);
         store.check_format(&place, make).await?;
         Ok(store)
     }
@@ -213,7 +218,8 @@ impl Store {
     /// Returns a store over any operator, without checks. `part_size` is as in [`Location::Bucket`]. For tests.
     #[must_use]
     pub fn over(operator: Operator, part_size: Option<usize>, metrics: Metrics) -> Self {
-        Self::with_directory(operator.layer(bounded_steps()), Clock::default(), part_size, None, metrics)
+        let memory = Memory::new(64 << 20);
+        Self::with_directory(operator.layer(bounded_steps()), Clock::default(), part_size, None, memory, metrics)
     }
 
     fn with_directory(
@@ -221,6 +227,7 @@ impl Store {
         clock: Clock,
         part_size: Option<usize>,
         directory: Option<disk::Directory>,
+        memory: Arc<Memory>,
         metrics: Metrics,
     ) -> Self {
         let retry = RetryLayer::new()
@@ -231,7 +238,9 @@ impl Store {
         let ordered_listings = part_size.is_some();
         let operator = operator.layer(retry);
         let ahead = Arc::new(tokio::sync::Semaphore::new(super::write::AHEAD));
-        Self { inner: Arc::new(Inner { operator, clock, metrics, ordered_listings, part_size, directory, ahead }) }
+        Self {
+            inner: Arc::new(Inner { operator, clock, metrics, memory, ordered_listings, part_size, directory, ahead }),
+        }
     }
 
     /// Reads the `format` object, to check that the store answers.

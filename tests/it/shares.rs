@@ -194,3 +194,31 @@ fn a_client_without_a_right_to_any_repository_costs_no_listing() {
     assert_eq!(answer.json(), serde_json::json!({ "repositories": [] }));
     assert_eq!(lists(), before);
 }
+
+/// Pushes 100 manifests of a megabyte each and pulls them by tag. Returns the growth of the server's resident memory in
+/// bytes.
+fn growth(cache_size: &str) -> u64 {
+    let server = Server::start_plain(Backend::Directory, &format!("cache_size = {cache_size:?}"));
+    let repo = server.repo("remembered");
+    repo.push_image("first", &Image::new(&[10]));
+    let resident = || metric(&server, "process_resident_memory_bytes");
+    let before = resident();
+    for number in 0..100 {
+        let image = Image::with(&[10], |manifest| {
+            manifest["annotations"] = serde_json::json!({ "org.example.filling": "x".repeat(1 << 20) });
+        });
+        let tag = format!("t{number}");
+        repo.push_image(&tag, &image);
+        repo.get_manifest(&tag).expect(200);
+    }
+    resident().saturating_sub(before)
+}
+
+#[test]
+fn the_memory_of_all_caches_is_bounded_by_cache_size() {
+    let (small, large) = (growth("8MiB"), growth("1GiB"));
+    let mib = |bytes: u64| bytes >> 20;
+    // the rest is for requests under way
+    assert!(mib(small) < 8 + 40, "{} MiB", mib(small));
+    assert!(mib(large) > 90, "{} MiB: the manifests are remembered if there is room", mib(large));
+}

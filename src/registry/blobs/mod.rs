@@ -11,7 +11,7 @@ use std::{
 pub(super) use self::pins::Linked;
 use super::{
     Error, Result,
-    cache::{Recent, Ticket},
+    cache::{Kept, Recent, Ticket},
     copies::{BlobCopy, Copies},
     core::{Attempt, Core},
     damage::Damage,
@@ -62,7 +62,11 @@ impl Blobs {
             damage: Arc::clone(damage),
             versions: Arc::clone(versions),
             copies: Arc::clone(copies),
-            rights: Recent::new(100_000, core.options.cache_ttl, core.clock.clone(), |_| 1),
+            rights: Recent::new(
+                core.part(|(name, _): &(Name, Digest), _: &Kept<LinkHit>| name.as_str().len() + 300),
+                core.options.cache_ttl,
+                core.clock.clone(),
+            ),
             pulls: 0.into(),
         }
     }

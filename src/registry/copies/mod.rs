@@ -7,16 +7,15 @@ mod suspect;
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::Stream;
-use moka::sync::Cache;
 
 use super::{
     Error, Result,
-    cache::{remove_if, weigh},
     core::{Attempt, Core},
     damage::Damage,
 };
 use crate::{
     action::UploadId,
+    memory::Part,
     oci::{Digest, Name},
     records::{
         Actor, CopyRecord, SeenSegments, Segment, json,
@@ -53,8 +52,6 @@ const TURNS: usize = 8;
 /// damaged record names no copy, and the other copies count without it.
 type BlobCopies = (Vec<Arc<BlobCopy>>, Option<StorageError>);
 
-/// Memory for blob copies, in bytes. A copy grows with the chunks of its upload.
-const MEMORY: u64 = 32 * 1024 * 1024;
 /// The time for which a blob copy is read without another look at its segments, if nobody reports damage.
 const FOUND_TTL: Duration = Duration::from_mins(1);
 
@@ -63,43 +60,37 @@ pub struct Copies {
     core: Arc<Core>,
     damage: Arc<Damage>,
     /// Blob copies by key. They never change.
-    records: Cache<String, Arc<BlobCopy>>,
+    records: Part<String, Arc<BlobCopy>>,
     /// The blob copies where digests were found. If the segments turn out to be gone, the digest is looked up again.
-    found: Cache<Digest, Arc<BlobCopy>>,
+    found: Part<Digest, Arc<BlobCopy>>,
     /// Digests of repositories that this process checked lately, with their sizes and the time. They need no new look:
     /// see [`Copies::remember_checked`].
-    checked: Cache<(Name, Digest), (u64, Moment)>,
+    checked: Part<(Name, Digest), (u64, Moment)>,
     /// Segments that a pull found corrupt, until their corruption note is written.
-    corrupt: Cache<UploadId, ()>,
+    corrupt: Part<UploadId, ()>,
 }
 
 impl Copies {
     pub(super) fn new(core: &Arc<Core>, damage: &Arc<Damage>) -> Self {
-        let checked = Cache::builder().max_capacity(100_000).time_to_live(core.options.lease / 4).build();
-        let found = Cache::builder()
-            .max_capacity(MEMORY)
-            .weigher(|_, copy: &Arc<BlobCopy>| weigh(copy.weight()))
-            .time_to_live(FOUND_TTL)
-            .build();
-        let memory: (Cache<_, _>, Cache<_, _>) = (checked.clone(), found.clone());
+        let checked = core.part(|(name, _): &(Name, Digest), _: &(u64, Moment)| name.as_str().len() + 250);
+        let checked = checked.for_time(core.options.lease / 4);
+        let found = core.part(|_: &Digest, copy: &Arc<BlobCopy>| copy.weight()).for_time(FOUND_TTL);
+        let memory = (checked.clone(), found.clone());
         damage.forgets(move |lost| {
             let (checked, found) = &memory;
             let any = match lost.0 {
                 Some(digests) => digests.iter().fold(false, |any, digest| found.remove(digest).is_some() | any),
-                None => remove_if(found, |_, _| true),
+                None => found.remove_if(|_, _| true),
             };
-            remove_if(checked, |(_, digest): &(Name, Digest), _| lost.has(digest)) | any
+            checked.remove_if(|(_, digest), _| lost.has(digest)) | any
         });
         Self {
             core: Arc::clone(core),
             damage: Arc::clone(damage),
-            records: Cache::builder()
-                .max_capacity(MEMORY)
-                .weigher(|key: &String, copy: &Arc<BlobCopy>| weigh(key.len() + copy.weight()))
-                .build(),
+            records: core.part(|key: &String, copy: &Arc<BlobCopy>| key.len() + copy.weight()),
             found,
             checked,
-            corrupt: Cache::builder().max_capacity(100_000).time_to_live(FOUND_TTL).build(),
+            corrupt: core.part(|_: &UploadId, (): &()| 50).for_time(FOUND_TTL),
         }
     }
 
@@ -178,7 +169,7 @@ impl Copies {
     /// Forgets blob copies whose segments were not found: this process may have read their records wrong.
     fn forget_copies(&self, digest: &Digest, copies: &[Arc<BlobCopy>]) {
         for copy in copies {
-            self.records.invalidate(&BlobKey::Copy(copy.id.clone()).of(digest));
+            self.records.remove(&BlobKey::Copy(copy.id.clone()).of(digest));
         }
     }
 
@@ -244,7 +235,7 @@ impl Copies {
 
     /// Forgets that this process has checked a digest for a repository.
     pub(super) fn forget_checked(&self, key: &(Name, Digest)) {
-        self.checked.invalidate(key);
+        self.checked.remove(key);
     }
 
     /// Remembers a blob copy that this process has just written.

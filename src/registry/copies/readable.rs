@@ -55,7 +55,7 @@ impl Copies {
 
     /// Returns a blob copy as [`Copies::readable`] does, never from memory.
     pub(in crate::registry) async fn readable_afresh(&self, name: &Name, digest: &Digest) -> Result<Arc<BlobCopy>> {
-        self.found.invalidate(digest);
+        self.found.remove(digest);
         self.readable(name, digest).await
     }
 }

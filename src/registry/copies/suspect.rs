@@ -3,11 +3,11 @@
 use std::{future::ready, sync::Arc};
 
 use futures::{StreamExt as _, TryStreamExt as _, future::Either};
-use moka::sync::Cache;
 
 use super::{BlobCopy, BlobStream, Copies};
 use crate::{
     action::UploadId,
+    memory::Part,
     oci::{Digest, Hasher},
     records::{
         Actor, Provenance, json,
@@ -65,7 +65,7 @@ struct Suspect {
     at: u64,
     core: Arc<Core>,
     damage: Arc<Damage>,
-    corrupt: Cache<UploadId, ()>,
+    corrupt: Part<UploadId, ()>,
 }
 
 /// The result of a second read.
@@ -99,7 +99,7 @@ impl Suspect {
         let by = Actor { identity: "pull".to_owned(), request: String::new() };
         match store.put(&DataKey::Corrupt(Suffix::random()).of(&copy.id), json(&Provenance { at, by })).await {
             // from here on the note counts; scrub removes it when the segments are read right again
-            Ok(()) => corrupt.invalidate(&copy.id),
+            Ok(()) => drop(corrupt.remove(&copy.id)),
             Err(error) => tracing::warn!(%error, "no note could be written that these bytes are corrupt"),
         }
         if let Err(error) = store.put(&Key::Corrupt(at, digest, Suffix::random()).to_string(), Vec::new()).await {

@@ -8,8 +8,6 @@ mod with_manifest;
 
 use std::sync::Arc;
 
-use moka::sync::Cache;
-
 use self::meaning::{KnownTag, SettledTag};
 pub(super) use self::{conditional::Conditional, with_manifest::Ending};
 pub use self::{
@@ -18,15 +16,16 @@ pub use self::{
 };
 use super::{
     Error, Listed, MAX_PAGE, Result,
-    cache::{Recent, weigh},
+    cache::{Kept, Recent},
     catalog::Catalog,
     claims::{Order, Target},
     core::{Attempt, Core},
     damage::Damage,
-    versions::{MEMORY, Versions},
+    versions::Versions,
 };
 use crate::{
     action::Page,
+    memory::Part,
     oci::{Digest, Name, Reference, Tag},
     records::{
         Actor,
@@ -48,9 +47,6 @@ pub enum Protection {
     Kept,
 }
 
-/// Memory for settled tags, in bytes: some 30,000 tags.
-const SETTLED: u64 = 16 * 1024 * 1024;
-
 /// The tags of repositories.
 pub struct Tags {
     core: Arc<Core>,
@@ -59,19 +55,18 @@ pub struct Tags {
     /// The meanings of tags.
     meanings: Arc<Recent<(Name, Tag), KnownTag>>,
     /// Versions of tags, by key, whose manifest no delete can remove without a newer version of the tag.
-    settled: Cache<String, SettledTag>,
+    settled: Part<String, SettledTag>,
 }
 
 impl Tags {
     pub(super) fn new(core: &Arc<Core>, damage: &Damage, versions: &Arc<Versions>, catalog: &Arc<Catalog>) -> Self {
-        let weight = |hit: &KnownTag| weigh(hit.manifest.bytes.len() + 400);
-        let meanings = Arc::new(Recent::new(MEMORY, core.options.cache_ttl, core.clock.clone(), weight));
+        let part = core.part(|(name, tag): &(Name, Tag), hit: &Kept<KnownTag>| {
+            name.as_str().len() + tag.as_str().len() + hit.value.manifest.bytes.len() + 200
+        });
+        let meanings = Arc::new(Recent::new(part, core.options.cache_ttl, core.clock.clone()));
         let memory = Arc::clone(&meanings);
         damage.forgets(move |lost| memory.forget_if(|hit: &KnownTag| lost.has(&hit.manifest.digest)));
-        let settled = Cache::builder()
-            .max_capacity(SETTLED)
-            .weigher(|key: &String, tag: &SettledTag| weigh(tag.weight(key)))
-            .build();
+        let settled = core.part(|key: &String, tag: &SettledTag| tag.weight(key));
         let (core, versions, catalog) = (Arc::clone(core), Arc::clone(versions), Arc::clone(catalog));
         Self { core, versions, catalog, meanings, settled }
     }

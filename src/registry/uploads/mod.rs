@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use bytes::Bytes as Content;
 use futures::StreamExt;
-use moka::sync::Cache;
 
 pub use self::{
     receive::{Chunk, Progress},
@@ -23,12 +22,12 @@ use self::{
 use super::{
     Body, Error, Result,
     blobs::{Blob, Blobs},
-    cache::weigh,
     copies::{Bytes, Copies},
     core::{Attempt, Core},
 };
 use crate::{
     action::{Upload, UploadId},
+    memory::Part,
     oci::{Algorithm, Digest, Hasher, Name, range::ContentRange},
     records::{
         Actor, Segment,
@@ -38,9 +37,6 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Memory for uploads in progress, in bytes.
-const MEMORY: u64 = 32 * 1024 * 1024;
-
 /// The uploads in progress.
 pub struct Uploads {
     core: Arc<Core>,
@@ -48,16 +44,13 @@ pub struct Uploads {
     blobs: Arc<Blobs>,
     metrics: Metrics,
     /// States of uploads that this process wrote or read.
-    sessions: Cache<UploadId, Arc<Session>>,
+    sessions: Part<UploadId, Arc<Session>>,
 }
 
 impl Uploads {
     pub(super) fn new(core: &Arc<Core>, copies: &Arc<Copies>, blobs: &Arc<Blobs>, metrics: Metrics) -> Self {
-        let sessions = Cache::builder()
-            .max_capacity(MEMORY)
-            .weigher(|_, session: &Arc<Session>| weigh(session.weight()))
-            .time_to_live(core.options.lease / 2)
-            .build();
+        let sessions = core.part(|_: &UploadId, session: &Arc<Session>| session.weight());
+        let sessions = sessions.for_time(core.options.lease / 2);
         Self { core: Arc::clone(core), copies: Arc::clone(copies), blobs: Arc::clone(blobs), metrics, sessions }
     }
 

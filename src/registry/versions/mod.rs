@@ -5,15 +5,15 @@ mod life;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use moka::sync::Cache;
 
 use super::{
     Result,
-    cache::{Recent, Ticket, remove_if, weigh},
+    cache::{Kept, Recent, Ticket},
     core::{Attempt, Core},
     damage::Damage,
 };
 use crate::{
+    memory::Part,
     oci::{Digest, Manifest, MediaType, Name},
     records::{
         ManifestHeader, ManifestState,
@@ -21,9 +21,6 @@ use crate::{
     },
     storage::{Entry, StorageError},
 };
-
-/// Memory for manifests, in bytes of their content.
-pub(super) const MEMORY: u64 = 32 * 1024 * 1024;
 
 /// A version of a manifest, with its bytes exactly as they were pushed.
 #[derive(Clone, Debug)]
@@ -56,24 +53,23 @@ pub struct Versions {
     core: Arc<Core>,
     damage: Arc<Damage>,
     /// Versions by key. They never change.
-    by_key: Cache<String, Arc<StoredManifest>>,
+    by_key: Part<String, Arc<StoredManifest>>,
     /// The newest versions of manifests that exist.
     standing: Arc<Recent<(Name, Digest), Arc<StoredManifest>>>,
 }
 
 impl Versions {
     pub(super) fn new(core: &Arc<Core>, damage: &Arc<Damage>) -> Self {
-        let by_key = Cache::builder()
-            .max_capacity(MEMORY)
-            .weigher(|key: &String, stored: &Arc<StoredManifest>| weigh(key.len() + stored.bytes.len() + 200))
-            .build();
+        let by_key = core.part(|key: &String, stored: &Arc<StoredManifest>| key.len() + stored.weight());
         let (ttl, clock) = (core.options.cache_ttl, core.clock.clone());
-        let weight = |stored: &Arc<StoredManifest>| weigh(stored.bytes.len() + 400);
-        let standing = Arc::new(Recent::new(MEMORY, ttl, clock, weight));
+        let part = core.part(|(name, _): &(Name, Digest), stored: &Kept<Arc<StoredManifest>>| {
+            name.as_str().len() + stored.value.weight() + 150
+        });
+        let standing = Arc::new(Recent::new(part, ttl, clock));
         let (versions, newest) = (by_key.clone(), Arc::clone(&standing));
         damage.forgets(move |lost| {
             let lost = |stored: &Arc<StoredManifest>| lost.has(&stored.digest);
-            remove_if(&versions, |_, stored| lost(stored)) | newest.forget_if(lost)
+            versions.remove_if(|_, stored| lost(stored)) | newest.forget_if(lost)
         });
         Self { core: Arc::clone(core), damage: Arc::clone(damage), by_key, standing }
     }
@@ -266,6 +262,11 @@ impl StoredManifest {
         absent: Vec<Digest>,
     ) -> Self {
         Self { digest, media_type, bytes, etag: format!("\"{digest}\"").into(), ordinal, absent }
+    }
+
+    /// Returns the bytes that it takes in memory.
+    fn weight(&self) -> usize {
+        self.bytes.len() + self.absent.len() * size_of::<Digest>() + 300
     }
 }
 

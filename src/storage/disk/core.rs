@@ -107,12 +107,12 @@ impl Core {
         Ok(Self {
             root,
             path: path.to_owned(),
-            options: DiskOptions { chunk: options.chunk.max(4096), ..options },
             stats: Arc::default(),
             durable_directories: DurableDirectories::default(),
-            names: NameCache::default(),
-            first_files: FirstFiles::default(),
+            names: NameCache::new(&options.memory),
+            first_files: FirstFiles::new(&options.memory),
             temporary_names: TemporaryNames::default(),
+            options: DiskOptions { chunk: options.chunk.max(4096), ..options },
         })
     }
 

@@ -41,9 +41,10 @@ use opendal::Operator;
 pub use self::core::Stats;
 use self::core::{Core, TEMPORARY, failure};
 pub use self::sweep::{Directory, Swept};
+use crate::memory::Memory;
 
 /// The options of a directory store.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct DiskOptions {
     /// True if `fsync` puts a write or delete on the disk before it is acknowledged. Otherwise a power cut may lose the
     /// writes of the last seconds. A crash of this process alone loses nothing either way.
@@ -53,6 +54,8 @@ pub struct DiskOptions {
     /// The bytes that a streamed read fetches at a time, at least 4 KiB. Each open stream holds up to three such
     /// blocks.
     pub chunk: usize,
+    /// The memory of what is remembered of the directory.
+    pub memory: Arc<Memory>,
 }
 
 impl DiskOptions {
@@ -64,7 +67,7 @@ impl DiskOptions {
 
 impl Default for DiskOptions {
     fn default() -> Self {
-        Self { durable: true, unsynced: &[], chunk: 512 * 1024 }
+        Self { durable: true, unsynced: &[], chunk: 512 * 1024, memory: Memory::new(16 << 20) }
     }
 }
 

@@ -1,27 +1,21 @@
 //! Holds sorted names of a directory, and caches the lists of a few large directories, and the first files of small
 //! ones.
 
-use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::Stat;
 
+use crate::memory::{Memory, Part};
+
 /// The least number of names in a cached list. Shorter lists are read each time, and so are directories that one system
 /// call returns whole.
 const CACHED_FROM: usize = 512;
-/// The most lists in the cache.
-const CACHED_LISTS: usize = 8;
-/// The most bytes of all lists in the cache together.
-const CACHED_BYTES: usize = 32 * 1024 * 1024;
 /// The age of a directory's last change from which any later change is sure to have another time. File systems take
 /// times from a clock that moves in steps.
 const SETTLED: Duration = Duration::from_secs(2);
-
-/// The most directories in each half of [`FirstFiles`]. An entry takes about 200 bytes.
-const FIRST_FILES: usize = 16 * 1024;
 
 /// Names in byte order, where the name of a directory ends in `/`. A walk in this order, with each directory's names in
 /// its place, gives full keys in byte order: `a!` comes before `a/b`, and `a0` after.
@@ -119,54 +113,50 @@ impl Version {
     }
 }
 
-/// The lists of large directories, the least recently used first.
-#[derive(Debug, Default)]
+/// The lists of large directories, by device and inode.
+#[derive(Debug)]
 pub(super) struct NameCache {
-    lists: Mutex<Vec<(Version, Arc<Names>)>>,
+    lists: Part<(u64, u64), (Version, Arc<Names>)>,
 }
 
 impl NameCache {
+    pub(super) fn new(memory: &Arc<Memory>) -> Self {
+        Self { lists: Part::new(memory, |_, (_, names)| names.bytes()) }
+    }
+
     pub(super) fn get(&self, version: Version) -> Option<Arc<Names>> {
-        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = lists.iter().position(|(cached, _)| *cached == version)?;
-        let entry = lists.remove(index);
-        let names = entry.1.clone();
-        lists.push(entry);
-        Some(names)
+        let (known, names) = self.lists.get(&(version.device, version.inode))?;
+        (known == version).then_some(names)
     }
 
     /// Keeps the names that a reader began to read at `began`, if the list is long and a later change would show.
     pub(super) fn offer(&self, version: Version, names: &Arc<Names>, began: SystemTime) {
-        if names.spans.len() < CACHED_FROM || names.bytes() > CACHED_BYTES || !version.settled(began) {
-            return;
-        }
-        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
-        lists.retain(|(cached, _)| (cached.device, cached.inode) != (version.device, version.inode));
-        lists.push((version, names.clone()));
-        while lists.len() > CACHED_LISTS || lists.iter().map(|(_, names)| names.bytes()).sum::<usize>() > CACHED_BYTES {
-            lists.remove(0);
+        if names.spans.len() >= CACHED_FROM && version.settled(began) {
+            self.lists.insert((version.device, version.inode), (version, names.clone()));
         }
     }
 }
 
-/// The first files of directories, for lists that need nothing else of a directory.
-#[derive(Debug, Default)]
+/// The first files of directories, for lists that need nothing else of a directory, by device and inode.
+#[derive(Debug)]
 pub(super) struct FirstFiles {
-    /// Two generations, the young one first. When the young one is full, the old one is forgotten.
-    generations: Mutex<[HashMap<(u64, u64), FirstFile>; 2]>,
+    files: Part<(u64, u64), FirstFile>,
 }
 
 /// The version of a directory, and the name of its first file; `None` if the directory has no file.
 type FirstFile = (Version, Option<Box<str>>);
 
 impl FirstFiles {
+    pub(super) fn new(memory: &Arc<Memory>) -> Self {
+        let weigh = |_: &(u64, u64), (_, name): &FirstFile| name.as_ref().map_or(0, |name| name.len()) + 80;
+        Self { files: Part::new(memory, weigh) }
+    }
+
     /// Calls `found` with the index and the first file of each directory that is still as it was.
     pub(super) fn look_up(&self, versions: &[Version], mut found: impl FnMut(usize, Option<&str>)) {
-        let generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, version) in versions.iter().enumerate() {
-            let inode = (version.device, version.inode);
-            let known = generations.iter().filter_map(|generation| generation.get(&inode));
-            if let Some((_, name)) = known.into_iter().find(|(known, _)| known == version) {
+            let known = self.files.get(&(version.device, version.inode));
+            if let Some((_, name)) = known.filter(|(known, _)| known == version) {
                 found(index, name.as_deref());
             }
         }
@@ -174,12 +164,8 @@ impl FirstFiles {
 
     /// Keeps the first files that were read from `began` on, where a later change would show.
     pub(super) fn keep(&self, files: Vec<FirstFile>, began: SystemTime) {
-        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         for (version, name) in files.into_iter().filter(|(version, _)| version.settled(began)) {
-            if generations[0].len() >= FIRST_FILES {
-                generations[1] = std::mem::take(&mut generations[0]);
-            }
-            generations[0].insert((version.device, version.inode), (version, name));
+            self.files.insert((version.device, version.inode), (version, name));
         }
     }
 }

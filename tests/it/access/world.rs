@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use simple_registry::credentials::{Claims, Scopes, Signer, hash_password};
+use simple_registry::memory::Memory;
 
 use crate::shared::certificates::{Authority, Leaf};
 use crate::support::client::{Client, Request};
@@ -82,7 +83,8 @@ impl World {
     /// Returns a token of ana that expired an hour ago, signed with the server's own key. Its scope covers all requests.
     pub(super) fn expired_token(&self) -> String {
         // the key is there since the server started
-        let signer = Signer::load_or_create(self.setting("token", "signing_key").as_ref()).expect("the server's key");
+        let signer = Signer::load_or_create(self.setting("token", "signing_key").as_ref(), &Memory::new(0))
+            .expect("the server's key");
         let valid = self.anonymous().with_password("ana", PASSWORD).send(Request::get("/token")).expect(200);
         let claims = signer.verify(valid.json()["token"].as_str().unwrap()).expect("a token of this server");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();

@@ -13,6 +13,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("max_uploads_per_identity", "7"),
     ("max_uploads_per_repository", "7"),
     ("min_transfer_rate", "7"),
+    ("cache_size", "'7MiB'"),
     ("document_memory", "'7MiB'"),
     ("max_manifest_size", "4096"),
     ("max_blob_size", "4096"),

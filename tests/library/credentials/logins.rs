@@ -8,9 +8,14 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use simple_registry::config::Identity;
 use simple_registry::credentials::{Accounts, LoginError, Logins, hash_password};
+use simple_registry::memory::Memory;
 
 use super::{accounts, identity, quick_hash};
 use crate::support::MACHINE;
+
+fn logins() -> Logins {
+    Logins::new(&Memory::new(1 << 20))
+}
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -28,7 +33,7 @@ async fn try_login(
 #[tokio::test]
 async fn the_right_password_is_the_users() {
     let _turn = MACHINE.lock().await;
-    let logins = Logins::new();
+    let logins = logins();
     let accounts = accounts(&[("ana", &quick_hash("correct horse")), ("bob", &quick_hash("staple"))]);
     assert_eq!(try_login(&logins, &accounts, "ana", "correct horse").await, Ok("ana".to_owned()));
     assert_eq!(try_login(&logins, &accounts, "bob", "staple").await, Ok("bob".to_owned()));
@@ -52,7 +57,7 @@ async fn hashes_made_elsewhere_are_verified() {
         ("2y", "$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"),
         ("own", &hash_password("password").unwrap()),
     ]);
-    let logins = Logins::new();
+    let logins = logins();
     for (username, password) in [("argon2", "password"), ("2a", "U*U"), ("2y", "U*U"), ("own", "password")] {
         assert_eq!(try_login(&logins, &accounts, username, password).await, Ok(username.to_owned()));
         assert_eq!(try_login(&logins, &accounts, username, "other").await, Err(LoginError::Wrong), "{username}");
@@ -64,7 +69,7 @@ async fn bcrypt_sees_no_more_than_72_bytes_so_longer_is_wrong() {
     let _turn = MACHINE.lock().await;
     let longest = "a".repeat(72);
     let accounts = accounts(&[("ana", &bcrypt::hash(&longest, 4).unwrap())]);
-    let logins = Logins::new();
+    let logins = logins();
     assert!(try_login(&logins, &accounts, "ana", &longest).await.is_ok());
     assert_eq!(try_login(&logins, &accounts, "ana", &format!("{longest}b")).await, Err(LoginError::Wrong));
 }
@@ -73,7 +78,7 @@ async fn bcrypt_sees_no_more_than_72_bytes_so_longer_is_wrong() {
 async fn a_password_of_megabytes_costs_nothing() {
     let _turn = MACHINE.lock().await;
     let accounts = accounts(&[("ana", &quick_hash("a"))]);
-    let logins = Logins::new();
+    let logins = logins();
     let huge = "a".repeat(1 << 20);
     assert_eq!(try_login(&logins, &accounts, "ana", &huge).await, Err(LoginError::Wrong));
     assert_eq!(try_login(&logins, &accounts, &huge, "a").await, Err(LoginError::Wrong));
@@ -84,7 +89,7 @@ async fn a_password_of_megabytes_costs_nothing() {
 async fn a_credential_is_verified_once() {
     let _turn = MACHINE.lock().await;
     let accounts = accounts(&[("ana", &hash_password("a").unwrap())]);
-    let logins = Logins::new();
+    let logins = logins();
     let at_once = join_all((0..100).map(|_| try_login(&logins, &accounts, "ana", "a"))).await;
     assert!(at_once.iter().all(Result::is_ok), "{at_once:?}");
     for _ in 0..1000 {
@@ -99,7 +104,7 @@ async fn a_credential_is_verified_once() {
 #[tokio::test]
 async fn a_change_of_the_identity_is_seen_at_once() {
     let _turn = MACHINE.lock().await;
-    let logins = Logins::new();
+    let logins = logins();
     let (old, new) = (quick_hash("old"), quick_hash("new"));
     let with = |identity: Identity| Arc::new(Accounts::new(&[("ana".to_owned(), identity)].into()).unwrap());
     let before = with(identity("ana", &old, &[]));
@@ -122,7 +127,7 @@ async fn an_unknown_user_costs_what_a_wrong_password_does() {
     let _turn = MACHINE.lock().await;
     for slow in [bcrypt::hash("a", 9).unwrap(), hash_password("a").unwrap()] {
         let accounts = accounts(&[("ana", &slow), ("bob", &slow), ("odd", &quick_hash("a"))]);
-        let logins = Logins::new();
+        let logins = logins();
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
         for n in 0..15 {
             for (username, times) in [("ana", &mut known), ("eve", &mut unknown)] {
@@ -166,7 +171,7 @@ async fn a_flood_of_wrong_passwords_keeps_nobody_out() {
     }
     let slow = hash_password("right").unwrap();
     let accounts = accounts(&[("ana", &slow), ("bob", &slow)]);
-    let logins = Arc::new(Logins::new());
+    let logins = Arc::new(logins());
     try_login(&logins, &accounts, "ana", "right").await.unwrap();
     let flood: Vec<_> = (0..300)
         .map(|n| {
@@ -211,7 +216,7 @@ async fn a_flood_of_wrong_passwords_keeps_nobody_out() {
 async fn who_goes_away_is_not_verified() {
     let _turn = MACHINE.lock().await;
     let accounts = accounts(&[("ana", &hash_password("right").unwrap())]);
-    let logins = Arc::new(Logins::new());
+    let logins = Arc::new(logins());
     let gone: Vec<_> = (0..100)
         .map(|n| {
             let (logins, accounts) = (Arc::clone(&logins), Arc::clone(&accounts));
@@ -264,7 +269,7 @@ async fn people_log_in_to_a_machine_that_is_busy() {
     let _turn = MACHINE.lock().await;
     let hash = hash_password("right").unwrap();
     let accounts = accounts(&[("ana", &hash), ("bob", &hash)]);
-    let logins = Logins::new();
+    let logins = logins();
     let _busy = Busy::new();
     // the one that a worker is stuck in, and the next
     let (ana, bob) =

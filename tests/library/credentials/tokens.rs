@@ -10,6 +10,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD, engine::general_pur
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use proptest::prelude::*;
 use simple_registry::credentials::{Claims, KeyError, Scopes, Signer, TokenError};
+use simple_registry::memory::Memory;
 
 use crate::support::MACHINE;
 
@@ -18,7 +19,7 @@ fn now() -> u64 {
 }
 
 fn signer(dir: &Path) -> Signer {
-    Signer::load_or_create(&dir.join("token.key")).unwrap()
+    Signer::load_or_create(&dir.join("token.key"), &Memory::new(1 << 20)).unwrap()
 }
 
 fn claims() -> Claims {
@@ -122,13 +123,13 @@ fn a_token_for_something_else_is_none() {
 fn a_key_is_made_once_for_its_owner_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("new/dir/token.key");
-    let token = Signer::load_or_create(&path).unwrap().issue(&claims());
+    let token = Signer::load_or_create(&path, &Memory::new(1 << 20)).unwrap().issue(&claims());
     let text = fs::read_to_string(&path).unwrap();
     assert_eq!(STANDARD.decode(text.trim_end()).unwrap().len(), 32);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let files: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(files, ["token.key"]);
-    let again = Signer::load_or_create(&path).unwrap();
+    let again = Signer::load_or_create(&path, &Memory::new(1 << 20)).unwrap();
     assert!(again.verify(&token).is_ok() && again.warning().is_none());
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
 }
@@ -164,16 +165,16 @@ fn what_is_no_key_is_refused_and_left_alone() {
     ];
     for bytes in bad {
         fs::write(&path, bytes).unwrap();
-        let error = Signer::load_or_create(&path).unwrap_err();
+        let error = Signer::load_or_create(&path, &Memory::new(1 << 20)).unwrap_err();
         assert!(matches!(error, KeyError::Malformed { .. }), "{error}");
         let told = error.to_string();
         assert!(told.contains(path.to_str().unwrap()) && told.contains("`token.signing_key`"), "{told}");
         assert!(!told.contains("hunter2"), "{told}");
         assert_eq!(fs::read(&path).unwrap(), bytes);
     }
-    let error = Signer::load_or_create(dir.path()).unwrap_err();
+    let error = Signer::load_or_create(dir.path(), &Memory::new(1 << 20)).unwrap_err();
     assert!(matches!(error, KeyError::Read { .. }), "{error}");
-    let error = Signer::load_or_create(&path.join("below a file")).unwrap_err();
+    let error = Signer::load_or_create(&path.join("below a file"), &Memory::new(1 << 20)).unwrap_err();
     assert!(error.to_string().contains("`token.signing_key`"), "{error}");
 }
 
@@ -184,7 +185,11 @@ fn a_key_that_others_can_read_is_told() {
     fs::write(&path, STANDARD.encode([1; 32])).unwrap();
     for (mode, warns) in [(0o644, true), (0o604, true), (0o640, false), (0o600, false), (0o400, false)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        assert_eq!(Signer::load_or_create(&path).unwrap().warning().is_some(), warns, "{mode:o}");
+        assert_eq!(
+            Signer::load_or_create(&path, &Memory::new(1 << 20)).unwrap().warning().is_some(),
+            warns,
+            "{mode:o}"
+        );
     }
 }
 

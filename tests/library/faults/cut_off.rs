@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use simple_registry::action::Upload;
 use simple_registry::config::{Config, Untagged};
+use simple_registry::memory::Memory;
 use simple_registry::oci::{Algorithm, MediaType, Reference};
 use simple_registry::policy::Policy;
 use simple_registry::registry::{Error, PutManifest, Registry};
@@ -145,7 +146,12 @@ async fn scrub(directory: &Path) {
     config.scrub.untagged = Untagged::Delete;
     let policy = Policy::build(&config, &[]).unwrap();
     fs::write(directory.join("format"), "{\"layout\":2}\n").unwrap();
-    let location = Location::Directory { root: directory.to_owned(), durable: false, chunk: 64 * 1024 };
+    let location = Location::Directory {
+        root: directory.to_owned(),
+        durable: false,
+        chunk: 64 * 1024,
+        memory: Memory::new(64 << 20),
+    };
     let store = Store::open(&location, Metrics::new()).await.unwrap();
     let mut before = keys(directory);
     for _ in 0..8 {

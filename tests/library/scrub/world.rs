@@ -13,6 +13,7 @@ use futures::TryStreamExt as _;
 use simple_registry::{
     action::{Page, Upload},
     config::Config,
+    memory::Memory,
     oci::{Algorithm, Digest, MediaType, Name, Reference, Tag},
     policy::Policy,
     records::Actor,
@@ -31,7 +32,8 @@ const AGO: Duration = Duration::from_hours(72);
 
 /// Opens the store in `root`.
 pub(crate) async fn store(root: &Path) -> Store {
-    let location = Location::Directory { root: root.to_owned(), durable: false, chunk: 1 << 16 };
+    let location =
+        Location::Directory { root: root.to_owned(), durable: false, chunk: 1 << 16, memory: Memory::new(64 << 20) };
     Store::open(&location, Metrics::new()).await.unwrap()
 }
 
