@@ -199,6 +199,11 @@ impl Store {
 
     /// Returns the length of an object in bytes; `None` if there is no such object.
     pub async fn size(&self, key: &str) -> Result<Option<u64>> {
+        if self.inner.part_size.is_some() {
+            // the answer to a `HEAD` has no body, so its 404 may be about a bucket that is gone
+            let listed = self.list(key, None, 1).await?;
+            return Ok(listed.into_iter().find(|entry| entry.key == key).map(|entry| entry.size));
+        }
         self.observe("stat", key, async {
             match self.inner.operator.stat(key).await {
                 Ok(metadata) => Ok(Some(metadata.content_length())),
@@ -237,7 +242,7 @@ impl Store {
     }
 
     /// Streams all objects under `prefix` in the order of their keys, for prefixes that hold more than fits into
-    /// memory. Reads only as far as the caller pulls.
+    /// memory. Reads only as far as the caller pulls, and of a directory up to one batch more.
     ///
     /// The stream has every object that exists throughout. It may lack an object that is created or deleted meanwhile.
     /// It ends at the first error; a key that does not come after the previous one is an error.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Clock, FORMAT, Inner, ROOTS, Store, UNSYNCED,
-    answers::CheckedAnswers,
+    answers::{self, CheckedAnswers},
     dated::Dated,
     disk,
     probe::{self, Lacks},
@@ -273,7 +273,6 @@ impl Store {
         let found = match operator.read(FORMAT).await {
             Ok(found) => found.to_vec(),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                // a missing bucket answers "not found" as well; this listing then fails
                 if let Some(found) = self.first_of_layout().await.map_err(failed)? {
                     return Err(OpenError::Occupied { place: place.to_owned(), found });
                 }
@@ -321,7 +320,7 @@ fn bounded_steps() -> TimeoutLayer {
 
 fn unusable(place: &str, error: opendal::Error) -> OpenError {
     let text = error.to_string();
-    let hint = if text.contains("NoSuchBucket") {
+    let hint = if text.contains(answers::NO_BUCKET) {
         "there is no such bucket; create it, or correct storage.s3.bucket"
     } else if text.contains("InvalidAccessKeyId") || text.contains("SignatureDoesNotMatch") {
         "the credentials are refused; check storage.s3.access_key_id and secret_key"

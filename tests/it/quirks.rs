@@ -2,9 +2,12 @@
 
 use std::process::{Command, Output};
 
+use simple_registry::storage::{FORMAT, FaultKind, Location, Store};
+use simple_registry::telemetry::Metrics;
+
 use crate::support::client::Request;
-use crate::support::content::Image;
-use crate::support::s3::{Fault, Quirk};
+use crate::support::content::{Image, sha256};
+use crate::support::s3::{ACCESS_KEY, Fault, MIN_PART, Quirk, REGION, SECRET_KEY};
 use crate::support::server::Server;
 
 /// Runs a command on the configuration of `server` to its end.
@@ -71,4 +74,58 @@ fn a_listing_out_of_order_or_cut_off_is_503_and_frees_nothing() {
     }
     server.restart();
     assert_eq!(repo_of(&server).pull_image("v1"), digest);
+}
+
+/// A bucket that is gone is 404, and so is the page of a proxy that finds no server behind it. It may be 200, too.
+#[test]
+fn an_answer_that_is_not_about_the_object_makes_it_neither_absent_nor_written() {
+    let mut server = Server::start_on_own_s3("");
+    let image = Image::new(&[100]);
+    let digest = repo_of(&server).push_image("v1", &image);
+    let location = Location::Bucket {
+        endpoint: server.s3().endpoint().to_owned(),
+        bucket: server.bucket().to_owned(),
+        region: REGION.to_owned(),
+        key_prefix: "registry".to_owned(),
+        access_key_id: ACCESS_KEY.to_owned(),
+        secret_key: SECRET_KEY.into(),
+        part_size: MIN_PART,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let store = runtime.block_on(Store::open_existing(&location, Metrics::new())).expect("open");
+    let all = async |key: &str| {
+        let (get, size) = (store.get(key).await, store.size(key).await);
+        let (read, delete) = (store.read(key, 0..1).await, store.delete(key).await);
+        [get.map(|it| it.is_some()), size.map(|it| it.is_some()), read.map(|_| true), delete.map(|()| true)]
+    };
+    let fails = |what: &str| {
+        for key in [FORMAT, "nothing"] {
+            for (at, outcome) in runtime.block_on(all(key)).into_iter().enumerate() {
+                assert_eq!(outcome.map_err(|error| error.kind), Err(FaultKind::Unavailable), "{what}, {key}: {at}");
+            }
+        }
+    };
+    server.s3().without_buckets(|| fails("no bucket"));
+    server.s3().fail(|_, _| Some(Fault::ProxyPage(404)));
+    fails("a page of a proxy");
+    server.s3().fail(|_, _| Some(Fault::ProxyPage(200)));
+    let written = runtime.block_on(async { [store.put("a", "b").await, store.create_new("a", "b").await.map(drop)] });
+    for outcome in written {
+        assert_eq!(outcome.map_err(|error| error.kind), Err(FaultKind::Unavailable), "a page is no confirmation");
+    }
+    server.s3().heal();
+    let [get, size, read, delete] = runtime.block_on(all("nothing"));
+    assert_eq!((get.expect("get"), size.expect("size"), delete.expect("delete")), (false, false, true));
+    assert_eq!(read.map_err(|error| error.kind), Err(FaultKind::Damaged), "a record promises the object of a read");
+    // a server that remembers nothing
+    server.restart();
+    server.s3().fail(|operation, _| (operation == "GetObject").then_some(Fault::ProxyPage(404)));
+    let repo = repo_of(&server);
+    repo.get_manifest("v1").expect(503);
+    repo.get_manifest(&digest).expect(503);
+    repo.get_blob(&sha256(&image.blobs[0])).expect(503);
+    let objects = server.s3().objects(server.bucket());
+    assert!(objects.iter().all(|(key, _)| !key.contains("corrupt")), "no damage is noted: {objects:?}");
+    server.s3().heal();
+    assert_eq!(repo.pull_image("v1"), digest);
 }

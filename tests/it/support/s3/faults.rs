@@ -25,6 +25,8 @@ pub(super) type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 pub(crate) enum Fault {
     /// Nothing is done and this status is answered, with S3's error for it where it has one (500, 503).
     Status(u16),
+    /// Nothing is done, and a proxy in front of the server answers this status with a page of its own.
+    ProxyPage(u16),
     /// It is done, but the connection closes without an answer.
     Lost,
     /// It is done, but the connection closes in the middle of the answer's body (before the answer, where it has none).
@@ -101,6 +103,9 @@ impl Gate {
         let fault = self.decide.lock().expect("gate").as_mut().and_then(|decide| decide(operation, &key));
         match fault {
             Some(Fault::Status(status)) => return Ok(refusal(status, self.served.fetch_add(1, Ordering::Relaxed))),
+            Some(Fault::ProxyPage(status)) => {
+                return Ok(answer(status, "text/plain", "out for maintenance".to_owned()));
+            }
             Some(Fault::Stall) => std::future::pending().await,
             Some(Fault::Hold) => {
                 let _ = self.released.subscribe().wait_for(|released| *released).await;
@@ -177,12 +182,12 @@ fn refusal(status: u16, id: usize) -> Answer {
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>as the test asked</Message><RequestId>{id}</RequestId></Error>"
     );
+    answer(status, "application/xml", body)
+}
+
+fn answer(status: u16, content_type: &str, body: String) -> Answer {
     let body = http_body_util::Full::new(Bytes::from(body)).map_err(io::Error::other).boxed_unsync();
-    Response::builder()
-        .status(status)
-        .header("content-type", "application/xml")
-        .body(body)
-        .expect("a refusal is a valid answer")
+    Response::builder().status(status).header("content-type", content_type).body(body).expect("a valid answer")
 }
 
 /// Returns the name of the S3 operation and the key, by method, path and query alone. Operations on buckets have no key.

@@ -121,6 +121,14 @@ impl S3 {
         self.gate.requests()
     }
 
+    /// Runs `work` while the server has no bucket.
+    pub(crate) fn without_buckets<T>(&self, work: impl FnOnce() -> T) -> T {
+        let buckets = std::mem::take(&mut self.state.lock().expect("state").buckets);
+        let done = work();
+        self.state.lock().expect("state").buckets = buckets;
+        done
+    }
+
     /// Returns the number of multipart uploads that were begun and neither completed nor aborted.
     pub(crate) fn open_multiparts(&self) -> usize {
         self.state.lock().expect("state").uploads.len()
