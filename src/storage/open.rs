@@ -222,7 +222,7 @@ impl Store {
         Self::with_directory(operator.layer(bounded_steps()), Clock::default(), part_size, None, memory, metrics)
     }
 
-    fn with_directory(
+    pub(super) fn with_directory(
         operator: Operator,
         clock: Clock,
         part_size: Option<usize>,

@@ -189,8 +189,8 @@ impl Tags {
         Ok(listed)
     }
 
-    /// Returns the newest versions of about `wanted` tags after the key `after`, deleted tags too; of at least one, if
-    /// any follows. Returns also the key to continue after, if more may follow.
+    /// Returns the newest versions of about `wanted` tags after the key `after`, deleted tags too. Returns also the key to
+    /// continue after, if more may follow.
     async fn page(
         &self,
         name: &Name,

@@ -61,9 +61,12 @@ impl Directory {
         }
         core.first_files.keep(new, began);
         let keys = folders.into_iter().filter_map(|(name, file)| Some(format!("{prefix}{name}/{}", file??))).collect();
-        // `0` follows `/`, so everything in the folder sorts before this key
-        let last = (end < all.end).then(|| names.get(end - 1).trim_end_matches('/'));
-        Ok((keys, last.map(|last| format!("{prefix}{last}0"))))
+        let next = (end < all.end).then(|| match names.get(end - 1).strip_suffix('/') {
+            // `0` follows `/`, so everything in the folder sorts before this key
+            Some(folder) => format!("{prefix}{folder}0"),
+            None => format!("{prefix}{}", names.get(end - 1)),
+        });
+        Ok((keys, next))
     }
 }
 
