@@ -53,6 +53,8 @@ struct Open {
     repository: Name,
     /// The number of its last use.
     last: u64,
+    /// The number of the use that began to count it. An upload that was over may come again, under another number.
+    first: u64,
     /// The time of its last use.
     since: Instant,
     /// The last state that this process saw.
@@ -97,6 +99,8 @@ pub(super) struct Place(InUse);
 pub(super) struct InUse {
     uploads: Arc<OpenUploads>,
     id: UploadId,
+    /// The number of the upload's first use.
+    first: u64,
 }
 
 impl OpenUploads {
@@ -137,39 +141,43 @@ impl OpenUploads {
             let full = Full { owner, most, retry_after: left };
             let Some(id) = silent.filter(|_| left.is_zero()) else { return Reserved::Full(full) };
             // nobody else chooses it meanwhile
-            if let Some(open) = state.uploads.get_mut(&id) {
-                open.users += 1;
-            }
+            let first = state.work_on(client, repository, &id, now);
             drop(state);
-            return Reserved::Silent(InUse { uploads: Arc::clone(self), id }, full);
+            return Reserved::Silent(InUse { uploads: Arc::clone(self), id, first }, full);
         }
         let id = UploadId::random();
-        state.insert(&id, client, repository, now, 1);
+        let first = state.work_on(client, repository, &id, now);
         drop(state);
-        Reserved::Place(Place(InUse { uploads: Arc::clone(self), id }))
+        Reserved::Place(Place(InUse { uploads: Arc::clone(self), id, first }))
     }
 
     /// Begins work of a request on an upload of this client. An upload that another process began is counted from now on.
     pub(super) fn work_on(self: &Arc<Self>, client: Client, repository: &Name, id: &UploadId) -> InUse {
-        let mut state = self.lock();
-        let now = Instant::now();
-        match state.uploads.get_mut(id) {
-            Some(open) => open.users += 1,
-            None => state.insert(id, client, repository, now, 1),
-        }
-        drop(state);
-        InUse { uploads: Arc::clone(self), id: id.clone() }
+        let first = self.lock().work_on(client, repository, id, Instant::now());
+        InUse { uploads: Arc::clone(self), id: id.clone(), first }
     }
 }
 
 impl State {
+    /// Counts a request that works on an upload. Returns the number of the upload's first use.
+    fn work_on(&mut self, client: Client, repository: &Name, id: &UploadId, now: Instant) -> u64 {
+        if let Some(open) = self.uploads.get_mut(id) {
+            open.users += 1;
+            return open.first;
+        }
+        self.insert(id, client, repository, now, 1);
+        self.last
+    }
+
     fn insert(&mut self, id: &UploadId, client: Client, repository: &Name, now: Instant, users: usize) {
         if self.groups.get(&Group::All).is_some_and(|all| all.len() >= MOST)
             && let Some(silent) = self.longest_silent(&Group::All, client)
         {
             self.remove(&silent);
         }
-        let open = Open { client, repository: repository.clone(), last: 0, since: now, state: None, users };
+        // `renew` numbers this use
+        let first = self.last + 1;
+        let open = Open { client, repository: repository.clone(), last: 0, first, since: now, state: None, users };
         self.uploads.insert(id.clone(), open);
         self.renew(id, now);
     }
@@ -267,10 +275,11 @@ impl InUse {
 impl Drop for InUse {
     fn drop(&mut self) {
         let mut state = self.uploads.lock();
-        if let Some(open) = state.uploads.get_mut(&self.id) {
+        // another request may have ended the upload, and a third one may have counted it again
+        if let Some(open) = state.uploads.get_mut(&self.id).filter(|open| open.first == self.first) {
             open.users -= 1;
+            state.renew(&self.id, Instant::now());
         }
-        state.renew(&self.id, Instant::now());
     }
 }
 

@@ -85,6 +85,21 @@ fn the_longest_silent_upload_gives_way_and_none_that_a_request_works_on() {
 }
 
 #[test]
+fn a_request_that_outlasts_its_upload_does_not_end_the_work_of_another() {
+    let uploads = count(1, 1, 10);
+    let id = begin(&uploads, address(1), "a").unwrap();
+    let work = || uploads.work_on(address(1), &name("a"), &id);
+    let (outlasts, ends) = (work(), work());
+    ends.is_over();
+    // a repeated final request counts the upload again
+    let repeats = work();
+    drop((outlasts, ends));
+    assert_eq!(gives_way(&uploads, address(1), "a"), None, "a request works on it");
+    drop(repeats);
+    assert_eq!(gives_way(&uploads, address(1), "a"), Some(id));
+}
+
+#[test]
 fn in_a_full_repository_the_client_that_has_most_gives_way() {
     let uploads = count(10, 10, 3);
     let single = begin(&uploads, address(1), "a").unwrap();
