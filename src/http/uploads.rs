@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use tracing::Instrument as _;
 
 use super::{
     authorize,
@@ -108,8 +109,19 @@ pub(super) async fn start(call: &Call<'_>, name: &Name, algorithm: Algorithm) ->
     let action = Action::StartUpload { name: name.clone(), digest: None, algorithm };
     let owner = call.caller.effective_identity(&action).0.upload_owner();
     let place = place(call, name).await?;
-    let status = call.service.registry.uploads.start(name, algorithm, &owner, &call.by()).await?;
-    place.begun(&status);
+    let (registry, repository, by) = (Arc::clone(&call.service.registry), name.clone(), call.by());
+    // a task of its own: an upload counts although its client leaves before the answer
+    let begins = tokio::spawn(
+        async move {
+            let status = registry.uploads.start(&repository, algorithm, &owner, &by).await?;
+            place.begun(&status);
+            Ok::<_, Error>(status)
+        }
+        .in_current_span(),
+    );
+    let broken_off =
+        |_| Failure::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, "the server is stopping");
+    let status = begins.await.map_err(broken_off)??;
     Ok(progress(StatusCode::ACCEPTED, name, &status))
 }
 

@@ -1,12 +1,19 @@
 //! The number of open uploads of a client and of a repository is bounded.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use crate::support::{
     client::{Request, Response},
     content::sha256,
     on_each_backend,
     repo::{Repo, chunk, finish},
+    s3::Fault,
     server::{Backend, Server},
 };
 
@@ -92,4 +99,39 @@ fn a_restart_counts_the_uploads_that_go_on(backend: Backend) {
     repo.send(Request::get(&open[1])).expect(204);
     begin(&repo).expect(202);
     is_full(&begin(&repo), "has 3 open uploads");
+}
+
+/// Waits until the server has `what`.
+fn wait_for(what: &str, has: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !has() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn an_upload_counts_although_its_client_leaves_before_the_answer() {
+    let server = Server::start_on_own_s3("max_uploads_per_address = 1\nmax_uploads_per_identity = 1");
+    let repo = server.repo("a/b");
+    let is_written = Arc::new(AtomicBool::new(false));
+    let writes = Arc::clone(&is_written);
+    server.s3().fail(move |operation, key| {
+        let is_state = operation == "PutObject" && key.contains("uploads/");
+        writes.fetch_or(is_state, Ordering::SeqCst);
+        is_state.then_some(Fault::Hold)
+    });
+    let holds = |requests: u32| {
+        let metrics = String::from_utf8(server.client().send(Request::get("/metrics")).expect(200).body).unwrap();
+        metrics.contains(&format!("simple_registry_requests_in_flight {requests}\n"))
+    };
+    let mut connection = repo.client.connect().expect("connect");
+    connection.write_head(&Request::post(repo.path("blobs/uploads/")).header("content-length", 0)).expect("write");
+    wait_for("the upload does not begin", || is_written.load(Ordering::SeqCst));
+    drop(connection);
+    // the request for the metrics is the one that is left
+    wait_for("the server does not notice that the client left", || holds(1));
+    server.s3().release();
+    server.s3().heal();
+    is_full(&begin(&repo), "has 1 open uploads");
 }
