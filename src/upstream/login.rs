@@ -15,8 +15,8 @@ use crate::oci::Name;
 const DEFAULT_LIFETIME: u64 = 60;
 /// The longest time for which a token is kept.
 const LONGEST_LIFETIME: Duration = Duration::from_hours(1);
-/// The number of repositories whose tokens are kept.
-const TOKENS: u64 = 10_000;
+/// The memory of the tokens of one upstream, in bytes: some thousands, as registries give them.
+const TOKENS: u64 = 16 * 1024 * 1024;
 
 /// A user name and a password. `Debug` leaves the password out.
 #[derive(Clone, Debug)]
@@ -134,7 +134,7 @@ impl Token {
             answer.token.into_iter().chain(answer.access_token).find(|token| !token.expose_secret().is_empty())?;
         let lifetime = Duration::from_secs(answer.expires_in.unwrap_or(DEFAULT_LIFETIME));
         let header = sensitive(&format!("Bearer {}", token.expose_secret()))?;
-        Some(Self { header, lasts: (lifetime * 9 / 10).min(LONGEST_LIFETIME) })
+        Some(Self { header, lasts: (lifetime.min(2 * LONGEST_LIFETIME) * 9 / 10).min(LONGEST_LIFETIME) })
     }
 
     pub(super) fn header(&self) -> HeaderValue {
@@ -172,7 +172,10 @@ impl Expiry<Name, Token> for Lifetimes {
 
 impl Tokens {
     pub(super) fn new() -> Self {
-        Self(Cache::builder().max_capacity(TOKENS).expire_after(Lifetimes).build())
+        let weight = |name: &Name, token: &Token| {
+            u32::try_from(200 + name.as_str().len() + token.header.len()).unwrap_or(u32::MAX)
+        };
+        Self(Cache::builder().max_capacity(TOKENS).weigher(weight).expire_after(Lifetimes).build())
     }
 
     pub(super) fn get(&self, repository: &Name) -> Option<HeaderValue> {
@@ -253,6 +256,8 @@ mod tests {
         assert_eq!((token.header().to_str().unwrap(), token.lasts), ("Bearer secret", Duration::from_secs(90)));
         assert!(!format!("{token:?}").contains("secret"));
         assert_eq!(Token::read(br#"{"token":"","access_token":"a"}"#).unwrap().header(), "Bearer a");
+        let endless = Token::read(br#"{"token":"a","expires_in":18446744073709551615}"#).unwrap();
+        assert_eq!(endless.lasts, LONGEST_LIFETIME);
         for none in [&b"{}"[..], b"<html>", br#"{"token":"a\nb"}"#] {
             assert!(Token::read(none).is_none());
         }
