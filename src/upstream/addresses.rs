@@ -3,14 +3,14 @@
 //! A redirect or a realm is what an upstream says. Without a rule, an upstream could make this server ask machines that
 //! only this server reaches. So a host that the configuration does not name must have a public address, after the name
 //! was resolved. The connection goes to the addresses that were looked at, and to no others.
+//!
+//! An upstream in a private network may lead to its neighbours, but only if no stranger can own its name. The owner of a
+//! public name decides which address the name has.
 
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 use reqwest::{
@@ -25,16 +25,25 @@ enum Reach {
     Public,
     /// Loopback, a private network, or another one that is not the Internet's.
     Private,
-    /// The link's own, where clouds answer questions about a machine's credentials.
-    LinkLocal,
+    /// The link's own, or another one where clouds answer questions about a machine's credentials.
+    Machine,
 }
+
+/// The addresses outside of the link's own where clouds answer their machines: those of Azure, Alibaba, Oracle and Amazon.
+const CLOUDS: [IpAddr; 4] = [
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
 
 impl Reach {
     fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
-            IpAddr::V4(address) if address.is_link_local() => Self::LinkLocal,
+            address if CLOUDS.contains(&address) => Self::Machine,
+            IpAddr::V4(address) if address.is_link_local() => Self::Machine,
             IpAddr::V4(address) if is_public_v4(address) => Self::Public,
-            IpAddr::V6(address) if address.is_unicast_link_local() => Self::LinkLocal,
+            IpAddr::V6(address) if address.is_unicast_link_local() => Self::Machine,
             IpAddr::V6(address) => match embedded(address) {
                 Some(inner) => Self::of(inner.into()),
                 None if is_public_v6(address) => Self::Public,
@@ -83,29 +92,23 @@ pub(super) struct Guard {
     own: String,
     /// Hosts that the configuration names: `redirect_hosts` and `token_hosts`.
     named: Vec<String>,
-    /// Set once the upstream's own host has had a private address. It then leads to its neighbours.
-    is_private: AtomicBool,
+    /// Set if the upstream leads to its neighbours in a private network.
+    is_private: bool,
 }
 
 impl Guard {
     pub(super) fn new(own: &Url, named: Vec<String>) -> Arc<Self> {
-        let guard = Self { own: host_of(own), named, is_private: AtomicBool::new(false) };
-        if let Ok(address) = guard.own.parse() {
-            guard.is_private.store(Reach::of(address) == Reach::Private, Ordering::Relaxed);
-        }
-        Arc::new(guard)
+        let own = host_of(own);
+        let is_private = own.parse().map_or_else(|_| is_private_name(&own), |own| Reach::of(own) == Reach::Private);
+        Arc::new(Self { own, named, is_private })
     }
 
     /// Returns whether a connection to a host may go to this address.
     fn allows(&self, host: &str, address: IpAddr) -> bool {
-        let reach = Reach::of(address);
-        if host == self.own && reach == Reach::Private {
-            self.is_private.store(true, Ordering::Relaxed);
-        }
-        match reach {
+        match Reach::of(address) {
             Reach::Public => true,
-            Reach::Private => host == self.own || self.names(host) || self.is_private.load(Ordering::Relaxed),
-            Reach::LinkLocal => false,
+            Reach::Private => self.is_private || host == self.own || self.names(host),
+            Reach::Machine => false,
         }
     }
 
@@ -120,6 +123,11 @@ impl Guard {
         let host = host_of(url);
         host.parse().map_or(true, |address| self.allows(&host, address))
     }
+}
+
+/// Returns whether a name is of a private network: the public suffix list does not know its top-level domain.
+fn is_private_name(host: &str) -> bool {
+    !psl::suffix(host.as_bytes()).is_some_and(|suffix| suffix.is_known())
 }
 
 /// Returns the host of a URL, an IPv6 address without brackets.
@@ -157,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_public_private_or_the_links() {
+    fn an_address_is_public_private_or_the_machines() {
         for public in ["1.1.1.1", "100.63.0.1", "172.32.0.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"] {
             assert_eq!(reach(public), Reach::Public, "{public}");
         }
@@ -186,8 +194,19 @@ mod tests {
         for private in private {
             assert_eq!(reach(private), Reach::Private, "{private}");
         }
-        for link in ["169.254.169.254", "fe80::1", "::ffff:169.254.1.1", "64:ff9b::a9fe:a9fe"] {
-            assert_eq!(reach(link), Reach::LinkLocal, "{link}");
+        let machine = [
+            "169.254.169.254",
+            "fe80::1",
+            "::ffff:169.254.1.1",
+            "64:ff9b::a9fe:a9fe",
+            "168.63.129.16",
+            "100.100.100.200",
+            "192.0.0.192",
+            "fd00:ec2::254",
+            "::ffff:168.63.129.16",
+        ];
+        for link in machine {
+            assert_eq!(reach(link), Reach::Machine, "{link}");
         }
     }
 
@@ -198,22 +217,33 @@ mod tests {
     #[test]
     fn a_stranger_must_be_public_and_the_links_own_address_is_never_asked() {
         let at = |guard: &Guard, host: &str, address: &str| guard.allows(host, address.parse().unwrap());
-        let one = guard("https://registry.example/v2/", &["store.example"]);
-        assert!(at(&one, "cdn.example", "1.1.1.1"));
-        assert!(!at(&one, "cdn.example", "10.0.0.1"));
-        assert!(at(&one, "store.example", "10.0.0.1"));
-        assert!(!at(&one, "store.example", "169.254.169.254"));
-        // the upstream is in a private network, and so may be its store
-        assert!(at(&one, "registry.example", "10.0.0.2"));
-        assert!(at(&one, "cdn.example", "10.0.0.1"));
-        assert!(!at(&one, "registry.example", "169.254.169.254"));
+        let one = guard("https://registry.example.com/v2/", &["store.example.com"]);
+        assert!(at(&one, "cdn.example.com", "1.1.1.1"));
+        assert!(!at(&one, "cdn.example.com", "10.0.0.1"));
+        assert!(at(&one, "store.example.com", "10.0.0.1"));
+        assert!(!at(&one, "store.example.com", "169.254.169.254"));
+    }
+
+    #[test]
+    fn an_upstream_leads_to_its_neighbours_only_if_no_stranger_can_own_its_name() {
+        let private: IpAddr = "10.0.0.1".parse().unwrap();
+        for own in ["registry", "registry.corp", "registry.local", "registry.ns.svc.cluster.local", "10.0.0.2"] {
+            assert!(guard(&format!("http://{own}/v2/"), &[]).allows("store.corp", private), "{own}");
+        }
+        for own in ["registry.thief.com", "registry.github.io", "1.1.1.1"] {
+            let one = guard(&format!("http://{own}/v2/"), &[]);
+            // the name may have a private address, and others have none by that
+            assert!(one.allows(own, private), "{own}");
+            assert!(!one.allows("store.thief.com", private), "{own}");
+            assert!(!one.allows(own, "169.254.169.254".parse().unwrap()), "{own}");
+        }
     }
 
     #[test]
     fn an_address_in_a_url_is_looked_at_as_well() {
         let allows = |guard: &Guard, url: &str| guard.allows_url(&Url::parse(url).unwrap());
-        let one = guard("https://registry.example/v2/", &[]);
-        assert!(allows(&one, "https://cdn.example/a"));
+        let one = guard("https://registry.example.com/v2/", &[]);
+        assert!(allows(&one, "https://cdn.example.com/a"));
         assert!(allows(&one, "https://1.1.1.1/a"));
         // a number and an octal number are ways to write an address
         for refused in
