@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::Response;
@@ -23,10 +23,10 @@ const MANIFESTS: HeaderValue = HeaderValue::from_static(
 
 /// The part of a blob's path after the repository.
 const BLOBS: &str = "blobs";
-/// The largest page of a list, in bytes.
+/// The largest page of a list, and all pages of referrers together, in bytes.
 const LARGEST_LIST: u64 = 4 * 1024 * 1024;
 /// The largest number of pages of referrers.
-const MOST_PAGES: u64 = 100;
+const MOST_PAGES: usize = 100;
 /// The characters that a value in a query cannot contain as they are (RFC 3986, section 3.4).
 const IN_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'&').add(b'+').add(b'%');
 
@@ -60,7 +60,7 @@ pub struct BlobStream {
     pub offset: u64,
     /// The size of the whole blob in bytes, if the upstream says it.
     pub size: Option<u64>,
-    /// The bytes from `offset` on. An error is the last item.
+    /// The bytes from `offset` on. An error is the last item. A stream that does not end at `size` has one.
     pub bytes: Pin<Box<dyn Stream<Item = Result<Bytes, Reason>> + Send>>,
 }
 
@@ -124,13 +124,15 @@ impl Upstream {
         let answer = self.send(&request).await?;
         let (offset, size) = match answer.status() {
             StatusCode::PARTIAL_CONTENT => part(answer.headers(), from)?,
-            _ => (0, length(answer.headers())),
+            StatusCode::OK => (0, length(answer.headers())),
+            other => return Err(Reason::Status(other.as_u16())),
         };
         let bytes = answer.bytes_stream().map(|chunk| chunk.map_err(|error| broken(&error)));
-        Ok(BlobStream { offset, size, bytes: Box::pin(bytes) })
+        let bytes = of_length(Box::pin(bytes), size.map(|size| size.saturating_sub(offset)));
+        Ok(BlobStream { offset, size, bytes: Box::pin(bytes.fuse()) })
     }
 
-    /// Fetches a page of tags: at most `n` tags after `last`.
+    /// Fetches a page of tags: `n` tags after `last`, if the upstream keeps to both.
     pub(super) async fn tags(&self, repository: &Name, n: usize, last: Option<&str>) -> Result<TagPage, Reason> {
         let last = last.map(|last| format!("&last={}", utf8_percent_encode(last, IN_QUERY)));
         let query = format!("n={n}{}", last.unwrap_or_default());
@@ -145,13 +147,17 @@ impl Upstream {
     /// "Referrers Tag Schema").
     pub(super) async fn referrers(&self, repository: &Name, subject: &Digest) -> Result<Vec<Descriptor>, Reason> {
         let tail = format!("referrers/{subject}");
-        let mut found = Vec::new();
+        let (mut found, mut length) = (Vec::new(), 0);
         let mut query = None;
         for _ in 0..MOST_PAGES {
             let (bytes, next) = match self.list(repository, &tail, query.as_deref()).await {
                 Err(Reason::NotFound) if found.is_empty() => return self.tagged_referrers(repository, subject).await,
                 page => page?,
             };
+            length += bytes.len() as u64;
+            if length > LARGEST_LIST {
+                break;
+            }
             let page: ReferrerList = parse_list(&bytes)?;
             found.extend(page.manifests.unwrap_or_default());
             query = next;
@@ -159,7 +165,7 @@ impl Upstream {
                 return Ok(found);
             }
         }
-        Err(Reason::TooLarge(MOST_PAGES * LARGEST_LIST))
+        Err(Reason::TooLarge(LARGEST_LIST))
     }
 
     async fn tagged_referrers(&self, repository: &Name, subject: &Digest) -> Result<Vec<Descriptor>, Reason> {
@@ -252,6 +258,27 @@ fn part(headers: &HeaderMap, from: u64) -> Result<(u64, Option<u64>), Reason> {
         return Err(wrong());
     }
     Ok((from, size.parse().ok()))
+}
+
+/// Ends a stream with an error if it has another length than expected, and after its first error.
+fn of_length(
+    bytes: Pin<Box<dyn Stream<Item = Result<Bytes, Reason>> + Send>>,
+    expected: Option<u64>,
+) -> impl Stream<Item = Result<Bytes, Reason>> + Send {
+    let wrong = |than: &str| Reason::WrongAnswer(format!("{than} than it said"));
+    stream::unfold(Some((bytes, expected)), move |state| async move {
+        let (mut bytes, left) = state?;
+        match (bytes.next().await, left) {
+            (Some(Ok(chunk)), None) => Some((Ok(chunk), Some((bytes, None)))),
+            (Some(Ok(chunk)), Some(left)) => match left.checked_sub(chunk.len() as u64) {
+                Some(left) => Some((Ok(chunk), Some((bytes, Some(left))))),
+                None => Some((Err(wrong("longer")), None)),
+            },
+            (Some(Err(reason)), _) => Some((Err(reason), None)),
+            (None, None | Some(0)) => None,
+            (None, Some(_)) => Some((Err(wrong("shorter")), None)),
+        }
+    })
 }
 
 fn broken(error: &reqwest::Error) -> Reason {

@@ -71,7 +71,7 @@ impl Upstreams {
         self.ask(rest, async |upstream: &Upstream, name: &Name| upstream.blob(name, digest, from).await).await
     }
 
-    /// Fetches a page of tags: at most `n` tags after `last`.
+    /// Fetches a page of tags: `n` tags after `last`. An upstream may keep to neither, so the page may be any tags.
     ///
     /// # Errors
     /// [`Unanswered`] if no upstream gave an answer that counts.

@@ -278,6 +278,28 @@ async fn a_blob_that_is_cut_off_ends_in_an_error() {
 }
 
 #[tokio::test]
+async fn a_part_of_a_blob_that_is_shorter_or_longer_than_it_said_ends_in_an_error() {
+    for (from, range) in [(0, "bytes 0-2/5"), (2, "bytes 2-4/6"), (2, "bytes 2-4/4")] {
+        let hub = Hostile::start(move |_| answer(206, &[("content-range", range)], b"tes")).await;
+        let blob = upstreams([settings(hub.port)]).blob("app", &digest(b"bytes"), from).await.unwrap().value;
+        let items: Vec<_> = blob.bytes.collect().await;
+        assert!(matches!(items.last(), Some(Err(Reason::WrongAnswer(_)))), "{range}: {items:?}");
+    }
+    let nothing = Hostile::start(|_| answer(202, &[], b"")).await;
+    let refused = upstreams([settings(nothing.port)]).blob("app", &digest(b""), 0).await.err().unwrap();
+    assert_eq!(refused.reasons[0].1, Reason::Status(202));
+}
+
+#[tokio::test]
+async fn all_pages_of_referrers_together_have_a_limit() {
+    let page = [referrers("many").into_bytes(), vec![b' '; 1 << 20]].concat();
+    let hub = Hostile::start(move |_| answer(200, &[("link", "<?more>; rel=next")], &page)).await;
+    let unanswered = upstreams([settings(hub.port)]).referrers("app", &digest(INDEX)).await.unwrap_err();
+    assert!(matches!(unanswered.reasons[0].1, Reason::TooLarge(_)), "{unanswered}");
+    assert_eq!(hub.lines().len(), 4);
+}
+
+#[tokio::test]
 async fn tags_and_referrers_are_read_page_by_page() {
     let hub = Hostile::start(|seen| match seen.line.as_str() {
         "GET /v2/hub/app/tags/list?n=2" => answer(
