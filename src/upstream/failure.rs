@@ -43,7 +43,10 @@ pub enum Reason {
     /// A redirect, or a realm, to an address that is not asked.
     #[error("it leads to {0}, which may not be asked; name that host in redirect_hosts if that is right")]
     Address(String),
-    /// More redirects than `max_redirect`, or one without a place.
+    /// A redirect, or a realm, that is less safe on the way than the upstream.
+    #[error("it leads to {0} without TLS")]
+    WithoutTls(String),
+    /// More redirects than `max_redirect`.
     #[error("more than {0} redirects")]
     Redirects(usize),
     /// The bytes are not those of the digest.
@@ -72,6 +75,9 @@ impl Reason {
         matches!(self, Self::NotFound | Self::Denied(_))
     }
 }
+
+/// The longest text of a reason in a message, in characters. Parts of it are what an upstream says.
+const LONGEST: usize = 300;
 
 /// The outcome where no upstream gave an answer that counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,6 +125,7 @@ impl fmt::Display for Unanswered {
         }
         for (at, (host, reason)) in self.reasons.iter().enumerate() {
             let comma = if at == 0 { "" } else { "; " };
+            let reason: String = reason.to_string().chars().take(LONGEST).collect();
             write!(f, "{comma}{host}: {reason}")?;
         }
         Ok(())
@@ -150,5 +157,7 @@ mod tests {
     fn the_message_says_what_each_upstream_answered() {
         let reasons = vec![("a.example".to_owned(), Reason::NotFound), ("b.example".to_owned(), Reason::Denied(401))];
         assert_eq!(Unanswered { reasons }.to_string(), "a.example: 404; b.example: 401, no access to this repository");
+        let reasons = vec![("a.example".to_owned(), Reason::Address("a".repeat(100_000)))];
+        assert_eq!(Unanswered { reasons }.to_string().len(), "a.example: ".len() + LONGEST);
     }
 }

@@ -65,7 +65,10 @@ impl fmt::Debug for ClientIdentity {
 /// One upstream. It remembers tokens, limits and failures.
 pub struct Upstream {
     settings: Settings,
-    client: Client,
+    /// The client of the upstream and of hosts that may see its credentials. It has the client certificate.
+    own: Client,
+    /// The client of all other hosts.
+    strangers: Client,
     guard: Arc<Guard>,
     tokens: Tokens,
     /// Set once the upstream asked for Basic.
@@ -97,27 +100,12 @@ impl Upstream {
     /// # Errors
     /// A text for people if the certificates or the key cannot be used.
     pub fn new(settings: Settings) -> Result<Self, String> {
-        let own = settings.base.url("");
         let named = settings.redirect_hosts.iter().chain(&settings.token_hosts).cloned().collect();
-        let guard = Guard::new(&own, named);
-        let mut client = Client::builder()
-            .user_agent(concat!("simple-registry/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            // a proxy would resolve the names, and nobody would look at the addresses
-            .no_proxy()
-            .referer(false)
-            .dns_resolver(Resolver(Arc::clone(&guard)))
-            .connect_timeout(settings.timeout)
-            .read_timeout(settings.timeout);
-        if let Some(bundle) = &settings.server_ca_bundle {
-            let bundle = reqwest::Certificate::from_pem_bundle(bundle).map_err(|error| cause(&error))?;
-            client = client.tls_certs_only(bundle);
-        }
-        if let Some(ClientIdentity(pem)) = &settings.client_identity {
-            client = client.identity(reqwest::Identity::from_pem(pem).map_err(|error| cause(&error))?);
-        }
-        let client = client.build().map_err(|error| cause(&error))?;
-        Ok(Self { client, guard, tokens: Tokens::new(), basic: OnceLock::new(), health: Health::new(), settings })
+        let guard = Guard::new(&settings.base.url(""), named);
+        let own = client(&settings, &guard, settings.client_identity.as_ref())?;
+        let strangers = if settings.client_identity.is_some() { client(&settings, &guard, None)? } else { own.clone() };
+        let (tokens, basic, health) = (Tokens::new(), OnceLock::new(), Health::new());
+        Ok(Self { settings, own, strangers, guard, tokens, basic, health })
     }
 
     /// Returns the host, for messages, logs and metrics.
@@ -161,8 +149,10 @@ impl Upstream {
         url.set_query(request.query);
         let remembered = self.tokens.get(request.repository).or_else(|| self.basic.get().cloned());
         let first = self.follow(request, url.clone(), remembered.clone()).await?;
-        if first.status() != StatusCode::UNAUTHORIZED {
-            return Self::classify(first);
+        // a host behind a redirect has no say in the login
+        let wants_login = |answer: &Response| answer.status() == StatusCode::UNAUTHORIZED && self.is_own(answer.url());
+        if !wants_login(&first) {
+            return self.classify(first);
         }
         self.tokens.forget(request.repository);
         let challenge = Challenge::of(first.headers())?;
@@ -183,28 +173,33 @@ impl Upstream {
         };
         let is_basic = self.settings.credentials.as_ref().and_then(Credentials::header) == Some(authorization.clone());
         let second = self.follow(request, url, Some(authorization.clone())).await?;
-        if second.status() == StatusCode::UNAUTHORIZED {
+        if wants_login(&second) {
             self.tokens.forget(request.repository);
             return Err(if is_basic { Reason::CredentialsRefused } else { Reason::Denied(401) });
         }
         if is_basic {
             let _ = self.basic.set(authorization);
         }
-        Self::classify(second)
+        self.classify(second)
     }
 
     /// Gets a token of a realm, with the configured login if there is one.
     async fn token(&self, realm: &Url, service: Option<&str>, scope: &str) -> Result<Token, Reason> {
         let credentials = self.settings.credentials.as_ref();
-        if credentials.is_some() && !may_see_credentials(realm, &self.settings.base.url(""), &self.settings.token_hosts)
-        {
+        let own = self.settings.base.url("");
+        if is_less_safe(&own, realm) {
+            return Err(Reason::WithoutTls(host_of(realm)));
+        }
+        let is_trusted = may_see_credentials(realm, &own, &self.settings.token_hosts);
+        if credentials.is_some() && !is_trusted {
             return Err(Reason::Realm(host_of(realm)));
         }
         let url = token_url(realm, service, scope, credentials.map(|login| login.username.as_str()));
         if !self.guard.allows_url(&url) {
             return Err(Reason::Address(host_of(&url)));
         }
-        let mut request = self.client.get(url.clone());
+        let client = if is_trusted { &self.own } else { &self.strangers };
+        let mut request = client.get(url.clone());
         if let Some(header) = credentials.and_then(Credentials::header) {
             request = request.header(header::AUTHORIZATION, header);
         }
@@ -220,43 +215,55 @@ impl Upstream {
         Token::read(&answer).ok_or_else(|| Reason::WrongAnswer("no token".to_owned()))
     }
 
-    /// Sends a request, and follows redirects. Another origin than the upstream's gets no `Authorization`.
+    /// Sends a request, and follows redirects. Another origin than the upstream's gets no `Authorization`, and no client
+    /// certificate.
     async fn follow(
         &self,
         request: &Request<'_>,
         mut url: Url,
         authorization: Option<HeaderValue>,
     ) -> Result<Response, Reason> {
-        let own = url.origin();
         for _ in 0..=self.settings.max_redirect {
             if !self.guard.allows_url(&url) {
                 return Err(Reason::Address(host_of(&url)));
             }
-            let mut asked = self.client.request(request.method.clone(), url.clone());
+            let is_own = self.is_own(&url);
+            let client = if is_own { &self.own } else { &self.strangers };
+            let mut asked = client.request(request.method.clone(), url.clone());
             for (name, value) in &request.headers {
                 asked = asked.header(name, value);
             }
-            if let Some(authorization) = authorization.clone().filter(|_| url.origin() == own) {
+            if let Some(authorization) = authorization.clone().filter(|_| is_own) {
                 asked = asked.header(header::AUTHORIZATION, authorization);
             }
             let answer = asked.send().await.map_err(|error| self.connection(&error, &url))?;
-            if url.origin() == own {
+            if is_own {
                 self.health.note_limit(answer.headers(), Instant::now());
             }
             let Some(next) = redirect(&answer) else { return Ok(answer) };
             // an answer by tag has no digest to prove it, so the way must not become less safe
-            if url.scheme() == "https" && next.scheme() != "https" {
-                return Err(Reason::Address(format!("{next}, without TLS")));
+            if is_less_safe(&url, &next) {
+                return Err(Reason::WithoutTls(host_of(&next)));
             }
             url = next;
         }
         Err(Reason::Redirects(self.settings.max_redirect))
     }
 
+    fn is_own(&self, url: &Url) -> bool {
+        url.origin() == self.settings.base.url("").origin()
+    }
+
     /// Returns the answer if its status is 2xx.
-    fn classify(answer: Response) -> Result<Response, Reason> {
-        let status = answer.status();
-        if status.is_success() { Ok(answer) } else { Err(Self::refusal(status, answer.headers())) }
+    fn classify(&self, answer: Response) -> Result<Response, Reason> {
+        match answer.status() {
+            status if status.is_success() => Ok(answer),
+            // the upstream showed the way, so it has what another host refuses
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) if !self.is_own(answer.url()) => {
+                Err(Reason::Status(status.as_u16()))
+            }
+            status => Err(Self::refusal(status, answer.headers())),
+        }
     }
 
     fn refusal(status: StatusCode, headers: &HeaderMap) -> Reason {
@@ -300,6 +307,32 @@ impl Upstream {
     }
 }
 
+/// Prepares a client that asks only the addresses that the guard allows.
+fn client(settings: &Settings, guard: &Arc<Guard>, identity: Option<&ClientIdentity>) -> Result<Client, String> {
+    let mut client = Client::builder()
+        .user_agent(concat!("simple-registry/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        // a proxy would resolve the names, and nobody would look at the addresses
+        .no_proxy()
+        .referer(false)
+        .dns_resolver(Resolver(Arc::clone(guard)))
+        .connect_timeout(settings.timeout)
+        .read_timeout(settings.timeout);
+    if let Some(bundle) = &settings.server_ca_bundle {
+        let bundle = reqwest::Certificate::from_pem_bundle(bundle).map_err(|error| cause(&error))?;
+        client = client.tls_certs_only(bundle);
+    }
+    if let Some(ClientIdentity(pem)) = identity {
+        client = client.identity(reqwest::Identity::from_pem(pem).map_err(|error| cause(&error))?);
+    }
+    client.build().map_err(|error| cause(&error))
+}
+
+/// Returns whether the way from one URL to the next one loses TLS.
+fn is_less_safe(from: &Url, to: &Url) -> bool {
+    from.scheme() == "https" && to.scheme() != "https"
+}
+
 /// Returns the place that an answer redirects to.
 fn redirect(answer: &Response) -> Option<Url> {
     if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
@@ -317,4 +350,27 @@ pub(super) fn cause(error: &reqwest::Error) -> String {
         cause = inner;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_realm_without_tls_is_not_asked_by_an_upstream_with_tls() {
+        let settings = Settings {
+            base: Base::parse("https://registry.example/v2/").unwrap(),
+            max_redirect: 5,
+            server_ca_bundle: None,
+            client_identity: None,
+            credentials: None,
+            timeout: Duration::from_secs(1),
+            token_hosts: Vec::new(),
+            redirect_hosts: Vec::new(),
+        };
+        let upstream = Upstream::new(settings).unwrap();
+        let realm = Url::parse("http://127.0.0.1:1/token").unwrap();
+        let refused = upstream.token(&realm, None, "repository:a:pull").await.err();
+        assert_eq!(refused, Some(Reason::WithoutTls("127.0.0.1".to_owned())));
+    }
 }

@@ -5,17 +5,21 @@ use std::{
     time::Duration,
 };
 
+use rustls::ServerConfig;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpListener,
     task::JoinHandle,
 };
+use tokio_rustls::TlsAcceptor;
 
 /// A request, as it came.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     /// Method, path and query.
     pub(crate) line: String,
+    /// Set if the client showed a certificate.
+    pub(crate) has_certificate: bool,
     head: String,
 }
 
@@ -61,6 +65,17 @@ impl Drop for Hostile {
 
 impl Hostile {
     pub(crate) async fn start(reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        Self::listen(None, reply).await
+    }
+
+    pub(crate) async fn start_with_tls(
+        config: ServerConfig,
+        reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(Some(TlsAcceptor::from(Arc::new(config))), reply).await
+    }
+
+    async fn listen(tls: Option<TlsAcceptor>, reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
@@ -68,7 +83,13 @@ impl Hostile {
         let listening = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(stream, Arc::clone(&reply), Arc::clone(&noted)));
+                let (tls, reply, noted) = (tls.clone(), Arc::clone(&reply), Arc::clone(&noted));
+                tokio::spawn(async move {
+                    let Some(tls) = tls else { return serve(stream, false, reply, noted).await };
+                    let Ok(stream) = tls.accept(stream).await else { return };
+                    let has_certificate = stream.get_ref().1.peer_certificates().is_some();
+                    serve(stream, has_certificate, reply, noted).await;
+                });
             }
         });
         Self { port, seen, listening }
@@ -86,7 +107,12 @@ impl Hostile {
 }
 
 /// Serves one connection: several requests, if they come.
-async fn serve(mut stream: TcpStream, reply: Arc<impl Fn(&Seen) -> Reply>, seen: Arc<Mutex<Vec<Seen>>>) {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    has_certificate: bool,
+    reply: Arc<impl Fn(&Seen) -> Reply>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+) {
     let mut head = Vec::new();
     while let Ok(byte) = stream.read_u8().await {
         head.push(byte);
@@ -95,12 +121,12 @@ async fn serve(mut stream: TcpStream, reply: Arc<impl Fn(&Seen) -> Reply>, seen:
         }
         let text = String::from_utf8(std::mem::take(&mut head)).unwrap();
         let line = text.lines().next().unwrap().trim_end_matches(" HTTP/1.1").to_owned();
-        let request = Seen { line, head: text };
+        let request = Seen { line, has_certificate, head: text };
         seen.lock().unwrap().push(request.clone());
         match reply(&request) {
             Reply::Bytes(bytes) => {
                 let is_cut = !is_whole(&request, &bytes);
-                if stream.write_all(&bytes).await.is_err() || is_cut {
+                if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() || is_cut {
                     return;
                 }
             }

@@ -1,5 +1,6 @@
 //! The client of other registries, against upstreams that answer wrongly, slowly, and not at all.
 
+mod certificates;
 mod hostile;
 
 use std::{sync::Arc, time::Duration};
@@ -199,6 +200,21 @@ async fn a_redirect_is_followed_without_the_credentials() {
     assert_eq!((blob.offset, blob.size), (0, Some(5)));
     assert_eq!(store.lines(), ["GET /stored?signature=a"]);
     assert_eq!(store.seen()[0].header("authorization"), None);
+}
+
+#[tokio::test]
+async fn a_host_behind_a_redirect_has_no_say_in_the_login() {
+    for status in [401, 403] {
+        let store =
+            Hostile::start(move |_| answer(status, &[("www-authenticate", "Basic realm=\"store\"")], b"")).await;
+        let place = format!("http://127.0.0.1:{}/stored", store.port);
+        let hub = Hostile::start(move |_| answer(307, &[("location", &place)], b"")).await;
+        let login = Settings { credentials: Some(ana()), ..settings(hub.port) };
+        let unanswered = upstreams([login]).blob("app", &digest(b"bytes"), 0).await.err().unwrap();
+        assert_eq!((unanswered.kind(), &unanswered.reasons[0].1), (Kind::Unavailable, &Reason::Status(status)));
+        assert_eq!((hub.lines().len(), store.lines().len()), (1, 1));
+        assert!(hub.seen().iter().all(|seen| seen.header("authorization").is_none()));
+    }
 }
 
 #[tokio::test]
