@@ -79,7 +79,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{storage::disk, telemetry::Metrics};
+    use crate::{memory::Memory, storage::disk, telemetry::Metrics};
 
     #[tokio::test]
     async fn objects_beside_the_folders_hide_no_folder() {
@@ -89,12 +89,13 @@ mod tests {
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(file, "").unwrap();
         }
-        let options = disk::DiskOptions::default();
+        let options = disk::DiskOptions::default;
         // the first store is read as a bucket is
-        let as_bucket = Store::over(disk::operator(root.path(), options).unwrap(), None, Metrics::new());
-        let (operator, directory) = disk::operator_with_directory(root.path(), options).unwrap();
+        let as_bucket = Store::over(disk::operator(root.path(), options()).unwrap(), None, Metrics::new());
+        let (operator, directory) = disk::operator_with_directory(root.path(), options()).unwrap();
         let clock = crate::storage::Clock::default();
-        let as_directory = Store::with_directory(operator, clock, None, Some(directory), Metrics::new());
+        let as_directory =
+            Store::with_directory(operator, clock, None, Some(directory), Memory::new(0), Metrics::new());
         for store in [as_bucket, as_directory] {
             for wanted in 1..=4 {
                 let (mut keys, mut after) = (Vec::new(), None);

@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output};
 
+use simple_registry::memory::Memory;
 use simple_registry::storage::{FORMAT, FaultKind, Location, Store};
 use simple_registry::telemetry::Metrics;
 
@@ -90,6 +91,7 @@ fn an_answer_that_is_not_about_the_object_makes_it_neither_absent_nor_written() 
         access_key_id: ACCESS_KEY.to_owned(),
         secret_key: SECRET_KEY.into(),
         part_size: MIN_PART,
+        memory: Memory::new(0),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let store = runtime.block_on(Store::open_existing(&location, Metrics::new())).expect("open");
