@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::content::{Image, sha256, unique};
+use crate::support::content::{Image, sha256, unique, unknown_digest};
 use crate::support::s3::Fault;
 use crate::support::server::Server;
 
@@ -123,6 +123,8 @@ fn a_server_whose_wish_cannot_be_renewed_warns_once_and_tries_again() {
         })
     });
     server.s3().step_clock(HALF_AN_HOUR);
+    // a server that asks the bucket for nothing does not hear of the step
+    server.repo("any").get_blob(&unknown_digest()).expect(404);
     for _ in 0..2 {
         attempts.recv_timeout(Duration::from_mins(1)).expect("the server tries to renew its wish");
     }
