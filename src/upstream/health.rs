@@ -27,6 +27,8 @@ pub(super) struct Health(Mutex<State>);
 struct State {
     /// The failures since the last success.
     failures: u32,
+    /// The documents that broke off or fell silent after their head, since the last whole one.
+    broken_documents: u32,
     /// The end of the rest after failures.
     rests_until: Option<Instant>,
     /// Set while one request finds out whether the upstream is well again.
@@ -80,6 +82,20 @@ impl Health {
         self.lock().rests_until.is_some()
     }
 
+    /// Notes the outcome of reading a document whose head has come.
+    pub(super) fn note_document<T>(&self, outcome: &Result<T, Reason>, now: Instant) {
+        let mut state = self.lock();
+        match outcome {
+            Ok(_) => state.broken_documents = 0,
+            Err(reason) if reason.is_failure() => {
+                state.broken_documents = state.broken_documents.saturating_add(1);
+                let broken = state.broken_documents;
+                state.rest_after(broken, now);
+            }
+            Err(_) => {}
+        }
+    }
+
     /// Notes what the headers of an answer say of the upstream's limit.
     pub(super) fn note_limit(&self, headers: &HeaderMap, now: Instant) {
         let Some(remaining) = remaining(headers) else { return };
@@ -91,6 +107,16 @@ impl Health {
     }
 }
 
+impl State {
+    /// Begins a rest if there were so many failures in a row.
+    fn rest_after(&mut self, failures: u32, now: Instant) {
+        if failures >= FAILURES {
+            let times = 1 << (failures - FAILURES).min(10);
+            self.rests_until = Some(now + (REST * times).min(LONGEST_REST));
+        }
+    }
+}
+
 impl Turn<'_> {
     /// Notes the outcome of the request.
     pub(super) fn note<T>(self, outcome: &Result<T, Reason>, now: Instant) {
@@ -98,10 +124,8 @@ impl Turn<'_> {
         match outcome {
             Err(reason) if reason.is_failure() => {
                 state.failures = state.failures.saturating_add(1);
-                if state.failures >= FAILURES {
-                    let times = 1 << (state.failures - FAILURES).min(10);
-                    state.rests_until = Some(now + (REST * times).min(LONGEST_REST));
-                }
+                let failures = state.failures;
+                state.rest_after(failures, now);
             }
             Err(Reason::Limited { retry_after }) => state.limited_until = Some(now + *retry_after),
             _ => {

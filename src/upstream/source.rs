@@ -292,7 +292,9 @@ impl Upstream {
             Ok(bytes.freeze())
         };
         // a drip of bytes is no silence, but a document is short
-        timeout(self.settings.timeout, read).await.unwrap_or(Err(Reason::Silent(self.settings.timeout)))
+        let outcome = timeout(self.settings.timeout, read).await.unwrap_or(Err(Reason::Silent(self.settings.timeout)));
+        self.health.note_document(&outcome, Instant::now());
+        outcome
     }
 
     fn connection(&self, error: &reqwest::Error, url: &Url) -> Reason {
