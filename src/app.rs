@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{net::TcpListener, sync::watch};
 
-use self::options::{http_options, log_options, trace_options};
+use self::options::{http_options, log_options, memories, trace_options};
 pub use self::{
     options::{location, open_store, registry_options},
     private::keep_private,
@@ -96,10 +96,11 @@ async fn run(checked: Checked) -> Result<(), AppError> {
     let metrics = Metrics::new();
     let connections = descriptors::fit(checked.config());
     let location = location(checked.config());
-    let store = Store::open(&location, metrics.clone()).await?;
+    let (memory, credentials) = memories(checked.config());
+    let store = Store::open(&location, &memory, metrics.clone()).await?;
     warn_of_case(&location);
     private::warn(checked.config(), checked.files(), &location);
-    let live = Arc::new(Live::start(checked, store.memory())?);
+    let live = Arc::new(Live::start(checked, &credentials)?);
     let snapshot = live.current();
     let config = snapshot.config();
     let registry = Arc::new(Registry::new(store.clone(), registry_options(config), metrics.clone()));

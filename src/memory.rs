@@ -23,9 +23,15 @@ use moka::{Expiry, policy::EvictionPolicy, sync::Cache};
 /// The bytes that an entry takes beside what its part counts: the records of the cache.
 const OVERHEAD: usize = 200;
 
+/// The cache makes room after up to 64 entries. Entries of this part of the capacity or more make room at once, so the
+/// bytes are never over the capacity by more than an eighth.
+const LARGE: u64 = 512;
+
 /// The memory of a process, bounded in bytes.
 pub struct Memory {
     entries: Cache<u64, Kept, RandomState>,
+    /// The bytes of an entry that makes room at once.
+    large: u64,
     hasher: RandomState,
     /// The number of parts so far.
     parts: AtomicU32,
@@ -69,7 +75,7 @@ impl Memory {
             // what was remembered a moment ago is asked for next: an upload's state, a blob that was checked
             .eviction_policy(EvictionPolicy::lru())
             .build_with_hasher(hasher.clone());
-        Arc::new(Self { entries, hasher, parts: AtomicU32::new(0) })
+        Arc::new(Self { entries, large: bytes / LARGE, hasher, parts: AtomicU32::new(0) })
     }
 
     /// Returns the bytes that are in use, as the parts count them.
@@ -165,6 +171,9 @@ where
         let place = self.place(&key);
         let entry = Arc::new(Entry { part: self.number, key, value });
         self.memory.entries.insert(place, Kept { weight, lasts, entry });
+        if u64::from(weight) >= self.memory.large {
+            self.memory.entries.run_pending_tasks();
+        }
     }
 
     /// Forgets a key. Returns its value.
@@ -222,6 +231,17 @@ mod tests {
         assert!(memory.bytes() <= 100_000, "{}", memory.bytes());
         assert!(memory.bytes() > 90_000, "{}", memory.bytes());
         assert!(other.get("0").is_none() && other.get("999").is_some());
+    }
+
+    #[test]
+    fn large_entries_make_room_at_once() {
+        let memory = Memory::new(1 << 20);
+        let part = part(&memory);
+        for number in 0..20 {
+            part.insert(number.to_string(), vec![0; 100_000]);
+            let kept = (0..=number).filter(|number| part.contains_key(&number.to_string())).count();
+            assert!(kept <= 10, "{kept} of {number}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Translates a configuration into the options of the modules that follow it.
 
+use std::sync::Arc;
+
 use crate::{
     config::{self, Config},
     http,
@@ -21,7 +23,18 @@ pub async fn open_store(config: &Config) -> Result<Store, OpenError> {
     if let Location::Directory { chunk, .. } = &mut location {
         *chunk = STEP.min(*chunk);
     }
-    Store::open_existing(&location, Metrics::new()).await
+    Store::open_existing(&location, &Memory::new(config.cache_size), Metrics::new()).await
+}
+
+/// The part of `cache_size` for passwords and tokens.
+const CREDENTIALS: u64 = 16;
+
+/// Divides `cache_size`: returns the memory of the store, and that of passwords and tokens.
+///
+/// A forgotten password costs a slow hash. So nobody who pulls much may turn the passwords of others out.
+pub(super) fn memories(config: &Config) -> (Arc<Memory>, Arc<Memory>) {
+    let credentials = config.cache_size / CREDENTIALS;
+    (Memory::new(config.cache_size - credentials), Memory::new(credentials))
 }
 
 /// Returns the location of the configuration's store.
@@ -33,7 +46,6 @@ pub fn location(config: &Config) -> Location {
             root: fs.root_dir.clone(),
             durable: fs.durable,
             chunk: size(config.server.streaming_chunk_size),
-            memory: Memory::new(config.cache_size),
         },
         config::Storage::S3(s3) => Location::Bucket {
             endpoint: s3.endpoint.clone(),
@@ -43,7 +55,6 @@ pub fn location(config: &Config) -> Location {
             access_key_id: s3.access_key_id.clone(),
             secret_key: s3.secret_key.clone(),
             part_size: size(s3.multipart_min_part_size),
-            memory: Memory::new(config.cache_size),
         },
     }
 }
@@ -103,4 +114,25 @@ pub(super) fn log_options(config: &Config) -> LogOptions {
 pub(super) fn trace_options(config: &Config) -> TraceOptions {
     let tracing = &config.observability.tracing;
     TraceOptions { endpoint: tracing.endpoint.clone(), sampling_rate: tracing.sampling_rate }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Part;
+
+    #[test]
+    fn passwords_are_remembered_although_somebody_pulls_more_than_all_caches_hold() {
+        let config = Config { cache_size: 16 << 20, ..Config::default() };
+        let (store, credentials) = memories(&config);
+        let passwords = Part::new(&credentials, |_: &u32, (): &()| 32);
+        let manifests = Part::new(&store, |_: &u32, bytes: &Vec<u8>| bytes.len());
+        passwords.insert(1, ());
+        for number in 0..32 {
+            manifests.insert(number, vec![0; 1 << 20]);
+        }
+        assert!(store.bytes() + credentials.bytes() <= config.cache_size);
+        assert!(!manifests.contains_key(&0) && manifests.contains_key(&31));
+        assert!(passwords.contains_key(&1));
+    }
 }

@@ -26,7 +26,7 @@ pub(super) fn config(reading: &Reading<'_>, entries: &Entries) -> Config {
         max_uploads_per_identity: root.key("max_uploads_per_identity", "5000", &rule::integer(1..=1_000_000)),
         max_uploads_per_repository: root.key("max_uploads_per_repository", "10000", &rule::integer(1..=1_000_000)),
         min_transfer_rate: root.key("min_transfer_rate", "\"1KiB\"", &rule::size("0", "1GiB")),
-        cache_size: root.key("cache_size", "\"64MiB\"", &rule::size("0", "1TiB")),
+        cache_size: root.key("cache_size", "\"64MiB\"", &rule::size("1MiB", "1TiB")),
         document_memory: root.key("document_memory", "\"64MiB\"", &rule::size("1MiB", "1TiB")),
         max_manifest_size: root.key("max_manifest_size", "\"4MiB\"", &rule::size("1KiB", "64MiB")),
         max_blob_size: root.key("max_blob_size", "\"100GiB\"", &rule::size("1KiB", "1024TiB")),

@@ -34,7 +34,7 @@ pub struct Config {
     pub min_transfer_rate: u64,
     /// The memory of all manifests and long answers under way, in bytes.
     pub document_memory: u64,
-    /// The memory of everything that is remembered, in bytes.
+    /// The memory of all caches together, in bytes, at least 1 MiB.
     pub cache_size: u64,
     /// The largest manifest that is accepted, in bytes, 1 KiB to 64 MiB.
     pub max_manifest_size: u64,

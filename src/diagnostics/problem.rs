@@ -7,8 +7,9 @@ use super::source::Source;
 /// All problems of some files, in the order of the files and their lines.
 ///
 /// `Display` is what the user is shown: each problem with its file, line and column, the line with a caret under what is
-/// wrong, the rule that it breaks and the next step. Of more than [`MOST_SHOWN`] it shows the first and the number. Secrets are left out, also if the file is not valid TOML; so this may
-/// be logged, and so may `Debug`.
+/// wrong, the rule that it breaks and the next step. Of more than
+/// [`MOST_SHOWN`] it shows the first and the number. Secrets are left out, also if the file is not valid TOML. So this may be
+/// logged, and so may `Debug`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
 
@@ -121,21 +122,21 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "error: {}", one_line(&self.says))?;
+        writeln!(f, "error: {}", without_breaks(&self.says))?;
         if let Some(Place { file, line, column, text, indent, width }) = &self.place {
             let number = line.to_string();
             let margin = " ".repeat(number.len());
-            writeln!(f, "{margin}--> {}:{line}:{column}", one_line(file))?;
+            writeln!(f, "{margin}--> {}:{line}:{column}", without_breaks(file))?;
             writeln!(f, "{margin} |")?;
             writeln!(f, "{number} | {text}")?;
             writeln!(f, "{margin} | {}{}", " ".repeat(*indent), "^".repeat(*width))?;
         }
-        write!(f, "help: {}", one_line(&self.help))
+        write!(f, "help: {}", without_breaks(&self.help))
     }
 }
 
 /// Returns text without line breaks. Names of files and of tests may have some, which would forge a line.
-fn one_line(text: &str) -> String {
+fn without_breaks(text: &str) -> String {
     text.replace('\n', "\\n")
 }
 

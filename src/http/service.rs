@@ -43,7 +43,7 @@ impl Service {
         let registry = registry.into();
         let (limits, uploads) = (Limits::new(&options, &metrics), OpenUploads::new(options.max_uploads));
         metrics.begin(ACTIONS.iter().map(|row| row.word).chain(["get-token", "unknown"]), REJECTIONS);
-        let (logins, readiness) = (Logins::new(registry.memory()), Readiness::default());
+        let (logins, readiness) = (Logins::new(live.memory()), Readiness::default());
         Self { registry, live, logins, audit, readiness, options, limits, uploads, metrics }
     }
 

@@ -46,8 +46,8 @@ pub use self::{
     uploads::{Chunk, Progress, UploadStatus, Uploads},
     versions::{StoredManifest, Versions},
 };
-use crate::{memory::Memory, storage::Store, telemetry::Metrics};
 pub use crate::{records::Actor, storage::Clock};
+use crate::{storage::Store, telemetry::Metrics};
 
 /// The number of storage operations of one request that run at a time.
 const AT_A_TIME: usize = 16;
@@ -152,12 +152,6 @@ impl Registry {
     #[must_use]
     pub fn lease(&self) -> &Lease {
         &self.core.lease
-    }
-
-    /// Returns the memory of this process.
-    #[must_use]
-    pub fn memory(&self) -> &Arc<Memory> {
-        self.core.store.memory()
     }
 
     /// Checks that the store answers now.

@@ -31,7 +31,7 @@ pub struct Live {
     named: Mutex<BTreeSet<PathBuf>>,
     /// The time at which a reading began that has not ended.
     reading: Mutex<Option<Instant>>,
-    /// The memory of what is remembered of tokens.
+    /// The memory of passwords and tokens.
     memory: Arc<Memory>,
 }
 
@@ -91,8 +91,10 @@ impl Checked {
 }
 
 impl Live {
-    /// Puts a first snapshot in force, which remembers good tokens in `memory`. Makes the key of tokens where there is none; so not before the store is open, which
-    /// may be made in the same directory, and wants to find it empty.
+    /// Puts a first snapshot in force. `memory` is for passwords and tokens.
+    ///
+    /// This makes the key of tokens where there is none. So call it when the store is open, which may be made in the same
+    /// directory, and wants to find it empty.
     ///
     /// # Errors
     /// Of the key.
@@ -103,6 +105,12 @@ impl Live {
         let current = ArcSwap::from_pointee(snapshot.with_key(memory)?);
         let (refused, reading, memory) = (ArcSwapOption::empty(), Mutex::new(None), Arc::clone(memory));
         Ok(Self { current, began_with, sources, refused, named, reading, memory })
+    }
+
+    /// Returns the memory of passwords and tokens.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// Returns the snapshot in force. A request calls this once.

@@ -37,8 +37,6 @@ pub enum Location {
         durable: bool,
         /// The bytes that a pull reads at a time.
         chunk: usize,
-        /// The memory of what is remembered of the store.
-        memory: Arc<Memory>,
     },
     /// A bucket of an S3 server.
     Bucket {
@@ -56,8 +54,6 @@ pub enum Location {
         secret_key: SecretString,
         /// The least bytes of a part of a multipart upload.
         part_size: usize,
-        /// The memory of what is remembered of the store.
-        memory: Arc<Memory>,
     },
 }
 
@@ -148,9 +144,9 @@ impl Location {
         }
     }
 
-    fn operator(&self, clock: &Clock) -> opendal::Result<(Operator, Option<disk::Directory>)> {
+    fn operator(&self, clock: &Clock, memory: &Arc<Memory>) -> opendal::Result<(Operator, Option<disk::Directory>)> {
         match self {
-            Self::Directory { root, durable, chunk, memory } => {
+            Self::Directory { root, durable, chunk } => {
                 let unsynced = &[UNSYNCED];
                 let options =
                     disk::DiskOptions { durable: *durable, unsynced, chunk: *chunk, memory: Arc::clone(memory) };
@@ -179,34 +175,40 @@ impl Location {
 }
 
 impl Store {
-    /// Opens the store at `location`, creates it if the place is empty, and checks that exclusive creation works.
+    /// Opens the store at `location`, creates it if the place is empty, and checks that exclusive creation works. `memory`
+    /// bounds everything that is remembered of it.
     ///
     /// The time of a start does not depend on the size of the store.
     ///
     /// # Errors
     /// The place is unusable, lacks a guarantee, has another layout, or holds keys of the layout without a `format`
     /// object.
-    pub async fn open(location: &Location, metrics: Metrics) -> Result<Self, OpenError> {
-        Self::open_or(location, metrics, true).await
+    pub async fn open(location: &Location, memory: &Arc<Memory>, metrics: Metrics) -> Result<Self, OpenError> {
+        Self::open_or(location, memory, metrics, true).await
     }
 
     /// Opens as [`Store::open`], but creates nothing: a place without a store is an error.
-    pub async fn open_existing(location: &Location, metrics: Metrics) -> Result<Self, OpenError> {
+    pub async fn open_existing(location: &Location, memory: &Arc<Memory>, metrics: Metrics) -> Result<Self, OpenError> {
         match location {
             Location::Directory { root, .. } if matches!(root.try_exists(), Ok(false)) => {
                 Err(OpenError::Absent { place: location.place() })
             }
-            _ => Self::open_or(location, metrics, false).await,
+            _ => Self::open_or(location, memory, metrics, false).await,
         }
     }
 
-    async fn open_or(location: &Location, metrics: Metrics, make: bool) -> Result<Self, OpenError> {
+    async fn open_or(
+        location: &Location,
+        memory: &Arc<Memory>,
+        metrics: Metrics,
+        make: bool,
+    ) -> Result<Self, OpenError> {
         let place = location.place();
         let clock = Clock::default();
-        let (operator, directory) = location.operator(&clock).map_err(|error| unusable(&place, error))?;
-        let (part_size, memory) = match location {
-            Location::Directory { memory, .. } => (None, memory),
-            Location::Bucket { part_size, memory, .. } => (Some(*part_size), memory),
+        let (operator, directory) = location.operator(&clock, memory).map_err(|error| unusable(&place, error))?;
+        let part_size = match location {
+            Location::Directory { .. } => None,
+            Location::Bucket { part_size, .. } => Some(*part_size),
         };
         // the client of a bucket bounds silence, and a step in a directory shows no progress to measure
         let operator = if part_size.is_some() { operator } else { operator.layer(bounded_steps()) };

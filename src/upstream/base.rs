@@ -94,6 +94,11 @@ impl Base {
         self.root.host_str().unwrap_or_default()
     }
 
+    /// Returns the URL `/v2/`.
+    pub(super) fn root(&self) -> &Url {
+        &self.root
+    }
+
     /// Returns the URL of a path below `/v2/`. Names, digests and tags need no escape.
     pub(super) fn url(&self, path: &str) -> Url {
         let mut url = self.root.clone();

@@ -1,22 +1,22 @@
 //! Logs in to an upstream: the challenge of a 401, and the tokens that were got for it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header};
-use moka::{Expiry, sync::Cache};
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use super::{addresses::host_of, failure::Reason};
-use crate::oci::Name;
+use crate::{
+    memory::{Memory, Part},
+    oci::Name,
+};
 
 /// The lifetime of a token whose answer names none (Distribution token authentication, "Requesting a Token").
 const DEFAULT_LIFETIME: u64 = 60;
 /// The longest time for which a token is kept.
 const LONGEST_LIFETIME: Duration = Duration::from_hours(1);
-/// The memory of the tokens of one upstream, in bytes: some thousands, as registries give them.
-const TOKENS: u64 = 16 * 1024 * 1024;
 
 /// A user name and a password. `Debug` leaves the password out.
 #[derive(Clone, Debug)]
@@ -150,32 +150,11 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
 }
 
 /// The tokens of one upstream, by repository.
-pub(super) struct Tokens(Cache<Name, Token>);
-
-struct Lifetimes;
-
-impl Expiry<Name, Token> for Lifetimes {
-    fn expire_after_create(&self, _: &Name, token: &Token, _: std::time::Instant) -> Option<Duration> {
-        Some(token.lasts)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &Name,
-        token: &Token,
-        _: std::time::Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(token.lasts)
-    }
-}
+pub(super) struct Tokens(Part<Name, Token>);
 
 impl Tokens {
-    pub(super) fn new() -> Self {
-        let weight = |name: &Name, token: &Token| {
-            u32::try_from(200 + name.as_str().len() + token.header.len()).unwrap_or(u32::MAX)
-        };
-        Self(Cache::builder().max_capacity(TOKENS).weigher(weight).expire_after(Lifetimes).build())
+    pub(super) fn new(memory: &Arc<Memory>) -> Self {
+        Self(Part::new(memory, |name, token| name.as_str().len() + token.header.len()))
     }
 
     pub(super) fn get(&self, repository: &Name) -> Option<HeaderValue> {
@@ -183,11 +162,12 @@ impl Tokens {
     }
 
     pub(super) fn keep(&self, repository: &Name, token: Token) {
-        self.0.insert(repository.clone(), token);
+        let lasts = Some(token.lasts);
+        self.0.insert_for(repository.clone(), token, lasts);
     }
 
     pub(super) fn forget(&self, repository: &Name) {
-        self.0.invalidate(repository);
+        self.0.remove(repository);
     }
 }
 

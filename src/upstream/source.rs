@@ -18,7 +18,7 @@ use super::{
     health::{Health, retry_after},
     login::{Challenge, Credentials, Token, Tokens, may_see_credentials, scope, token_url},
 };
-use crate::oci::Name;
+use crate::{memory::Memory, oci::Name};
 
 /// The largest answer of a realm, in bytes.
 const LARGEST_TOKEN: u64 = 256 * 1024;
@@ -95,16 +95,16 @@ pub(super) struct Request<'a> {
 }
 
 impl Upstream {
-    /// Prepares an upstream. It asks nothing.
+    /// Prepares an upstream, which remembers tokens in `memory`. It asks nothing.
     ///
     /// # Errors
     /// A text for people if the certificates or the key cannot be used.
-    pub fn new(settings: Settings) -> Result<Self, String> {
+    pub fn new(settings: Settings, memory: &Arc<Memory>) -> Result<Self, String> {
         let named = settings.redirect_hosts.iter().chain(&settings.token_hosts).cloned().collect();
-        let guard = Guard::new(&settings.base.url(""), named);
+        let guard = Guard::new(settings.base.root(), named);
         let own = client(&settings, &guard, settings.client_identity.as_ref())?;
         let strangers = if settings.client_identity.is_some() { client(&settings, &guard, None)? } else { own.clone() };
-        let (tokens, basic, health) = (Tokens::new(), OnceLock::new(), Health::new());
+        let (tokens, basic, health) = (Tokens::new(memory), OnceLock::new(), Health::new());
         Ok(Self { settings, own, strangers, guard, tokens, basic, health })
     }
 
@@ -157,21 +157,20 @@ impl Upstream {
         self.tokens.forget(request.repository);
         let challenge = Challenge::of(first.headers())?;
         drop(first);
-        let authorization = match challenge {
+        let (authorization, is_basic) = match challenge {
             Challenge::Basic => match self.settings.credentials.as_ref().and_then(Credentials::header) {
                 None => return Err(Reason::Denied(401)),
                 Some(header) if remembered.as_ref() == Some(&header) => return Err(Reason::CredentialsRefused),
-                Some(header) => header,
+                Some(header) => (header, true),
             },
             Challenge::Bearer { realm, service, scope: asked } => {
                 let scope = scope(request.repository, asked.as_deref());
                 let token = self.token(&realm, service.as_deref(), &scope).await?;
                 let header = token.header();
                 self.tokens.keep(request.repository, token);
-                header
+                (header, false)
             }
         };
-        let is_basic = self.settings.credentials.as_ref().and_then(Credentials::header) == Some(authorization.clone());
         let second = self.follow(request, url, Some(authorization.clone())).await?;
         if wants_login(&second) {
             self.tokens.forget(request.repository);
@@ -186,11 +185,11 @@ impl Upstream {
     /// Gets a token of a realm, with the configured login if there is one.
     async fn token(&self, realm: &Url, service: Option<&str>, scope: &str) -> Result<Token, Reason> {
         let credentials = self.settings.credentials.as_ref();
-        let own = self.settings.base.url("");
-        if is_less_safe(&own, realm) {
+        let own = self.settings.base.root();
+        if is_less_safe(own, realm) {
             return Err(Reason::WithoutTls(host_of(realm)));
         }
-        let is_trusted = may_see_credentials(realm, &own, &self.settings.token_hosts);
+        let is_trusted = may_see_credentials(realm, own, &self.settings.token_hosts);
         if credentials.is_some() && !is_trusted {
             return Err(Reason::Realm(host_of(realm)));
         }
@@ -251,7 +250,7 @@ impl Upstream {
     }
 
     fn is_own(&self, url: &Url) -> bool {
-        url.origin() == self.settings.base.url("").origin()
+        url.origin() == self.settings.base.root().origin()
     }
 
     /// Returns the answer if its status is 2xx.
@@ -370,7 +369,7 @@ mod tests {
             token_hosts: Vec::new(),
             redirect_hosts: Vec::new(),
         };
-        let upstream = Upstream::new(settings).unwrap();
+        let upstream = Upstream::new(settings, &Memory::new(0)).unwrap();
         let realm = Url::parse("http://127.0.0.1:1/token").unwrap();
         let refused = upstream.token(&realm, None, "repository:a:pull").await.err();
         assert_eq!(refused, Some(Reason::WithoutTls("127.0.0.1".to_owned())));

@@ -91,10 +91,9 @@ fn an_answer_that_is_not_about_the_object_makes_it_neither_absent_nor_written() 
         access_key_id: ACCESS_KEY.to_owned(),
         secret_key: SECRET_KEY.into(),
         part_size: MIN_PART,
-        memory: Memory::new(0),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let store = runtime.block_on(Store::open_existing(&location, Metrics::new())).expect("open");
+    let store = runtime.block_on(Store::open_existing(&location, &Memory::new(0), Metrics::new())).expect("open");
     let all = async |key: &str| {
         let (get, size) = (store.get(key).await, store.size(key).await);
         let (read, delete) = (store.read(key, 0..1).await, store.delete(key).await);

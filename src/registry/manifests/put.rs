@@ -122,7 +122,7 @@ impl Manifests {
         };
         let (once, free): (Vec<Tag>, Vec<Tag>) = tags.into_iter().partition(|tag| immutable(tag));
         let options = PutOptions { once, free, conditional, before: None };
-        // the first check, before anything is written; `write_tag_once` checks again
+        // the first check, before anything is written; `Tags::write_once` checks again
         several(options.once.iter().map(|tag| self.tags.refuse_other_meaning(name, tag, &digest)).collect()).await?;
         self.put_with_retry(name, &manifest, digest, put.bytes.clone(), &options, by).await?;
         Ok(Put { digest, subject: manifest.subject })

@@ -8,6 +8,7 @@ mod properties;
 mod reference;
 mod schema;
 mod secrets;
+mod several;
 
 use simple_registry::{
     config::Config,

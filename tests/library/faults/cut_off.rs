@@ -146,13 +146,8 @@ async fn scrub(directory: &Path) {
     config.scrub.untagged = Untagged::Delete;
     let policy = Policy::build(&config, &[]).unwrap();
     fs::write(directory.join("format"), "{\"layout\":2}\n").unwrap();
-    let location = Location::Directory {
-        root: directory.to_owned(),
-        durable: false,
-        chunk: 64 * 1024,
-        memory: Memory::new(64 << 20),
-    };
-    let store = Store::open(&location, Metrics::new()).await.unwrap();
+    let location = Location::Directory { root: directory.to_owned(), durable: false, chunk: 64 * 1024 };
+    let store = Store::open(&location, &Memory::new(64 << 20), Metrics::new()).await.unwrap();
     let mut before = keys(directory);
     for _ in 0..8 {
         age(directory);

@@ -32,9 +32,8 @@ const AGO: Duration = Duration::from_hours(72);
 
 /// Opens the store in `root`.
 pub(crate) async fn store(root: &Path) -> Store {
-    let location =
-        Location::Directory { root: root.to_owned(), durable: false, chunk: 1 << 16, memory: Memory::new(64 << 20) };
-    Store::open(&location, Metrics::new()).await.unwrap()
+    let location = Location::Directory { root: root.to_owned(), durable: false, chunk: 1 << 16 };
+    Store::open(&location, &Memory::new(64 << 20), Metrics::new()).await.unwrap()
 }
 
 /// Returns a server without caches on the store in `root`.

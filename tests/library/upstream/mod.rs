@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use simple_registry::{
+    memory::Memory,
     oci::{Algorithm, Digest, Reference},
     upstream::{Answer, Base, Credentials, Kind, Reason, Settings, Unanswered, Upstream, Upstreams},
 };
@@ -39,7 +40,9 @@ fn ana() -> Credentials {
 }
 
 fn upstreams(all: impl IntoIterator<Item = Settings>) -> Upstreams {
-    Upstreams::new(all.into_iter().map(|settings| Arc::new(Upstream::new(settings).unwrap())).collect())
+    Upstreams::new(
+        all.into_iter().map(|settings| Arc::new(Upstream::new(settings, &Memory::new(1 << 20)).unwrap())).collect(),
+    )
 }
 
 fn latest() -> Reference {
