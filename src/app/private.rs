@@ -9,7 +9,7 @@ use std::{
 use rustix::fs::Mode;
 
 use crate::{
-    config::{Config, FsStorage, Storage},
+    config::{Config, FsStorage, Storage, Upstream, UpstreamPassword},
     storage::Location,
 };
 
@@ -37,13 +37,12 @@ pub(super) fn warn(config: &Config, files: &[PathBuf], location: &Location) {
             );
         }
     }
-    if let Some(tls) = &config.server.tls
-        && mode_of(&tls.server_private_key).is_some_and(|mode| mode & EVERYBODY != 0)
-    {
-        let key = tls.server_private_key.display();
-        tracing::warn!(
-            "{key} (`server.tls.server_private_key`) can be read by everybody on this machine: `chmod 600` it"
-        );
+    let own = config.server.tls.iter().map(|tls| (&tls.server_private_key, "server.tls.server_private_key".to_owned()));
+    let of_upstreams = config.upstreams().flat_map(Upstream::secret_files);
+    for (file, key) in own.chain(of_upstreams) {
+        if mode_of(file).is_some_and(|mode| mode & EVERYBODY != 0) {
+            tracing::warn!("{} (`{key}`) can be read by everybody on this machine: `chmod 600` it", file.display());
+        }
     }
     if let (Location::Directory { root, .. }, Storage::Fs(fs)) = (location, &config.storage)
         && mode_of(root).is_some_and(|mode| mode & EVERYBODY & !fs.mode != 0)
@@ -57,7 +56,10 @@ pub(super) fn warn(config: &Config, files: &[PathBuf], location: &Location) {
 
 /// Returns true if the configuration itself has a secret.
 fn has_secrets(config: &Config) -> bool {
-    !config.identity.is_empty() || matches!(config.storage, Storage::S3(_))
+    let mut passwords = config.upstreams().filter_map(|upstream| Some(&upstream.login.as_ref()?.password));
+    !config.identity.is_empty()
+        || matches!(config.storage, Storage::S3(_))
+        || passwords.any(|password| matches!(password, UpstreamPassword::Text(_)))
 }
 
 fn mode_of(path: &Path) -> Option<u32> {

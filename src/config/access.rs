@@ -8,6 +8,7 @@ use super::{
     model::{AccessPolicy, Audit, AuditFile, Identity, ImmutableTags, OnAuditError, Repository, Token},
     password,
     paths::{path, written},
+    upstream,
 };
 use crate::diagnostics::{Node, Part, Reading, Table, Text, joined as join, pattern_fault, rule};
 
@@ -93,6 +94,13 @@ pub(super) fn repositories(reading: &Reading<'_>, root: &mut Table<'_>) -> BTree
                 table.key("immutable_tags", "false", &immutable_tags())
             }),
             allow_delete: stated(&mut table, "allow_delete", |table| table.key("allow_delete", "false", &rule::flag())),
+            upstream: stated(&mut table, "upstream", upstream::upstreams),
+            manifest_ttl: stated(&mut table, "manifest_ttl", |table| {
+                table.key("manifest_ttl", "\"0s\"", &rule::time("0s", "3650d"))
+            }),
+            stale_if_error: stated(&mut table, "stale_if_error", |table| {
+                table.key("stale_if_error", "true", &rule::flag())
+            }),
         };
         table.finish();
         repositories.insert(name.clone(), repository);

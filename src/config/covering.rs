@@ -17,7 +17,7 @@ impl Config {
     /// Returns for each key of `[repository."..."]` the prefix of the table that gives it to a repository. `None`: no
     /// table that covers the repository states the key.
     #[must_use]
-    pub fn stating(&self, name: &str) -> [(&'static str, Option<&str>); 4] {
+    pub fn stating(&self, name: &str) -> [(&'static str, Option<&str>); 7] {
         let by = |states: fn(&Repository) -> bool| {
             self.stated(name, |table| states(table).then_some(&())).map(|(prefix, ())| prefix)
         };
@@ -26,12 +26,15 @@ impl Config {
             ("retention_policy", by(|table| table.retention_rules.is_some())),
             ("immutable_tags", by(|table| table.immutable_tags.is_some())),
             ("allow_delete", by(|table| table.allow_delete.is_some())),
+            ("upstream", by(|table| table.upstream.is_some())),
+            ("manifest_ttl", by(|table| table.manifest_ttl.is_some())),
+            ("stale_if_error", by(|table| table.stale_if_error.is_some())),
         ]
     }
 }
 
 /// Returns the prefixes that cover a repository, the longest first.
-pub(super) fn covering(name: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn covering(name: &str) -> impl Iterator<Item = &str> {
     let shorter = name.rmatch_indices('/').map(|(at, _)| &name[..at]);
     std::iter::once(name).chain(shorter).chain(["*"])
 }

@@ -50,6 +50,7 @@ impl Config {
             retention_rules: Some(Vec::new()),
             immutable_tags: Some(ImmutableTags::None),
             allow_delete: Some(false),
+            ..Repository::default()
         };
         config.repository = [("*".to_owned(), everywhere)].into();
         config

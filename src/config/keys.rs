@@ -3,17 +3,19 @@
 use std::sync::LazyLock;
 
 use super::decode;
-use crate::diagnostics::{KeyFacts, Keys, Reading, Source, parse};
+use crate::diagnostics::{KeyFacts, Keys, LIST, Reading, Source, parse};
 
 /// All keys, found by reading a configuration that has each table.
 pub(super) static KEYS: LazyLock<Keys> = LazyLock::new(|| {
-    let source = Source::new("", "storage.s3 = {}\nrepository.namespace = {}\nidentity.id = {}");
+    let source = Source::new("", "storage.s3 = {}\nrepository.namespace.upstream = [{}]\nidentity.id = {}");
     let none = Keys::default();
     let entries = parse(0, &source, &none).unwrap_or_default();
     let reading = Reading::new(&[], &none, false);
     decode::config(&reading, &entries);
     let keys = reading.finish().unwrap_or_default().into_iter();
-    let any = |path: &str| path.replace("repository.namespace", ANY_REPOSITORY).replace("identity.id.", ANY_IDENTITY);
+    let any = |path: &str| {
+        path.replace("repository.namespace", ANY_REPOSITORY).replace("identity.id.", ANY_IDENTITY).replace("[0]", LIST)
+    };
     Keys::new(keys.map(|key| KeyFacts { path: any(&key.path), ..key }).collect())
 });
 

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `model` | the types |
 //! | `load` | reads files, checks them, and lays them over one another |
-//! | `decode`, `access` | every key with its default and limits |
+//! | `decode`, `access`, `upstream` | every key with its default and limits |
 //! | `paths`, `password` | texts that are checked: paths, names of buckets, hashes of passwords |
 //! | `keys`, `schema` | list the keys, for errors and for editors |
 //! | `data_dir` | the configuration without a file |
@@ -32,9 +32,11 @@ mod model;
 mod password;
 mod paths;
 mod schema;
+mod upstream;
 
 use crate::diagnostics::rule;
 
+pub(crate) use self::covering::covering;
 pub use self::{
     data_dir::Login,
     immutable::{ImmutableRule, ImmutableRules},

@@ -3,6 +3,7 @@
 //! Defaults and limits are in `decode`; the reference for operators is `docs/reference/configuration.md`.
 
 mod observability;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,7 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::diagnostics::Text;
 
-pub use self::observability::*;
+pub use self::{observability::*, upstream::*};
 
 /// The whole configuration, valid. `Default` is what an empty file means.
 #[derive(Debug, Clone, PartialEq)]
@@ -283,6 +284,13 @@ pub struct Repository {
     pub immutable_tags: Option<ImmutableTags>,
     /// True: immutable tags may be deleted by clients whom policy lets delete.
     pub allow_delete: Option<bool>,
+    /// `[[repository."<namespace>".upstream]]`: the registries that the repositories are cached from, in the order in which
+    /// they are asked. Empty: the repositories are no caches.
+    pub upstream: Option<Vec<Upstream>>,
+    /// The time for which a cached tag is trusted without asking upstream.
+    pub manifest_ttl: Option<Duration>,
+    /// True: a cached tag is answered although no upstream could say what it means now.
+    pub stale_if_error: Option<bool>,
 }
 
 /// `[repository."<namespace>"] immutable_tags`: which tags keep the meaning that they were first given.

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{keys::KEYS, model::Config};
+use crate::diagnostics::LIST;
 
 /// The reference of the configuration, which describes each key.
 const REFERENCE: &str = include_str!("../../docs/reference/configuration.md");
@@ -41,8 +42,9 @@ fn table() -> Value {
 /// Puts the schema of a key at its path, and makes the tables above it.
 fn insert(table_of_key: &mut Value, path: &[&str], schema: Value, required: bool) {
     let Some((first, rest)) = path.split_first() else { return };
+    let of_list = first.strip_suffix(LIST);
     // A free key is any that has this form.
-    let (group, name) = match *first {
+    let (group, name) = match of_list.unwrap_or(first) {
         "\"<namespace>\"" => {
             ("patternProperties", r"^(\*|[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*)$")
         }
@@ -58,6 +60,9 @@ fn insert(table_of_key: &mut Value, path: &[&str], schema: Value, required: bool
     let Some(group) = group.as_object_mut() else { return };
     if rest.is_empty() {
         group.insert(name.to_owned(), schema);
+    } else if of_list.is_some() {
+        let list = group.entry(name).or_insert_with(|| json!({ "type": "array", "items": table() }));
+        insert(&mut list["items"], rest, schema, required);
     } else {
         insert(group.entry(name).or_insert_with(table), rest, schema, required);
     }

@@ -1,9 +1,12 @@
 //! The keys that a kind of file has.
 
+/// The end of a part of a path that is a list of tables: `upstream[]`.
+pub(crate) const LIST: &str = "[]";
+
 /// The facts about a key that need no file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyFacts {
-    /// The path of the key, such as `server.port` or `repository."<namespace>".access_policy.rules`.
+    /// The path of the key, such as `server.port` or `repository."<namespace>".upstream[].url`.
     pub path: String,
     /// The description of its values: `an integer from 0 to 65535`.
     pub expects: String,
@@ -40,7 +43,7 @@ impl Keys {
 
     /// Returns true if some table has a key, or is a table, of this name.
     pub(super) fn has_name(&self, name: &str) -> bool {
-        self.0.iter().any(|key| key.path.split('.').any(|part| part == name))
+        self.0.iter().any(|key| key.path.split('.').any(|part| part.strip_suffix(LIST).unwrap_or(part) == name))
     }
 
     /// Returns true if there is such a key or table.
@@ -55,7 +58,10 @@ impl Keys {
         owners
             .map(|path| match &path[..path.len() - 1] {
                 [] => "the top of the file, before the first table".to_owned(),
-                table => format!("`[{}]`", table.join(".")),
+                table => match table.join(".").strip_suffix(LIST) {
+                    Some(list) => format!("`[[{list}]]`"),
+                    None => format!("`[{}]`", table.join(".")),
+                },
             })
             .collect()
     }

@@ -26,7 +26,7 @@ mod words;
 
 pub(crate) use self::{
     document::{Entries, Node, Value, find, merge, parse},
-    keys::Keys,
+    keys::{Keys, LIST},
     read::{open_plain, read, read_plain, toml_files},
     table::{Part, Reading, Table},
     words::{joined, listed, nearest, pattern_fault},

@@ -98,8 +98,8 @@ enum Kind {
     Root,
     /// `[path]`
     Headed,
-    /// `[[key]]`
-    Listed(&'static str),
+    /// `[[path]]`
+    Listed,
     /// A table in one that is listed.
     Inner,
 }
@@ -179,17 +179,17 @@ impl<'a> Table<'a> {
     }
 
     /// Returns the tables of `[[key]]`.
-    pub(crate) fn list(&mut self, key: &'static str) -> Vec<Self> {
+    pub(crate) fn list(&mut self, key: &str) -> Vec<Self> {
         self.known.push(key.to_owned());
         let Some(node) = self.entry(key) else { return Vec::new() };
         let path = self.full(key);
         let Value::Array(items) = &node.value else {
             let says = format!("`{path}` must be a list of tables; this is {}", node.value.kind());
-            let help = format!("write `[[{key}]]` on a line of its own, and its keys below it");
+            let help = format!("write `[[{path}]]` on a line of its own, and its keys below it");
             self.reading.refuse(node, Part::Value, says, help);
             return Vec::new();
         };
-        let item = |(index, node)| self.read_table(format!("{path}[{index}]"), Kind::Listed(key), Some(node));
+        let item = |(index, node)| self.read_table(format!("{path}[{index}]"), Kind::Listed, Some(node));
         items.iter().enumerate().map(item).collect()
     }
 
@@ -206,7 +206,7 @@ impl<'a> Table<'a> {
                 let says = format!("`{path}` must be a table; this is {}", node.value.kind());
                 let help = match kind {
                     Kind::Headed => format!("write `[{path}]` on a line of its own, and its keys below it"),
-                    Kind::Listed(key) => format!("write `[[{key}]]` on a line of its own, and its keys below it"),
+                    Kind::Listed => format!("write `{}` on a line of its own, and its keys below it", in_list(&path)),
                     Kind::Root | Kind::Inner => "write `{ key = value }`".to_owned(),
                 };
                 self.reading.refuse(node, Part::Value, says, help);
@@ -256,7 +256,7 @@ impl<'a> Table<'a> {
             let title = self.title();
             let says = match self.kind {
                 Kind::Root | Kind::Headed => format!("`{}` is missing: {title} needs it", self.full(key)),
-                Kind::Listed(_) | Kind::Inner => format!("{title} needs `{key}`"),
+                Kind::Listed | Kind::Inner => format!("{title} needs `{key}`"),
             };
             self.reading.refuse(node, Part::Key, says, format!("add {} to {title}", line(key, example)));
         }
@@ -305,8 +305,13 @@ impl<'a> Table<'a> {
         self.known.push(key.to_owned());
     }
 
+    /// Returns the path as errors show it.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Returns the path of a key of this table.
-    fn full(&self, key: &str) -> String {
+    pub(crate) fn full(&self, key: &str) -> String {
         let key = joined([key]);
         if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
     }
@@ -316,7 +321,7 @@ impl<'a> Table<'a> {
         match self.kind {
             Kind::Root => "the top level".to_owned(),
             Kind::Headed => format!("`[{}]`", self.path),
-            Kind::Listed(key) => format!("`[[{key}]]`"),
+            Kind::Listed => format!("`{}`", in_list(&self.path)),
             Kind::Inner => format!("`{}`", self.path),
         }
     }
@@ -349,6 +354,11 @@ impl<'a> Table<'a> {
         known.dedup();
         format!("remove it; {} knows {}", self.title(), known.join(", "))
     }
+}
+
+/// Returns the header of a listed table, whose path ends with its index.
+fn in_list(path: &str) -> String {
+    format!("[[{}]]", path.rsplit_once('[').map_or(path, |(list, _)| list))
 }
 
 /// Writes a line of a file as a sentence shows it.

@@ -13,7 +13,7 @@ use super::{
     Snapshot, SnapshotError, Sources,
     sources::{self, Hash},
 };
-use crate::{config::Config, memory::Memory};
+use crate::{config::Config, memory::Memory, upstream::CachedNamespaces};
 
 /// Times that files are read again because they changed while they were read.
 const MOST_READINGS: usize = 5;
@@ -69,6 +69,8 @@ impl Checked {
             let before = sources.inputs();
             let config = sources.config()?;
             let snapshot = Snapshot::check(config, before, None)?;
+            // those in force remember tokens in a memory whose size the configuration says
+            CachedNamespaces::load(snapshot.config(), None, &Memory::new(0)).map_err(SnapshotError::Files)?;
             readings += 1;
             // an edit in between is found by the next reading, or by the first reload
             if sources.inputs() == before || readings == MOST_READINGS {
@@ -102,7 +104,7 @@ impl Live {
         let Checked { snapshot, sources } = checked;
         let named = Mutex::new(sources::named(snapshot.config()));
         let began_with = snapshot.config().clone();
-        let current = ArcSwap::from_pointee(snapshot.with_key(memory)?);
+        let current = ArcSwap::from_pointee(snapshot.with_memory(None, memory)?);
         let (refused, reading, memory) = (ArcSwapOption::empty(), Mutex::new(None), Arc::clone(memory));
         Ok(Self { current, began_with, sources, refused, named, reading, memory })
     }
@@ -181,8 +183,8 @@ impl Live {
         if inputs == current.inputs {
             return Ok(None);
         }
-        let snapshot =
-            Snapshot::check(config, inputs, Some(current)).and_then(|snapshot| snapshot.with_key(&self.memory));
+        let snapshot = Snapshot::check(config, inputs, Some(current))
+            .and_then(|snapshot| snapshot.with_memory(Some(current), &self.memory));
         snapshot.map(Some).map_err(|error| error.to_string())
     }
 

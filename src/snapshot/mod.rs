@@ -28,6 +28,7 @@ use crate::{
     memory::Memory,
     policy::Policy,
     tls::{Client, ClientError, Tls, TlsError},
+    upstream::CachedNamespaces,
 };
 
 /// The most certificates of tokens that one snapshot remembers as verified.
@@ -47,6 +48,7 @@ pub struct Snapshot {
     /// A hash of the files behind `tls`, to keep the certificates if nothing changed.
     tls_inputs: Hash,
     signer: Option<Arc<Signer>>,
+    caches: CachedNamespaces,
     /// Chains of tokens that were verified under this snapshot, by their hash.
     chains: Cache<Hash, Client>,
     /// A hash of all that this was made of.
@@ -71,7 +73,7 @@ pub enum SnapshotError {
 }
 
 impl Snapshot {
-    /// Builds what `config` and the policy files say, but for the key of tokens; `previous` is the one in force, if there
+    /// Builds what `config` and the policy files say, but for what needs a memory; `previous` is the one in force, if there
     /// is one. Writes nothing.
     fn check(config: Config, inputs: Hash, previous: Option<&Self>) -> Result<Self, SnapshotError> {
         let mut config = config;
@@ -107,13 +109,15 @@ impl Snapshot {
             requires_certificate,
             tls_inputs,
             signer,
+            caches: CachedNamespaces::default(),
             chains,
             inputs,
         })
     }
 
-    /// Reads the key of tokens, or makes it, if anybody can log in.
-    fn with_key(mut self, memory: &Arc<Memory>) -> Result<Self, SnapshotError> {
+    /// Adds the upstreams, and the key of tokens. It makes that key if anybody can log in and there is none.
+    fn with_memory(mut self, previous: Option<&Self>, memory: &Arc<Memory>) -> Result<Self, SnapshotError> {
+        self.caches = CachedNamespaces::load(&self.config, previous.map(|previous| &previous.caches), memory)?;
         let asks = self.tls.as_ref().is_some_and(|tls| tls.asks_for_certificates());
         if self.signer.is_none() && (asks || !self.accounts.is_empty()) {
             self.signer = Some(Arc::new(Signer::load_or_create(&self.config.token.signing_key, memory)?));
@@ -153,6 +157,12 @@ impl Snapshot {
         &self.immutable
     }
 
+    /// Returns the namespaces that are caches.
+    #[must_use]
+    pub const fn caches(&self) -> &CachedNamespaces {
+        &self.caches
+    }
+
     /// Returns the policy.
     #[must_use]
     pub const fn policy(&self) -> &Policy {
@@ -187,7 +197,7 @@ impl Snapshot {
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
         let tls = self.tls.iter().flat_map(|tls| tls.warnings());
         let key = self.signer.iter().filter_map(|signer| signer.warning());
-        self.policy.warnings().iter().chain(tls).map(String::as_str).chain(key)
+        self.policy.warnings().iter().chain(tls).chain(self.caches.warnings()).map(String::as_str).chain(key)
     }
 
     /// Verifies the client certificate of a token by the authorities, lists and clock in force. Remembered for minutes.

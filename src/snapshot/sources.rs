@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::SnapshotError;
 use crate::{
-    config::{self, Config},
+    config::{self, Config, Upstream},
     diagnostics::{self, Problems, Source},
     policy,
     tls::Tls,
@@ -73,6 +73,7 @@ pub(super) fn is_there(path: &Path) -> bool {
 pub(super) fn named(config: &Config) -> BTreeSet<PathBuf> {
     let mut paths: BTreeSet<PathBuf> = config.server.tls.iter().flat_map(Tls::files).collect();
     paths.extend(config.policy_dir.iter().map(|dir| dir.path.clone()));
+    paths.extend(config.upstreams().flat_map(Upstream::files).map(|file| file.path.clone()));
     paths
 }
 

@@ -10,8 +10,8 @@ use reqwest::Response;
 use serde::Deserialize;
 
 use super::{
-    failure::Reason,
-    source::{Request, Upstream, cause},
+    failure::{Reason, cause},
+    source::{Request, Upstream},
 };
 use crate::oci::{Algorithm, Descriptor, Digest, Manifest, MediaType, Name, Reference, Tag, range::ContentRange};
 

@@ -27,6 +27,14 @@ pub struct Credentials {
     pub password: SecretString,
 }
 
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Self) -> bool {
+        self.username == other.username && self.password.expose_secret() == other.password.expose_secret()
+    }
+}
+
+impl Eq for Credentials {}
+
 impl Credentials {
     /// Returns the value of `Authorization` (RFC 7617).
     pub(super) fn header(&self) -> Option<HeaderValue> {

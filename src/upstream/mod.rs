@@ -10,17 +10,22 @@
 mod addresses;
 mod answers;
 mod base;
+mod cached;
 mod failure;
 mod health;
 mod login;
+mod read;
+mod settings;
 mod source;
 mod upstreams;
 
 pub use self::{
     answers::{BlobStream, Described, FetchedManifest, TagPage},
     base::{Base, BaseError},
+    cached::{Cached, CachedNamespace, CachedNamespaces},
     failure::{Kind, Reason, Unanswered},
     login::Credentials,
-    source::{ClientIdentity, Settings, Upstream},
+    settings::{ClientIdentity, Settings, Unusable},
+    source::Upstream,
     upstreams::{Answer, Upstreams},
 };

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, OnceLock},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -12,55 +12,16 @@ use reqwest::{Client, Response, Url};
 use tokio::time::timeout;
 
 use super::{
-    addresses::{Guard, REFUSED, Resolver, host_of},
-    base::Base,
-    failure::Reason,
+    addresses::{Guard, REFUSED, host_of},
+    failure::{Reason, cause},
     health::{Health, retry_after},
     login::{Challenge, Credentials, Token, Tokens, may_see_credentials, scope, token_url},
+    settings::{Settings, Unusable, client},
 };
 use crate::{memory::Memory, oci::Name};
 
 /// The largest answer of a realm, in bytes.
 const LARGEST_TOKEN: u64 = 256 * 1024;
-
-/// The settings of one upstream. `Debug` leaves secrets out.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The address.
-    pub base: Base,
-    /// The number of redirects that are followed.
-    pub max_redirect: usize,
-    /// The authorities that the upstream's certificate may come from, PEM. `None`: those of the system.
-    pub server_ca_bundle: Option<Vec<u8>>,
-    /// The client certificate with those between it and its authority, and its private key, PEM.
-    pub client_identity: Option<ClientIdentity>,
-    /// The login. `None`: anonymous.
-    pub credentials: Option<Credentials>,
-    /// The time to the first byte of an answer, and the longest silence within one.
-    pub timeout: Duration,
-    /// Hosts of realms that may see the credentials, beside those of the upstream's registrable domain.
-    pub token_hosts: Vec<String>,
-    /// Hosts that a redirect may lead to, whatever their address.
-    pub redirect_hosts: Vec<String>,
-}
-
-/// A client certificate and its private key. `Debug` leaves both out.
-#[derive(Clone)]
-pub struct ClientIdentity(Vec<u8>);
-
-impl ClientIdentity {
-    /// Joins a certificate, with those between it and its authority, and its private key. Both are PEM.
-    #[must_use]
-    pub fn new(certificate: &[u8], key: &[u8]) -> Self {
-        Self([certificate, b"\n", key].concat())
-    }
-}
-
-impl fmt::Debug for ClientIdentity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClientIdentity(..)")
-    }
-}
 
 /// One upstream. It remembers tokens, limits and failures.
 pub struct Upstream {
@@ -98,14 +59,27 @@ impl Upstream {
     /// Prepares an upstream, which remembers tokens in `memory`. It asks nothing.
     ///
     /// # Errors
-    /// A text for people if the certificates or the key cannot be used.
-    pub fn new(settings: Settings, memory: &Arc<Memory>) -> Result<Self, String> {
+    /// [`Unusable`] if the certificates or the key cannot be used.
+    pub fn new(settings: Settings, memory: &Arc<Memory>) -> Result<Self, Unusable> {
         let named = settings.redirect_hosts.iter().chain(&settings.token_hosts).cloned().collect();
         let guard = Guard::new(settings.base.root(), named);
-        let own = client(&settings, &guard, settings.client_identity.as_ref())?;
-        let strangers = if settings.client_identity.is_some() { client(&settings, &guard, None)? } else { own.clone() };
+        let strangers = client(&settings, &guard, None)?;
+        let own = match &settings.client_identity {
+            Some(identity) => client(&settings, &guard, Some(identity))?,
+            None => strangers.clone(),
+        };
         let (tokens, basic, health) = (Tokens::new(memory), OnceLock::new(), Health::new());
         Ok(Self { settings, own, strangers, guard, tokens, basic, health })
+    }
+
+    /// Returns the settings.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Returns whether everybody on the way can read the credentials.
+    pub(super) fn sends_credentials_in_the_open(&self) -> bool {
+        self.settings.credentials.is_some() && self.settings.base.root().scheme() == "http"
     }
 
     /// Returns the host, for messages, logs and metrics.
@@ -308,27 +282,6 @@ impl Upstream {
     }
 }
 
-/// Prepares a client that asks only the addresses that the guard allows.
-fn client(settings: &Settings, guard: &Arc<Guard>, identity: Option<&ClientIdentity>) -> Result<Client, String> {
-    let mut client = Client::builder()
-        .user_agent(concat!("simple-registry/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        // a proxy would resolve the names, and nobody would look at the addresses
-        .no_proxy()
-        .referer(false)
-        .dns_resolver(Resolver(Arc::clone(guard)))
-        .connect_timeout(settings.timeout)
-        .read_timeout(settings.timeout);
-    if let Some(bundle) = &settings.server_ca_bundle {
-        let bundle = reqwest::Certificate::from_pem_bundle(bundle).map_err(|error| cause(&error))?;
-        client = client.tls_certs_only(bundle);
-    }
-    if let Some(ClientIdentity(pem)) = identity {
-        client = client.identity(reqwest::Identity::from_pem(pem).map_err(|error| cause(&error))?);
-    }
-    client.build().map_err(|error| cause(&error))
-}
-
 /// Returns whether the way from one URL to the next one loses TLS.
 fn is_less_safe(from: &Url, to: &Url) -> bool {
     from.scheme() == "https" && to.scheme() != "https"
@@ -344,18 +297,11 @@ fn redirect(answer: &Response) -> Option<Url> {
     matches!(next.scheme(), "https" | "http").then_some(next)
 }
 
-/// Returns the innermost cause of an error, which has no URL in it.
-pub(super) fn cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
+    use super::{super::base::Base, *};
 
     #[tokio::test]
     async fn a_realm_without_tls_is_not_asked_by_an_upstream_with_tls() {

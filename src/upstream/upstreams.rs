@@ -34,6 +34,17 @@ impl Upstreams {
         Self(upstreams)
     }
 
+    /// Returns true if there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the host of each, in order.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|upstream| upstream.host())
+    }
+
     /// Asks for a manifest without its bytes. `rest` is the repository's name below its namespace.
     ///
     /// # Errors

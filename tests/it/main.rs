@@ -12,6 +12,7 @@
 #![allow(clippy::unnecessary_debug_formatting, reason = "a path in a test's TOML is quoted as Debug quotes it")]
 
 mod access;
+mod caches;
 mod conformance;
 mod crash;
 mod disk_full;

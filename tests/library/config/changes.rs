@@ -2,7 +2,7 @@
 
 use simple_registry::config::Config;
 
-use super::reference::{needed_by, rows};
+use super::reference::{line, needed_by, rows};
 use super::{BCRYPT, HASH, read};
 
 /// Each key with another value than its default, or than `needed_by` gives it.
@@ -50,6 +50,19 @@ const OTHERS: &[(&str, &str)] = &[
     ("repository.\"<namespace>\".retention_policy.rules", "['true']"),
     ("repository.\"<namespace>\".immutable_tags", "['^v']"),
     ("repository.\"<namespace>\".allow_delete", "true"),
+    ("repository.\"<namespace>\".manifest_ttl", "7"),
+    ("repository.\"<namespace>\".stale_if_error", "false"),
+    ("repository.\"<namespace>\".upstream[].url", "'https://other/v2'"),
+    ("repository.\"<namespace>\".upstream[].max_redirect", "7"),
+    ("repository.\"<namespace>\".upstream[].server_ca_bundle", "'other'"),
+    ("repository.\"<namespace>\".upstream[].client_certificate", "'other'"),
+    ("repository.\"<namespace>\".upstream[].client_private_key", "'other'"),
+    ("repository.\"<namespace>\".upstream[].username", "'other'"),
+    ("repository.\"<namespace>\".upstream[].password", "'other'"),
+    ("repository.\"<namespace>\".upstream[].password_file", "'other'"),
+    ("repository.\"<namespace>\".upstream[].timeout", "7"),
+    ("repository.\"<namespace>\".upstream[].token_hosts", "['other']"),
+    ("repository.\"<namespace>\".upstream[].redirect_hosts", "['other']"),
     ("identity.<id>.username", "'other'"),
     ("identity.<id>.password", "'<bcrypt>'"),
     ("identity.<id>.groups", "['staff']"),
@@ -91,7 +104,7 @@ fn each_key_is_live_or_takes_a_restart_as_the_reference_says() {
     for (key, other) in OTHERS {
         let path = key.replace("<namespace>", "*").replace("<id>", "ana");
         let before = needed_by(&path);
-        let change = format!("{path} = {other}").replace("<bcrypt>", BCRYPT);
+        let change = line(&path, other).replace("<bcrypt>", BCRYPT);
         let (old, new) = (valid(&[&before]), valid(&[&before, &change]));
         assert_ne!(old, new, "{key} is not changed by this test");
         let row = rows.remove(*key).unwrap_or_else(|| panic!("{key} is not in the reference"));

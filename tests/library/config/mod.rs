@@ -9,6 +9,7 @@ mod reference;
 mod schema;
 mod secrets;
 mod several;
+mod upstreams;
 
 use simple_registry::{
     config::Config,

@@ -63,7 +63,10 @@ fn the_reference_has_the_limits_and_defaults_of_the_code() {
 
 #[test]
 fn a_missing_key_is_an_error_if_the_reference_calls_it_required() {
-    let error = told("[storage.s3]\n[server.tls]\n[identity.ana]").replace("identity.ana", "identity.<id>");
+    let error = told("[storage.s3]\n[server.tls]\n[identity.ana]\n[[repository.a.upstream]]");
+    let error = error
+        .replace("identity.ana", "identity.<id>")
+        .replace("`[[repository.a.upstream]]` needs `url`", "`repository.\"<namespace>\".upstream[].url` is missing");
     for (key, row) in rows() {
         assert_eq!(row.default == "required", error.contains(&format!("error: `{key}` is missing")), "{key}");
     }
@@ -77,13 +80,39 @@ fn every_key_takes_its_default_and_no_nonsense() {
         let below = needed_by(&path);
         let below = below.as_str();
         if let Some(default) = key.default {
-            let mut config = read(&[below, &format!("{path} = {default}")]).unwrap_or_else(|error| panic!("{error}"));
+            let mut config = read(&[below, &line(&path, default)]).unwrap_or_else(|error| panic!("{error}"));
             config.repository.clear();
             config.policy_dir.as_mut().expect("a directory").must_exist = false;
-            assert_eq!(config, read(&[below]).expect("it is valid"), "{path}");
+            let mut expected = read(&[below]).expect("it is valid");
+            expected.repository.clear();
+            assert_eq!(config, expected, "{path}");
         }
-        let error = told(&format!("{path} = 1979-05-27"));
+        let error = told(&line(&path, "1979-05-27"));
+        let path = path.replace("[]", "[0]");
         assert!(error.contains(&format!("error: `{path}` must be ")) && error.contains("this is a date"), "{error}");
+    }
+}
+
+/// Returns a line that gives a key.
+pub(crate) fn line(path: &str, value: &str) -> String {
+    match path.split_once("[].") {
+        Some((list, "url")) => format!("{list} = [{{ url = {value} }}]"),
+        Some((list, key)) => format!("{list} = [{{ {UPSTREAM}{}{key} = {value} }}]", beside(key)),
+        None => format!("{path} = {value}"),
+    }
+}
+
+/// The required key of a table of `upstream`.
+const UPSTREAM: &str = "url = 'https://a/v2', ";
+
+/// Returns the keys that a key of `upstream` needs beside it.
+fn beside(key: &str) -> &'static str {
+    match key {
+        "client_certificate" => "client_private_key = 'a', ",
+        "client_private_key" => "client_certificate = 'a', ",
+        "username" => "password = 'a', ",
+        "password" | "password_file" => "username = 'a', ",
+        _ => "",
     }
 }
 
@@ -96,6 +125,8 @@ pub(crate) fn needed_by(path: &str) -> String {
             .to_owned()
     } else if path.starts_with("identity.ana.") {
         format!("[identity.ana]\nusername = \"ana\"\npassword = '{HASH}'")
+    } else if path.contains(".upstream[].") {
+        format!("repository.\"*\".upstream = [{{ {UPSTREAM} }}]")
     } else {
         String::new()
     }
@@ -105,7 +136,7 @@ pub(crate) fn needed_by(path: &str) -> String {
 fn the_examples_of_the_reference_are_valid() {
     let text = include_str!("../../../docs/reference/configuration.md");
     let examples: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(examples.len(), 3);
+    assert_eq!(examples.len(), 4);
     let config = read(&examples).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((config.server.bind_address.to_string().as_str(), config.server.port), ("0.0.0.0", 8080));
 }
@@ -119,6 +150,7 @@ fn the_projects_own_file_states_the_defaults_and_is_open() {
         retention_rules: Some(Vec::new()),
         immutable_tags: Some(ImmutableTags::None),
         allow_delete: Some(false),
+        ..Repository::default()
     };
     expected.repository.insert("*".to_owned(), everywhere);
     assert_eq!(read(&[include_str!("../../../config.toml")]).unwrap_or_else(|error| panic!("{error}")), expected);
@@ -133,7 +165,8 @@ fn the_projects_own_file_has_every_key() {
         let line = line.trim_start_matches("# ");
         if line.starts_with('[') && line.ends_with(']') {
             table = format!("{}.", line.trim_matches(['[', ']']).replace("\"*\"", "\"<namespace>\""));
-            table = table.replace("identity.ana", "identity.<id>");
+            table = table.replace("identity.ana", "identity.<id>").replace("library", "\"<namespace>\"");
+            table = table.replace("upstream.", "upstream[].");
         } else if let Some((key, value)) = line.split_once(" = ") {
             found.insert(format!("{table}{key}"), value);
         }

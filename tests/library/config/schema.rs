@@ -45,6 +45,9 @@ const MISTAKES: &[(&str, bool)] = &[
     ("observability.tracing.sampling_rate = 2", true),
     ("observability.tracing.endpoint = \"127.0.0.1:4318\"", true),
     ("repository.a.immutable_tags = \"v1\"", true),
+    ("[repository.a.upstream]\nurl = \"https://b/v2\"", true),
+    ("[[repository.a.upstream]]\nurls = [\"https://b/v2\"]", true),
+    ("[[repository.a.upstream]]\nurl = \"https://b/library\"", false),
 ];
 
 /// Returns what a schema has against a value. Knows the words that the schema uses, and panics at any other.
@@ -177,6 +180,8 @@ fn every_key_of_the_schema_has_a_description() {
         let inner = ["properties", "patternProperties"].iter().filter_map(|group| schema.get(group)?.as_object());
         for (key, schema) in inner.flatten() {
             let path = format!("{path}.{key}");
+            // a list of tables is described by the keys of its tables
+            let schema = schema.get("items").filter(|items| items.get("properties").is_some()).unwrap_or(schema);
             if schema.get("properties").is_none() {
                 let description = schema["description"].as_str().unwrap_or_default();
                 assert!(description.len() > 10 && !description.contains("]("), "{path}: {description}");

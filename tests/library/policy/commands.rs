@@ -308,6 +308,9 @@ fn explain_shows_which_prefix_gave_each_table() {
         "   retention_policy [repository.\"*\"]\n",
         "   immutable_tags   [repository.\"open/strict\"]\n",
         "   allow_delete     not stated\n",
+        "   upstream         not stated\n",
+        "   manifest_ttl     not stated\n",
+        "   stale_if_error   not stated\n",
     ] {
         assert!(out.contains(line), "{line}: {out}");
     }

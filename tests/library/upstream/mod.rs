@@ -1,6 +1,7 @@
 //! The client of other registries, against upstreams that answer wrongly, slowly, and not at all.
 
 mod certificates;
+mod configured;
 mod hostile;
 
 use std::{sync::Arc, time::Duration};
