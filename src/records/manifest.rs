@@ -32,6 +32,9 @@ pub struct ManifestHeader {
     /// links its repository to every other blob that the manifest lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<Digest>,
+    /// Set if an upstream gave the manifest. The content that it names may come later, or never.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cached: bool,
 }
 
 impl ManifestHeader {

@@ -38,7 +38,7 @@ pub use self::{
     damage::Damage,
     error::{Error, Result},
     lease::{InForce, Lease},
-    manifests::{Manifests, Put, PutManifest, SeenManifest},
+    manifests::{CachedManifest, Manifests, Put, PutManifest, SeenManifest},
     pulls::Pulls,
     referrers::{ReferrerPage, Referrers},
     restore::{Lost, Restoration, Restored},

@@ -47,9 +47,12 @@ impl Suffix {
 
     /// Draws a suffix that sorts before this one. A version with the new suffix counts in place of the version with
     /// this one.
+    ///
+    /// It is close before, since many may follow each other: each blob that comes to a cached manifest draws one.
     #[must_use]
     pub fn before(self) -> Self {
-        Self(Self::random().0 % self.0.max(1))
+        let room = self.0.div_ceil(1 << 7).max(1);
+        Self(self.0.saturating_sub(1 + Self::random().0 % room))
     }
 }
 

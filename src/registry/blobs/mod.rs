@@ -268,7 +268,9 @@ impl Blobs {
                 }
             }
         }
-        if !needed_by.is_empty() {
+        // a manifest that was cached without the blob needs it only once it has come
+        let here = !grants.is_empty() || self.repository_has_blob_afresh(name, digest).await?;
+        if here && !needed_by.is_empty() {
             return Err(Error::Needed { digest: *digest, needed_by });
         }
         if grants.is_empty() { Err(Error::blob_unknown(name, digest)) } else { Ok(grants) }
@@ -303,7 +305,7 @@ impl Blobs {
         if self.repository_has_blob(name, digest).await? {
             return Ok(false);
         }
-        if self.core.store.list(&Prefix::Links(digest, name).to_string(), None, 1).await?.is_empty() {
+        if !self.had(name, digest).await? {
             return Err(Error::gone(name, digest.to_string(), "there is no trace of it in this repository"));
         }
         // a slow attempt is made once more: its blob link may be gone by now
@@ -323,6 +325,24 @@ impl Blobs {
             }
         }
         Err(Error::TooSlow)
+    }
+
+    /// Returns whether a record tells that the repository had a blob once. The pin of a manifest that was cached without
+    /// the blob tells nothing.
+    async fn had(&self, name: &Name, digest: &Digest) -> Result<bool> {
+        for entry in self.core.store.list_all(&Prefix::Links(digest, name).to_string()).await? {
+            match BlobLink::at_end_of(&entry.key) {
+                Some(BlobLink::Link | BlobLink::Unlinked) => return Ok(true),
+                Some(BlobLink::Pin(manifest)) => {
+                    let absent = self.versions.last_life(name, &manifest).await?.absent();
+                    if absent.is_some_and(|absent| !absent.contains(digest)) {
+                        return Ok(true);
+                    }
+                }
+                None => {}
+            }
+        }
+        Ok(false)
     }
 
     /// Remembers a blob that an attempt has uploaded and linked.

@@ -1,11 +1,14 @@
 //! Pins of blobs by manifests. A pin keeps the bytes; a pin alone is no link.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::Blobs;
 use crate::{
     oci::{Descriptor, Digest, Manifest, Name},
-    records::key::Prefix,
+    records::{
+        Actor,
+        key::{BlobLink, Prefix},
+    },
     registry::{Error, Result, core::Attempt, references::Referenced, several},
     storage::mutation::{Mutation, mutated},
 };
@@ -15,8 +18,8 @@ use crate::{
 pub(in crate::registry) struct Linked {
     /// Blobs that the manifest needs and the repository does not have.
     pub(in crate::registry) missing: Vec<Digest>,
-    /// Foreign layers that the repository does not have.
-    pub(in crate::registry) foreign: Vec<Digest>,
+    /// Other listed blobs that the repository does not have: foreign layers, and the entries of a cached index.
+    pub(in crate::registry) others: Vec<Digest>,
     /// The entries of an index that are blobs of the repository.
     pub(in crate::registry) entries: HashSet<Digest>,
 }
@@ -26,12 +29,15 @@ impl Blobs {
     ///
     /// A blob that the repository does not have gets no pin: naming a digest must not be a way to read it, or to keep
     /// it. If a needed blob is missing and that is an error, nothing is pinned.
+    ///
+    /// A `cached` manifest pins all its blobs, since they come after it. Such a pin keeps bytes and gives no access.
     pub(in crate::registry) async fn pin_blobs(
         &self,
         name: &Name,
         manifest: &Manifest,
         digest: &Digest,
         before: Option<&[Digest]>,
+        cached: bool,
         attempt: &Attempt<'_>,
     ) -> Result<Linked> {
         let has = manifest.listed_blobs().map(async |blob| {
@@ -46,15 +52,26 @@ impl Blobs {
         let (here, absent): (Vec<_>, Vec<_>) = manifest.listed_blobs().zip(has).partition(|(_, has)| *has);
         let mut absent: HashSet<Digest> = absent.into_iter().map(|(blob, _)| blob.digest).collect();
         let needed = || manifest.blobs.iter().map(|blob| blob.digest);
-        if self.core.options.allow_missing_references || before.is_some() || needed().all(|it| !absent.contains(&it)) {
-            let pins = here.into_iter().map(|(blob, _)| self.pin(name, blob, digest, attempt));
+        let may_miss = self.core.options.allow_missing_references || before.is_some() || cached;
+        if cached {
+            let pins = absent.iter().map(async |blob| attempt.write_pin(name, blob, digest).await.map(drop));
+            several(pins.collect()).await?;
+        }
+        if may_miss || needed().all(|it| !absent.contains(&it)) {
+            let pins = here.into_iter().map(|(blob, _)| self.pin(name, blob, digest, cached, attempt));
             absent.extend(several(pins.collect()).await?.into_iter().flatten());
         }
+        let others = |blob: &&Descriptor| cached || manifest.foreign.contains(blob);
         let entries = manifest.listed_blobs().map(|blob| blob.digest).collect::<HashSet<_>>();
         let entries = manifest.children.iter().map(|child| child.digest).filter(|child| entries.contains(child));
         Ok(Linked {
             missing: needed().filter(|blob| absent.contains(blob)).collect(),
-            foreign: manifest.foreign.iter().map(|blob| blob.digest).filter(|blob| absent.contains(blob)).collect(),
+            others: manifest
+                .listed_blobs()
+                .filter(others)
+                .map(|it| it.digest)
+                .filter(|it| absent.contains(it))
+                .collect(),
             entries: entries.filter(|entry| !absent.contains(entry)).collect(),
         })
     }
@@ -77,16 +94,19 @@ impl Blobs {
     /// Pins one blob and makes sure of its bytes. Returns its digest if the bytes are gone.
     ///
     /// # Errors
-    /// [`Error::DescriptorSize`] if the blob has another size than the descriptor.
+    /// [`Error::DescriptorSize`] if the blob has another size than the descriptor. A `cached` manifest is what the
+    /// upstream says, so its clients judge it.
     async fn pin(
         &self,
         name: &Name,
         blob: &Descriptor,
         manifest: &Digest,
+        cached: bool,
         attempt: &Attempt<'_>,
     ) -> Result<Option<Digest>> {
         let size = self.copies.checked_size(name, &blob.digest).await?;
-        if let Some(found) = size.filter(|size| *size != blob.size) {
+        let is_other = |size: u64| size != blob.size && !cached;
+        if let Some(found) = size.filter(|size| is_other(*size)) {
             return Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found });
         }
         let late = mutated(Mutation::LookBeforeReference);
@@ -103,9 +123,66 @@ impl Blobs {
             let _ = attempt.write_pin(name, &blob.digest, manifest).await?;
         }
         match copy {
-            Some(copy) if copy.size() == blob.size => Ok(None),
-            Some(copy) => Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found: copy.size() }),
+            Some(copy) if is_other(copy.size()) => {
+                Err(Error::DescriptorSize { digest: blob.digest, said: blob.size, found: copy.size() })
+            }
+            Some(_) => Ok(None),
             None => Ok(Some(blob.digest)),
         }
+    }
+
+    /// Gives every manifest that was cached before this blob came its link to it. The repository has the blob: if it does
+    /// not, this gives nothing.
+    ///
+    /// A blob that was deleted here before gets its links from scrub, as does a manifest that is cached at the same
+    /// moment. Scrub keeps the blob's own link until then.
+    ///
+    /// # Errors
+    /// [`Error::TooSlow`] if two attempts took too long.
+    pub async fn link_to_cached(&self, name: &Name, digest: &Digest, by: &Actor) -> Result<()> {
+        for _ in 0..2 {
+            let attempt = self.core.begin(by).await?;
+            if self.attempt_link(name, digest, &attempt).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::TooSlow)
+    }
+
+    /// Links a blob to the manifests that pin it and were cached without it. Returns false if the attempt is to be made
+    /// again: it was too slow, or a manifest has a newer version.
+    async fn attempt_link(&self, name: &Name, digest: &Digest, attempt: &Attempt<'_>) -> Result<bool> {
+        let links = || async { self.core.store.list_all(&Prefix::Links(digest, name).to_string()).await };
+        let listed = links().await?;
+        let pins = listed.iter().filter_map(|entry| match BlobLink::at_end_of(&entry.key) {
+            Some(BlobLink::Pin(manifest)) => Some(manifest),
+            _ => None,
+        });
+        let lives = pins.collect::<BTreeSet<_>>().into_iter();
+        let lives = lives.map(async |manifest| Ok((manifest, self.versions.last_life(name, &manifest).await?)));
+        let lives = several(lives.collect()).await?;
+        if lives.iter().all(|(_, life)| life.without(digest).is_none()) {
+            return Ok(true);
+        }
+        // a delete of the blob that this listing does not show finds that a manifest needs the blob
+        let listed = links().await?;
+        let is = |link: BlobLink| listed.iter().any(|entry| BlobLink::at_end_of(&entry.key) == Some(link));
+        let has = is(BlobLink::Link) || lives.iter().any(|(_, life)| life.links(digest));
+        if !has || (is(BlobLink::Unlinked) && !mutated(Mutation::BlobDeletesNotLookedFor)) {
+            return Ok(true);
+        }
+        // scrub may have freed a manifest that was deleted meanwhile, and no version of it may come after that
+        if attempt.was_slow() {
+            return Ok(false);
+        }
+        let recorded = lives.iter().filter_map(|(manifest, life)| Some((manifest, life.without(digest)?)));
+        let recorded = recorded.map(async |(manifest, (newest, absent))| {
+            match self.versions.record_links(name, manifest, newest, absent).await {
+                // scrub tells of a damaged manifest, and keeps the blob's own link
+                Err(error) if error.is_damage() => Ok(true),
+                recorded => recorded,
+            }
+        });
+        Ok(several(recorded.collect()).await?.into_iter().all(|recorded| recorded))
     }
 }

@@ -1,5 +1,6 @@
 //! The manifests of repositories.
 
+mod cached;
 mod delete;
 mod put;
 
@@ -7,6 +8,7 @@ use std::sync::Arc;
 
 pub(super) use self::put::PutOptions;
 pub use self::{
+    cached::CachedManifest,
     delete::SeenManifest,
     put::{Put, PutManifest},
 };

@@ -2,7 +2,7 @@
 //!
 //! A crash anywhere leaves garbage for scrub, never a tag that cannot be pulled.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 
@@ -59,6 +59,8 @@ pub(in crate::registry) struct PutOptions {
     /// Set for a restore: the digests that the manifest did not link before it was deleted. It comes back with the same
     /// links.
     pub(in crate::registry) before: Option<Vec<Digest>>,
+    /// Set if an upstream gave the manifest: the content that it names may come later, or never.
+    pub(in crate::registry) cached: bool,
 }
 
 impl Manifests {
@@ -121,10 +123,23 @@ impl Manifests {
             _ => None,
         };
         let (once, free): (Vec<Tag>, Vec<Tag>) = tags.into_iter().partition(|tag| immutable(tag));
-        let options = PutOptions { once, free, conditional, before: None };
+        let options = PutOptions { once, free, conditional, ..PutOptions::default() };
+        self.put_unless_refused(name, &manifest, digest, put.bytes.clone(), &options, by).await
+    }
+
+    /// Stores a manifest, unless one of its immutable tags means another.
+    pub(super) async fn put_unless_refused(
+        &self,
+        name: &Name,
+        manifest: &Manifest,
+        digest: Digest,
+        bytes: Bytes,
+        options: &PutOptions,
+        by: &Actor,
+    ) -> Result<Put> {
         // the first check, before anything is written; `Tags::write_once` checks again
         several(options.once.iter().map(|tag| self.tags.refuse_other_meaning(name, tag, &digest)).collect()).await?;
-        self.put_with_retry(name, &manifest, digest, put.bytes.clone(), &options, by).await?;
+        self.put_with_retry(name, manifest, digest, bytes, options, by).await?;
         Ok(Put { digest, subject: manifest.subject })
     }
 
@@ -159,16 +174,17 @@ impl Manifests {
         options: &PutOptions,
         attempt: &Attempt<'_>,
     ) -> Result<()> {
-        let Linked { mut missing, foreign, entries } =
-            self.blobs.pin_blobs(name, manifest, &digest, options.before.as_deref(), attempt).await?;
+        let (before, cached) = (options.before.as_deref(), options.cached);
+        let Linked { mut missing, others, entries } =
+            self.blobs.pin_blobs(name, manifest, &digest, before, cached, attempt).await?;
         let children = || manifest.children.iter().filter(|child| !entries.contains(&child.digest));
         // children are looked at before their index references are written, as blobs are before their pins; a child
-        // that is deleted later is seen below
-        let stand = several(children().map(|child| self.stands(name, &child.digest)).collect()).await?;
-        let (here, absent): (Vec<_>, Vec<_>) = children().zip(stand).partition(|(_, stands)| *stands);
+        // that is deleted later is seen below. A child of a cached index finds its reference whenever it comes
+        let stand = several(children().map(async |it| Ok(cached || self.stands(name, &it.digest).await?)).collect());
+        let (here, absent): (Vec<_>, Vec<_>) = children().zip(stand.await?).partition(|(_, stands)| *stands);
         missing.extend(absent.into_iter().map(|(child, _)| child.digest));
         self.refuse_missing(name, manifest, missing.clone(), options)?;
-        let children = here.iter().map(|(child, _)| self.reference_child(name, child, &digest, attempt));
+        let children = here.iter().map(|(child, _)| self.reference_child(name, child, &digest, cached, attempt));
         let gone: HashSet<Digest> = several(children.collect()).await?.into_iter().flatten().collect();
         self.refuse_missing(name, manifest, gone.iter().copied().collect(), options)?;
         self.catalog.add(name, attempt.by).await?;
@@ -181,8 +197,10 @@ impl Manifests {
         // scrub may have freed the pins by now, and the bytes with them: then no manifest may exist that needs them
         attempt.in_time()?;
         let size = bytes.len() as u64;
-        let absent = [missing, foreign, gone.iter().copied().collect()].concat();
+        let absent: BTreeSet<Digest> = missing.into_iter().chain(others).chain(gone.iter().copied()).collect();
+        let absent = absent.into_iter().collect();
         let stored = StoredManifest::new(digest, manifest.media_type.clone(), bytes, ordinal, absent);
+        let stored = StoredManifest { cached, ..stored };
         if same.is_none() {
             self.versions.put(name, manifest, stored, attempt).await?;
         }
@@ -204,7 +222,7 @@ impl Manifests {
     }
 
     /// Checks that nothing is missing, unless that is allowed. A restore may miss what the manifest did not link
-    /// before.
+    /// before. A cached manifest may miss anything.
     ///
     /// # Errors
     /// [`Error::Missing`], with the digests in the order of the manifest.
@@ -216,7 +234,7 @@ impl Manifests {
         options: &PutOptions,
     ) -> Result<()> {
         missing.retain(|digest| !options.before.as_ref().is_some_and(|absent| absent.contains(digest)));
-        if missing.is_empty() || self.core.options.allow_missing_references {
+        if missing.is_empty() || options.cached || self.core.options.allow_missing_references {
             return Ok(());
         }
         let order: HashMap<Digest, usize> =
@@ -253,12 +271,13 @@ impl Manifests {
     /// child does not exist or is damaged.
     ///
     /// # Errors
-    /// [`Error::DescriptorSize`] if the child has another size than its descriptor.
+    /// [`Error::DescriptorSize`] if the child has another size than its descriptor, unless the index is `cached`.
     async fn reference_child(
         &self,
         name: &Name,
         child: &Descriptor,
         parent: &Digest,
+        cached: bool,
         attempt: &Attempt<'_>,
     ) -> Result<Option<Digest>> {
         let key = ManifestKey::IndexReference(*parent, attempt.suffix).of(name, &child.digest);
@@ -270,7 +289,7 @@ impl Manifests {
             Err(error) => return Err(error),
         };
         let size = stored.bytes.len() as u64;
-        if size != child.size {
+        if size != child.size && !cached {
             return Err(Error::DescriptorSize { digest: child.digest, said: child.size, found: size });
         }
         Ok(None)

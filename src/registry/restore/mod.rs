@@ -172,13 +172,18 @@ impl Registry {
                 }
                 // a child without any version is found missing below, unless that is allowed
                 if self.versions.newest(name, &child.digest).await?.is_some() {
-                    self.restore_manifest(name, child.digest, None, deepest - 1, by, restored).await?;
+                    match self.restore_manifest(name, child.digest, None, deepest - 1, by, restored).await {
+                        // its upstream may have it
+                        Err(Error::GoneForGood { .. }) if stored.cached => {}
+                        result => result?,
+                    }
                 }
             }
             // every tag is written as an immutable one: a meaning that it has got meanwhile stays. If no record of the
             // old links can be read, the manifest gets the links of a push
             let before = life.absent();
-            let options = PutOptions { once: tag.into_iter().collect(), before, ..PutOptions::default() };
+            let (once, cached) = (tag.into_iter().collect(), stored.cached);
+            let options = PutOptions { once, before, cached, ..PutOptions::default() };
             let put = self.manifests.put_with_retry(name, &manifest, digest, stored.bytes.clone(), &options, by).await;
             put.map_err(|error| match error {
                 Error::Missing { missing, .. } => {

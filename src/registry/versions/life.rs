@@ -38,8 +38,7 @@ impl Versions {
             Err(error) => return Err(error),
         }
         // another push at the same time may have found the blob
-        let life = self.last_life(name, manifest).await?;
-        Ok(life.stands && life.absent().is_some_and(|absent| !absent.contains(blob)))
+        Ok(self.last_life(name, manifest).await?.links(blob))
     }
 
     /// Returns the blobs that a manifest lists and does not link its repository to. `None` if the manifest does not
@@ -60,12 +59,18 @@ impl Versions {
         let mut life = Life { stands, ..Life::default() };
         let ended = versions().skip_while(|(_, version)| !version.there);
         for (key, Version { ordinal, .. }) in ended.take_while(|(_, version)| version.there) {
+            life.newest.get_or_insert_with(|| key.clone());
+            if let Some(stored) = self.known(key).await? {
+                life.records.push(stored.absent.clone());
+                life.whole.get_or_insert_with(|| stored.as_ref().clone());
+                continue;
+            }
             let Some(content) = self.core.store.get(key).await? else { continue };
             // the header has the links and comes before the bytes. It may be whole if the bytes are damaged
             let Ok((header, bytes)) = ManifestHeader::split(&content) else { continue };
             life.records.push(header.absent.clone());
             if life.whole.is_none() && Digest::of(manifest.algorithm(), &bytes) == *manifest {
-                life.whole = Some(StoredManifest::new(*manifest, header.media_type, bytes, ordinal, header.absent));
+                life.whole = Some(StoredManifest::under(header, *manifest, bytes, ordinal));
             }
         }
         Ok(life)
@@ -74,18 +79,30 @@ impl Versions {
     /// Writes a version of a manifest beside the version under the key `newest`. The new version counts in its place,
     /// and links the repository to everything that the manifest lists except `absent`.
     ///
-    /// Both versions have one ordinal. So tags mean both, and a delete of one deletes both.
+    /// Both versions have one ordinal. So tags mean both, and a delete of one deletes both. Returns false if the version
+    /// under `newest` is gone, since there is a newer one.
     ///
     /// # Errors
     /// Those of the store, and damage if the version cannot be read.
-    pub async fn record_links(&self, name: &Name, manifest: &Digest, newest: &str, absent: Vec<Digest>) -> Result<()> {
-        let Some(content) = self.core.store.get(newest).await? else { return Ok(()) };
+    pub async fn record_links(
+        &self,
+        name: &Name,
+        manifest: &Digest,
+        newest: &str,
+        absent: Vec<Digest>,
+    ) -> Result<bool> {
+        let Some(content) = self.core.store.get(newest).await? else { return Ok(false) };
         let damaged = |what: String| StorageError::damaged("get", newest, what);
         let (header, bytes) = ManifestHeader::split(&content).map_err(damaged)?;
         let version = Version::at_end_of(newest).ok_or_else(|| damaged("its name is not one of the layout".into()))?;
-        let content = ManifestHeader { absent, ..header }.join(&bytes);
+        let header = ManifestHeader { absent, ..header };
+        let content = header.join(&bytes);
         let version = Version { ordinal: version.ordinal, there: true };
-        self.write(name, manifest, version, suffix_before(newest), content).await.map(drop)
+        let key = self.write(name, manifest, version, suffix_before(newest), content).await?;
+        if Digest::of(manifest.algorithm(), &bytes) == *manifest {
+            self.by_key.insert(key, StoredManifest::under(header, *manifest, bytes, version.ordinal).into());
+        }
+        Ok(true)
     }
 }
 
@@ -94,6 +111,8 @@ impl Versions {
 pub(in crate::registry) struct Life {
     /// Set if the manifest exists now.
     stands: bool,
+    /// The key of the newest version that is no tombstone.
+    newest: Option<String>,
     /// The newest version whose bytes match the digest.
     pub(in crate::registry) whole: Option<StoredManifest>,
     /// The unlinked digests of each version, newest version first.
@@ -107,5 +126,18 @@ impl Life {
         let (first, others) = self.records.split_first()?;
         let never = |digest: &&Digest| others.iter().all(|absent| absent.contains(digest));
         Some(first.iter().filter(never).copied().collect())
+    }
+
+    /// Returns the key of the newest version, and the digests that the manifest does not link once it links `came`.
+    /// `None` if the manifest does not exist, or links that already.
+    pub(in crate::registry) fn without(&self, came: &Digest) -> Option<(&str, Vec<Digest>)> {
+        let mut absent = self.absent().filter(|absent| self.stands && absent.contains(came))?;
+        absent.retain(|digest| digest != came);
+        Some((self.newest.as_deref()?, absent))
+    }
+
+    /// Returns whether the manifest exists and links its repository to a blob that it lists.
+    pub(in crate::registry) fn links(&self, blob: &Digest) -> bool {
+        self.stands && self.absent().is_some_and(|absent| !absent.contains(blob))
     }
 }

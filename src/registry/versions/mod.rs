@@ -36,6 +36,8 @@ pub struct StoredManifest {
     pub(super) ordinal: Ordinal,
     /// The digests that it names and does not link its repository to: see [`ManifestHeader::absent`].
     pub(super) absent: Vec<Digest>,
+    /// Set if an upstream gave it.
+    pub(super) cached: bool,
 }
 
 /// A manifest that has not been deleted since a given version.
@@ -110,7 +112,7 @@ impl Versions {
         };
         let ordinal =
             Version::at_end_of(key).ok_or_else(|| damaged("its name is not one of the layout".into()))?.ordinal;
-        let stored = Arc::new(StoredManifest::new(*digest, header.media_type, bytes, ordinal, header.absent));
+        let stored = Arc::new(StoredManifest::under(header, *digest, bytes, ordinal));
         if self.damage.ticket() == ticket {
             self.by_key.insert(key.to_owned(), Arc::clone(&stored));
         }
@@ -218,6 +220,7 @@ impl Versions {
             subject: manifest.subject,
             children: manifest.children.iter().map(|child| child.digest).collect(),
             absent: stored.absent.clone(),
+            cached: stored.cached,
         };
         let version = Version { ordinal: stored.ordinal, there: true };
         let key = self.write(name, &stored.digest, version, attempt.suffix, header.join(&stored.bytes)).await?;
@@ -261,7 +264,13 @@ impl StoredManifest {
         ordinal: Ordinal,
         absent: Vec<Digest>,
     ) -> Self {
-        Self { digest, media_type, bytes, etag: format!("\"{digest}\"").into(), ordinal, absent }
+        Self { digest, media_type, bytes, etag: format!("\"{digest}\"").into(), ordinal, absent, cached: false }
+    }
+
+    /// Returns the version that has this header.
+    pub(super) fn under(header: ManifestHeader, digest: Digest, bytes: Bytes, ordinal: Ordinal) -> Self {
+        let ManifestHeader { media_type, absent, cached, .. } = header;
+        Self { cached, ..Self::new(digest, media_type, bytes, ordinal, absent) }
     }
 
     /// Returns the bytes that it takes in memory.

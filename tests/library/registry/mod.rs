@@ -1,5 +1,6 @@
 //! Races between several servers on one store, and what a stranger may make one hold in memory.
 
+mod cached;
 mod conditional;
 mod links;
 mod once;
