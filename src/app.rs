@@ -253,6 +253,10 @@ fn announce(snapshot: &Snapshot, location: &Location, listeners: &Listeners) -> 
         (0, true) => access + "; a client certificate is required",
         (n, _) => format!("{access}; {} can log in", counted(n as u64, "identity")),
     };
+    let access = match snapshot.caches().described() {
+        caches if caches.is_empty() => access,
+        caches => format!("{access}; caches {}", caches.join("; ")),
+    };
     for warning in snapshot.warnings() {
         tracing::warn!("{warning}");
     }

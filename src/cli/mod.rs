@@ -94,11 +94,10 @@ pub fn run() -> ExitCode {
     match &cli.command {
         Command::Server(server) => serve(&cli, server),
         Command::HashPassword if !cli.config.is_empty() => reads_none("hash-password"),
-        Command::Config(_) if !cli.config.is_empty() => reads_none("config schema"),
         Command::HashPassword => hash_password::run(),
         Command::Scrub(scrub) => scrub::run(scrub, &cli.config),
         Command::Policy(command) => policy::run(command, &cli.config),
-        Command::Config(command) => config::run(command),
+        Command::Config(command) => config::run(command, &cli.config),
         Command::History(history) => on_store(&history.place, &cli.config, |config| history::run(history, config)),
         Command::Restore(restore) => on_store(&restore.place, &cli.config, |config| restore::run(restore, config)),
     }

@@ -27,6 +27,7 @@ mod open_uploads;
 mod options;
 mod peer;
 mod purpose;
+mod read_only;
 mod readiness;
 mod record;
 mod request;

@@ -21,6 +21,7 @@ use super::{
     failure::Failure,
     forwarded, framing, health,
     peer::Peer,
+    read_only,
     record::Record,
     request_body::RequestBody,
     service::Service,
@@ -211,6 +212,7 @@ async fn work(
         Endpoint::Action(action) if action.target().upload.is_some() => Box::pin(upload(call, action)).await,
         Endpoint::Action(action) => {
             let permit = authorize::authorize_or_without_shortcut(&call, action)?;
+            read_only::check(&call, permit.action())?;
             let slot = match permit.action() {
                 Action::GetMetrics => service.limits.no_slot(&holder),
                 action => service.limits.slot(&holder, action.is_list()).await?,
@@ -231,6 +233,7 @@ async fn work(
 async fn upload(call: Call<'_>, mut action: Action) -> Result<Response<Body>, Failure> {
     let has_owner = uploads::find_owner(&call, &mut action).await?;
     let permit = authorize::authorize(&call, action)?;
+    read_only::check(&call, permit.action())?;
     let slot = call.service.limits.slot(&call.holder, false).await?;
     uploads::check_owner(&call, permit.action(), has_owner).await?;
     dispatch::dispatch(call, permit, slot).await

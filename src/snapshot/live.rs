@@ -68,9 +68,9 @@ impl Checked {
         loop {
             let before = sources.inputs();
             let config = sources.config()?;
-            let snapshot = Snapshot::check(config, before, None)?;
-            // those in force remember tokens in a memory whose size the configuration says
-            CachedNamespaces::load(snapshot.config(), None, &Memory::new(0)).map_err(SnapshotError::Files)?;
+            let mut snapshot = Snapshot::check(config, before, None)?;
+            // those in force will have a memory, whose size the configuration says
+            snapshot.caches = CachedNamespaces::load(snapshot.config(), None, &Memory::new(0))?;
             readings += 1;
             // an edit in between is found by the next reading, or by the first reload
             if sources.inputs() == before || readings == MOST_READINGS {
@@ -83,6 +83,11 @@ impl Checked {
     #[must_use]
     pub const fn config(&self) -> &Config {
         self.snapshot.config()
+    }
+
+    /// Returns warnings about valid but doubtful settings.
+    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+        self.snapshot.warnings()
     }
 
     /// Returns the configuration files, and folders of such files.

@@ -47,6 +47,8 @@ pub struct CachedNamespaces {
 struct Table {
     /// `None` if its repositories are no caches.
     namespace: Option<Arc<CachedNamespace>>,
+    /// True if the table itself names the upstreams.
+    states_upstreams: bool,
     /// The bytes of a name before its part for the upstream, without the slash.
     skipped: usize,
 }
@@ -126,6 +128,20 @@ impl CachedNamespaces {
         self.tables.is_empty()
     }
 
+    /// Returns each namespace that is a cache, with the hosts that it comes from: `library/ from registry-1.docker.io`.
+    #[must_use]
+    pub fn described(&self) -> Vec<String> {
+        let namespaces = self.tables.iter().filter_map(|(prefix, table)| {
+            let namespace = table.namespace.as_ref().filter(|_| table.states_upstreams)?;
+            let hosts = namespace.upstreams.hosts().collect::<Vec<_>>().join(", then ");
+            let which = if prefix == "*" { "everything else".to_owned() } else { format!("{prefix}/") };
+            Some(format!("{which} from {hosts}"))
+        });
+        let mut namespaces: Vec<String> = namespaces.collect();
+        namespaces.sort_unstable();
+        namespaces
+    }
+
     /// Returns warnings about upstreams that can be used and are doubtful.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
@@ -137,7 +153,7 @@ impl CachedNamespaces {
 fn table(config: &Config, by_prefix: &HashMap<&str, Upstreams>, name: &str) -> Table {
     let stated = config.stated(name, |table| table.upstream.as_ref());
     let Some((prefix, upstreams)) = stated.and_then(|(prefix, _)| Some((prefix, by_prefix.get(prefix)?))) else {
-        return Table { namespace: None, skipped: 0 };
+        return Table { namespace: None, states_upstreams: false, skipped: 0 };
     };
     let namespace = (!upstreams.is_empty()).then(|| {
         let ttl = config.stated(name, |table| table.manifest_ttl.as_ref());
@@ -148,5 +164,5 @@ fn table(config: &Config, by_prefix: &HashMap<&str, Upstreams>, name: &str) -> T
             stale_if_error: stale.is_none_or(|(_, stale)| *stale),
         })
     });
-    Table { namespace, skipped: if prefix == "*" { 0 } else { prefix.len() } }
+    Table { namespace, states_upstreams: prefix == name, skipped: if prefix == "*" { 0 } else { prefix.len() } }
 }
