@@ -12,6 +12,7 @@ pub mod diagnostics;
 pub mod http;
 pub mod identity;
 pub mod memory;
+pub mod mirror;
 #[cfg(test)]
 mod model_check;
 pub mod oci;

@@ -2,10 +2,13 @@
 
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::ActionError;
 
 /// An upload's id: the UUID in its location.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct UploadId(uuid::Uuid);
 
 impl UploadId {
@@ -27,6 +30,20 @@ impl FromStr for UploadId {
         // only the hyphenated lower-case form: one id, one spelling, since it is part of keys
         let id = uuid::Uuid::try_parse(text).map_err(|_| ActionError::UploadId)?;
         if id.hyphenated().to_string() == text { Ok(Self(id)) } else { Err(ActionError::UploadId) }
+    }
+}
+
+impl TryFrom<String> for UploadId {
+    type Error = ActionError;
+
+    fn try_from(text: String) -> Result<Self, ActionError> {
+        text.parse()
+    }
+}
+
+impl From<UploadId> for String {
+    fn from(id: UploadId) -> Self {
+        id.to_string()
     }
 }
 

@@ -87,6 +87,7 @@ pub(super) fn http_options(config: &Config, max_connections: usize) -> http::Opt
             identity: config.max_uploads_per_identity,
             repository: config.max_uploads_per_repository,
         },
+        idle_downloads: config.server.query_timeout,
         grace: config.server.query_timeout_grace_period,
         log_requests: config.observability.logs.requests,
         health_on_main: config.observability.health.listen == config::Listen::Main,

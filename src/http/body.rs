@@ -6,11 +6,10 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use hyper::body::{Frame, SizeHint};
 
 use super::{record::Record, shares::Share, transfer::Transfer};
-use crate::registry::BlobStream;
 
 /// The body of an answer.
 pub(super) struct Body {
@@ -26,9 +25,13 @@ pub(super) struct Body {
     record: Option<Box<Record>>,
 }
 
+/// The bytes of a long answer. An error breaks the answer off.
+type Stream = Pin<Box<dyn futures::Stream<Item = Result<Bytes, Error>> + Send>>;
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
 enum Content {
     Whole(Option<Bytes>),
-    Stream { stream: BlobStream, left: u64 },
+    Stream { stream: Stream, left: u64 },
 }
 
 /// The bytes that the shares of a stream of HTTP/2 do not cover.
@@ -51,8 +54,13 @@ impl Body {
         Self::new(Content::Whole(Some(bytes.into()).filter(|bytes| !bytes.is_empty())), None)
     }
 
-    /// Creates a body of `length` bytes from the store.
-    pub(super) const fn stream(stream: BlobStream, length: u64, transfer: Transfer) -> Self {
+    /// Creates a body of `length` bytes that come as a stream.
+    pub(super) fn stream<E: std::error::Error + Send + Sync + 'static>(
+        stream: impl futures::Stream<Item = Result<Bytes, E>> + Send + 'static,
+        length: u64,
+        transfer: Transfer,
+    ) -> Self {
+        let stream = Box::pin(stream.map_err(Error::from));
         Self::new(Content::Stream { stream, left: length }, Some(transfer))
     }
 
@@ -107,7 +115,7 @@ impl Drop for Body {
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = crate::storage::StorageError;
+    type Error = Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,

@@ -5,8 +5,15 @@ use std::sync::Arc;
 use http::request::Parts;
 
 use super::{
-    auth::Caller, clock::Clock, decisions::Decisions, peer::Peer, request_body::RequestBody, service::Service,
+    auth::Caller,
+    clock::Clock,
+    decisions::Decisions,
+    limits::{Busy, Slot},
+    peer::Peer,
+    request_body::RequestBody,
+    service::Service,
     shares::Holder,
+    transfer::Transfer,
 };
 use crate::{registry::Actor, snapshot::Snapshot, telemetry::RequestId};
 
@@ -28,6 +35,14 @@ impl Call<'_> {
     /// Returns a header's value, if there is one of visible characters.
     pub(super) fn header(&self, name: http::HeaderName) -> Option<&str> {
         self.parts.headers.get(name)?.to_str().ok()
+    }
+
+    /// Gives the slot back for the time of questions to upstreams, which may be slow, and takes a place among the
+    /// transfers instead.
+    pub(super) fn wait_for_upstream(&self, slot: &Slot) -> Result<Transfer, Busy> {
+        let transfer = self.service.limits.transfer(&self.holder)?;
+        slot.release();
+        Ok(transfer)
     }
 
     /// Returns the identity and the request id, for the records that the request writes.

@@ -13,17 +13,17 @@ pub(super) async fn dispatch(call: Call<'_>, permit: Permit, slot: Slot) -> Resu
         Action::GetApiVersion => Ok(lists::api_version()),
         Action::GetMetrics => Ok(health::metrics(&call)),
         Action::ListCatalog { page } => Box::pin(lists::catalog(&call, &page)).await,
-        Action::ListTags { name, page } => Box::pin(lists::tags(&call, &name, &page)).await,
+        Action::ListTags { name, page } => Box::pin(lists::tags(&call, &slot, &name, &page)).await,
         Action::GetTagHistory { name, tag, page } => Box::pin(lists::tag_history(&call, &name, &tag, &page)).await,
         Action::GetReferrers { name, digest, artifact_type, page } => {
-            Box::pin(lists::referrers(&call, &name, &digest, artifact_type.as_deref(), &page)).await
+            Box::pin(lists::referrers(&call, &slot, &name, &digest, artifact_type.as_deref(), &page)).await
         }
-        Action::GetManifest { name, reference, head } => manifests::get(&call, &name, &reference, head).await,
+        Action::GetManifest { name, reference, head } => manifests::get(&call, &slot, &name, &reference, head).await,
         Action::PutManifest { name, reference, tags } => {
             Box::pin(manifests::put(call, &slot, &name, reference, tags)).await
         }
         Action::DeleteManifest { name, reference } => Box::pin(manifests::delete(&call, &name, &reference)).await,
-        Action::GetBlob { name, digest, head } => blobs::get(&call, &name, &digest, head).await,
+        Action::GetBlob { name, digest, head } => blobs::get(&call, &slot, &name, &digest, head).await,
         Action::DeleteBlob { name, digest } => Box::pin(blobs::delete(&call, &name, &digest)).await,
         Action::MountBlob { name, digest, from } => {
             Box::pin(uploads::mount(&call, &name, &digest, from.as_ref())).await

@@ -1,5 +1,7 @@
 //! Maps every error to the status, code and headers that a client gets. No other file does.
 
+use std::sync::Arc;
+
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -12,9 +14,11 @@ use super::{
 use crate::{
     action::ActionError,
     config::ImmutableRule,
+    mirror,
     oci::{ErrorCode, Name, error_code::ErrorCode as Code},
     registry::Error,
     storage::FaultKind,
+    upstream::Kind,
 };
 
 /// An error as an answer.
@@ -234,6 +238,47 @@ impl From<Error> for Failure {
                 .header(header::ALLOW, HeaderValue::from_static("GET, HEAD")),
             Error::TooSlow => failure.retry_later(),
             _ => failure,
+        }
+    }
+}
+
+impl Failure {
+    /// Maps an error of a cache about a blob.
+    pub(super) fn of_blob(error: mirror::Error) -> Self {
+        Self::of_cache(Code::BlobUnknown, error)
+    }
+
+    /// Maps an error of a cache. `unknown` is the code for what no upstream has.
+    pub(super) fn of_cache(unknown: ErrorCode, error: mirror::Error) -> Self {
+        let message = error.to_string();
+        let unanswered = match error {
+            mirror::Error::Registry(error) => {
+                return match Arc::try_unwrap(error) {
+                    Ok(error) => error.into(),
+                    Err(error) => match &*error {
+                        Error::Storage(error) => storage(error),
+                        Error::TooLarge { .. } => Self::new(StatusCode::BAD_GATEWAY, Code::Unavailable, message),
+                        _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message).retry_later(),
+                    },
+                };
+            }
+            mirror::Error::Unanswered { unanswered, .. } => unanswered,
+            mirror::Error::WrongDigest { .. } => {
+                return Self::new(StatusCode::BAD_GATEWAY, Code::Unavailable, message);
+            }
+            mirror::Error::Unfinished(_) => {
+                return Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message).retry_later();
+            }
+        };
+        let (status, code) = match unanswered.kind() {
+            Kind::NotFound => (StatusCode::NOT_FOUND, unknown),
+            Kind::Configuration | Kind::Unavailable => (StatusCode::BAD_GATEWAY, Code::Unavailable),
+            Kind::Silent => (StatusCode::GATEWAY_TIMEOUT, Code::Unavailable),
+        };
+        let failure = Self::new(status, code, message);
+        match unanswered.retry_after() {
+            None => failure,
+            Some(time) => failure.header(header::RETRY_AFTER, time.as_secs().max(1).into()),
         }
     }
 }

@@ -7,11 +7,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{body::Body, call::Call, failure::Failure};
+use super::{body::Body, call::Call, failure::Failure, from_cache::FromCache, limits::Slot};
 use crate::{
     action::{Page, ReferrerPlace},
-    oci::{Descriptor, Digest, MediaType, Name, Reference, Tag},
+    oci::{Descriptor, Digest, ErrorCode, MediaType, Name, Reference, Tag},
     registry::Error,
+    upstream::Cached,
 };
 
 /// The number of entries of a tag's history in one answer, unless `n` asks for another.
@@ -64,12 +65,29 @@ struct Tags<'a> {
 }
 
 /// Answers `GET /v2/<name>/tags/list`.
-pub(super) async fn tags(call: &Call<'_>, name: &Name, page: &Page<String>) -> Result<Response<Body>, Failure> {
-    let listed = call.service.registry.tags.list(name, page).await?;
+pub(super) async fn tags(
+    call: &Call<'_>,
+    slot: &Slot,
+    name: &Name,
+    page: &Page<String>,
+) -> Result<Response<Body>, Failure> {
+    let (listed, from) = match call.snapshot.caches().of(name) {
+        Some(cached) => {
+            let _waiting = call.wait_for_upstream(slot)?;
+            let answered = call.service.mirror.tags(&cached, name, page).await;
+            let (listed, from) =
+                FromCache::of(answered.map_err(|error| Failure::of_cache(ErrorCode::NameUnknown, error))?);
+            (listed, Some(from))
+        }
+        None => (call.service.registry.tags.list(name, page).await?, None),
+    };
     let text = serde_json::to_string(&Tags { name, tags: &listed.entries }).unwrap_or_default();
     let mut response = document("application/json", text);
     if let Some(last) = listed.entries.last().filter(|_| listed.more) {
         link(&mut response, &format!("/v2/{name}/tags/list"), page.n, last, "");
+    }
+    if let Some(from) = from {
+        from.tell(&mut response);
     }
     Ok(response)
 }
@@ -128,14 +146,31 @@ struct Index<'a> {
 /// Answers `GET /v2/<name>/referrers/<digest>`: an index, empty if nothing refers to the digest.
 pub(super) async fn referrers(
     call: &Call<'_>,
+    slot: &Slot,
     name: &Name,
     digest: &Digest,
     artifact_type: Option<&str>,
     page: &Page<ReferrerPlace>,
 ) -> Result<Response<Body>, Failure> {
     let artifact_type = artifact_type.filter(|wanted| !wanted.is_empty());
+    if let Some(cached) = call.snapshot.caches().of(name) {
+        let _waiting = call.wait_for_upstream(slot)?;
+        return Box::pin(referrers_of_cache(call, &cached, name, digest, artifact_type)).await;
+    }
     let found = call.service.registry.referrers.list(name, digest, artifact_type, page).await?;
     let manifests = found.descriptors.iter().map(AsRef::as_ref).collect();
+    let mut response = index(manifests, artifact_type);
+    if let Some(last) = &found.next {
+        let filter = artifact_type
+            .map(|wanted| format!("&artifactType={}", utf8_percent_encode(wanted, NON_ALPHANUMERIC)))
+            .unwrap_or_default();
+        link(&mut response, &format!("/v2/{name}/referrers/{digest}"), page.n, last, &filter);
+    }
+    Ok(response)
+}
+
+/// Returns an answer with an index of referrers, which the caller has filtered by artifact type.
+fn index(manifests: Vec<&Descriptor>, artifact_type: Option<&str>) -> Response<Body> {
     let index = Index { schema_version: 2, media_type: MediaType::OCI_INDEX, manifests };
     // neither numbers nor texts fail to become JSON
     let text = serde_json::to_string(&index).unwrap_or_default();
@@ -143,11 +178,24 @@ pub(super) async fn referrers(
     if artifact_type.is_some() {
         response.headers_mut().insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
     }
-    if let Some(last) = &found.next {
-        let filter = artifact_type
-            .map(|wanted| format!("&artifactType={}", utf8_percent_encode(wanted, NON_ALPHANUMERIC)))
-            .unwrap_or_default();
-        link(&mut response, &format!("/v2/{name}/referrers/{digest}"), page.n, last, &filter);
-    }
+    response
+}
+
+/// Answers a list of referrers from a cache: whole, since an upstream knows no place within ours.
+async fn referrers_of_cache(
+    call: &Call<'_>,
+    cached: &Cached,
+    name: &Name,
+    digest: &Digest,
+    artifact_type: Option<&str>,
+) -> Result<Response<Body>, Failure> {
+    let answered = call.service.mirror.referrers(cached, name, digest).await;
+    let answered = answered.map_err(|error| Failure::of_cache(ErrorCode::ManifestUnknown, error))?;
+    let (all, from) = FromCache::of(answered);
+    let wanted = |descriptor: &&Descriptor| {
+        artifact_type.is_none_or(|wanted| descriptor.artifact_type.as_deref() == Some(wanted))
+    };
+    let mut response = index(all.iter().filter(wanted).collect(), artifact_type);
+    from.tell(&mut response);
     Ok(response)
 }

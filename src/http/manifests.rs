@@ -1,18 +1,23 @@
 //! Handles manifests: end-3, end-7 and end-9 of the specification's table.
 
+use std::sync::Arc;
+
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::{
     body::Body,
     call::Call,
     failure::Failure,
+    from_cache::FromCache,
     headers::{CONTENT_DIGEST, condition, digest_header, matches_etag},
     limits::Slot,
     tag_decisions::TagDecisions,
 };
 use crate::{
+    mirror::ManifestPull,
     oci::{ErrorCode, MediaType, Name, Reference, Tag},
-    registry::{Error, LookAtTag, Protection, PutManifest, TagDelete},
+    registry::{Error, LookAtTag, Protection, PutManifest, StoredManifest, TagDelete},
+    upstream::Cached,
 };
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -23,19 +28,28 @@ const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 /// Ignores `Accept`: a registry sends the bytes of the push, and clients read the `Content-Type`.
 pub(super) async fn get(
     call: &Call<'_>,
+    slot: &Slot,
     name: &Name,
     reference: &Reference,
     head: bool,
 ) -> Result<Response<Body>, Failure> {
-    let manifest = call.service.registry.manifests.get(name, reference).await;
-    // clients push a manifest again after a 404, and fail after a 500
-    let manifest = manifest.map_err(|error| Failure::or_absent(ErrorCode::ManifestUnknown, error))?;
+    let (manifest, from) = if let Some(cached) = call.snapshot.caches().of(name) {
+        let (manifest, from) = Box::pin(get_from_cache(call, slot, &cached, name, reference)).await?;
+        (manifest, Some(from))
+    } else {
+        let manifest = call.service.registry.manifests.get(name, reference).await;
+        // clients push a manifest again after a 404, and fail after a 500
+        (manifest.map_err(|error| Failure::or_absent(ErrorCode::ManifestUnknown, error))?, None)
+    };
     // 304 counts as a pull as well: the client is about to use the manifest
     call.service.registry.pulls.note(name, reference, &manifest.digest);
     let etag = HeaderValue::from_str(&manifest.etag).unwrap_or(HeaderValue::from_static("\"\""));
     let unchanged = matches_etag(&call.parts.headers, &etag);
     let body = if head || unchanged { Body::empty() } else { Body::whole(manifest.bytes.clone()) };
     let mut response = Response::new(body);
+    if let Some(from) = from {
+        from.tell(&mut response);
+    }
     let headers = response.headers_mut();
     let digest = manifest.etag.trim_matches('"');
     headers.insert(CONTENT_DIGEST, HeaderValue::from_str(digest).unwrap_or(HeaderValue::from_static("")));
@@ -48,6 +62,27 @@ pub(super) async fn get(
     headers.insert(header::CONTENT_TYPE, media_type.unwrap_or(HeaderValue::from_static("application/json")));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(manifest.bytes.len()));
     Ok(response)
+}
+
+/// Finds a manifest of a cache, here or at an upstream.
+async fn get_from_cache(
+    call: &Call<'_>,
+    slot: &Slot,
+    cached: &Cached,
+    name: &Name,
+    reference: &Reference,
+) -> Result<(Arc<StoredManifest>, FromCache), Failure> {
+    let _waiting = call.wait_for_upstream(slot)?;
+    let (by, rule) = (call.by(), call.snapshot.immutable_tags().of(name));
+    let pull = ManifestPull {
+        cached,
+        name,
+        largest: call.snapshot.config().max_manifest_size,
+        immutable: &|tag| rule.covers(tag),
+        by: &by,
+    };
+    let answered = call.service.mirror.manifest(pull, reference).await;
+    Ok(FromCache::of(answered.map_err(|error| Failure::of_cache(ErrorCode::ManifestUnknown, error))?))
 }
 
 /// Answers `PUT` of a manifest.

@@ -18,6 +18,7 @@ mod endpoint;
 mod failure;
 mod forwarded;
 mod framing;
+mod from_cache;
 mod headers;
 mod health;
 mod limits;

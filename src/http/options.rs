@@ -19,6 +19,8 @@ pub struct Options {
     pub document_memory: u64,
     /// The numbers of open uploads.
     pub max_uploads: UploadBounds,
+    /// The time for which a download from an upstream goes on although no client waits for it.
+    pub idle_downloads: Duration,
     /// The time that running requests get at shutdown.
     pub grace: Duration,
     /// True if each request is logged.

@@ -8,8 +8,9 @@ use crate::{action::Action, oci::ErrorCode};
 /// Returns 405 for an action that would add content to a cache. Deletes drop the cached copy, so they stay possible.
 pub(super) fn check(call: &Call<'_>, action: &Action) -> Result<(), Failure> {
     let (name, allow) = match action {
-        Action::PutManifest { name, .. } => (name, "GET, HEAD, DELETE"),
-        Action::UpdateUpload { name, .. } | Action::CompleteUpload { name, .. } => (name, "GET, HEAD, DELETE"),
+        Action::PutManifest { name, .. } | Action::UpdateUpload { name, .. } | Action::CompleteUpload { name, .. } => {
+            (name, "GET, HEAD, DELETE")
+        }
         Action::StartUpload { name, .. } | Action::MountBlob { name, .. } => (name, ""),
         _ => return Ok(()),
     };

@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     decisions::Decisions,
+    from_cache::FromCache,
     peer::Peer,
     shares::{Cut, Pace},
 };
@@ -35,6 +36,8 @@ pub(super) struct Record {
     pub(super) sent: u64,
     pub(super) received: Arc<AtomicU64>,
     pub(super) began: Instant,
+    /// The way in which a cache answered.
+    pub(super) from_cache: Option<FromCache>,
     /// The error's code and cause.
     pub(super) failure: Option<(&'static str, String)>,
     pub(super) metrics: Metrics,
@@ -77,6 +80,8 @@ impl Drop for Record {
         let duration_ms = duration.as_secs_f64() * 1000.0;
         let repository = self.repository.as_ref().map(Name::as_str);
         let (error, cause) = self.failure.as_ref().map(|(code, cause)| (*code, cause.as_str())).unzip();
+        let cache = self.from_cache.as_ref().map(|from| from.served.as_str());
+        let upstream = self.from_cache.as_ref().and_then(|from| from.upstream.as_deref());
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -91,6 +96,8 @@ impl Drop for Record {
                     bytes = self.sent,
                     received,
                     duration_ms,
+                    cache,
+                    upstream,
                     error,
                     cause,
                     "request"

@@ -76,6 +76,7 @@ pub(super) async fn answer(
         sent: 0,
         received,
         began: clock.began(),
+        from_cache: None,
         failure: None,
         metrics: service.metrics.clone(),
         logged: service.options.log_requests,
@@ -128,6 +129,7 @@ pub(super) async fn answer(
             response
         }
     };
+    record.from_cache = response.extensions_mut().remove();
     record.status = response.status().as_u16();
     span.record("status", record.status);
     record.pace.waits();

@@ -4,7 +4,13 @@ use std::sync::Arc;
 
 use super::{limits::Limits, open_uploads::OpenUploads, options::Options, purpose::Purpose, readiness::Readiness};
 use crate::{
-    action::ACTIONS, audit::Audit, credentials::Logins, registry::Registry, snapshot::Live, telemetry::Metrics,
+    action::ACTIONS,
+    audit::Audit,
+    credentials::Logins,
+    mirror::{self, Mirror},
+    registry::Registry,
+    snapshot::Live,
+    telemetry::Metrics,
 };
 
 /// The reasons for which requests are turned away before any work.
@@ -20,6 +26,7 @@ const REJECTIONS: &[&str] = &[
 /// The parts of the server that every request needs.
 pub struct Service {
     pub(super) registry: Arc<Registry>,
+    pub(super) mirror: Arc<Mirror>,
     pub(super) live: Arc<Live>,
     pub(super) logins: Logins,
     pub(super) audit: Audit,
@@ -41,10 +48,11 @@ impl Service {
         metrics: Metrics,
     ) -> Self {
         let registry = registry.into();
+        let mirror = Mirror::new(&registry, mirror::Options { idle: options.idle_downloads });
         let (limits, uploads) = (Limits::new(&options, &metrics), OpenUploads::new(options.max_uploads));
         metrics.begin(ACTIONS.iter().map(|row| row.word).chain(["get-token", "unknown"]), REJECTIONS);
         let (logins, readiness) = (Logins::new(live.memory()), Readiness::default());
-        Self { registry, live, logins, audit, readiness, options, limits, uploads, metrics }
+        Self { registry, mirror, live, logins, audit, readiness, options, limits, uploads, metrics }
     }
 
     /// Returns true if an address answers `/healthz` and `/readyz`.

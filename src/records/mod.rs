@@ -10,6 +10,7 @@
 //! | `pulls` | times of pulls |
 
 mod blob;
+mod download;
 mod groups;
 pub mod key;
 mod manifest;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use self::key::Suffix;
 pub use self::{
     blob::{CopyRecord, SeenSegments, Segment},
+    download::DownloadTurn,
     groups::Groups,
     manifest::{ManifestHeader, ManifestRecords, ManifestState, ReadManifest, newest_version},
     pulls::{Pull, PullsSince},

@@ -14,6 +14,7 @@ mod claims;
 mod copies;
 mod core;
 mod damage;
+mod downloads;
 mod error;
 mod lease;
 mod manifests;
@@ -36,6 +37,7 @@ pub use self::{
     catalog::Catalog,
     copies::{BlobStream, Copies},
     damage::Damage,
+    downloads::{Downloads, Turn},
     error::{Error, Result},
     lease::{InForce, Lease},
     manifests::{CachedManifest, Manifests, Put, PutManifest, SeenManifest},
@@ -43,11 +45,11 @@ pub use self::{
     referrers::{ReferrerPage, Referrers},
     restore::{Lost, Restoration, Restored},
     tags::{Condition, LookAtTag, Meanings, Protection, TagDelete, Tags},
-    uploads::{Chunk, Progress, UploadStatus, Uploads},
+    uploads::{Chunk, Progress, UploadEnd, UploadStatus, UploadView, Uploads},
     versions::{StoredManifest, Versions},
 };
+use crate::{memory::Memory, storage::Store, telemetry::Metrics};
 pub use crate::{records::Actor, storage::Clock};
-use crate::{storage::Store, telemetry::Metrics};
 
 /// The number of storage operations of one request that run at a time.
 const AT_A_TIME: usize = 16;
@@ -115,6 +117,8 @@ pub struct Registry {
     pub blobs: Arc<Blobs>,
     /// The uploads in progress.
     pub uploads: Uploads,
+    /// The downloads of blobs from upstreams.
+    pub downloads: Downloads,
     /// The tags of repositories.
     pub tags: Arc<Tags>,
     /// The manifests of repositories.
@@ -136,6 +140,7 @@ impl Registry {
         Self {
             pulls: Pulls::new(&core),
             uploads: Uploads::new(&core, &copies, &blobs, metrics),
+            downloads: Downloads::new(&core),
             manifests: Manifests::new(&core, &versions, &blobs, &tags, &referrers, &catalog),
             core,
             damage,
@@ -152,6 +157,18 @@ impl Registry {
     #[must_use]
     pub fn lease(&self) -> &Lease {
         &self.core.lease
+    }
+
+    /// Returns the memory that bounds what is remembered.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<Memory> {
+        self.core.store.memory()
+    }
+
+    /// Returns the clock of the store.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.core.clock
     }
 
     /// Checks that the store answers now.

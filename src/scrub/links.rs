@@ -32,7 +32,7 @@ use super::{
 use crate::{
     oci::{Digest, Name},
     records::{
-        Claim, Groups, Provenance, Pull, PullsSince, TagEntry, json,
+        Claim, DownloadTurn, Groups, Provenance, Pull, PullsSince, TagEntry, json,
         key::{CatalogKey, Key, Owner, Prefix, RepositoryKey, Suffix, folder},
     },
     storage::{
@@ -282,6 +282,10 @@ impl Links<'_, '_> {
                 Some(RepositoryKey::ManifestClaim(digest, _)) => {
                     let why = self.reads::<Claim>(entry).await?;
                     why.map(|why| format!("a claim on a version of manifest {digest} of {name} {why}"))
+                }
+                Some(RepositoryKey::Download(digest, _)) => {
+                    let why = self.reads::<DownloadTurn>(entry).await?;
+                    why.map(|why| format!("the record of a download of {digest} into {name} {why}"))
                 }
                 Some(RepositoryKey::Pulls(..)) => {
                     self.reads::<Vec<Pull>>(entry).await?.map(|why| format!("a record of pulls from {name} {why}"))

@@ -118,6 +118,18 @@ impl Unanswered {
     }
 }
 
+impl Unanswered {
+    /// Returns the shortest time after which an upstream that had too many requests may be asked again.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        let limited = self.reasons.iter().filter_map(|(_, reason)| match reason {
+            Reason::Limited { retry_after } => Some(*retry_after),
+            _ => None,
+        });
+        limited.min()
+    }
+}
+
 impl fmt::Display for Unanswered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.reasons.is_empty() {

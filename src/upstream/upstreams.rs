@@ -50,7 +50,7 @@ impl Upstreams {
     /// # Errors
     /// [`Unanswered`] if no upstream gave an answer that counts.
     pub async fn describe(&self, rest: &str, reference: &Reference) -> Result<Answer<Described>, Unanswered> {
-        self.ask(rest, async |upstream: &Upstream, name: &Name| upstream.describe(name, reference).await).await
+        self.ask(rest, |upstream, name| async move { upstream.describe(&name, reference).await }).await
     }
 
     /// Fetches a manifest of at most `most` bytes.
@@ -63,7 +63,7 @@ impl Upstreams {
         reference: &Reference,
         most: u64,
     ) -> Result<Answer<FetchedManifest>, Unanswered> {
-        self.ask(rest, async |upstream: &Upstream, name: &Name| upstream.fetch(name, reference, most).await).await
+        self.ask(rest, |upstream, name| async move { upstream.fetch(&name, reference, most).await }).await
     }
 
     /// Asks for the size of a blob in bytes, which an upstream may leave unsaid.
@@ -71,7 +71,7 @@ impl Upstreams {
     /// # Errors
     /// [`Unanswered`] if no upstream gave an answer that counts.
     pub async fn blob_size(&self, rest: &str, digest: &Digest) -> Result<Answer<Option<u64>>, Unanswered> {
-        self.ask(rest, async |upstream: &Upstream, name: &Name| upstream.blob_size(name, digest).await).await
+        self.ask(rest, |upstream, name| async move { upstream.blob_size(&name, digest).await }).await
     }
 
     /// Fetches a blob from the offset `from` on. The stream may begin earlier.
@@ -79,7 +79,7 @@ impl Upstreams {
     /// # Errors
     /// [`Unanswered`] if no upstream gave an answer that counts.
     pub async fn blob(&self, rest: &str, digest: &Digest, from: u64) -> Result<Answer<BlobStream>, Unanswered> {
-        self.ask(rest, async |upstream: &Upstream, name: &Name| upstream.blob(name, digest, from).await).await
+        self.ask(rest, |upstream, name| async move { upstream.blob(&name, digest, from).await }).await
     }
 
     /// Fetches a page of tags: `n` tags after `last`. An upstream may keep to neither, so the page may be any tags.
@@ -87,7 +87,7 @@ impl Upstreams {
     /// # Errors
     /// [`Unanswered`] if no upstream gave an answer that counts.
     pub async fn tags(&self, rest: &str, n: usize, last: Option<&str>) -> Result<Answer<TagPage>, Unanswered> {
-        self.ask(rest, async |upstream: &Upstream, name: &Name| upstream.tags(name, n, last).await).await
+        self.ask(rest, |upstream, name| async move { upstream.tags(&name, n, last).await }).await
     }
 
     /// Fetches the referrers of a manifest. An upstream that has none answers with an empty list.
@@ -95,21 +95,21 @@ impl Upstreams {
     /// # Errors
     /// [`Unanswered`] if no upstream gave an answer that counts.
     pub async fn referrers(&self, rest: &str, subject: &Digest) -> Result<Answer<Vec<Descriptor>>, Unanswered> {
-        self.ask(rest, async |upstream: &Upstream, name: &Name| upstream.referrers(name, subject).await).await
+        self.ask(rest, |upstream, name| async move { upstream.referrers(&name, subject).await }).await
     }
 
     /// Asks one upstream after the other until one gives an answer that counts, or the time for all is over.
-    async fn ask<T>(
+    async fn ask<T, F: Future<Output = Result<T, Reason>>>(
         &self,
         rest: &str,
-        question: impl AsyncFn(&Upstream, &Name) -> Result<T, Reason>,
+        question: impl Fn(Arc<Upstream>, Name) -> F,
     ) -> Result<Answer<T>, Unanswered> {
         let until = Instant::now() + TOGETHER;
         let mut unanswered = Unanswered::default();
         for upstream in &self.0 {
             let outcome = match upstream.repository(rest) {
                 None => Err(Reason::NotFound),
-                Some(name) => match timeout_at(until, question(upstream, &name)).await {
+                Some(name) => match timeout_at(until, question(Arc::clone(upstream), name)).await {
                     Ok(outcome) => outcome,
                     Err(_) => Err(Reason::Silent(TOGETHER)),
                 },

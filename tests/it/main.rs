@@ -13,6 +13,7 @@
 
 mod access;
 mod caches;
+
 mod conformance;
 mod crash;
 mod disk_full;
@@ -26,6 +27,7 @@ mod life;
 mod live;
 mod open_uploads;
 mod production;
+mod pull_through;
 mod queue;
 mod quirks;
 mod record;

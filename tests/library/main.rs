@@ -8,6 +8,7 @@ mod config;
 mod credentials;
 mod disk;
 mod faults;
+mod mirror;
 mod policy;
 mod registry;
 mod scrub;

@@ -62,6 +62,10 @@ pub enum Prefix<'a> {
     AllManifestClaims(&'a Name),
     /// The claims on versions of a manifest.
     ManifestClaims(&'a Name, &'a Digest),
+    /// The downloads of all blobs of a repository.
+    AllDownloads(&'a Name),
+    /// The downloads of a blob of a repository.
+    Downloads(&'a Name, &'a Digest),
     /// The earlier meanings of all tags of a repository.
     AllHistory(&'a Name),
     /// The earlier meanings of a tag.
@@ -161,6 +165,8 @@ impl Display for Prefix<'_> {
             Self::TagClaims(name, tag) => write!(f, "{}{tag}!/", Self::AllTagClaims(name)),
             Self::AllManifestClaims(name) => write!(f, "{}manifest-claims/", Self::Repository(name)),
             Self::ManifestClaims(name, digest) => write!(f, "{}{}", Self::AllManifestClaims(name), Folder(digest)),
+            Self::AllDownloads(name) => write!(f, "{}downloads/", Self::Repository(name)),
+            Self::Downloads(name, digest) => write!(f, "{}{}", Self::AllDownloads(name), Folder(digest)),
             Self::AllHistory(name) => write!(f, "{}history/", Self::Repository(name)),
             Self::History(name, tag) => write!(f, "{}{tag}!/", Self::AllHistory(name)),
             Self::Pulls(name) => write!(f, "{}pulls/", Self::Repository(name)),

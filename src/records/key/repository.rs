@@ -21,6 +21,8 @@ pub enum RepositoryKey {
     TagClaim(Tag, Ordinal),
     /// A claim on the place after this version of a manifest; 0 for the first place.
     ManifestClaim(Digest, Ordinal),
+    /// The turn of one server to download a blob from an upstream. Only one attempt can create it; the newest counts.
+    Download(Digest, Ordinal),
     /// Earlier meanings of a tag.
     History(Tag, Suffix),
     /// The pulls that one server saw until this time, in milliseconds since 1970. The newest record sorts first.
@@ -74,6 +76,10 @@ impl RepositoryKey {
                 let (digest, after) = split_digest(rest)?;
                 Some(Self::ManifestClaim(digest, Upwards::parse(after)?))
             }
+            "downloads" => {
+                let (digest, number) = split_digest(rest)?;
+                Some(Self::Download(digest, Ordinal::parse(number)?))
+            }
             "history" => {
                 let (tag, attempt) = rest.split_once("!/")?;
                 Some(Self::History(tag.parse().ok()?, attempt.parse().ok()?))
@@ -112,6 +118,7 @@ impl RepositoryKey {
             Self::ManifestClaim(digest, after) => {
                 write!(f, "{}{}", Prefix::ManifestClaims(name, digest), Upwards(*after))
             }
+            Self::Download(digest, number) => write!(f, "{}{number}", Prefix::Downloads(name, digest)),
             Self::History(tag, attempt) => write!(f, "{}{attempt}", Prefix::History(name, tag)),
             Self::Pulls(until, attempt) => write!(f, "{}{}.{attempt}", Prefix::Pulls(name), Ordinal(*until)),
         }

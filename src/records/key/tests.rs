@@ -45,6 +45,7 @@ fn of_repositories() -> impl Strategy<Value = RepositoryKey> {
         }),
         (tags(), any::<u64>()).prop_map(|(tag, after)| RepositoryKey::TagClaim(tag, Ordinal(after))),
         (digests(), any::<u64>()).prop_map(|(digest, after)| RepositoryKey::ManifestClaim(digest, Ordinal(after))),
+        (digests(), any::<u64>()).prop_map(|(digest, number)| RepositoryKey::Download(digest, Ordinal(number))),
         (tags(), suffixes()).prop_map(|(tag, attempt)| RepositoryKey::History(tag, attempt)),
         (any::<u64>(), suffixes()).prop_map(|(until, attempt)| RepositoryKey::Pulls(until, attempt)),
     ]

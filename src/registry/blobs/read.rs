@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::TryStreamExt;
 
 use super::{Blob, Blobs};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         Error, Result, VerifyPulls,
         copies::{BlobCopy, BlobStream},
     },
-    storage::{self, FaultKind},
+    storage::FaultKind,
 };
 
 impl Blobs {
@@ -28,7 +28,7 @@ impl Blobs {
         let range = range.unwrap_or(0..blob.size);
         // a remembered blob copy whose segments are gone is looked up again before any error
         let mut copy = self.copies.readable(name, &blob.digest).await?;
-        let stream = match self.open(&copy, range.clone()).await {
+        let stream = match self.copies.open(&copy, range.clone()).await {
             Ok(stream) => stream,
             Err(error) if error.kind == FaultKind::Damaged => {
                 // boxed, since it is large and most requests do without
@@ -57,7 +57,7 @@ impl Blobs {
     async fn read_again(&self, name: &Name, digest: &Digest, range: Range<u64>) -> Result<(Arc<BlobCopy>, BlobStream)> {
         let again = async {
             let copy = self.copies.readable_afresh(name, digest).await?;
-            let stream = self.open(&copy, range).await?;
+            let stream = self.copies.open(&copy, range).await?;
             Ok((copy, stream))
         };
         let again = again.await;
@@ -67,25 +67,5 @@ impl Blobs {
             self.damage.try_to_report(digest).await;
         }
         again
-    }
-
-    async fn open(&self, copy: &BlobCopy, range: Range<u64>) -> storage::Result<BlobStream> {
-        let mut parts = copy.segments.iter().filter_map(|segment| {
-            let start = range.start.max(segment.offset);
-            let end = range.end.min(segment.offset + segment.size);
-            (start < end).then(|| (segment.key(&copy.id), start - segment.offset..end - segment.offset))
-        });
-        let Some((key, first)) = parts.next() else { return Ok(Box::pin(stream::empty())) };
-        let first = self.core.store.read(&key, first).await?;
-        let rest: Vec<_> = parts.collect();
-        if rest.is_empty() {
-            return Ok(Box::pin(first));
-        }
-        let store = self.core.store.clone();
-        let rest = stream::iter(rest).then(move |(key, range)| {
-            let store = store.clone();
-            async move { store.read(&key, range).await }
-        });
-        Ok(Box::pin(first.chain(rest.try_flatten())))
     }
 }

@@ -1,13 +1,15 @@
-//! Finds a blob copy to read from.
+//! Finds a blob copy to read from, and reads it.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
-use super::{BlobCopy, Bytes, Copies, TURNS};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::{BlobCopy, BlobStream, Bytes, Copies, TURNS};
 use crate::{
     oci::{Digest, Name},
     records::key::BlobKey,
     registry::{Error, Result},
-    storage::StorageError,
+    storage::{self, StorageError},
 };
 
 impl Copies {
@@ -57,5 +59,26 @@ impl Copies {
     pub(in crate::registry) async fn readable_afresh(&self, name: &Name, digest: &Digest) -> Result<Arc<BlobCopy>> {
         self.found.remove(digest);
         self.readable(name, digest).await
+    }
+
+    /// Reads the bytes of a range from the segments of a blob copy. The first segment is open when this returns.
+    pub(in crate::registry) async fn open(&self, copy: &BlobCopy, range: Range<u64>) -> storage::Result<BlobStream> {
+        let mut parts = copy.segments.iter().filter_map(|segment| {
+            let start = range.start.max(segment.offset);
+            let end = range.end.min(segment.offset + segment.size);
+            (start < end).then(|| (segment.key(&copy.id), start - segment.offset..end - segment.offset))
+        });
+        let Some((key, first)) = parts.next() else { return Ok(Box::pin(stream::empty())) };
+        let first = self.core.store.read(&key, first).await?;
+        let rest: Vec<_> = parts.collect();
+        if rest.is_empty() {
+            return Ok(Box::pin(first));
+        }
+        let store = self.core.store.clone();
+        let rest = stream::iter(rest).then(move |(key, range)| {
+            let store = store.clone();
+            async move { store.read(&key, range).await }
+        });
+        Ok(Box::pin(first.chain(rest.try_flatten())))
     }
 }

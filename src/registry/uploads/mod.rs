@@ -5,6 +5,7 @@
 
 mod receive;
 mod session;
+mod shared;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use futures::StreamExt;
 pub use self::{
     receive::{Chunk, Progress},
     session::UploadStatus,
+    shared::{UploadEnd, UploadView},
 };
 use self::{
     receive::{Received, Target},
@@ -120,11 +122,23 @@ impl Uploads {
     /// # Errors
     /// [`Error::UploadUnknown`], [`Error::OutOfOrder`], and those of the body.
     pub async fn append(&self, name: &Name, upload: &Upload, chunk: Chunk) -> Result<UploadStatus> {
+        self.append_to(name, upload, chunk, Target::State).await
+    }
+
+    /// Adds a chunk to an upload as [`Uploads::append`] does. Others can read it at once, however small it is.
+    ///
+    /// # Errors
+    /// As [`Uploads::append`].
+    pub async fn append_readable(&self, name: &Name, upload: &Upload, chunk: Chunk) -> Result<UploadStatus> {
+        self.append_to(name, upload, chunk, Target::Segment).await
+    }
+
+    async fn append_to(&self, name: &Name, upload: &Upload, chunk: Chunk, target: Target) -> Result<UploadStatus> {
         let session = self.open_session(name, upload, chunk.range).await?;
         if session.state.end.is_some() {
             return Err(Error::UploadUnknown(upload.id.clone()));
         }
-        let mut received = self.receive(&session, chunk, Target::State).await?;
+        let mut received = self.receive(&session, chunk, target).await?;
         let (hasher, segment, added) = (received.hasher.take(), received.segment(), received.added());
         let own = match &added {
             Added::Nothing => return Ok(session.status()),

@@ -34,7 +34,8 @@ pub type Progress = Arc<dyn Fn() + Send + Sync>;
 
 impl Chunk {
     /// Returns a body without bytes.
-    pub(super) fn empty(progress: &Progress) -> Self {
+    #[must_use]
+    pub fn empty(progress: &Progress) -> Self {
         Self { range: None, length: Some(0), body: futures::stream::empty().boxed(), progress: Arc::clone(progress) }
     }
 }

@@ -1,9 +1,11 @@
-//! Frees claims on versions of tags and manifests.
+//! Frees claims on versions of tags and manifests, and turns of downloads.
 //!
 //! Scrub frees a claim that is older than a lease once a version above it is older than a lease, too. By then no writer
 //! is at work that saw less. A claim above the newest version stays, since its writer may still write. If the tag is to
 //! be forgotten, scrub writes a newer tombstone above all claims, so that such a claim does not stay forever. Only
 //! pushes of an immutable tag finish the claim of another writer.
+
+use futures::TryStreamExt as _;
 
 use super::super::{Reason, Result, ages::AgeThresholds, names, run::Run};
 use crate::{
@@ -62,6 +64,17 @@ pub(super) async fn of_manifests(run: &Run<'_>, ages: AgeThresholds, name: &Name
             Some((newest, version)) => below(run, ages, &claims, &newest, version.ordinal).await?,
             None if claims.iter().all(|claim| ages.is_old(claim)) => free(run, claims.iter()).await?,
             None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Frees turns of downloads. A server that goes on takes a new turn after a quarter of a lease.
+pub(super) async fn of_downloads(run: &Run<'_>, ages: AgeThresholds, name: &Name) -> Result<()> {
+    let mut listing = std::pin::pin!(run.store.scan(&Prefix::AllDownloads(name).to_string()));
+    while let Some(turn) = listing.try_next().await? {
+        if RepositoryKey::under(name, &turn.key).is_some() {
+            free(run, std::iter::once(&turn).filter(|turn| ages.is_old(turn))).await?;
         }
     }
     Ok(())

@@ -59,7 +59,8 @@ pub(super) async fn clean(repository: &mut Repository<'_>) -> Result<()> {
         }
     }
     repository.run.saw("manifests", count);
-    claims::of_manifests(repository.run, repository.ages, repository.name).await
+    claims::of_manifests(repository.run, repository.ages, repository.name).await?;
+    claims::of_downloads(repository.run, repository.ages, repository.name).await
 }
 
 async fn free(repository: &Repository<'_>, entry: &Entry) -> Result<()> {

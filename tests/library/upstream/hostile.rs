@@ -9,6 +9,7 @@ use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpListener,
+    sync::Notify,
     task::JoinHandle,
 };
 use tokio_rustls::TlsAcceptor;
@@ -38,6 +39,8 @@ pub(crate) enum Reply {
     Bytes(Vec<u8>),
     /// Sends these bytes, then the same byte for ever, one at a time.
     Drip(Vec<u8>),
+    /// Sends these bytes, waits until it is told to go on, and sends those.
+    Pause(Vec<u8>, Arc<Notify>, Vec<u8>),
     /// Says nothing.
     Silence,
 }
@@ -137,6 +140,13 @@ async fn serve(
                     sent = stream.write_all(b"x").await;
                 }
                 return;
+            }
+            Reply::Pause(first, go_on, rest) => {
+                let sent = stream.write_all(&first).await;
+                go_on.notified().await;
+                if sent.is_err() || stream.write_all(&rest).await.is_err() {
+                    return;
+                }
             }
             Reply::Silence => std::future::pending().await,
         }

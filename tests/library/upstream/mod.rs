@@ -2,7 +2,7 @@
 
 mod certificates;
 mod configured;
-mod hostile;
+pub(crate) mod hostile;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,0 +1,183 @@
+//! Manifests of caches, by tag and by digest.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Answered, Error, Mirror, Result, Served};
+use crate::{
+    oci::{Digest, Name, Reference, Tag},
+    registry::{self, Actor, CachedManifest, StoredManifest},
+    upstream::{Cached, FetchedManifest, Kind},
+};
+
+/// The time since boot when an upstream was last asked for the meaning of a tag, and answered.
+pub(super) type Asked = Duration;
+
+/// A request for a manifest of a cache.
+#[derive(Clone, Copy)]
+pub struct ManifestPull<'a> {
+    /// The upstreams.
+    pub cached: &'a Cached,
+    /// The repository.
+    pub name: &'a Name,
+    /// The largest size of a manifest that is fetched, in bytes.
+    pub largest: u64,
+    /// Tells whether a tag is immutable.
+    pub immutable: &'a (dyn Fn(&Tag) -> bool + Sync),
+    /// The author of the records.
+    pub by: &'a Actor,
+}
+
+impl Mirror {
+    /// Returns the manifest that a tag or digest means.
+    ///
+    /// # Errors
+    /// [`Error::Unanswered`] if it is not here, and no upstream gives it.
+    pub async fn manifest(
+        &self,
+        pull: ManifestPull<'_>,
+        reference: &Reference,
+    ) -> Result<Answered<Arc<StoredManifest>>> {
+        match reference {
+            Reference::Digest(digest) => self.by_digest(pull, digest).await,
+            Reference::Tag(tag) => self.by_tag(pull, tag).await,
+        }
+    }
+
+    /// Returns a manifest that is here. A damaged one counts as absent, so that an upstream heals it.
+    async fn stored(&self, name: &Name, reference: &Reference) -> Result<Option<Arc<StoredManifest>>> {
+        match self.registry.manifests.get(name, reference).await {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(registry::Error::ManifestUnknown { .. }) => Ok(None),
+            Err(error) if error.is_damage() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn by_digest(&self, pull: ManifestPull<'_>, digest: &Digest) -> Result<Answered<Arc<StoredManifest>>> {
+        let reference = Reference::Digest(*digest);
+        let hit = |value| Answered { value, served: Served::Hit, upstream: None };
+        if let Some(manifest) = self.stored(pull.name, &reference).await? {
+            return Ok(hit(manifest));
+        }
+        let _turn = self.turns.take((pull.name.clone(), reference.clone())).await;
+        if let Some(manifest) = self.stored(pull.name, &reference).await? {
+            return Ok(hit(manifest));
+        }
+        self.fetch(pull, &reference, None).await
+    }
+
+    async fn by_tag(&self, pull: ManifestPull<'_>, tag: &Tag) -> Result<Answered<Arc<StoredManifest>>> {
+        let (key, reference) = ((pull.name.clone(), Reference::Tag(tag.clone())), Reference::Tag(tag.clone()));
+        let (began, trust) = (self.registry.clock().since_boot(), pull.cached.namespace.manifest_ttl);
+        // an answer of the upstream counts for all requests that came before it
+        let is_trusted = || self.confirmed.get(&key).is_some_and(|asked| asked + trust > began || asked > began);
+        if is_trusted()
+            && let Some(value) = self.stored(pull.name, &reference).await?
+        {
+            return Ok(Answered { value, served: Served::Hit, upstream: None });
+        }
+        let _turn = self.turns.take(key.clone()).await;
+        let known = self.stored(pull.name, &reference).await?;
+        if is_trusted()
+            && let Some(value) = known.clone()
+        {
+            return Ok(Answered { value, served: Served::Hit, upstream: None });
+        }
+        let asked = self.registry.clock().since_boot();
+        let answer = match self.ask_for_tag(pull, tag, known.as_ref()).await {
+            Err(Error::Unanswered { unanswered, .. }) if known.is_some() && pull.cached.namespace.stale_if_error => {
+                tracing::warn!(name = %pull.name, %tag, %unanswered, "the tag is answered from the cache; no upstream gives it");
+                let Some(value) = known else { unreachable!("the guard asks for it") };
+                return Ok(Answered { value, served: Served::Stale, upstream: None });
+            }
+            answer => answer?,
+        };
+        self.confirmed.insert(key, asked);
+        Ok(answer)
+    }
+
+    /// Asks the upstreams what a tag means, and fetches that if it is not here.
+    async fn ask_for_tag(
+        &self,
+        pull: ManifestPull<'_>,
+        tag: &Tag,
+        known: Option<&Arc<StoredManifest>>,
+    ) -> Result<Answered<Arc<StoredManifest>>> {
+        let reference = Reference::Tag(tag.clone());
+        let what = what_manifest(&reference);
+        if let Some(unanswered) = self.absent.get(&(pull.name.clone(), Arc::clone(&what))) {
+            return Err(Error::Unanswered { name: pull.name.clone(), what, unanswered });
+        }
+        // a HEAD, since some upstreams count each GET
+        let described = pull.cached.namespace.upstreams.describe(&pull.cached.rest, &reference).await;
+        let described = described.map_err(|unanswered| self.refused(pull.name, what, unanswered))?;
+        let Some(digest) = described.value.digest else { return self.fetch(pull, &reference, Some(tag)).await };
+        let upstream = Some(described.upstream);
+        if let Some(known) = known.filter(|known| known.digest == digest) {
+            return Ok(Answered { value: Arc::clone(known), served: Served::Hit, upstream });
+        }
+        let by_digest = Reference::Digest(digest);
+        if let Some(here) = self.stored(pull.name, &by_digest).await? {
+            let manifest = CachedManifest {
+                digest,
+                media_type: here.media_type.clone(),
+                bytes: here.bytes.clone(),
+                tag: Some(tag.clone()),
+            };
+            return self.keep(pull, manifest, Served::Hit, upstream).await;
+        }
+        match self.fetch(pull, &by_digest, Some(tag)).await {
+            // the tag may have moved since, and its former manifest be gone
+            Err(Error::Unanswered { unanswered, .. }) if unanswered.kind() == Kind::NotFound => {
+                self.fetch(pull, &reference, Some(tag)).await
+            }
+            fetched => fetched,
+        }
+    }
+
+    /// Fetches a manifest and keeps it.
+    async fn fetch(
+        &self,
+        pull: ManifestPull<'_>,
+        reference: &Reference,
+        tag: Option<&Tag>,
+    ) -> Result<Answered<Arc<StoredManifest>>> {
+        let what = what_manifest(reference);
+        if let Some(unanswered) = self.absent.get(&(pull.name.clone(), Arc::clone(&what))) {
+            return Err(Error::Unanswered { name: pull.name.clone(), what, unanswered });
+        }
+        let fetched = pull.cached.namespace.upstreams.manifest(&pull.cached.rest, reference, pull.largest).await;
+        let fetched = fetched.map_err(|unanswered| self.refused(pull.name, what, unanswered))?;
+        let FetchedManifest { digest, media_type, bytes, .. } = fetched.value;
+        let manifest = CachedManifest { digest, media_type, bytes, tag: tag.cloned() };
+        self.keep(pull, manifest, Served::Miss, Some(fetched.upstream)).await
+    }
+
+    /// Keeps a manifest that an upstream gave, and returns it as it is kept.
+    async fn keep(
+        &self,
+        pull: ManifestPull<'_>,
+        manifest: CachedManifest,
+        served: Served,
+        upstream: Option<Arc<str>>,
+    ) -> Result<Answered<Arc<StoredManifest>>> {
+        let reference = manifest.tag.clone().map_or(Reference::Digest(manifest.digest), Reference::Tag);
+        match self.registry.manifests.put_cached_under(pull.name, &manifest, pull.immutable, pull.by).await {
+            Ok(_) => {}
+            // the tag keeps its first meaning here
+            Err(registry::Error::TagImmutable { .. }) => {
+                let value = self.registry.manifests.get(pull.name, &reference).await?;
+                return Ok(Answered { value, served: Served::Hit, upstream });
+            }
+            Err(error) => return Err(error.into()),
+        }
+        // by digest: the tag may have moved again
+        let value = self.registry.manifests.get(pull.name, &Reference::Digest(manifest.digest)).await?;
+        Ok(Answered { value, served, upstream })
+    }
+}
+
+/// Names a manifest in messages.
+fn what_manifest(reference: &Reference) -> Arc<str> {
+    format!("manifest {reference}").into()
+}

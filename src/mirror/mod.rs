@@ -1,0 +1,184 @@
+//! Joins the registry and its upstreams: a pull that finds nothing here asks an upstream, and keeps what that gives.
+//!
+//! A repository that is a cache has the same records as any other. No upstream can delete anything here: if no
+//! upstream answers, a tag keeps the meaning that it has here.
+//!
+//! | file | content |
+//! | --- | --- |
+//! | `manifests` | manifests, by tag and digest |
+//! | `lists` | tags and referrers |
+//! | `download` | the bytes of a blob on their way, and their readers |
+//! | `worker` | the work of a download, with other servers |
+//! | `turns` | one question at a time about one thing |
+
+mod download;
+mod error;
+mod lists;
+mod manifests;
+mod turns;
+mod worker;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use tokio::sync::Semaphore;
+
+use self::{download::Download, manifests::Asked, turns::Turns, worker::Worker};
+pub use self::{
+    download::{DownloadStream, Pull},
+    error::{Error, Result},
+    manifests::ManifestPull,
+};
+use crate::{
+    memory::Part,
+    oci::{Digest, Name, Reference},
+    registry::{Actor, Registry},
+    upstream::{Cached, Kind, Unanswered},
+};
+
+/// The largest number of downloads that one process fetches at a time. Each takes 16 MiB of memory, or more if its blob
+/// is larger than 32 GB.
+const AT_ONCE: usize = 32;
+/// The time for which an upstream's word that something is not there is repeated.
+const ABSENT: Duration = Duration::from_secs(10);
+
+/// The settings of caches.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The time for which a download goes on although nobody waits for it.
+    pub idle: Duration,
+}
+
+/// The place of an answer's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// It was here.
+    Hit,
+    /// An upstream gave it.
+    Miss,
+    /// It was here, and no upstream could say whether it still holds.
+    Stale,
+}
+
+impl Served {
+    /// Returns the word in `X-Cache`, logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// An answer of a cache.
+#[derive(Clone, Debug)]
+pub struct Answered<T> {
+    /// The answer.
+    pub value: T,
+    /// The place of its content.
+    pub served: Served,
+    /// The host of the upstream that was asked and answered.
+    pub upstream: Option<Arc<str>>,
+}
+
+/// The caches of upstreams, over one registry.
+pub struct Mirror {
+    registry: Arc<Registry>,
+    options: Options,
+    downloads: Mutex<HashMap<(Name, Digest), Weak<Download>>>,
+    fetching: Semaphore,
+    turns: Turns<(Name, Reference)>,
+    /// The times at which upstreams confirmed the meanings of tags.
+    confirmed: Part<(Name, Reference), Asked>,
+    /// Things that no upstream had a moment ago.
+    absent: Part<(Name, Arc<str>), Arc<Unanswered>>,
+}
+
+impl Mirror {
+    /// Creates the caches of a registry.
+    #[must_use]
+    pub fn new(registry: &Arc<Registry>, options: Options) -> Arc<Self> {
+        let weigh =
+            |(name, reference): &(Name, Reference), _: &Asked| name.as_str().len() + reference.to_string().len() + 100;
+        let weigh_absent =
+            |(name, what): &(Name, Arc<str>), _: &Arc<Unanswered>| name.as_str().len() + what.len() + 1_000;
+        let memory = registry.memory();
+        Arc::new(Self {
+            registry: Arc::clone(registry),
+            options,
+            downloads: Mutex::default(),
+            fetching: Semaphore::new(AT_ONCE),
+            turns: Turns::default(),
+            confirmed: Part::new(memory, weigh),
+            absent: Part::new(memory, weigh_absent).for_time(ABSENT),
+        })
+    }
+
+    /// Begins to download a blob that the repository does not have, or joins the download that is under way.
+    ///
+    /// # Errors
+    /// [`Error::Unanswered`] if the upstreams said a moment ago that they do not have it.
+    pub fn pull(self: &Arc<Self>, cached: &Cached, name: &Name, digest: &Digest, by: &Actor) -> Result<Pull> {
+        if let Some(unanswered) = self.absent.get(&(name.clone(), what_blob(digest))) {
+            return Err(Error::Unanswered { name: name.clone(), what: what_blob(digest), unanswered });
+        }
+        let mut downloads = self.downloads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(download) = downloads.get(&(name.clone(), *digest)).and_then(Weak::upgrade) {
+            return Ok(download.reader());
+        }
+        let download = Download::new(name, digest);
+        downloads.insert((name.clone(), *digest), Arc::downgrade(&download));
+        let pull = download.reader();
+        tokio::spawn(Worker::new(self, cached, &download, by).run());
+        Ok(pull)
+    }
+
+    /// Returns the size of a blob that the repository does not have, in bytes, as an upstream says it. `None` if it
+    /// does not say it.
+    ///
+    /// # Errors
+    /// [`Error::Unanswered`].
+    pub async fn blob_size(&self, cached: &Cached, name: &Name, digest: &Digest) -> Result<Answered<Option<u64>>> {
+        if let Some(unanswered) = self.absent.get(&(name.clone(), what_blob(digest))) {
+            return Err(Error::Unanswered { name: name.clone(), what: what_blob(digest), unanswered });
+        }
+        let size = cached.namespace.upstreams.blob_size(&cached.rest, digest).await;
+        let size = size.map_err(|unanswered| self.refused(name, what_blob(digest), unanswered))?;
+        Ok(Answered { value: size.value, served: Served::Miss, upstream: Some(size.upstream) })
+    }
+
+    /// Returns the error of a download that no upstream answered.
+    fn unanswered(&self, download: &Download, unanswered: Unanswered) -> Error {
+        self.refused(&download.name, what_blob(&download.digest), unanswered)
+    }
+
+    fn forget(&self, download: &Download) {
+        let key = (download.name.clone(), download.digest);
+        self.downloads.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+
+    /// Returns the error of a question that no upstream answered, and remembers for a moment that something is absent.
+    fn refused(&self, name: &Name, what: Arc<str>, unanswered: Unanswered) -> Error {
+        let unanswered = Arc::new(unanswered);
+        match unanswered.kind() {
+            Kind::NotFound => self.absent.insert((name.clone(), Arc::clone(&what)), Arc::clone(&unanswered)),
+            Kind::Configuration => {
+                tracing::error!(%name, %what, %unanswered, "an upstream refuses the configured credentials");
+            }
+            Kind::Silent | Kind::Unavailable => {
+                tracing::warn!(%name, %what, %unanswered, "no upstream answers");
+            }
+        }
+        Error::Unanswered { name: name.clone(), what, unanswered }
+    }
+}
+
+/// Names a blob in messages.
+fn what_blob(digest: &Digest) -> Arc<str> {
+    format!("blob {digest}").into()
+}

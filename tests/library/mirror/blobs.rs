@@ -1,0 +1,214 @@
+//! Blobs of caches.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::{Error, Hostile, Reply, Server, answer, blob, content, gets};
+use crate::support::sha256;
+
+#[tokio::test]
+async fn a_miss_is_fetched_once_for_all_who_ask_and_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = content(20_000_000, 1);
+    let (sent, digest) = (bytes.clone(), sha256(&bytes));
+    let hub = Hostile::start(move |seen| blob(seen, &sent)).await;
+    let server = Server::start(directory.path(), &[hub.port]);
+    let all = (0..30).map(|_| server.read(&digest));
+    for (read, error) in futures::future::join_all(all).await {
+        assert!(read == bytes && error.is_none(), "{} bytes, {error:?}", read.len());
+    }
+    assert_eq!(gets(&hub), 1);
+    assert!(server.has(&digest).await);
+}
+
+#[tokio::test]
+async fn bytes_come_as_they_arrive_and_the_last_one_waits_for_the_digest() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = content(100_000, 2);
+    let go_on = Arc::new(Notify::new());
+    let (sent, signal) = (bytes.clone(), Arc::clone(&go_on));
+    let hub = Hostile::start(move |seen| {
+        let Reply::Bytes(answer) = blob(seen, &sent) else { unreachable!() };
+        let half = answer.len() / 2;
+        Reply::Pause(answer[..half].to_vec(), Arc::clone(&signal), answer[half..].to_vec())
+    })
+    .await;
+    let server = Server::start(directory.path(), &[hub.port]);
+    let pull = server.pull(&sha256(&bytes)).unwrap();
+    assert_eq!(pull.size().await.unwrap(), 100_000);
+    // a range that is here already comes, but for its last byte
+    let mut first = std::pin::pin!(server.read_of(server.pull(&sha256(&bytes)).unwrap(), 0..1000));
+    let early = tokio::time::timeout(std::time::Duration::from_millis(300), &mut first).await;
+    assert!(early.is_err(), "a range ended before the digest was known");
+    go_on.notify_one();
+    assert_eq!(first.await.0, bytes[..1000]);
+    let (rest, error) = server.read_of(pull, 50_000..100_000).await;
+    assert!(rest == bytes[50_000..] && error.is_none(), "{error:?}");
+}
+
+#[tokio::test]
+async fn wrong_bytes_are_not_kept_and_no_client_gets_all_of_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let (right, wrong) = (content(9_000_000, 3), content(9_000_000, 4));
+    let sent = wrong.clone();
+    let hub = Hostile::start(move |seen| blob(seen, &sent)).await;
+    let server = Server::start(directory.path(), &[hub.port]);
+    let (read, error) = server.read(&sha256(&right)).await;
+    assert!(matches!(error, Some(Error::WrongDigest { .. })), "{error:?}");
+    assert!(read.len() < wrong.len());
+    assert!(!server.has(&sha256(&right)).await && !server.has(&sha256(&wrong)).await);
+    // the next one begins anew
+    let (_, error) = server.read(&sha256(&right)).await;
+    assert!(matches!(error, Some(Error::WrongDigest { .. })), "{error:?}");
+    assert_eq!(gets(&hub), 2);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_goes_on_where_it_broke() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = content(10_000_000, 5);
+    let sent = bytes.clone();
+    let hub = Hostile::start(move |seen| {
+        let Reply::Bytes(answer) = blob(seen, &sent) else { unreachable!() };
+        // no answer has more than 3 MB
+        let length = answer.len().min(3_000_000);
+        Reply::Bytes(answer[..length].to_vec())
+    })
+    .await;
+    let server = Server::start(directory.path(), &[hub.port]);
+    let (read, error) = server.read(&sha256(&bytes)).await;
+    assert!(read == bytes && error.is_none(), "{} bytes, {error:?}", read.len());
+    assert_eq!(gets(&hub), 4);
+    let from = |at: usize| hub.seen()[at].header("range").map(str::to_owned);
+    assert_eq!(from(0), None);
+    assert!(from(1).unwrap().starts_with("bytes=29"), "{:?}", from(1));
+}
+
+#[tokio::test]
+async fn an_upstream_without_ranges_is_read_anew_up_to_where_it_broke() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = content(4_000_000, 6);
+    let sent = bytes.clone();
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let hub = Hostile::start(move |_| {
+        let Reply::Bytes(answer) = answer(200, &[], &sent) else { unreachable!() };
+        let is_first = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+        let length = if is_first { 3_000_000 } else { answer.len() };
+        Reply::Bytes(answer[..length].to_vec())
+    })
+    .await;
+    let server = Server::start(directory.path(), &[hub.port]);
+    let (read, error) = server.read(&sha256(&bytes)).await;
+    assert!(read == bytes && error.is_none(), "{} bytes, {error:?}", read.len());
+}
+
+#[tokio::test]
+async fn several_servers_over_one_store_download_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = content(30_000_000, 7);
+    let (sent, digest) = (bytes.clone(), sha256(&bytes));
+    let hub = Hostile::start(move |seen| blob(seen, &sent)).await;
+    let servers: Vec<Server> = (0..3).map(|_| Server::start(directory.path(), &[hub.port])).collect();
+    let all = (0..12).map(|at| servers[at % 3].read(&digest));
+    for (read, error) in futures::future::join_all(all).await {
+        assert!(read == bytes && error.is_none(), "{} bytes, {error:?}", read.len());
+    }
+    assert_eq!(gets(&hub), 1);
+}
+
+#[tokio::test]
+async fn a_download_without_readers_stops_and_goes_on_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = content(20_000_000, 8);
+    let go_on = Arc::new(Notify::new());
+    let (sent, signal) = (bytes.clone(), Arc::clone(&go_on));
+    let hub = Hostile::start(move |seen| match blob(seen, &sent) {
+        Reply::Bytes(answer) if seen.header("range").is_none() => {
+            Reply::Pause(answer[..17_000_000].to_vec(), Arc::clone(&signal), Vec::new())
+        }
+        whole => whole,
+    })
+    .await;
+    let server = Server::start(directory.path(), &[hub.port]);
+    let pull = server.pull(&sha256(&bytes)).unwrap();
+    let (read, error) = server.read_of(pull, 0..16_000_000).await;
+    assert!(read.len() == 16_000_000 && error.is_none());
+    // another server goes on where it stopped
+    let other = Server::start(directory.path(), &[hub.port]);
+    let (read, error) = other.read(&sha256(&bytes)).await;
+    assert!(read == bytes && error.is_none(), "{} bytes, {error:?}", read.len());
+    let ranges: Vec<_> = hub.seen().iter().filter_map(|seen| seen.header("range").map(str::to_owned)).collect();
+    assert_eq!(ranges.len(), 1, "{ranges:?}");
+}
+
+#[tokio::test]
+async fn an_unknown_blob_is_unknown_and_that_is_remembered_for_a_moment() {
+    let directory = tempfile::tempdir().unwrap();
+    let hub = Hostile::start(|_| answer(404, &[], b"{}")).await;
+    let server = Server::start(directory.path(), &[hub.port]);
+    for _ in 0..2 {
+        let (_, error) = server.read(&sha256("nothing")).await;
+        let error = error.unwrap();
+        assert!(error.to_string().contains("127.0.0.1: 404"), "{error}");
+    }
+    assert_eq!(gets(&hub), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_dies_is_followed_by_another_where_it_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = content(30_000_000, 9);
+    let (sent, digest) = (bytes.clone(), sha256(&bytes));
+    let never = Arc::new(Notify::new());
+    let hub = Hostile::start(move |seen| match blob(seen, &sent) {
+        Reply::Bytes(answer) if seen.header("range").is_none() => {
+            Reply::Pause(answer[..20_000_000].to_vec(), Arc::clone(&never), Vec::new())
+        }
+        whole => whole,
+    })
+    .await;
+    let (path, port) = (directory.path().to_owned(), hub.port);
+    let (told, began) = std::sync::mpsc::channel();
+    let dying = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    dying.spawn(async move {
+        let first = Server::start(&path, &[port]);
+        let pull = first.pull(&digest).unwrap();
+        let (read, _) = first.read_of(pull, 0..17_000_000).await;
+        told.send(read.len()).unwrap();
+        // somebody waits for the rest
+        first.read(&digest).await
+    });
+    let length = tokio::task::spawn_blocking(move || began.recv().unwrap()).await.unwrap();
+    assert_eq!(length, 17_000_000);
+    dying.shutdown_background();
+    let second = Server::start(directory.path(), &[hub.port]);
+    let (read, error) = second.read(&digest).await;
+    assert!(read == bytes && error.is_none(), "{} bytes, {error:?}", read.len());
+    let ranges: Vec<_> = hub.seen().iter().filter_map(|seen| seen.header("range").map(str::to_owned)).collect();
+    let from: usize = ranges[0].trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap();
+    assert!(ranges.len() == 1 && from >= 16_000_000, "{ranges:?}");
+}
+
+#[tokio::test]
+async fn a_blob_of_a_size_that_nobody_says_comes_when_it_is_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = content(3_000_000, 10);
+    let sent = bytes.clone();
+    let hub = Hostile::start(move |_| Reply::Bytes([&b"HTTP/1.1 200 x\r\n\r\n"[..], &sent].concat())).await;
+    let server = Server::start(directory.path(), &[hub.port]);
+    let (read, error) = server.read(&sha256(&bytes)).await;
+    assert!(read == bytes && error.is_none(), "{} bytes, {error:?}", read.len());
+}
+
+#[tokio::test]
+async fn the_next_upstream_is_asked_where_the_first_one_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = content(3_000_000, 11);
+    let sent = bytes.clone();
+    let down = Hostile::start(|_| answer(503, &[], b"")).await;
+    let hub = Hostile::start(move |seen| blob(seen, &sent)).await;
+    let server = Server::start(directory.path(), &[down.port, hub.port]);
+    let (read, error) = server.read(&sha256(&bytes)).await;
+    assert!(read == bytes && error.is_none(), "{} bytes, {error:?}", read.len());
+}

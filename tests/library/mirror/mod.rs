@@ -1,0 +1,136 @@
+//! Caches over upstreams that answer wrongly, slowly, and not at all; and several servers over one store.
+
+mod blobs;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use futures::TryStreamExt as _;
+use simple_registry::{
+    memory::Memory,
+    mirror::{Error, Mirror, Options, Pull},
+    oci::{Digest, Name},
+    records::Actor,
+    registry::{self, Registry, VerifyPulls},
+    storage::{
+        Store,
+        disk::{self, DiskOptions},
+    },
+    telemetry::Metrics,
+    upstream::{Base, Cached, CachedNamespace, Settings, Upstream, Upstreams},
+};
+
+use crate::upstream::hostile::{Hostile, Reply, Seen, answer};
+
+/// A server with one cache, like a process of its own.
+struct Server {
+    registry: Arc<Registry>,
+    mirror: Arc<Mirror>,
+    cached: Cached,
+}
+
+fn name() -> Name {
+    "hub/app".parse().unwrap()
+}
+
+fn by() -> Actor {
+    Actor { identity: "ana".to_owned(), request: "1".to_owned() }
+}
+
+fn upstream(port: u16) -> Arc<Upstream> {
+    let settings = Settings {
+        base: Base::parse(&format!("http://127.0.0.1:{port}/v2/hub")).unwrap(),
+        max_redirect: 5,
+        server_ca_bundle: None,
+        client_identity: None,
+        credentials: None,
+        timeout: Duration::from_secs(10),
+        token_hosts: Vec::new(),
+        redirect_hosts: Vec::new(),
+    };
+    Arc::new(Upstream::new(settings, &Memory::new(1 << 20)).unwrap())
+}
+
+impl Server {
+    /// Starts a server over the store in a directory, with these upstreams in order.
+    fn start(directory: &Path, ports: &[u16]) -> Self {
+        Self::start_with(directory, ports, |_| {})
+    }
+
+    fn start_with(directory: &Path, ports: &[u16], change: impl FnOnce(&mut CachedNamespace)) -> Self {
+        let operator = disk::operator(directory, DiskOptions { durable: false, ..DiskOptions::default() }).unwrap();
+        let store = Store::over(operator, None, Metrics::new());
+        let options = registry::Options {
+            lease: Duration::from_hours(24),
+            cache_ttl: Duration::ZERO,
+            max_blob_size: 1 << 30,
+            allow_missing_references: false,
+            verify_pulls: VerifyPulls::None,
+        };
+        let registry = Arc::new(Registry::new(store, options, Metrics::new()));
+        let mirror = Mirror::new(&registry, Options { idle: Duration::from_millis(300) });
+        let upstreams = Upstreams::new(ports.iter().copied().map(upstream).collect());
+        let mut namespace = CachedNamespace { upstreams, manifest_ttl: Duration::ZERO, stale_if_error: true };
+        change(&mut namespace);
+        Self { registry, mirror, cached: Cached { namespace: Arc::new(namespace), rest: "app".to_owned() } }
+    }
+
+    fn pull(&self, digest: &Digest) -> Result<Pull, Error> {
+        self.mirror.pull(&self.cached, &name(), digest, &by())
+    }
+
+    /// Pulls a blob to its end, and returns the bytes that came, with the error that broke them off.
+    async fn read(&self, digest: &Digest) -> (Vec<u8>, Option<Error>) {
+        let pull = match self.pull(digest) {
+            Ok(pull) => pull,
+            Err(error) => return (Vec::new(), Some(error)),
+        };
+        match pull.size().await {
+            Ok(size) => self.read_of(pull, 0..size).await,
+            Err(error) => (Vec::new(), Some(error)),
+        }
+    }
+
+    async fn read_of(&self, pull: Pull, range: std::ops::Range<u64>) -> (Vec<u8>, Option<Error>) {
+        let mut stream = pull.read(Arc::clone(&self.registry), range);
+        let mut bytes = Vec::new();
+        loop {
+            match stream.try_next().await {
+                Ok(Some(more)) => bytes.extend_from_slice(&more),
+                Ok(None) => return (bytes, None),
+                Err(error) => return (bytes, Some(error)),
+            }
+        }
+    }
+
+    async fn has(&self, digest: &Digest) -> bool {
+        self.registry.blobs.get(&name(), digest).await.is_ok()
+    }
+}
+
+/// Returns bytes that look like none others.
+fn content(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+/// Answers a request for a blob: whole, or from the offset of `Range` on.
+fn blob(seen: &Seen, bytes: &[u8]) -> Reply {
+    let from = seen.header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+    match from {
+        None => answer(200, &[("content-type", "application/octet-stream")], bytes),
+        Some(from) if from >= bytes.len() => answer(416, &[], b""),
+        Some(from) => {
+            let range = format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len());
+            answer(206, &[("content-range", &range)], &bytes[from..])
+        }
+    }
+}
+
+/// Counts the requests for blobs.
+fn gets(hub: &Hostile) -> usize {
+    hub.lines().iter().filter(|line| line.starts_with("GET") && line.contains("/blobs/")).count()
+}
