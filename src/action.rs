@@ -277,6 +277,11 @@ impl Action {
         }
     }
 
+    /// Returns the registry that a client names in a query (`ns`), which it takes this one for.
+    pub fn asked_registry(query: Option<&str>) -> Result<Option<Cow<'_, str>>, ActionError> {
+        Query::new(query.unwrap_or_default())?.get("ns")
+    }
+
     /// Parses a request line: `method`, and `path` and `query` as the client sent them, percent-encoded.
     pub fn parse(method: &str, path: &str, query: Option<&str>) -> Result<Self, ActionError> {
         let encoded = path;

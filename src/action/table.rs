@@ -218,6 +218,14 @@ macro_rules! actions {
         ];
 
         impl Action {
+            /// Makes the action one about another repository.
+            pub fn set_name(&mut self, to: Name) {
+                match self {
+                    $(Self::$r_action { .. } => {})*
+                    $(Self::$action { name, .. } => *name = to,)*
+                }
+            }
+
             /// Returns the action's row of the table.
             #[must_use]
             pub const fn row(&self) -> &'static Row {

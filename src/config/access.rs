@@ -95,6 +95,7 @@ pub(super) fn repositories(reading: &Reading<'_>, root: &mut Table<'_>) -> BTree
             }),
             allow_delete: stated(&mut table, "allow_delete", |table| table.key("allow_delete", "false", &rule::flag())),
             upstream: stated(&mut table, "upstream", upstream::upstreams),
+            serves: table.key("serves", "[]", &upstream::registries()),
             manifest_ttl: stated(&mut table, "manifest_ttl", |table| {
                 table.key("manifest_ttl", "\"0s\"", &rule::time("0s", "3650d"))
             }),

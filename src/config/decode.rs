@@ -10,7 +10,7 @@ use super::model::{
     S3Storage, Scrub, Server, Storage, TagHistory, Tls, Tracing, Untagged, VerifyPulls,
 };
 use super::{
-    access,
+    access, mirrors,
     model::Config,
     paths::{bucket, host, key_prefix, levels, one_word, path, written},
 };
@@ -35,6 +35,11 @@ pub(super) fn config(reading: &Reading<'_>, entries: &Entries) -> Config {
         verify_pulls: root.key("verify_pulls", "\"none\"", &verify_pulls()),
         server: server(reading, &mut root),
         storage: storage(reading, &mut root),
+        mirror_of: root.optional(
+            "mirror_of",
+            "\"hub\"",
+            &rule::text("the namespace of a table", |text| Some(text.to_owned())),
+        ),
         policy_dir: Some(policy_dir(&mut root)),
         access_policy: access::access_policy(&mut root),
         repository: access::repositories(reading, &mut root),
@@ -46,6 +51,7 @@ pub(super) fn config(reading: &Reading<'_>, entries: &Entries) -> Config {
     };
     if reading.whole {
         check_addresses(reading, &config, entries);
+        mirrors::check(reading, &config, entries);
     }
     root.finish();
     config

@@ -14,6 +14,7 @@
 //! | `data_dir` | the configuration without a file |
 //! | `covering` | finds the table that gives each key of a repository |
 //! | `immutable` | decides which tags of a repository are immutable |
+//! | `mirrors` | finds the repository that a client means by a name of another registry |
 //! | `changes` | finds the differences that take effect after a restart |
 //!
 //! To add a key: a field in `model`, a line in `decode` or `access`, a row in `docs/reference/configuration.md` and a line
@@ -28,6 +29,7 @@ mod decode;
 mod immutable;
 mod keys;
 mod load;
+mod mirrors;
 mod model;
 mod password;
 mod paths;
@@ -41,6 +43,7 @@ pub use self::{
     data_dir::Login,
     immutable::{ImmutableRule, ImmutableRules},
     load::in_folders,
+    mirrors::{Meant, Mirrors, NotMirrored},
     model::*,
     password::check_password_hash,
 };

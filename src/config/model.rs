@@ -58,6 +58,8 @@ pub struct Config {
     /// `[repository."<namespace>"]`, by namespace, which is `"*"` or a valid repository name. One covers that name and all
     /// below it; the longest wins; `"*"` covers the rest.
     pub repository: BTreeMap<String, Repository>,
+    /// The namespace whose repositories docker means when it asks its mirror. It has a table.
+    pub mirror_of: Option<String>,
     /// `[identity.<id>]`: who can log in with a password, by id. No two have one username.
     pub identity: BTreeMap<String, Identity>,
     /// `[token]`
@@ -287,6 +289,9 @@ pub struct Repository {
     /// `[[repository."<namespace>".upstream]]`: the registries that the repositories are cached from, in the order in which
     /// they are asked. Empty: the repositories are no caches.
     pub upstream: Option<Vec<Upstream>>,
+    /// The registries whose names mean repositories of this namespace, where clients name a registry: hosts, perhaps with a
+    /// port. Other namespaces do not inherit them.
+    pub serves: Vec<String>,
     /// The time for which a cached tag is trusted without asking upstream.
     pub manifest_ttl: Option<Duration>,
     /// True: a cached tag is answered although no upstream could say what it means now.

@@ -81,6 +81,15 @@ fn needs(table: &Table<'_>, key: &str, others: &[&str]) {
     table.refuse(key, format!("`{}` is given without {others}", table.full(key)), format!("add {others}"));
 }
 
+/// Accepts the names of registries as references of images begin with them: hosts, perhaps with a port.
+pub(super) fn registries() -> rule::Rule<Vec<String>> {
+    let one = rule::text("the name of a registry such as \"docker.io\" or \"registry.lan:5000\"", |text| {
+        let (name, port) = text.rsplit_once(':').unwrap_or((text, "1"));
+        (host(name) && port.parse::<u16>().is_ok_and(|port| port > 0)).then(|| text.to_ascii_lowercase())
+    });
+    rule::list("a list of up to 100 names of registries such as [\"docker.io\"]", 100, one)
+}
+
 fn hosts() -> rule::Rule<Vec<String>> {
     let one = rule::text("a host name or address such as \"auth.example.com\", without a port", |text| {
         let address = text.parse::<IpAddr>().map(|address| address.to_string());

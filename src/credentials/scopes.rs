@@ -105,9 +105,19 @@ impl Scopes {
     /// Returns true if a token of these scopes may be used for an action. The ping needs none.
     #[must_use]
     pub fn covers(&self, action: &Action) -> bool {
+        self.cover(action, action.name())
+    }
+
+    /// Returns the same for a client that calls the action's repository `name`.
+    #[must_use]
+    pub fn covers_as(&self, action: &Action, name: &Name) -> bool {
+        self.cover(action, Some(name))
+    }
+
+    fn cover(&self, action: &Action, name: Option<&Name>) -> bool {
         let (row, target) = (action.row(), action.target());
         let has = |name, rights| self.repositories.get(name).is_some_and(|had: &Rights| had.covers(rights));
-        match (row.scope, target.name) {
+        match (row.scope, name) {
             (Scope::Any, _) => true,
             (Scope::Registry(name), _) => self.registry.contains(name),
             (Scope::Repository, name) => {
@@ -142,13 +152,13 @@ impl fmt::Display for Scopes {
 }
 
 /// Returns the scope that a client must ask for before an action, for the `scope` of a challenge. `None` means that any
-/// token will do.
+/// token will do. `name` is the client's name for the action's repository.
 ///
 /// A push gets `pull,push`, although `push` is enough: clients look for existing blobs first.
 #[must_use]
-pub fn scope_needed(action: &Action) -> Option<String> {
+pub fn scope_needed(action: &Action, name: Option<&Name>) -> Option<String> {
     let (row, target) = (action.row(), action.target());
-    let name = match (row.scope, target.name) {
+    let name = match (row.scope, name) {
         (Scope::Registry(name), _) => return Some(format!("registry:{name}:*")),
         (Scope::Repository, Some(name)) => name,
         _ => return None,

@@ -12,6 +12,7 @@ use secrecy::ExposeSecret as _;
 use super::{
     failure::Failure,
     forwarded::{self, Origin},
+    mirrored::Asked,
     peer::Peer,
     service::Service,
 };
@@ -32,6 +33,8 @@ pub(super) struct Caller {
     without_token: Option<Identity>,
     /// The token of the request.
     token: Option<Arc<Claims>>,
+    /// The client's words for the repository, where it means one of another name.
+    pub(super) asked: Option<Asked>,
 }
 
 /// The reason why a request's credentials are not accepted.
@@ -61,7 +64,8 @@ impl Caller {
         client_ip: IpAddr,
         parts: &Parts,
     ) -> Result<Self, (Rejected, Identity)> {
-        let mut caller = Self { identity: Identity::anonymous(client_ip), without_token: None, token: None };
+        let mut caller =
+            Self { identity: Identity::anonymous(client_ip), without_token: None, token: None, asked: None };
         match caller.prove(service, snapshot, peer, parts).await {
             Ok(()) => Ok(caller),
             Err(rejected) => Err((rejected, caller.without_token.unwrap_or(caller.identity))),
@@ -134,14 +138,20 @@ impl Caller {
     /// the token is ignored, so a token never takes a right away.
     pub(super) fn effective_identity(&self, action: &Action) -> (&Identity, bool) {
         match (&self.token, &self.without_token) {
-            (Some(token), Some(without)) if !token.scopes.covers(action) => (without, false),
+            (Some(token), Some(without)) if !self.covers(token, action) => (without, false),
             _ => (&self.identity, true),
         }
     }
 
     /// Returns true if the request's token is for an action.
     pub(super) fn has_token_for(&self, action: &Action) -> bool {
-        self.token.as_ref().is_some_and(|token| token.scopes.covers(action))
+        self.token.as_ref().is_some_and(|token| self.covers(token, action))
+    }
+
+    /// Returns whether a token's scope covers an action, under the repository's name or the client's name for it.
+    fn covers(&self, token: &Claims, action: &Action) -> bool {
+        let asked = self.asked.as_ref().filter(|asked| action.name() == Some(&asked.means));
+        token.scopes.covers(action) || asked.is_some_and(|asked| token.scopes.covers_as(action, &asked.name))
     }
 
     /// Returns true if the request has no certificate, no password and no token.

@@ -69,7 +69,7 @@ pub(super) fn refusal(call: &Call<'_>, identity: &Identity, action: &Action, dec
     {
         reason = format!("{reason}; {hint}");
     }
-    let scope = credentials::scope_needed(action);
+    let scope = credentials::scope_needed(action, action.name().map(|name| call.shown(name)));
     match decision.effect {
         Effect::NotCovered => {
             let name = action.name().map(Name::to_string).unwrap_or_default();

@@ -1,8 +1,9 @@
 //! Holds a request on its way to its handler.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use http::request::Parts;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
     auth::Caller,
@@ -15,7 +16,7 @@ use super::{
     shares::Holder,
     transfer::Transfer,
 };
-use crate::{registry::Actor, snapshot::Snapshot, telemetry::RequestId};
+use crate::{oci::Name, registry::Actor, snapshot::Snapshot, telemetry::RequestId};
 
 /// A request on its way to its handler.
 pub(super) struct Call<'a> {
@@ -48,5 +49,19 @@ impl Call<'_> {
     /// Returns the identity and the request id, for the records that the request writes.
     pub(super) fn by(&self) -> Actor {
         Actor { identity: self.caller.identity.to_string(), request: self.request_id.as_str().to_owned() }
+    }
+
+    /// Returns a repository's name as the client knows it.
+    pub(super) fn shown<'n>(&'n self, name: &'n Name) -> &'n Name {
+        let asked = self.caller.asked.as_ref().filter(|asked| asked.means == *name);
+        asked.map_or(name, |asked| &asked.name)
+    }
+
+    /// Returns the end of a query that names the registry that the client named.
+    pub(super) fn asked_registry(&self) -> Cow<'static, str> {
+        match self.caller.asked.as_ref().and_then(|asked| asked.host.as_deref()) {
+            Some(host) => format!("&ns={}", utf8_percent_encode(host, NON_ALPHANUMERIC)).into(),
+            None => "".into(),
+        }
     }
 }

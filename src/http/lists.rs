@@ -81,10 +81,11 @@ pub(super) async fn tags(
         }
         None => (call.service.registry.tags.list(name, page).await?, None),
     };
-    let text = serde_json::to_string(&Tags { name, tags: &listed.entries }).unwrap_or_default();
+    let text = serde_json::to_string(&Tags { name: call.shown(name), tags: &listed.entries }).unwrap_or_default();
     let mut response = document("application/json", text);
     if let Some(last) = listed.entries.last().filter(|_| listed.more) {
-        link(&mut response, &format!("/v2/{name}/tags/list"), page.n, last, "");
+        let path = format!("/v2/{}/tags/list", call.shown(name));
+        link(&mut response, &path, page.n, last, &call.asked_registry());
     }
     if let Some(from) = from {
         from.tell(&mut response);
@@ -120,10 +121,11 @@ pub(super) async fn tag_history(
             })
         })
         .collect();
-    let text = json!({ "name": name, "tag": tag, "history": history }).to_string();
+    let text = json!({ "name": call.shown(name), "tag": tag, "history": history }).to_string();
     let mut response = document("application/json", text);
     if let Some(last) = found.last().filter(|_| more) {
-        link(&mut response, &format!("/v2/{name}/_history/{tag}"), page.n, &last.ordinal, "");
+        let path = format!("/v2/{}/_history/{tag}", call.shown(name));
+        link(&mut response, &path, page.n, &last.ordinal, &call.asked_registry());
     }
     Ok(response)
 }
@@ -164,7 +166,8 @@ pub(super) async fn referrers(
         let filter = artifact_type
             .map(|wanted| format!("&artifactType={}", utf8_percent_encode(wanted, NON_ALPHANUMERIC)))
             .unwrap_or_default();
-        link(&mut response, &format!("/v2/{name}/referrers/{digest}"), page.n, last, &filter);
+        let path = format!("/v2/{}/referrers/{digest}", call.shown(name));
+        link(&mut response, &path, page.n, last, &format!("{filter}{}", call.asked_registry()));
     }
     Ok(response)
 }

@@ -24,6 +24,7 @@ mod health;
 mod limits;
 mod lists;
 mod manifests;
+mod mirrored;
 mod open_uploads;
 mod options;
 mod peer;

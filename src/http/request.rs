@@ -20,6 +20,7 @@ use super::{
     endpoint::Endpoint,
     failure::Failure,
     forwarded, framing, health,
+    mirrored::Asked,
     peer::Peer,
     read_only,
     record::Record,
@@ -63,7 +64,8 @@ pub(super) async fn answer(
     let cut = Cut::current();
     let request_id = RequestId::from_header(parts.headers.get(&REQUEST_ID));
     let (head, version) = (parts.method == Method::HEAD, parts.version);
-    let endpoint = Endpoint::parse(&parts, service.has_metrics(peer.purpose), snapshot.signer().is_some());
+    let mut endpoint = Endpoint::parse(&parts, service.has_metrics(peer.purpose), snapshot.signer().is_some());
+    let asked = Asked::find(&snapshot, &parts, &mut endpoint);
     let decisions = Decisions::new(&service.audit, &request_id, peer.purpose);
     let mut record = Box::new(Record {
         request_id: request_id.clone(),
@@ -99,6 +101,7 @@ pub(super) async fn answer(
     }
     let rest = body.clone();
     let id = request_id.to_header();
+    let told = asked.as_ref().ok().cloned().flatten();
     let incoming = IncomingRequest {
         service: &service,
         snapshot: &snapshot,
@@ -108,6 +111,7 @@ pub(super) async fn answer(
         clock: clock.clone(),
         request_id,
         framed,
+        asked,
     };
     let outcome =
         clock.limit(work(incoming, endpoint, &mut record).instrument(span.clone())).await.unwrap_or_else(|| {
@@ -133,12 +137,20 @@ pub(super) async fn answer(
     record.status = response.status().as_u16();
     span.record("status", record.status);
     record.pace.waits();
+    add_headers(&mut response, id, told.as_ref());
+    // HTTP/2 would send the body of an answer to HEAD
+    Ok(response.map(|body| if head { Body::empty() } else { body }.recorded(record)))
+}
+
+/// Adds the headers that each answer has.
+fn add_headers(response: &mut Response<Body>, id: HeaderValue, asked: Option<&Asked>) {
+    if let Some(asked) = asked {
+        asked.tell(response);
+    }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // HTTP/2 would send the body of an answer to HEAD
-    Ok(response.map(|body| if head { Body::empty() } else { body }.recorded(record)))
 }
 
 /// Returns the tag or digest that an action is about, for the log.
@@ -169,6 +181,8 @@ struct IncomingRequest<'a> {
     request_id: RequestId,
     /// The outcome of the check of the head.
     framed: Result<(), Failure>,
+    /// The client's words for the repository.
+    asked: Result<Option<Asked>, Failure>,
 }
 
 /// Finds the caller, asks policy, and calls the handler.
@@ -177,10 +191,11 @@ async fn work(
     endpoint: Result<Endpoint, ActionError>,
     record: &mut Record,
 ) -> Result<Response<Body>, Failure> {
-    let IncomingRequest { service, snapshot, peer, parts, body, clock, request_id, framed } = incoming;
+    let IncomingRequest { service, snapshot, peer, parts, body, clock, request_id, framed, asked } = incoming;
     framed?;
     browser::check(snapshot, peer, &parts)?;
     let endpoint = endpoint?;
+    let asked = asked?;
     if record.logged
         && let Endpoint::Action(action) = &endpoint
     {
@@ -188,7 +203,8 @@ async fn work(
     }
     service.audit.ready().map_err(|error| authorize::not_recording(&error))?;
     let decisions = record.decisions.clone();
-    let caller = authorize::caller(service, snapshot, peer, record.client, &parts, &decisions, &endpoint).await?;
+    let mut caller = authorize::caller(service, snapshot, peer, record.client, &parts, &decisions, &endpoint).await?;
+    caller.asked = asked;
     if record.logged && !caller.identity.is_anonymous() {
         record.identity = Some(caller.identity.to_string());
     }

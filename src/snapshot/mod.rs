@@ -21,7 +21,7 @@ pub use self::{
     sources::{Sources, policy_files},
 };
 use crate::{
-    config::{ClientAuth, Config, ImmutableRules},
+    config::{ClientAuth, Config, ImmutableRules, Mirrors},
     credentials::{Accounts, AccountsError, KeyError, Signer},
     diagnostics::Problems,
     identity::Certificate,
@@ -41,6 +41,7 @@ pub struct Snapshot {
     number: u64,
     config: Config,
     immutable: ImmutableRules,
+    mirrors: Mirrors,
     policy: Policy,
     accounts: Arc<Accounts>,
     tls: Option<Arc<Tls>>,
@@ -86,6 +87,7 @@ impl Snapshot {
         let files = policy_files(&config)?;
         let policy = Policy::build(&config, &files)?;
         let immutable = ImmutableRules::new(&config);
+        let mirrors = Mirrors::new(&config);
         let accounts = Arc::new(Accounts::new(&config.identity)?);
         let (tls, tls_inputs) = Self::load_tls(&config, previous)?;
         let requires_certificate = match (&config.server.tls, previous) {
@@ -103,6 +105,7 @@ impl Snapshot {
             number,
             config,
             immutable,
+            mirrors,
             policy,
             accounts,
             tls,
@@ -155,6 +158,12 @@ impl Snapshot {
     #[must_use]
     pub const fn immutable_tags(&self) -> &ImmutableRules {
         &self.immutable
+    }
+
+    /// Returns the registries that this one stands for.
+    #[must_use]
+    pub const fn mirrors(&self) -> &Mirrors {
+        &self.mirrors
     }
 
     /// Returns the namespaces that are caches.

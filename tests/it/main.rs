@@ -25,6 +25,7 @@ mod late_writes;
 mod lease;
 mod life;
 mod live;
+mod mirrors;
 mod open_uploads;
 mod production;
 mod pull_through;

@@ -125,6 +125,8 @@ pub(crate) fn needed_by(path: &str) -> String {
             .to_owned()
     } else if path.starts_with("identity.ana.") {
         format!("[identity.ana]\nusername = \"ana\"\npassword = '{HASH}'")
+    } else if path == "mirror_of" {
+        "repository.hub = {}".to_owned()
     } else if path.contains(".upstream[].") {
         format!("repository.\"*\".upstream = [{{ {UPSTREAM} }}]")
     } else {

@@ -86,3 +86,32 @@ fn hosts_may_be_addresses() {
         upstreams(&format!("{URL}redirect_hosts = [\"10.0.0.1\", \"FD12:0::1\", \"cdn.example\"]")).remove(0);
     assert_eq!(upstream.redirect_hosts, ["10.0.0.1", "fd12::1", "cdn.example"]);
 }
+
+#[test]
+fn mirrors_that_would_mean_two_things_are_refused_at_their_place() {
+    let hub = "mirror_of = \"hub\"\n[repository.hub]\nserves = [\"docker.io\"]\n";
+    for shadow in ["library", "team", "library/nginx/deep", "hubs"] {
+        let told = told(&format!("{hub}[repository.{shadow:?}.access_policy]\n"));
+        assert!(told.contains("covers names that docker asks a mirror of Docker Hub for"), "{told}");
+        assert!(
+            told.contains("`mirror_of` is \"hub\" (config.toml:1)") && told.contains(" --> config.toml:4:"),
+            "{told}"
+        );
+    }
+    for beside in ["*", "hub/library", "team.example", "localhost/a"] {
+        assert!(read(&[&format!("{hub}[repository.{beside:?}]\n")]).is_ok(), "{beside}");
+    }
+    for (text, says) in [
+        ("mirror_of = \"hub\"", "there is no table `[repository.hub]`"),
+        ("mirror_of = \"*\"\n[repository.\"*\"]", "there is no table"),
+        (
+            "[repository.a]\nserves = [\"docker.io\"]\n[repository.b]\nserves = [\"Docker.io\"]",
+            "`repository.b.serves` names docker.io, as does `repository.a.serves`",
+        ),
+        ("[repository.a]\nserves = [\"https://docker.io\"]", "serves[0]` must be the name of a registry"),
+        ("[repository.a]\nserves = [\"a:0\"]", "serves[0]` must be the name of a registry"),
+    ] {
+        let told = told(text);
+        assert!(told.contains(says), "{told}");
+    }
+}

@@ -51,7 +51,7 @@ fn actions() -> Vec<(Action, Option<&'static str>)> {
 #[test]
 fn a_scope_that_is_asked_for_is_enough() {
     for (action, scope) in actions() {
-        assert_eq!(scope_needed(&action).as_deref(), scope, "{action:?}");
+        assert_eq!(scope_needed(&action, action.name()).as_deref(), scope, "{action:?}");
         let scopes = parse(&[scope.unwrap_or_default()]).unwrap();
         assert!(scopes.covers(&action), "{scopes} does not cover {action:?}");
     }
@@ -61,7 +61,7 @@ fn a_scope_that_is_asked_for_is_enough() {
 fn every_action_about_the_registry_has_a_scope_of_its_own() {
     for row in ACTIONS.iter().filter(|row| !row.is_about_repository()) {
         let action = Action::parse("GET", row.path, None).unwrap();
-        let scope = scope_needed(&action);
+        let scope = scope_needed(&action, action.name());
         let named = match row.scope {
             Scope::Registry(name) => Some(format!("registry:{name}:*")),
             _ => None,
