@@ -33,7 +33,7 @@ use crate::{
     oci::{Digest, Name},
     records::{
         Claim, DownloadTurn, Groups, Provenance, Pull, PullsSince, TagEntry, json,
-        key::{CatalogKey, Key, Owner, Prefix, RepositoryKey, Suffix, folder},
+        key::{CatalogKey, Key, Owner, Prefix, RepositoryKey, Suffix, Version, folder},
     },
     storage::{
         Entry,
@@ -252,7 +252,9 @@ impl Links<'_, '_> {
         // the first known key tells what the keys of a directory are
         match group.iter().find_map(|entry| RepositoryKey::under(name, &entry.key)) {
             Some(RepositoryKey::Manifest(..)) => {
-                seen.manifests.fetch_add(1, Relaxed);
+                // an index reference alone is of a child that has not come
+                let is_version = |entry: &Entry| Version::at_end_of(&entry.key).is_some();
+                seen.manifests.fetch_add(u64::from(group.iter().any(is_version)), Relaxed);
                 if self.manifest(name, &group).await? {
                     seen.stands.store(true, Relaxed);
                 }

@@ -86,9 +86,12 @@ impl Blobs {
         Box::pin(self.ask_for_links(name, digest, false)).await
     }
 
-    /// Answers as [`Blobs::repository_has_blob`], never from memory. A caller that gives a link needs this: no link may outlive a
-    /// delete by another server.
-    pub(super) async fn repository_has_blob_afresh(&self, name: &Name, digest: &Digest) -> Result<bool> {
+    /// Returns whether the repository has the digest, never from memory. A caller that gives a link needs this: no link may
+    /// outlive a delete by another server.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn repository_has_blob_afresh(&self, name: &Name, digest: &Digest) -> Result<bool> {
         Box::pin(self.ask_for_links(name, digest, true)).await
     }
 

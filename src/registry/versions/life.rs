@@ -51,6 +51,15 @@ impl Versions {
         Ok(if life.stands { life.absent() } else { None })
     }
 
+    /// Returns the blobs that a manifest lists and does not link its repository to, or did not before its last delete. `None`
+    /// if no version of that life can be read.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn last_unlinked(&self, name: &Name, manifest: &Digest) -> Result<Option<Vec<Digest>>> {
+        Ok(self.last_life(name, manifest).await?.absent())
+    }
+
     /// Returns the last life of a manifest: its versions from the last push back to the delete before it.
     pub(in crate::registry) async fn last_life(&self, name: &Name, manifest: &Digest) -> Result<Life> {
         let listed = self.core.store.list_all(&Prefix::Manifest(name, manifest).to_string()).await?;

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use super::{
     super::{Outcome, Pass, Result, hash::hash_segments, notes::found},
     Context,
+    facts::is_linked,
 };
 use crate::{
     action::UploadId,
@@ -24,8 +25,14 @@ pub(super) async fn run(context: &Context<'_>) -> Result<()> {
     if !context.does(Pass::Links) && !context.does(Pass::Garbage) && !context.does(Pass::Uploads) {
         return Ok(());
     }
-    let mut homeless: HashSet<Digest> = context.found.homeless.iter().copied().collect();
     let ids: Vec<UploadId> = context.table.silent().map(super::table::Row::id).collect();
+    let mut homeless = HashSet::new();
+    for digest in context.found.homeless.iter().filter(|_| !ids.is_empty()) {
+        // a digest that never came to a cached manifest is not lost
+        if is_linked(context.run, digest).await? {
+            homeless.insert(*digest);
+        }
+    }
     for id in ids {
         if homeless.is_empty() {
             break;

@@ -6,7 +6,7 @@ use super::{
     super::{Outcome, Pass, Reason, Result, notes::found},
     Context, State,
     copies::{Copy, look_all, note_corrupt},
-    facts::{Need, Suspect, holders},
+    facts::{Need, Suspect, holders, is_linked},
 };
 use crate::{
     oci::Digest,
@@ -122,6 +122,11 @@ impl Context<'_> {
         Ok(copies.iter().filter(is).collect())
     }
 
+    /// Returns whether a manifest needs the digest, and not only names it.
+    async fn is_needed(&self, suspect: &Suspect) -> Result<bool> {
+        Ok(suspect.need == Need::Manifest && is_linked(self.run, &suspect.digest).await?)
+    }
+
     /// Handles a needed digest without a sound copy: copies bytes under dead marks, writes a broken blob copy again
     /// from its bytes, or notes the fault.
     async fn none_sound(&self, suspect: &Suspect, copies: &[Copy], corrupt: &[&Copy]) -> Result<()> {
@@ -161,7 +166,7 @@ impl Context<'_> {
                     found(self.run, &Prefix::Data(&copy.id).to_string(), &says, Outcome::Known)?;
                 }
                 // an upload that was given up while it completed: its client got an error, and pushes it again
-                State::Broken(_) if suspect.need < Need::Manifest && copy.stored() == 0 => {}
+                State::Broken(_) if copy.stored() == 0 && !self.is_needed(suspect).await? => {}
                 State::Broken(what) => {
                     self.notes.wrong(self.run, &copy.entry.key, &self.says(digest, what).await?).await?;
                     self.run.report_damage(digest).await?;

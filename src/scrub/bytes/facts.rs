@@ -1,7 +1,7 @@
 //! The walk over all records about digests. It finds the needs of repositories, and the digests that need a closer
 //! look.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
@@ -197,16 +197,36 @@ async fn shared(run: &Run<'_>, table: &Table) -> Result<HashMap<UploadId, Vec<Di
     Ok(shared)
 }
 
-/// Returns a few of the repositories that have records about a digest.
+/// Returns whether a manifest of any repository links a digest, or did before it was deleted. A manifest of which no
+/// record can be read may link anything.
+pub(super) async fn is_linked(run: &Run<'_>, digest: &Digest) -> Result<bool> {
+    let mut asked = HashSet::new();
+    for entry in run.store.list_all(&Prefix::AllLinks(digest).to_string()).await? {
+        let Some((name, BlobLink::Pin(manifest))) = Key::link(&entry.key) else { continue };
+        if asked.insert((name.clone(), manifest)) {
+            let unlinked = run.registry.versions.last_unlinked(&name, &manifest).await?;
+            if unlinked.is_none_or(|unlinked| !unlinked.contains(digest)) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Returns a few of the repositories that have records about a digest, other than the pins of manifests that were cached
+/// without it.
 pub(in crate::scrub) async fn holders(run: &Run<'_>, digest: &Digest) -> Result<Vec<Name>> {
     /// The number of repositories that a message names.
     const NAMED: usize = 3;
     let (mut names, mut after) = (Vec::new(), None);
     while names.len() < NAMED {
         let listed = run.store.list(&Prefix::AllLinks(digest).to_string(), after.as_deref(), 1).await?;
-        let Some((name, _)) = listed.first().and_then(|entry| Key::link(&entry.key)) else { break };
+        let Some((name, first)) = listed.first().and_then(|entry| Key::link(&entry.key)) else { break };
         after = Some(Prefix::Links(digest, &name).end());
-        names.push(name);
+        let is_pin = matches!(first, BlobLink::Pin(_));
+        if !is_pin || run.registry.blobs.repository_has_blob_afresh(&name, digest).await? {
+            names.push(name);
+        }
     }
     Ok(names)
 }

@@ -94,7 +94,7 @@ impl Links<'_, '_> {
         going: bool,
     ) -> Result<()> {
         let (newest, at) = versions[0];
-        let absent = ManifestHeader::split(damaged).ok().map(|(header, _)| header.absent);
+        let damaged = ManifestHeader::split(damaged).ok().map(|(header, _)| header);
         for (entry, _) in versions[1..].iter().take_while(|(_, version)| version.there && !going) {
             let Some(content) = self.run.store.get(&entry.key).await? else { continue };
             if let Ok(readable) = ReadManifest::of(digest, &content) {
@@ -104,7 +104,9 @@ impl Links<'_, '_> {
                 );
                 self.repaired(&key, &says)?;
                 let mut header = readable.header;
-                header.absent = absent.unwrap_or(header.absent);
+                if let Some(ManifestHeader { absent, cached, .. }) = damaged {
+                    (header.absent, header.cached) = (absent, cached);
+                }
                 return self.run.put(&key, header.join(&readable.bytes)).await;
             }
         }
@@ -137,7 +139,8 @@ impl Links<'_, '_> {
         self.run.put(&key, header.join(bytes)).await
     }
 
-    /// Looks at the blobs, children and subject of an existing manifest.
+    /// Looks at the blobs, children and subject of an existing manifest. Absent content of a cached one is no fault. It is
+    /// recorded once it has come, and from then on its loss is a fault.
     ///
     /// A push writes the manifest after its pins and index references, and before its referrer. So those of a young
     /// manifest are judged as well, and its other links are not: a push or a delete may be under way.
@@ -149,6 +152,7 @@ impl Links<'_, '_> {
         let Some(absent) = absent else { return Ok(()) };
         let (mut missing, mut found) = (Missing::new(name, digest, newest), Vec::new());
         let (young, mut unsure) = (!self.is_old(newest), false);
+        let may_miss = header.cached || self.run.config.allow_missing_references;
         let mut children: Vec<&Descriptor> =
             manifest.children.iter().filter(|child| child.media_type.is_manifest()).collect();
         for blob in manifest.listed_blobs() {
@@ -160,15 +164,24 @@ impl Links<'_, '_> {
                     missing.blobs.push(blob.digest);
                 }
             } else if young {
-                unsure = true;
-            } else if self.found_since(name, digest, blob).await? {
-                found.push(blob.digest);
-            } else if !manifest.foreign.contains(blob) && !self.run.config.allow_missing_references {
-                missing.links.push(blob.digest);
+                unsure |= !header.cached;
+            } else {
+                match self.found_since(name, digest, blob).await? {
+                    Some(true) => found.push(blob.digest),
+                    // its link tells that it came
+                    Some(false) if header.cached => missing.blobs.push(blob.digest),
+                    _ if may_miss || manifest.foreign.contains(blob) => {}
+                    _ => missing.links.push(blob.digest),
+                }
             }
         }
         for child in children {
-            if young && (absent.contains(&child.digest) || self.was_deleted(name, &child.digest).await?) {
+            let is_absent = absent.contains(&child.digest);
+            if is_absent && header.cached {
+                if !young && self.stands(name, &child.digest).await? && self.child(name, digest, child).await? {
+                    found.push(child.digest);
+                }
+            } else if young && (is_absent || self.was_deleted(name, &child.digest).await?) {
                 unsure = true;
             } else if !self.child(name, digest, child).await? {
                 missing.children.push(child.digest);
@@ -224,11 +237,12 @@ impl Links<'_, '_> {
         Ok(!store.list(&Prefix::Copies(&blob.digest).to_string(), None, 1).await?.is_empty())
     }
 
-    /// Returns whether the repository has got a blob since a manifest was pushed without it, and pins the blob then.
+    /// Returns whether the repository has got a blob since a manifest was pushed without it, and pins the blob then:
+    /// `Some(false)` if its bytes are gone or a delete may be under way, `None` if the repository does not have it.
     ///
     /// A link of this manifest does not count: naming a digest gives no access to it. A delete of the blob that runs at
     /// the same time either sees the pin, or is seen here.
-    async fn found_since(&self, name: &Name, manifest: &Digest, blob: &Descriptor) -> Result<bool> {
+    async fn found_since(&self, name: &Name, manifest: &Digest, blob: &Descriptor) -> Result<Option<bool>> {
         let (store, registry) = (&self.run.store, &self.run.registry);
         let has = async || {
             if mutated(Mutation::RepairLinksWhatIsNamed) {
@@ -237,19 +251,22 @@ impl Links<'_, '_> {
             registry.blobs.has_without(name, &blob.digest, manifest).await.map_err(ScrubError::Registry)
         };
         if !has().await? {
-            return Ok(false);
+            return Ok(None);
         }
         if self.run.options.dry_run {
-            return Ok(true);
+            return Ok(Some(true));
         }
         store.put(&BlobLink::Pin(*manifest).of(&blob.digest, name, Suffix::random()), self.stamp()).await?;
         let listed = store.list_all(&Prefix::Links(&blob.digest, name).to_string()).await?;
         let deleted =
             |entry: &Entry| BlobLink::at_end_of(&entry.key) == Some(BlobLink::Unlinked) && !self.is_old(entry);
         if listed.iter().any(deleted) && !mutated(Mutation::BlobDeletesNotLookedFor) {
-            return Ok(false);
+            return Ok(Some(false));
         }
-        Ok(has().await? && registry.copies.mend(&blob.digest, &self.run.by).await.map_err(ScrubError::Registry)?)
+        if !has().await? {
+            return Ok(None);
+        }
+        Ok(Some(registry.copies.mend(&blob.digest, &self.run.by).await.map_err(ScrubError::Registry)?))
     }
 
     /// Returns whether a manifest that an index lists exists. Writes its index reference again if that was lost.

@@ -30,8 +30,9 @@ pub(super) async fn clean(repository: &mut Repository<'_>) -> Result<()> {
     let mut count = 0;
     while let Some((digest, entries)) = groups.next().await? {
         repository.run.go_on()?;
-        count += 1;
         let group = ManifestRecords::new(digest, entries);
+        // an index reference alone is of a child that has not come
+        count += u64::from(!group.versions.is_empty());
         let (parents, stands) = repository.parents(&group).await?;
         let mut seen = repository.seen(&group, parents);
         let untagged = repository.run.config.scrub.untagged;
@@ -112,7 +113,8 @@ async fn keep_links(repository: &Repository<'_>, group: &ManifestRecords, spare:
         }
         return Ok(false);
     }
-    if spare.iter().any(|(_, version)| !version.there) {
+    // the pins of a cached manifest wait for what comes
+    if spare.iter().any(|(_, version)| !version.there) && !header.cached {
         free_pins(repository, &group.digest, &unlinked).await?;
     }
     Ok(true)

@@ -3,6 +3,7 @@
 mod backup;
 mod busy;
 mod bytes;
+mod cached;
 mod claims;
 mod command;
 mod damage;
