@@ -237,7 +237,8 @@ fn announce(snapshot: &Snapshot, location: &Location, listeners: &Listeners) -> 
         }
     }
     let Some(address) = main else { return Ok(()) };
-    let open: Vec<&str> = snapshot.policy().open_to_everyone().collect();
+    let open = snapshot.policy().open_to_everyone().filter(|namespace| !snapshot.caches().has(namespace));
+    let open: Vec<&str> = open.collect();
     let access = match open.as_slice() {
         [] => "policy decides who may do what".to_owned(),
         open => {

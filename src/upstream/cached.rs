@@ -113,13 +113,23 @@ impl CachedNamespaces {
     /// Returns the upstreams of a repository, if it is a cache.
     #[must_use]
     pub fn of(&self, name: &Name) -> Option<Cached> {
-        if self.is_empty() {
-            return None;
-        }
-        let table = covering(name.as_str()).find_map(|prefix| self.tables.get(prefix))?;
+        let table = self.table(name.as_str())?;
         let namespace = Arc::clone(table.namespace.as_ref()?);
         let rest = name.as_str().get(table.skipped..).unwrap_or_default();
         Some(Cached { namespace, rest: rest.strip_prefix('/').unwrap_or(rest).to_owned() })
+    }
+
+    /// Returns true if a namespace is a cache, but for what longer ones say.
+    #[must_use]
+    pub fn has(&self, namespace: &str) -> bool {
+        self.table(namespace).is_some_and(|table| table.namespace.is_some())
+    }
+
+    fn table(&self, name: &str) -> Option<&Table> {
+        if self.is_empty() {
+            return None;
+        }
+        covering(name).find_map(|prefix| self.tables.get(prefix))
     }
 
     /// Returns true if no repository is a cache.

@@ -63,7 +63,15 @@ fn every_push_to_a_cache_is_refused_with_the_reason_and_its_siblings_take_pushes
         server.repo(pushed).push_image("v1", &Image::new(&[5]));
     }
     client.send(Request::delete("/v2/hub/app/manifests/v1")).expect_error(404, "MANIFEST_UNKNOWN");
-    assert!(server.log().iter().any(|line| line.contains("; caches hub/ from 127.0.0.1")), "{:?}", server.log());
+    server.wait_for_line(0, &["; caches hub/ from 127.0.0.1"]);
+}
+
+#[test]
+fn the_start_line_does_not_say_that_anyone_may_push_to_a_cache() {
+    let open = |namespace: &str| format!("[repository.{namespace}.access_policy]\ndefault_allow = true\n");
+    let hub = "[[repository.hub.upstream]]\nurl = 'http://127.0.0.1:1/v2'\n";
+    let server = Server::start_plain(Backend::Directory, &format!("{hub}{}{}", open("hub"), open("team")));
+    server.wait_for_line(0, &["; anyone may push to every repository, team/; ", "; caches hub/ from 127.0.0.1"]);
 }
 
 #[test]
