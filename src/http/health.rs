@@ -39,6 +39,9 @@ async fn ready(service: &Service) -> (StatusCode, String) {
 pub(super) fn metrics(call: &Call<'_>) -> Response<Body> {
     troubles::lasting(call.service);
     call.service.metrics.set_audit_failures(call.service.audit.lost());
+    for (host, remaining, is_resting) in call.snapshot.caches().states() {
+        call.service.metrics.set_upstream(host, remaining, is_resting);
+    }
     let expires = call.snapshot.tls().and_then(Tls::expires);
     call.service.metrics.set_certificate_expiry(expires.unwrap_or_default());
     document(telemetry::CONTENT_TYPE, call.service.metrics.render())

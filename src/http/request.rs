@@ -134,6 +134,9 @@ pub(super) async fn answer(
         }
     };
     record.from_cache = response.extensions_mut().remove();
+    if let Some(from) = &record.from_cache {
+        service.metrics.record_cache_answer(from.served.as_str());
+    }
     record.status = response.status().as_u16();
     span.record("status", record.status);
     record.pace.waits();

@@ -1,6 +1,6 @@
 //! Holds what every request needs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{limits::Limits, open_uploads::OpenUploads, options::Options, purpose::Purpose, readiness::Readiness};
 use crate::{
@@ -22,6 +22,9 @@ const REJECTIONS: &[&str] = &[
     "too-many-uploads",
     "waited-too-long",
 ];
+
+/// The time in which an upstream's stream must bring some bytes.
+const PACE: Duration = Duration::from_secs(30);
 
 /// The parts of the server that every request needs.
 pub struct Service {
@@ -48,7 +51,8 @@ impl Service {
         metrics: Metrics,
     ) -> Self {
         let registry = registry.into();
-        let mirror = Mirror::new(&registry, mirror::Options { idle: options.idle_downloads });
+        let downloads = mirror::Options { idle: options.idle_downloads, pace: PACE };
+        let mirror = Mirror::new(&registry, downloads, metrics.clone());
         let (limits, uploads) = (Limits::new(&options, &metrics), OpenUploads::new(options.max_uploads));
         metrics.begin(ACTIONS.iter().map(|row| row.word).chain(["get-token", "unknown"]), REJECTIONS);
         let (logins, readiness) = (Logins::new(live.memory()), Readiness::default());

@@ -15,7 +15,8 @@ impl Mirror {
     /// [`super::Error::Unanswered`] if no upstream answers and nothing is here.
     pub async fn tags(&self, cached: &Cached, name: &Name, page: &Page<String>) -> Result<Answered<Listed<Tag>>> {
         let wanted = page.n.unwrap_or(MAX_PAGE).min(MAX_PAGE);
-        match cached.namespace.upstreams.tags(&cached.rest, wanted, page.last.as_deref()).await {
+        let answer = cached.namespace.upstreams.tags(&cached.rest, wanted, page.last.as_deref()).await;
+        match self.counted(answer) {
             Ok(answer) => {
                 let value = Listed { entries: answer.value.tags, more: answer.value.more };
                 Ok(Answered { value, served: Served::Miss, upstream: Some(answer.upstream) })
@@ -33,7 +34,9 @@ impl Mirror {
     /// # Errors
     /// Those of the store. If no upstream answers, those that are here are the answer.
     pub async fn referrers(&self, cached: &Cached, name: &Name, subject: &Digest) -> Result<Answered<Vec<Descriptor>>> {
-        let (served, upstream, mut all) = match cached.namespace.upstreams.referrers(&cached.rest, subject).await {
+        let (served, upstream, mut all) = match self
+            .counted(cached.namespace.upstreams.referrers(&cached.rest, subject).await)
+        {
             Ok(answer) => (Served::Miss, Some(answer.upstream), answer.value),
             Err(unanswered) => {
                 tracing::info!(%name, %subject, %unanswered, "no upstream lists referrers; those of the cache are listed");

@@ -109,7 +109,7 @@ impl Mirror {
             return Err(Error::Unanswered { name: pull.name.clone(), what, unanswered });
         }
         // a HEAD, since some upstreams count each GET
-        let described = pull.cached.namespace.upstreams.describe(&pull.cached.rest, &reference).await;
+        let described = self.counted(pull.cached.namespace.upstreams.describe(&pull.cached.rest, &reference).await);
         let described = described.map_err(|unanswered| self.refused(pull.name, what, unanswered))?;
         let Some(digest) = described.value.digest else { return self.fetch(pull, &reference, Some(tag)).await };
         let upstream = Some(described.upstream);
@@ -147,7 +147,7 @@ impl Mirror {
             return Err(Error::Unanswered { name: pull.name.clone(), what, unanswered });
         }
         let fetched = pull.cached.namespace.upstreams.manifest(&pull.cached.rest, reference, pull.largest).await;
-        let fetched = fetched.map_err(|unanswered| self.refused(pull.name, what, unanswered))?;
+        let fetched = self.counted(fetched).map_err(|unanswered| self.refused(pull.name, what, unanswered))?;
         let FetchedManifest { digest, media_type, bytes, .. } = fetched.value;
         let manifest = CachedManifest { digest, media_type, bytes, tag: tag.cloned() };
         self.keep(pull, manifest, Served::Miss, Some(fetched.upstream)).await

@@ -8,6 +8,7 @@
 //! | `manifests` | manifests, by tag and digest |
 //! | `lists` | tags and referrers |
 //! | `download` | the bytes of a blob on their way, and their readers |
+//! | `receive` | the bytes of an upstream, at its pace |
 //! | `worker` | the work of a download, with other servers |
 //! | `turns` | one question at a time about one thing |
 
@@ -15,6 +16,7 @@ mod download;
 mod error;
 mod lists;
 mod manifests;
+mod receive;
 mod turns;
 mod worker;
 
@@ -36,7 +38,8 @@ use crate::{
     memory::Part,
     oci::{Digest, Name, Reference},
     registry::{Actor, Registry},
-    upstream::{Cached, Kind, Unanswered},
+    telemetry::Metrics,
+    upstream::{Answer, Cached, Kind, Unanswered},
 };
 
 /// The largest number of downloads that one process fetches at a time. Each takes 16 MiB of memory, or more if its blob
@@ -50,6 +53,9 @@ const ABSENT: Duration = Duration::from_secs(10);
 pub struct Options {
     /// The time for which a download goes on although nobody waits for it.
     pub idle: Duration,
+    /// The time in which the stream of an upstream must bring some bytes. Each stream takes a place that other downloads
+    /// wait for.
+    pub pace: Duration,
 }
 
 /// The place of an answer's content.
@@ -89,6 +95,7 @@ pub struct Answered<T> {
 /// The caches of upstreams, over one registry.
 pub struct Mirror {
     registry: Arc<Registry>,
+    metrics: Metrics,
     options: Options,
     downloads: Mutex<HashMap<(Name, Digest), Weak<Download>>>,
     fetching: Semaphore,
@@ -102,7 +109,7 @@ pub struct Mirror {
 impl Mirror {
     /// Creates the caches of a registry.
     #[must_use]
-    pub fn new(registry: &Arc<Registry>, options: Options) -> Arc<Self> {
+    pub fn new(registry: &Arc<Registry>, options: Options, metrics: Metrics) -> Arc<Self> {
         let weigh =
             |(name, reference): &(Name, Reference), _: &Asked| name.as_str().len() + reference.to_string().len() + 100;
         let weigh_absent =
@@ -110,6 +117,7 @@ impl Mirror {
         let memory = registry.memory();
         Arc::new(Self {
             registry: Arc::clone(registry),
+            metrics,
             options,
             downloads: Mutex::default(),
             fetching: Semaphore::new(AT_ONCE),
@@ -147,7 +155,7 @@ impl Mirror {
         if let Some(unanswered) = self.absent.get(&(name.clone(), what_blob(digest))) {
             return Err(Error::Unanswered { name: name.clone(), what: what_blob(digest), unanswered });
         }
-        let size = cached.namespace.upstreams.blob_size(&cached.rest, digest).await;
+        let size = self.counted(cached.namespace.upstreams.blob_size(&cached.rest, digest).await);
         let size = size.map_err(|unanswered| self.refused(name, what_blob(digest), unanswered))?;
         Ok(Answered { value: size.value, served: Served::Miss, upstream: Some(size.upstream) })
     }
@@ -160,6 +168,24 @@ impl Mirror {
     fn forget(&self, download: &Download) {
         let key = (download.name.clone(), download.digest);
         self.downloads.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+
+    /// Counts a question to upstreams.
+    fn counted<T>(
+        &self,
+        outcome: std::result::Result<Answer<T>, Unanswered>,
+    ) -> std::result::Result<Answer<T>, Unanswered> {
+        let unanswered = match &outcome {
+            Ok(answer) => {
+                self.metrics.record_upstream(&answer.upstream, "answered", Some(answer.took));
+                &answer.before
+            }
+            Err(unanswered) => unanswered,
+        };
+        for (host, reason) in &unanswered.reasons {
+            self.metrics.record_upstream(host, reason.as_str(), None);
+        }
+        outcome
     }
 
     /// Returns the error of a question that no upstream answered, and remembers for a moment that something is absent.

@@ -6,15 +6,13 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
-use tokio::{
-    task::JoinHandle,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
     Mirror,
     download::{Download, Unstored},
     error::{Error, Result},
+    receive::{Receiving, ReceivingTask},
 };
 use crate::{
     action::Upload,
@@ -36,7 +34,7 @@ const STALLED: Duration = Duration::from_secs(6);
 const LOOK: Duration = Duration::from_millis(250);
 /// The number of looks for a blob whose upload is complete.
 const LOOKS: usize = 4;
-/// The times that a stream may break without a new byte.
+/// The times that a stream may break without a new byte, or for its slowness.
 const TRIES: u32 = 3;
 /// The owner of the uploads of downloads. No identity has this name.
 const OWNER: &str = "upstream:";
@@ -47,6 +45,8 @@ pub(super) struct Worker {
     cached: Cached,
     download: Arc<Download>,
     by: Actor,
+    /// The size that the manifests here say, if they agree.
+    listed: Option<u64>,
     /// The turn of this server, if it has one.
     turn: Mutex<Option<Turn>>,
 }
@@ -60,23 +60,15 @@ enum Outcome {
     Again,
 }
 
-/// The task that receives the bytes of an upstream.
-struct Receiving(JoinHandle<std::result::Result<(), Reason>>);
-
-impl Drop for Receiving {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 impl Worker {
     pub(super) fn new(mirror: &Arc<Mirror>, cached: &Cached, download: &Arc<Download>, by: &Actor) -> Self {
         let (mirror, download) = (Arc::clone(mirror), Arc::clone(download));
-        Self { mirror, cached: cached.clone(), download, by: by.clone(), turn: Mutex::new(None) }
+        Self { mirror, cached: cached.clone(), download, by: by.clone(), listed: None, turn: Mutex::new(None) }
     }
 
     /// Downloads the blob, until it is there or nobody waits for it any more.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
+        self.listed = self.listed_size().await;
         let end = tokio::select! {
             end = self.work() => end,
             () = self.download.abandoned(self.mirror.options.idle) => Err(Error::Unfinished("nobody waited for it".to_owned())),
@@ -94,6 +86,13 @@ impl Worker {
         // before the end is told, so that a request that comes after it begins anew
         self.mirror.forget(&self.download);
         self.download.end(end);
+    }
+
+    /// Returns the size that the manifests here say, if they agree. It bounds a stream whose size no upstream says.
+    async fn listed_size(&self) -> Option<u64> {
+        let Download { name, digest, .. } = &*self.download;
+        let listed = self.mirror.registry.blobs.listed_size(name, digest).await;
+        listed.inspect_err(|error| tracing::debug!(%error, "the size of a blob is left to its upstream")).ok()?
     }
 
     /// Lets another server go on at once.
@@ -182,8 +181,9 @@ impl Worker {
     /// Follows the download of another server, and takes over if it does not move any more.
     async fn follow(&self, mut turn: Turn) -> Result<Outcome> {
         let (registry, Download { name, digest, .. }) = (&self.mirror.registry, &*self.download);
-        if let Ok(answer) = self.cached.namespace.upstreams.blob_size(&self.cached.rest, digest).await {
-            self.download.answered(&answer.upstream, answer.value);
+        let size = self.cached.namespace.upstreams.blob_size(&self.cached.rest, digest).await;
+        if let Ok(answer) = self.mirror.counted(size) {
+            self.download.answered(&answer.upstream, answer.value.or(self.listed));
         }
         let (mut seen, mut moved) = (None, Instant::now());
         loop {
@@ -238,6 +238,7 @@ impl Worker {
         let mut tries = 0;
         loop {
             let answer = self.cached.namespace.upstreams.blob(&self.cached.rest, digest, status.offset).await;
+            let answer = self.mirror.counted(answer);
             let answer = answer.map_err(|unanswered| self.mirror.unanswered(&self.download, unanswered))?;
             let (upstream, before) = (answer.upstream, status.offset);
             let ended = match self.receive(&upstream, answer.value, status.offset)? {
@@ -254,7 +255,8 @@ impl Worker {
                 };
             };
             tracing::info!(%digest, %upstream, %reason, offset = status.offset, "the bytes of an upstream broke off");
-            tries = if status.offset > before { 1 } else { tries + 1 };
+            let is_slow = matches!(reason, Reason::TooSlow);
+            tries = if status.offset > before && !is_slow { 1 } else { tries + 1 };
             if tries > TRIES {
                 let unanswered = Unanswered { reasons: vec![(upstream.to_string(), reason)] };
                 return Err(self.mirror.unanswered(&self.download, unanswered));
@@ -263,30 +265,24 @@ impl Worker {
     }
 
     /// Begins to receive the bytes of an upstream. Returns `None` if it says another size than was said before.
-    fn receive(&self, upstream: &Arc<str>, stream: BlobStream, from: u64) -> Result<Option<Receiving>> {
-        let BlobStream { offset, size, mut bytes } = stream;
+    fn receive(&self, upstream: &Arc<str>, stream: BlobStream, from: u64) -> Result<Option<ReceivingTask>> {
+        let BlobStream { offset, size, bytes } = stream;
         let limit = self.mirror.registry.uploads.largest();
         if size.is_some_and(|size| size > limit) {
             return Err(registry::Error::TooLarge { what: "blob", limit }.into());
         }
-        if !self.download.answered(upstream, size) {
+        if !self.download.answered(upstream, size.or(self.listed)) {
             return Ok(None);
         }
-        let (download, most) = (Arc::clone(&self.download), 2 * self.chunk());
-        let mut skip = from.saturating_sub(offset);
-        Ok(Some(Receiving(tokio::spawn(async move {
-            while let Some(piece) = bytes.next().await {
-                let mut piece = piece?;
-                let skipped = skip.min(piece.len() as u64);
-                skip -= skipped;
-                let piece = piece.split_off(usize::try_from(skipped).unwrap_or(piece.len()));
-                if !piece.is_empty() {
-                    download.receive(piece);
-                    download.has_room(most).await;
-                }
-            }
-            Ok(())
-        }))))
+        let receiving = Receiving {
+            metrics: self.mirror.metrics.clone(),
+            upstream: Arc::clone(upstream),
+            download: Arc::clone(&self.download),
+            waiting: 2 * self.chunk(),
+            largest: self.download.size().unwrap_or(limit),
+            time: self.mirror.options.pace,
+        };
+        Ok(Some(receiving.begin(bytes, offset, from)))
     }
 
     fn chunk(&self) -> u64 {
@@ -298,7 +294,7 @@ impl Worker {
     async fn store(
         &self,
         status: &mut UploadStatus,
-        mut receiving: Receiving,
+        mut receiving: ReceivingTask,
     ) -> Result<Option<std::result::Result<(), Reason>>> {
         let chunk = self.chunk();
         let mut ended = None;

@@ -6,6 +6,7 @@
 mod by_label;
 mod exposition;
 mod histogram;
+mod upstreams;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use by_label::ByLabel;
 use histogram::Histogram;
+use upstreams::Upstreams;
 
 /// The media type of [`Metrics::render`] (`OpenMetrics` 1.0, "Protocol Negotiation").
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -65,6 +67,9 @@ struct Inner {
     scrub_ended: AtomicU64,
     /// Seconds since 1970; 0 before the first.
     scrub_succeeded: AtomicU64,
+    /// By place: `hit`, `miss`, `stale`.
+    cache_answers: ByLabel<AtomicU64>,
+    upstreams: Upstreams,
     requests_in_flight: AtomicI64,
     transfers_in_flight: AtomicI64,
     uploads_open: AtomicI64,
@@ -138,6 +143,8 @@ impl Metrics {
             requests: ByLabel::default(),
             rejected: ByLabel::default(),
             given_up: ByLabel::of(&["connections", "documents", "heads", "transfers", "uploads"]),
+            cache_answers: ByLabel::of(&["hit", "miss", "stale"]),
+            upstreams: Upstreams::default(),
             storage: ByLabel::of(&["create", "delete", "get", "list", "put", "read", "stat"]),
             reloads: ByLabel::of(&["in-force", "refused"]),
             logins: ByLabel::of(&["accepted", "refused"]),
@@ -269,6 +276,28 @@ impl Metrics {
     /// Counts what a scrub of this server found wrong, by what became of it.
     pub fn record_scrub_findings(&self, outcome: &'static str, number: u64) {
         self.inner.scrub_findings.with(outcome, |count| count.fetch_add(number, Ordering::Relaxed));
+    }
+
+    /// Counts an answer of a cache, by the place of its content: `hit`, `miss` or `stale`.
+    pub fn record_cache_answer(&self, served: &'static str) {
+        self.inner.cache_answers.with(served, |count| count.fetch_add(1, Ordering::Relaxed));
+    }
+
+    /// Counts a question to an upstream, by its outcome. `duration` is the time to the answer, if there was one.
+    pub fn record_upstream(&self, host: &str, outcome: &'static str, duration: Option<Duration>) {
+        self.inner.upstreams.of(host).asked(outcome, duration);
+    }
+
+    /// Counts bytes of a blob that an upstream sent.
+    pub fn record_upstream_bytes(&self, host: &str, bytes: u64) {
+        self.inner.upstreams.of(host).bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Says how many requests an upstream has left, if it says so itself, and whether it rests after failures.
+    pub fn set_upstream(&self, host: &str, remaining: Option<u64>, is_resting: bool) {
+        let counts = self.inner.upstreams.of(host);
+        counts.remaining.store(remaining.map_or(0, |left| left.saturating_add(1)), Ordering::Relaxed);
+        counts.resting.store(is_resting.into(), Ordering::Relaxed);
     }
 
     /// Counts a request as being answered until the returned value is dropped.

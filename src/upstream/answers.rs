@@ -61,8 +61,11 @@ pub struct BlobStream {
     /// The size of the whole blob in bytes, if the upstream says it.
     pub size: Option<u64>,
     /// The bytes from `offset` on. An error is the last item. A stream that does not end at `size` has one.
-    pub bytes: Pin<Box<dyn Stream<Item = Result<Bytes, Reason>> + Send>>,
+    pub bytes: ByteStream,
 }
+
+/// Bytes as they come. An error is the last item.
+pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, Reason>> + Send>>;
 
 impl Upstream {
     /// Asks for a manifest without its bytes.
@@ -261,10 +264,7 @@ fn part(headers: &HeaderMap, from: u64) -> Result<(u64, Option<u64>), Reason> {
 }
 
 /// Ends a stream with an error if it has another length than expected, and after its first error.
-fn of_length(
-    bytes: Pin<Box<dyn Stream<Item = Result<Bytes, Reason>> + Send>>,
-    expected: Option<u64>,
-) -> impl Stream<Item = Result<Bytes, Reason>> + Send {
+fn of_length(bytes: ByteStream, expected: Option<u64>) -> impl Stream<Item = Result<Bytes, Reason>> + Send {
     let wrong = |than: &str| Reason::WrongAnswer(format!("{than} than it said"));
     stream::unfold(Some((bytes, expected)), move |state| async move {
         let (mut bytes, left) = state?;

@@ -138,6 +138,11 @@ impl CachedNamespaces {
         self.tables.is_empty()
     }
 
+    /// Returns each upstream's host, the requests that it has left, as it said last, and whether it rests after failures.
+    pub fn states(&self) -> impl Iterator<Item = (&str, Option<u64>, bool)> {
+        self.upstreams.iter().map(|upstream| (upstream.host(), upstream.remaining_requests(), upstream.is_resting()))
+    }
+
     /// Returns each namespace that is a cache, with the hosts that it comes from: `library/ from registry-1.docker.io`.
     #[must_use]
     pub fn described(&self) -> Vec<String> {

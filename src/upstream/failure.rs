@@ -37,6 +37,9 @@ pub enum Reason {
     /// No answer in time.
     #[error("no answer within {} s", .0.as_secs())]
     Silent(Duration),
+    /// Bytes that come so slowly that others wait for their place.
+    #[error("its bytes come too slowly")]
+    TooSlow,
     /// No connection, or a broken one.
     #[error("no connection: {0}")]
     Connection(String),
@@ -61,6 +64,23 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Returns one word for metrics.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not-found",
+            Self::Denied(_) => "denied",
+            Self::CredentialsRefused => "credentials-refused",
+            Self::Limited { .. } => "limited",
+            Self::Resting => "resting",
+            Self::Status(_) => "status",
+            Self::Silent(_) | Self::TooSlow => "silent",
+            Self::Connection(_) => "connection",
+            Self::Realm(_) | Self::Challenge | Self::Address(_) | Self::WithoutTls(_) | Self::Redirects(_) => "refused",
+            Self::WrongDigest(_) | Self::WrongAnswer(_) | Self::TooLarge(_) => "wrong",
+        }
+    }
+
     /// Returns whether the upstream may be broken, so that it counts for its breaker.
     pub(super) fn is_failure(&self) -> bool {
         match self {

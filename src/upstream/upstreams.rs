@@ -25,6 +25,10 @@ pub struct Answer<T> {
     pub upstream: Arc<str>,
     /// The answer.
     pub value: T,
+    /// The time until the answer began.
+    pub took: Duration,
+    /// The hosts of upstreams that were asked before, and their reasons to give none.
+    pub before: Unanswered,
 }
 
 impl Upstreams {
@@ -107,6 +111,7 @@ impl Upstreams {
         let until = Instant::now() + TOGETHER;
         let mut unanswered = Unanswered::default();
         for upstream in &self.0 {
+            let began = Instant::now();
             let outcome = match upstream.repository(rest) {
                 None => Err(Reason::NotFound),
                 Some(name) => match timeout_at(until, question(Arc::clone(upstream), name)).await {
@@ -115,7 +120,10 @@ impl Upstreams {
                 },
             };
             match outcome {
-                Ok(value) => return Ok(Answer { upstream: upstream.host().into(), value }),
+                Ok(value) => {
+                    let (upstream, took) = (upstream.host().into(), began.elapsed());
+                    return Ok(Answer { upstream, value, took, before: unanswered });
+                }
                 Err(reason) => unanswered.reasons.push((upstream.host().to_owned(), reason)),
             }
         }

@@ -131,6 +131,28 @@ impl Blobs {
         }
     }
 
+    /// Returns the size of a blob in bytes that the repository's manifests say. `None` if none lists it, or if they
+    /// contradict each other.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn listed_size(&self, name: &Name, digest: &Digest) -> Result<Option<u64>> {
+        let mut sizes = BTreeSet::new();
+        for entry in self.core.store.list_all(&Prefix::Links(digest, name).to_string()).await? {
+            let Some(BlobLink::Pin(manifest)) = BlobLink::at_end_of(&entry.key) else { continue };
+            let stored = match self.versions.standing(name, &manifest).await {
+                Ok(Some(stored)) => stored,
+                Ok(None) => continue,
+                Err(error) if error.is_damage() => continue,
+                Err(error) => return Err(error),
+            };
+            let manifest = Manifest::parse(Some(&stored.media_type), &stored.bytes)?;
+            let listed = manifest.listed_blobs().filter(|blob| blob.digest == *digest);
+            sizes.extend(listed.map(|blob| blob.size));
+        }
+        Ok(if sizes.len() == 1 { sizes.pop_first() } else { None })
+    }
+
     /// Gives every manifest that was cached before this blob came its link to it. The repository has the blob: if it does
     /// not, this gives nothing.
     ///

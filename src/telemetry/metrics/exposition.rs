@@ -33,6 +33,7 @@ impl Collector for Inner {
         self.encode_storage(&mut encoder)?;
         self.encode_rules(&mut encoder)?;
         self.encode_scrub(&mut encoder)?;
+        self.encode_caches(&mut encoder)?;
         encoder
             .encode_descriptor("build", "The version that runs", None, MetricType::Info)?
             .encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
@@ -183,6 +184,47 @@ impl Inner {
                 MetricType::Gauge,
             )?
             .encode_gauge(&refused)
+    }
+
+    fn encode_caches(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Answers of caches, by the place of their content";
+        let mut family = encoder.encode_descriptor("cache_answers", help, None, MetricType::Counter)?;
+        for (served, count) in self.cache_answers.sorted() {
+            counter(&mut family, &[("served", served)], count.load(Ordering::Relaxed))?;
+        }
+        let all = self.upstreams.sorted();
+        let help = "Questions to upstreams, by outcome";
+        let mut family = encoder.encode_descriptor("upstream_questions", help, None, MetricType::Counter)?;
+        for (host, counts) in &all {
+            for (outcome, count) in counts.questions.sorted() {
+                counter(&mut family, &[("upstream", host), ("outcome", outcome)], count.load(Ordering::Relaxed))?;
+            }
+        }
+        let (help, unit) = ("Time to the answer of an upstream", Some(&Unit::Seconds));
+        let mut family = encoder.encode_descriptor("upstream_question_duration", help, unit, MetricType::Histogram)?;
+        for (host, counts) in &all {
+            histogram(&mut family, &[("upstream", host)], &counts.duration)?;
+        }
+        let (help, unit) = ("Bytes of blobs that upstreams sent", Some(&Unit::Bytes));
+        let mut family = encoder.encode_descriptor("upstream_received", help, unit, MetricType::Counter)?;
+        for (host, counts) in &all {
+            counter(&mut family, &[("upstream", host)], counts.bytes.load(Ordering::Relaxed))?;
+        }
+        let help = "Requests that an upstream has left, as it said last";
+        let mut family = encoder.encode_descriptor("upstream_remaining_requests", help, None, MetricType::Gauge)?;
+        for (host, counts) in &all {
+            if let Some(left) = counts.remaining.load(Ordering::Relaxed).checked_sub(1) {
+                let left = i64::try_from(left).unwrap_or(i64::MAX);
+                family.encode_family(&[("upstream", &**host)])?.encode_gauge(&left)?;
+            }
+        }
+        let help = "1 while an upstream is left alone, since it failed too often";
+        let mut family = encoder.encode_descriptor("upstream_resting", help, None, MetricType::Gauge)?;
+        for (host, counts) in &all {
+            let resting = i64::try_from(counts.resting.load(Ordering::Relaxed)).unwrap_or(1);
+            family.encode_family(&[("upstream", &**host)])?.encode_gauge(&resting)?;
+        }
+        Ok(())
     }
 
     fn encode_scrub(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -9,7 +9,7 @@ use crate::support::server::Backend;
 on_each_backend! {
     own: an_image_comes_through_and_stays, an_index_brings_only_what_is_asked_for, a_moved_tag_is_followed,
         ranges_and_heads_of_blobs_that_are_not_here_yet, a_hundred_clients_at_once_cost_one_download,
-        a_pushed_repository_is_beside,
+        a_pushed_repository_is_beside, metrics_and_the_log_name_the_upstream,
 }
 
 fn an_image_comes_through_and_stays(backend: Backend) {
@@ -89,4 +89,21 @@ fn a_pushed_repository_is_beside(backend: Backend) {
     let digest = pushed.push_image("v1", &image);
     assert_eq!(pushed.pull_image("v1"), digest);
     assert!(pushed.get_manifest("v1").expect(200).header("x-cache").is_none());
+}
+
+fn metrics_and_the_log_name_the_upstream(backend: Backend) {
+    let both = Cached::start(backend);
+    let image = Image::new(&[1000]);
+    both.there().push_image("v1", &image);
+    both.here().pull_image("v1");
+    both.here().get_manifest(&image.manifest.digest()).expect(200);
+    let metrics = both.cache.client().send(Request::get("/metrics")).expect(200);
+    let metrics = String::from_utf8(metrics.body).unwrap();
+    let has = |line: &str| assert!(metrics.contains(&format!("\nsimple_registry_{line}\n")), "{line}\n{metrics}");
+    has("cache_answers_total{served=\"hit\"} 1");
+    has("cache_answers_total{served=\"miss\"} 3");
+    // a HEAD and a GET of the manifest, and two blobs
+    has("upstream_questions_total{upstream=\"127.0.0.1\",outcome=\"answered\"} 4");
+    has("upstream_resting{upstream=\"127.0.0.1\"} 0");
+    both.cache.wait_for_line(0, &["get-blob", "\"cache\":\"miss\"", "\"upstream\":\"127.0.0.1\""]);
 }

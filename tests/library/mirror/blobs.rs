@@ -212,3 +212,20 @@ async fn the_next_upstream_is_asked_where_the_first_one_fails() {
     let (read, error) = server.read(&sha256(&bytes)).await;
     assert!(read == bytes && error.is_none(), "{} bytes, {error:?}", read.len());
 }
+
+#[tokio::test]
+async fn a_stream_that_drips_is_cut_and_so_is_one_without_an_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let drip = Hostile::start(|_| Reply::Drip(b"HTTP/1.1 200 x\r\ncontent-length: 100000\r\n\r\n".to_vec())).await;
+    let server = Server::start(directory.path(), &[drip.port]);
+    let (_, error) = server.read(&sha256("dripped")).await;
+    let error = error.unwrap().to_string();
+    assert!(error.contains("too slowly"), "{error}");
+    assert_eq!(gets(&drip), 4);
+    // more bytes than a blob may have, and nobody says how many
+    let endless = Hostile::start(|_| Reply::Bytes([&b"HTTP/1.1 200 x\r\n\r\n"[..], &vec![0; 3 << 20]].concat())).await;
+    let server = Server::start_with_limit(directory.path(), &[endless.port], 1 << 20);
+    let (_, error) = server.read(&sha256("endless")).await;
+    let error = error.unwrap().to_string();
+    assert!(error.contains("larger than 1048576 bytes"), "{error}");
+}

@@ -53,24 +53,28 @@ fn upstream(port: u16) -> Arc<Upstream> {
 impl Server {
     /// Starts a server over the store in a directory, with these upstreams in order.
     fn start(directory: &Path, ports: &[u16]) -> Self {
-        Self::start_with(directory, ports, |_| {})
+        Self::start_with_limit(directory, ports, 1 << 30)
     }
 
-    fn start_with(directory: &Path, ports: &[u16], change: impl FnOnce(&mut CachedNamespace)) -> Self {
+    /// Starts a server whose blobs have at most so many bytes.
+    fn start_with_limit(directory: &Path, ports: &[u16], limit: u64) -> Self {
         let operator = disk::operator(directory, DiskOptions { durable: false, ..DiskOptions::default() }).unwrap();
         let store = Store::over(operator, None, Metrics::new());
         let options = registry::Options {
             lease: Duration::from_hours(24),
             cache_ttl: Duration::ZERO,
-            max_blob_size: 1 << 30,
+            max_blob_size: limit,
             allow_missing_references: false,
             verify_pulls: VerifyPulls::None,
         };
         let registry = Arc::new(Registry::new(store, options, Metrics::new()));
-        let mirror = Mirror::new(&registry, Options { idle: Duration::from_millis(300) });
+        let mirror = Mirror::new(
+            &registry,
+            Options { idle: Duration::from_millis(300), pace: Duration::from_secs(1) },
+            Metrics::new(),
+        );
         let upstreams = Upstreams::new(ports.iter().copied().map(upstream).collect());
-        let mut namespace = CachedNamespace { upstreams, manifest_ttl: Duration::ZERO, stale_if_error: true };
-        change(&mut namespace);
+        let namespace = CachedNamespace { upstreams, manifest_ttl: Duration::ZERO, stale_if_error: true };
         Self { registry, mirror, cached: Cached { namespace: Arc::new(namespace), rest: "app".to_owned() } }
     }
 

@@ -30,6 +30,9 @@ fn with_a_sample_each() -> Metrics {
     metrics.record_login(true);
     metrics.record_reload(true);
     metrics.record_scrub("clean", 1000);
+    metrics.record_upstream("registry.example", "answered", Some(Duration::from_millis(20)));
+    metrics.record_upstream_bytes("registry.example", 1000);
+    metrics.set_upstream("registry.example", Some(99), false);
     metrics.set_trouble("store-full", true);
     metrics.set_certificate_expiry(1_800_000_000);
     metrics.record_scrub_findings("repaired", 2);

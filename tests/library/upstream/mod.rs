@@ -63,7 +63,8 @@ async fn refused(settings: Settings) -> Reason {
 #[tokio::test]
 async fn a_manifest_comes_with_its_digest_and_type() {
     let hub = Hostile::start(index).await;
-    let Answer { upstream, value } = upstreams([settings(hub.port)]).manifest("app", &latest(), MOST).await.unwrap();
+    let Answer { upstream, value, .. } =
+        upstreams([settings(hub.port)]).manifest("app", &latest(), MOST).await.unwrap();
     assert_eq!((&*upstream, value.digest, &*value.bytes), ("127.0.0.1", digest(INDEX), INDEX));
     assert_eq!(value.media_type.as_str(), MEDIA_TYPE);
     assert_eq!(hub.lines(), ["GET /v2/hub/app/manifests/latest"]);
