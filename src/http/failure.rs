@@ -272,6 +272,7 @@ impl Failure {
         };
         let (status, code) = match unanswered.kind() {
             Kind::NotFound => (StatusCode::NOT_FOUND, unknown),
+            Kind::Limited => (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests),
             Kind::Configuration | Kind::Unavailable => (StatusCode::BAD_GATEWAY, Code::Unavailable),
             Kind::Silent => (StatusCode::GATEWAY_TIMEOUT, Code::Unavailable),
         };

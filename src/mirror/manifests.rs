@@ -12,6 +12,9 @@ use crate::{
 /// The time since boot when an upstream was last asked for the meaning of a tag, and answered.
 pub(super) type Asked = Duration;
 
+/// A question without an answer: the time since boot at its end, and the error.
+pub(super) type Failed = (Duration, Error);
+
 /// A request for a manifest of a cache.
 #[derive(Clone, Copy)]
 pub struct ManifestPull<'a> {
@@ -56,14 +59,16 @@ impl Mirror {
     async fn by_digest(&self, pull: ManifestPull<'_>, digest: &Digest) -> Result<Answered<Arc<StoredManifest>>> {
         let reference = Reference::Digest(*digest);
         let hit = |value| Answered { value, served: Served::Hit, upstream: None };
+        let began = self.registry.clock().since_boot();
         if let Some(manifest) = self.stored(pull.name, &reference).await? {
             return Ok(hit(manifest));
         }
-        let _turn = self.turns.take((pull.name.clone(), reference.clone())).await;
+        let key = (pull.name.clone(), reference.clone());
+        let _turn = self.turns.take(key.clone()).await;
         if let Some(manifest) = self.stored(pull.name, &reference).await? {
             return Ok(hit(manifest));
         }
-        self.fetch(pull, &reference, None).await
+        self.unless_failed(key, began, Box::pin(self.fetch(pull, &reference, None))).await
     }
 
     async fn by_tag(&self, pull: ManifestPull<'_>, tag: &Tag) -> Result<Answered<Arc<StoredManifest>>> {
@@ -84,7 +89,8 @@ impl Mirror {
             return Ok(Answered { value, served: Served::Hit, upstream: None });
         }
         let asked = self.registry.clock().since_boot();
-        let answer = match self.ask_for_tag(pull, tag, known.as_ref()).await {
+        let question = Box::pin(self.ask_for_tag(pull, tag, known.as_ref()));
+        let answer = match self.unless_failed(key.clone(), began, question).await {
             Err(Error::Unanswered { unanswered, .. }) if known.is_some() && pull.cached.namespace.stale_if_error => {
                 tracing::warn!(name = %pull.name, %tag, %unanswered, "the tag is answered from the cache; no upstream gives it");
                 let Some(value) = known else { unreachable!("the guard asks for it") };
@@ -94,6 +100,26 @@ impl Mirror {
         };
         self.confirmed.insert(key, asked);
         Ok(answer)
+    }
+
+    /// Asks, unless a question about the same thing ended without an answer since `began`. Otherwise each of many clients
+    /// would wait for a silent upstream after the other.
+    async fn unless_failed<T>(
+        &self,
+        key: (Name, Reference),
+        began: Duration,
+        question: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        if let Some((ended, error)) = self.failed.get(&key)
+            && ended > began
+        {
+            return Err(error);
+        }
+        let answer = question.await;
+        if let Err(error @ Error::Unanswered { .. }) = &answer {
+            self.failed.insert(key, (self.registry.clock().since_boot(), error.clone()));
+        }
+        answer
     }
 
     /// Asks the upstreams what a tag means, and fetches that if it is not here.

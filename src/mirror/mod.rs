@@ -28,7 +28,12 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-use self::{download::Download, manifests::Asked, turns::Turns, worker::Worker};
+use self::{
+    download::Download,
+    manifests::{Asked, Failed},
+    turns::Turns,
+    worker::Worker,
+};
 pub use self::{
     download::{DownloadStream, Pull},
     error::{Error, Result},
@@ -102,6 +107,8 @@ pub struct Mirror {
     turns: Turns<(Name, Reference)>,
     /// The times at which upstreams confirmed the meanings of tags.
     confirmed: Part<(Name, Reference), Asked>,
+    /// The last questions without an answer.
+    failed: Part<(Name, Reference), Failed>,
     /// Things that no upstream had a moment ago.
     absent: Part<(Name, Arc<str>), Arc<Unanswered>>,
 }
@@ -112,6 +119,9 @@ impl Mirror {
     pub fn new(registry: &Arc<Registry>, options: Options, metrics: Metrics) -> Arc<Self> {
         let weigh =
             |(name, reference): &(Name, Reference), _: &Asked| name.as_str().len() + reference.to_string().len() + 100;
+        let weigh_failed = |(name, reference): &(Name, Reference), _: &Failed| {
+            name.as_str().len() + reference.to_string().len() + 1_000
+        };
         let weigh_absent =
             |(name, what): &(Name, Arc<str>), _: &Arc<Unanswered>| name.as_str().len() + what.len() + 1_000;
         let memory = registry.memory();
@@ -123,6 +133,7 @@ impl Mirror {
             fetching: Semaphore::new(AT_ONCE),
             turns: Turns::default(),
             confirmed: Part::new(memory, weigh),
+            failed: Part::new(memory, weigh_failed).for_time(ABSENT),
             absent: Part::new(memory, weigh_absent).for_time(ABSENT),
         })
     }
@@ -196,7 +207,7 @@ impl Mirror {
             Kind::Configuration => {
                 tracing::error!(%name, %what, %unanswered, "an upstream refuses the configured credentials");
             }
-            Kind::Silent | Kind::Unavailable => {
+            Kind::Limited | Kind::Silent | Kind::Unavailable => {
                 tracing::warn!(%name, %what, %unanswered, "no upstream answers");
             }
         }

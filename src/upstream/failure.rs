@@ -94,6 +94,10 @@ impl Reason {
     fn is_absence(&self) -> bool {
         matches!(self, Self::NotFound | Self::Denied(_))
     }
+
+    fn is_limit(&self) -> bool {
+        matches!(self, Self::Limited { .. })
+    }
 }
 
 /// The longest text of a reason in a message, in characters. Parts of it are what an upstream says.
@@ -113,6 +117,8 @@ pub enum Kind {
     NotFound,
     /// The configuration is wrong: an upstream refuses its credentials.
     Configuration,
+    /// An upstream had too many requests, and no other one has it.
+    Limited,
     /// No upstream answered in time.
     Silent,
     /// Anything else: the upstreams cannot answer now.
@@ -130,6 +136,9 @@ impl Unanswered {
         }
         if !self.reasons.is_empty() && reasons().all(Reason::is_absence) {
             return Kind::NotFound;
+        }
+        if !self.reasons.is_empty() && reasons().all(|reason| reason.is_absence() || reason.is_limit()) {
+            return Kind::Limited;
         }
         if !self.reasons.is_empty() && reasons().all(|reason| matches!(reason, Reason::Silent(_) | Reason::Resting)) {
             return Kind::Silent;
@@ -192,6 +201,9 @@ mod tests {
         assert_eq!(kind(&[silent, Reason::Status(502)]), Kind::Unavailable);
         assert_eq!(kind(&[Reason::NotFound, Reason::CredentialsRefused]), Kind::Configuration);
         assert_eq!(kind(&[]), Kind::Unavailable);
+        let limited = Reason::Limited { retry_after: Duration::from_secs(1) };
+        assert_eq!(kind(&[Reason::NotFound, limited.clone()]), Kind::Limited);
+        assert_eq!(kind(&[Reason::Status(502), limited]), Kind::Unavailable);
     }
 
     #[test]

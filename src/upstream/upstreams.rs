@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     answers::{BlobStream, Described, FetchedManifest, TagPage},
-    failure::{Reason, Unanswered},
+    failure::{Kind, Reason, Unanswered},
     source::Upstream,
 };
 use crate::oci::{Descriptor, Digest, Name, Reference};
@@ -121,6 +121,10 @@ impl Upstreams {
             };
             match outcome {
                 Ok(value) => {
+                    // only people can mend that, and the answer of another upstream would hide it
+                    if unanswered.kind() == Kind::Configuration {
+                        tracing::error!(%rest, %unanswered, "an upstream refuses the configured credentials; another one answered");
+                    }
                     let (upstream, took) = (upstream.host().into(), began.elapsed());
                     return Ok(Answer { upstream, value, took, before: unanswered });
                 }

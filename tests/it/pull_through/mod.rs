@@ -2,6 +2,7 @@
 
 mod outage;
 mod pulls;
+mod refusals;
 
 use serde_json::Value;
 

@@ -1,6 +1,7 @@
 //! Caches over upstreams that answer wrongly, slowly, and not at all; and several servers over one store.
 
 mod blobs;
+mod manifests;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -37,7 +38,11 @@ fn by() -> Actor {
 }
 
 fn upstream(port: u16) -> Arc<Upstream> {
-    let settings = Settings {
+    upstream_with(port, |_| {})
+}
+
+fn upstream_with(port: u16, change: impl FnOnce(&mut Settings)) -> Arc<Upstream> {
+    let mut settings = Settings {
         base: Base::parse(&format!("http://127.0.0.1:{port}/v2/hub")).unwrap(),
         max_redirect: 5,
         server_ca_bundle: None,
@@ -47,6 +52,7 @@ fn upstream(port: u16) -> Arc<Upstream> {
         token_hosts: Vec::new(),
         redirect_hosts: Vec::new(),
     };
+    change(&mut settings);
     Arc::new(Upstream::new(settings, &Memory::new(1 << 20)).unwrap())
 }
 
