@@ -47,7 +47,7 @@ use crate::{
     upstream::{Answer, Cached, Kind, Unanswered},
 };
 
-/// The largest number of downloads that one process fetches at a time. Each takes 16 MiB of memory, or more if its blob
+/// The largest number of downloads of one process at a time. Each takes 16 MiB of memory, or more if its blob
 /// is larger than 32 GB.
 const AT_ONCE: usize = 32;
 /// The time for which an upstream's word that something is not there is repeated.
@@ -103,7 +103,8 @@ pub struct Mirror {
     metrics: Metrics,
     options: Options,
     downloads: Mutex<HashMap<(Name, Digest), Weak<Download>>>,
-    fetching: Semaphore,
+    /// The places of downloads.
+    places: Semaphore,
     turns: Turns<(Name, Reference)>,
     /// The times at which upstreams confirmed the meanings of tags.
     confirmed: Part<(Name, Reference), Asked>,
@@ -130,7 +131,7 @@ impl Mirror {
             metrics,
             options,
             downloads: Mutex::default(),
-            fetching: Semaphore::new(AT_ONCE),
+            places: Semaphore::new(AT_ONCE),
             turns: Turns::default(),
             confirmed: Part::new(memory, weigh),
             failed: Part::new(memory, weigh_failed).for_time(ABSENT),

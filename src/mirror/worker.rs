@@ -98,12 +98,17 @@ impl Worker {
     /// Lets another server go on at once.
     async fn give_up(&self, turn: &Turn) {
         let Download { name, digest, .. } = &*self.download;
+        self.mirror.metrics.upload_closed();
         if let Err(error) = self.mirror.registry.downloads.give_up(name, digest, turn, &self.by).await {
             tracing::debug!(%error, "the turn of a download is left to run out");
         }
     }
 
     async fn work(&self) -> Result<Blob> {
+        // before the turn: a server with a turn must move
+        let Ok(_place) = self.mirror.places.acquire().await else {
+            return Err(Error::Unfinished("the server stops".to_owned()));
+        };
         loop {
             match self.begin().await? {
                 Outcome::Done(blob) => return Ok(blob),
@@ -112,6 +117,7 @@ impl Worker {
                     Outcome::Done(blob) => return Ok(blob),
                     Outcome::Mine(_) | Outcome::Again => {
                         self.turn.lock().unwrap_or_else(PoisonError::into_inner).take();
+                        self.mirror.metrics.upload_closed();
                         if self.download.shows_more_than_stored() {
                             return Err(Error::Unfinished("another server went on with it".to_owned()));
                         }
@@ -151,6 +157,9 @@ impl Worker {
     async fn take(&self, turn: &Turn, view: UploadView) -> Result<Outcome> {
         let (registry, Download { name, digest, .. }) = (&self.mirror.registry, &*self.download);
         let next = registry.downloads.take(name, digest, Some(turn), &turn.upload, &self.by).await?;
+        if next.is_some() {
+            self.mirror.metrics.upload_opened();
+        }
         Ok(self.taken(next, view.status))
     }
 
@@ -224,9 +233,6 @@ impl Worker {
 
     /// Fetches the bytes from `status` on, and completes the upload.
     async fn fetch(&self, mut status: UploadStatus) -> Result<Outcome> {
-        let Ok(_permit) = self.mirror.fetching.acquire().await else {
-            return Err(Error::Unfinished("the server stops".to_owned()));
-        };
         let Download { digest, .. } = &*self.download;
         self.show(&status)?;
         // another server may have stopped just before the end

@@ -4,12 +4,13 @@ use serde_json::json;
 
 use super::{Cached, cache_header};
 use crate::support::client::Request;
-use crate::support::content::{Image, index};
+use crate::support::content::{Image, index, sha256, unique};
 use crate::support::on_each_backend;
-use crate::support::server::Backend;
+use crate::support::server::{Backend, Server};
 
 on_each_backend! {
     own: everything_that_was_pulled_once_is_pulled_again, an_upstream_that_forgets_deletes_nothing,
+        a_download_that_stops_is_no_open_upload,
 }
 
 fn everything_that_was_pulled_once_is_pulled_again(backend: Backend) {
@@ -51,4 +52,42 @@ fn an_upstream_that_forgets_deletes_nothing(backend: Backend) {
     both.there().send(Request::delete(both.there().manifest_path(&digest))).expect(202);
     assert_eq!(cache_header(&both.here().get_manifest("v1").expect(200)), "stale");
     assert_eq!(both.here().pull_image("v1"), digest);
+}
+
+fn a_download_that_stops_is_no_open_upload(backend: Backend) {
+    let both = Cached::start(backend);
+    let data = unique(1_000_000);
+    let digest = both.there().push_blob(&data);
+    both.here().get_blob(&digest).expect(200);
+    let metrics = both.cache.client().send(Request::get("/metrics")).expect(200);
+    assert!(String::from_utf8(metrics.body).unwrap().contains("\nsimple_registry_uploads_open 0\n"));
+}
+
+#[test]
+fn a_lost_blob_comes_again() {
+    let mut both = Cached::start(Backend::Directory);
+    let image = Image::new(&[100_000]);
+    let digest = both.there().push_image("v1", &image);
+    assert_eq!(both.here().pull_image("v1"), digest);
+    lose_the_largest_segment(&both.cache);
+    both.cache.restart();
+    assert_eq!(both.here().pull_image("v1"), digest);
+    let layer = image.blobs.iter().max_by_key(|blob| blob.len()).unwrap();
+    assert_eq!(cache_header(&both.here().get_blob(&sha256(layer))), "hit");
+}
+
+fn lose_the_largest_segment(server: &Server) {
+    let mut files = vec![server.root().join("data")];
+    let mut largest = (0, None);
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            let size = path.metadata().unwrap().len();
+            if size > largest.0 {
+                largest = (size, Some(path));
+            }
+        }
+    }
+    std::fs::remove_file(largest.1.unwrap()).unwrap();
 }
