@@ -36,13 +36,8 @@ pub struct Meant {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotMirrored {
     /// The client named a registry that this one does not stand for.
-    #[error("this registry is no mirror of {host}, which the query parameter ns names; it is one of {known}")]
-    Host {
-        /// The named registry.
-        host: String,
-        /// The registries that this one stands for.
-        known: String,
-    },
+    #[error("this registry is no mirror of {0}, which the query parameter ns names; ask that registry itself")]
+    Host(String),
     /// The name and its namespace are too long together.
     #[error("the name {0} is too long for the namespace of its mirror")]
     TooLong(Name),
@@ -76,7 +71,7 @@ impl Mirrors {
     pub fn meant(&self, name: &Name, host: Option<&str>) -> Result<Option<Meant>, NotMirrored> {
         let host = host.map(str::to_ascii_lowercase);
         let namespace = match (&host, &self.of) {
-            (Some(host), _) => self.hosts.get(host).ok_or_else(|| self.unknown(host))?,
+            (Some(host), _) => self.hosts.get(host).ok_or_else(|| unknown(host))?,
             (None, Some(of)) if self.claims(name) => of,
             (None, _) => return Ok(None),
         };
@@ -100,10 +95,14 @@ impl Mirrors {
             && covers_names_of_docker_hub(name.as_str())
     }
 
-    fn unknown(&self, host: &str) -> NotMirrored {
-        let known = self.hosts.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        NotMirrored::Host { host: host.chars().take(255).collect(), known }
+    /// Returns the registries that this one stands for.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.hosts.keys().map(String::as_str)
     }
+}
+
+fn unknown(host: &str) -> NotMirrored {
+    NotMirrored::Host(host.chars().take(255).collect())
 }
 
 fn is_below(name: &str, namespace: &str) -> bool {
@@ -185,10 +184,9 @@ mod tests {
         assert_eq!(meant(&both, "hub/a", Some("DOCKER.IO")), "hub/hub/a docker.io");
         assert_eq!(meant(&both, "a/b", Some("registry.lan:5000")), "a/b registry.lan:5000");
         assert_eq!(meant(&both, "a/b", None), "a/b");
-        let refused = "this registry is no mirror of ghcr.io, which the query parameter ns names; it is one of docker.io, \
-                       registry.lan:5000";
-        assert_eq!(meant(&both, "a/b", Some("ghcr.io")), refused);
-        let long = "a".repeat(253);
+        assert!(meant(&both, "a/b", Some("ghcr.io")).starts_with("this registry is no mirror of ghcr.io"));
+        assert_eq!(both.hosts().collect::<Vec<_>>(), ["docker.io", "registry.lan:5000"]);
+        let long = format!("{}a", "a/".repeat(126));
         assert!(meant(&both, &long, Some("docker.io")).contains("too long"));
         assert!(mirrors("[repository.hub]").is_empty());
     }

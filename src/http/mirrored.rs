@@ -38,8 +38,12 @@ impl Asked {
         let is_read = matches!(action.row().access, Access::Pull | Access::List);
         let Some(name) = action.name().filter(|_| is_read && !mirrors.is_empty()).cloned() else { return Ok(None) };
         let host = Action::asked_registry(parts.uri.query())?;
-        let unknown =
-            |error: NotMirrored| Failure::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, error.to_string());
+        let unknown = |error: NotMirrored| {
+            // for the log: nobody has logged in yet
+            let known = mirrors.hosts().collect::<Vec<_>>().join(", ");
+            let failure = Failure::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, error.to_string());
+            failure.caused_by(format!("{error}; the configuration serves {known}"))
+        };
         let meant = mirrors.meant(&name, host.as_deref()).map_err(unknown)?;
         Ok(meant.map(|meant| {
             action.set_name(meant.name.clone());

@@ -25,42 +25,26 @@ const LARGEST_PASSWORD: u64 = 64 * 1024;
 /// # Errors
 /// All problems with them.
 pub(super) fn settings(upstream: &Upstream) -> Result<Settings, Problems> {
-    let mut problems = Vec::new();
-    let base = Base::parse(upstream.url.as_str()).map_err(|error| {
-        let help = "write for example `url = \"https://registry.example.com/v2/library\"`";
-        problems.push(problem(
-            upstream,
-            "url",
-            &upstream.url,
-            format_args!("is no address of an upstream: {error}"),
-            help,
-        ));
+    let mut reader = Reader { upstream, problems: Vec::new() };
+    let base = reader.base();
+    let bundle = upstream.server_ca_bundle.as_ref();
+    let server_ca_bundle = bundle.and_then(|bundle| reader.file("server_ca_bundle", bundle, LARGEST));
+    let client_identity = upstream.client.as_ref().and_then(|client| {
+        let certificate = reader.file("client_certificate", &client.certificate, LARGEST);
+        let key = reader.file("client_private_key", &client.private_key, LARGEST);
+        Some(ClientIdentity::new(&certificate?, &key?))
     });
-    let mut file = |key: &str, file: &NamedFile, most: u64| {
-        let read = diagnostics::read_plain(&file.path, most).map(Zeroizing::new);
-        let unread = |error| {
-            let says = format!("names {}, which cannot be read: {error}", file.path.display());
-            problem(upstream, key, &file.written, says, "name a file that the user of the server may read")
-        };
-        read.map_err(|error| problems.push(unread(error))).unwrap_or_default()
-    };
-    let server_ca_bundle = upstream.server_ca_bundle.as_ref();
-    let server_ca_bundle = server_ca_bundle.map(|bundle| file("server_ca_bundle", bundle, LARGEST).to_vec());
-    let client_identity = upstream.client.as_ref().map(|client| {
-        let certificate = file("client_certificate", &client.certificate, LARGEST);
-        ClientIdentity::new(&certificate, &file("client_private_key", &client.private_key, LARGEST))
-    });
-    let credentials = upstream.login.as_ref().map(|login| {
+    let credentials = upstream.login.as_ref().and_then(|login| {
         let password = match &login.password {
             UpstreamPassword::Text(password) => password.clone(),
-            UpstreamPassword::File(named) => password_of(&file("password_file", named, LARGEST_PASSWORD)),
+            UpstreamPassword::File(file) => reader.password(file)?,
         };
-        Credentials { username: login.username.clone(), password }
+        Some(Credentials { username: login.username.clone(), password })
     });
     let settings = base.map(|base| Settings {
         base,
         max_redirect: upstream.max_redirect,
-        server_ca_bundle,
+        server_ca_bundle: server_ca_bundle.map(|bundle| bundle.to_vec()),
         client_identity,
         credentials,
         timeout: upstream.timeout,
@@ -68,16 +52,50 @@ pub(super) fn settings(upstream: &Upstream) -> Result<Settings, Problems> {
         redirect_hosts: upstream.redirect_hosts.clone(),
     });
     match settings {
-        Ok(settings) => Problems::new(problems).or(settings),
-        Err(()) => Err(Problems::new(problems)),
+        Some(settings) => Problems::new(reader.problems).or(settings),
+        None => Err(Problems::new(reader.problems)),
     }
 }
 
-/// Returns the password in a file: its text without the line break at its end.
-fn password_of(bytes: &[u8]) -> SecretString {
-    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-    String::from_utf8_lossy(bytes).as_ref().into()
+/// Reads values of one upstream, and collects the problems with them. A value with a problem is `None`.
+struct Reader<'a> {
+    upstream: &'a Upstream,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn refuse(&mut self, key: &str, at: &Text, says: impl fmt::Display, help: &str) {
+        self.problems.push(problem(self.upstream, key, at, says, help));
+    }
+
+    fn base(&mut self) -> Option<Base> {
+        let url = &self.upstream.url;
+        let help = "write for example `url = \"https://registry.example.com/v2/library\"`";
+        let refuse = |error| self.refuse("url", url, format_args!("is no address of an upstream: {error}"), help);
+        Base::parse(url.as_str()).map_err(refuse).ok()
+    }
+
+    fn file(&mut self, key: &str, file: &NamedFile, most: u64) -> Option<Zeroizing<Vec<u8>>> {
+        let read = diagnostics::read_plain(&file.path, most).map(Zeroizing::new);
+        read.map_err(|error| {
+            let says = format!("names {}, which cannot be read: {error}", file.path.display());
+            self.refuse(key, &file.written, says, "name a file that the user of the server may read");
+        })
+        .ok()
+    }
+
+    /// Returns the text of a file without the line break at its end.
+    fn password(&mut self, file: &NamedFile) -> Option<SecretString> {
+        let bytes = self.file("password_file", file, LARGEST_PASSWORD)?;
+        let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let password = str::from_utf8(line).ok().filter(|text| !text.is_empty());
+        if password.is_none() {
+            let says = format!("names {}, which has no password in UTF-8", file.path.display());
+            self.refuse("password_file", &file.written, says, "write the password into the file");
+        }
+        password.map(SecretString::from)
+    }
 }
 
 /// Returns the problem with files that cannot be used, although they can be read.

@@ -48,8 +48,9 @@ fn a_registry_that_no_namespace_serves_is_unknown_and_without_any_the_parameter_
     let refused = get(&server.client(), "/v2/app/manifests/v1?ns=ghcr.io");
     assert_eq!(refused.header("oci-namespace"), None);
     let errors = refused.expect_error(404, "NAME_UNKNOWN");
-    let message = "this registry is no mirror of ghcr.io, which the query parameter ns names; it is one of docker.io";
+    let message = "this registry is no mirror of ghcr.io, which the query parameter ns names; ask that registry itself";
     assert_eq!(errors[0]["message"], message);
+    server.wait_for_line(0, &[message, "the configuration serves docker.io"]);
     get(&server.client(), "/v2/app/manifests/v1?ns=docker.io&ns=ghcr.io").expect(400);
     // a push keeps its name
     server.client().send(Request::post("/v2/app/blobs/uploads/?ns=ghcr.io")).expect(202);

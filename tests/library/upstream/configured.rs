@@ -213,6 +213,7 @@ fn a_file_that_cannot_be_read_or_used_is_told_with_its_key() {
             "cannot be used: it and its private key are no client certificate",
         ),
         ("username = \"ana\"\npassword_file = \"absent\"", "password_file", "names absent, which cannot be read"),
+        ("username = \"ana\"\npassword_file = \"empty\"", "password_file", "names empty, which has no password"),
     ] {
         let told = told(&format!("{url}\n{keys}"));
         assert!(told.starts_with(&format!("error: `repository.a.upstream[0].{key}` {says}")), "{told}");
