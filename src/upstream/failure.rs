@@ -29,8 +29,11 @@ pub enum Reason {
         retry_after: Duration,
     },
     /// The upstream was not asked, since it failed or refused too often a moment ago.
-    #[error("not asked, since it failed a moment ago")]
-    Resting,
+    #[error("not asked, since it {} a moment ago", if *.was_silent { "was silent" } else { "failed" })]
+    Resting {
+        /// Set if the last failure was silence.
+        was_silent: bool,
+    },
     /// Another status that is no answer.
     #[error("{0}")]
     Status(u16),
@@ -72,7 +75,7 @@ impl Reason {
             Self::Denied(_) => "denied",
             Self::CredentialsRefused => "credentials-refused",
             Self::Limited { .. } => "limited",
-            Self::Resting => "resting",
+            Self::Resting { .. } => "resting",
             Self::Status(_) => "status",
             Self::Silent(_) | Self::TooSlow => "silent",
             Self::Connection(_) => "connection",
@@ -93,6 +96,11 @@ impl Reason {
     /// Returns whether the upstream says that it has no such thing, or does not show it.
     fn is_absence(&self) -> bool {
         matches!(self, Self::NotFound | Self::Denied(_))
+    }
+
+    /// Returns whether the upstream gave no answer in time, now or when it was last asked.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Self::Silent(_) | Self::Resting { was_silent: true })
     }
 
     fn is_limit(&self) -> bool {
@@ -140,7 +148,7 @@ impl Unanswered {
         if !self.reasons.is_empty() && reasons().all(|reason| reason.is_absence() || reason.is_limit()) {
             return Kind::Limited;
         }
-        if !self.reasons.is_empty() && reasons().all(|reason| matches!(reason, Reason::Silent(_) | Reason::Resting)) {
+        if !self.reasons.is_empty() && reasons().all(Reason::is_silence) {
             return Kind::Silent;
         }
         Kind::Unavailable
@@ -197,7 +205,8 @@ mod tests {
         let silent = Reason::Silent(Duration::from_secs(10));
         assert_eq!(kind(&[Reason::NotFound, Reason::Denied(401)]), Kind::NotFound);
         assert_eq!(kind(&[Reason::NotFound, silent.clone()]), Kind::Unavailable);
-        assert_eq!(kind(&[silent.clone(), Reason::Resting]), Kind::Silent);
+        assert_eq!(kind(&[silent.clone(), Reason::Resting { was_silent: true }]), Kind::Silent);
+        assert_eq!(kind(&[Reason::Resting { was_silent: false }]), Kind::Unavailable);
         assert_eq!(kind(&[silent, Reason::Status(502)]), Kind::Unavailable);
         assert_eq!(kind(&[Reason::NotFound, Reason::CredentialsRefused]), Kind::Configuration);
         assert_eq!(kind(&[]), Kind::Unavailable);

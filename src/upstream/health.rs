@@ -29,6 +29,8 @@ struct State {
     failures: u32,
     /// The documents that broke off or fell silent after their head, since the last whole one.
     broken_documents: u32,
+    /// Set if the last failure was silence.
+    was_silent: bool,
     /// The end of the rest after failures.
     rests_until: Option<Instant>,
     /// Set while one request finds out whether the upstream is well again.
@@ -65,7 +67,9 @@ impl Health {
         }
         let is_trial = match state.rests_until {
             None => false,
-            Some(until) if until > now || state.is_tried => return Err(Reason::Resting),
+            Some(until) if until > now || state.is_tried => {
+                return Err(Reason::Resting { was_silent: state.was_silent });
+            }
             Some(_) => true,
         };
         state.is_tried = is_trial;
@@ -90,7 +94,7 @@ impl Health {
             Err(reason) if reason.is_failure() => {
                 state.broken_documents = state.broken_documents.saturating_add(1);
                 let broken = state.broken_documents;
-                state.rest_after(broken, now);
+                state.rest_after(broken, reason, now);
             }
             Err(_) => {}
         }
@@ -108,8 +112,9 @@ impl Health {
 }
 
 impl State {
-    /// Begins a rest if there were so many failures in a row.
-    fn rest_after(&mut self, failures: u32, now: Instant) {
+    /// Begins a rest if there were so many failures in a row, of which `reason` is the last.
+    fn rest_after(&mut self, failures: u32, reason: &Reason, now: Instant) {
+        self.was_silent = reason.is_silence();
         if failures >= FAILURES {
             let times = 1 << (failures - FAILURES).min(10);
             self.rests_until = Some(now + (REST * times).min(LONGEST_REST));
@@ -125,7 +130,7 @@ impl Turn<'_> {
             Err(reason) if reason.is_failure() => {
                 state.failures = state.failures.saturating_add(1);
                 let failures = state.failures;
-                state.rest_after(failures, now);
+                state.rest_after(failures, reason, now);
             }
             Err(Reason::Limited { retry_after }) => state.limited_until = Some(now + *retry_after),
             _ => {
@@ -164,6 +169,8 @@ fn remaining(headers: &HeaderMap) -> Option<u64> {
 mod tests {
     use super::*;
 
+    const RESTING: Reason = Reason::Resting { was_silent: false };
+
     fn ask(health: &Health, outcome: &Result<(), Reason>, now: Instant) {
         health.begin(now).ok().unwrap().note(outcome, now);
     }
@@ -176,13 +183,13 @@ mod tests {
         for _ in 0..FAILURES {
             ask(&health, &fails(), now);
         }
-        assert_eq!(health.begin(now).err(), Some(Reason::Resting));
+        assert_eq!(health.begin(now).err(), Some(RESTING));
         now += REST;
         let trial = health.begin(now).ok().unwrap();
-        assert_eq!(health.begin(now).err(), Some(Reason::Resting), "one request tries");
+        assert_eq!(health.begin(now).err(), Some(RESTING), "one request tries");
         trial.note(&fails(), now);
         now += REST;
-        assert_eq!(health.begin(now).err(), Some(Reason::Resting), "the second rest is longer");
+        assert_eq!(health.begin(now).err(), Some(RESTING), "the second rest is longer");
         now += REST;
         drop(health.begin(now).ok().unwrap());
         assert!(health.is_resting(), "a trial without an outcome tells nothing");
@@ -190,6 +197,17 @@ mod tests {
         assert!(!health.is_resting());
         ask(&health, &fails(), now);
         assert!(health.begin(now).is_ok(), "the count begins anew");
+    }
+
+    #[test]
+    fn an_upstream_that_rests_counts_as_silent_if_silence_was_its_last_failure() {
+        let health = Health::new();
+        let now = Instant::now();
+        for _ in 1..FAILURES {
+            ask(&health, &Err(Reason::Status(502)), now);
+        }
+        ask(&health, &Err(Reason::Silent(REST)), now);
+        assert_eq!(health.begin(now).err(), Some(Reason::Resting { was_silent: true }));
     }
 
     #[test]

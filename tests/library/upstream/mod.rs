@@ -255,7 +255,7 @@ async fn an_upstream_that_fails_again_and_again_is_left_alone() {
     for _ in 0..10 {
         last = one.manifest("app", &latest(), MOST).await.unwrap_err();
     }
-    assert_eq!(last.reasons[0].1, Reason::Resting);
+    assert_eq!(last.reasons[0].1, Reason::Resting { was_silent: false });
     assert_eq!(broken.lines().len(), 5);
     // one that falls silent after the head of each answer
     let drips = Hostile::start(|_| Reply::Drip(b"HTTP/1.1 200 x\r\n\r\n".to_vec())).await;
@@ -263,7 +263,7 @@ async fn an_upstream_that_fails_again_and_again_is_left_alone() {
     for _ in 0..7 {
         last = one.manifest("app", &latest(), MOST).await.unwrap_err();
     }
-    assert_eq!((&last.reasons[0].1, drips.lines().len()), (&Reason::Resting, 5));
+    assert_eq!((&last.reasons[0].1, drips.lines().len()), (&Reason::Resting { was_silent: true }, 5));
 }
 
 #[tokio::test]
