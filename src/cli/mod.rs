@@ -5,6 +5,7 @@ mod format;
 mod hash_password;
 mod history;
 mod policy;
+mod prefetch;
 mod print;
 mod restore;
 mod scrub;
@@ -68,6 +69,8 @@ enum Command {
     History(history::History),
     /// Bring back a tag, a manifest or a blob that was deleted
     Restore(restore::Restore),
+    /// Pull images into a cache before anybody asks for them
+    Prefetch(prefetch::Prefetch),
 }
 
 #[derive(Debug, Args)]
@@ -100,6 +103,7 @@ pub fn run() -> ExitCode {
         Command::Config(command) => config::run(command, &cli.config),
         Command::History(history) => on_store(&history.place, &cli.config, |config| history::run(history, config)),
         Command::Restore(restore) => on_store(&restore.place, &cli.config, |config| restore::run(restore, config)),
+        Command::Prefetch(prefetch) => on_store(&prefetch.place, &cli.config, |config| prefetch::run(prefetch, config)),
     }
 }
 

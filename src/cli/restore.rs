@@ -24,7 +24,8 @@ pub(super) struct Restore {
     format: Format,
 }
 
-fn named(text: &str) -> Result<(Name, Reference), String> {
+/// Parses `<repository>@<digest>`, or `<repository>:<tag>`.
+pub(super) fn named(text: &str) -> Result<(Name, Reference), String> {
     let (name, reference) = text
         .split_once('@')
         .map(|(name, digest)| {

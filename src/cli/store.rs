@@ -1,6 +1,6 @@
 //! Finds the store for the commands that work on one.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
 
@@ -48,13 +48,13 @@ impl Place {
 /// The sentence of `work`, or the reason why there is no store.
 pub(super) fn with_registry(
     config: &Config,
-    work: impl AsyncFnOnce(&Registry) -> Result<(), String>,
+    work: impl AsyncFnOnce(&Arc<Registry>) -> Result<(), String>,
 ) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|error| format!("the process could not be set up: {error}"))?.block_on(async {
         let store = app::open_store(config).await.map_err(|error| error.to_string())?;
         let options = Options { cache_ttl: std::time::Duration::ZERO, ..app::registry_options(config) };
-        work(&Registry::new(store, options, Metrics::new())).await
+        work(&Arc::new(Registry::new(store, options, Metrics::new()))).await
     })
 }
 

@@ -1,6 +1,7 @@
 //! Repositories that are caches: one server of this registry before another.
 
 mod outage;
+mod prefetch;
 mod pulls;
 mod refusals;
 

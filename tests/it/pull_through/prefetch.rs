@@ -1,0 +1,51 @@
+//! `simple-registry prefetch`.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use super::{Cached, cache_header};
+use crate::support::client::Request;
+use crate::support::content::{Image, Manifest, OCI_INDEX};
+use crate::support::server::Backend;
+
+/// Runs `prefetch` beside the cache. Returns its exit code, and both outputs.
+fn prefetch(both: &Cached, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_simple-registry"));
+    command.arg("-c").arg(both.cache.configuration_file()).arg("prefetch").args(arguments);
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn a_prefetched_image_is_here_before_anybody_asks() {
+    let mut both = Cached::start(Backend::Directory);
+    let (amd, arm) = (Image::new(&[100_000]), Image::new(&[200]));
+    let signature = Image::referrer(&amd.manifest, "application/vnd.example.signature");
+    for image in [&amd, &arm, &signature] {
+        both.there().push_image(&image.manifest.digest(), image);
+    }
+    let entry = |image: &Image, architecture: &str| {
+        let mut entry = image.manifest.descriptor();
+        entry["platform"] = json!({"os": "linux", "architecture": architecture});
+        entry
+    };
+    let entries = [entry(&amd, "amd64"), entry(&arm, "arm64")];
+    let index = Manifest::new(&json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}));
+    both.there().push_manifest("v1", &index);
+    let image = "hub/library/app:v1";
+    let (code, text) = prefetch(&both, &["--platform", "linux/amd64", "--referrers", image]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.starts_with("hub/library/app:v1: 3 manifests; "), "{text}");
+    both.upstream.kill();
+    let here = both.here();
+    assert_eq!(cache_header(&here.get_manifest("v1").expect(200)), "stale");
+    for image in [&amd, &signature] {
+        assert_eq!(here.pull_image(&image.manifest.digest()), image.manifest.digest());
+    }
+    here.send(Request::get(here.manifest_path(&arm.manifest.digest()))).expect_error(502, "UNAVAILABLE");
+    let (code, text) = prefetch(&both, &["hub/library/app:v2", "team/app:v1"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("team/app is no cache") && text.contains("2 of 2 images were not fetched"), "{text}");
+}
