@@ -14,7 +14,7 @@ use futures::{StreamExt as _, stream};
 mod deeds;
 mod rules;
 
-pub(super) use self::rules::{DAYS, IMMUTABLE, PLAIN, RETAINING, Rules, TRASHING, UNTAGGING};
+pub(super) use self::rules::{DAYS, DELETING, IMMUTABLE, PLAIN, RETAINING, Rules, TRASHING, UNTAGGING};
 use super::{
     answers::{Ack, Answers},
     bucket::{Bucket, LEASE},

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::oci::{Digest, Name, Tag};
+use crate::{
+    oci::{Digest, Name, Tag},
+    records::key::Ordinal,
+};
 
 /// An answer that holds until an operation ends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +61,8 @@ pub(super) enum Promise {
     NothingNoted,
     /// The repository has the blob, and its bytes exist.
     Has(Name, Digest),
+    /// The repository has the blob, and its bytes exist, until the manifest is deleted after this version.
+    Kept(Name, Digest, Ordinal, Digest),
     /// The repository does not have the blob any more.
     Lacks(Name, Digest),
 }

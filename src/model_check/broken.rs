@@ -108,7 +108,9 @@ impl<'a> Seen<'a> {
         let Ok(manifest) = Manifest::parse(Some(&header.media_type), &bytes) else {
             return Some(format!("{digest} is no manifest"));
         };
-        for blob in &manifest.blobs {
+        // the content of a cached manifest may come later, or never
+        let is_awaited = |listed: &Digest| header.cached && !self.records(name, digest, listed);
+        for blob in manifest.blobs.iter().filter(|blob| !is_awaited(&blob.digest)) {
             if !self.readable(&blob.digest) {
                 return Some(format!("the bytes of {} are lost", blob.digest));
             }
@@ -119,25 +121,29 @@ impl<'a> Seen<'a> {
         manifest
             .children
             .iter()
-            .filter(|child| !self.deleted(name, &child.digest))
+            .filter(|child| !is_awaited(&child.digest) && !self.deleted(name, &child.digest))
             .find_map(|child| self.whole(name, &child.digest).map(|what| format!("of its child, {what}")))
     }
 
     fn has(&self, name: &Name, digest: &Digest) -> bool {
         self.under(Prefix::Links(digest, name)).any(|(key, _)| match BlobLink::at_end_of(key) {
             Some(BlobLink::Link) => true,
-            Some(BlobLink::Pin(manifest)) => self.links(name, &manifest, digest),
+            Some(BlobLink::Pin(manifest)) => self.records(name, &manifest, digest),
             _ => false,
         })
     }
 
-    /// Returns whether one of a manifest's versions since its last delete links a blob.
-    fn links(&self, name: &Name, manifest: &Digest, blob: &Digest) -> bool {
+    /// Returns whether one of a manifest's versions since its last delete does not name a listed digest as absent.
+    fn records(&self, name: &Name, manifest: &Digest, listed: &Digest) -> bool {
         let versions = self.versions(name, manifest);
-        versions.into_iter().take_while(|(_, version)| version.there).any(|(key, _)| {
-            let content = &self.objects[key].content;
-            ManifestHeader::split(content).is_ok_and(|(header, _)| !header.absent.contains(blob))
-        })
+        let of_life = versions.into_iter().take_while(|(_, version)| version.there);
+        let headers = of_life.filter_map(|(key, version)| {
+            Some((ManifestHeader::split(&self.objects[key].content).ok()?.0, version.ordinal))
+        });
+        let headers: Vec<_> = headers.collect();
+        let from = headers.iter().find(|(header, _)| header.anew).map(|(_, ordinal)| *ordinal);
+        let mut counting = headers.iter().filter(|(_, ordinal)| from.is_none_or(|from| *ordinal >= from));
+        counting.any(|(header, _)| !header.absent.contains(listed))
     }
 
     /// Returns whether a blob copy of the digest has all its bytes, marked or not.

@@ -44,6 +44,10 @@ pub(super) const WHOLE: &[(&str, usize, usize)] = &[
     ("a blob asked for after its delete was given up", 0, 1),
     ("a blob pushed after its delete was given up", 0, 1),
     ("a tag pushed after its delete was given up", 0, 1),
+    ("two blobs come to a cached manifest at once", 2, 2),
+    ("a blob comes beside a delete of its cached manifest", 2, 2),
+    ("a blob comes while its manifest is cached", 1, 2),
+    ("a blob comes to a cached manifest, scrub", 1, 2),
 ];
 
 /// Cases that are walked whole with odd clocks: with up to so many half leases in every run, and in a long one. The

@@ -35,6 +35,10 @@ pub struct ManifestHeader {
     /// Set if an upstream gave the manifest. The content that it names may come later, or never.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cached: bool,
+    /// Set if an attempt before took so long that scrub may have freed its pins: no version before this one links
+    /// anything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anew: bool,
 }
 
 impl ManifestHeader {

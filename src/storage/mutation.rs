@@ -14,6 +14,10 @@ pub(crate) enum Mutation {
     BytesNotLookedAt,
     /// A push does not look for marks in the catalog.
     CatalogWithoutMarks,
+    /// A cached index references only the children that are there.
+    CachedChildrenNotReferenced,
+    /// A blob is linked to cached manifests without a look whether the repository has it.
+    CachedLinksWithoutLook,
     /// The push of an index writes no new version of its children.
     ChildrenNotRenewed,
     /// A slow attempt claims on the strength of what it saw long ago.

@@ -9,7 +9,7 @@ use super::{Client, Rules, body};
 use crate::{
     model_check::answers::{Ack, Promise},
     oci::{Algorithm, Digest, Name, Reference, Tag},
-    registry::{Error, Protection, PutManifest, Restored},
+    registry::{CachedManifest, Error, Protection, PutManifest, Restored},
     scrub::Pass,
     storage::Moment,
 };
@@ -107,6 +107,29 @@ impl Client {
         });
         self.done(&by, &result, acks.collect::<Vec<_>>());
         result.ok().map(|came| came.restored)
+    }
+
+    /// Stores a manifest that an upstream gave.
+    pub(in crate::model_check) async fn put_cached(&self, name: &Name, bytes: &Bytes, tag: Option<&Tag>) -> bool {
+        let by = self.begin("cache a manifest").await;
+        let digest = Digest::of(Algorithm::Sha256, bytes);
+        let kind = if bytes.windows(11).any(|part| part == b"\"manifests\"") { "index" } else { "manifest" };
+        let media_type = format!("application/vnd.oci.image.{kind}.v1+json").parse().expect("a media type");
+        let put = CachedManifest { digest, media_type, bytes: bytes.clone(), tag: tag.cloned() };
+        let result = self.registry().manifests.put_cached(name, &put, &by).await;
+        self.done(&by, &result, tag.map(|tag| Ack::Tag(name.clone(), tag.clone(), digest)))
+    }
+
+    /// Stores a blob that an upstream gave, and links it to the manifests that were cached without it.
+    pub(in crate::model_check) async fn fetch(&self, name: &Name, bytes: &Bytes) -> bool {
+        self.put_blob(name, bytes).await && self.link(name, &Digest::of(Algorithm::Sha256, bytes)).await
+    }
+
+    /// Links a blob to the manifests that were cached without it.
+    pub(in crate::model_check) async fn link(&self, name: &Name, blob: &Digest) -> bool {
+        let by = self.begin("link a blob").await;
+        let result = self.registry().blobs.link_to_cached(name, blob, &by).await;
+        self.done(&by, &result, [])
     }
 
     /// Reads a blob to its end. Returns nothing if the read fails.

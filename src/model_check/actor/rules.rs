@@ -2,7 +2,7 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use super::{KEEPING, LEASE};
+use super::{CONFIG, KEEPING, LEASE};
 use crate::{
     config::{Config, ImmutableTags, Repository},
     diagnostics::Text,
@@ -52,6 +52,9 @@ pub(in crate::model_check) static IMMUTABLE: LazyLock<Rules> = LazyLock::new(|| 
 
 /// Keeps untagged manifests, and has no trash time beyond the lease.
 pub(in crate::model_check) static PLAIN: LazyLock<Rules> = LazyLock::new(|| Rules::new(KEEPING.clone()));
+
+/// Removes untagged manifests that nothing needs.
+pub(in crate::model_check) static DELETING: LazyLock<Rules> = LazyLock::new(|| Rules::new(CONFIG.clone()));
 
 /// Has a trash time of three leases.
 pub(in crate::model_check) static TRASHING: LazyLock<Rules> = LazyLock::new(|| {

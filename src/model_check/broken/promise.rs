@@ -43,6 +43,11 @@ impl Seen<'_> {
                 let lost = !self.has(name, digest) || !self.readable(digest);
                 lost.then(|| format!("{name} was told that it has {digest}, and it has not"))
             }
+            Promise::Kept(name, manifest, since, blob) => {
+                let lost = !self.has(name, blob) || !self.readable(blob);
+                let lost = lost && !self.ended_since(name, manifest, *since);
+                lost.then(|| format!("{blob} came to manifest {manifest} of {name}, and is lost"))
+            }
             Promise::Lacks(name, digest) => {
                 self.has(name, digest).then(|| format!("{name} has {digest}, and nobody gave it that"))
             }

@@ -1,5 +1,7 @@
 //! Cases about the blobs that a manifest links to its repository: pushes, deletes and repairs beside each other.
 
+mod cached;
+
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -94,5 +96,5 @@ pub(super) fn cases() -> Vec<Case> {
             bare("", without_layer, vec![pusher(1, || None), with_layer(), both(), both()], 2)
         }),
     ];
-    cases.into()
+    [cases.into(), cached::cases()].concat()
 }

@@ -15,6 +15,11 @@ const WAYS: &[(Mutation, &str, u64)] = &[
     (Mutation::BlobDeletesNotLookedFor, "a layer linked by a scrub beside its delete", 17),
     (Mutation::EndingReferrersNotRenewed, "an image restored with its signature", 42),
     (Mutation::SurvivorNotHashed, "a rotten copy beside a sound one", 1),
+    (Mutation::PinsGiveLinks, "a cached manifest names another repository's blob", 1),
+    (Mutation::RepairLinksWhatIsNamed, "a cached manifest names another repository's blob", 1),
+    (Mutation::CachedLinksWithoutLook, "a cached manifest names another repository's blob", 1),
+    (Mutation::CachedChildrenNotReferenced, "a child comes while its index is cached, beside a scrub", 372),
+    (Mutation::ChildrenNotRenewed, "a cached index takes in an untagged child", 80),
     (Mutation::PlacesNotListedAgain, "a push beside copies that come and go", 216),
 ];
 

@@ -54,7 +54,8 @@ impl Blobs {
         let needed = || manifest.blobs.iter().map(|blob| blob.digest);
         let may_miss = self.core.options.allow_missing_references || before.is_some() || cached;
         if cached {
-            let pins = absent.iter().map(async |blob| attempt.write_pin(name, blob, digest).await.map(drop));
+            let listed = manifest.listed_blobs().map(|blob| &blob.digest).filter(|blob| absent.contains(blob));
+            let pins = listed.map(async |blob| attempt.write_pin(name, blob, digest).await.map(drop));
             several(pins.collect()).await?;
         }
         if may_miss || needed().all(|it| !absent.contains(&it)) {
@@ -164,16 +165,19 @@ impl Blobs {
     pub async fn link_to_cached(&self, name: &Name, digest: &Digest, by: &Actor) -> Result<()> {
         for _ in 0..2 {
             let attempt = self.core.begin(by).await?;
-            if self.attempt_link(name, digest, &attempt).await? {
-                return Ok(());
+            match self.attempt_link(name, digest, &attempt).await {
+                Err(Error::TooSlow) => {}
+                result => return result,
             }
         }
         Err(Error::TooSlow)
     }
 
-    /// Links a blob to the manifests that pin it and were cached without it. Returns false if the attempt is to be made
-    /// again: it was too slow, or a manifest has a newer version.
-    async fn attempt_link(&self, name: &Name, digest: &Digest, attempt: &Attempt<'_>) -> Result<bool> {
+    /// Links a blob to the manifests that pin it and were cached without it.
+    ///
+    /// # Errors
+    /// [`Error::TooSlow`] if the attempt took too long, or a manifest has a newer version by now.
+    async fn attempt_link(&self, name: &Name, digest: &Digest, attempt: &Attempt<'_>) -> Result<()> {
         let links = || async { self.core.store.list_all(&Prefix::Links(digest, name).to_string()).await };
         let listed = links().await?;
         let pins = listed.iter().filter_map(|entry| match BlobLink::at_end_of(&entry.key) {
@@ -184,27 +188,25 @@ impl Blobs {
         let lives = lives.map(async |manifest| Ok((manifest, self.versions.last_life(name, &manifest).await?)));
         let lives = several(lives.collect()).await?;
         if lives.iter().all(|(_, life)| life.without(digest).is_none()) {
-            return Ok(true);
+            return Ok(());
         }
         // a delete of the blob that this listing does not show finds that a manifest needs the blob
         let listed = links().await?;
         let is = |link: BlobLink| listed.iter().any(|entry| BlobLink::at_end_of(&entry.key) == Some(link));
-        let has = is(BlobLink::Link) || lives.iter().any(|(_, life)| life.links(digest));
-        if !has || (is(BlobLink::Unlinked) && !mutated(Mutation::BlobDeletesNotLookedFor)) {
-            return Ok(true);
-        }
-        // scrub may have freed a manifest that was deleted meanwhile, and no version of it may come after that
-        if attempt.was_slow() {
-            return Ok(false);
+        let has = is(BlobLink::Link)
+            || mutated(Mutation::CachedLinksWithoutLook)
+            || lives.iter().any(|(_, life)| life.links(digest));
+        if !has || is(BlobLink::Unlinked) {
+            return Ok(());
         }
         let recorded = lives.iter().filter_map(|(manifest, life)| Some((manifest, life.without(digest)?)));
         let recorded = recorded.map(async |(manifest, (newest, absent))| {
-            match self.versions.record_links(name, manifest, newest, absent).await {
+            match self.versions.record_links_in_time(name, manifest, newest, absent, Some(attempt)).await {
                 // scrub tells of a damaged manifest, and keeps the blob's own link
                 Err(error) if error.is_damage() => Ok(true),
                 recorded => recorded,
             }
         });
-        Ok(several(recorded.collect()).await?.into_iter().all(|recorded| recorded))
+        if several(recorded.collect()).await?.contains(&false) { Err(Error::TooSlow) } else { Ok(()) }
     }
 }

@@ -61,6 +61,8 @@ pub(in crate::registry) struct PutOptions {
     pub(in crate::registry) before: Option<Vec<Digest>>,
     /// Set if an upstream gave the manifest: the content that it names may come later, or never.
     pub(in crate::registry) cached: bool,
+    /// Set if an attempt before was too slow: see `ManifestHeader::anew`.
+    pub(in crate::registry) anew: bool,
 }
 
 impl Manifests {
@@ -154,8 +156,11 @@ impl Manifests {
         options: &PutOptions,
         by: &Actor,
     ) -> Result<()> {
-        for _ in 0..2 {
+        // a pushed manifest that misses something by then is refused; a cached one counts as pushed anew
+        let second = PutOptions { anew: options.cached, ..options.clone() };
+        for again in [false, true] {
             let attempt = self.core.begin(by).await?;
+            let options = if again { &second } else { options };
             match self.attempt_put(name, manifest, digest, bytes.clone(), options, &attempt).await {
                 Err(Error::TooSlow) => {}
                 Ok(()) if attempt.was_slow() && !mutated(Mutation::SlowPushDoesNotLookAgain) => {}
@@ -180,7 +185,8 @@ impl Manifests {
         let children = || manifest.children.iter().filter(|child| !entries.contains(&child.digest));
         // children are looked at before their index references are written, as blobs are before their pins; a child
         // that is deleted later is seen below. A child of a cached index finds its reference whenever it comes
-        let stand = several(children().map(async |it| Ok(cached || self.stands(name, &it.digest).await?)).collect());
+        let all = cached && !mutated(Mutation::CachedChildrenNotReferenced);
+        let stand = several(children().map(async |it| Ok(all || self.stands(name, &it.digest).await?)).collect());
         let (here, absent): (Vec<_>, Vec<_>) = children().zip(stand.await?).partition(|(_, stands)| *stands);
         missing.extend(absent.into_iter().map(|(child, _)| child.digest));
         self.refuse_missing(name, manifest, missing.clone(), options)?;
@@ -200,7 +206,7 @@ impl Manifests {
         let absent: BTreeSet<Digest> = missing.into_iter().chain(others).chain(gone.iter().copied()).collect();
         let absent = absent.into_iter().collect();
         let stored = StoredManifest::new(digest, manifest.media_type.clone(), bytes, ordinal, absent);
-        let stored = StoredManifest { cached, ..stored };
+        let stored = StoredManifest { cached, anew: options.anew, ..stored };
         if same.is_none() {
             self.versions.put(name, manifest, stored, attempt).await?;
         }
@@ -320,7 +326,7 @@ impl Manifests {
             };
             attempt.claimed_in_time()?;
             let size = stored.bytes.len() as u64;
-            let renewed = StoredManifest { ordinal, ..stored.as_ref().clone() };
+            let renewed = StoredManifest { ordinal, anew: false, ..stored.as_ref().clone() };
             self.versions.put(name, &manifest, renewed, attempt).await?;
             self.referrers.add(name, &manifest, (child.digest, size), ordinal, attempt).await?;
             return Ok(None);

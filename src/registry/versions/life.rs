@@ -12,7 +12,7 @@ use crate::{
         ManifestHeader,
         key::{Prefix, Version, suffix_before},
     },
-    registry::Result,
+    registry::{Result, core::Attempt},
     storage::{
         StorageError,
         mutation::{Mutation, mutated},
@@ -67,9 +67,14 @@ impl Versions {
         let stands = versions().next().is_some_and(|(_, version)| version.there);
         let mut life = Life { stands, ..Life::default() };
         let ended = versions().skip_while(|(_, version)| !version.there);
+        let mut from = None;
         for (key, Version { ordinal, .. }) in ended.take_while(|(_, version)| version.there) {
+            if from.is_some_and(|from| ordinal < from) {
+                break;
+            }
             life.newest.get_or_insert_with(|| key.clone());
             if let Some(stored) = self.known(key).await? {
+                from = from.or_else(|| stored.anew.then_some(ordinal));
                 life.records.push(stored.absent.clone());
                 life.whole.get_or_insert_with(|| stored.as_ref().clone());
                 continue;
@@ -77,6 +82,7 @@ impl Versions {
             let Some(content) = self.core.store.get(key).await? else { continue };
             // the header has the links and comes before the bytes. It may be whole if the bytes are damaged
             let Ok((header, bytes)) = ManifestHeader::split(&content) else { continue };
+            from = from.or_else(|| header.anew.then_some(ordinal));
             life.records.push(header.absent.clone());
             if life.whole.is_none() && Digest::of(manifest.algorithm(), &bytes) == *manifest {
                 life.whole = Some(StoredManifest::under(header, *manifest, bytes, ordinal));
@@ -100,6 +106,19 @@ impl Versions {
         newest: &str,
         absent: Vec<Digest>,
     ) -> Result<bool> {
+        self.record_links_in_time(name, manifest, newest, absent, None).await
+    }
+
+    /// Records links as [`Versions::record_links`] does, unless the attempt is too slow. Scrub may have freed a manifest that
+    /// was deleted meanwhile, and no version of it may come after that.
+    pub(in crate::registry) async fn record_links_in_time(
+        &self,
+        name: &Name,
+        manifest: &Digest,
+        newest: &str,
+        absent: Vec<Digest>,
+        attempt: Option<&Attempt<'_>>,
+    ) -> Result<bool> {
         let Some(content) = self.core.store.get(newest).await? else { return Ok(false) };
         let damaged = |what: String| StorageError::damaged("get", newest, what);
         let (header, bytes) = ManifestHeader::split(&content).map_err(damaged)?;
@@ -107,6 +126,7 @@ impl Versions {
         let header = ManifestHeader { absent, ..header };
         let content = header.join(&bytes);
         let version = Version { ordinal: version.ordinal, there: true };
+        attempt.map_or(Ok(()), Attempt::in_time)?;
         let key = self.write(name, manifest, version, suffix_before(newest), content).await?;
         if Digest::of(manifest.algorithm(), &bytes) == *manifest {
             self.by_key.insert(key, StoredManifest::under(header, *manifest, bytes, version.ordinal).into());

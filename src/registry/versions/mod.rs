@@ -38,6 +38,8 @@ pub struct StoredManifest {
     pub(super) absent: Vec<Digest>,
     /// Set if an upstream gave it.
     pub(super) cached: bool,
+    /// Set if no version before it links anything: see [`ManifestHeader::anew`].
+    pub(super) anew: bool,
 }
 
 /// A manifest that has not been deleted since a given version.
@@ -221,6 +223,7 @@ impl Versions {
             children: manifest.children.iter().map(|child| child.digest).collect(),
             absent: stored.absent.clone(),
             cached: stored.cached,
+            anew: stored.anew,
         };
         let version = Version { ordinal: stored.ordinal, there: true };
         let key = self.write(name, &stored.digest, version, attempt.suffix, header.join(&stored.bytes)).await?;
@@ -264,13 +267,14 @@ impl StoredManifest {
         ordinal: Ordinal,
         absent: Vec<Digest>,
     ) -> Self {
-        Self { digest, media_type, bytes, etag: format!("\"{digest}\"").into(), ordinal, absent, cached: false }
+        let etag = format!("\"{digest}\"").into();
+        Self { digest, media_type, bytes, etag, ordinal, absent, cached: false, anew: false }
     }
 
     /// Returns the version that has this header.
     pub(super) fn under(header: ManifestHeader, digest: Digest, bytes: Bytes, ordinal: Ordinal) -> Self {
-        let ManifestHeader { media_type, absent, cached, .. } = header;
-        Self { cached, ..Self::new(digest, media_type, bytes, ordinal, absent) }
+        let ManifestHeader { media_type, absent, cached, anew, .. } = header;
+        Self { cached, anew, ..Self::new(digest, media_type, bytes, ordinal, absent) }
     }
 
     /// Returns the bytes that it takes in memory.

@@ -165,14 +165,10 @@ impl Links<'_, '_> {
                 }
             } else if young {
                 unsure |= !header.cached;
-            } else {
-                match self.found_since(name, digest, blob).await? {
-                    Some(true) => found.push(blob.digest),
-                    // its link tells that it came
-                    Some(false) if header.cached => missing.blobs.push(blob.digest),
-                    _ if may_miss || manifest.foreign.contains(blob) => {}
-                    _ => missing.links.push(blob.digest),
-                }
+            } else if self.found_since(name, digest, blob).await? {
+                found.push(blob.digest);
+            } else if !may_miss && !manifest.foreign.contains(blob) {
+                missing.links.push(blob.digest);
             }
         }
         for child in children {
@@ -237,12 +233,12 @@ impl Links<'_, '_> {
         Ok(!store.list(&Prefix::Copies(&blob.digest).to_string(), None, 1).await?.is_empty())
     }
 
-    /// Returns whether the repository has got a blob since a manifest was pushed without it, and pins the blob then:
-    /// `Some(false)` if its bytes are gone or a delete may be under way, `None` if the repository does not have it.
+    /// Returns whether the repository has got a blob since a manifest was pushed without it, and pins the blob then. Its link
+    /// alone does not tell so: an upload writes the link before it ends.
     ///
     /// A link of this manifest does not count: naming a digest gives no access to it. A delete of the blob that runs at
     /// the same time either sees the pin, or is seen here.
-    async fn found_since(&self, name: &Name, manifest: &Digest, blob: &Descriptor) -> Result<Option<bool>> {
+    async fn found_since(&self, name: &Name, manifest: &Digest, blob: &Descriptor) -> Result<bool> {
         let (store, registry) = (&self.run.store, &self.run.registry);
         let has = async || {
             if mutated(Mutation::RepairLinksWhatIsNamed) {
@@ -251,22 +247,19 @@ impl Links<'_, '_> {
             registry.blobs.has_without(name, &blob.digest, manifest).await.map_err(ScrubError::Registry)
         };
         if !has().await? {
-            return Ok(None);
+            return Ok(false);
         }
         if self.run.options.dry_run {
-            return Ok(Some(true));
+            return Ok(true);
         }
         store.put(&BlobLink::Pin(*manifest).of(&blob.digest, name, Suffix::random()), self.stamp()).await?;
         let listed = store.list_all(&Prefix::Links(&blob.digest, name).to_string()).await?;
         let deleted =
             |entry: &Entry| BlobLink::at_end_of(&entry.key) == Some(BlobLink::Unlinked) && !self.is_old(entry);
         if listed.iter().any(deleted) && !mutated(Mutation::BlobDeletesNotLookedFor) {
-            return Ok(Some(false));
+            return Ok(false);
         }
-        if !has().await? {
-            return Ok(None);
-        }
-        Ok(Some(registry.copies.mend(&blob.digest, &self.run.by).await.map_err(ScrubError::Registry)?))
+        Ok(has().await? && registry.copies.mend(&blob.digest, &self.run.by).await.map_err(ScrubError::Registry)?)
     }
 
     /// Returns whether a manifest that an index lists exists. Writes its index reference again if that was lost.
