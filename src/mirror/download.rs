@@ -63,6 +63,11 @@ impl State {
         }
     }
 
+    /// Returns whether readers have no bytes of another upload.
+    fn shows_none_but(&self, upload: &UploadId) -> bool {
+        self.upload.as_ref().is_none_or(|before| before == upload) || self.received == 0
+    }
+
     /// Returns recent bytes from `at` on, no further than `end`.
     fn piece(&self, at: u64, end: u64) -> Option<Bytes> {
         let mut from = self.recent_from;
@@ -127,15 +132,25 @@ impl Download {
         }
     }
 
-    /// Notes the upstream that sends, and the size that it says. Returns false if another size was said before.
-    pub(super) fn answered(&self, upstream: &Arc<str>, size: Option<u64>) -> bool {
+    /// Returns whether there is a reader.
+    pub(super) fn has_readers(&self) -> bool {
+        *self.readers.borrow() > 0
+    }
+
+    /// Notes the upstream that sends, if one does, and the size that is said. Returns false if another size was said before.
+    pub(super) fn answered(&self, upstream: Option<&Arc<str>>, size: Option<u64>) -> bool {
         let mut agrees = true;
         self.state.send_modify(|state| {
-            state.upstream = Some(Arc::clone(upstream));
+            state.upstream = upstream.cloned().or(state.upstream.take());
             agrees = state.size.is_none() || size.is_none() || state.size == size;
             state.size = state.size.or(size);
         });
         agrees
+    }
+
+    /// Returns whether readers have no bytes of another upload.
+    pub(super) fn shows_none_but(&self, upload: &UploadId) -> bool {
+        self.state.borrow().shows_none_but(upload)
     }
 
     /// Notes the upload that takes the bytes, and how many bytes of it can be read. Returns false if bytes of another
@@ -143,7 +158,7 @@ impl Download {
     pub(super) fn stored_in(&self, upload: &UploadId, stored: u64) -> bool {
         let mut same = true;
         self.state.send_modify(|state| {
-            same = state.upload.as_ref().is_none_or(|before| before == upload) || state.received == 0;
+            same = state.shows_none_but(upload);
             if same {
                 state.upload = Some(upload.clone());
                 state.stored = stored;
@@ -201,8 +216,15 @@ impl Download {
     /// Ends the download.
     pub(super) fn end(&self, end: Result<Blob>) {
         self.state.send_modify(|state| {
+            let is_other = |blob: &Blob| state.size.is_some_and(|size| size != blob.size);
             if state.end.is_none() {
-                state.end = Some(end);
+                // readers were told the size before
+                state.end = Some(match end {
+                    Ok(blob) if is_other(&blob) => {
+                        Err(Error::Unfinished("it has another size than was said".to_owned()))
+                    }
+                    end => end,
+                });
             }
         });
     }
@@ -226,7 +248,9 @@ impl Pull {
     /// The one that ended the download.
     pub async fn size(&self) -> Result<u64> {
         let mut state = self.download.state.subscribe();
-        let state = state.wait_for(|state| state.size.is_some() || state.end.is_some()).await;
+        // a body of no bytes is sent without a look at the digest, so an empty blob waits for its end
+        let is_known = |state: &State| state.size.is_some_and(|size| size > 0) || state.end.is_some();
+        let state = state.wait_for(is_known).await;
         let state = state.map_err(|_| Error::Unfinished("its task ended".to_owned()))?;
         match (&state.end, state.size) {
             (Some(end), _) => end.clone().map(|blob| blob.size),
@@ -262,16 +286,19 @@ struct Reader {
     updates: watch::Receiver<State>,
     /// The bytes that are left.
     range: Range<u64>,
-    /// Bytes from the store.
-    stored: Option<BlobStream>,
+    /// Bytes from the store, and the offset at which they began.
+    stored: Option<(BlobStream, u64)>,
 }
 
 impl Reader {
     async fn next(&mut self) -> Option<Result<Bytes>> {
         while !self.range.is_empty() {
-            if let Some(stored) = &mut self.stored {
+            if let Some((stored, began)) = &mut self.stored {
                 match stored.next().await {
                     Some(bytes) => return Some(bytes.map_err(Error::from).map(|bytes| self.took(bytes))),
+                    None if self.range.start == *began => {
+                        return Some(Err(Error::Unfinished("bytes of it are missing".to_owned())));
+                    }
                     None => self.stored = None,
                 }
             }
@@ -288,7 +315,7 @@ impl Reader {
                 },
             };
             match opened {
-                Ok(stream) => self.stored = Some(stream),
+                Ok(stream) => self.stored = Some((stream, self.range.start)),
                 Err(error) => return Some(Err(error.into())),
             }
         }

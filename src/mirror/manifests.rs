@@ -74,8 +74,10 @@ impl Mirror {
     async fn by_tag(&self, pull: ManifestPull<'_>, tag: &Tag) -> Result<Answered<Arc<StoredManifest>>> {
         let (key, reference) = ((pull.name.clone(), Reference::Tag(tag.clone())), Reference::Tag(tag.clone()));
         let (began, trust) = (self.registry.clock().since_boot(), pull.cached.namespace.manifest_ttl);
-        // an answer of the upstream counts for all requests that came before it
-        let is_trusted = || self.confirmed.get(&key).is_some_and(|asked| asked + trust > began || asked > began);
+        // an answer of the upstream counts for all requests that came before it; an immutable tag keeps its meaning anyway
+        let is_immutable = (pull.immutable)(tag);
+        let is_trusted =
+            || is_immutable || self.confirmed.get(&key).is_some_and(|asked| asked + trust > began || asked > began);
         if is_trusted()
             && let Some(value) = self.stored(pull.name, &reference).await?
         {

@@ -9,11 +9,13 @@
 //! | `lists` | tags and referrers |
 //! | `download` | the bytes of a blob on their way, and their readers |
 //! | `receive` | the bytes of an upstream, at its pace |
-//! | `worker` | the work of a download, with other servers |
+//! | `worker` | the work of a download, in turn with other servers |
+//! | `fetch` | the download of the server that has the turn |
 //! | `turns` | one question at a time about one thing |
 
 mod download;
 mod error;
+mod fetch;
 mod lists;
 mod manifests;
 mod receive;
@@ -154,7 +156,11 @@ impl Mirror {
         let download = Download::new(name, digest);
         downloads.insert((name.clone(), *digest), Arc::downgrade(&download));
         let pull = download.reader();
-        tokio::spawn(Worker::new(self, cached, &download, by).run());
+        let (worker, ending) = (Worker::new(self, cached, &download, by), Ending(Arc::clone(self), download));
+        tokio::spawn(async move {
+            let _ending = ending;
+            worker.run().await;
+        });
         Ok(pull)
     }
 
@@ -177,9 +183,25 @@ impl Mirror {
         self.refused(&download.name, what_blob(&download.digest), unanswered)
     }
 
-    fn forget(&self, download: &Download) {
+    /// Forgets a download, unless a newer one has taken its place.
+    fn forget(&self, download: &Arc<Download>) {
+        self.forget_if(download, || true);
+    }
+
+    /// Forgets a download if it has no reader. Returns whether it did.
+    fn forget_unread(&self, download: &Arc<Download>) -> bool {
+        self.forget_if(download, || !download.has_readers())
+    }
+
+    fn forget_if(&self, download: &Arc<Download>, is_so: impl FnOnce() -> bool) -> bool {
         let key = (download.name.clone(), download.digest);
-        self.downloads.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        // readers are added under this lock
+        let mut downloads = self.downloads.lock().unwrap_or_else(PoisonError::into_inner);
+        let forgets = is_so();
+        if forgets && downloads.get(&key).is_some_and(|known| known.as_ptr() == Arc::as_ptr(download)) {
+            downloads.remove(&key);
+        }
+        forgets
     }
 
     /// Counts a question to upstreams.
@@ -213,6 +235,16 @@ impl Mirror {
             }
         }
         Error::Unanswered { name: name.clone(), what, unanswered }
+    }
+}
+
+/// Ends a download whose task ends without a word, so that no reader waits for ever.
+struct Ending(Arc<Mirror>, Arc<Download>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.forget(&self.1);
+        self.1.end(Err(Error::Unfinished("its task ended".to_owned())));
     }
 }
 

@@ -156,6 +156,12 @@ impl Unanswered {
 }
 
 impl Unanswered {
+    /// Returns whether an upstream answered with a status that is none of the usual ones.
+    #[must_use]
+    pub fn has_status(&self, status: u16) -> bool {
+        self.reasons.iter().any(|(_, reason)| *reason == Reason::Status(status))
+    }
+
     /// Returns the shortest time after which an upstream that had too many requests may be asked again.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

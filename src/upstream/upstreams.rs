@@ -99,7 +99,18 @@ impl Upstreams {
     /// # Errors
     /// [`Unanswered`] if no upstream gave an answer that counts.
     pub async fn referrers(&self, rest: &str, subject: &Digest) -> Result<Answer<Vec<Descriptor>>, Unanswered> {
-        self.ask(rest, |upstream, name| async move { upstream.referrers(&name, subject).await }).await
+        // another upstream may have the image that this one does not have
+        let found = |upstream: Arc<Upstream>, name: Name| async move {
+            let found = upstream.referrers(&name, subject).await?;
+            if found.is_empty() { Err(Reason::NotFound) } else { Ok(found) }
+        };
+        match self.ask(rest, found).await {
+            Err(before) if before.reasons.iter().all(|(_, reason)| *reason == Reason::NotFound) => {
+                let upstream = before.reasons.first().map_or("", |(host, _)| host).into();
+                Ok(Answer { upstream, value: Vec::new(), took: Duration::ZERO, before: Unanswered::default() })
+            }
+            answer => answer,
+        }
     }
 
     /// Asks one upstream after the other until one gives an answer that counts, or the time for all is over.

@@ -3,6 +3,7 @@
 //! Bytes are written once, as they arrive, under keys of the attempt that receives them. The session's next state names
 //! them, and the blob copy at the end names their digest. No record names bytes of a request that was cut off.
 
+mod complete;
 mod receive;
 mod session;
 mod shared;
@@ -12,29 +13,27 @@ use std::sync::Arc;
 use bytes::Bytes as Content;
 use futures::StreamExt;
 
+use self::{
+    complete::Completer,
+    receive::{Received, Target},
+    session::{Added, End, Session},
+};
 pub use self::{
     receive::{Chunk, Progress},
     session::UploadStatus,
     shared::{UploadEnd, UploadView},
 };
-use self::{
-    receive::{Received, Target},
-    session::{Added, End, Session},
-};
 use super::{
-    Body, Error, Result,
+    Error, Result,
     blobs::{Blob, Blobs},
-    copies::{Bytes, Copies},
+    copies::Copies,
     core::{Attempt, Core},
 };
 use crate::{
     action::{Upload, UploadId},
     memory::Part,
     oci::{Algorithm, Digest, Hasher, Name, range::ContentRange},
-    records::{
-        Actor, Segment,
-        key::{BlobKey, UploadKey},
-    },
+    records::{Actor, Segment, key::BlobKey},
     storage::mutation::{Mutation, mutated},
     telemetry::Metrics,
 };
@@ -172,83 +171,7 @@ impl Uploads {
         chunk: Chunk,
         by: &Actor,
     ) -> Result<Blob> {
-        let session = match self.open_session(name, upload, chunk.range).await {
-            // the range of a repeated final chunk lies before the end that the first one made
-            Err(Error::OutOfOrder { id, offset, state }) => {
-                let session = self.session_as_stored(name, &upload.id).await?;
-                if session.state.end != Some(End::Completed(*digest)) {
-                    return Err(Error::OutOfOrder { id, offset, state });
-                }
-                session
-            }
-            other => other?,
-        };
-        match session.state.end {
-            None => {}
-            Some(End::Completed(known)) if known == *digest => {
-                drain(chunk.body).await?;
-                return self.commit(name, &session, digest, by).await;
-            }
-            Some(_) => return Err(Error::UploadUnknown(upload.id.clone())),
-        }
-        let mut received = self.receive(&session, chunk, Target::Segment).await?;
-        let (has_bytes, progress) = (received.length > 0, Arc::clone(&received.progress));
-        let mut session = session;
-        loop {
-            let segment = received.segment();
-            let end = Some(End::Completed(*digest));
-            let ended = session.next(received.added(), received.hasher.clone(), end, self.core.clock.now());
-            match Box::pin(self.end(name, ended, received, digest, by)).await? {
-                Ended::Blob(blob) => return Ok(blob),
-                Ended::NotFirst => {}
-                // the remembered state may not be the newest, if another server took a chunk since
-                Ended::Mismatch(computed) => {
-                    let newest = self.session_as_stored(name, &upload.id).await?;
-                    if newest.sequence == session.sequence {
-                        return Err(mismatch(digest, computed));
-                    }
-                }
-            }
-            if let Some(segment) = &segment {
-                self.take_back(&session, segment).await;
-            }
-            let newest = self.session_as_stored(name, &upload.id).await?;
-            match newest.state.end {
-                Some(End::Completed(known)) if known == *digest => {
-                    return self.commit(name, &newest, digest, by).await;
-                }
-                Some(_) => return Err(Error::UploadUnknown(upload.id.clone())),
-                None if has_bytes => return Err(newest.out_of_order()),
-                // the request has no bytes to put in order, so it completes the newest state
-                None => {
-                    received = self.receive(&newest, Chunk::empty(&progress), Target::Segment).await?;
-                    session = newest;
-                }
-            }
-        }
-    }
-
-    /// Ends a session, if its bytes are `digest` and no other request wrote its next state.
-    async fn end(&self, name: &Name, ended: Session, received: Received, digest: &Digest, by: &Actor) -> Result<Ended> {
-        let received = match self.check_digest(&ended, received, digest).await? {
-            Ok(received) => received,
-            Err(computed) => return Ok(Ended::Mismatch(computed)),
-        };
-        let attempt = self.core.begin(by).await?;
-        let (closed, granted) = tokio::join!(received.close(), attempt.write_link(name, digest));
-        closed?;
-        let _ = granted?;
-        // the session ends once its bytes are durable: until then the client can continue it
-        if !self.write_session(ended.clone(), Content::new()).await? {
-            return Ok(Ended::NotFirst);
-        }
-        self.metrics.upload_closed();
-        // scrub can only have given up an upload that this process has not seen alive for a while
-        let known = self.known_alive(ended.alive) || mutated(Mutation::SessionNotLookedFor);
-        if !known && self.copies.inspect(&ended.copy()).await? != Bytes::Sound {
-            return Err(Error::UploadUnknown(ended.id));
-        }
-        self.commit_blob(name, &ended, digest, &attempt).await.map(Ended::Blob)
+        self.complete_as(name, upload, digest, chunk, Completer::Client, by).await
     }
 
     /// Stores a blob of one request, without a session that the client could continue.
@@ -323,18 +246,6 @@ impl Uploads {
         Ok(hasher.finish())
     }
 
-    /// Writes the blob copy of an ended session again, for a client that lost the answer. The first attempt may have
-    /// failed anywhere. So this writes a sign of life and a blob link, and then looks at the segments.
-    async fn commit(&self, name: &Name, session: &Session, digest: &Digest, by: &Actor) -> Result<Blob> {
-        let attempt = self.core.begin(by).await?;
-        self.core.store.put(&UploadKey::Alive(attempt.suffix).of(&session.id), Vec::new()).await?;
-        let _ = attempt.write_link(name, digest).await?;
-        if self.copies.inspect(&session.copy()).await? != Bytes::Sound {
-            return Err(Error::UploadUnknown(session.id.clone()));
-        }
-        self.commit_blob(name, session, digest, &attempt).await
-    }
-
     /// Writes the blob copy of an ended session. Its segments are durable. The attempt wrote the blob link.
     async fn commit_blob(
         &self,
@@ -366,24 +277,6 @@ impl Uploads {
     }
 }
 
-/// The outcome of ending a session.
-enum Ended {
-    /// Its bytes are a blob.
-    Blob(Blob),
-    /// Another request wrote its next state.
-    NotFirst,
-    /// Its bytes have this other digest.
-    Mismatch(Digest),
-}
-
 fn mismatch(expected: &Digest, computed: Digest) -> Error {
     Error::DigestMismatch { expected: Box::new(*expected), computed: Box::new(computed) }
-}
-
-/// Reads a body that is not needed, so that the client can go on using this connection.
-async fn drain(mut body: Body) -> Result<()> {
-    while let Some(bytes) = body.next().await {
-        bytes?;
-    }
-    Ok(())
 }

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use super::{End, Uploads};
+use super::{Chunk, End, Uploads, complete::Completer};
 use crate::{
-    action::UploadId,
+    action::{Upload, UploadId},
     oci::{Digest, Name},
-    registry::{BlobStream, Error, Result, UploadStatus},
+    records::Actor,
+    registry::{Blob, BlobStream, Error, Result, UploadStatus},
 };
 
 /// The progress of an upload, for others than its client.
@@ -50,6 +51,22 @@ impl Uploads {
     #[must_use]
     pub fn largest(&self) -> u64 {
         self.core.options.max_blob_size
+    }
+
+    /// Completes an upload as [`Uploads::complete`] does, for a caller that has shown the bytes of `chunk` to readers
+    /// before.
+    ///
+    /// # Errors
+    /// As [`Uploads::complete`]; and [`Error::OutOfOrder`] if other bytes than these ended the upload.
+    pub async fn complete_shown(
+        &self,
+        name: &Name,
+        upload: &Upload,
+        digest: &Digest,
+        chunk: Chunk,
+        by: &Actor,
+    ) -> Result<Blob> {
+        self.complete_as(name, upload, digest, chunk, Completer::Reader, by).await
     }
 
     /// Reads bytes of an upload that [`Uploads::view`] showed. They are not checked against any digest.

@@ -2,10 +2,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use simple_registry::{
+    action::Upload,
+    oci::{Algorithm, MediaType},
+    registry::{self, CachedManifest},
+};
 use tokio::sync::Notify;
 
-use super::{Error, Hostile, Reply, Server, answer, blob, content, gets};
-use crate::support::sha256;
+use super::{Error, Hostile, Reply, Server, answer, blob, by, content, gets, name};
+use crate::support::{chunk, sha256};
 
 #[tokio::test]
 async fn a_miss_is_fetched_once_for_all_who_ask_and_stays() {
@@ -228,4 +234,89 @@ async fn a_stream_that_drips_is_cut_and_so_is_one_without_an_end() {
     let (_, error) = server.read(&sha256("endless")).await;
     let error = error.unwrap().to_string();
     assert!(error.contains("larger than 1048576 bytes"), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_without_bytes_is_no_blob() {
+    let directory = tempfile::tempdir().unwrap();
+    let hub = Hostile::start(|_| answer(200, &[], b"")).await;
+    let server = Server::start(directory.path(), &[hub.port]);
+    let (read, error) = server.read(&sha256("something")).await;
+    assert!(read.is_empty() && matches!(error, Some(Error::WrongDigest { .. })), "{error:?}");
+    // nothing at all is a blob as well
+    let (read, error) = server.read(&sha256("")).await;
+    assert!(read.is_empty() && error.is_none(), "{error:?}");
+}
+
+/// Caches an image whose config is said to have so many bytes.
+async fn cache_image(server: &Server, config: &[u8], size: usize) {
+    let config = serde_json::json!({"mediaType": "application/vnd.oci.image.config.v1+json", "digest": sha256(config), "size": size});
+    let image =
+        serde_json::json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config, "layers": []});
+    let bytes = Bytes::from(image.to_string());
+    let media_type = MediaType::OCI_MANIFEST.parse().unwrap();
+    let manifest = CachedManifest { digest: sha256(&bytes), media_type, bytes, tag: None };
+    server.registry.manifests.put_cached(&name(), &manifest, &by()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_blob_of_another_size_than_was_said_is_broken_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = content(50_000, 12);
+    let sent = bytes.clone();
+    // the upstream does not say the size
+    let hub = Hostile::start(move |_| Reply::Bytes([&b"HTTP/1.1 200 x\r\n\r\n"[..], &sent].concat())).await;
+    let server = Server::start(directory.path(), &[hub.port]);
+    cache_image(&server, &bytes, 60_000).await;
+    let (read, error) = server.read(&sha256(&bytes)).await;
+    assert!(read.len() < 60_000 && matches!(error, Some(Error::Unfinished(_))), "{} bytes, {error:?}", read.len());
+    // the bytes are right, so the next pull has them
+    assert!(server.has(&sha256(&bytes)).await);
+}
+
+#[tokio::test]
+async fn bytes_that_were_shown_do_not_end_an_upload_that_others_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let (server, other) = (Server::start(directory.path(), &[]), Server::start(directory.path(), &[]));
+    let (right, wrong) = (b"0123456789".as_slice(), b"01234xxxxx".as_slice());
+    let digest = sha256(right);
+    let uploads = &server.registry.uploads;
+    let begun = uploads.start(&name(), Algorithm::Sha256, "", &by()).await.unwrap();
+    let upload = |state| Upload { id: begun.id.clone(), state: Some(state) };
+    let half = uploads.append_readable(&name(), &upload(begun.state), chunk(&right[..5])).await.unwrap();
+    let completed = |server: &Server, rest: &[u8]| {
+        let (uploads, upload, rest) = (Arc::clone(&server.registry), upload(half.state), chunk(rest));
+        async move { uploads.uploads.complete_shown(&name(), &upload, &digest, rest, &by()).await }
+    };
+    completed(&other, &right[5..]).await.unwrap();
+    for server in [&server, &other] {
+        let late = completed(server, &wrong[5..]).await;
+        assert!(matches!(late, Err(registry::Error::OutOfOrder { .. })), "{late:?}");
+    }
+    // without bytes of its own it is the repeated end of the same upload
+    completed(&server, b"").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_download_with_more_bytes_than_the_blob_begins_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = content(1_000_000, 13);
+    let (sent, never) = (bytes.clone(), Arc::new(Notify::new()));
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let hub = Hostile::start(move |seen| {
+        if first.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            let garbage =
+                [&b"HTTP/1.1 200 x\r\ncontent-length: 50000000\r\n\r\n"[..], &content(17_000_000, 14)].concat();
+            return Reply::Pause(garbage, Arc::clone(&never), Vec::new());
+        }
+        blob(seen, &sent)
+    })
+    .await;
+    let server = Server::start(directory.path(), &[hub.port]);
+    let pull = server.pull(&sha256(&bytes)).unwrap();
+    let (read, error) = server.read_of(pull, 0..16_000_000).await;
+    assert!(read.len() < 16_000_000 && error.is_some(), "{} bytes, {error:?}", read.len());
+    let other = Server::start(directory.path(), &[hub.port]);
+    let (read, error) = other.read(&sha256(&bytes)).await;
+    assert!(read == bytes && error.is_none(), "{} bytes, {error:?}", read.len());
 }

@@ -364,6 +364,16 @@ fn referrers(kind: &str) -> String {
 }
 
 #[tokio::test]
+async fn referrers_are_those_of_the_first_upstream_that_has_any() {
+    let empty = Hostile::start(|_| answer(404, &[], b"")).await;
+    let hub = Hostile::start(|_| answer(200, &[], referrers("signature").as_bytes())).await;
+    let both = upstreams([settings(empty.port), settings(hub.port)]);
+    assert_eq!(both.referrers("app", &digest(INDEX)).await.unwrap().value.len(), 1);
+    let neither = upstreams([settings(empty.port)]).referrers("app", &digest(INDEX)).await.unwrap();
+    assert!(neither.value.is_empty());
+}
+
+#[tokio::test]
 async fn referrers_of_an_upstream_without_the_api_are_those_of_the_tag() {
     let tag = format!("GET /v2/hub/app/manifests/sha256-{}", digest(INDEX).hex());
     let hub = Hostile::start(move |seen| {
