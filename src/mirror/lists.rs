@@ -32,17 +32,15 @@ impl Mirror {
     /// Returns all referrers of a manifest: those of the upstream, and those that are here.
     ///
     /// # Errors
-    /// Those of the store. If no upstream answers, those that are here are the answer; and [`super::Error::Unanswered`] if
-    /// there are none, since an empty list reads as "not signed".
+    /// Those of the store. If no upstream answers, those that are here are the answer, even if there are none: clients that
+    /// copy an image ask for the referrers of each manifest, and most have none.
     pub async fn referrers(&self, cached: &Cached, name: &Name, subject: &Digest) -> Result<Answered<Vec<Descriptor>>> {
-        let mut refused = None;
         let (served, upstream, mut all) = match self
             .counted(cached.namespace.upstreams.referrers(&cached.rest, subject).await)
         {
             Ok(answer) => (Served::Miss, Some(answer.upstream), answer.value),
             Err(unanswered) => {
                 tracing::info!(%name, %subject, %unanswered, "no upstream lists referrers; those of the cache are listed");
-                refused = Some(unanswered);
                 (Served::Stale, None, Vec::new())
             }
         };
@@ -59,11 +57,6 @@ impl Mirror {
                 None => break,
             }
         }
-        match refused {
-            Some(unanswered) if all.is_empty() => {
-                Err(self.refused(name, format!("referrer of {subject}").into(), unanswered))
-            }
-            _ => Ok(Answered { value: all, served, upstream }),
-        }
+        Ok(Answered { value: all, served, upstream })
     }
 }
