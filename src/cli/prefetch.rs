@@ -151,14 +151,16 @@ impl Fetcher<'_> {
     /// Returns the manifests of an index that are for a wanted platform, and those for none.
     fn children<'m>(&self, stored: &StoredManifest, manifest: &'m Manifest) -> impl Iterator<Item = Digest> + 'm {
         let index: Value = serde_json::from_slice(&stored.bytes).unwrap_or_default();
-        let wanted = self.prefetch.platform.clone();
-        let platforms: Vec<Option<String>> =
-            index["manifests"].as_array().into_iter().flatten().map(|entry| platform(&entry["platform"])).collect();
-        manifest.children.iter().enumerate().filter_map(move |(at, child)| {
-            let of = platforms.get(at).cloned().flatten();
-            let is_wanted = wanted.is_empty() || of.is_none_or(|of| wanted.iter().any(|wanted| covers(wanted, &of)));
-            is_wanted.then_some(child.digest)
-        })
+        let entries = index["manifests"].as_array().into_iter().flatten();
+        let wanted = &self.prefetch.platform;
+        let is_wanted = |entry: &&Value| match platform(&entry["platform"]) {
+            Some(of) => wanted.is_empty() || wanted.iter().any(|wanted| covers(wanted, &of)),
+            None => true,
+        };
+        // by digest, since the parsed children are each once and not all entries
+        let wanted: HashSet<Digest> =
+            entries.filter(is_wanted).filter_map(|entry| entry["digest"].as_str()?.parse().ok()).collect();
+        manifest.children.iter().map(|child| child.digest).filter(move |child| wanted.contains(child))
     }
 
     /// Fetches a blob. Returns its size in bytes, or `None` if it was here.

@@ -5,7 +5,8 @@ use http::{HeaderValue, StatusCode, header};
 use super::{call::Call, failure::Failure};
 use crate::{action::Action, oci::ErrorCode};
 
-/// Returns 405 for an action that would add content to a cache, or under a name that means another repository. Deletes drop the cached copy, so they stay possible.
+/// Returns 405 for an action that would add content to a cache, or under a name that means another repository. Deletes drop
+/// the cached copy, so they stay possible.
 pub(super) fn check(call: &Call<'_>, action: &Action) -> Result<(), Failure> {
     let (name, allow) = match action {
         Action::PutManifest { name, .. } | Action::UpdateUpload { name, .. } | Action::CompleteUpload { name, .. } => {

@@ -82,7 +82,7 @@ impl State {
         None
     }
 
-    /// Forgets recent bytes that can be read from the upload, once they are many.
+    /// Forgets recent bytes that can be read from the upload.
     fn trim(&mut self) {
         while let Some(first) = self.recent.front()
             && self.recent_from + first.len() as u64 <= self.stored

@@ -95,8 +95,7 @@ impl Worker {
             return Ok(None);
         }
         let receiving = Receiving {
-            metrics: self.mirror.metrics.clone(),
-            upstream: Arc::clone(upstream),
+            received: self.mirror.metrics.upstream_bytes(upstream),
             download: Arc::clone(&self.download),
             waiting: 2 * self.chunk(),
             largest: self.download.size().unwrap_or(limit),
@@ -136,6 +135,10 @@ impl Worker {
             }
             let unstored = self.download.unstored();
             if unstored.length > 0 && !self.append(status, unstored).await? {
+                // the bytes of the other server are shown next
+                if ended.is_none() {
+                    receiving.stop().await;
+                }
                 return Ok(None);
             }
             if ended.is_some() {

@@ -1,5 +1,7 @@
 //! Tags and referrers of caches.
 
+use std::collections::HashSet;
+
 use super::{Answered, Mirror, Result, Served};
 use crate::{
     action::{Page, ReferrerPlace},
@@ -44,11 +46,12 @@ impl Mirror {
                 (Served::Stale, None, Vec::new())
             }
         };
+        let mut known: HashSet<Digest> = all.iter().map(|descriptor| descriptor.digest).collect();
         let mut page = Page::<ReferrerPlace>::default();
         loop {
             let here = self.registry.referrers.list(name, subject, None, &page).await?;
             for descriptor in here.descriptors {
-                if all.iter().all(|other| other.digest != descriptor.digest) {
+                if known.insert(descriptor.digest) {
                     all.push(Descriptor::clone(&descriptor));
                 }
             }

@@ -92,14 +92,14 @@ impl Mirror {
         }
         let asked = self.registry.clock().since_boot();
         let question = Box::pin(self.ask_for_tag(pull, tag, known.as_ref()));
-        let answer = match self.unless_failed(key.clone(), began, question).await {
-            Err(Error::Unanswered { unanswered, .. }) if known.is_some() && pull.cached.namespace.stale_if_error => {
-                tracing::warn!(name = %pull.name, %tag, %unanswered, "the tag is answered from the cache; no upstream gives it");
-                let Some(value) = known else { unreachable!("the guard asks for it") };
-                return Ok(Answered { value, served: Served::Stale, upstream: None });
-            }
-            answer => answer?,
-        };
+        let answer = self.unless_failed(key.clone(), began, question).await;
+        if let (Err(Error::Unanswered { unanswered, .. }), Some(value), true) =
+            (&answer, known, pull.cached.namespace.stale_if_error)
+        {
+            tracing::warn!(name = %pull.name, %tag, %unanswered, "the tag is answered from the cache; no upstream gives it");
+            return Ok(Answered { value, served: Served::Stale, upstream: None });
+        }
+        let answer = answer?;
         self.confirmed.insert(key, asked);
         Ok(answer)
     }
@@ -133,9 +133,7 @@ impl Mirror {
     ) -> Result<Answered<Arc<StoredManifest>>> {
         let reference = Reference::Tag(tag.clone());
         let what = what_manifest(&reference);
-        if let Some(unanswered) = self.absent.get(&(pull.name.clone(), Arc::clone(&what))) {
-            return Err(Error::Unanswered { name: pull.name.clone(), what, unanswered });
-        }
+        self.unless_absent(pull.name, &what)?;
         // a HEAD, since some upstreams count each GET
         let described = self.counted(pull.cached.namespace.upstreams.describe(&pull.cached.rest, &reference).await);
         let described = described.map_err(|unanswered| self.refused(pull.name, what, unanswered))?;
@@ -171,9 +169,7 @@ impl Mirror {
         tag: Option<&Tag>,
     ) -> Result<Answered<Arc<StoredManifest>>> {
         let what = what_manifest(reference);
-        if let Some(unanswered) = self.absent.get(&(pull.name.clone(), Arc::clone(&what))) {
-            return Err(Error::Unanswered { name: pull.name.clone(), what, unanswered });
-        }
+        self.unless_absent(pull.name, &what)?;
         let fetched = pull.cached.namespace.upstreams.manifest(&pull.cached.rest, reference, pull.largest).await;
         let fetched = self.counted(fetched).map_err(|unanswered| self.refused(pull.name, what, unanswered))?;
         let FetchedManifest { digest, media_type, bytes, .. } = fetched.value;

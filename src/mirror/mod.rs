@@ -146,9 +146,7 @@ impl Mirror {
     /// # Errors
     /// [`Error::Unanswered`] if the upstreams said a moment ago that they do not have it.
     pub fn pull(self: &Arc<Self>, cached: &Cached, name: &Name, digest: &Digest, by: &Actor) -> Result<Pull> {
-        if let Some(unanswered) = self.absent.get(&(name.clone(), what_blob(digest))) {
-            return Err(Error::Unanswered { name: name.clone(), what: what_blob(digest), unanswered });
-        }
+        self.unless_absent(name, &what_blob(digest))?;
         let mut downloads = self.downloads.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(download) = downloads.get(&(name.clone(), *digest)).and_then(Weak::upgrade) {
             return Ok(download.reader());
@@ -170,9 +168,7 @@ impl Mirror {
     /// # Errors
     /// [`Error::Unanswered`].
     pub async fn blob_size(&self, cached: &Cached, name: &Name, digest: &Digest) -> Result<Answered<Option<u64>>> {
-        if let Some(unanswered) = self.absent.get(&(name.clone(), what_blob(digest))) {
-            return Err(Error::Unanswered { name: name.clone(), what: what_blob(digest), unanswered });
-        }
+        self.unless_absent(name, &what_blob(digest))?;
         let size = self.counted(cached.namespace.upstreams.blob_size(&cached.rest, digest).await);
         let size = size.map_err(|unanswered| self.refused(name, what_blob(digest), unanswered))?;
         Ok(Answered { value: size.value, served: Served::Miss, upstream: Some(size.upstream) })
@@ -220,6 +216,17 @@ impl Mirror {
             self.metrics.record_upstream(host, reason.as_str(), None);
         }
         outcome
+    }
+
+    /// Checks that no upstream said a moment ago that a thing is not there.
+    ///
+    /// # Errors
+    /// [`Error::Unanswered`] if they said so.
+    fn unless_absent(&self, name: &Name, what: &Arc<str>) -> Result<()> {
+        match self.absent.get(&(name.clone(), Arc::clone(what))) {
+            Some(unanswered) => Err(Error::Unanswered { name: name.clone(), what: Arc::clone(what), unanswered }),
+            None => Ok(()),
+        }
     }
 
     /// Returns the error of a question that no upstream answered, and remembers for a moment that something is absent.

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::download::Download;
 use crate::{
-    telemetry::Metrics,
+    telemetry::UpstreamBytes,
     upstream::{ByteStream, Reason},
 };
 
@@ -19,8 +19,7 @@ const LEAST: u64 = 30 * 1024;
 
 /// The way in which the bytes of an upstream are received.
 pub(super) struct Receiving {
-    pub(super) metrics: Metrics,
-    pub(super) upstream: Arc<str>,
+    pub(super) received: UpstreamBytes,
     pub(super) download: Arc<Download>,
     /// The number of bytes that may wait for the store.
     pub(super) waiting: u64,
@@ -30,8 +29,7 @@ pub(super) struct Receiving {
     pub(super) time: Duration,
 }
 
-/// The task that receives the bytes of an upstream.
-/// It ends when this is dropped.
+/// The task that receives the bytes of an upstream. It is told to end when this is dropped.
 pub(super) struct ReceivingTask(pub(super) JoinHandle<Result<(), Reason>>);
 
 impl Drop for ReceivingTask {
@@ -40,10 +38,19 @@ impl Drop for ReceivingTask {
     }
 }
 
+impl ReceivingTask {
+    /// Ends the task. It adds no byte to its download after this.
+    pub(super) async fn stop(mut self) {
+        self.0.abort();
+        // it was told to end, or had ended: the outcome says nothing more
+        let _ = (&mut self.0).await;
+    }
+}
+
 impl Receiving {
     /// Begins to receive. The stream begins at `offset`, and the bytes before `from` are not needed.
     pub(super) fn begin(self, mut bytes: ByteStream, offset: u64, from: u64) -> ReceivingTask {
-        let Self { metrics, upstream, download, waiting, largest, time } = self;
+        let Self { received, download, waiting, largest, time } = self;
         let mut skip = from.saturating_sub(offset);
         ReceivingTask(tokio::spawn(async move {
             let (mut came, mut pace) = (offset, Pace::begin(time));
@@ -51,7 +58,7 @@ impl Receiving {
                 let mut piece = piece?;
                 let length = piece.len() as u64;
                 came += length;
-                metrics.record_upstream_bytes(&upstream, length);
+                received.add(length);
                 if came > largest {
                     return Err(Reason::TooLarge(largest));
                 }

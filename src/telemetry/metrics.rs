@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use by_label::ByLabel;
 use histogram::Histogram;
+pub use upstreams::UpstreamBytes;
 use upstreams::Upstreams;
 
 /// The media type of [`Metrics::render`] (`OpenMetrics` 1.0, "Protocol Negotiation").
@@ -288,9 +289,10 @@ impl Metrics {
         self.inner.upstreams.of(host).asked(outcome, duration);
     }
 
-    /// Counts bytes of a blob that an upstream sent.
-    pub fn record_upstream_bytes(&self, host: &str, bytes: u64) {
-        self.inner.upstreams.of(host).bytes.fetch_add(bytes, Ordering::Relaxed);
+    /// Returns the counter of the bytes of blobs that an upstream sends.
+    #[must_use]
+    pub fn upstream_bytes(&self, host: &str) -> UpstreamBytes {
+        UpstreamBytes(self.inner.upstreams.of(host))
     }
 
     /// Says how many requests an upstream has left, if it says so itself, and whether it rests after failures.

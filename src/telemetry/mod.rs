@@ -19,7 +19,7 @@ use tracing_subscriber::{Layer, Registry};
 
 pub use count::counted;
 pub use logs::{LogFormat, LogOptions, LogOutput};
-pub use metrics::{CONTENT_TYPE, InFlight, Metrics};
+pub use metrics::{CONTENT_TYPE, InFlight, Metrics, UpstreamBytes};
 pub use request_id::RequestId;
 pub use traces::{SPAN_TARGET, TraceOptions, continue_trace};
 

@@ -104,8 +104,8 @@ impl Links<'_, '_> {
                 );
                 self.repaired(&key, &says)?;
                 let mut header = readable.header;
-                if let Some(ManifestHeader { absent, cached, .. }) = damaged {
-                    (header.absent, header.cached) = (absent, cached);
+                if let Some(ManifestHeader { absent, cached, anew, .. }) = damaged {
+                    (header.absent, header.cached, header.anew) = (absent, cached, anew);
                 }
                 return self.run.put(&key, header.join(&readable.bytes)).await;
             }

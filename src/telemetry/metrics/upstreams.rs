@@ -51,3 +51,14 @@ impl Counts {
         }
     }
 }
+
+/// Counts the bytes of blobs that one upstream sends. It is found once for each stream, since pieces are many.
+#[derive(Clone, Debug)]
+pub struct UpstreamBytes(pub(super) Arc<Counts>);
+
+impl UpstreamBytes {
+    /// Counts bytes.
+    pub fn add(&self, bytes: u64) {
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}

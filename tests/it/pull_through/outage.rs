@@ -4,13 +4,12 @@ use serde_json::json;
 
 use super::{Cached, cache_header};
 use crate::support::client::Request;
-use crate::support::content::{Image, index, sha256, unique};
+use crate::support::content::{Image, index, sha256};
 use crate::support::on_each_backend;
 use crate::support::server::{Backend, Server};
 
 on_each_backend! {
     own: everything_that_was_pulled_once_is_pulled_again, an_upstream_that_forgets_deletes_nothing,
-        a_download_that_stops_is_no_open_upload,
 }
 
 fn everything_that_was_pulled_once_is_pulled_again(backend: Backend) {
@@ -52,15 +51,6 @@ fn an_upstream_that_forgets_deletes_nothing(backend: Backend) {
     both.there().send(Request::delete(both.there().manifest_path(&digest))).expect(202);
     assert_eq!(cache_header(&both.here().get_manifest("v1").expect(200)), "stale");
     assert_eq!(both.here().pull_image("v1"), digest);
-}
-
-fn a_download_that_stops_is_no_open_upload(backend: Backend) {
-    let both = Cached::start(backend);
-    let data = unique(1_000_000);
-    let digest = both.there().push_blob(&data);
-    both.here().get_blob(&digest).expect(200);
-    let metrics = both.cache.client().send(Request::get("/metrics")).expect(200);
-    assert!(String::from_utf8(metrics.body).unwrap().contains("\nsimple_registry_uploads_open 0\n"));
 }
 
 #[test]

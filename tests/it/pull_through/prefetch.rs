@@ -31,7 +31,8 @@ fn a_prefetched_image_is_here_before_anybody_asks() {
         entry["platform"] = json!({"os": "linux", "architecture": architecture});
         entry
     };
-    let entries = [entry(&amd, "amd64"), entry(&arm, "arm64")];
+    // an index may list one manifest twice
+    let entries = [entry(&arm, "arm64"), entry(&arm, "arm64"), entry(&amd, "amd64")];
     let index = Manifest::new(&json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}));
     both.there().push_manifest("v1", &index);
     let image = "hub/library/app:v1";

@@ -146,6 +146,11 @@ async fn a_download_without_readers_stops_and_goes_on_later() {
     assert!(read == bytes && error.is_none(), "{} bytes, {error:?}", read.len());
     let ranges: Vec<_> = hub.seen().iter().filter_map(|seen| seen.header("range").map(str::to_owned)).collect();
     assert_eq!(ranges.len(), 1, "{ranges:?}");
+    // neither the stopped download nor the completed one is an open upload
+    for server in [&server, &other] {
+        let metrics = server.metrics.render();
+        assert!(metrics.contains("\nsimple_registry_uploads_open 0\n"), "{metrics}");
+    }
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ use crate::upstream::hostile::{Hostile, Reply, Seen, answer};
 struct Server {
     registry: Arc<Registry>,
     mirror: Arc<Mirror>,
+    metrics: Metrics,
     cached: Cached,
 }
 
@@ -73,15 +74,17 @@ impl Server {
             allow_missing_references: false,
             verify_pulls: VerifyPulls::None,
         };
-        let registry = Arc::new(Registry::new(store, options, Metrics::new()));
+        let metrics = Metrics::new();
+        let registry = Arc::new(Registry::new(store, options, metrics.clone()));
         let mirror = Mirror::new(
             &registry,
             Options { idle: Duration::from_millis(300), pace: Duration::from_secs(1) },
-            Metrics::new(),
+            metrics.clone(),
         );
         let upstreams = Upstreams::new(ports.iter().copied().map(upstream).collect());
         let namespace = CachedNamespace { upstreams, manifest_ttl: Duration::ZERO, stale_if_error: true };
-        Self { registry, mirror, cached: Cached { namespace: Arc::new(namespace), rest: "app".to_owned() } }
+        let cached = Cached { namespace: Arc::new(namespace), rest: "app".to_owned() };
+        Self { registry, mirror, metrics, cached }
     }
 
     fn pull(&self, digest: &Digest) -> Result<Pull, Error> {

@@ -31,7 +31,7 @@ fn with_a_sample_each() -> Metrics {
     metrics.record_reload(true);
     metrics.record_scrub("clean", 1000);
     metrics.record_upstream("registry.example", "answered", Some(Duration::from_millis(20)));
-    metrics.record_upstream_bytes("registry.example", 1000);
+    metrics.upstream_bytes("registry.example").add(1000);
     metrics.set_upstream("registry.example", Some(99), false);
     metrics.set_trouble("store-full", true);
     metrics.set_certificate_expiry(1_800_000_000);
