@@ -34,6 +34,7 @@ mod readiness;
 mod record;
 mod request;
 mod request_body;
+mod second_decision;
 mod service;
 mod shares;
 mod stream;
