@@ -142,9 +142,14 @@ impl Fetcher<'_> {
         reference: &Reference,
     ) -> Result<Arc<StoredManifest>, String> {
         let rule = self.immutable.of(name);
-        let immutable = |tag: &_| rule.covers(tag);
-        let pull = ManifestPull { cached, name, largest: self.largest, immutable: &immutable, by: &self.by };
-        let answered = self.mirror.manifest(pull, reference).await;
+        let pull = ManifestPull {
+            cached: cached.clone(),
+            name: name.clone(),
+            largest: self.largest,
+            immutable: Arc::new(move |tag| rule.covers(tag)),
+            by: self.by.clone(),
+        };
+        let answered = self.mirror.manifest(&pull, reference).await;
         answered.map(|answered| answered.value).map_err(|error| error.to_string())
     }
 

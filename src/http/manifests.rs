@@ -34,7 +34,7 @@ pub(super) async fn get(
     head: bool,
 ) -> Result<Response<Body>, Failure> {
     let (manifest, from) = if let Some(cached) = call.snapshot.caches().of(name) {
-        let (manifest, from) = Box::pin(get_from_cache(call, slot, &cached, name, reference)).await?;
+        let (manifest, from) = Box::pin(get_from_cache(call, slot, cached, name, reference)).await?;
         (manifest, Some(from))
     } else {
         let manifest = call.service.registry.manifests.get(name, reference).await;
@@ -68,21 +68,24 @@ pub(super) async fn get(
 async fn get_from_cache(
     call: &Call<'_>,
     slot: &Slot,
-    cached: &Cached,
+    cached: Cached,
     name: &Name,
     reference: &Reference,
 ) -> Result<(Arc<StoredManifest>, FromCache), Failure> {
-    let _waiting = call.wait_for_upstream(slot)?;
-    let (by, rule) = (call.by(), call.snapshot.immutable_tags().of(name));
+    let rule = call.snapshot.immutable_tags().of(name);
     let pull = ManifestPull {
         cached,
-        name,
+        name: name.clone(),
         largest: call.snapshot.config().max_manifest_size,
-        immutable: &|tag| rule.covers(tag),
-        by: &by,
+        immutable: Arc::new(move |tag| rule.covers(tag)),
+        by: call.by(),
     };
-    let answered = call.service.mirror.manifest(pull, reference).await;
-    Ok(FromCache::of(answered.map_err(|error| Failure::of_cache(ErrorCode::ManifestUnknown, error))?))
+    let (mirror, failure) = (&call.service.mirror, |error| Failure::of_cache(ErrorCode::ManifestUnknown, error));
+    if let Some(hit) = mirror.manifest_here(&pull, reference).await.map_err(failure)? {
+        return Ok(FromCache::of(hit));
+    }
+    let _waiting = call.wait_for_upstream(slot)?;
+    Ok(FromCache::of(mirror.manifest(&pull, reference).await.map_err(failure)?))
 }
 
 /// Answers `PUT` of a manifest.

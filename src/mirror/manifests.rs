@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tracing::Instrument as _;
+
 use super::{Answered, Error, Mirror, Result, Served};
 use crate::{
     oci::{Digest, Name, Reference, Tag},
@@ -16,34 +18,61 @@ pub(super) type Asked = Duration;
 pub(super) type Failed = (Duration, Error);
 
 /// A request for a manifest of a cache.
-#[derive(Clone, Copy)]
-pub struct ManifestPull<'a> {
+#[derive(Clone)]
+pub struct ManifestPull {
     /// The upstreams.
-    pub cached: &'a Cached,
+    pub cached: Cached,
     /// The repository.
-    pub name: &'a Name,
+    pub name: Name,
     /// The largest size of a manifest that is fetched, in bytes.
     pub largest: u64,
     /// Tells whether a tag is immutable.
-    pub immutable: &'a (dyn Fn(&Tag) -> bool + Sync),
+    pub immutable: Arc<dyn Fn(&Tag) -> bool + Send + Sync>,
     /// The author of the records.
-    pub by: &'a Actor,
+    pub by: Actor,
 }
 
 impl Mirror {
-    /// Returns the manifest that a tag or digest means.
+    /// Returns the manifest that a tag or digest means, if it is here and no upstream needs to be asked.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn manifest_here(
+        &self,
+        pull: &ManifestPull,
+        reference: &Reference,
+    ) -> Result<Option<Answered<Arc<StoredManifest>>>> {
+        if let Reference::Tag(tag) = reference
+            && !self.is_trusted(pull, tag, self.registry.clock().since_boot())
+        {
+            return Ok(None);
+        }
+        Ok(self.stored(&pull.name, reference).await?.map(Answered::hit))
+    }
+
+    /// Returns the manifest that a tag or digest means, from an upstream if need be. The question to the upstream goes on
+    /// if the caller leaves: others wait for its outcome, and it tells whether the upstream answers at all.
     ///
     /// # Errors
     /// [`Error::Unanswered`] if it is not here, and no upstream gives it.
     pub async fn manifest(
-        &self,
-        pull: ManifestPull<'_>,
+        self: &Arc<Self>,
+        pull: &ManifestPull,
         reference: &Reference,
     ) -> Result<Answered<Arc<StoredManifest>>> {
-        match reference {
-            Reference::Digest(digest) => self.by_digest(pull, digest).await,
-            Reference::Tag(tag) => self.by_tag(pull, tag).await,
-        }
+        let began = self.registry.clock().since_boot();
+        let turn = self.turns.take((pull.name.clone(), reference.clone())).await;
+        let (mirror, pull, reference) = (Arc::clone(self), pull.clone(), reference.clone());
+        let question = async move {
+            let _turn = turn;
+            match &reference {
+                Reference::Digest(digest) => mirror.by_digest(&pull, digest, began).await,
+                Reference::Tag(tag) => mirror.by_tag(&pull, tag, began).await,
+            }
+        };
+        tokio::spawn(question.in_current_span())
+            .await
+            .unwrap_or_else(|_| Err(Error::Unfinished("its task ended".to_owned())))
     }
 
     /// Returns a manifest that is here. A damaged one counts as absent, so that an upstream heals it.
@@ -56,39 +85,34 @@ impl Mirror {
         }
     }
 
-    async fn by_digest(&self, pull: ManifestPull<'_>, digest: &Digest) -> Result<Answered<Arc<StoredManifest>>> {
+    async fn by_digest(
+        &self,
+        pull: &ManifestPull,
+        digest: &Digest,
+        began: Duration,
+    ) -> Result<Answered<Arc<StoredManifest>>> {
         let reference = Reference::Digest(*digest);
-        let hit = |value| Answered { value, served: Served::Hit, upstream: None };
-        let began = self.registry.clock().since_boot();
-        if let Some(manifest) = self.stored(pull.name, &reference).await? {
-            return Ok(hit(manifest));
+        if let Some(manifest) = self.stored(&pull.name, &reference).await? {
+            return Ok(Answered::hit(manifest));
         }
         let key = (pull.name.clone(), reference.clone());
-        let _turn = self.turns.take(key.clone()).await;
-        if let Some(manifest) = self.stored(pull.name, &reference).await? {
-            return Ok(hit(manifest));
-        }
         self.unless_failed(key, began, Box::pin(self.fetch(pull, &reference, None))).await
     }
 
-    async fn by_tag(&self, pull: ManifestPull<'_>, tag: &Tag) -> Result<Answered<Arc<StoredManifest>>> {
-        let (key, reference) = ((pull.name.clone(), Reference::Tag(tag.clone())), Reference::Tag(tag.clone()));
-        let (began, trust) = (self.registry.clock().since_boot(), pull.cached.namespace.manifest_ttl);
+    /// Returns whether the meaning that a tag has here holds for a request of a time, without a question.
+    fn is_trusted(&self, pull: &ManifestPull, tag: &Tag, began: Duration) -> bool {
+        let (key, trust) = ((pull.name.clone(), Reference::Tag(tag.clone())), pull.cached.namespace.manifest_ttl);
         // an answer of the upstream counts for all requests that came before it; an immutable tag keeps its meaning anyway
-        let is_immutable = (pull.immutable)(tag);
-        let is_trusted =
-            || is_immutable || self.confirmed.get(&key).is_some_and(|asked| asked + trust > began || asked > began);
-        if is_trusted()
-            && let Some(value) = self.stored(pull.name, &reference).await?
+        (pull.immutable)(tag) || self.confirmed.get(&key).is_some_and(|asked| asked + trust > began || asked > began)
+    }
+
+    async fn by_tag(&self, pull: &ManifestPull, tag: &Tag, began: Duration) -> Result<Answered<Arc<StoredManifest>>> {
+        let (key, reference) = ((pull.name.clone(), Reference::Tag(tag.clone())), Reference::Tag(tag.clone()));
+        let known = self.stored(&pull.name, &reference).await?;
+        if let Some(value) = known.clone()
+            && self.is_trusted(pull, tag, began)
         {
-            return Ok(Answered { value, served: Served::Hit, upstream: None });
-        }
-        let _turn = self.turns.take(key.clone()).await;
-        let known = self.stored(pull.name, &reference).await?;
-        if is_trusted()
-            && let Some(value) = known.clone()
-        {
-            return Ok(Answered { value, served: Served::Hit, upstream: None });
+            return Ok(Answered::hit(value));
         }
         let asked = self.registry.clock().since_boot();
         let question = Box::pin(self.ask_for_tag(pull, tag, known.as_ref()));
@@ -127,23 +151,23 @@ impl Mirror {
     /// Asks the upstreams what a tag means, and fetches that if it is not here.
     async fn ask_for_tag(
         &self,
-        pull: ManifestPull<'_>,
+        pull: &ManifestPull,
         tag: &Tag,
         known: Option<&Arc<StoredManifest>>,
     ) -> Result<Answered<Arc<StoredManifest>>> {
         let reference = Reference::Tag(tag.clone());
         let what = what_manifest(&reference);
-        self.unless_absent(pull.name, &what)?;
+        self.unless_absent(&pull.name, &what)?;
         // a HEAD, since some upstreams count each GET
         let described = self.counted(pull.cached.namespace.upstreams.describe(&pull.cached.rest, &reference).await);
-        let described = described.map_err(|unanswered| self.refused(pull.name, what, unanswered))?;
+        let described = described.map_err(|unanswered| self.refused(&pull.name, what, unanswered))?;
         let Some(digest) = described.value.digest else { return self.fetch(pull, &reference, Some(tag)).await };
         let upstream = Some(described.upstream);
         if let Some(known) = known.filter(|known| known.digest == digest) {
             return Ok(Answered { value: Arc::clone(known), served: Served::Hit, upstream });
         }
         let by_digest = Reference::Digest(digest);
-        if let Some(here) = self.stored(pull.name, &by_digest).await? {
+        if let Some(here) = self.stored(&pull.name, &by_digest).await? {
             let manifest = CachedManifest {
                 digest,
                 media_type: here.media_type.clone(),
@@ -164,14 +188,14 @@ impl Mirror {
     /// Fetches a manifest and keeps it.
     async fn fetch(
         &self,
-        pull: ManifestPull<'_>,
+        pull: &ManifestPull,
         reference: &Reference,
         tag: Option<&Tag>,
     ) -> Result<Answered<Arc<StoredManifest>>> {
         let what = what_manifest(reference);
-        self.unless_absent(pull.name, &what)?;
+        self.unless_absent(&pull.name, &what)?;
         let fetched = pull.cached.namespace.upstreams.manifest(&pull.cached.rest, reference, pull.largest).await;
-        let fetched = self.counted(fetched).map_err(|unanswered| self.refused(pull.name, what, unanswered))?;
+        let fetched = self.counted(fetched).map_err(|unanswered| self.refused(&pull.name, what, unanswered))?;
         let FetchedManifest { digest, media_type, bytes, .. } = fetched.value;
         let manifest = CachedManifest { digest, media_type, bytes, tag: tag.cloned() };
         self.keep(pull, manifest, Served::Miss, Some(fetched.upstream)).await
@@ -180,23 +204,23 @@ impl Mirror {
     /// Keeps a manifest that an upstream gave, and returns it as it is kept.
     async fn keep(
         &self,
-        pull: ManifestPull<'_>,
+        pull: &ManifestPull,
         manifest: CachedManifest,
         served: Served,
         upstream: Option<Arc<str>>,
     ) -> Result<Answered<Arc<StoredManifest>>> {
         let reference = manifest.tag.clone().map_or(Reference::Digest(manifest.digest), Reference::Tag);
-        match self.registry.manifests.put_cached_under(pull.name, &manifest, pull.immutable, pull.by).await {
+        match self.registry.manifests.put_cached_under(&pull.name, &manifest, &*pull.immutable, &pull.by).await {
             Ok(_) => {}
             // the tag keeps its first meaning here
             Err(registry::Error::TagImmutable { .. }) => {
-                let value = self.registry.manifests.get(pull.name, &reference).await?;
+                let value = self.registry.manifests.get(&pull.name, &reference).await?;
                 return Ok(Answered { value, served: Served::Hit, upstream });
             }
             Err(error) => return Err(error.into()),
         }
         // by digest: the tag may have moved again
-        let value = self.registry.manifests.get(pull.name, &Reference::Digest(manifest.digest)).await?;
+        let value = self.registry.manifests.get(&pull.name, &Reference::Digest(manifest.digest)).await?;
         Ok(Answered { value, served, upstream })
     }
 }

@@ -99,6 +99,13 @@ pub struct Answered<T> {
     pub upstream: Option<Arc<str>>,
 }
 
+impl<T> Answered<T> {
+    /// Returns an answer that was here, and for which no upstream was asked.
+    const fn hit(value: T) -> Self {
+        Self { value, served: Served::Hit, upstream: None }
+    }
+}
+
 /// The caches of upstreams, over one registry.
 pub struct Mirror {
     registry: Arc<Registry>,

@@ -4,6 +4,7 @@ mod outage;
 mod prefetch;
 mod pulls;
 mod refusals;
+mod shares;
 
 use serde_json::Value;
 

@@ -8,7 +8,7 @@ use crate::support::content::Image;
 use crate::support::server::{Backend, Server};
 
 /// Starts an upstream that answers every request so, or never if the answer is empty.
-fn upstream(answer: &'static str) -> SocketAddr {
+pub(super) fn upstream(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -33,7 +33,7 @@ fn read_head(stream: &mut TcpStream) {
 }
 
 /// Returns the settings of a namespace with one more upstream.
-fn cache(namespace: &str, address: SocketAddr, keys: &str) -> String {
+pub(super) fn cache(namespace: &str, address: SocketAddr, keys: &str) -> String {
     format!("[[repository.{namespace}.upstream]]\nurl = \"http://{address}/v2\"\n{keys}\n")
 }
 

@@ -82,9 +82,14 @@ fn whole(seen: &Seen, manifest: &[u8]) -> Reply {
 
 impl Server {
     async fn manifest(&self, reference: &str) -> Result<(Digest, Served), Error> {
-        let (name, by) = (name(), by());
-        let pull = ManifestPull { cached: &self.cached, name: &name, largest: LIMIT, immutable: &|_| false, by: &by };
-        let answered = self.mirror.manifest(pull, &reference.parse().unwrap()).await?;
+        let pull = ManifestPull {
+            cached: self.cached.clone(),
+            name: name(),
+            largest: LIMIT,
+            immutable: Arc::new(|_| false),
+            by: by(),
+        };
+        let answered = self.mirror.manifest(&pull, &reference.parse().unwrap()).await?;
         assert_eq!(sha256(&answered.value.bytes), answered.value.digest);
         Ok((answered.value.digest, answered.served))
     }
@@ -336,4 +341,32 @@ async fn an_upstream_that_fails_now_and_then_is_not_seen_once_a_tag_is_here() {
         assert_eq!(server.manifest("latest").await.unwrap(), expected, "{number}");
         last = Some(expected.0);
     }
+}
+
+#[tokio::test]
+async fn a_silent_upstream_rests_although_each_client_leaves_before_its_question_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let hub = Hub::default();
+    let upstream = hub.start().await;
+    hub.on_all(|_| Reply::Silence);
+    let asked = upstream_with(upstream.port, |settings| settings.timeout = Duration::from_millis(400));
+    let mut server = Server::start(directory.path(), &[]);
+    Arc::get_mut(&mut server.cached.namespace).unwrap().upstreams = Upstreams::new(vec![Arc::clone(&asked)]);
+    for number in 0..5 {
+        let tag = format!("v{number}");
+        let mut pull = Box::pin(server.manifest(&tag));
+        while upstream.lines().len() <= number {
+            assert!(futures::poll!(&mut pull).is_pending(), "the upstream is silent");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let rests = async {
+        while !asked.is_resting() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), rests).await.expect("the upstream rests after five silences");
+    let message = server.manifest("other").await.unwrap_err().to_string();
+    assert!(message.contains("not asked, since it was silent a moment ago"), "{message}");
+    assert_eq!(upstream.lines().len(), 5);
 }
