@@ -221,6 +221,10 @@ impl Worker {
                 let Some(newest) = newest.filter(|newest| newest.upload == turn.upload) else {
                     return Ok(Outcome::Again);
                 };
+                // the server of a new turn has its time to begin
+                if newest.is_after(&turn) {
+                    moved = Instant::now();
+                }
                 turn = newest;
                 if turn.is_given_up || moved.elapsed() >= STALLED {
                     return self.take(&turn, view).await;

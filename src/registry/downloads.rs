@@ -33,6 +33,14 @@ pub struct Turn {
     taken: Moment,
 }
 
+impl Turn {
+    /// Returns whether this turn was taken after `other`, a turn of the same download.
+    #[must_use]
+    pub fn is_after(&self, other: &Self) -> bool {
+        self.number > other.number
+    }
+}
+
 impl Downloads {
     pub(super) fn new(core: &Arc<Core>) -> Self {
         Self { core: Arc::clone(core) }

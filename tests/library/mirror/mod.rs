@@ -60,11 +60,16 @@ fn upstream_with(port: u16, change: impl FnOnce(&mut Settings)) -> Arc<Upstream>
 impl Server {
     /// Starts a server over the store in a directory, with these upstreams in order.
     fn start(directory: &Path, ports: &[u16]) -> Self {
-        Self::start_with_limit(directory, ports, 1 << 30)
+        Self::start_with(directory, ports, 1 << 30, Duration::from_secs(1))
     }
 
     /// Starts a server whose blobs have at most so many bytes.
     fn start_with_limit(directory: &Path, ports: &[u16], limit: u64) -> Self {
+        Self::start_with(directory, ports, limit, Duration::from_secs(1))
+    }
+
+    /// Starts a server that waits so long for the next bytes of an upstream.
+    fn start_with(directory: &Path, ports: &[u16], limit: u64, pace: Duration) -> Self {
         let operator = disk::operator(directory, DiskOptions { durable: false, ..DiskOptions::default() }).unwrap();
         let store = Store::over(operator, None, Metrics::new());
         let options = registry::Options {
@@ -76,11 +81,7 @@ impl Server {
         };
         let metrics = Metrics::new();
         let registry = Arc::new(Registry::new(store, options, metrics.clone()));
-        let mirror = Mirror::new(
-            &registry,
-            Options { idle: Duration::from_millis(300), pace: Duration::from_secs(1) },
-            metrics.clone(),
-        );
+        let mirror = Mirror::new(&registry, Options { idle: Duration::from_millis(300), pace }, metrics.clone());
         let upstreams = Upstreams::new(ports.iter().copied().map(upstream).collect());
         let namespace = CachedNamespace { upstreams, manifest_ttl: Duration::ZERO, stale_if_error: true };
         let cached = Cached { namespace: Arc::new(namespace), rest: "app".to_owned() };
