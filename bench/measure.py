@@ -34,6 +34,7 @@ class Run:
     wrk: str
     nginx: str
     binary: str | None
+    registry: str
     make_distribution: object
     make_candidate: object
     minio: object

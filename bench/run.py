@@ -16,6 +16,7 @@ import build
 import report
 import rows_access
 import rows_bytes
+import rows_cache
 import rows_manifest
 import rows_many
 import rows_memory
@@ -29,6 +30,7 @@ GROUPS = {
     "manifest": rows_manifest.measure,
     "blob": rows_bytes.measure_pulls,
     "push": rows_bytes.measure_pushes,
+    "cache": rows_cache.measure,
     "access": rows_access.measure,
     "lists": rows_many.measure_lists,
     "start": rows_many.measure_start,
@@ -56,7 +58,7 @@ def arguments():
         parser.error(f"--rows: no group {', '.join(unknown)}; there are {', '.join(GROUPS)}")
     if given.self_check:
         # Distribution has no place in it.
-        given.rows = [name for name in given.rows if name not in ("access", "scrub")]
+        given.rows = [name for name in given.rows if name not in ("access", "cache", "scrub")]
     return given
 
 
@@ -91,6 +93,7 @@ def prepare(given, work, many):
         nginx=build.need("nginx"),
         binary=binary,
         make_distribution=distribution,
+        registry=registry,
         make_candidate=candidate,
         minio=lambda: minio,
     )

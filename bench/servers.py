@@ -3,6 +3,7 @@
 import atexit
 import http.client
 import os
+import re
 import shutil
 import signal
 import socket
@@ -121,11 +122,14 @@ class Server:
 
 
 class Distribution(Server):
-    """CNCF distribution: logs off, deletes on, the in-memory descriptor cache on, no tracing, no purging in between."""
+    """CNCF distribution: logs off, deletes on, the in-memory descriptor cache on, no tracing, no purging in between.
 
-    def __init__(self, binary, folder, s3=None, name="distribution"):
+    `cache_of`: the address of a registry whose cache it is. `logs`: with a line for each request.
+    """
+
+    def __init__(self, binary, folder, s3=None, name="distribution", cache_of=None, logs=False):
         super().__init__(name, folder)
-        self.binary, self.s3 = binary, s3
+        self.binary, self.s3, self.cache_of, self.logs = binary, s3, cache_of, logs
 
     def command(self):
         storage = f"  filesystem:\n    rootdirectory: {self.dir}/store\n"
@@ -135,11 +139,13 @@ class Distribution(Server):
                 f"    regionendpoint: http://{self.s3.addr}\n    bucket: {self.s3.bucket}\n    forcepathstyle: true\n    secure: false\n"
             )
         text = (
-            "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\n"
+            f"version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: {str(not self.logs).lower()}\n"
             "storage:\n  delete:\n    enabled: true\n  cache:\n    blobdescriptor: inmemory\n"
             "  maintenance:\n    uploadpurging:\n      enabled: false\n" + storage +
             f"http:\n  addr: {self.addr}\n  secret: bench\n  headers:\n    X-Content-Type-Options: [nosniff]\n"
         )
+        if self.cache_of:
+            text += f"proxy:\n  remoteurl: http://{self.cache_of}\n"
         (self.dir / "config.yml").write_text(text)
         return [self.binary, "serve", str(self.dir / "config.yml")]
 
@@ -151,6 +157,12 @@ class Distribution(Server):
         algorithm, hexadecimal = digest.split(":")
         return f"store/docker/registry/v2/blobs/{algorithm}/{hexadecimal[:2]}/{hexadecimal}/data"
 
+    def sent(self):
+        """Returns method, path and bytes of each answer so far, by the log of requests."""
+        text = (self.dir.parent / f"{self.dir.name}.log").read_text(errors="replace")
+        lines = re.findall(r'"(GET|HEAD) (/v2/\S+) HTTP/[\d.]+" \d+ (\d+)', text)
+        return [(method, path, int(size)) for method, path, size in lines]
+
 
 class Candidate(Server):
     """simple-registry, open to everyone, logs at error and no line per request."""
@@ -159,6 +171,8 @@ class Candidate(Server):
         super().__init__(name, folder, health="/healthz")
         self.binary, self.s3 = binary, s3
         self.store = self.dir / "store"
+        # Tables at the end of the configuration.
+        self.tables = ""
         # Access policies of the configuration; keys of the root come first.
         self.access = '[access_policy]\ndefault_allow = true\n\n[repository."*".access_policy]\ndefault_allow = true\n\n'
 
@@ -173,6 +187,7 @@ class Candidate(Server):
         text = (
             f'{self.access}[server]\nbind_address = "127.0.0.1"\nport = {self.port}\n\n{storage}\n'
             '[observability.logs]\nlevel = "error"\nrequests = false\n'
+            f"{self.tables}"
         )
         (self.dir / "config.toml").write_text(text)
         return [self.binary, "-c", str(self.dir / "config.toml"), "server"]
