@@ -39,7 +39,7 @@ async fn ready(service: &Service) -> (StatusCode, String) {
 pub(super) fn metrics(call: &Call<'_>) -> Response<Body> {
     troubles::lasting(call.service);
     call.service.metrics.set_audit_failures(call.service.audit.lost());
-    for (host, remaining, is_resting) in call.snapshot.caches().states() {
+    for (host, (remaining, is_resting)) in call.snapshot.caches().states() {
         call.service.metrics.set_upstream(host, remaining, is_resting);
     }
     let expires = call.snapshot.tls().and_then(Tls::expires);

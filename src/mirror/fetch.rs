@@ -12,12 +12,13 @@ use super::{
     download::{Download, Unstored},
     error::{Error, Result},
     receive::{Receiving, ReceivingTask},
+    senders::Senders,
     worker::{Outcome, Worker},
 };
 use crate::{
     action::Upload,
     registry::{self, Chunk, UploadStatus},
-    upstream::{BlobStream, Reason, Unanswered},
+    upstream::{BlobStream, Reason},
 };
 
 /// The number of bytes of one object of a download. Server-side copies of S3 take 5 MiB or more.
@@ -28,12 +29,6 @@ const CHUNKS: u64 = 4_000;
 const FLUSH: Duration = Duration::from_secs(2);
 /// The number of states of an upload after which bytes wait for longer. An upload has 10,000 chunks at most.
 const MANY: u32 = 2_000;
-/// The times that a stream may break without a new byte, or for its slowness.
-const TRIES: u32 = 3;
-/// The times that a stream may break at all.
-const BREAKS: u32 = 20;
-/// The pause after the first break. It grows with each.
-const PAUSE: Duration = Duration::from_millis(100);
 
 impl Worker {
     /// Fetches the bytes from `status` on, and completes the upload.
@@ -46,47 +41,57 @@ impl Worker {
         {
             return Ok(outcome);
         }
-        let (mut tries, mut breaks) = (0, 0);
+        let upstreams = &self.cached.namespace.upstreams;
+        let mut senders = Senders::of(&self.mirror, &self.download, upstreams, status.offset);
         loop {
-            let answer = self.cached.namespace.upstreams.blob(&self.cached.rest, digest, status.offset).await;
+            let answer = senders.next().blob(&self.cached.rest, digest, status.offset).await;
             let answer = match self.mirror.counted(answer) {
                 // the upload is longer than the blob of this upstream
                 Err(unanswered) if status.offset > 0 && unanswered.has_status(416) => {
                     self.drop_upload(&status).await?;
                     return Err(Error::Unfinished("it was longer than the blob".to_owned()));
                 }
-                answer => answer.map_err(|unanswered| self.mirror.unanswered(&self.download, unanswered))?,
+                Err(unanswered) => {
+                    let again = senders.again(unanswered).await;
+                    again.map_err(|unanswered| self.mirror.unanswered(&self.download, unanswered))?;
+                    continue;
+                }
+                Ok(answer) => answer,
             };
             let (upstream, before) = (answer.upstream, status.offset);
+            let sender = Arc::clone(&answer.value.upstream);
             let ended = match self.receive(&upstream, answer.value, status.offset)? {
                 Some(receiving) => match self.store(&mut status, receiving).await? {
                     Some(ended) => ended,
                     None => return Ok(Outcome::Again),
                 },
-                None => Err(Reason::WrongAnswer("of another size than before".to_owned())),
+                // nobody can tell whose size is wrong
+                None => Err(Reason::WrongSize),
             };
             let Err(reason) = ended else {
                 if let Some(outcome) = self.complete(&status, self.download.unstored()).await? {
+                    if matches!(outcome, Outcome::Done(_)) {
+                        Senders::right(&self.mirror, &self.download, &sender);
+                    }
                     return Ok(outcome);
                 }
+                senders.wrong(&self.mirror, &self.download, upstreams, &sender);
+                self.mirror.metrics.record_upstream(&upstream, "wrong", None);
                 self.drop_upload(&status).await?;
                 return Err(Error::WrongDigest { upstream, expected: *digest });
             };
             tracing::info!(%digest, %upstream, %reason, offset = status.offset, "the bytes of an upstream broke off");
-            let is_slow = matches!(reason, Reason::TooSlow);
-            tries = if status.offset > before && !is_slow { 1 } else { tries + 1 };
-            breaks += 1;
-            if tries > TRIES || breaks > BREAKS {
-                let unanswered = Unanswered { reasons: vec![(upstream.to_string(), reason)] };
-                return Err(self.mirror.unanswered(&self.download, unanswered));
+            self.mirror.metrics.record_upstream(&upstream, reason.as_str(), None);
+            if reason != Reason::WrongSize {
+                sender.note_stream(false);
             }
-            sleep(PAUSE * breaks).await;
+            senders.broke(&sender, reason, status.offset > before);
         }
     }
 
     /// Begins to receive the bytes of an upstream. Returns `None` if it says another size than was said before.
     fn receive(&self, upstream: &Arc<str>, stream: BlobStream, from: u64) -> Result<Option<ReceivingTask>> {
-        let BlobStream { offset, size, bytes } = stream;
+        let BlobStream { offset, size, bytes, .. } = stream;
         let limit = self.mirror.registry.uploads.largest();
         if size.is_some_and(|size| size > limit) {
             return Err(registry::Error::TooLarge { what: "blob", limit }.into());

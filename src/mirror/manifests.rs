@@ -8,7 +8,7 @@ use super::{Answered, Error, Mirror, Result, Served};
 use crate::{
     oci::{Digest, Name, Reference, Tag},
     registry::{self, Actor, CachedManifest, StoredManifest},
-    upstream::{Cached, FetchedManifest, Kind},
+    upstream::{Cached, FetchedManifest, Kind, Upstreams},
 };
 
 /// The time since boot when an upstream was last asked for the meaning of a tag, and answered.
@@ -96,7 +96,8 @@ impl Mirror {
             return Ok(Answered::hit(manifest));
         }
         let key = (pull.name.clone(), reference.clone());
-        self.unless_failed(key, began, Box::pin(self.fetch(pull, &reference, None))).await
+        let upstreams = &pull.cached.namespace.upstreams;
+        self.unless_failed(key, began, Box::pin(self.fetch(pull, upstreams, &reference, None))).await
     }
 
     /// Returns whether the meaning that a tag has here holds for a request of a time, without a question.
@@ -158,10 +159,13 @@ impl Mirror {
         let reference = Reference::Tag(tag.clone());
         let what = what_manifest(&reference);
         self.unless_absent(&pull.name, &what)?;
+        let upstreams = &pull.cached.namespace.upstreams.for_one_pull();
         // a HEAD, since some upstreams count each GET
-        let described = self.counted(pull.cached.namespace.upstreams.describe(&pull.cached.rest, &reference).await);
+        let described = self.counted(upstreams.describe(&pull.cached.rest, &reference).await);
         let described = described.map_err(|unanswered| self.refused(&pull.name, what, unanswered))?;
-        let Some(digest) = described.value.digest else { return self.fetch(pull, &reference, Some(tag)).await };
+        let Some(digest) = described.value.digest else {
+            return self.fetch(pull, upstreams, &reference, Some(tag)).await;
+        };
         let upstream = Some(described.upstream);
         if let Some(known) = known.filter(|known| known.digest == digest) {
             return Ok(Answered { value: Arc::clone(known), served: Served::Hit, upstream });
@@ -176,10 +180,10 @@ impl Mirror {
             };
             return self.keep(pull, manifest, Served::Hit, upstream).await;
         }
-        match self.fetch(pull, &by_digest, Some(tag)).await {
+        match self.fetch(pull, upstreams, &by_digest, Some(tag)).await {
             // the tag may have moved since, and its former manifest be gone
             Err(Error::Unanswered { unanswered, .. }) if unanswered.kind() == Kind::NotFound => {
-                self.fetch(pull, &reference, Some(tag)).await
+                self.fetch(pull, upstreams, &reference, Some(tag)).await
             }
             fetched => fetched,
         }
@@ -189,12 +193,13 @@ impl Mirror {
     async fn fetch(
         &self,
         pull: &ManifestPull,
+        upstreams: &Upstreams,
         reference: &Reference,
         tag: Option<&Tag>,
     ) -> Result<Answered<Arc<StoredManifest>>> {
         let what = what_manifest(reference);
         self.unless_absent(&pull.name, &what)?;
-        let fetched = pull.cached.namespace.upstreams.manifest(&pull.cached.rest, reference, pull.largest).await;
+        let fetched = upstreams.manifest(&pull.cached.rest, reference, pull.largest).await;
         let fetched = self.counted(fetched).map_err(|unanswered| self.refused(&pull.name, what, unanswered))?;
         let FetchedManifest { digest, media_type, bytes, .. } = fetched.value;
         let manifest = CachedManifest { digest, media_type, bytes, tag: tag.cloned() };

@@ -11,6 +11,7 @@
 //! | `receive` | the bytes of an upstream, at its pace |
 //! | `worker` | the work of a download, in turn with other servers |
 //! | `fetch` | the download of the server that has the turn |
+//! | `senders` | the upstreams that a download asks next |
 //! | `turns` | one question at a time about one thing |
 
 mod download;
@@ -19,6 +20,7 @@ mod fetch;
 mod lists;
 mod manifests;
 mod receive;
+mod senders;
 mod turns;
 mod worker;
 
@@ -46,7 +48,7 @@ use crate::{
     oci::{Digest, Name, Reference},
     registry::{Actor, Registry},
     telemetry::Metrics,
-    upstream::{Answer, Cached, Kind, Unanswered},
+    upstream::{Answer, Cached, Kind, Unanswered, Upstream},
 };
 
 /// The largest number of downloads of one process at a time. Each takes 16 MiB of memory, or more if its blob
@@ -54,6 +56,8 @@ use crate::{
 const AT_ONCE: usize = 32;
 /// The time for which an upstream's word that something is not there is repeated.
 const ABSENT: Duration = Duration::from_secs(10);
+/// The time for which an upstream is not asked for a blob again whose bytes it sent wrong, if another one can be asked.
+const WRONG: Duration = Duration::from_mins(10);
 
 /// The settings of caches.
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +125,8 @@ pub struct Mirror {
     failed: Part<(Name, Reference), Failed>,
     /// Things that no upstream had a moment ago.
     absent: Part<(Name, Arc<str>), Arc<Unanswered>>,
+    /// The upstreams that sent wrong bytes for a blob a while ago.
+    wrong: Part<(Name, Digest), Arc<[Arc<Upstream>]>>,
 }
 
 impl Mirror {
@@ -134,6 +140,8 @@ impl Mirror {
         };
         let weigh_absent =
             |(name, what): &(Name, Arc<str>), _: &Arc<Unanswered>| name.as_str().len() + what.len() + 1_000;
+        let weigh_wrong =
+            |(name, _): &(Name, Digest), all: &Arc<[Arc<Upstream>]>| name.as_str().len() + 200 + 8 * all.len();
         let memory = registry.memory();
         Arc::new(Self {
             registry: Arc::clone(registry),
@@ -145,6 +153,7 @@ impl Mirror {
             confirmed: Part::new(memory, weigh),
             failed: Part::new(memory, weigh_failed).for_time(ABSENT),
             absent: Part::new(memory, weigh_absent).for_time(ABSENT),
+            wrong: Part::new(memory, weigh_wrong).for_time(WRONG),
         })
     }
 

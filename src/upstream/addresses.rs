@@ -88,8 +88,8 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
 /// The hosts that an upstream may lead to.
 #[derive(Debug)]
 pub(super) struct Guard {
-    /// The upstream's own host.
-    own: String,
+    /// The upstream's own host and port.
+    own: (String, Option<u16>),
     /// Hosts that the configuration names: `redirect_hosts` and `token_hosts`.
     named: Vec<String>,
     /// Set if the upstream leads to its neighbours in a private network.
@@ -98,16 +98,16 @@ pub(super) struct Guard {
 
 impl Guard {
     pub(super) fn new(own: &Url, named: Vec<String>) -> Arc<Self> {
-        let own = host_of(own);
-        let is_private = own.parse().map_or_else(|_| is_private_name(&own), |own| Reach::of(own) == Reach::Private);
-        Arc::new(Self { own, named, is_private })
+        let host = host_of(own);
+        let is_private = host.parse().map_or_else(|_| is_private_name(&host), |own| Reach::of(own) == Reach::Private);
+        Arc::new(Self { own: (host, own.port_or_known_default()), named, is_private })
     }
 
-    /// Returns whether a connection to a host may go to this address.
-    fn allows(&self, host: &str, address: IpAddr) -> bool {
+    /// Returns whether a connection to a host may go to this address. `is_own` says that it goes to the upstream's port.
+    fn allows(&self, host: &str, is_own: bool, address: IpAddr) -> bool {
         match Reach::of(address) {
             Reach::Public => true,
-            Reach::Private => self.is_private || host == self.own || self.names(host),
+            Reach::Private => self.is_private || (is_own && host == self.own.0) || self.names(host),
             Reach::Machine => false,
         }
     }
@@ -121,7 +121,8 @@ impl Guard {
     /// name is never resolved.
     pub(super) fn allows_url(&self, url: &Url) -> bool {
         let host = host_of(url);
-        host.parse().map_or(true, |address| self.allows(&host, address))
+        let is_own = url.port_or_known_default() == self.own.1;
+        host.parse().map_or(true, |address| self.allows(&host, is_own, address))
     }
 }
 
@@ -135,19 +136,35 @@ pub(super) fn host_of(url: &Url) -> String {
     url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_ascii_lowercase()
 }
 
-/// Resolves names to the addresses that the guard allows.
-pub(super) struct Resolver(pub(super) Arc<Guard>);
+/// Resolves names to the addresses that the guard allows. A resolver is not told the port of a connection, so the
+/// upstream's own port has a client of its own.
+pub(super) struct Resolver {
+    guard: Arc<Guard>,
+    is_own: bool,
+}
+
+impl Resolver {
+    /// Resolves the upstream's host for connections to the upstream's port.
+    pub(super) fn of_the_upstream(guard: &Arc<Guard>) -> Self {
+        Self { guard: Arc::clone(guard), is_own: true }
+    }
+
+    /// Resolves hosts for connections to all other ports, and to other hosts.
+    pub(super) fn of_others(guard: &Arc<Guard>) -> Self {
+        Self { guard: Arc::clone(guard), is_own: false }
+    }
+}
 
 /// The message of a name that has only addresses that the guard refuses.
 pub(super) const REFUSED: &str = "it has no address that may be asked";
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let guard = Arc::clone(&self.0);
+        let (guard, is_own) = (Arc::clone(&self.guard), self.is_own);
         Box::pin(async move {
             let host = name.as_str().to_ascii_lowercase();
             let found = tokio::net::lookup_host((host.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> = found.filter(|found| guard.allows(&host, found.ip())).collect();
+            let allowed: Vec<SocketAddr> = found.filter(|found| guard.allows(&host, is_own, found.ip())).collect();
             if allowed.is_empty() {
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, REFUSED).into());
             }
@@ -216,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_stranger_must_be_public_and_the_links_own_address_is_never_asked() {
-        let at = |guard: &Guard, host: &str, address: &str| guard.allows(host, address.parse().unwrap());
+        let at = |guard: &Guard, host: &str, address: &str| guard.allows(host, true, address.parse().unwrap());
         let one = guard("https://registry.example.com/v2/", &["store.example.com"]);
         assert!(at(&one, "cdn.example.com", "1.1.1.1"));
         assert!(!at(&one, "cdn.example.com", "10.0.0.1"));
@@ -228,14 +245,15 @@ mod tests {
     fn an_upstream_leads_to_its_neighbours_only_if_no_stranger_can_own_its_name() {
         let private: IpAddr = "10.0.0.1".parse().unwrap();
         for own in ["registry", "registry.corp", "registry.local", "registry.ns.svc.cluster.local", "10.0.0.2"] {
-            assert!(guard(&format!("http://{own}/v2/"), &[]).allows("store.corp", private), "{own}");
+            assert!(guard(&format!("http://{own}/v2/"), &[]).allows("store.corp", false, private), "{own}");
         }
         for own in ["registry.thief.com", "registry.github.io", "1.1.1.1"] {
             let one = guard(&format!("http://{own}/v2/"), &[]);
             // the name may have a private address, and others have none by that
-            assert!(one.allows(own, private), "{own}");
-            assert!(!one.allows("store.thief.com", private), "{own}");
-            assert!(!one.allows(own, "169.254.169.254".parse().unwrap()), "{own}");
+            assert!(one.allows(own, true, private), "{own}");
+            assert!(!one.allows(own, false, private), "{own} on another port");
+            assert!(!one.allows("store.thief.com", true, private), "{own}");
+            assert!(!one.allows(own, true, "169.254.169.254".parse().unwrap()), "{own}");
         }
     }
 

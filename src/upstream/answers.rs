@@ -1,6 +1,6 @@
 //! Reads the answers of an upstream: manifests, descriptions, blobs, lists.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::{
     failure::{Reason, cause},
+    health::Ask,
     source::{Request, Upstream},
 };
 use crate::oci::{Algorithm, Descriptor, Digest, Manifest, MediaType, Name, Reference, Tag, range::ContentRange};
@@ -56,6 +57,8 @@ pub struct FetchedManifest {
 
 /// The bytes of a blob, as they come. They are not checked.
 pub struct BlobStream {
+    /// The upstream that sends.
+    pub upstream: Arc<Upstream>,
     /// The offset of the first byte. It is 0 if the upstream knows no ranges.
     pub offset: u64,
     /// The size of the whole blob in bytes, if the upstream says it.
@@ -72,7 +75,7 @@ impl Upstream {
     pub(super) async fn describe(&self, repository: &Name, reference: &Reference) -> Result<Described, Reason> {
         let tail = format!("manifests/{reference}");
         let headers = vec![(header::ACCEPT, MANIFESTS)];
-        let request = Request { method: Method::HEAD, repository, tail: &tail, query: None, headers };
+        let request = Request { method: Method::HEAD, ask: Ask::Look, repository, tail: &tail, query: None, headers };
         let answer = self.send(&request).await?;
         refuse_page(answer.headers())?;
         Ok(Described {
@@ -91,7 +94,8 @@ impl Upstream {
     ) -> Result<FetchedManifest, Reason> {
         let tail = format!("manifests/{reference}");
         let headers = vec![(header::ACCEPT, MANIFESTS)];
-        let request = Request { method: Method::GET, repository, tail: &tail, query: None, headers };
+        let request =
+            Request { method: Method::GET, ask: Ask::Manifest, repository, tail: &tail, query: None, headers };
         let answer = self.send(&request).await?;
         refuse_page(answer.headers())?;
         let (said, media_type) = (said_digest(answer.headers()), media_type(answer.headers()));
@@ -114,16 +118,23 @@ impl Upstream {
     /// Asks for the size of a blob.
     pub(super) async fn blob_size(&self, repository: &Name, digest: &Digest) -> Result<Option<u64>, Reason> {
         let tail = format!("{BLOBS}/{digest}");
-        let request = Request { method: Method::HEAD, repository, tail: &tail, query: None, headers: Vec::new() };
+        let (method, ask, headers) = (Method::HEAD, Ask::Blob, Vec::new());
+        let request = Request { method, ask, repository, tail: &tail, query: None, headers };
         Ok(length(self.send(&request).await?.headers()))
     }
 
     /// Fetches a blob from an offset on.
-    pub(super) async fn blob(&self, repository: &Name, digest: &Digest, from: u64) -> Result<BlobStream, Reason> {
+    pub(super) async fn blob(
+        self: Arc<Self>,
+        repository: &Name,
+        digest: &Digest,
+        from: u64,
+    ) -> Result<BlobStream, Reason> {
         let tail = format!("{BLOBS}/{digest}");
         let range = HeaderValue::from_str(&format!("bytes={from}-")).ok().filter(|_| from > 0);
         let headers = range.map(|range| (header::RANGE, range)).into_iter().collect();
-        let request = Request { method: Method::GET, repository, tail: &tail, query: None, headers };
+        let ask = if from > 0 { Ask::Rest } else { Ask::Blob };
+        let request = Request { method: Method::GET, ask, repository, tail: &tail, query: None, headers };
         let answer = self.send(&request).await?;
         let (offset, size) = match answer.status() {
             StatusCode::PARTIAL_CONTENT => part(answer.headers(), from)?,
@@ -132,7 +143,7 @@ impl Upstream {
         };
         let bytes = answer.bytes_stream().map(|chunk| chunk.map_err(|error| broken(&error)));
         let bytes = of_length(Box::pin(bytes), size.map(|size| size.saturating_sub(offset)));
-        Ok(BlobStream { offset, size, bytes: Box::pin(bytes.fuse()) })
+        Ok(BlobStream { upstream: self, offset, size, bytes: Box::pin(bytes.fuse()) })
     }
 
     /// Fetches a page of tags: `n` tags after `last`, if the upstream keeps to both.
@@ -188,7 +199,8 @@ impl Upstream {
         tail: &str,
         query: Option<&str>,
     ) -> Result<(Bytes, Option<String>), Reason> {
-        let request = Request { method: Method::GET, repository, tail, query, headers: Vec::new() };
+        let (method, ask, headers) = (Method::GET, Ask::List, Vec::new());
+        let request = Request { method, ask, repository, tail, query, headers };
         let answer = self.send(&request).await?;
         refuse_page(answer.headers())?;
         let next = next_query(&answer);

@@ -1,6 +1,10 @@
 //! Finds the upstreams of a repository that is a cache.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use foldhash::fast::RandomState;
 
@@ -56,8 +60,8 @@ struct Table {
 impl CachedNamespaces {
     /// Reads the files that a configuration names for its upstreams, and prepares them. It asks no upstream.
     ///
-    /// An upstream that `previous` has with the same settings stays: its tokens, limits and failures are remembered. A new
-    /// one remembers tokens in `memory`.
+    /// An upstream that `previous` has with the same settings stays: its tokens are remembered. A new one remembers tokens
+    /// in `memory`. All upstreams with one host and one login share limits and failures, with those of `previous` too.
     ///
     /// # Errors
     /// All problems: an address that cannot be one, a file that cannot be read or used.
@@ -93,9 +97,12 @@ impl CachedNamespaces {
     ) -> Result<Arc<Upstream>, Problems> {
         let settings = read::settings(upstream)?;
         let mut known = self.upstreams.iter().chain(previous.iter().flat_map(|previous| &previous.upstreams));
-        let prepared = match known.find(|known| *known.settings() == settings) {
-            Some(known) => Arc::clone(known),
-            None => Arc::new(Upstream::new(settings, memory).map_err(|error| read::unusable(upstream, &error))?),
+        let prepared = if let Some(known) = known.find(|known| *known.settings() == settings) {
+            Arc::clone(known)
+        } else {
+            let new = Upstream::new(settings, memory).map_err(|error| read::unusable(upstream, &error))?;
+            let known = self.upstreams.iter().chain(previous.iter().flat_map(|previous| &previous.upstreams));
+            Arc::new(new.sharing(known))
         };
         if prepared.sends_credentials_in_the_open() {
             self.warnings.push(format!(
@@ -139,8 +146,17 @@ impl CachedNamespaces {
     }
 
     /// Returns each upstream's host, the requests that it has left, as it said last, and whether it rests after failures.
-    pub fn states(&self) -> impl Iterator<Item = (&str, Option<u64>, bool)> {
-        self.upstreams.iter().map(|upstream| (upstream.host(), upstream.remaining_requests(), upstream.is_resting()))
+    ///
+    /// Of several logins at one host, the fewest requests count, and any rest.
+    #[must_use]
+    pub fn states(&self) -> BTreeMap<&str, (Option<u64>, bool)> {
+        let mut states: BTreeMap<&str, (Option<u64>, bool)> = BTreeMap::new();
+        for upstream in &self.upstreams {
+            let (remaining, rests) = states.entry(upstream.host()).or_default();
+            *remaining = remaining.iter().copied().chain(upstream.remaining_requests()).min();
+            *rests |= upstream.is_resting();
+        }
+        states
     }
 
     /// Returns each namespace that is a cache, with the hosts that it comes from: `library/ from registry-1.docker.io`.

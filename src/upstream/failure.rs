@@ -28,6 +28,17 @@ pub enum Reason {
         /// The time after which the upstream may be asked again.
         retry_after: Duration,
     },
+    /// Too many requests for another host, which the upstream redirects to. The upstream itself has no part in it.
+    #[error("it leads to {host}, which says 429, too many requests")]
+    LimitedBehind {
+        /// The other host.
+        host: String,
+        /// The time after which that host may be asked again.
+        retry_after: Duration,
+    },
+    /// The upstream was not asked, since the time of all questions of a pull was over.
+    #[error("not asked, since the time for all upstreams was over")]
+    NotAsked,
     /// The upstream was not asked, since it failed or refused too often a moment ago.
     #[error("not asked, since it {} a moment ago", if *.was_silent { "was silent" } else { "failed" })]
     Resting {
@@ -61,6 +72,9 @@ pub enum Reason {
     /// An answer that is not what was asked for.
     #[error("its answer is {0}")]
     WrongAnswer(String),
+    /// A blob of another size than the one that readers were told.
+    #[error("its blob has another size than was said before")]
+    WrongSize,
     /// An answer that is larger than its limit.
     #[error("its answer is larger than {0} bytes")]
     TooLarge(u64),
@@ -74,13 +88,13 @@ impl Reason {
             Self::NotFound => "not-found",
             Self::Denied(_) => "denied",
             Self::CredentialsRefused => "credentials-refused",
-            Self::Limited { .. } => "limited",
-            Self::Resting { .. } => "resting",
+            Self::Limited { .. } | Self::LimitedBehind { .. } => "limited",
+            Self::Resting { .. } | Self::NotAsked => "resting",
             Self::Status(_) => "status",
             Self::Silent(_) | Self::TooSlow => "silent",
             Self::Connection(_) => "connection",
             Self::Realm(_) | Self::Challenge | Self::Address(_) | Self::WithoutTls(_) | Self::Redirects(_) => "refused",
-            Self::WrongDigest(_) | Self::WrongAnswer(_) | Self::TooLarge(_) => "wrong",
+            Self::WrongDigest(_) | Self::WrongAnswer(_) | Self::WrongSize | Self::TooLarge(_) => "wrong",
         }
     }
 
@@ -100,11 +114,11 @@ impl Reason {
 
     /// Returns whether the upstream gave no answer in time, now or when it was last asked.
     pub(super) fn is_silence(&self) -> bool {
-        matches!(self, Self::Silent(_) | Self::Resting { was_silent: true })
+        matches!(self, Self::Silent(_) | Self::Resting { was_silent: true } | Self::NotAsked)
     }
 
     fn is_limit(&self) -> bool {
-        matches!(self, Self::Limited { .. })
+        matches!(self, Self::Limited { .. } | Self::LimitedBehind { .. })
     }
 }
 
@@ -166,7 +180,7 @@ impl Unanswered {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let limited = self.reasons.iter().filter_map(|(_, reason)| match reason {
-            Reason::Limited { retry_after } => Some(*retry_after),
+            Reason::Limited { retry_after } | Reason::LimitedBehind { retry_after, .. } => Some(*retry_after),
             _ => None,
         });
         limited.min()

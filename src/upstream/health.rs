@@ -19,7 +19,48 @@ const LIMITED: Duration = Duration::from_mins(1);
 /// The longest rest that an upstream can ask for. Docker Hub counts over six hours.
 const LONGEST_LIMIT: Duration = Duration::from_hours(6);
 
-/// The known state of an upstream.
+/// The kind of a question. Registries limit kinds apart: Docker Hub counts each `GET` of a manifest, and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// A `HEAD` of a manifest.
+    Look,
+    /// A `GET` of a manifest.
+    Manifest,
+    /// A blob, or its size.
+    Blob,
+    /// The rest of a blob whose beginning is here. It is asked for although streams of blobs broke lately: readers
+    /// wait for it, and it costs an upstream less than the whole.
+    Rest,
+    /// Tags or referrers.
+    List,
+}
+
+impl Ask {
+    /// Returns the place of the kind's limit.
+    const fn limit(self) -> usize {
+        match self {
+            Self::Look => 0,
+            Self::Manifest => 1,
+            Self::Blob | Self::Rest => 2,
+            Self::List => 3,
+        }
+    }
+
+    /// Returns the kinds that a 429 to this kind limits. A client that may not look may not fetch.
+    const fn limited_with(self) -> &'static [Self] {
+        match self {
+            Self::Look => &[Self::Look, Self::Manifest],
+            Self::Manifest => &[Self::Manifest],
+            Self::Blob | Self::Rest => &[Self::Blob],
+            Self::List => &[Self::List],
+        }
+    }
+}
+
+/// The kinds with a limit.
+const ALL: [Ask; 4] = [Ask::Look, Ask::Manifest, Ask::Blob, Ask::List];
+
+/// The known state of one host for one login. All upstreams with both share it.
 #[derive(Debug)]
 pub(super) struct Health(Mutex<State>);
 
@@ -35,8 +76,12 @@ struct State {
     rests_until: Option<Instant>,
     /// Set while one request finds out whether the upstream is well again.
     is_tried: bool,
-    /// The end of the rest after a 429.
-    limited_until: Option<Instant>,
+    /// The end of the rest of each kind after a 429.
+    limited_until: [Option<Instant>; ALL.len()],
+    /// The streams of blobs that broke, dripped or had wrong bytes, since the last good one.
+    broken_streams: u32,
+    /// The end of the rest from new blobs, after such streams.
+    streams_rest_until: Option<Instant>,
     /// The requests that are left, as the upstream said last.
     remaining: Option<u64>,
 }
@@ -44,6 +89,7 @@ struct State {
 /// The right to ask an upstream once. A drop without an outcome leaves the state as it was.
 pub(super) struct Turn<'a> {
     health: &'a Health,
+    ask: Ask,
     is_trial: bool,
 }
 
@@ -60,10 +106,13 @@ impl Health {
     ///
     /// # Errors
     /// [`Reason::Limited`] and [`Reason::Resting`]. After a rest, one request goes first and the others still rest.
-    pub(super) fn begin(&self, now: Instant) -> Result<Turn<'_>, Reason> {
+    pub(super) fn begin(&self, ask: Ask, now: Instant) -> Result<Turn<'_>, Reason> {
         let mut state = self.lock();
-        if let Some(until) = state.limited_until.filter(|until| *until > now) {
+        if let Some(until) = state.limited_until[ask.limit()].filter(|until| *until > now) {
             return Err(Reason::Limited { retry_after: until - now });
+        }
+        if ask == Ask::Blob && is_later(state.streams_rest_until, now) {
+            return Err(Reason::Resting { was_silent: false });
         }
         let is_trial = match state.rests_until {
             None => false,
@@ -73,7 +122,7 @@ impl Health {
             Some(_) => true,
         };
         state.is_tried = is_trial;
-        Ok(Turn { health: self, is_trial })
+        Ok(Turn { health: self, ask, is_trial })
     }
 
     /// Returns the requests that are left until the upstream refuses, as it said last.
@@ -83,7 +132,8 @@ impl Health {
 
     /// Returns whether the upstream rests after failures.
     pub(super) fn is_resting(&self) -> bool {
-        self.lock().rests_until.is_some()
+        let state = self.lock();
+        state.rests_until.is_some() || state.streams_rest_until.is_some()
     }
 
     /// Notes the outcome of reading a document whose head has come.
@@ -91,7 +141,7 @@ impl Health {
         let mut state = self.lock();
         match outcome {
             Ok(_) => state.broken_documents = 0,
-            Err(reason) if reason.is_failure() => {
+            Err(reason) if reason.is_failure() && !is_later(state.rests_until, now) => {
                 state.broken_documents = state.broken_documents.saturating_add(1);
                 let broken = state.broken_documents;
                 state.rest_after(broken, reason, now);
@@ -100,24 +150,58 @@ impl Health {
         }
     }
 
+    /// Notes whether a stream of a blob brought all of its bytes, and the right ones. Bytes often come from another host
+    /// than manifests, so broken streams keep nobody from those.
+    pub(super) fn note_stream(&self, is_good: bool, now: Instant) {
+        let mut state = self.lock();
+        if is_good {
+            (state.broken_streams, state.streams_rest_until) = (0, None);
+        } else if !is_later(state.streams_rest_until, now) {
+            state.broken_streams = state.broken_streams.saturating_add(1);
+            state.streams_rest_until = rest(state.broken_streams).map(|rest| now + rest);
+        }
+    }
+
+    /// Notes that the login is limited, so that nothing can be asked for.
+    pub(super) fn limit_all(&self, retry_after: Duration, now: Instant) {
+        self.lock().limit(&ALL, now + retry_after);
+    }
+
     /// Notes what the headers of an answer say of the upstream's limit.
     pub(super) fn note_limit(&self, headers: &HeaderMap, now: Instant) {
         let Some(remaining) = remaining(headers) else { return };
         let mut state = self.lock();
         state.remaining = Some(remaining);
         if remaining == 0 {
-            state.limited_until = Some(now + LIMITED);
+            state.limit(&[Ask::Manifest], now + LIMITED);
         }
     }
 }
 
+/// Returns whether a rest has not ended.
+fn is_later(until: Option<Instant>, now: Instant) -> bool {
+    until.is_some_and(|until| until > now)
+}
+
+/// Returns the rest after so many failures in a row.
+fn rest(failures: u32) -> Option<Duration> {
+    let times = 1 << failures.checked_sub(FAILURES)?.min(10);
+    Some((REST * times).min(LONGEST_REST))
+}
+
 impl State {
+    fn limit(&mut self, kinds: &[Ask], until: Instant) {
+        for kind in kinds {
+            let known = &mut self.limited_until[kind.limit()];
+            *known = Some(known.map_or(until, |known| known.max(until)));
+        }
+    }
+
     /// Begins a rest if there were so many failures in a row, of which `reason` is the last.
     fn rest_after(&mut self, failures: u32, reason: &Reason, now: Instant) {
         self.was_silent = reason.is_silence();
-        if failures >= FAILURES {
-            let times = 1 << (failures - FAILURES).min(10);
-            self.rests_until = Some(now + (REST * times).min(LONGEST_REST));
+        if let Some(rest) = rest(failures) {
+            self.rests_until = Some(now + rest);
         }
     }
 }
@@ -127,12 +211,14 @@ impl Turn<'_> {
     pub(super) fn note<T>(self, outcome: &Result<T, Reason>, now: Instant) {
         let mut state = self.health.lock();
         match outcome {
+            // requests that began before the rest tell nothing new
+            Err(reason) if reason.is_failure() && is_later(state.rests_until, now) => {}
             Err(reason) if reason.is_failure() => {
                 state.failures = state.failures.saturating_add(1);
                 let failures = state.failures;
                 state.rest_after(failures, reason, now);
             }
-            Err(Reason::Limited { retry_after }) => state.limited_until = Some(now + *retry_after),
+            Err(Reason::Limited { retry_after }) => state.limit(self.ask.limited_with(), now + *retry_after),
             _ => {
                 state.failures = 0;
                 state.rests_until = None;
@@ -172,7 +258,11 @@ mod tests {
     const RESTING: Reason = Reason::Resting { was_silent: false };
 
     fn ask(health: &Health, outcome: &Result<(), Reason>, now: Instant) {
-        health.begin(now).ok().unwrap().note(outcome, now);
+        ask_for(health, Ask::Look, outcome, now);
+    }
+
+    fn ask_for(health: &Health, kind: Ask, outcome: &Result<(), Reason>, now: Instant) {
+        health.begin(kind, now).ok().unwrap().note(outcome, now);
     }
 
     #[test]
@@ -183,20 +273,20 @@ mod tests {
         for _ in 0..FAILURES {
             ask(&health, &fails(), now);
         }
-        assert_eq!(health.begin(now).err(), Some(RESTING));
+        assert_eq!(health.begin(Ask::Look, now).err(), Some(RESTING));
         now += REST;
-        let trial = health.begin(now).ok().unwrap();
-        assert_eq!(health.begin(now).err(), Some(RESTING), "one request tries");
+        let trial = health.begin(Ask::Look, now).ok().unwrap();
+        assert_eq!(health.begin(Ask::Look, now).err(), Some(RESTING), "one request tries");
         trial.note(&fails(), now);
         now += REST;
-        assert_eq!(health.begin(now).err(), Some(RESTING), "the second rest is longer");
+        assert_eq!(health.begin(Ask::Look, now).err(), Some(RESTING), "the second rest is longer");
         now += REST;
-        drop(health.begin(now).ok().unwrap());
+        drop(health.begin(Ask::Look, now).ok().unwrap());
         assert!(health.is_resting(), "a trial without an outcome tells nothing");
         ask(&health, &Ok(()), now);
         assert!(!health.is_resting());
         ask(&health, &fails(), now);
-        assert!(health.begin(now).is_ok(), "the count begins anew");
+        assert!(health.begin(Ask::Look, now).is_ok(), "the count begins anew");
     }
 
     #[test]
@@ -207,7 +297,7 @@ mod tests {
             ask(&health, &Err(Reason::Status(502)), now);
         }
         ask(&health, &Err(Reason::Silent(REST)), now);
-        assert_eq!(health.begin(now).err(), Some(Reason::Resting { was_silent: true }));
+        assert_eq!(health.begin(Ask::Look, now).err(), Some(Reason::Resting { was_silent: true }));
     }
 
     #[test]
@@ -219,7 +309,7 @@ mod tests {
                 ask(&health, &Err(reason.clone()), now);
             }
         }
-        assert!(health.begin(now).is_ok());
+        assert!(health.begin(Ask::Look, now).is_ok());
     }
 
     #[test]
@@ -229,16 +319,61 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::RETRY_AFTER, "120".parse().unwrap());
         ask(&health, &Err(Reason::Limited { retry_after: retry_after(&headers) }), now);
-        let limited = |at: Instant| health.begin(at).err();
+        let limited = |at: Instant| health.begin(Ask::Manifest, at).err();
         let at = |seconds| now + Duration::from_secs(seconds);
         assert_eq!(limited(at(119)), Some(Reason::Limited { retry_after: Duration::from_secs(1) }));
         assert_eq!(limited(at(120)), None);
         headers.insert("ratelimit-remaining", "0;w=21600".parse().unwrap());
         health.note_limit(&headers, at(120));
         assert_eq!(limited(at(120)), Some(Reason::Limited { retry_after: LIMITED }));
+        for other in [Ask::Look, Ask::Blob, Ask::List] {
+            assert!(health.begin(other, at(120)).is_ok(), "{other:?} does not count");
+        }
         headers.insert("ratelimit-remaining", "76;w=21600".parse().unwrap());
         health.note_limit(&headers, at(120));
         assert_eq!(health.remaining(), Some(76));
+    }
+
+    #[test]
+    fn a_refusal_limits_the_kind_that_was_refused_and_what_costs_more() {
+        let now = Instant::now();
+        let limited_by = |kind: Ask| {
+            let health = Health::new();
+            ask_for(&health, kind, &Err(Reason::Limited { retry_after: LIMITED }), now);
+            ALL.into_iter().filter(|kind| health.begin(*kind, now).is_err()).collect::<Vec<_>>()
+        };
+        assert_eq!(limited_by(Ask::Manifest), [Ask::Manifest]);
+        assert_eq!(limited_by(Ask::Look), [Ask::Look, Ask::Manifest]);
+        assert_eq!(limited_by(Ask::Blob), [Ask::Blob]);
+        assert_eq!(limited_by(Ask::List), [Ask::List]);
+        let health = Health::new();
+        health.limit_all(LIMITED, now);
+        assert!(ALL.into_iter().all(|kind| health.begin(kind, now).is_err()));
+        let health = Health::new();
+        let behind = Reason::LimitedBehind { host: "cdn.example".to_owned(), retry_after: LIMITED };
+        ask_for(&health, Ask::Blob, &Err(behind), now);
+        assert!(health.begin(Ask::Blob, now).is_ok(), "the limit is another host's");
+    }
+
+    #[test]
+    fn broken_streams_keep_new_blobs_away_and_nothing_else() {
+        let health = Health::new();
+        let mut now = Instant::now();
+        for _ in 0..2 * FAILURES {
+            health.note_stream(false, now);
+        }
+        assert_eq!(health.begin(Ask::Blob, now).err(), Some(RESTING));
+        assert!(health.is_resting());
+        for other in [Ask::Look, Ask::Manifest, Ask::List, Ask::Rest] {
+            assert!(health.begin(other, now).is_ok(), "{other:?}");
+        }
+        now += REST;
+        assert!(health.begin(Ask::Blob, now).is_ok(), "streams that broke in the rest made it no longer");
+        health.note_stream(false, now);
+        now += REST;
+        assert_eq!(health.begin(Ask::Blob, now).err(), Some(RESTING), "the second rest is longer");
+        health.note_stream(true, now);
+        assert!(health.begin(Ask::Blob, now).is_ok() && !health.is_resting());
     }
 
     #[test]

@@ -1,15 +1,10 @@
 //! The settings of one upstream, and the HTTP client that they make.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use reqwest::Client;
 
-use super::{
-    addresses::{Guard, Resolver},
-    base::Base,
-    failure::cause,
-    login::Credentials,
-};
+use super::{addresses::Resolver, base::Base, failure::cause, login::Credentials};
 
 /// The settings of one upstream. `Debug` leaves secrets out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,10 +59,19 @@ pub enum Unusable {
     Other(String),
 }
 
-/// Prepares a client that asks only the addresses that the guard allows.
+impl Settings {
+    /// Returns whether an upstream sees the same client in both: one host and port, asked with one login.
+    pub(super) fn is_same_client(&self, other: &Self) -> bool {
+        self.base.root() == other.base.root()
+            && self.credentials == other.credentials
+            && self.client_identity == other.client_identity
+    }
+}
+
+/// Prepares a client that asks only the addresses that a resolver finds.
 pub(super) fn client(
     settings: &Settings,
-    guard: &Arc<Guard>,
+    resolver: Resolver,
     identity: Option<&ClientIdentity>,
 ) -> Result<Client, Unusable> {
     let mut client = Client::builder()
@@ -76,7 +80,7 @@ pub(super) fn client(
         // a proxy would resolve the names, and nobody would look at the addresses
         .no_proxy()
         .referer(false)
-        .dns_resolver(Resolver(Arc::clone(guard)))
+        .dns_resolver(resolver)
         .connect_timeout(settings.timeout)
         .read_timeout(settings.timeout);
     if let Some(bundle) = &settings.server_ca_bundle {

@@ -12,9 +12,9 @@ use reqwest::{Client, Response, Url};
 use tokio::time::timeout;
 
 use super::{
-    addresses::{Guard, REFUSED, host_of},
+    addresses::{Guard, REFUSED, Resolver, host_of},
     failure::{Reason, cause},
-    health::{Health, retry_after},
+    health::{Ask, Health, retry_after},
     login::{Challenge, Credentials, Token, Tokens, may_see_credentials, scope, token_url},
     settings::{Settings, Unusable, client},
 };
@@ -26,15 +26,17 @@ const LARGEST_TOKEN: u64 = 256 * 1024;
 /// One upstream. It remembers tokens, limits and failures.
 pub struct Upstream {
     settings: Settings,
-    /// The client of the upstream and of hosts that may see its credentials. It has the client certificate.
+    /// The client of the upstream. It has the client certificate.
     own: Client,
+    /// The client of hosts that may see the credentials. It has the client certificate.
+    related: Client,
     /// The client of all other hosts.
     strangers: Client,
     guard: Arc<Guard>,
     tokens: Tokens,
     /// Set once the upstream asked for Basic.
     basic: OnceLock<HeaderValue>,
-    pub(super) health: Health,
+    pub(super) health: Arc<Health>,
 }
 
 impl fmt::Debug for Upstream {
@@ -46,6 +48,7 @@ impl fmt::Debug for Upstream {
 /// A request to an upstream.
 pub(super) struct Request<'a> {
     pub(super) method: Method,
+    pub(super) ask: Ask,
     /// The repository, as the upstream names it.
     pub(super) repository: &'a Name,
     /// The path after the repository.
@@ -63,13 +66,29 @@ impl Upstream {
     pub fn new(settings: Settings, memory: &Arc<Memory>) -> Result<Self, Unusable> {
         let named = settings.redirect_hosts.iter().chain(&settings.token_hosts).cloned().collect();
         let guard = Guard::new(settings.base.root(), named);
-        let strangers = client(&settings, &guard, None)?;
-        let own = match &settings.client_identity {
-            Some(identity) => client(&settings, &guard, Some(identity))?,
+        let identity = settings.client_identity.as_ref();
+        let own = client(&settings, Resolver::of_the_upstream(&guard), identity)?;
+        let strangers = client(&settings, Resolver::of_others(&guard), None)?;
+        let related = match identity {
+            Some(_) => client(&settings, Resolver::of_others(&guard), identity)?,
             None => strangers.clone(),
         };
-        let (tokens, basic, health) = (Tokens::new(memory), OnceLock::new(), Health::new());
-        Ok(Self { settings, own, strangers, guard, tokens, basic, health })
+        let (tokens, basic, health) = (Tokens::new(memory), OnceLock::new(), Arc::new(Health::new()));
+        Ok(Self { settings, own, related, strangers, guard, tokens, basic, health })
+    }
+
+    /// Shares limits and failures with the first of these upstreams that asks the same host with the same login.
+    #[must_use]
+    pub(super) fn sharing<'a>(mut self, mut known: impl Iterator<Item = &'a Arc<Self>>) -> Self {
+        if let Some(known) = known.find(|known| known.settings.is_same_client(&self.settings)) {
+            self.health = Arc::clone(&known.health);
+        }
+        self
+    }
+
+    /// Notes whether a stream of a blob brought all of its bytes, and the right ones.
+    pub fn note_stream(&self, is_good: bool) {
+        self.health.note_stream(is_good, Instant::now());
     }
 
     /// Returns the settings.
@@ -108,7 +127,7 @@ impl Upstream {
 
     /// Sends a request, and returns the answer with its status 2xx, whose body is still to come.
     pub(super) async fn send(&self, request: &Request<'_>) -> Result<Response, Reason> {
-        let turn = self.health.begin(Instant::now())?;
+        let turn = self.health.begin(request.ask, Instant::now())?;
         let outcome = match timeout(self.settings.timeout, self.exchange(request)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Reason::Silent(self.settings.timeout)),
@@ -171,7 +190,11 @@ impl Upstream {
         if !self.guard.allows_url(&url) {
             return Err(Reason::Address(host_of(&url)));
         }
-        let client = if is_trusted { &self.own } else { &self.strangers };
+        let client = match is_trusted {
+            true if self.is_own(&url) => &self.own,
+            true => &self.related,
+            false => &self.strangers,
+        };
         let mut request = client.get(url.clone());
         if let Some(header) = credentials.and_then(Credentials::header) {
             request = request.header(header::AUTHORIZATION, header);
@@ -182,7 +205,13 @@ impl Upstream {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if credentials.is_some() => {
                 return Err(Reason::CredentialsRefused);
             }
-            status => return Err(Self::refusal(status, answer.headers())),
+            status => {
+                let refusal = Self::refusal(status, answer.headers());
+                if let Reason::Limited { retry_after } = refusal {
+                    self.health.limit_all(retry_after, Instant::now());
+                }
+                return Err(refusal);
+            }
         }
         let answer = self.whole(answer, LARGEST_TOKEN).await?;
         Token::read(&answer).ok_or_else(|| Reason::WrongAnswer("no token".to_owned()))
@@ -234,6 +263,9 @@ impl Upstream {
             // the upstream showed the way, so it has what another host refuses
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) if !self.is_own(answer.url()) => {
                 Err(Reason::Status(status.as_u16()))
+            }
+            StatusCode::TOO_MANY_REQUESTS if !self.is_own(answer.url()) => {
+                Err(Reason::LimitedBehind { host: host_of(answer.url()), retry_after: retry_after(answer.headers()) })
             }
             status => Err(Self::refusal(status, answer.headers())),
         }

@@ -69,7 +69,7 @@ impl Hub {
 }
 
 /// Answers with a manifest, or with its head.
-fn whole(seen: &Seen, manifest: &[u8]) -> Reply {
+pub(super) fn whole(seen: &Seen, manifest: &[u8]) -> Reply {
     let digest = sha256(manifest).to_string();
     let reply = answer(200, &[("content-type", INDEX), ("docker-content-digest", &digest)], manifest);
     match reply {
@@ -81,7 +81,7 @@ fn whole(seen: &Seen, manifest: &[u8]) -> Reply {
 }
 
 impl Server {
-    async fn manifest(&self, reference: &str) -> Result<(Digest, Served), Error> {
+    pub(super) async fn manifest(&self, reference: &str) -> Result<(Digest, Served), Error> {
         let pull = ManifestPull {
             cached: self.cached.clone(),
             name: name(),

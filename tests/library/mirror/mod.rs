@@ -2,6 +2,7 @@
 
 mod blobs;
 mod manifests;
+mod senders;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

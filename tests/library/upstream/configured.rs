@@ -112,7 +112,7 @@ fn without_upstreams_no_repository_is_a_cache() {
 
 /// An upstream that refuses further requests for a while. A registry that remembers that asks no more.
 #[tokio::test]
-async fn an_upstream_keeps_its_state_over_a_reload_unless_its_settings_change() {
+async fn an_upstream_keeps_its_limit_over_a_reload_unless_its_login_changes() {
     let folder = tempfile::tempdir().unwrap();
     let hub = Hostile::start(|_| answer(429, &[("retry-after", "600")], b"")).await;
     fs::write(folder.path().join("password"), "one\n").unwrap();
@@ -137,10 +137,30 @@ async fn an_upstream_keeps_its_state_over_a_reload_unless_its_settings_change() 
     assert_eq!(of(&second, "a/b").unwrap().namespace.manifest_ttl, Duration::from_secs(5));
     assert_eq!(ask(&second).await, 1);
     let other_settings = reload(&second, "timeout = 5\n");
-    assert_eq!(ask(&other_settings).await, 2);
+    assert_eq!(ask(&other_settings).await, 1, "the limit is the host's and the login's");
     fs::write(folder.path().join("password"), "two\n").unwrap();
     let other_password = reload(&second, other_key);
-    assert_eq!(ask(&other_password).await, 3);
+    assert_eq!(ask(&other_password).await, 2);
+}
+
+/// Two namespaces of one registry.
+#[tokio::test]
+async fn all_upstreams_with_one_host_and_one_login_share_a_limit() {
+    let hub = Hostile::start(|_| answer(429, &[("retry-after", "600")], b"")).await;
+    let table = |namespace: &str, login: &str| {
+        format!(
+            "[[repository.{namespace}.upstream]]\nurl = \"http://127.0.0.1:{}/v2/{namespace}\"\n{login}\n",
+            hub.port
+        )
+    };
+    let login = "username = \"ana\"\npassword = \"secret\"";
+    let caches = caches(&[table("a", ""), table("b", ""), table("c", login)].concat());
+    for (namespace, questions) in [("a", 1), ("b", 1), ("c", 2)] {
+        let found = of(&caches, &format!("{namespace}/app")).unwrap();
+        let unanswered = found.namespace.upstreams.manifest("app", &latest(), 1 << 20).await.unwrap_err();
+        assert!(matches!(unanswered.reasons[0].1, Reason::Limited { .. }), "{unanswered}");
+        assert_eq!(hub.lines().len(), questions, "{namespace}");
+    }
 }
 
 #[tokio::test]

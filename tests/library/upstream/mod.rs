@@ -1,5 +1,6 @@
 //! The client of other registries, against upstreams that answer wrongly, slowly, and not at all.
 
+mod asks;
 mod certificates;
 mod configured;
 pub(crate) mod hostile;
@@ -234,17 +235,6 @@ async fn a_redirect_leads_neither_in_circles_nor_to_the_links_own_addresses() {
     }
     let file = Hostile::start(|_| answer(302, &[("location", "file:///etc/passwd")], b"")).await;
     assert_eq!(refused(settings(file.port)).await, Reason::Status(302));
-}
-
-#[tokio::test]
-async fn a_limit_of_requests_is_respected_and_the_next_upstream_answers() {
-    let limited = Hostile::start(|_| answer(429, &[("retry-after", "100")], b"")).await;
-    let right = Hostile::start(index).await;
-    let both = upstreams([settings(limited.port), settings(right.port)]);
-    for _ in 0..3 {
-        both.manifest("app", &latest(), MOST).await.unwrap();
-    }
-    assert_eq!((limited.lines().len(), right.lines().len()), (1, 3));
 }
 
 #[tokio::test]
