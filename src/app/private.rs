@@ -9,7 +9,7 @@ use std::{
 use rustix::fs::Mode;
 
 use crate::{
-    config::{Config, FsStorage, Storage, Upstream, UpstreamPassword},
+    config::{Config, FsStorage, Storage, Upstream},
     storage::Location,
 };
 
@@ -29,13 +29,8 @@ pub fn keep_private(config: &Config) {
 /// Logs a warning for each secret that everybody on the machine can read, and for a store that everybody may enter although
 /// it should be private.
 pub(super) fn warn(config: &Config, files: &[PathBuf], location: &Location) {
-    if has_secrets(config) {
-        for file in files.iter().filter(|file| mode_of(file).is_some_and(|mode| mode & 0o004 != 0)) {
-            tracing::warn!(
-                "{} holds secrets and can be read by everybody on this machine: `chmod o-r` it",
-                file.display()
-            );
-        }
+    for file in files.iter().filter(|file| mode_of(file).is_some_and(|mode| mode & 0o004 != 0) && has_secrets(file)) {
+        tracing::warn!("{} holds secrets and can be read by everybody on this machine: `chmod o-r` it", file.display());
     }
     let own = config.server.tls.iter().map(|tls| (&tls.server_private_key, "server.tls.server_private_key".to_owned()));
     let of_upstreams = config.upstreams().flat_map(Upstream::secret_files);
@@ -54,14 +49,46 @@ pub(super) fn warn(config: &Config, files: &[PathBuf], location: &Location) {
     }
 }
 
-/// Returns true if the configuration itself has a secret.
-fn has_secrets(config: &Config) -> bool {
-    let mut passwords = config.upstreams().filter_map(|upstream| Some(&upstream.login.as_ref()?.password));
-    !config.identity.is_empty()
-        || matches!(config.storage, Storage::S3(_))
-        || passwords.any(|password| matches!(password, UpstreamPassword::Text(_)))
+/// Returns true if a file of the configuration has a secret: the hash of a password, a password or a key.
+fn has_secrets(file: &Path) -> bool {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.parse::<toml::Table>().is_ok_and(|table| table.iter().any(|(key, value)| is_secret(key, value)))
+}
+
+/// Returns true if a value of a configuration is a secret, or has one.
+fn is_secret(key: &str, value: &toml::Value) -> bool {
+    match value {
+        toml::Value::Table(table) => table.iter().any(|(key, value)| is_secret(key, value)),
+        toml::Value::Array(values) => values.iter().any(|value| is_secret(key, value)),
+        _ => matches!(key, "password" | "secret_key"),
+    }
 }
 
 fn mode_of(path: &Path) -> Option<u32> {
     fs::metadata(path).ok().map(|metadata| metadata.mode())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_with_a_secret_is_told_from_one_without() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.toml");
+        for (text, has_a_secret) in [
+            ("[identity.ana]\nusername = \"ana\"\npassword = \"$argon2id$...\"", true),
+            ("[storage.s3]\nsecret_key = \"s\"", true),
+            (
+                "[[repository.hub.upstream]]\nurl = \"https://docker.io\"\n[[repository.hub.upstream]]\npassword = \"p\"",
+                true,
+            ),
+            ("[[repository.hub.upstream]]\npassword_file = \"p\"", false),
+            ("[identity.ci]\nusername = \"ci\"", false),
+            ("[repository.\"*\".access_policy]\nrules = [\"identity.username == 'password'\"]", false),
+        ] {
+            fs::write(&file, text).unwrap();
+            assert_eq!(has_secrets(&file), has_a_secret, "{text}");
+        }
+    }
 }

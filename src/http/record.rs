@@ -77,7 +77,8 @@ impl Drop for Record {
         if !self.logged && !failed {
             return;
         }
-        let duration_ms = duration.as_secs_f64() * 1000.0;
+        // to the microsecond
+        let duration_ms = (duration.as_secs_f64() * 1e6).round() / 1e3;
         let repository = self.repository.as_ref().map(Name::as_str);
         let (error, cause) = self.failure.as_ref().map(|(code, cause)| (*code, cause.as_str())).unzip();
         let cache = self.from_cache.as_ref().map(|from| from.served.as_str());

@@ -1,6 +1,6 @@
 //! Opens a store: connects to its directory or bucket, checks that the place is usable, and checks its layout.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::TryStreamExt as _;
 use opendal::{
@@ -97,6 +97,19 @@ pub enum OpenError {
     Absent {
         /// The place of the store.
         place: String,
+    },
+    /// The directory belongs to another user, and the two would make files that the other cannot read.
+    #[error(
+        "{place} belongs to the user with id {owner}, and this process writes as the user with id {writer}: each would make files \
+         that the other cannot read; run it as the owner (sudo -u '#{owner}' ...), or give the whole directory to user {writer}"
+    )]
+    OtherOwner {
+        /// The place of the store.
+        place: String,
+        /// The id of the user who owns its `format` object.
+        owner: u32,
+        /// The id of the user who owns what this process writes.
+        writer: u32,
     },
     /// The backend overwrites objects that are to be created exclusively.
     #[error(
@@ -214,6 +227,12 @@ impl Store {
         let operator = if part_size.is_some() { operator } else { operator.layer(bounded_steps()) };
         let store = Self::with_directory(operator, clock, part_size, directory, Arc::clone(memory), metrics);
         store.check_format(&place, make).await?;
+        if let Location::Directory { root, .. } = location
+            && let Some((owner, writer)) =
+                disk::other_owner(root, FORMAT).map_err(|error| unreadable(&place, &error))?
+        {
+            return Err(OpenError::OtherOwner { place, owner, writer });
+        }
         Ok(store)
     }
 
@@ -318,6 +337,14 @@ impl Store {
 /// Returns a limit for the time of each step.
 fn bounded_steps() -> TimeoutLayer {
     TimeoutLayer::new().with_timeout(STEP).with_io_timeout(STEP)
+}
+
+fn unreadable(place: &str, error: &io::Error) -> OpenError {
+    let kind = match error.kind() {
+        io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+        _ => ErrorKind::Unexpected,
+    };
+    unusable(place, opendal::Error::new(kind, error.to_string()))
 }
 
 fn unusable(place: &str, error: opendal::Error) -> OpenError {

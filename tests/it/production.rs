@@ -162,3 +162,50 @@ fn files_of_certificates_are_relative_to_the_file_that_names_them() {
     let of_a_folder = simple_registry::config::Config::load(&[directory.join("base")]).unwrap();
     assert_eq!(of_a_folder.policy_dir.unwrap().path, directory.join("base/policies"));
 }
+
+/// Gives a folder and everything below it to a user and a group.
+fn give(folder: &Path, user: u32, group: u32, mode: u32) {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    for path in below(folder).into_iter().chain([folder.to_owned()]) {
+        chown(&path, Some(user), Some(group)).unwrap();
+        let of_folder = if path.is_dir() { 0o111 } else { 0 };
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode | (of_folder & (mode >> 2)))).unwrap();
+    }
+}
+
+#[test]
+fn a_directory_of_another_user_gets_no_files_of_this_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (config, data) = (directory.path().join("c.toml"), directory.path().join("data"));
+    fs::write(&config, "[server]\nport = 0\n[storage.fs]\nroot_dir = \"data\"\nmode = \"0770\"\n").unwrap();
+    let run = |command: &str| {
+        let mut program = Command::new(BINARY);
+        program.current_dir(directory.path()).arg("-c").arg(&config).arg(command).stdin(Stdio::null());
+        program
+    };
+    drop(start(&mut run("server")));
+    let scrub = || run("scrub").output().unwrap();
+    assert!(scrub().status.success());
+    // nobody else can give files away
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    give(&data, 4711, 4711, 0o660);
+    for command in ["server", "scrub"] {
+        let output = run(command).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains("belongs to the user with id 4711, and this process writes as the user with id 0"),
+            "{said}"
+        );
+        assert!(said.contains("sudo -u '#4711'"), "{said}");
+    }
+    for path in below(&data) {
+        assert_eq!(std::os::unix::fs::MetadataExt::uid(&path.metadata().unwrap()), 4711, "{}", path.display());
+    }
+    // a group that both are in
+    give(&data, 4711, rustix::process::getegid().as_raw(), 0o660);
+    let output = scrub();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -33,6 +33,7 @@ mod temporary;
 mod write;
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -129,4 +130,26 @@ pub fn case_insensitive(root: &Path) -> io::Result<bool> {
     let found = temporary.join(name.replace("-case", "-CASE")).try_exists();
     std::fs::remove_file(temporary.join(name))?;
     found
+}
+
+/// Returns the user who owns the file `known`, and the user who owns a new file, if they are two and share no group that may
+/// write. The two would make files that the other cannot read or remove.
+///
+/// Creates and removes a file below `<root>/.tmp`. Blocks on a few system calls. A mount that gives all files to one user has
+/// one owner, whoever runs the process.
+///
+/// # Errors
+///
+/// The file cannot be created, looked up or removed.
+pub(super) fn other_owner(root: &Path, known: &str) -> io::Result<Option<(u32, u32)>> {
+    let theirs = root.join(known).metadata()?;
+    let temporary = root.join(TEMPORARY);
+    std::fs::create_dir_all(&temporary)?;
+    let path = temporary.join(format!("{:016x}-owner", rand::random::<u64>()));
+    let ours = std::fs::File::create_new(&path)?.metadata();
+    std::fs::remove_file(path)?;
+    let ours = ours?;
+    let (reads_and_writes, of_group) = (0o060, ours.mode() & theirs.mode());
+    let shares_group = ours.gid() == theirs.gid() && of_group & reads_and_writes == reads_and_writes;
+    Ok((ours.uid() != theirs.uid() && !shares_group).then(|| (theirs.uid(), ours.uid())))
 }
