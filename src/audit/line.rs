@@ -29,6 +29,21 @@ pub struct Line<'a, R> {
     /// true; the request's owner is empty then.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub upload_owner_unknown: bool,
+    /// The image of a cache. Only written for pulls of manifests for which the digest became known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<SeenImage<'a>>,
+    /// True if a rule waited for the age of the image, and the request ended before. Only written if it is true.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub provisional: bool,
+    /// The way in which a cache answered: `hit`, `miss` or `stale`. Only written for answers of caches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<&'a str>,
+    /// The host of the upstream that was asked and answered. Only written if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<&'a str>,
+    /// The time that rules saw as `now()`. Only written if a rule asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decided_at: Option<&'a str>,
     /// `allow`, `deny`, `would_deny` or `not_covered`.
     pub decision: &'a str,
     /// The policy that decided: a file's name, or a table of the configuration.
@@ -41,6 +56,15 @@ pub struct Line<'a, R> {
     pub message: Option<&'a str>,
     /// The HTTP status of the answer.
     pub status: u16,
+}
+
+/// An image of a cache.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct SeenImage<'a> {
+    /// The digest of its manifest.
+    pub digest: &'a str,
+    /// The time at which this registry first saw it, as RFC 3339 writes it. `None`: not known.
+    pub first_seen_at: Option<&'a str>,
 }
 
 /// The kind of a line.

@@ -44,7 +44,7 @@ use sink::Sink;
 
 pub use batch::Gathered;
 pub use denials::Denial;
-pub use line::{Deletion, Event, Line};
+pub use line::{Deletion, Event, Line, SeenImage};
 
 /// The time between two tries of a failing record.
 const TRY_AGAIN: Duration = Duration::from_secs(1);

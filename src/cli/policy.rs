@@ -11,6 +11,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::{format::Format, load, print};
@@ -19,10 +20,11 @@ use crate::{
     diagnostics::{MOST_SHOWN, Problem, Problems, Source},
     identity::Facts,
     oci::Name,
-    policy::{self, Policy, Request},
+    policy::{self, FirstSeen, Now, Policy, Request},
     snapshot::policy_files,
     telemetry::counted,
     tls::read_certificate,
+    upstream::Base,
 };
 
 /// The commands about policies.
@@ -72,7 +74,7 @@ pub(super) struct Explain {
     #[arg(long, required_unless_present_any = ["retention", "repository"], default_value = "")]
     action: String,
     /// Show for each tag of `--repository`, as it is in the store now, which rule keeps it, or that none does
-    #[arg(long, requires = "repository", conflicts_with_all = ["who", "action", "namespace", "reference", "tag", "digest", "from", "upload_owner", "client_ip", "listener"])]
+    #[arg(long, requires = "repository", conflicts_with_all = ["who", "action", "namespace", "reference", "tag", "digest", "from", "upload_owner", "client_ip", "listener", "upstream", "first_seen_at", "now"])]
     retention: bool,
     /// The repository whose images are judged
     #[arg(long, value_name = "NAME")]
@@ -98,6 +100,15 @@ pub(super) struct Explain {
     /// The address of the client
     #[arg(long, value_name = "ADDRESS")]
     client_ip: Option<IpAddr>,
+    /// The host of the first upstream of the repository; without it, the configuration's
+    #[arg(long, value_name = "HOST")]
+    upstream: Option<String>,
+    /// The time at which the cache first saw the image, such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    first_seen_at: Option<Timestamp>,
+    /// The time of the request; without it, the present
+    #[arg(long, value_name = "TIME")]
+    now: Option<Timestamp>,
     /// The address that the request comes to
     #[arg(long, default_value = "main")]
     listener: String,
@@ -276,6 +287,7 @@ fn explain(asked: &Explain, configs: &[PathBuf]) -> Result<ExitCode, Wrong> {
         from: asked.from.clone(),
         upload_owner: asked.upload_owner.clone(),
         listener: asked.listener.clone(),
+        upstream: asked.upstream.clone().unwrap_or_else(|| first_upstream(&config, &asked.namespace)),
         ..Request::default()
     };
     let request = request.completed();
@@ -288,7 +300,13 @@ fn explain(asked: &Explain, configs: &[PathBuf]) -> Result<ExitCode, Wrong> {
     if let Some(address) = asked.client_ip {
         facts.client_ip = address.to_string();
     }
-    let explanation = policy.explain(&facts, &request);
+    let now = asked.now.map_or_else(Now::default, Now::at);
+    let first_seen = asked.first_seen_at.map(FirstSeen::At);
+    if first_seen.is_some() && !request.is_of_cached_image() {
+        let says = "--first-seen-at belongs to get-manifest of a cache; name its upstream with --upstream";
+        return Err(Wrong::Usage(says.to_owned()));
+    }
+    let explanation = policy.explain(&facts, &request, request.times(&now, first_seen));
     let repository = &request.namespace;
     match asked.output.format {
         Format::Text if repository.is_empty() => print::text(explanation),
@@ -302,6 +320,14 @@ fn explain(asked: &Explain, configs: &[PathBuf]) -> Result<ExitCode, Wrong> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the host of the first upstream that the configuration gives to a repository.
+fn first_upstream(config: &Config, repository: &str) -> String {
+    let upstreams = config.stated(repository, |table| table.upstream.as_ref());
+    let first = upstreams.and_then(|(_, upstreams)| upstreams.first());
+    let base = first.and_then(|first| Base::parse(first.url.as_str()).ok());
+    base.map(|base| base.host().to_owned()).unwrap_or_default()
 }
 
 /// Returns the facts that `--as` stands for.

@@ -19,13 +19,12 @@ use crate::{
     credentials,
     identity::Identity,
     oci::{Algorithm, ErrorCode, Name, Reference, Tag},
-    policy::{Decision, Effect, Permit, Sight, Verdict},
+    policy::{Arrival, Decision, Effect, Permit, Sight, Verdict},
     snapshot::Snapshot,
 };
 
 /// Decides about the action of a request.
 pub(super) fn authorize(call: &Call<'_>, action: Action) -> Result<Permit, Failure> {
-    let listener = call.peer.purpose.listener();
     let may_log_in = !call.snapshot.accounts().is_empty();
     if matches!(action, Action::GetApiVersion) && may_log_in && call.caller.has_no_credentials() {
         // clients learn here, and only here, that there is something to log in to
@@ -34,13 +33,17 @@ pub(super) fn authorize(call: &Call<'_>, action: Action) -> Result<Permit, Failu
         return Err(auth::unauthorized(message, call.challenge(None, None)));
     }
     let (identity, in_scope) = call.caller.effective_identity(&action);
-    let Verdict { decision, outcome } = call.snapshot.policy().authorize(identity, action, listener);
+    let arrival = call.arrival(&action);
+    let Verdict { decision, outcome } = call.snapshot.policy().authorize(identity, action, arrival);
     let action = match &outcome {
         Ok(permit) => permit.action(),
         Err(action) => action,
     };
     call.service.metrics.record_decision(decision.effect.as_str());
-    call.decisions.policy(identity, action, &decision, (!in_scope).then_some(&call.caller.identity));
+    call.decisions.policy(identity, action, arrival, &decision, (!in_scope).then_some(&call.caller.identity));
+    if decision.provisional {
+        call.decisions.await_image();
+    }
     match outcome {
         Ok(permit) => Ok(permit),
         Err(action) => Err(refusal(call, identity, &action, &decision)),
@@ -56,7 +59,7 @@ pub(super) fn authorize_or_without_shortcut(call: &Call<'_>, action: Action) -> 
 
 /// Decides whether `identity` may let a tag go by `action`, a delete by digest.
 pub(super) fn of_tag(call: &Call<'_>, identity: &Identity, action: &Action, tag: &Tag) -> Decision {
-    call.snapshot.policy().decide_tag(identity, action, tag, call.peer.purpose.listener())
+    call.snapshot.policy().decide_tag(identity, action, tag, call.arrival(action))
 }
 
 /// Returns the failure that tells the client of a refusal.
@@ -110,30 +113,44 @@ fn is_look_of_a_push(call: &Call<'_>, action: &Action) -> bool {
 }
 
 impl Call<'_> {
+    /// Returns what rules see of an action beside itself.
+    pub(super) fn arrival(&self, action: &Action) -> Arrival<'_> {
+        let upstream = action.name().map_or("", |name| self.snapshot.caches().first_host(name));
+        Arrival { listener: self.peer.purpose.listener(), upstream, now: self.decisions.now() }
+    }
+
     /// Decides about a second action that this request depends on, and records the decision.
     pub(super) fn authorize_other(&self, action: Action) -> bool {
-        let listener = self.peer.purpose.listener();
         let (identity, _) = self.caller.effective_identity(&action);
-        let Verdict { decision, outcome } = self.snapshot.policy().authorize(identity, action, listener);
+        let arrival = self.arrival(&action);
+        let Verdict { decision, outcome } = self.snapshot.policy().authorize(identity, action, arrival);
         let action = match &outcome {
             Ok(permit) => permit.action(),
             Err(action) => action,
         };
         self.service.metrics.record_decision(decision.effect.as_str());
-        self.decisions.policy(identity, action, &decision, None);
+        self.decisions.policy(identity, action, arrival, &decision, None);
         outcome.is_ok()
     }
 
     /// Returns true if policy would allow an action. Records nothing.
     pub(super) fn could(&self, action: Action) -> bool {
         let (identity, _) = self.caller.effective_identity(&action);
-        self.snapshot.policy().authorize(identity, action, self.peer.purpose.listener()).outcome.is_ok()
+        let arrival = self.arrival(&action);
+        self.snapshot.policy().authorize(identity, action, arrival).outcome.is_ok()
     }
 
     /// Returns what the caller sees of the catalog, within the token's scope for the catalog.
     pub(super) fn sight(&self) -> Sight<'_> {
         let (identity, _) = self.caller.effective_identity(&Action::ListCatalog { page: Page::default() });
-        Sight::new(self.snapshot.policy(), identity, self.peer.purpose.listener())
+        let (caches, now) = (self.snapshot.caches(), self.decisions.now());
+        Sight::new(
+            self.snapshot.policy(),
+            identity,
+            self.peer.purpose.listener(),
+            now,
+            Box::new(|name| caches.first_host(name)),
+        )
     }
 
     /// Returns the challenge for this request.

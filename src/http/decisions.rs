@@ -8,12 +8,15 @@ use std::{
     },
 };
 
-use super::{endpoint::Endpoint, purpose::Purpose};
+use jiff::Timestamp;
+
+use super::{endpoint::Endpoint, from_cache::FromCache, purpose::Purpose};
 use crate::{
     action::Action,
-    audit::{Audit, Denial, Event, Gathered, Kept, Line, NotRecording},
+    audit::{Audit, Denial, Event, Gathered, Kept, Line, NotRecording, SeenImage},
     identity::{self, Identity},
-    policy::{self, Decision},
+    oci::Digest,
+    policy::{self, Arrival, Decision, Now},
     telemetry::RequestId,
 };
 
@@ -28,8 +31,24 @@ pub(super) struct Decisions {
     purpose: Purpose,
     /// `None` if nothing is recorded.
     lines: Option<Arc<Mutex<Vec<Decided>>>>,
+    shared: Arc<Shared>,
+}
+
+/// The facts about a request that its clones share.
+#[derive(Default)]
+struct Shared {
+    /// The time that rules see.
+    now: Now,
     /// True if rules decide without the owner of the request's upload.
-    owner_unknown: Arc<AtomicBool>,
+    owner_unknown: AtomicBool,
+    /// True if a rule waits for the age of the image.
+    awaits_image: AtomicBool,
+}
+
+/// An image of a cache, as a line names it.
+struct Seen {
+    digest: String,
+    first_seen_at: Option<String>,
 }
 
 struct Decided {
@@ -41,6 +60,7 @@ struct Decided {
     decision: &'static str,
     by: Option<Decision>,
     message: Option<String>,
+    image: Option<Seen>,
 }
 
 impl Decided {
@@ -72,17 +92,30 @@ impl Decided {
     }
 }
 
+/// Returns the message of a decision of policy.
+fn message(decision: &Decision, beyond: Option<&Identity>) -> Option<String> {
+    match beyond {
+        Some(bearer) => Some(format!("beyond the scope of the token of {bearer}")),
+        None => decision.message.as_deref().map(str::to_owned),
+    }
+}
+
 impl Decisions {
     /// Creates an empty collection.
     pub(super) fn new(audit: &Audit, request_id: &RequestId, purpose: Purpose) -> Self {
         let lines = audit.is_on().then(Arc::default);
-        Self { audit: audit.clone(), request_id: request_id.clone(), purpose, lines, owner_unknown: Arc::default() }
+        Self { audit: audit.clone(), request_id: request_id.clone(), purpose, lines, shared: Arc::default() }
     }
 
     fn add(&self, decided: impl FnOnce() -> Decided) {
         if let Some(lines) = &self.lines {
             lines.lock().unwrap_or_else(PoisonError::into_inner).push(decided());
         }
+    }
+
+    /// Returns the time that rules see.
+    pub(super) fn now(&self) -> &Now {
+        &self.shared.now
     }
 
     /// Returns true if decisions are recorded at all.
@@ -115,29 +148,65 @@ impl Decisions {
     }
 
     /// Adds a decision of policy. `beyond` is the bearer of a token whose scope does not cover the action.
-    pub(super) fn policy(&self, identity: &Identity, action: &Action, decision: &Decision, beyond: Option<&Identity>) {
+    pub(super) fn policy(
+        &self,
+        identity: &Identity,
+        action: &Action,
+        arrival: Arrival<'_>,
+        decision: &Decision,
+        beyond: Option<&Identity>,
+    ) {
         self.add(|| {
-            let mut request = policy::Request::of(action, self.purpose.listener());
+            let mut request = policy::Request::of(action, arrival.listener, arrival.upstream);
             let tag_count = request.shorten_tags(decision.tag.as_deref());
             Decided {
                 event: Event::Decision,
                 identity: identity.facts(),
                 request,
                 tag_count,
-                owner_unknown: action.target().upload.is_some() && self.owner_unknown.load(Ordering::Relaxed),
+                owner_unknown: action.target().upload.is_some() && self.shared.owner_unknown.load(Ordering::Relaxed),
                 decision: decision.effect.as_str(),
                 by: Some(decision.clone()),
-                message: match beyond {
-                    Some(bearer) => Some(format!("beyond the scope of the token of {bearer}")),
-                    None => decision.message.as_deref().map(str::to_owned),
-                },
+                message: message(decision, beyond),
+                image: None,
             }
         });
     }
 
+    /// Notes that a rule waits for the age of the image.
+    pub(super) fn await_image(&self) {
+        self.shared.awaits_image.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns true if a rule waits for the age of the image.
+    pub(super) fn awaits_image(&self) -> bool {
+        self.shared.awaits_image.load(Ordering::Relaxed)
+    }
+
+    /// Adds the image of a cache to the last line, which is about its pull. A decision that was made with its age takes
+    /// the place of the one before.
+    pub(super) fn image(
+        &self,
+        digest: &Digest,
+        first_seen_at: Option<Timestamp>,
+        decision: Option<&Decision>,
+        beyond: Option<&Identity>,
+    ) {
+        let Some(lines) = &self.lines else { return };
+        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(line) = lines.last_mut() else { return };
+        let first_seen_at = first_seen_at.map(|time| time.to_string());
+        line.image = Some(Seen { digest: digest.to_string(), first_seen_at });
+        if let Some(decision) = decision {
+            line.decision = decision.effect.as_str();
+            line.message = message(decision, beyond);
+            line.by = Some(decision.clone());
+        }
+    }
+
     /// Says that the decisions that follow are made without the owner of the request's upload: no rule asks for the owner.
     pub(super) fn without_upload_owner(&self) {
-        self.owner_unknown.store(true, Ordering::Relaxed);
+        self.shared.owner_unknown.store(true, Ordering::Relaxed);
     }
 
     /// Adds the owner of the upload to the last line. The owner was read after the decision.
@@ -155,12 +224,13 @@ impl Decisions {
         self.add(|| Decided {
             event: Event::Challenge,
             identity: identity.facts(),
-            request: policy::Request::of(action, self.purpose.listener()),
+            request: policy::Request::of(action, self.purpose.listener(), ""),
             tag_count: None,
             owner_unknown: false,
             decision: "deny",
             by: None,
             message: Some(why.to_owned()),
+            image: None,
         });
     }
 
@@ -170,7 +240,7 @@ impl Decisions {
             event: Event::Login,
             identity: identity.facts(),
             request: match endpoint {
-                Endpoint::Action(action) => policy::Request::of(action, self.purpose.listener()),
+                Endpoint::Action(action) => policy::Request::of(action, self.purpose.listener(), ""),
                 Endpoint::Token => {
                     policy::Request { action: endpoint.as_str().to_owned(), ..policy::Request::default() }
                 }
@@ -180,6 +250,7 @@ impl Decisions {
             decision: if failed.is_some() { "deny" } else { "allow" },
             by: None,
             message: failed,
+            image: None,
         });
     }
 
@@ -194,34 +265,38 @@ impl Decisions {
             decision: "deny",
             by: None,
             message: Some(why),
+            image: None,
         });
     }
 
     /// Writes the decisions, with the status of the answer. An error means that the record cannot be written, and that the
     /// configuration lets nothing go unrecorded.
     pub(super) fn write(&self, status: u16) -> Result<(), NotRecording> {
-        self.gather(status)?.into_iter().try_for_each(Gathered::write)
+        self.gather(status, None)?.into_iter().try_for_each(Gathered::write)
     }
 
-    /// Writes the decisions as [`Decisions::write`] does, with those of all requests that can go on now.
-    pub(super) async fn write_together(&self, status: u16) -> Result<(), NotRecording> {
+    /// Writes the decisions as [`Decisions::write`] does, with those of all requests that can go on now. `from` is how a cache
+    /// answered.
+    pub(super) async fn write_together(&self, status: u16, from: Option<&FromCache>) -> Result<(), NotRecording> {
         if self.lines.is_none() {
             return Ok(());
         }
-        let gathered = self.gather(status)?;
+        let gathered = self.gather(status, from)?;
         // the other requests of this thread add their lines meanwhile
         tokio::task::yield_now().await;
         gathered.into_iter().try_for_each(Gathered::write)
     }
 
-    fn gather(&self, status: u16) -> Result<Vec<Gathered>, NotRecording> {
+    fn gather(&self, status: u16, from: Option<&FromCache>) -> Result<Vec<Gathered>, NotRecording> {
         let Some(lines) = &self.lines else { return Ok(Vec::new()) };
         let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
         let mut gathered = Vec::with_capacity(lines.len());
+        let decided_at = self.shared.now.asked().map(|now| now.to_string());
         for line in lines {
             let by = line.by.as_ref();
             let origin = by.and_then(|decision| decision.by.as_deref());
             let message = line.message.as_deref();
+            let from = from.filter(|_| line.event == Event::Decision && !line.request.upstream.is_empty());
             let written = Line {
                 event: line.event,
                 request_id: self.request_id.as_str(),
@@ -229,6 +304,14 @@ impl Decisions {
                 request: &line.request,
                 tag_count: line.tag_count,
                 upload_owner_unknown: line.owner_unknown,
+                image: line
+                    .image
+                    .as_ref()
+                    .map(|image| SeenImage { digest: &image.digest, first_seen_at: image.first_seen_at.as_deref() }),
+                provisional: by.is_some_and(|decision| decision.provisional),
+                cache: from.map(|from| from.served.as_str()),
+                upstream: from.and_then(|from| from.upstream.as_deref()),
+                decided_at: decided_at.as_deref().filter(|_| line.event == Event::Decision),
                 decision: line.decision,
                 policy: origin.map(|origin| origin.policy.as_str()),
                 rule: by.and_then(|decision| decision.rule.as_deref()),

@@ -14,6 +14,7 @@ use super::{
     tag_decisions::TagDecisions,
 };
 use crate::{
+    action::Action,
     mirror::ManifestPull,
     oci::{ErrorCode, MediaType, Name, Reference, Tag},
     registry::{Error, LookAtTag, Protection, PutManifest, StoredManifest, TagDelete},
@@ -35,6 +36,10 @@ pub(super) async fn get(
 ) -> Result<Response<Body>, Failure> {
     let (manifest, from) = if let Some(cached) = call.snapshot.caches().of(name) {
         let (manifest, from) = Box::pin(get_from_cache(call, slot, cached, name, reference)).await?;
+        if call.needs_second_decision() {
+            let action = Action::GetManifest { name: name.clone(), reference: reference.clone(), head };
+            call.authorize_image(&action, &manifest.digest, None)?;
+        }
         (manifest, Some(from))
     } else {
         let manifest = call.service.registry.manifests.get(name, reference).await;

@@ -19,7 +19,9 @@ use super::{
     dispatch,
     endpoint::Endpoint,
     failure::Failure,
-    forwarded, framing, health,
+    forwarded, framing,
+    from_cache::FromCache,
+    health,
     mirrored::Asked,
     peer::Peer,
     read_only,
@@ -167,7 +169,8 @@ fn reference(action: &Action) -> Option<String> {
 /// fails.
 async fn recorded(outcome: Result<Response<Body>, Failure>, decisions: &Decisions) -> Result<Response<Body>, Failure> {
     let status = outcome.as_ref().map_or_else(Failure::status, Response::status);
-    match decisions.write_together(status.as_u16()).await {
+    let from = outcome.as_ref().ok().and_then(|response| response.extensions().get::<FromCache>()).cloned();
+    match decisions.write_together(status.as_u16(), from.as_ref()).await {
         Ok(()) => outcome,
         Err(error) => Err(authorize::not_recording(&error)),
     }

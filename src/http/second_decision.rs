@@ -1,15 +1,15 @@
 //! Decides about a pull of a manifest of a cache again, once its digest and its age are known.
 
-#![allow(dead_code, clippy::unused_self, clippy::unnecessary_wraps, reason = "caches are about to ask")]
+use jiff::Timestamp;
 
-use super::{call::Call, failure::Failure};
+use super::{authorize, call::Call, failure::Failure};
 use crate::{action::Action, oci::Digest};
 
 impl Call<'_> {
     /// Returns true if a rule about this pull waits for the age of the image, so that [`Call::authorize_image`] must be asked
     /// before any byte or digest reaches the client. Costs a load of a flag.
-    pub(super) const fn needs_second_decision(&self) -> bool {
-        false
+    pub(super) fn needs_second_decision(&self) -> bool {
+        self.decisions.awaits_image()
     }
 
     /// Decides about `action`, the pull of a manifest that was allowed before, with the digest and with the time at which
@@ -23,14 +23,30 @@ impl Call<'_> {
         digest: &Digest,
         first_seen_at_ms: Option<u64>,
     ) -> Result<(), Failure> {
-        let _ = (action, digest, first_seen_at_ms);
-        Ok(())
+        let first_seen_at = first_seen_at_ms.and_then(time);
+        if !self.needs_second_decision() {
+            self.decisions.image(digest, first_seen_at, None, None);
+            return Ok(());
+        }
+        let (identity, in_scope) = self.caller.effective_identity(action);
+        let policy = self.snapshot.policy();
+        let decision = policy.authorize_image(identity, action, self.arrival(action), first_seen_at);
+        self.service.metrics.record_decision(decision.effect.as_str());
+        let beyond = (!in_scope).then_some(&self.caller.identity);
+        self.decisions.image(digest, first_seen_at, Some(&decision), beyond);
+        if decision.allows() { Ok(()) } else { Err(authorize::refusal(self, identity, action, &decision)) }
     }
 
     /// Returns true if one of the repository's `cooldown_exceptions` holds for `action`, a pull of a manifest that was first
     /// seen at this time, as above.
+    #[allow(dead_code, clippy::unused_self, reason = "caches are about to ask")]
     pub(super) fn is_exempt_from_cooldown(&self, action: &Action, first_seen_at_ms: Option<u64>) -> bool {
         let _ = (action, first_seen_at_ms);
         false
     }
+}
+
+/// Returns a time of the store's clock. `None`: the time is beyond all calendars.
+fn time(ms: u64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()
 }

@@ -6,17 +6,18 @@ use super::{
     expression::Values,
     input::{Input, LISTENERS, Request},
     pool::PolicyIndex,
+    times::Times,
 };
 use crate::identity::Facts;
 
 /// Decides a request as it is written down.
-pub(super) fn decide(index: &PolicyIndex, identity: &Facts, request: &Request) -> Decision {
+pub(super) fn decide(index: &PolicyIndex, identity: &Facts, request: &Request, times: Times<'_>) -> Decision {
     let otherwise = allowed_otherwise(&request.action, &request.listener);
     match index.of(&request.namespace) {
         None => Decision::not_covered(),
         Some(pools) => pools.constant(otherwise).unwrap_or_else(|| {
             each_tag::decide(request, |request| {
-                pools.decide(&Values::new(&Input::written(identity, request)), otherwise)
+                pools.decide(&Values::new(&Input::written(identity, request, times)), otherwise)
             })
         }),
     }

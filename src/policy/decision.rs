@@ -19,6 +19,8 @@ pub struct Decision {
     pub default: bool,
     /// The tag for which this was decided, if the request changes more tags than its path names.
     pub tag: Option<Arc<str>>,
+    /// True if a rule waits for the age of the image. The request goes on for now, and is decided again.
+    pub provisional: bool,
 }
 
 /// The effects that a decision can have.
@@ -87,12 +89,20 @@ impl Decision {
     }
 
     pub(super) const fn not_covered() -> Self {
-        Self { effect: Effect::NotCovered, by: None, rule: None, message: None, default: false, tag: None }
+        Self {
+            effect: Effect::NotCovered,
+            by: None,
+            rule: None,
+            message: None,
+            default: false,
+            tag: None,
+            provisional: false,
+        }
     }
 
     /// Returns the decision of a default.
     pub(super) const fn by_default(allow: bool, by: Option<Arc<Origin>>) -> Self {
         let effect = if allow { Effect::Allow } else { Effect::Deny };
-        Self { effect, by, rule: None, message: None, default: true, tag: None }
+        Self { effect, by, rule: None, message: None, default: true, tag: None, provisional: false }
     }
 }

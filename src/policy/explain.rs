@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::{
     decision::{Decision, Effect},
-    expression::Values,
-    input::{Input, LISTS, TEXTS},
+    expression::{NOW, Undecided, Values},
+    input::{FIRST_SEEN_AT, Input, LISTS, TEXTS},
     pool::{CompiledPolicy, Pools, Rule},
+    times::FirstSeen,
 };
 
 /// The reasons of a decision, rule by rule.
@@ -24,6 +25,8 @@ pub struct Explanation {
     pub message: Option<String>,
     /// The tag for which this was decided, if the request changes more tags than its path names.
     pub tag: Option<String>,
+    /// True if a rule waits for the age of the image: the request goes on for now, and is decided again.
+    pub provisional: bool,
     /// The number of tags that the request changes.
     pub tags: usize,
     /// Every rule of every policy that covers the request.
@@ -43,7 +46,7 @@ pub struct RuleExplanation {
     pub effect: &'static str,
     /// True if its policy is enforced.
     pub enforced: bool,
-    /// The value of the condition. None: the rule failed.
+    /// The value of the condition. None: the rule failed, or waits for the age of the image.
     pub holds: Option<bool>,
     /// The reason of the failure.
     pub failure: Option<&'static str>,
@@ -97,6 +100,7 @@ impl Explanation {
             rule: decision.rule.as_deref().map(str::to_owned),
             message: decision.message.as_deref().map(str::to_owned),
             tag: decision.tag.as_deref().map(str::to_owned),
+            provisional: decision.provisional,
             tags: 0,
             rules: rules.collect(),
             defaults: defaults.collect(),
@@ -112,7 +116,10 @@ fn explain(rule: &Rule, values: &Values<'_>, decided: bool) -> RuleExplanation {
         effect: if rule.denies { "deny" } else { "allow" },
         enforced: rule.enforced,
         holds: held.ok(),
-        failure: held.err(),
+        failure: match held {
+            Err(Undecided::Fails(why)) => Some(why),
+            _ => None,
+        },
         when: rule.text.clone(),
         values: rule.condition.uses().iter().map(|path| (*path, value(values.input(), path))).collect(),
         decided,
@@ -122,7 +129,12 @@ fn explain(rule: &Rule, values: &Values<'_>, decided: bool) -> RuleExplanation {
 fn value(input: &Input<'_>, path: &str) -> serde_json::Value {
     let text = TEXTS.iter().position(|known| *known == path).map(|index| input.texts[index].into());
     let list = || LISTS.iter().position(|known| *known == path).map(|index| input.lists[index].into());
-    text.or_else(list).unwrap_or_default()
+    let time = || match (path, input.times.first_seen) {
+        (NOW, _) => Some(input.times.now.get().to_string().into()),
+        (FIRST_SEEN_AT, FirstSeen::At(time)) => Some(time.to_string().into()),
+        _ => None,
+    };
+    text.or_else(list).or_else(time).unwrap_or_default()
 }
 
 impl fmt::Display for Explanation {
@@ -145,13 +157,17 @@ impl fmt::Display for Explanation {
         if let Some(tag) = &self.tag {
             writeln!(f, "  for the tag {tag}, one of {} that the request changes", self.tags)?;
         }
+        if self.provisional {
+            writeln!(f, "  for now: policy decides again when the image and its age are known")?;
+        }
         if let Some(message) = &self.message {
             writeln!(f, "  message: {message}")?;
         }
         for rule in &self.rules {
             let holds = match (rule.holds, rule.failure) {
                 (Some(holds), _) => holds.to_string(),
-                (None, failure) => format!("failed ({}), which denies", failure.unwrap_or_default()),
+                (None, Some(failure)) => format!("failed ({failure}), which denies"),
+                (None, None) => "open: it waits for the image".to_owned(),
             };
             let mark = if rule.decided { "->" } else { "  " };
             let enforced = if rule.enforced { "" } else { ", not enforced" };

@@ -14,6 +14,7 @@ use super::{
     pool::PolicyIndex,
     retention::{Retention, RetentionDecision},
     retention_explain::RetentionExplanation,
+    times::{Arrival, FirstSeen, Now, Times},
 };
 use crate::{
     action::Action,
@@ -92,24 +93,47 @@ impl Policy {
         &self.warnings
     }
 
-    /// Decides about an action that came in at `listener`, one of [`LISTENERS`]. Takes well under a microsecond where
-    /// there are only defaults, and about one for each rule otherwise.
+    /// Decides about an action. Takes well under a microsecond where there are only defaults, and about one for each rule
+    /// otherwise. A pull of a manifest of a cache is decided without its age: see [`Decision::provisional`].
     #[must_use]
-    pub fn authorize(&self, identity: &Identity, action: Action, listener: &'static str) -> Verdict {
-        let name = action.name().map_or("", |name| name.as_str());
-        let otherwise = allowed_otherwise(action.as_str(), listener);
-        let decision = match self.index.of(name) {
-            None => Decision::not_covered(),
-            Some(pools) => pools.constant(otherwise).unwrap_or_else(|| {
-                let request = Request::of(&action, listener);
-                let client_ip = identity.client_ip.to_string();
-                each_tag::decide(&request, |request| {
-                    pools.decide(&Values::new(&Input::of(identity, &client_ip, request)), otherwise)
-                })
-            }),
-        };
+    pub fn authorize(&self, identity: &Identity, action: Action, arrival: Arrival<'_>) -> Verdict {
+        let decision = self.decide_action(identity, &action, arrival, None);
         let outcome = if decision.allows() { Ok(Permit { action }) } else { Err(action) };
         Verdict { decision, outcome }
+    }
+
+    /// Decides about a pull of a manifest of a cache again: `first_seen_at` is the time at which this registry first saw it.
+    /// `None`: that time cannot be known.
+    #[must_use]
+    pub fn authorize_image(
+        &self,
+        identity: &Identity,
+        action: &Action,
+        arrival: Arrival<'_>,
+        first_seen_at: Option<Timestamp>,
+    ) -> Decision {
+        let first_seen = first_seen_at.map_or(FirstSeen::Unknown, FirstSeen::At);
+        self.decide_action(identity, action, arrival, Some(first_seen))
+    }
+
+    fn decide_action(
+        &self,
+        identity: &Identity,
+        action: &Action,
+        Arrival { listener, upstream, now }: Arrival<'_>,
+        first_seen: Option<FirstSeen>,
+    ) -> Decision {
+        let name = action.name().map_or("", |name| name.as_str());
+        let otherwise = allowed_otherwise(action.as_str(), listener);
+        let Some(pools) = self.index.of(name) else { return Decision::not_covered() };
+        pools.constant(otherwise).unwrap_or_else(|| {
+            let request = Request::of(action, listener, upstream);
+            let client_ip = identity.client_ip.to_string();
+            let times = request.times(now, first_seen);
+            each_tag::decide(&request, |request| {
+                pools.decide(&Values::new(&Input::of(identity, &client_ip, request, times)), otherwise)
+            })
+        })
     }
 
     /// Returns whether a rule about this repository asks for `request.upload_owner`. If this process does not remember
@@ -121,20 +145,21 @@ impl Policy {
 
     /// Decides about a request as records and tests write it, as [`Policy::authorize`] does.
     #[must_use]
-    pub fn decide(&self, identity: &Facts, request: &Request) -> Decision {
-        decide(&self.index, identity, request)
+    pub fn decide(&self, identity: &Facts, request: &Request, times: Times<'_>) -> Decision {
+        decide(&self.index, identity, request, times)
     }
 
     /// Decides whether `action`, a delete by digest that policy allowed for the digest, may take a tag along.
     #[must_use]
-    pub fn decide_tag(&self, identity: &Identity, action: &Action, tag: &Tag, listener: &'static str) -> Decision {
-        let mut request = Request::of(action, listener);
+    pub fn decide_tag(&self, identity: &Identity, action: &Action, tag: &Tag, arrival: Arrival<'_>) -> Decision {
+        let mut request = Request::of(action, arrival.listener, arrival.upstream);
+        let times = Times { now: arrival.now, first_seen: FirstSeen::NoImage };
         tag.as_str().clone_into(&mut request.reference);
         let decision = self.index.of(&request.namespace).map_or_else(Decision::not_covered, |pools| {
             let client_ip = identity.client_ip.to_string();
             pools
                 .constant(false)
-                .unwrap_or_else(|| pools.decide(&Values::new(&Input::of(identity, &client_ip, &request)), false))
+                .unwrap_or_else(|| pools.decide(&Values::new(&Input::of(identity, &client_ip, &request, times)), false))
         });
         each_tag::for_tag(decision, tag.as_str())
     }
@@ -154,10 +179,10 @@ impl Policy {
 
     /// Explains the decision about a request.
     #[must_use]
-    pub fn explain(&self, identity: &Facts, request: &Request) -> Explanation {
-        let decision = decide(&self.index, identity, request);
+    pub fn explain(&self, identity: &Facts, request: &Request, times: Times<'_>) -> Explanation {
+        let decision = decide(&self.index, identity, request, times);
         let shown = request.for_tag(decision.tag.as_deref());
-        let values = Values::new(&Input::written(identity, &shown));
+        let values = Values::new(&Input::written(identity, &shown, times));
         let tags = request.tags.len();
         Explanation { tags, ..Explanation::new(&decision, self.index.of(&request.namespace), &values) }
     }
@@ -211,6 +236,7 @@ impl Policy {
 /// Returns the prefixes below which a client without any known fact may push.
 fn open_to_everyone(index: &PolicyIndex) -> Vec<String> {
     let facts = Facts { client_ip: "203.0.113.1".to_owned(), ..Facts::default() };
+    let now = Now::default();
     let open = index.prefixes().into_iter().filter(|prefix| {
         let namespace = if *prefix == "*" { "anything" } else { prefix };
         let request = Request {
@@ -220,7 +246,7 @@ fn open_to_everyone(index: &PolicyIndex) -> Vec<String> {
             ..Request::default()
         };
         let request = request.completed();
-        let values = Values::new(&Input::written(&facts, &request));
+        let values = Values::new(&Input::written(&facts, &request, request.times(&now, None)));
         let pools = index.of(prefix);
         pools.is_some_and(|pools| pools.constant(false).unwrap_or_else(|| pools.decide(&values, false)).allows())
     });

@@ -1,10 +1,11 @@
 //! The variables of access rules, and the words that rules compare them with.
 //!
 //! To add a variable: its path in [`TEXTS`] or [`LISTS`], its value in [`Input::new`], a row in
-//! `docs/reference/policy.md`. A test holds them together.
+//! `docs/reference/policy.md`. A test holds them together. Times are in `times`.
 
 use serde::{Deserialize, Serialize};
 
+use super::times::{FirstSeen, Now, Times};
 use crate::{
     action::{ACTIONS, Access, Action},
     identity::{Certificate, Facts, Identity},
@@ -34,6 +35,8 @@ pub struct Request {
     pub listener: String,
     /// `request.upload_owner`: who began the upload.
     pub upload_owner: String,
+    /// `request.upstream`: the host of the first upstream of a repository that is a cache.
+    pub upstream: String,
 }
 
 /// The values of `request.access`.
@@ -49,7 +52,7 @@ pub const ACCESSES: [&str; 5] = [
 pub const LISTENERS: [&str; 2] = ["main", "side"];
 
 /// Variables of access rules that are texts.
-pub(super) const TEXTS: [&str; 15] = [
+pub(super) const TEXTS: [&str; 16] = [
     "identity.id",
     "identity.username",
     "identity.client_ip",
@@ -65,10 +68,12 @@ pub(super) const TEXTS: [&str; 15] = [
     "request.from",
     "request.listener",
     UPLOAD_OWNER,
+    UPSTREAM,
 ];
 
-/// The variable that differs between repositories.
+/// The variables that differ between repositories.
 pub(super) const NAMESPACE: &str = "request.namespace";
+pub(super) const UPSTREAM: &str = "request.upstream";
 
 /// The variable that a look at the upload gives a value.
 pub(super) const UPLOAD_OWNER: &str = "request.upload_owner";
@@ -84,10 +89,16 @@ pub(super) const LISTS: [&str; 7] = [
     "request.tags",
 ];
 
+/// Variables of access rules that are times.
+pub(super) const TIMES: [&str; 1] = [FIRST_SEEN_AT];
+
+/// The variable that only a pull of a manifest of a cache gives a value.
+pub(super) const FIRST_SEEN_AT: &str = "image.first_seen_at";
+
 impl Request {
-    /// Returns the values of an action that came in at `listener`.
+    /// Returns the values of an action.
     #[must_use]
-    pub fn of(action: &Action, listener: &'static str) -> Self {
+    pub fn of(action: &Action, listener: &'static str, upstream: &str) -> Self {
         let (row, target) = (action.row(), action.target());
         let text = |name: Option<&Name>| name.map(|name| name.as_str().to_owned()).unwrap_or_default();
         let reference = target.reference.map(ToString::to_string);
@@ -107,7 +118,26 @@ impl Request {
             from: text(target.from),
             listener: listener.to_owned(),
             upload_owner: target.upload.map(|(_, owner)| owner.to_owned()).unwrap_or_default(),
+            upstream: upstream.to_owned(),
         }
+    }
+
+    /// Returns true for a pull of a manifest of a cache: of an image that came from an upstream.
+    #[must_use]
+    pub fn is_of_cached_image(&self) -> bool {
+        self.action == "get-manifest" && !self.upstream.is_empty()
+    }
+
+    /// Returns the times of the request. Without `first_seen`, a pull of a manifest of a cache is decided as before its
+    /// upstream is asked.
+    #[must_use]
+    pub fn times<'a>(&self, now: &'a Now, first_seen: Option<FirstSeen>) -> Times<'a> {
+        let first_seen = match first_seen {
+            _ if !self.is_of_cached_image() => FirstSeen::NoImage,
+            Some(first_seen) => first_seen,
+            None => FirstSeen::Awaited,
+        };
+        Times { now, first_seen }
     }
 
     /// Completes a request that a person wrote down: the access follows from the action, digest and tag from the reference.
@@ -138,6 +168,7 @@ impl Request {
 pub(super) struct Input<'a> {
     pub(super) texts: [&'a str; TEXTS.len()],
     pub(super) lists: [&'a [String]; LISTS.len()],
+    pub(super) times: Times<'a>,
 }
 
 static NO_CERTIFICATE: Certificate = Certificate {
@@ -155,26 +186,26 @@ static NO_CERTIFICATE: Certificate = Certificate {
 
 impl<'a> Input<'a> {
     /// Returns the values of an identity; `client_ip` is its address as text.
-    pub(super) fn of(identity: &'a Identity, client_ip: &'a str, request: &'a Request) -> Self {
+    pub(super) fn of(identity: &'a Identity, client_ip: &'a str, request: &'a Request, times: Times<'a>) -> Self {
         let certificate = identity.certificate.as_deref().unwrap_or(&NO_CERTIFICATE);
         match &identity.user {
-            Some(user) => Self::new(&user.id, &user.username, &user.groups, client_ip, certificate, request),
-            None => Self::new("", "", &[], client_ip, certificate, request),
+            Some(user) => Self::new((&user.id, &user.username, &user.groups), client_ip, certificate, request, times),
+            None => Self::new(("", "", &[]), client_ip, certificate, request, times),
         }
     }
 
     /// Returns the values of an identity as it is written.
-    pub(super) fn written(facts: &'a Facts, request: &'a Request) -> Self {
-        Self::new(&facts.id, &facts.username, &facts.groups, &facts.client_ip, &facts.certificate, request)
+    pub(super) fn written(facts: &'a Facts, request: &'a Request, times: Times<'a>) -> Self {
+        let user = (facts.id.as_str(), facts.username.as_str(), facts.groups.as_slice());
+        Self::new(user, &facts.client_ip, &facts.certificate, request, times)
     }
 
     fn new(
-        id: &'a str,
-        username: &'a str,
-        groups: &'a [String],
+        (id, username, groups): (&'a str, &'a str, &'a [String]),
         client_ip: &'a str,
         certificate: &'a Certificate,
         request: &'a Request,
+        times: Times<'a>,
     ) -> Self {
         Self {
             texts: [
@@ -193,6 +224,7 @@ impl<'a> Input<'a> {
                 &request.from,
                 &request.listener,
                 &request.upload_owner,
+                &request.upstream,
             ],
             lists: [
                 groups,
@@ -203,6 +235,7 @@ impl<'a> Input<'a> {
                 &certificate.uris,
                 &request.tags,
             ],
+            times,
         }
     }
 
@@ -239,7 +272,8 @@ mod tests {
         let facts: Facts = serde_json::from_value(identity).unwrap();
         let request: Request =
             serde_json::from_value(fields("request", serde_json::to_value(Request::default()).unwrap())).unwrap();
-        let input = Input::written(&facts, &request);
+        let now = Now::default();
+        let input = Input::written(&facts, &request, request.times(&now, None));
         assert_eq!(input.texts, TEXTS);
         assert_eq!(input.lists.map(|list| list[0].as_str()), LISTS);
         assert_eq!(input.namespace(), "request.namespace");
@@ -260,7 +294,7 @@ mod tests {
             let method = row.methods.split(", ").next().unwrap();
             let mut action = Action::parse(method, path, Some(&query)).unwrap();
             action.set_upload_owner("ana");
-            let request = Request::of(&action, "main");
+            let request = Request::of(&action, "main", "up.example");
             let has = |placeholder: &str| row.path.contains(placeholder);
             let text = |is_there: bool, text: &str| if is_there { text.to_owned() } else { String::new() };
             let has_digest = has("<digest>") || matches!(row.word, "mount-blob" | "start-upload" | "complete-upload");
@@ -274,6 +308,7 @@ mod tests {
                 from: text(row.word == "mount-blob", "b"),
                 listener: "main".to_owned(),
                 upload_owner: text(has("<id>"), "ana"),
+                upstream: "up.example".to_owned(),
             };
             assert_eq!(request, expected, "the row of {}", row.word);
             assert!(ACCESSES.contains(&row.access.as_str()), "the row of {}", row.word);

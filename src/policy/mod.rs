@@ -6,7 +6,7 @@
 //! | file | content |
 //! | --- | --- |
 //! | `in_force` | the policies in force, for requests and images |
-//! | `input`, `image` | variables: what rules see of a request, and of an image |
+//! | `input`, `times`, `image` | variables: what rules see of a request, its times, and an image |
 //! | `expression` | conditions in CEL: limits, checks, evaluation |
 //! | `file` | policy files and the tests in them |
 //! | `build` | makes policies of configuration and files, and finds what is wrong with them |
@@ -30,6 +30,7 @@ mod retention;
 mod retention_explain;
 mod run_tests;
 mod sight;
+mod times;
 mod together;
 mod trial;
 
@@ -45,6 +46,7 @@ pub use self::{
     retention::{Retained, RetentionDecision},
     retention_explain::{ImageExplanation, RetentionExplanation, RetentionRule, RuleOutcome},
     run_tests::{TestRun, run_tests},
-    sight::Sight,
+    sight::{Sight, UpstreamOf},
+    times::{Arrival, FirstSeen, Now, Times},
     trial::TestOutcome,
 };

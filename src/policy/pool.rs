@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     decision::{Decision, Effect, Origin},
-    expression::{Condition, Values},
+    expression::{Condition, Undecided, Values},
 };
 
 /// A compiled rule.
@@ -94,6 +94,9 @@ impl Pool {
     }
 
     /// Decides. Every allow rule that can fail is asked, since one that fails denies wherever it stands.
+    ///
+    /// A rule that waits for the age of the image leaves the decision open, unless the request is denied whatever the age
+    /// is. An open decision lets the request go on for now.
     fn decide(&self, values: &Values<'_>, otherwise: bool) -> Decision {
         let by = |rule: &Rule, effect, message| Decision {
             effect,
@@ -102,32 +105,43 @@ impl Pool {
             message,
             default: false,
             tag: None,
+            provisional: false,
         };
         let failed = |rule: &Rule, why: &str| {
             by(rule, Effect::Deny, Some(format!("the rule {} failed, and what fails denies: {why}", rule.name).into()))
         };
+        let mut is_open = false;
         for rule in &self.deny {
             match rule.condition.holds(values) {
                 Ok(false) => {}
                 Ok(true) => return by(rule, Effect::Deny, rule.message.clone()),
-                Err(why) => return failed(rule, why),
+                Err(Undecided::Awaits) => is_open = true,
+                Err(Undecided::Fails(why)) => return failed(rule, why),
             }
         }
-        let mut allowing: Option<&Arc<Rule>> = None;
+        let (mut allowing, mut may_allow): (Option<&Arc<Rule>>, Option<&Arc<Rule>>) = (None, None);
         for rule in &self.allow {
             if allowing.is_some() && !rule.condition.is_fallible() {
                 continue;
             }
             match rule.condition.holds(values) {
                 Ok(holds) => allowing = allowing.or(holds.then_some(rule)),
-                Err(why) => return failed(rule, why),
+                Err(Undecided::Awaits) => may_allow = may_allow.or(Some(rule)),
+                Err(Undecided::Fails(why)) => return failed(rule, why),
             }
         }
-        match allowing {
+        is_open |= may_allow.is_some();
+        let decision = match allowing {
             Some(rule) => by(rule, Effect::Allow, rule.message.clone()),
             None if otherwise => Decision::by_default(true, None),
-            None => self.default.clone(),
-        }
+            None if self.default.allows() => self.default.clone(),
+            None => match may_allow {
+                Some(rule) => by(rule, Effect::Allow, rule.message.clone()),
+                None => self.default.clone(),
+            },
+        };
+        let provisional = is_open && decision.allows();
+        Decision { provisional, ..decision }
     }
 
     fn has_rules(&self) -> bool {
@@ -190,8 +204,11 @@ fn both(real: Decision, whole: impl FnOnce() -> Option<Decision>) -> Decision {
         return real;
     }
     match whole() {
-        Some(would) if !would.allows() => Decision { effect: Effect::WouldDeny, ..would },
-        _ => real,
+        Some(would) if !would.allows() => {
+            Decision { effect: Effect::WouldDeny, provisional: real.provisional, ..would }
+        }
+        Some(would) => Decision { provisional: real.provisional || would.provisional, ..real },
+        None => real,
     }
 }
 

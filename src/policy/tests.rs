@@ -16,9 +16,13 @@ fn config(general: Option<bool>, repositories: &[(&str, Option<bool>)]) -> Confi
     }
 }
 
+fn arrival(now: &Now) -> Arrival<'_> {
+    Arrival { listener: "main", upstream: "", now }
+}
+
 fn authorize(policy: &Policy, path: &str) -> Effect {
     let identity = Identity::anonymous([127, 0, 0, 1].into());
-    let verdict = policy.authorize(&identity, Action::parse("GET", path, None).unwrap(), "main");
+    let verdict = policy.authorize(&identity, Action::parse("GET", path, None).unwrap(), arrival(&Now::default()));
     assert_eq!(verdict.decision.allows(), verdict.outcome.is_ok());
     verdict.decision.effect
 }
@@ -47,7 +51,7 @@ fn a_permit_is_for_the_action_that_was_asked() {
     let policy = Policy::build(&config(Some(true), &[("*", Some(true))]), &[]).unwrap();
     let action = Action::parse("GET", "/v2/a/tags/list", None).unwrap();
     let identity = Identity::anonymous([127, 0, 0, 1].into());
-    let permit = policy.authorize(&identity, action.clone(), "main").outcome.unwrap();
+    let permit = policy.authorize(&identity, action.clone(), arrival(&Now::default())).outcome.unwrap();
     assert_eq!(*permit.action(), action);
     assert_eq!(permit.into_action(), action);
 }

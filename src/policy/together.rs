@@ -10,7 +10,8 @@ use super::{
     file::{AccessCase, Case, RetentionCase, Test},
     pool::{CompiledPolicy, PolicyIndex},
     retention::{self, Retention},
-    trial::{Tested, describe, explain_command, wanted},
+    times::Now,
+    trial::{self, Tested, describe, explain_command, wanted},
 };
 use crate::diagnostics::Problem;
 
@@ -64,17 +65,19 @@ impl<'a> AllPolicies<'a> {
 }
 
 fn access(index: &PolicyIndex, case: &AccessCase) -> Option<String> {
-    let AccessCase { facts, request, expected } = case;
-    let decided = decide(index, facts, request);
+    let AccessCase { facts, request, expected, .. } = case;
+    let now = Now::at(case.now);
+    let decided = decide(index, facts, request, trial::times(case, &now));
     // A repository that does not exist is refused too. The expected rule counts only if the file is tested alone.
     let refuses = |effect: Effect| !effect.allows();
-    if decided.effect == expected.effect || refuses(decided.effect) && refuses(expected.effect) {
+    // A rule of another policy that asks for the age of the image does not contradict a test that says no age.
+    if decided.provisional || decided.effect == expected.effect || refuses(decided.effect) && refuses(expected.effect) {
         return None;
     }
     let Decision { effect, by, rule, default, .. } = &decided;
     let other = by.as_ref().map_or("the other policies", |by| by.policy.as_str());
     let said = describe(*effect, rule.as_deref(), *default);
-    let command = explain_command(facts, request);
+    let command = explain_command(case, &now);
     Some(format!("{other}: expected {}, and got {said}; to see each rule: {command}", wanted(expected)))
 }
 

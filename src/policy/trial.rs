@@ -2,13 +2,16 @@
 
 use std::{borrow::Cow, fmt::Write, sync::Arc};
 
+use jiff::Timestamp;
+
 use super::{
     decide::decide,
     decision::Effect,
     file::{AccessCase, Case, Document, Expectation, RetentionCase, Test},
-    input::{LISTENERS, Request},
+    input::LISTENERS,
     pool::{CompiledPolicy, PolicyIndex},
     retention,
+    times::{FirstSeen, Now, Times},
 };
 use crate::{
     diagnostics::{Problem, Source},
@@ -54,17 +57,28 @@ pub(super) fn run(compiled: &Arc<CompiledPolicy>, file: &Source, document: &Docu
 }
 
 fn access(index: &PolicyIndex, file: &Source, test: &Test, case: &AccessCase) -> Option<Problem> {
-    let AccessCase { facts, request, expected } = case;
-    let decided = decide(index, facts, request);
+    let AccessCase { facts, request, expected, .. } = case;
+    let now = Now::at(case.now);
+    let decided = decide(index, facts, request, times(case, &now));
     let rule = decided.rule.as_deref();
     let as_expected =
         decided.effect == expected.effect && expected.rule.as_deref().is_none_or(|wanted| rule == Some(wanted));
+    if decided.provisional {
+        let says =
+            format!("the test \"{}\" does not say the age of the image, on which the decision depends", test.name);
+        return Some(Problem::new(file, &test.span, says, "add `image = { first_seen_at = 2026-01-31T12:00:00Z }`"));
+    }
     (!as_expected).then(|| {
         let said = describe(decided.effect, rule, decided.default);
         let says = format!("the test \"{}\" failed: expected {}, and got {said}", test.name, wanted(expected));
-        let command = explain_command(facts, request);
+        let command = explain_command(case, &now);
         Problem::new(file, &test.span, says, format!("correct the rules or the test; to see each rule: {command}"))
     })
+}
+
+/// Returns the times of a test.
+pub(super) fn times<'a>(case: &AccessCase, now: &'a Now) -> Times<'a> {
+    case.request.times(now, case.first_seen_at.map(FirstSeen::At))
 }
 
 /// Returns the images that differ from the expected ones, if any does.
@@ -102,8 +116,9 @@ pub(super) fn describe(effect: Effect, rule: Option<&str>, default: bool) -> Str
     format!("{}{by}", effect.as_str())
 }
 
-/// Returns the command that explains a decision, to be copied into a shell.
-pub(super) fn explain_command(facts: &Facts, request: &Request) -> String {
+/// Returns the command that explains a decision, to be copied into a shell. It states the time if a rule asked for it.
+pub(super) fn explain_command(case: &AccessCase, now: &Now) -> String {
+    let AccessCase { facts, request, .. } = case;
     let who = if *facts == Facts::default() { "anonymous".to_owned() } else { brief(facts).to_string() };
     // The command completes a request as tests do, so values that follow from others are left out.
     let digest = if request.digest == request.reference { "" } else { &request.digest };
@@ -115,8 +130,17 @@ pub(super) fn explain_command(facts: &Facts, request: &Request) -> String {
         ("reference", &request.reference),
     ];
     let tags = request.tags.iter().filter(|tag| **tag != request.reference).map(|tag| ("tag", tag.as_str()));
-    let after =
-        [("digest", digest), ("from", &request.from), ("upload-owner", &request.upload_owner), ("listener", listener)];
+    let text = |time: Option<Timestamp>| time.map(|time| time.to_string()).unwrap_or_default();
+    let (first_seen, now) = (text(case.first_seen_at), text(now.asked()));
+    let after = [
+        ("digest", digest),
+        ("from", &request.from),
+        ("upload-owner", &request.upload_owner),
+        ("listener", listener),
+        ("upstream", &request.upstream),
+        ("first-seen-at", &first_seen),
+        ("now", &now),
+    ];
     let options = before.into_iter().chain(tags).chain(after).filter(|(_, value)| !value.is_empty());
     options.fold("simple-registry policy explain".to_owned(), |mut command, (option, value)| {
         let _ = write!(command, " --{option} {}", quoted(value));

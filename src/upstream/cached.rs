@@ -126,6 +126,13 @@ impl CachedNamespaces {
         Some(Cached { namespace, rest: rest.strip_prefix('/').unwrap_or(rest).to_owned() })
     }
 
+    /// Returns the host of the first upstream of a repository. Empty: it is no cache.
+    #[must_use]
+    pub fn first_host(&self, name: &Name) -> &str {
+        let namespace = self.table(name.as_str()).and_then(|table| table.namespace.as_ref());
+        namespace.and_then(|namespace| namespace.upstreams.hosts().next()).unwrap_or_default()
+    }
+
     /// Returns true if a namespace is a cache, but for what longer ones say.
     #[must_use]
     pub fn has(&self, namespace: &str) -> bool {

@@ -7,13 +7,14 @@ use std::{
     path::Path,
 };
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::super::print;
 use crate::{
     diagnostics,
     identity::Facts,
-    policy::{Decision, Effect, Policy, Request},
+    policy::{Decision, Effect, FirstSeen, Now, Policy, Request},
     telemetry::counted,
 };
 
@@ -24,6 +25,12 @@ const LONGEST: u64 = 1 << 20;
 #[derive(Deserialize)]
 struct Line {
     event: String,
+    /// The time of recording.
+    #[serde(default)]
+    time: Option<String>,
+    /// The time that rules saw, if one asked for it.
+    #[serde(default)]
+    decided_at: Option<String>,
     #[serde(default)]
     identity: Option<Facts>,
     #[serde(default)]
@@ -34,12 +41,24 @@ struct Line {
     /// True if the owner of the request's upload was not looked for.
     #[serde(default)]
     upload_owner_unknown: bool,
+    /// The image of a cache, if its digest became known.
+    #[serde(default)]
+    image: Option<Image>,
+    /// The upstream that answered.
+    #[serde(default)]
+    upstream: Option<String>,
     #[serde(default)]
     decision: Option<Effect>,
     #[serde(default)]
     policy: Option<String>,
     #[serde(default)]
     rule: Option<String>,
+}
+
+/// An image of a cache.
+#[derive(Deserialize)]
+struct Image {
+    first_seen_at: Option<Timestamp>,
 }
 
 /// The decisions that would change.
@@ -52,7 +71,8 @@ pub(super) struct Replay {
     /// The number of lines that are no decisions, such as logins.
     skipped: usize,
     /// The number of decisions that cannot be made again: a rule asks for all tags of a push, and the record names some of
-    /// them; or a rule asks for the owner of an upload that no request had looked up.
+    /// them; a rule asks for the owner of an upload that no request had looked up; or a rule asks for the age of an image
+    /// that the record lacks.
     undecidable: usize,
     /// Requests that change in the same way, the most frequent first.
     changes: Vec<Change>,
@@ -117,8 +137,16 @@ impl Replay {
                 replay.undecidable += 1;
                 continue;
             }
+            let time = line.decided_at.or(line.time);
+            let time = time.and_then(|time| time.parse::<Timestamp>().ok());
+            let time = Now::at(time.ok_or_else(|| wrong("a decision has a `time`"))?);
+            let first_seen = line.image.map(|image| image.first_seen_at.map_or(FirstSeen::Unknown, FirstSeen::At));
+            let now = policy.decide(&identity, &request, request.times(&time, first_seen));
+            if now.provisional {
+                replay.undecidable += 1;
+                continue;
+            }
             replay.decided += 1;
-            let now = policy.decide(&identity, &request);
             if now.effect == was {
                 continue;
             }
@@ -131,7 +159,7 @@ impl Replay {
                 becomes: now.effect,
                 becomes_by,
                 count: 0,
-                example: example(&identity, &request),
+                example: example(&identity, &request, line.upstream.as_deref()),
                 line: number,
             });
             change.count += 1;
@@ -171,8 +199,8 @@ fn by_of(decision: &Decision) -> String {
     by(decision.by.as_ref().map(|by| by.policy.as_str()), decision.rule.as_deref())
 }
 
-/// Describes a request in a few words: client, action and thing.
-fn example(identity: &Facts, request: &Request) -> String {
+/// Describes a request in a few words: client, action and thing, and the upstream that answered.
+fn example(identity: &Facts, request: &Request, upstream: Option<&str>) -> String {
     let certificate = &identity.certificate;
     let who = [identity.username.as_str()]
         .into_iter()
@@ -183,7 +211,8 @@ fn example(identity: &Facts, request: &Request) -> String {
     let what = if request.reference.is_empty() { &request.digest } else { &request.reference };
     let separator = if what.contains(':') { "@" } else { ":" };
     let what = if what.is_empty() { String::new() } else { format!("{separator}{what}") };
-    format!("{who}: {} {}{what}", request.action, request.namespace).trim_end().to_owned()
+    let from = upstream.map(|host| format!(" from {host}")).unwrap_or_default();
+    format!("{who}: {} {}{what}{from}", request.action, request.namespace).trim_end().to_owned()
 }
 
 impl fmt::Display for Replay {
@@ -204,7 +233,9 @@ impl fmt::Display for Replay {
         let undecidable = match self.undecidable {
             0 => String::new(),
             count => {
-                format!("; {count} not decided again: a rule asks for tags or an upload's owner that the record lacks")
+                format!(
+                    "; {count} not decided again: a rule asks for what the record lacks: tags, an upload's owner, or an image's age"
+                )
             }
         };
         writeln!(

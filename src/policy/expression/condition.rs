@@ -7,7 +7,7 @@ use cel::IdedExpr;
 use super::{
     check::Checker,
     context::Context,
-    evaluate::{self, Values},
+    evaluate::{self, Undecided, Values},
     syntax::parse,
     tokens::{self, Fault},
     types::{Scope, Type},
@@ -30,8 +30,8 @@ pub(in crate::policy) struct Condition {
 }
 
 impl Condition {
-    /// Returns whether the condition holds. The error says shortly why that cannot be known.
-    pub(in crate::policy) fn holds(&self, values: &Values<'_>) -> Result<bool, &'static str> {
+    /// Returns whether the condition holds, if that can be known.
+    pub(in crate::policy) fn holds(&self, values: &Values<'_>) -> Result<bool, Undecided> {
         evaluate::holds(&self.expression, &self.patterns, values)
     }
 

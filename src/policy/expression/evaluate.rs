@@ -3,7 +3,10 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, LazyLock, OnceLock},
+    sync::{
+        Arc, LazyLock, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use cel::{
@@ -14,12 +17,16 @@ use cel::{
     },
     context::VariableResolver,
 };
+use jiff::Timestamp;
 use regex::{Regex, RegexBuilder};
 
 use super::tags::{Tags, among_first};
 use crate::{
     diagnostics::pattern_fault,
-    policy::input::{Input, LISTS, TEXTS},
+    policy::{
+        input::{Input, LISTS, TEXTS},
+        times::FirstSeen,
+    },
 };
 
 /// The function that `matches` becomes once its pattern is compiled.
@@ -27,6 +34,12 @@ pub(super) const MATCHES: &str = "$matches";
 
 /// The function that `top` becomes: of a text, a list, a number, and a value that must be known.
 pub(super) const TOP: &str = "$top";
+
+/// The function that `timestamp` of a text becomes that is not written out.
+pub(super) const TIMESTAMP: &str = "$timestamp";
+
+/// The name of the time at which the rules are asked.
+pub(super) const NOW: &str = "$now";
 
 /// Most memory that a compiled pattern may take, in bytes: what a pattern that repeats repetitions runs into.
 const PATTERN_SIZE: usize = 256 * 1024;
@@ -93,26 +106,56 @@ fn top<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, Executi
     Ok(CowVal::owned(CelBool::from(found)))
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the interpreter gives its arguments away")]
+fn timestamp<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let [text] = arguments.as_slice() else { return Err(ExecutionError::MissingArgumentOrTarget) };
+    let text = text.downcast_ref::<CelString>().ok_or(ExecutionError::MissingArgumentOrTarget)?;
+    let time = time(text.inner()).ok_or_else(|| ExecutionError::function_error(TIMESTAMP, "no time"))?;
+    Ok(CowVal::owned(CelInt::from(time)))
+}
+
+/// Returns the time that a text says, as RFC 3339 writes it, in microseconds.
+pub(super) fn time(text: &str) -> Option<i64> {
+    text.parse::<Timestamp>().ok().map(Timestamp::as_microsecond)
+}
+
 /// The environment of all expressions. Building it takes long; a context over it does not.
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut environment = Env::default().with_optional_support(false).with_stdlib();
     let declared = environment.add_overload(MATCHES, MATCHES, vec![STRING_TYPE, PATTERN_TYPE.to_owned()], matches);
     let kinds = vec![STRING_TYPE, LIST_TYPE, INT_TYPE, DYN_TYPE];
     let declared = declared.and_then(|()| environment.add_overload(TOP, TOP, kinds, top));
+    let declared = declared.and_then(|()| environment.add_overload(TIMESTAMP, TIMESTAMP, vec![STRING_TYPE], timestamp));
     declared.expect("no other function has a name that begins with a dollar sign");
     Arc::new(environment)
 });
 
-/// The values of all variables, as evaluation wants them; lists only once one is asked for.
+/// The reason why it is not known whether a condition about a request holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::policy) enum Undecided {
+    /// It failed; the text says shortly why.
+    Fails(&'static str),
+    /// It waits for the time at which the image was first seen.
+    Awaits,
+}
+
+/// The values of all variables, as evaluation wants them; lists and the time of the request only once one is asked for.
 pub(in crate::policy) struct Values<'a> {
     input: Input<'a>,
     texts: [CelString<'a>; TEXTS.len()],
     lists: [OnceLock<CelList<'a>>; LISTS.len()],
+    now: OnceLock<CelInt>,
+    first_seen: Option<CelInt>,
 }
 
 impl<'a> Values<'a> {
     pub(in crate::policy) fn new(input: &Input<'a>) -> Self {
-        Self { input: *input, texts: input.texts.map(CelString::from), lists: Default::default() }
+        let first_seen = match input.times.first_seen {
+            FirstSeen::At(time) => Some(CelInt::from(time.as_microsecond())),
+            _ => None,
+        };
+        let (texts, lists) = (input.texts.map(CelString::from), Default::default());
+        Self { input: *input, texts, lists, now: OnceLock::new(), first_seen }
     }
 
     /// Returns the values as they were given.
@@ -134,24 +177,37 @@ impl<'a> Values<'a> {
 struct Variables<'r, 'a> {
     values: &'r Values<'a>,
     patterns: &'r [Pattern],
+    /// True once the expression asked for a time that is not known.
+    lacks_time: AtomicBool,
 }
 
 impl VariableResolver for Variables<'_, '_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
+        if variable == NOW {
+            let now = || CelInt::from(self.values.input.times.now.get().as_microsecond());
+            return Some(CowVal::Borrowed(self.values.now.get_or_init(now)));
+        }
         let (kind, index) = variable.split_at_checked(2)?;
         let index: usize = index.parse().ok()?;
         match kind {
             "$t" => self.values.texts.get(index).map(|text| CowVal::Borrowed(text)),
             "$l" => self.values.list(index).map(|list| CowVal::Borrowed(list)),
             "$p" => self.patterns.get(index).map(|pattern| CowVal::Borrowed(pattern)),
+            FIRST_SEEN => {
+                self.lacks_time.store(self.values.first_seen.is_none(), Ordering::Relaxed);
+                self.values.first_seen.as_ref().map(|time| CowVal::Borrowed(time))
+            }
             _ => None,
         }
     }
 }
 
+/// The kind of the name by which evaluation knows the time at which an image was first seen.
+pub(super) const FIRST_SEEN: &str = "$f";
+
 impl VariableSource for Variables<'_, '_> {
-    fn missing(&self, _variable: &str) -> Option<&'static str> {
-        None
+    fn missing(&self, variable: &str) -> Option<&'static str> {
+        variable.starts_with(FIRST_SEEN).then_some("when this registry first saw the image is not known")
     }
 }
 
@@ -161,9 +217,16 @@ pub(super) trait VariableSource: VariableResolver {
     fn missing(&self, variable: &str) -> Option<&'static str>;
 }
 
-/// Returns whether a checked expression holds. The error says shortly why that cannot be known.
-pub(super) fn holds(expression: &IdedExpr, patterns: &[Pattern], values: &Values<'_>) -> Result<bool, &'static str> {
-    value_of(expression, &Variables { values, patterns }, boolean)
+/// Returns whether a checked expression holds. One that needs the time at which an image was first seen is false for a
+/// request about no image of an upstream.
+pub(super) fn holds(expression: &IdedExpr, patterns: &[Pattern], values: &Values<'_>) -> Result<bool, Undecided> {
+    let variables = Variables { values, patterns, lacks_time: AtomicBool::new(false) };
+    let held = value_of(expression, &variables, boolean);
+    held.or_else(|why| match values.input.times.first_seen {
+        FirstSeen::NoImage if variables.lacks_time.load(Ordering::Relaxed) => Ok(false),
+        FirstSeen::Awaited if variables.lacks_time.load(Ordering::Relaxed) => Err(Undecided::Awaits),
+        _ => Err(Undecided::Fails(why)),
+    })
 }
 
 /// Returns the value of a condition.
@@ -195,6 +258,7 @@ fn reason(error: &ExecutionError, variables: &impl VariableSource) -> &'static s
         ExecutionError::IndexOutOfBounds(_) => "a list has no such entry",
         ExecutionError::Overflow(..) => "a number is out of range",
         ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "a division by zero",
+        ExecutionError::FunctionError { function, .. } if function == TIMESTAMP => "a text is no time",
         ExecutionError::UndeclaredReference(name) => variables.missing(name).unwrap_or(BROKEN),
         _ => BROKEN,
     }

@@ -7,7 +7,13 @@ use cel::{
     common::ast::{CallExpr, Expr, LiteralValue, operators},
 };
 
-use super::{context::Context, evaluate, images, tokens::clip, types::Type, words};
+use super::{
+    context::Context,
+    evaluate, images,
+    tokens::clip,
+    types::{NOW, Scope, Type},
+    words,
+};
 use crate::diagnostics::{listed, nearest};
 
 impl Context<'_> {
@@ -31,8 +37,18 @@ impl Context<'_> {
             ("size", Some(of), []) => self.size(at, &of),
             ("size", None, [of]) => self.size(at, of),
             ("now", None, []) => {
-                expression.expr = Expr::Ident(images::NOW.to_owned());
+                expression.expr = Expr::Ident(evaluate::NOW.to_owned());
+                if self.scope == Scope::Access && !self.uses.contains(&NOW) {
+                    self.uses.push(NOW);
+                }
                 Type::Time
+            }
+            ("timestamp", None, [of]) => {
+                let (time, kind) = self.timestamp(&at, call, of);
+                if let Some(time) = time {
+                    expression.expr = Expr::Literal(LiteralValue::Int(time.into()));
+                }
+                kind
             }
             ("days", None, [count]) => self.span(&at, call, count, images::DAY),
             ("hours", None, [count]) => self.span(&at, call, count, images::HOUR),
@@ -52,9 +68,7 @@ impl Context<'_> {
     fn unknown_function(&mut self, at: Range<usize>, name: &str) -> Type {
         let known: Vec<&str> = self.scope.functions().map(|function| function.name).collect();
         let says = match name {
-            "now" | "days" | "hours" | "minutes" | "top" => {
-                format!("`{name}` is a function of retention policies alone")
-            }
+            "top" => format!("`{name}` is a function of retention policies alone"),
             _ => format!("there is no function `{}`", clip(name)),
         };
         let help = match nearest(name, known.iter().copied()) {
@@ -168,6 +182,27 @@ impl Context<'_> {
                 self.fault(at, format!("the pattern {why}"), "see docs.rs/regex, \"Syntax\", for what a pattern may be")
             }
         }
+    }
+
+    /// Checks `timestamp(text)`. Returns the time of a text that is written out, and the type.
+    fn timestamp(&mut self, at: &Range<usize>, call: &mut CallExpr, of: &Type) -> (Option<i64>, Type) {
+        let [text] = &call.args[..] else { return (None, Type::Any) };
+        if let Expr::Literal(LiteralValue::String(written)) = &text.expr {
+            let time = evaluate::time(written.inner());
+            if time.is_none() {
+                let says = format!("`{}` is no time", clip(written.inner()));
+                self.fault(
+                    self.place(text.id),
+                    says,
+                    "write a date, a time and its offset from UTC: timestamp('2026-12-24T00:00:00Z')",
+                );
+            }
+            return (time, Type::Time);
+        }
+        self.expect_argument(at, of, "timestamp", &Type::Text);
+        self.fallible = true; // no time
+        evaluate::TIMESTAMP.clone_into(&mut call.func_name);
+        (None, Type::Time)
     }
 
     /// Turns `days(count)` and its like into so many times that many microseconds.

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use super::{
     condition::Condition,
-    evaluate::{VariableSource, boolean, value_of},
+    evaluate::{NOW, VariableSource, boolean, value_of},
     tags::{Annotations, Tags},
     types::{IMAGES, LAST_PULLED_AT, PUSHED_AT},
 };
@@ -27,9 +27,6 @@ use crate::policy::image::Image;
 pub(super) const DAY: i64 = 24 * HOUR;
 pub(super) const HOUR: i64 = 60 * MINUTE;
 pub(super) const MINUTE: i64 = 60_000_000;
-
-/// The name of the time at which the rules are asked.
-pub(super) const NOW: &str = "$now";
 
 /// The values that are the same for all images of a repository: the time, and its tags in their orders.
 pub(in crate::policy) struct RepositoryTags {

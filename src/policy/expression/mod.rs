@@ -26,9 +26,9 @@ mod types;
 mod words;
 
 pub(super) use condition::{Condition, compile};
-pub(super) use evaluate::Values;
+pub(super) use evaluate::{Undecided, Values};
 pub(super) use images::{ImageQuery, RepositoryTags, Values as ImageValues};
-pub(super) use types::Scope;
+pub(super) use types::{NOW, Scope};
 
 pub use operator::MAX_JOINS;
 pub use tokens::{MAX_DEPTH, MAX_LENGTH, MAX_WORDS};

@@ -4,6 +4,7 @@ use crate::{
     policy::{
         expression::MAX_DEPTH,
         input::{Input, Request},
+        times::{FirstSeen, Now, Times},
     },
 };
 
@@ -34,7 +35,12 @@ fn holds(text: &str) -> Result<bool, &'static str> {
         tags: vec!["v1".into(), "latest".into()],
         ..Request::default()
     };
-    condition.holds(&Values::new(&Input::written(&facts, &request)))
+    let now = Now::at("2026-12-24T12:00:00Z".parse().unwrap());
+    let times = Times { now: &now, first_seen: FirstSeen::NoImage };
+    condition.holds(&Values::new(&Input::written(&facts, &request, times))).map_err(|undecided| match undecided {
+        Undecided::Fails(why) => why,
+        Undecided::Awaits => "awaits",
+    })
 }
 
 #[test]
@@ -96,7 +102,10 @@ fn a_wrong_expression_is_named_with_the_next_step() {
         ("identity.groups.filter(g, g.name == '') == []", "name", "a text has no field `name`", "as it is"),
         ("request.namespace.startWith('a')", "startWith", "no function `startWith`", "did you mean `startsWith`?"),
         ("contains(identity.groups, 'a')", "contains", "not used like this", "list.contains"),
-        ("now() == now()", "now", "retention policies alone", "there is"),
+        ("top(request.reference, request.tags, 1)", "top", "retention policies alone", "there is"),
+        ("now() == 1", "==", "a time never equals a number", "of one kind"),
+        ("image.tag == 'v1'", "tag", "`image` has no `tag`", "there is `first_seen_at`"),
+        ("image.first_seen_at", "?", "this is a time", "write a condition"),
         ("identity.groups == 'a'", "==", "never equals", "list.contains"),
         ("identity.username", "identity.username", "this is a text", "compare it"),
         ("identity.groups", "identity.groups", "this is a list of texts", "contains"),

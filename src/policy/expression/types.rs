@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::policy::input::{LISTS, TEXTS};
+use super::evaluate::FIRST_SEEN;
+use crate::policy::input::{LISTS, TEXTS, TIMES};
 
 /// The type of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +100,7 @@ impl Scope {
     /// Returns the paths of all variables.
     pub(in crate::policy) fn variables(self) -> Vec<&'static str> {
         match self {
-            Self::Access => TEXTS.into_iter().chain(LISTS).collect(),
+            Self::Access => TEXTS.into_iter().chain(LISTS).chain(TIMES).collect(),
             Self::Retention => IMAGES.iter().map(|(path, _)| *path).collect(),
         }
     }
@@ -114,7 +115,9 @@ impl Scope {
         let list = || {
             LISTS.iter().position(|known| *known == path).map(|index| (Type::list(Type::Text), format!("$l{index}")))
         };
-        text.or_else(list)
+        let time =
+            || TIMES.iter().position(|known| *known == path).map(|index| (Type::Time, format!("{FIRST_SEEN}{index}")));
+        text.or_else(list).or_else(time)
     }
 
     /// Returns true if variables begin with this path and a dot.
@@ -141,6 +144,9 @@ impl Scope {
     }
 }
 
+/// The time at which the rules are asked, as it is written.
+pub(in crate::policy) const NOW: &str = "now()";
+
 /// A function, as it is written.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::policy) struct Function {
@@ -159,7 +165,7 @@ const fn keeping(name: &'static str, usage: &'static str) -> Function {
 }
 
 /// All functions and macros.
-const FUNCTIONS: [Function; 15] = [
+const FUNCTIONS: [Function; 16] = [
     function("contains", "text.contains(\"part\") or list.contains(\"entry\")"),
     function("startsWith", "text.startsWith(\"begin\")"),
     function("endsWith", "text.endsWith(\"end\")"),
@@ -170,10 +176,11 @@ const FUNCTIONS: [Function; 15] = [
     function("exists_one", "list.exists_one(x, condition)"),
     function("filter", "list.filter(x, condition)"),
     function("map", "list.map(x, value)"),
-    keeping("now", "now()"),
-    keeping("days", "days(7)"),
-    keeping("hours", "hours(12)"),
-    keeping("minutes", "minutes(30)"),
+    function("now", NOW),
+    function("timestamp", "timestamp('2026-12-24T00:00:00Z')"),
+    function("days", "days(7)"),
+    function("hours", "hours(12)"),
+    function("minutes", "minutes(30)"),
     keeping("top", "top(image.tag, last_pushed, 10)"),
 ];
 

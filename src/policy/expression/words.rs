@@ -66,6 +66,11 @@ pub(super) fn check(context: &mut Context<'_>, one: &IdedExpr, other: &IdedExpr)
                     context.fault(at, says, help);
                 }
             }
+            "request.upstream" => {
+                if let Some(help) = no_host(text) {
+                    context.fault(at, format!("no upstream has the host \"{}\"", clip(text)), help);
+                }
+            }
             "image.tag" if !text.is_empty() => {
                 if let Err(why) = text.parse::<Tag>() {
                     let says = format!("no tag is called \"{}\": {why}", clip(text));
@@ -81,6 +86,19 @@ pub(super) fn check(context: &mut Context<'_>, one: &IdedExpr, other: &IdedExpr)
             _ => {}
         }
     }
+}
+
+/// Returns the next step if a text is never the host of an upstream.
+fn no_host(text: &str) -> Option<String> {
+    if matches!(text, "docker.io" | "index.docker.io") {
+        return Some("Docker Hub is \"registry-1.docker.io\"".to_owned());
+    }
+    let is_part = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '.' | '-' | '_' | '[' | ']' | ':');
+    let has_port = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) && !host.contains(':')
+    });
+    let is_host = text.chars().all(is_part) && !has_port;
+    (!is_host).then(|| "write the host alone, in lower case, without scheme, port and path".to_owned())
 }
 
 fn one_of(context: &mut Context<'_>, at: std::ops::Range<usize>, text: &str, what: &str, words: &[&str]) {

@@ -33,8 +33,7 @@ pub(in crate::policy) struct RetentionCase {
 
 /// Reads a test of a retention policy. Returns the place of what it expects too.
 pub(super) fn read(table: &mut Table<'_>) -> (Range<usize>, RetentionCase) {
-    let now = table.optional("now", DATE, &time());
-    let now = now.unwrap_or_else(|| Timestamp::from_second(NOW).unwrap_or_default());
+    let now = now(table);
     let (mut images, mut tags) = (Vec::new(), BTreeSet::new());
     if table.entry("images").is_none() {
         table.missing("images", "[{ tag = \"v1\", pushed_at = 2026-01-31T12:00:00Z }]");
@@ -65,6 +64,11 @@ pub(super) fn read(table: &mut Table<'_>) -> (Range<usize>, RetentionCase) {
     (span, RetentionCase { now, images, keep })
 }
 
+/// Reads the time of a test.
+pub(super) fn now(table: &mut Table<'_>) -> Timestamp {
+    table.optional("now", DATE, &time()).unwrap_or_else(|| Timestamp::from_second(NOW).unwrap_or_default())
+}
+
 /// Reads one of the images. Without a time of its own, the last pull was the push.
 fn image(entry: &mut Table<'_>) -> Image {
     let tag = entry.required("tag", "\"v1\"", &rule::any_text());
@@ -83,11 +87,11 @@ fn image(entry: &mut Table<'_>) -> Image {
 }
 
 /// Examples of values.
-const DATE: &str = "2026-01-31T12:00:00Z";
+pub(super) const DATE: &str = "2026-01-31T12:00:00Z";
 const ANNOTATIONS: &str = "{ \"org.opencontainers.image.version\" = \"1.2.3\" }";
 
 /// Accepts a date and time.
-fn time() -> Rule<Timestamp> {
+pub(super) fn time() -> Rule<Timestamp> {
     Rule::new("a date and time with its offset from UTC, without quotes", |value| match value {
         Value::Date(date) => date.parse().ok(),
         _ => None,

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
@@ -43,6 +44,10 @@ pub(in crate::policy) enum Case {
 pub(in crate::policy) struct AccessCase {
     pub(in crate::policy) facts: Facts,
     pub(in crate::policy) request: Request,
+    /// The time of the request.
+    pub(in crate::policy) now: Timestamp,
+    /// The time at which the cache first saw the image.
+    pub(in crate::policy) first_seen_at: Option<Timestamp>,
     pub(in crate::policy) expected: Expectation,
 }
 
@@ -102,6 +107,15 @@ fn access(table: &mut Table<'_>, name: String, rules: &[&str]) -> Test {
             table.refuse("request", says, help);
         }
     }
+    let now = images::now(table);
+    let mut image = table.table("image");
+    let first_seen_at = image.optional("first_seen_at", images::DATE, &images::time());
+    image.finish();
+    if first_seen_at.is_some() && !request.is_of_cached_image() {
+        let says = "`image` belongs to a request for a manifest of a cache: get-manifest with an `upstream`";
+        let help = "add `upstream = \"registry-1.docker.io\"` to `request`, or leave `image` out";
+        table.refuse("image", says, help);
+    }
     if table.entry("expect").is_none() {
         table.missing("expect", "{ decision = \"deny\" }");
     }
@@ -113,7 +127,8 @@ fn access(table: &mut Table<'_>, name: String, rules: &[&str]) -> Test {
     }
     let span = expect.span().or(table.span()).unwrap_or_default();
     expect.finish();
-    let case = AccessCase { facts, request, expected: Expectation { effect, rule } };
+    let expected = Expectation { effect, rule };
+    let case = AccessCase { facts, request, now, first_seen_at, expected };
     Test { name, span, case: Case::Access(Box::new(case)) }
 }
 
@@ -172,6 +187,9 @@ pub fn faults(request: &Request) -> Vec<(String, String)> {
     }
     if !request.namespace.is_empty() && !row.is_about_repository() {
         faults.push((format!("{} is about no repository", row.word), "leave `namespace` out".to_owned()));
+    }
+    if !request.upstream.is_empty() && !row.is_about_repository() {
+        faults.push((format!("{} is about no repository", row.word), "leave `upstream` out".to_owned()));
     }
     let is_digest = request.reference.parse::<Digest>().is_ok();
     let belongs = |given: bool, key: &str, to: &str| {

@@ -1,6 +1,7 @@
 //! Repositories that are caches: one server of this registry before another.
 
 mod outage;
+mod policy;
 mod prefetch;
 mod pulls;
 mod refusals;

@@ -10,11 +10,28 @@ mod retention_language;
 mod retention_limits;
 mod semantics;
 mod tables;
+mod times;
 
-use simple_registry::{config::Config, diagnostics::Source, policy::Policy};
+use simple_registry::{
+    config::Config,
+    diagnostics::Source,
+    identity::Facts,
+    policy::{Arrival, Decision, Now, Policy, Request},
+};
 
 fn file(name: &str, text: &str) -> Source {
     Source::new(format!("policies/{name}"), text)
+}
+
+/// Decides about a request that comes in now, to no cache.
+fn decide_now(policy: &Policy, facts: &Facts, request: &Request) -> Decision {
+    let now = Now::default();
+    policy.decide(facts, request, request.times(&now, None))
+}
+
+/// Returns what rules see of a request to no cache.
+fn arrival(now: &Now) -> Arrival<'_> {
+    Arrival { listener: "main", upstream: "", now }
 }
 
 /// Returns the message about a wrong policy file.

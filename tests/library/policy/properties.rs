@@ -6,10 +6,10 @@ use proptest::prelude::*;
 use simple_registry::{
     config::Config,
     identity::Facts,
-    policy::{Policy, Request},
+    policy::{Now, Policy, Request},
 };
 
-use super::file;
+use super::{decide_now, file};
 
 /// Words that expressions are made of, and some that they are not.
 const WORDS: [&str; 48] = [
@@ -93,8 +93,10 @@ fn ask(text: &str) -> Duration {
                 ..Request::default()
             };
             let request = request.completed();
-            let decided = policy.decide(&facts, &request);
-            assert_eq!(policy.explain(&facts, &request).decision, decided.effect);
+            let now = Now::default();
+            let times = request.times(&now, None);
+            let decided = policy.decide(&facts, &request, times);
+            assert_eq!(policy.explain(&facts, &request, times).decision, decided.effect);
         }
         Err(errors) => assert!(errors.to_string().contains("help: ")),
     }
@@ -131,7 +133,7 @@ proptest! {
         let built = Policy::build(&Config::default(), &[file("p.toml", &policy_of(&format!("identity.username == {literal}")))]);
         let policy = built.unwrap_or_else(|errors| panic!("{errors}"));
         let request = Request { action: "get-blob".into(), namespace: "a".into(), ..Request::default() }.completed();
-        let allows = |username: &str| policy.decide(&Facts { username: username.to_owned(), ..Facts::default() }, &request).allows();
+        let allows = |username: &str| decide_now(&policy, &Facts { username: username.to_owned(), ..Facts::default() }, &request).allows();
         prop_assert!(allows(&name));
         let other = format!("{name}x");
         prop_assert!(!allows(&other));

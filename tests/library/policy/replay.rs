@@ -23,7 +23,7 @@ fn replay_does_not_guess_where_the_record_names_some_of_the_tags() {
         let policy = format!("repositories = [\"open\"]\n[[rule]]\nname = \"r\"\neffect = \"deny\"\nwhen = '{rule}'\n");
         fs::write(dir.path().join("policies/open.toml"), policy).unwrap();
         let line = serde_json::json!({
-            "event": "decision", "identity": {}, "tag_count": 30, "decision": "deny",
+            "time": "2026-01-01T00:00:00.000Z", "event": "decision", "identity": {}, "tag_count": 30, "decision": "deny",
             "request": { "action": "put-manifest", "access": "push", "namespace": "open", "reference": "a", "tags": ["a", "v1"], "listener": "main" },
         });
         fs::write(dir.path().join("decisions.jsonl"), format!("{line}\n")).unwrap();
@@ -43,7 +43,9 @@ fn replay_does_not_guess_who_began_an_upload() {
         fs::write(dir.path().join("policies/open.toml"), policy).unwrap();
         let request =
             r#"{"action":"get-upload","access":"push","namespace":"open","listener":"main","upload_owner":""}"#;
-        let line = format!(r#"{{"event":"decision","identity":{{}},"decision":"deny"{more},"request":{request}}}"#);
+        let line = format!(
+            r#"{{"time":"2026-01-01T00:00:00.000Z","event":"decision","identity":{{}},"decision":"deny"{more},"request":{request}}}"#
+        );
         fs::write(dir.path().join("decisions.jsonl"), line + "\n").unwrap();
         run(dir.path(), &["replay", "--log", "decisions.jsonl"]).1
     };

@@ -220,7 +220,8 @@ fn access_policies_know_nothing_of_retention_and_retention_nothing_of_them() {
         let (action, namespace) = ("get-blob".to_owned(), namespace.to_owned());
         simple_registry::policy::Request { action, namespace, ..Default::default() }.completed()
     };
-    let decide = |namespace| policy.decide(&simple_registry::identity::Facts::default(), &request(namespace));
+    let decide =
+        |namespace| super::decide_now(&policy, &simple_registry::identity::Facts::default(), &request(namespace));
     assert_eq!((decide("x").effect.as_str(), decide("y").effect.as_str()), ("allow", "not_covered"));
     assert_eq!(retain(&policy, "x", &[image("a", 1, 1)]).unwrap().policies[0].policy, "r.toml");
 }

@@ -7,10 +7,10 @@ use simple_registry::{
     config::{AccessPolicy, Config, Repository},
     diagnostics::{Source, Text},
     identity::{Certificate, Facts, Identity},
-    policy::{Decision, Policy, Request},
+    policy::{Decision, Now, Policy, Request},
 };
 
-use super::file;
+use super::{arrival, decide_now, file};
 use crate::support::MACHINE;
 
 pub(super) fn table(default_allow: Option<bool>, rules: &[&str]) -> AccessPolicy {
@@ -62,7 +62,7 @@ fn decide_action(policy: &Policy, username: &str, namespace: &str, action: &str,
         listener: listener.to_owned(),
         ..Request::default()
     };
-    policy.decide(&facts, &request.completed())
+    decide_now(policy, &facts, &request.completed())
 }
 
 /// Returns a decision in short: `allow p.toml r` by a rule, `deny p.toml` by a default, `deny` by nothing.
@@ -216,15 +216,15 @@ fn policies_come_together_as_the_table_says() {
             for (username, namespace, expected) in decided {
                 let decision = decide(&policy, username, namespace);
                 assert_eq!(short(&decision), *expected, "{what}: {username} in {namespace}");
-                let explained = policy.explain(
-                    &Facts { username: (*username).to_owned(), ..Facts::default() },
-                    &Request {
-                        action: if namespace.is_empty() { "list-catalog" } else { "get-manifest" }.to_owned(),
-                        namespace: (*namespace).to_owned(),
-                        ..Request::default()
-                    }
-                    .completed(),
-                );
+                let request = Request {
+                    action: if namespace.is_empty() { "list-catalog" } else { "get-manifest" }.to_owned(),
+                    namespace: (*namespace).to_owned(),
+                    ..Request::default()
+                };
+                let (facts, request) =
+                    (Facts { username: (*username).to_owned(), ..Facts::default() }, request.completed());
+                let now = Now::default();
+                let explained = policy.explain(&facts, &request, request.times(&now, None));
                 assert_eq!(explained.decision, decision.effect, "{what}: {explained}");
                 let marks = explained.rules.iter().filter(|rule| rule.decided).count()
                     + explained.defaults.iter().filter(|default| default.decided).count();
@@ -292,10 +292,10 @@ fn both_ways_to_ask_give_one_answer() {
     let certificate = Certificate { uris: vec!["spiffe://x/ci".into()], ..Certificate::default() };
     let identity = Identity { client_ip: [10, 1, 2, 3].into(), user: None, certificate: Some(Arc::new(certificate)) };
     let action = Action::parse("PUT", "/v2/a/manifests/v1", Some("tag=v2")).unwrap();
-    let request = Request::of(&action, "main");
-    let decided = policy.decide(&identity.facts(), &request);
-    assert!(decided.allows(), "{}", policy.explain(&identity.facts(), &request));
-    assert_eq!(policy.authorize(&identity, action, "main").decision, decided);
+    let request = Request::of(&action, "main", "");
+    let decided = decide_now(&policy, &identity.facts(), &request);
+    assert!(decided.allows(), "{decided:?}");
+    assert_eq!(policy.authorize(&identity, action, arrival(&Now::default())).decision, decided);
 }
 
 /// A decision by 20 rules, with a certificate, over the values that all of them ask for.
@@ -315,7 +315,7 @@ fn twenty_rules_are_decided_in_time() {
     for _ in 0..50 {
         let started = std::time::Instant::now();
         for _ in 0..20 {
-            assert!(policy.authorize(&identity, action.clone(), "main").decision.allows());
+            assert!(policy.authorize(&identity, action.clone(), arrival(&Now::default())).decision.allows());
         }
         best = best.min(started.elapsed() / 20);
     }

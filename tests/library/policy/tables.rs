@@ -8,7 +8,7 @@ use simple_registry::{
     diagnostics::Source,
     identity::{Certificate, Identity, User},
     oci::Name,
-    policy::{Image, Policy},
+    policy::{Image, Now, Policy},
 };
 
 use super::semantics::{ANA, config, decide, short, table};
@@ -44,7 +44,7 @@ fn the_documented_example_works_as_written() {
             certificate: organization.map(|_| Arc::new(certificate)),
         };
         let action = Action::parse("GET", "/v2/my-registry/app/manifests/v1", None).unwrap();
-        policy.authorize(&identity, action, "main").outcome.is_ok()
+        policy.authorize(&identity, action, super::arrival(&Now::default())).outcome.is_ok()
     };
     assert!(allowed("", None));
     assert!(allowed("ana", Some("staff")));
