@@ -102,6 +102,10 @@ pub(super) fn repositories(reading: &Reading<'_>, root: &mut Table<'_>) -> BTree
             stale_if_error: stated(&mut table, "stale_if_error", |table| {
                 table.key("stale_if_error", "true", &rule::flag())
             }),
+            cooldown_exceptions: stated(&mut table, "cooldown_exceptions", |table| {
+                table.key("cooldown_exceptions", "[]", &rules());
+                table.texts("cooldown_exceptions")
+            }),
         };
         table.finish();
         repositories.insert(name.clone(), repository);

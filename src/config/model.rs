@@ -296,6 +296,8 @@ pub struct Repository {
     pub manifest_ttl: Option<Duration>,
     /// True: a cached tag is answered although no upstream could say what it means now.
     pub stale_if_error: Option<bool>,
+    /// Conditions in CEL about a pull, as they are written; if one of them is true, the cooldown does not hold.
+    pub cooldown_exceptions: Option<Vec<Text>>,
 }
 
 /// `[repository."<namespace>"] immutable_tags`: which tags keep the meaning that they were first given.

@@ -39,10 +39,11 @@ impl Call<'_> {
 
     /// Returns true if one of the repository's `cooldown_exceptions` holds for `action`, a pull of a manifest that was first
     /// seen at this time, as above.
-    #[allow(dead_code, clippy::unused_self, reason = "caches are about to ask")]
+    #[allow(dead_code, reason = "caches are about to ask")]
     pub(super) fn is_exempt_from_cooldown(&self, action: &Action, first_seen_at_ms: Option<u64>) -> bool {
-        let _ = (action, first_seen_at_ms);
-        false
+        let (identity, _) = self.caller.effective_identity(action);
+        let first_seen_at = first_seen_at_ms.and_then(time);
+        self.snapshot.policy().is_exempt_from_cooldown(identity, action, self.arrival(action), first_seen_at)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    cooldown::{Exception, Exceptions},
     decision::Origin,
     expression::{Condition, Scope, compile},
     file::{self, Document},
@@ -24,6 +25,7 @@ pub(super) struct Built {
     pub(super) warnings: Vec<String>,
     pub(super) tests: Vec<TestOutcome>,
     pub(super) retention: Vec<Arc<CompiledPolicy>>,
+    pub(super) exceptions: Exceptions,
     /// Warnings about tests that fail only together with other policies.
     pub(super) together: Vec<String>,
 }
@@ -47,6 +49,9 @@ pub(super) fn build(config: &Config, files: &[Source]) -> Built {
         }
         if let Some(rules) = &repository.retention_rules {
             retention(&mut built, prefix, rules);
+        }
+        if let Some(rules) = &repository.cooldown_exceptions {
+            exceptions(&mut built, prefix, rules);
         }
     }
     let mut tested = Vec::new();
@@ -93,6 +98,22 @@ fn retention(built: &mut Built, prefix: &str, rules: &[Text]) {
             built.warnings.extend(keeps_all(&name, &sources, &conditions));
             let coverage = Coverage::Table(prefix.to_owned());
             built.retention.push(table_policy(name, &says, coverage, None, &sources, conditions));
+        }
+        Err(problems) => built.problems.extend(problems),
+    }
+}
+
+/// Builds the exceptions of the cooldown that a table states.
+fn exceptions(built: &mut Built, prefix: &str, rules: &[Text]) {
+    let table = format!("[repository.{prefix:?}]");
+    let named = |(at, when)| Written { name: format!("cooldown_exceptions[{at}]"), when, denies: false, message: None };
+    let sources: Vec<Written<'_>> = rules.iter().enumerate().map(named).collect();
+    match conditions(&sources, Scope::Access) {
+        Ok(conditions) => {
+            let exception = |(source, condition): (&Written<'_>, Condition)| {
+                Exception::new(format!("{table} {}", source.name), condition)
+            };
+            built.exceptions.add(prefix, sources.iter().zip(conditions).map(exception).collect());
         }
         Err(problems) => built.problems.extend(problems),
     }

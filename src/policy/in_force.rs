@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     build,
+    cooldown::{self, Exceptions},
     decide::{allowed_otherwise, decide},
     decision::Decision,
     each_tag,
@@ -29,6 +30,7 @@ use crate::{
 pub struct Policy {
     index: PolicyIndex,
     retention: Retention,
+    exceptions: Exceptions,
     warnings: Vec<String>,
     open: Vec<String>,
 }
@@ -78,6 +80,7 @@ impl Policy {
         Ok(Self {
             index,
             retention: Retention::new(built.retention),
+            exceptions: built.exceptions,
             warnings: [built.warnings, built.together].concat(),
             open,
         })
@@ -114,6 +117,26 @@ impl Policy {
     ) -> Decision {
         let first_seen = first_seen_at.map_or(FirstSeen::Unknown, FirstSeen::At);
         self.decide_action(identity, action, arrival, Some(first_seen))
+    }
+
+    /// Returns true if one of the repository's `cooldown_exceptions` holds for `action`, a pull of a manifest of a cache. A
+    /// condition that fails gives no exception. `first_seen_at` is as in [`Policy::authorize_image`].
+    #[must_use]
+    pub fn is_exempt_from_cooldown(
+        &self,
+        identity: &Identity,
+        action: &Action,
+        arrival: Arrival<'_>,
+        first_seen_at: Option<Timestamp>,
+    ) -> bool {
+        let exceptions = self.exceptions.of(action.name().map_or("", |name| name.as_str()));
+        if exceptions.is_empty() {
+            return false;
+        }
+        let request = Request::of(action, arrival.listener, arrival.upstream);
+        let client_ip = identity.client_ip.to_string();
+        let times = request.times(arrival.now, Some(first_seen_at.map_or(FirstSeen::Unknown, FirstSeen::At)));
+        cooldown::one_holds(exceptions, &Values::new(&Input::of(identity, &client_ip, &request, times)))
     }
 
     fn decide_action(

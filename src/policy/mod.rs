@@ -12,10 +12,12 @@
 //! | `build` | makes policies of configuration and files, and finds what is wrong with them |
 //! | `pool`, `decide`, `each_tag` | decide a request by all policies that cover it, once for each tag that it changes |
 //! | `decision`, `explain` | a decision, and why |
+//! | `cooldown` | exceptions of the cooldown of caches |
 //! | `retention`, `retention_explain` | the images that stay, and why |
 //! | `trial`, `together`, `run_tests` | run the tests of policy files, alone and against all policies together |
 
 mod build;
+mod cooldown;
 mod decide;
 mod decision;
 mod each_tag;

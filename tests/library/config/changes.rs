@@ -54,6 +54,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("repository.\"<namespace>\".manifest_ttl", "7"),
     ("repository.\"<namespace>\".serves", "['docker.io']"),
     ("repository.\"<namespace>\".stale_if_error", "false"),
+    ("repository.\"<namespace>\".cooldown_exceptions", "['true']"),
     ("repository.\"<namespace>\".upstream[].url", "'https://other/v2'"),
     ("repository.\"<namespace>\".upstream[].max_redirect", "7"),
     ("repository.\"<namespace>\".upstream[].server_ca_bundle", "'other'"),

@@ -311,6 +311,7 @@ fn explain_shows_which_prefix_gave_each_table() {
         "   upstream         not stated\n",
         "   manifest_ttl     not stated\n",
         "   stale_if_error   not stated\n",
+        "   cooldown_exceptions not stated\n",
     ] {
         assert!(out.contains(line), "{line}: {out}");
     }

@@ -1,6 +1,7 @@
 //! Policies from outside: their decisions, the messages about wrong files, and the commands.
 
 mod commands;
+mod cooldown;
 mod files;
 mod properties;
 mod reference;
