@@ -149,7 +149,8 @@ impl Fetcher<'_> {
             immutable: Arc::new(move |tag| rule.covers(tag)),
             by: self.by.clone(),
         };
-        let answered = self.mirror.manifest(&pull, reference).await;
+        // what is young is kept as well; no tag moves to it before its cooldown is over
+        let answered = self.mirror.manifest(&pull, reference, &|_, _| true).await;
         answered.map(|answered| answered.value).map_err(|error| error.to_string())
     }
 

@@ -99,6 +99,7 @@ pub(super) fn repositories(reading: &Reading<'_>, root: &mut Table<'_>) -> BTree
             manifest_ttl: stated(&mut table, "manifest_ttl", |table| {
                 table.key("manifest_ttl", "\"0s\"", &rule::time("0s", "3650d"))
             }),
+            cooldown: stated(&mut table, "cooldown", |table| table.key("cooldown", "\"0s\"", &rule::time("0s", "90d"))),
             stale_if_error: stated(&mut table, "stale_if_error", |table| {
                 table.key("stale_if_error", "true", &rule::flag())
             }),

@@ -17,7 +17,7 @@ impl Config {
     /// Returns for each key of `[repository."..."]` the prefix of the table that gives it to a repository. `None`: no
     /// table that covers the repository states the key.
     #[must_use]
-    pub fn stating(&self, name: &str) -> [(&'static str, Option<&str>); 8] {
+    pub fn stating(&self, name: &str) -> [(&'static str, Option<&str>); 9] {
         let by = |states: fn(&Repository) -> bool| {
             self.stated(name, |table| states(table).then_some(&())).map(|(prefix, ())| prefix)
         };
@@ -28,6 +28,7 @@ impl Config {
             ("allow_delete", by(|table| table.allow_delete.is_some())),
             ("upstream", by(|table| table.upstream.is_some())),
             ("manifest_ttl", by(|table| table.manifest_ttl.is_some())),
+            ("cooldown", by(|table| table.cooldown.is_some())),
             ("stale_if_error", by(|table| table.stale_if_error.is_some())),
             ("cooldown_exceptions", by(|table| table.cooldown_exceptions.is_some())),
         ]

@@ -294,6 +294,8 @@ pub struct Repository {
     pub serves: Vec<String>,
     /// The time for which a cached tag is trusted without asking upstream.
     pub manifest_ttl: Option<Duration>,
+    /// The time for which a cache holds a manifest back after it was first seen.
+    pub cooldown: Option<Duration>,
     /// True: a cached tag is answered although no upstream could say what it means now.
     pub stale_if_error: Option<bool>,
     /// Conditions in CEL about a pull, as they are written; if one of them is true, the cooldown does not hold.

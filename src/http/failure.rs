@@ -263,6 +263,7 @@ impl Failure {
                 };
             }
             mirror::Error::Unanswered { unanswered, .. } => unanswered,
+            mirror::Error::Held(_) => return Self::new(StatusCode::FORBIDDEN, Code::Denied, message),
             mirror::Error::WrongDigest { .. } => {
                 return Self::new(StatusCode::BAD_GATEWAY, Code::Unavailable, message);
             }

@@ -35,11 +35,7 @@ pub(super) async fn get(
     head: bool,
 ) -> Result<Response<Body>, Failure> {
     let (manifest, from) = if let Some(cached) = call.snapshot.caches().of(name) {
-        let (manifest, from) = Box::pin(get_from_cache(call, slot, cached, name, reference)).await?;
-        if call.needs_second_decision() {
-            let action = Action::GetManifest { name: name.clone(), reference: reference.clone(), head };
-            call.authorize_image(&action, &manifest.digest, None)?;
-        }
+        let (manifest, from) = Box::pin(get_from_cache(call, slot, cached, name, reference, head)).await?;
         (manifest, Some(from))
     } else {
         let manifest = call.service.registry.manifests.get(name, reference).await;
@@ -76,6 +72,7 @@ async fn get_from_cache(
     cached: Cached,
     name: &Name,
     reference: &Reference,
+    head: bool,
 ) -> Result<(Arc<StoredManifest>, FromCache), Failure> {
     let rule = call.snapshot.immutable_tags().of(name);
     let pull = ManifestPull {
@@ -86,11 +83,22 @@ async fn get_from_cache(
         by: call.by(),
     };
     let (mirror, failure) = (&call.service.mirror, |error| Failure::of_cache(ErrorCode::ManifestUnknown, error));
-    if let Some(hit) = mirror.manifest_here(&pull, reference).await.map_err(failure)? {
-        return Ok(FromCache::of(hit));
+    let pull_of =
+        |reference: &Reference| Action::GetManifest { name: name.clone(), reference: reference.clone(), head };
+    let answered = if let Some(hit) = mirror.manifest_here(&pull, reference).await.map_err(failure)? {
+        hit
+    } else {
+        let _waiting = call.wait_for_upstream(slot)?;
+        let exempt = |reference: &Reference, seen| call.is_exempt_from_cooldown(&pull_of(reference), Some(seen));
+        mirror.manifest(&pull, reference, &exempt).await.map_err(failure)?
+    };
+    if call.needs_second_decision() {
+        let digest = &answered.value.digest;
+        let seen = mirror.first_seen(name, digest, &pull.by).await.map_err(failure)?;
+        // a refusal is final: no older manifest is given in its place
+        call.authorize_image(&pull_of(reference), digest, Some(seen))?;
     }
-    let _waiting = call.wait_for_upstream(slot)?;
-    Ok(FromCache::of(mirror.manifest(&pull, reference).await.map_err(failure)?))
+    Ok(FromCache::of(answered))
 }
 
 /// Answers `PUT` of a manifest.

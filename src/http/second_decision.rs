@@ -39,7 +39,6 @@ impl Call<'_> {
 
     /// Returns true if one of the repository's `cooldown_exceptions` holds for `action`, a pull of a manifest that was first
     /// seen at this time, as above.
-    #[allow(dead_code, reason = "caches are about to ask")]
     pub(super) fn is_exempt_from_cooldown(&self, action: &Action, first_seen_at_ms: Option<u64>) -> bool {
         let (identity, _) = self.caller.effective_identity(action);
         let first_seen_at = first_seen_at_ms.and_then(time);

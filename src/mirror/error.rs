@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::held::Held;
 use crate::{
     oci::{Digest, Name},
     registry,
@@ -25,6 +26,9 @@ pub enum Error {
         /// The upstreams' answers.
         unanswered: Arc<Unanswered>,
     },
+    /// A manifest is younger than the cooldown of its repository.
+    #[error("{0}")]
+    Held(Box<Held>),
     /// The bytes of a whole download have another digest.
     #[error("{upstream} sent bytes for {expected} that have another digest; they are not kept")]
     WrongDigest {
@@ -40,6 +44,12 @@ pub enum Error {
 
 /// A result of a cache.
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<Held> for Error {
+    fn from(held: Held) -> Self {
+        Self::Held(Box::new(held))
+    }
+}
 
 impl From<registry::Error> for Error {
     fn from(error: registry::Error) -> Self {

@@ -6,6 +6,8 @@
 //! | file | content |
 //! | --- | --- |
 //! | `manifests` | manifests, by tag and digest |
+//! | `cooldown` | the decision whether a manifest is held back, since it was first seen a short while ago |
+//! | `held` | a manifest that is held back, and the refusal |
 //! | `lists` | tags and referrers |
 //! | `download` | the bytes of a blob on their way, and their readers |
 //! | `receive` | the bytes of an upstream, at its pace |
@@ -14,9 +16,11 @@
 //! | `senders` | the upstreams that a download asks next |
 //! | `turns` | one question at a time about one thing |
 
+mod cooldown;
 mod download;
 mod error;
 mod fetch;
+mod held;
 mod lists;
 mod manifests;
 mod receive;
@@ -34,13 +38,14 @@ use tokio::sync::Semaphore;
 
 use self::{
     download::Download,
-    manifests::{Asked, Failed},
+    manifests::{Confirmed, Failed},
     turns::Turns,
     worker::Worker,
 };
 pub use self::{
     download::{DownloadStream, Pull},
     error::{Error, Result},
+    held::Held,
     manifests::ManifestPull,
 };
 use crate::{
@@ -119,8 +124,8 @@ pub struct Mirror {
     /// The places of downloads.
     places: Semaphore,
     turns: Turns<(Name, Reference)>,
-    /// The times at which upstreams confirmed the meanings of tags.
-    confirmed: Part<(Name, Reference), Asked>,
+    /// The times at which upstreams last told the meanings of tags.
+    confirmed: Part<(Name, Reference), Confirmed>,
     /// The last questions without an answer.
     failed: Part<(Name, Reference), Failed>,
     /// Things that no upstream had a moment ago.
@@ -133,8 +138,9 @@ impl Mirror {
     /// Creates the caches of a registry.
     #[must_use]
     pub fn new(registry: &Arc<Registry>, options: Options, metrics: Metrics) -> Arc<Self> {
-        let weigh =
-            |(name, reference): &(Name, Reference), _: &Asked| name.as_str().len() + reference.to_string().len() + 100;
+        let weigh = |(name, reference): &(Name, Reference), _: &Confirmed| {
+            name.as_str().len() + reference.to_string().len() + 200
+        };
         let weigh_failed = |(name, reference): &(Name, Reference), _: &Failed| {
             name.as_str().len() + reference.to_string().len() + 1_000
         };

@@ -17,6 +17,8 @@
 //! repos/<name>!/tag-claims/<tag>!/<ordinal>         claim on the place after that version; created exclusively
 //! repos/<name>!/manifest-claims/<alg>/<hex>/<ordinal> the same for versions of a manifest
 //! repos/<name>!/downloads/<alg>/<hex>/<newest-first> turn of one server to download a blob; created exclusively
+//! repos/<name>!/first-seen/<alg>/<hex>/at           time at which that manifest was first seen; created exclusively
+//! repos/<name>!/first-seen/<alg>/<hex>/tag.<tag>    that tag leads to that manifest, which was held back; created exclusively
 //! repos/<name>!/history/<tag>!/<attempt>            earlier meanings of a tag: its versions that scrub freed
 //! repos/<name>!/pulls/<newest-first>.<attempt>      times of the last pulls that one server saw in a while
 //! catalog/<name>!/!<scrub>                          mark: that run of scrub found the repository empty (sorts first)

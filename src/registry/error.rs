@@ -196,7 +196,7 @@ impl Error {
         Self::GoneForGood { name: name.clone(), what, why: why.to_owned() }
     }
 
-    pub(super) fn manifest_unknown(name: &Name, reference: Reference) -> Self {
+    pub(crate) fn manifest_unknown(name: &Name, reference: Reference) -> Self {
         Self::ManifestUnknown { name: name.clone(), reference }
     }
 

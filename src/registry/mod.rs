@@ -16,6 +16,7 @@ mod core;
 mod damage;
 mod downloads;
 mod error;
+mod first_seen;
 mod lease;
 mod manifests;
 mod pulls;
@@ -39,6 +40,7 @@ pub use self::{
     damage::Damage,
     downloads::{Downloads, Turn},
     error::{Error, Result},
+    first_seen::FirstSeen,
     lease::{InForce, Lease},
     manifests::{CachedManifest, Manifests, Put, PutManifest, SeenManifest},
     pulls::Pulls,
@@ -119,6 +121,8 @@ pub struct Registry {
     pub uploads: Uploads,
     /// The downloads of blobs from upstreams.
     pub downloads: Downloads,
+    /// The times at which manifests of caches were first seen.
+    pub first_seen: FirstSeen,
     /// The tags of repositories.
     pub tags: Arc<Tags>,
     /// The manifests of repositories.
@@ -141,6 +145,7 @@ impl Registry {
             pulls: Pulls::new(&core),
             uploads: Uploads::new(&core, &copies, &blobs, metrics),
             downloads: Downloads::new(&core),
+            first_seen: FirstSeen::new(&core),
             manifests: Manifests::new(&core, &versions, &blobs, &tags, &referrers, &catalog),
             core,
             damage,

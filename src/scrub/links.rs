@@ -289,6 +289,14 @@ impl Links<'_, '_> {
                     let why = self.reads::<DownloadTurn>(entry).await?;
                     why.map(|why| format!("the record of a download of {digest} into {name} {why}"))
                 }
+                Some(RepositoryKey::FirstSeen(digest)) => {
+                    let why = self.reads::<Provenance>(entry).await?;
+                    why.map(|why| format!("the time at which {digest} of {name} was first seen {why}"))
+                }
+                Some(RepositoryKey::Lead(digest, tag)) => {
+                    let why = self.reads::<Provenance>(entry).await?;
+                    why.map(|why| format!("the record that tag {name}:{tag} leads to {digest} {why}"))
+                }
                 Some(RepositoryKey::Pulls(..)) => {
                     self.reads::<Vec<Pull>>(entry).await?.map(|why| format!("a record of pulls from {name} {why}"))
                 }

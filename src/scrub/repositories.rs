@@ -12,12 +12,14 @@
 //! | `claims` | claims on versions of tags and manifests, below newer versions |
 //! | `untagged` | images whose tag moved on less than a grace ago |
 //! | `referrers` | referrers, and signatures whose image was removed |
+//! | `first_seen` | times at which manifests of caches were first seen |
 //! | `pulls` | records of pulls, merged |
 //! | `catalog` | empty repositories |
 
 mod catalog;
 mod claims;
 mod fate;
+mod first_seen;
 mod history;
 mod look;
 mod manifests;
@@ -57,6 +59,7 @@ async fn clean(run: &Run<'_>, name: &Name) -> Result<()> {
     let mut repository = Repository::new(run, ages, name, live);
     manifests::clean(&mut repository).await?;
     referrers::clean(&mut repository).await?;
+    first_seen::clean(&repository).await?;
     pulls::clean(&repository).await?;
     catalog::clean(&repository).await
 }

@@ -23,6 +23,8 @@ pub struct CachedNamespace {
     pub upstreams: Upstreams,
     /// The time for which a cached tag is trusted without asking upstream.
     pub manifest_ttl: Duration,
+    /// The time for which a manifest is held back after it was first seen.
+    pub cooldown: Duration,
     /// True: a cached tag is answered although no upstream could say what it means now.
     pub stale_if_error: bool,
 }
@@ -195,10 +197,12 @@ fn table(config: &Config, by_prefix: &HashMap<&str, Upstreams>, name: &str) -> T
     };
     let namespace = (!upstreams.is_empty()).then(|| {
         let ttl = config.stated(name, |table| table.manifest_ttl.as_ref());
+        let cooldown = config.stated(name, |table| table.cooldown.as_ref());
         let stale = config.stated(name, |table| table.stale_if_error.as_ref());
         Arc::new(CachedNamespace {
             upstreams: upstreams.clone(),
             manifest_ttl: ttl.map_or(Duration::ZERO, |(_, ttl)| *ttl),
+            cooldown: cooldown.map_or(Duration::ZERO, |(_, cooldown)| *cooldown),
             stale_if_error: stale.is_none_or(|(_, stale)| *stale),
         })
     });

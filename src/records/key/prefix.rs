@@ -66,6 +66,10 @@ pub enum Prefix<'a> {
     AllDownloads(&'a Name),
     /// The downloads of a blob of a repository.
     Downloads(&'a Name, &'a Digest),
+    /// The times at which the manifests of a repository were first seen, and the tags that lead to them.
+    AllFirstSeen(&'a Name),
+    /// The time at which a manifest was first seen, and the tags that lead to it.
+    FirstSeen(&'a Name, &'a Digest),
     /// The earlier meanings of all tags of a repository.
     AllHistory(&'a Name),
     /// The earlier meanings of a tag.
@@ -167,6 +171,8 @@ impl Display for Prefix<'_> {
             Self::ManifestClaims(name, digest) => write!(f, "{}{}", Self::AllManifestClaims(name), Folder(digest)),
             Self::AllDownloads(name) => write!(f, "{}downloads/", Self::Repository(name)),
             Self::Downloads(name, digest) => write!(f, "{}{}", Self::AllDownloads(name), Folder(digest)),
+            Self::AllFirstSeen(name) => write!(f, "{}first-seen/", Self::Repository(name)),
+            Self::FirstSeen(name, digest) => write!(f, "{}{}", Self::AllFirstSeen(name), Folder(digest)),
             Self::AllHistory(name) => write!(f, "{}history/", Self::Repository(name)),
             Self::History(name, tag) => write!(f, "{}{tag}!/", Self::AllHistory(name)),
             Self::Pulls(name) => write!(f, "{}pulls/", Self::Repository(name)),

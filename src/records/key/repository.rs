@@ -23,6 +23,11 @@ pub enum RepositoryKey {
     ManifestClaim(Digest, Ordinal),
     /// The turn of one server to download a blob from an upstream. Only one attempt can create it; the newest counts.
     Download(Digest, Ordinal),
+    /// The time at which this registry first learned from an upstream that a manifest is there. Only one attempt can create
+    /// it.
+    FirstSeen(Digest),
+    /// The record that an upstream's tag leads to a manifest that was first seen a short while ago.
+    Lead(Digest, Tag),
     /// Earlier meanings of a tag.
     History(Tag, Suffix),
     /// The pulls that one server saw until this time, in milliseconds since 1970. The newest record sorts first.
@@ -80,6 +85,13 @@ impl RepositoryKey {
                 let (digest, number) = split_digest(rest)?;
                 Some(Self::Download(digest, Ordinal::parse(number)?))
             }
+            "first-seen" => {
+                let (digest, last) = split_digest(rest)?;
+                match last.strip_prefix("tag.") {
+                    Some(tag) => Some(Self::Lead(digest, tag.parse().ok()?)),
+                    None => (last == "at").then_some(Self::FirstSeen(digest)),
+                }
+            }
             "history" => {
                 let (tag, attempt) = rest.split_once("!/")?;
                 Some(Self::History(tag.parse().ok()?, attempt.parse().ok()?))
@@ -119,6 +131,8 @@ impl RepositoryKey {
                 write!(f, "{}{}", Prefix::ManifestClaims(name, digest), Upwards(*after))
             }
             Self::Download(digest, number) => write!(f, "{}{number}", Prefix::Downloads(name, digest)),
+            Self::FirstSeen(digest) => write!(f, "{}at", Prefix::FirstSeen(name, digest)),
+            Self::Lead(digest, tag) => write!(f, "{}tag.{tag}", Prefix::FirstSeen(name, digest)),
             Self::History(tag, attempt) => write!(f, "{}{attempt}", Prefix::History(name, tag)),
             Self::Pulls(until, attempt) => write!(f, "{}{}.{attempt}", Prefix::Pulls(name), Ordinal(*until)),
         }

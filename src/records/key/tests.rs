@@ -46,6 +46,8 @@ fn of_repositories() -> impl Strategy<Value = RepositoryKey> {
         (tags(), any::<u64>()).prop_map(|(tag, after)| RepositoryKey::TagClaim(tag, Ordinal(after))),
         (digests(), any::<u64>()).prop_map(|(digest, after)| RepositoryKey::ManifestClaim(digest, Ordinal(after))),
         (digests(), any::<u64>()).prop_map(|(digest, number)| RepositoryKey::Download(digest, Ordinal(number))),
+        digests().prop_map(RepositoryKey::FirstSeen),
+        (digests(), tags()).prop_map(|(digest, tag)| RepositoryKey::Lead(digest, tag)),
         (tags(), suffixes()).prop_map(|(tag, attempt)| RepositoryKey::History(tag, attempt)),
         (any::<u64>(), suffixes()).prop_map(|(until, attempt)| RepositoryKey::Pulls(until, attempt)),
     ]

@@ -1,11 +1,16 @@
 //! Manifests that upstreams gave. The content that they name comes later, when a client asks for it, or never.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::{Manifests, Put, PutOptions};
 use crate::{
     oci::{Digest, Manifest, MediaType, Name, Tag},
-    records::Actor,
+    records::{
+        Actor,
+        key::{ManifestKey, Prefix},
+    },
     registry::{Error, Result},
 };
 
@@ -56,5 +61,14 @@ impl Manifests {
         let (once, free) = put.tag.iter().cloned().partition(|tag| immutable(tag));
         let options = PutOptions { once, free, cached: true, ..PutOptions::default() };
         self.put_unless_refused(name, &manifest, digest, put.bytes.clone(), &options, by).await
+    }
+
+    /// Returns the indexes that list a manifest, as their references say. An index may be deleted since.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn indexes_of(&self, name: &Name, digest: &Digest) -> Result<BTreeSet<Digest>> {
+        let listed = self.core.store.list_all(&Prefix::IndexReferences(name, digest).to_string()).await?;
+        Ok(listed.iter().filter_map(|entry| ManifestKey::index(&entry.key)).collect())
     }
 }

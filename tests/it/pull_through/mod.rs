@@ -1,5 +1,6 @@
 //! Repositories that are caches: one server of this registry before another.
 
+mod cooldown;
 mod outage;
 mod policy;
 mod prefetch;

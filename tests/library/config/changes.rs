@@ -52,6 +52,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("repository.\"<namespace>\".immutable_tags", "['^v']"),
     ("repository.\"<namespace>\".allow_delete", "true"),
     ("repository.\"<namespace>\".manifest_ttl", "7"),
+    ("repository.\"<namespace>\".cooldown", "7"),
     ("repository.\"<namespace>\".serves", "['docker.io']"),
     ("repository.\"<namespace>\".stale_if_error", "false"),
     ("repository.\"<namespace>\".cooldown_exceptions", "['true']"),

@@ -16,11 +16,11 @@ use simple_registry::{
 use super::{Error, Hostile, Reply, Seen, Server, answer, by, name, upstream_with};
 use crate::support::sha256;
 
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const LIMIT: u64 = 1 << 20;
+pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(super) const LIMIT: u64 = 1 << 20;
 
 /// Returns an index that names children, and differs from others by its number.
-fn index(number: u32, children: &[&[u8]]) -> Vec<u8> {
+pub(super) fn index(number: u32, children: &[&[u8]]) -> Vec<u8> {
     let children: Vec<String> = children
         .iter()
         .map(|child| format!(r#"{{"mediaType":"{INDEX}","digest":"{}","size":{}}}"#, sha256(child), child.len()))
@@ -31,29 +31,29 @@ fn index(number: u32, children: &[&[u8]]) -> Vec<u8> {
 
 /// An upstream whose manifests and answers change while it runs.
 #[derive(Clone, Default)]
-struct Hub(Arc<Mutex<HashMap<String, Answer>>>);
+pub(super) struct Hub(Arc<Mutex<HashMap<String, Answer>>>);
 
-type Answer = Arc<dyn Fn(&Seen) -> Reply + Send + Sync>;
+pub(super) type Answer = Arc<dyn Fn(&Seen) -> Reply + Send + Sync>;
 
 impl Hub {
-    async fn start(&self) -> Hostile {
+    pub(super) async fn start(&self) -> Hostile {
         let hub = self.clone();
         Hostile::start(move |seen| hub.answer(seen)).await
     }
 
     /// Answers so to requests for a tag or digest.
-    fn on(&self, reference: &str, reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) {
+    pub(super) fn on(&self, reference: &str, reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) {
         self.0.lock().unwrap().insert(reference.to_owned(), Arc::new(reply));
     }
 
     /// Answers so to every request.
-    fn on_all(&self, reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) {
+    pub(super) fn on_all(&self, reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) {
         self.0.lock().unwrap().clear();
         self.on("", reply);
     }
 
     /// Has a manifest under its digest, and under this tag.
-    fn has(&self, tag: &str, manifest: &[u8]) {
+    pub(super) fn has(&self, tag: &str, manifest: &[u8]) {
         for reference in [tag, &sha256(manifest).to_string()] {
             let manifest = manifest.to_vec();
             self.on(reference, move |seen| whole(seen, &manifest));
@@ -89,13 +89,13 @@ impl Server {
             immutable: Arc::new(|_| false),
             by: by(),
         };
-        let answered = self.mirror.manifest(&pull, &reference.parse().unwrap()).await?;
+        let answered = self.mirror.manifest(&pull, &reference.parse().unwrap(), &|_, _| false).await?;
         assert_eq!(sha256(&answered.value.bytes), answered.value.digest);
         Ok((answered.value.digest, answered.served))
     }
 
     /// Returns the kind of the error of a pull that gives nothing.
-    async fn refusal(&self, reference: &str) -> Kind {
+    pub(super) async fn refusal(&self, reference: &str) -> Kind {
         match self.manifest(reference).await {
             Err(Error::Unanswered { unanswered, .. }) => unanswered.kind(),
             other => panic!("{reference}: {other:?}"),
@@ -103,12 +103,12 @@ impl Server {
     }
 
     /// Returns the meaning that a tag or digest has in the store.
-    async fn stored(&self, reference: &str) -> Option<Digest> {
+    pub(super) async fn stored(&self, reference: &str) -> Option<Digest> {
         let reference: Reference = reference.parse().unwrap();
         self.registry.manifests.get(&name(), &reference).await.ok().map(|manifest| manifest.digest)
     }
 
-    async fn is_empty(&self) -> bool {
+    pub(super) async fn is_empty(&self) -> bool {
         self.registry.tags.list(&name(), &Page::default()).await.is_err()
     }
 }

@@ -1,6 +1,7 @@
 //! Caches over upstreams that answer wrongly, slowly, and not at all; and several servers over one store.
 
 mod blobs;
+mod cooldown;
 mod manifests;
 mod senders;
 
@@ -29,6 +30,11 @@ struct Server {
     mirror: Arc<Mirror>,
     metrics: Metrics,
     cached: Cached,
+}
+
+fn store(directory: &Path) -> Store {
+    let operator = disk::operator(directory, DiskOptions { durable: false, ..DiskOptions::default() }).unwrap();
+    Store::over(operator, None, Metrics::new())
 }
 
 fn name() -> Name {
@@ -71,8 +77,10 @@ impl Server {
 
     /// Starts a server that waits so long for the next bytes of an upstream.
     fn start_with(directory: &Path, ports: &[u16], limit: u64, pace: Duration) -> Self {
-        let operator = disk::operator(directory, DiskOptions { durable: false, ..DiskOptions::default() }).unwrap();
-        let store = Store::over(operator, None, Metrics::new());
+        Self::start_over(store(directory), ports, limit, pace)
+    }
+
+    fn start_over(store: Store, ports: &[u16], limit: u64, pace: Duration) -> Self {
         let options = registry::Options {
             lease: Duration::from_hours(24),
             cache_ttl: Duration::ZERO,
@@ -84,7 +92,8 @@ impl Server {
         let registry = Arc::new(Registry::new(store, options, metrics.clone()));
         let mirror = Mirror::new(&registry, Options { idle: Duration::from_millis(300), pace }, metrics.clone());
         let upstreams = Upstreams::new(ports.iter().copied().map(upstream).collect());
-        let namespace = CachedNamespace { upstreams, manifest_ttl: Duration::ZERO, stale_if_error: true };
+        let namespace =
+            CachedNamespace { upstreams, manifest_ttl: Duration::ZERO, cooldown: Duration::ZERO, stale_if_error: true };
         let cached = Cached { namespace: Arc::new(namespace), rest: "app".to_owned() };
         Self { registry, mirror, metrics, cached }
     }

@@ -310,6 +310,7 @@ fn explain_shows_which_prefix_gave_each_table() {
         "   allow_delete     not stated\n",
         "   upstream         not stated\n",
         "   manifest_ttl     not stated\n",
+        "   cooldown         not stated\n",
         "   stale_if_error   not stated\n",
         "   cooldown_exceptions not stated\n",
     ] {

@@ -8,6 +8,7 @@ mod claims;
 mod command;
 mod damage;
 mod explain;
+mod first_seen;
 mod kept;
 mod leftovers;
 mod links;
