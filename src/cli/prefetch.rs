@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{print, restore::named, store};
 use crate::{
     config::{Config, ImmutableRules},
+    identity::Client,
     memory::Memory,
     mirror::{ManifestPull, Mirror, Options},
     oci::{Digest, Manifest, Name, Reference},
@@ -20,6 +21,8 @@ use crate::{
 
 /// The number of blobs that are fetched at once.
 const AT_ONCE: usize = 4;
+/// The client that has all places of this process for itself.
+const CLIENT: Client = Client::Address(0);
 /// The memory for the tokens of upstreams, in bytes.
 const TOKENS: u64 = 1024 * 1024;
 
@@ -119,7 +122,7 @@ impl Fetcher<'_> {
                 Manifest::parse(Some(&stored.media_type), &stored.bytes).map_err(|error| error.to_string())?;
             wanted.extend(self.children(&stored, &manifest).map(Reference::Digest));
             if self.prefetch.referrers {
-                let referrers = self.mirror.referrers(&cached, name, &stored.digest).await;
+                let referrers = self.mirror.referrers(&cached, name, &stored.digest, CLIENT).await;
                 let referrers = referrers.map_err(|error| error.to_string())?.value;
                 wanted.extend(referrers.iter().map(|referrer| Reference::Digest(referrer.digest)));
             }
@@ -148,6 +151,7 @@ impl Fetcher<'_> {
             largest: self.largest,
             immutable: Arc::new(move |tag| rule.covers(tag)),
             by: self.by.clone(),
+            client: CLIENT,
         };
         // what is young is kept as well; no tag moves to it before its cooldown is over
         let answered = self.mirror.manifest(&pull, reference, &|_, _| true).await;
@@ -177,7 +181,7 @@ impl Fetcher<'_> {
             Err(error) if error.is_damage() => {}
             Err(error) => return Err(error.to_string()),
         }
-        let pull = self.mirror.pull(cached, name, &digest, &self.by).map_err(|error| error.to_string())?;
+        let pull = self.mirror.pull(cached, name, &digest, &self.by, CLIENT).map_err(|error| error.to_string())?;
         let size = pull.size().await.map_err(|error| error.to_string())?;
         let mut bytes = pull.read(Arc::clone(&self.registry), 0..size);
         while bytes.try_next().await.map_err(|error| error.to_string())?.is_some() {}

@@ -264,6 +264,9 @@ impl Failure {
             }
             mirror::Error::Unanswered { unanswered, .. } => unanswered,
             mirror::Error::Held(_) => return Self::new(StatusCode::FORBIDDEN, Code::Denied, message),
+            mirror::Error::Busy => {
+                return Self::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, message).retry_later();
+            }
             mirror::Error::WrongDigest { .. } => {
                 return Self::new(StatusCode::BAD_GATEWAY, Code::Unavailable, message);
             }

@@ -74,7 +74,7 @@ pub(super) async fn tags(
     let (listed, from) = match call.snapshot.caches().of(name) {
         Some(cached) => {
             let _waiting = call.wait_for_upstream(slot)?;
-            let answered = call.service.mirror.tags(&cached, name, page).await;
+            let answered = call.service.mirror.tags(&cached, name, page, call.holder.client).await;
             let (listed, from) =
                 FromCache::of(answered.map_err(|error| Failure::of_cache(ErrorCode::NameUnknown, error))?);
             (listed, Some(from))
@@ -192,7 +192,7 @@ async fn referrers_of_cache(
     digest: &Digest,
     artifact_type: Option<&str>,
 ) -> Result<Response<Body>, Failure> {
-    let answered = call.service.mirror.referrers(cached, name, digest).await;
+    let answered = call.service.mirror.referrers(cached, name, digest, call.holder.client).await;
     let answered = answered.map_err(|error| Failure::of_cache(ErrorCode::ManifestUnknown, error))?;
     let (all, from) = FromCache::of(answered);
     let wanted = |descriptor: &&Descriptor| {

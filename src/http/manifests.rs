@@ -81,6 +81,7 @@ async fn get_from_cache(
         largest: call.snapshot.config().max_manifest_size,
         immutable: Arc::new(move |tag| rule.covers(tag)),
         by: call.by(),
+        client: call.holder.client,
     };
     let (mirror, failure) = (&call.service.mirror, |error| Failure::of_cache(ErrorCode::ManifestUnknown, error));
     let pull_of =

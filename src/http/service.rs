@@ -17,6 +17,7 @@ use crate::{
 const REJECTIONS: &[&str] = &[
     "queue-full",
     "too-many-connections",
+    mirror::TOO_MANY,
     "too-many-heads",
     "too-many-transfers",
     "too-many-uploads",

@@ -37,6 +37,9 @@ pub enum Error {
         /// The digest that was asked for.
         expected: Digest,
     },
+    /// The client has too many downloads and questions under way.
+    #[error("this client has too many downloads and questions to upstreams under way; try again in a moment")]
+    Busy,
     /// A download that did not come to its end.
     #[error("the download was not finished: {0}; pull again")]
     Unfinished(String),

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     action::Upload,
     registry::{self, Chunk, UploadStatus},
-    upstream::{BlobStream, Reason},
+    upstream::{BlobStream, Kind, Reason},
 };
 
 /// The number of bytes of one object of a download. Server-side copies of S3 take 5 MiB or more.
@@ -53,7 +53,13 @@ impl Worker {
                 }
                 Err(unanswered) => {
                     let again = senders.again(unanswered).await;
-                    again.map_err(|unanswered| self.mirror.unanswered(&self.download, unanswered))?;
+                    if let Err(unanswered) = again {
+                        // nothing of it came, so nothing is left to go on with
+                        if status.offset == 0 && unanswered.kind() == Kind::NotFound {
+                            self.drop_upload(&status).await?;
+                        }
+                        return Err(self.mirror.unanswered(&self.download, unanswered));
+                    }
                     continue;
                 }
                 Ok(answer) => answer,

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::{Answered, Mirror, Result, Served};
 use crate::{
     action::{Page, ReferrerPlace},
+    identity::Client,
     oci::{Descriptor, Digest, Name, Tag},
     registry::{self, Listed, MAX_PAGE},
     upstream::Cached,
@@ -14,15 +15,22 @@ impl Mirror {
     /// Returns a page of tags: those of the upstream, or those that are here if no upstream answers.
     ///
     /// # Errors
-    /// [`super::Error::Unanswered`] if no upstream answers and nothing is here.
-    pub async fn tags(&self, cached: &Cached, name: &Name, page: &Page<String>) -> Result<Answered<Listed<Tag>>> {
-        let wanted = page.n.unwrap_or(MAX_PAGE).min(MAX_PAGE);
-        let answer = cached.namespace.upstreams.tags(&cached.rest, wanted, page.last.as_deref()).await;
-        match self.counted(answer) {
+    /// [`super::Error::Unanswered`] if no upstream answers and nothing is here, or `stale_if_error` is off. [`super::Error::Busy`].
+    pub async fn tags(
+        &self,
+        cached: &Cached,
+        name: &Name,
+        page: &Page<String>,
+        client: Client,
+    ) -> Result<Answered<Listed<Tag>>> {
+        let (asked, wanted, last) = (cached.clone(), page.n.unwrap_or(MAX_PAGE).min(MAX_PAGE), page.last.clone());
+        let question = async move { asked.namespace.upstreams.tags(&asked.rest, wanted, last.as_deref()).await };
+        match self.in_own_task(client, question).await? {
             Ok(answer) => {
                 let value = Listed { entries: answer.value.tags, more: answer.value.more };
                 Ok(Answered { value, served: Served::Miss, upstream: Some(answer.upstream) })
             }
+            Err(unanswered) if !cached.namespace.stale_if_error => Err(self.refused(name, "tag".into(), unanswered)),
             Err(unanswered) => match self.registry.tags.list(name, page).await {
                 Ok(value) => Ok(Answered { value, served: Served::Stale, upstream: None }),
                 Err(registry::Error::NameUnknown(_)) => Err(self.refused(name, "tag".into(), unanswered)),
@@ -34,13 +42,23 @@ impl Mirror {
     /// Returns all referrers of a manifest: those of the upstream, and those that are here.
     ///
     /// # Errors
-    /// Those of the store. If no upstream answers, those that are here are the answer, even if there are none: clients that
-    /// copy an image ask for the referrers of each manifest, and most have none.
-    pub async fn referrers(&self, cached: &Cached, name: &Name, subject: &Digest) -> Result<Answered<Vec<Descriptor>>> {
-        let (served, upstream, mut all) = match self
-            .counted(cached.namespace.upstreams.referrers(&cached.rest, subject).await)
-        {
+    /// Those of the store, and [`super::Error::Busy`]. If no upstream answers, those that are here are the answer, even if there
+    /// are none: clients that copy an image ask for the referrers of each manifest, and most have none. With
+    /// `stale_if_error` off it is [`super::Error::Unanswered`].
+    pub async fn referrers(
+        &self,
+        cached: &Cached,
+        name: &Name,
+        subject: &Digest,
+        client: Client,
+    ) -> Result<Answered<Vec<Descriptor>>> {
+        let (asked, wanted) = (cached.clone(), *subject);
+        let question = async move { asked.namespace.upstreams.referrers(&asked.rest, &wanted).await };
+        let (served, upstream, mut all) = match self.in_own_task(client, question).await? {
             Ok(answer) => (Served::Miss, Some(answer.upstream), answer.value),
+            Err(unanswered) if !cached.namespace.stale_if_error => {
+                return Err(self.refused(name, format!("list of referrers of {subject}").into(), unanswered));
+            }
             Err(unanswered) => {
                 tracing::info!(%name, %subject, %unanswered, "no upstream lists referrers; those of the cache are listed");
                 (Served::Stale, None, Vec::new())

@@ -9,6 +9,7 @@ use super::{
     held::{Held, Waiting},
 };
 use crate::{
+    identity::Client,
     oci::{Digest, Name, Reference, Tag},
     registry::{self, Actor, CachedManifest, StoredManifest},
     upstream::{Cached, FetchedManifest, Kind, Upstreams},
@@ -50,6 +51,8 @@ pub struct ManifestPull {
     pub immutable: Arc<dyn Fn(&Tag) -> bool + Send + Sync>,
     /// The author of the records.
     pub by: Actor,
+    /// The client that asks.
+    pub client: Client,
 }
 
 impl Mirror {
@@ -81,8 +84,8 @@ impl Mirror {
     /// which that was first seen, in milliseconds since 1970. No tag moves for it.
     ///
     /// # Errors
-    /// [`Error::Unanswered`] if it is not here, and no upstream gives it. [`Error::Held`] if it is younger than the
-    /// repository's cooldown.
+    /// [`Error::Unanswered`] if it is not here, and no upstream gives it. [`Error::Busy`] if it is not here, and the client
+    /// has too many questions. [`Error::Held`] if it is younger than the repository's cooldown.
     pub async fn manifest(
         self: &Arc<Self>,
         pull: &ManifestPull,
@@ -145,7 +148,7 @@ impl Mirror {
                 let (fetched, upstream) = self.fetch(pull, &pull.cached.namespace.upstreams, &reference).await?;
                 self.keep(pull, fetched, None, Served::Miss, upstream).await
             });
-            self.unless_failed(key, began, question).await?
+            self.unless_failed(pull.client, key, began, question).await?
         };
         let held = if young { None } else { self.held_by_digest(pull, digest).await? };
         match held {
@@ -198,10 +201,13 @@ impl Mirror {
         let known = self.stored(&pull.name, &reference).await?;
         let asked = self.registry.clock().since_boot();
         let question = Box::pin(self.ask_for_tag(pull, tag, known.as_ref()));
-        let answer = self.unless_failed(key.clone(), began, question).await;
-        if let (Err(Error::Unanswered { unanswered, .. }), Some(value), true) =
-            (&answer, &known, pull.cached.namespace.stale_if_error)
-        {
+        let answer = self.unless_failed(pull.client, key.clone(), began, question).await;
+        let unanswered = match &answer {
+            Err(Error::Unanswered { unanswered, .. }) => Some(unanswered.to_string()),
+            Err(error @ Error::Busy) => Some(error.to_string()),
+            _ => None,
+        };
+        if let (Some(unanswered), Some(value), true) = (unanswered, &known, pull.cached.namespace.stale_if_error) {
             tracing::warn!(name = %pull.name, %tag, %unanswered, "the tag is answered from the cache; no upstream gives it");
             let value = self.former(pull, tag, Some(Arc::clone(value)), None).await?;
             return Ok((Answered { value, served: Served::Stale, upstream: None }, None));
@@ -244,8 +250,12 @@ impl Mirror {
 
     /// Asks, unless a question about the same thing ended without an answer since `began`. Otherwise each of many clients
     /// would wait for a silent upstream after the other.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if the client has too many questions.
     async fn unless_failed<T>(
         &self,
+        client: Client,
         key: (Name, Reference),
         began: Duration,
         question: impl Future<Output = Result<T>>,
@@ -255,6 +265,7 @@ impl Mirror {
         {
             return Err(error);
         }
+        let _task = self.tasks.begin(client).ok_or_else(|| self.busy())?;
         let answer = question.await;
         if let Err(error @ Error::Unanswered { .. }) = &answer {
             self.failed.insert(key, (self.registry.clock().since_boot(), error.clone()));

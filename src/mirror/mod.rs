@@ -14,6 +14,7 @@
 //! | `worker` | the work of a download, in turn with other servers |
 //! | `fetch` | the download of the server that has the turn |
 //! | `senders` | the upstreams that a download asks next |
+//! | `places` | the shares of hosts and clients in downloads and questions |
 //! | `turns` | one question at a time about one thing |
 
 mod cooldown;
@@ -23,6 +24,7 @@ mod fetch;
 mod held;
 mod lists;
 mod manifests;
+mod places;
 mod receive;
 mod senders;
 mod turns;
@@ -34,11 +36,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 
 use self::{
     download::Download,
     manifests::{Confirmed, Failed},
+    places::{Places, Tasks},
     turns::Turns,
     worker::Worker,
 };
@@ -49,6 +52,7 @@ pub use self::{
     manifests::ManifestPull,
 };
 use crate::{
+    identity::Client,
     memory::Part,
     oci::{Digest, Name, Reference},
     registry::{Actor, Registry},
@@ -56,13 +60,13 @@ use crate::{
     upstream::{Answer, Cached, Kind, Unanswered, Upstream},
 };
 
-/// The largest number of downloads of one process at a time. Each takes 16 MiB of memory, or more if its blob
-/// is larger than 32 GB.
-const AT_ONCE: usize = 32;
 /// The time for which an upstream's word that something is not there is repeated.
 const ABSENT: Duration = Duration::from_secs(10);
 /// The time for which an upstream is not asked for a blob again whose bytes it sent wrong, if another one can be asked.
 const WRONG: Duration = Duration::from_mins(10);
+
+/// The reason for which requests are turned away whose client has too many downloads and questions, as metrics say it.
+pub const TOO_MANY: &str = "too-many-downloads";
 
 /// The settings of caches.
 #[derive(Clone, Copy, Debug)]
@@ -121,8 +125,8 @@ pub struct Mirror {
     metrics: Metrics,
     options: Options,
     downloads: Mutex<HashMap<(Name, Digest), Weak<Download>>>,
-    /// The places of downloads.
-    places: Semaphore,
+    places: Arc<Places>,
+    tasks: Arc<Tasks>,
     turns: Turns<(Name, Reference)>,
     /// The times at which upstreams last told the meanings of tags.
     confirmed: Part<(Name, Reference), Confirmed>,
@@ -154,7 +158,8 @@ impl Mirror {
             metrics,
             options,
             downloads: Mutex::default(),
-            places: Semaphore::new(AT_ONCE),
+            places: Places::new(),
+            tasks: Tasks::new(),
             turns: Turns::default(),
             confirmed: Part::new(memory, weigh),
             failed: Part::new(memory, weigh_failed).for_time(ABSENT),
@@ -166,19 +171,29 @@ impl Mirror {
     /// Begins to download a blob that the repository does not have, or joins the download that is under way.
     ///
     /// # Errors
-    /// [`Error::Unanswered`] if the upstreams said a moment ago that they do not have it.
-    pub fn pull(self: &Arc<Self>, cached: &Cached, name: &Name, digest: &Digest, by: &Actor) -> Result<Pull> {
+    /// [`Error::Unanswered`] if the upstreams said a moment ago that they do not have it. [`Error::Busy`] if the client has
+    /// begun too many others.
+    pub fn pull(
+        self: &Arc<Self>,
+        cached: &Cached,
+        name: &Name,
+        digest: &Digest,
+        by: &Actor,
+        client: Client,
+    ) -> Result<Pull> {
         self.unless_absent(name, &what_blob(digest))?;
         let mut downloads = self.downloads.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(download) = downloads.get(&(name.clone(), *digest)).and_then(Weak::upgrade) {
             return Ok(download.reader());
         }
+        let task = self.tasks.begin(client).ok_or_else(|| self.busy())?;
         let download = Download::new(name, digest);
         downloads.insert((name.clone(), *digest), Arc::downgrade(&download));
         let pull = download.reader();
-        let (worker, ending) = (Worker::new(self, cached, &download, by), Ending(Arc::clone(self), download));
+        let worker = Worker::new(self, cached, &download, by, client);
+        let ending = Ending(Arc::clone(self), download);
         tokio::spawn(async move {
-            let _ending = ending;
+            let (_ending, _task) = (ending, task);
             worker.run().await;
         });
         Ok(pull)
@@ -188,10 +203,18 @@ impl Mirror {
     /// does not say it.
     ///
     /// # Errors
-    /// [`Error::Unanswered`].
-    pub async fn blob_size(&self, cached: &Cached, name: &Name, digest: &Digest) -> Result<Answered<Option<u64>>> {
+    /// [`Error::Unanswered`] and [`Error::Busy`].
+    pub async fn blob_size(
+        &self,
+        cached: &Cached,
+        name: &Name,
+        digest: &Digest,
+        client: Client,
+    ) -> Result<Answered<Option<u64>>> {
         self.unless_absent(name, &what_blob(digest))?;
-        let size = self.counted(cached.namespace.upstreams.blob_size(&cached.rest, digest).await);
+        let (cached, wanted) = (cached.clone(), *digest);
+        let question = async move { cached.namespace.upstreams.blob_size(&cached.rest, &wanted).await };
+        let size = self.in_own_task(client, question).await?;
         let size = size.map_err(|unanswered| self.refused(name, what_blob(digest), unanswered))?;
         Ok(Answered { value: size.value, served: Served::Miss, upstream: Some(size.upstream) })
     }
@@ -220,6 +243,31 @@ impl Mirror {
             downloads.remove(&key);
         }
         forgets
+    }
+
+    /// Asks upstreams in a task of its own, which goes on if the caller leaves. So an upstream that is silent for longer
+    /// than each client waits is known to be silent.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if the client has too many such tasks.
+    async fn in_own_task<T: Send + 'static>(
+        &self,
+        client: Client,
+        question: impl Future<Output = std::result::Result<Answer<T>, Unanswered>> + Send + 'static,
+    ) -> Result<std::result::Result<Answer<T>, Unanswered>> {
+        let task = self.tasks.begin(client).ok_or_else(|| self.busy())?;
+        let question = async move {
+            let _task = task;
+            question.await
+        };
+        let outcome = tokio::spawn(question.in_current_span()).await;
+        Ok(self.counted(outcome.map_err(|_| Error::Unfinished("its task ended".to_owned()))?))
+    }
+
+    /// Counts a request that is turned away, since its client has too many tasks.
+    fn busy(&self) -> Error {
+        self.metrics.record_rejected(TOO_MANY);
+        Error::Busy
     }
 
     /// Counts a question to upstreams.

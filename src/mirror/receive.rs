@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::StreamExt as _;
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _, stream::Fuse};
 use tokio::{
-    task::JoinHandle,
+    task::{JoinHandle, yield_now},
     time::{Instant, timeout},
 };
 
@@ -16,6 +17,9 @@ use crate::{
 
 /// The smallest number of bytes that a stream brings in the time of [`Options::pace`](super::Options::pace).
 const LEAST: u64 = 30 * 1024;
+
+/// The number of bytes that are gathered before readers are told, as far as they are there.
+const GATHERED: usize = 64 * 1024;
 
 /// The way in which the bytes of an upstream are received.
 pub(super) struct Receiving {
@@ -49,11 +53,12 @@ impl ReceivingTask {
 
 impl Receiving {
     /// Begins to receive. The stream begins at `offset`, and the bytes before `from` are not needed.
-    pub(super) fn begin(self, mut bytes: ByteStream, offset: u64, from: u64) -> ReceivingTask {
+    pub(super) fn begin(self, bytes: ByteStream, offset: u64, from: u64) -> ReceivingTask {
         let Self { received, download, waiting, largest, time } = self;
         let mut skip = from.saturating_sub(offset);
         ReceivingTask(tokio::spawn(async move {
             let (mut came, mut pace) = (offset, Pace::begin(time));
+            let mut bytes = Gathering { bytes: bytes.fuse(), error: None };
             while let Some(piece) = timeout(time, bytes.next()).await.map_err(|_| Reason::TooSlow)? {
                 let mut piece = piece?;
                 let length = piece.len() as u64;
@@ -74,6 +79,56 @@ impl Receiving {
             Ok(())
         }))
     }
+}
+
+/// The pieces of a stream, small ones together. Each piece wakes every reader.
+struct Gathering {
+    bytes: Fuse<ByteStream>,
+    /// The error that comes after a piece.
+    error: Option<Reason>,
+}
+
+impl Gathering {
+    /// Waits for the next bytes, and adds those that are there as well.
+    async fn next(&mut self) -> Option<Result<Bytes, Reason>> {
+        if let Some(error) = self.error.take() {
+            return Some(Err(error));
+        }
+        let first = match self.bytes.next().await? {
+            Ok(first) if first.len() < GATHERED => first,
+            whole => return Some(whole),
+        };
+        let (mut length, mut pieces) = (first.len(), vec![first]);
+        let mut has_yielded = false;
+        while length < GATHERED {
+            match self.bytes.next().now_or_never() {
+                Some(Some(Ok(piece))) => {
+                    length += piece.len();
+                    pieces.push(piece);
+                    has_yielded = false;
+                }
+                Some(Some(Err(error))) => {
+                    self.error = Some(error);
+                    break;
+                }
+                // the connection may have read more by now
+                None if !has_yielded => {
+                    has_yielded = true;
+                    yield_now().await;
+                }
+                Some(None) | None => break,
+            }
+        }
+        Some(Ok(together(pieces)))
+    }
+}
+
+/// Joins pieces.
+fn together(mut pieces: Vec<Bytes>) -> Bytes {
+    if pieces.len() == 1 {
+        return pieces.swap_remove(0);
+    }
+    pieces.concat().into()
 }
 
 /// The pace of a stream.
@@ -102,5 +157,45 @@ impl Pace {
         }
         *self = Self::begin(self.time);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{channel::mpsc, stream};
+
+    use super::*;
+
+    fn pieces(length: usize, count: usize) -> Vec<Result<Bytes, Reason>> {
+        (0..count).map(|number| Ok(Bytes::from(vec![u8::try_from(number % 251).unwrap(); length]))).collect()
+    }
+
+    #[tokio::test]
+    async fn small_pieces_that_are_there_come_together_and_an_error_comes_last() {
+        let all = pieces(1000, 500).into_iter().chain([Err(Reason::TooSlow)]).chain(pieces(1, 1));
+        let mut gathering = Gathering { bytes: stream::iter(all).boxed().fuse(), error: None };
+        let (mut whole, mut count) = (Vec::new(), 0);
+        let error = loop {
+            match gathering.next().await.unwrap() {
+                Ok(bytes) => whole.extend_from_slice(&bytes),
+                Err(error) => break error,
+            }
+            count += 1;
+        };
+        let expected: Vec<u8> = pieces(1000, 500).into_iter().flat_map(Result::unwrap).collect();
+        assert!(whole == expected, "{} bytes", whole.len());
+        assert_eq!((count, error), (8, Reason::TooSlow));
+    }
+
+    #[tokio::test]
+    async fn a_piece_does_not_wait_for_the_next_one() {
+        let (more, bytes) = mpsc::unbounded();
+        let mut gathering = Gathering { bytes: bytes.boxed().fuse(), error: None };
+        for length in [10, 20] {
+            more.unbounded_send(pieces(length, 1).remove(0)).unwrap();
+            assert_eq!(gathering.next().await.unwrap().unwrap().len(), length);
+        }
+        drop(more);
+        assert!(gathering.next().await.is_none());
     }
 }

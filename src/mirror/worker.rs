@@ -1,7 +1,7 @@
 //! The work of a download: takes turns with other servers, and follows the server whose turn it is.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -11,10 +11,12 @@ use super::{
     Mirror,
     download::{Download, Unstored},
     error::{Error, Result},
+    places::{Owner, Place},
 };
 use crate::{
+    identity::Client,
     registry::{self, Actor, Blob, Turn, UploadEnd, UploadStatus, UploadView},
-    upstream::Cached,
+    upstream::{Answer, Cached, Kind},
 };
 
 /// The time after which another server takes over a download that does not move.
@@ -32,6 +34,10 @@ pub(super) struct Worker {
     pub(super) cached: Cached,
     pub(super) download: Arc<Download>,
     pub(super) by: Actor,
+    /// The client that began the download.
+    client: Client,
+    /// The answer of an upstream that was asked whether it has a blob that no manifest here lists.
+    said: OnceLock<Answer<Option<u64>>>,
     /// The size that the manifests here say, if they agree.
     pub(super) listed: Option<u64>,
     /// The turn of this server, if it has one.
@@ -48,9 +54,16 @@ pub(super) enum Outcome {
 }
 
 impl Worker {
-    pub(super) fn new(mirror: &Arc<Mirror>, cached: &Cached, download: &Arc<Download>, by: &Actor) -> Self {
-        let (mirror, download) = (Arc::clone(mirror), Arc::clone(download));
-        Self { mirror, cached: cached.clone(), download, by: by.clone(), listed: None, turn: Mutex::new(None) }
+    pub(super) fn new(
+        mirror: &Arc<Mirror>,
+        cached: &Cached,
+        download: &Arc<Download>,
+        by: &Actor,
+        client: Client,
+    ) -> Self {
+        let (mirror, download, by) = (Arc::clone(mirror), Arc::clone(download), by.clone());
+        let (said, turn) = (OnceLock::new(), Mutex::new(None));
+        Self { mirror, cached: cached.clone(), download, by, client, said, listed: None, turn }
     }
 
     /// Downloads the blob, until it is there or nobody waits for it any more.
@@ -101,12 +114,10 @@ impl Worker {
     }
 
     async fn work(&self) -> Result<Blob> {
-        // before the turn: a server with a turn must move
-        let Ok(_place) = self.mirror.places.acquire().await else {
-            return Err(Error::Unfinished("the server stops".to_owned()));
-        };
+        self.ask_whether_it_is_there().await?;
+        let mut place = None;
         loop {
-            match self.begin().await? {
+            match self.begin(&mut place).await? {
                 Outcome::Done(blob) => return Ok(blob),
                 Outcome::Again => {}
                 Outcome::Mine(status) => match self.fetch(status).await? {
@@ -123,18 +134,48 @@ impl Worker {
         }
     }
 
-    /// Looks at the newest turn: takes the next one if that is over, and follows its server otherwise.
-    async fn begin(&self) -> Result<Outcome> {
+    /// Asks the upstreams whether they have the blob, if no manifest here lists it. Nothing is written for a digest that a
+    /// client made up.
+    async fn ask_whether_it_is_there(&self) -> Result<()> {
+        if self.listed.is_some() {
+            return Ok(());
+        }
+        let said = self.cached.namespace.upstreams.blob_size(&self.cached.rest, &self.download.digest).await;
+        match self.mirror.counted(said) {
+            Ok(said) => drop(self.said.set(said)),
+            // it answers no HEAD, and may answer the GET
+            Err(unanswered)
+                if unanswered.kind() == Kind::Unavailable
+                    && [405, 501].iter().any(|status| unanswered.has_status(*status)) => {}
+            Err(unanswered) => return Err(self.mirror.unanswered(&self.download, unanswered)),
+        }
+        Ok(())
+    }
+
+    /// Waits for a place. A server with a turn must move, so it waits before it takes one.
+    async fn place(&self) -> Result<Option<Place>> {
+        let host = self.cached.namespace.upstreams.hosts().next().unwrap_or_default().into();
+        let place = self.mirror.places.wait(Owner { host, client: self.client }).await;
+        if place.is_none() {
+            return Err(Error::Unfinished("the server stops".to_owned()));
+        }
+        Ok(place)
+    }
+
+    /// Looks at the newest turn: takes the next one if that is over, and follows its server otherwise. It takes a turn only
+    /// with a place, and looks again after it has waited for one.
+    async fn begin(&self, place: &mut Option<Place>) -> Result<Outcome> {
         let (registry, Download { name, digest, .. }) = (&self.mirror.registry, &*self.download);
         let newest = registry.downloads.newest(name, digest).await?;
         if let Some(turn) = &newest {
             match registry.uploads.view(name, &turn.upload).await? {
                 Some(view) if view.end.is_none() => {
-                    return if turn.is_given_up {
-                        self.take(turn, view).await
-                    } else {
-                        self.follow(turn.clone()).await
-                    };
+                    if !turn.is_given_up {
+                        return self.follow(turn.clone(), place).await;
+                    }
+                    if place.is_some() {
+                        return self.take(turn, view).await;
+                    }
                 }
                 Some(view) if view.end == Some(UploadEnd::Completed(*digest)) => {
                     if !self.download.shows_none_but(&turn.upload) {
@@ -150,6 +191,10 @@ impl Worker {
                 }
                 _ => {}
             }
+        }
+        if place.is_none() {
+            *place = self.place().await?;
+            return Ok(Outcome::Again);
         }
         let status = registry.uploads.start(name, digest.algorithm(), OWNER, &self.by).await?;
         let turn = registry.downloads.take(name, digest, newest.as_ref(), &status.id, &self.by).await?;
@@ -193,17 +238,14 @@ impl Worker {
         Ok(None)
     }
 
-    /// Follows the download of another server, and takes over if it does not move any more.
-    async fn follow(&self, mut turn: Turn) -> Result<Outcome> {
+    /// Follows the download of another server, without a place, and takes over if it does not move any more.
+    async fn follow(&self, mut turn: Turn, place: &mut Option<Place>) -> Result<Outcome> {
         let (registry, Download { name, digest, .. }) = (&self.mirror.registry, &*self.download);
-        if self.listed.is_some() {
-            self.download.answered(None, self.listed);
-        } else {
-            let size = self.cached.namespace.upstreams.blob_size(&self.cached.rest, digest).await;
-            if let Ok(answer) = self.mirror.counted(size) {
-                self.download.answered(Some(&answer.upstream), answer.value);
-            }
-        }
+        *place = None;
+        match self.said.get() {
+            Some(said) => self.download.answered(Some(&said.upstream), said.value),
+            None => self.download.answered(None, self.listed),
+        };
         let (mut seen, mut moved) = (None, Instant::now());
         loop {
             let Some(view) = registry.uploads.view(name, &turn.upload).await? else { return Ok(Outcome::Again) };
@@ -223,14 +265,18 @@ impl Worker {
                 };
                 // the server of a new turn has its time to begin
                 if newest.is_after(&turn) {
-                    moved = Instant::now();
+                    (moved, *place) = (Instant::now(), None);
                 }
                 turn = newest;
                 if turn.is_given_up || moved.elapsed() >= STALLED {
-                    return self.take(&turn, view).await;
+                    if place.is_some() {
+                        return self.take(&turn, view).await;
+                    }
+                    *place = self.place().await?;
+                    continue;
                 }
             } else {
-                (seen, moved) = (Some(view.status), Instant::now());
+                (seen, moved, *place) = (Some(view.status), Instant::now(), None);
             }
             sleep(LOOK).await;
         }

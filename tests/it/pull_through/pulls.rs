@@ -9,7 +9,7 @@ use crate::support::server::Backend;
 on_each_backend! {
     own: an_image_comes_through_and_stays, an_index_brings_only_what_is_asked_for, a_moved_tag_is_followed,
         ranges_and_heads_of_blobs_that_are_not_here_yet, a_hundred_clients_at_once_cost_one_download,
-        a_pushed_repository_is_beside, metrics_and_the_log_name_the_upstream,
+        a_pushed_repository_is_beside, a_blob_that_the_client_has_is_not_downloaded, metrics_and_the_log_name_the_upstream,
 }
 
 fn an_image_comes_through_and_stays(backend: Backend) {
@@ -89,6 +89,25 @@ fn a_pushed_repository_is_beside(backend: Backend) {
     let digest = pushed.push_image("v1", &image);
     assert_eq!(pushed.pull_image("v1"), digest);
     assert!(pushed.get_manifest("v1").expect(200).header("x-cache").is_none());
+}
+
+fn a_blob_that_the_client_has_is_not_downloaded(backend: Backend) {
+    let both = Cached::start(backend);
+    let (digest, unknown, here) = (both.there().push_blob(&unique(1_000_000)), sha256(b"nothing"), both.here());
+    let unless =
+        |digest: &str| here.send(Request::get(here.blob_path(digest)).header("if-none-match", format!("\"{digest}\"")));
+    assert_eq!(cache_header(&unless(&digest).expect(304)), "miss");
+    unless(&unknown).expect_error(404, "BLOB_UNKNOWN");
+    let metrics = both.cache.client().send(Request::get("/metrics")).expect(200);
+    let metrics = String::from_utf8(metrics.body).unwrap();
+    let count = |outcome, count: u32| {
+        let line = format!(
+            "\nsimple_registry_upstream_questions_total{{upstream=\"127.0.0.1\",outcome=\"{outcome}\"}} {count}\n"
+        );
+        assert!(metrics.contains(&line), "{line}\n{metrics}");
+    };
+    count("answered", 1);
+    count("not-found", 1);
 }
 
 fn metrics_and_the_log_name_the_upstream(backend: Backend) {

@@ -11,7 +11,7 @@ use simple_registry::{
 use tempfile::TempDir;
 
 use super::{
-    Error, Hostile, Reply, Seen, Server, answer, by,
+    Error, Hostile, Reply, Seen, Server, answer, by, client,
     manifests::{Hub, INDEX, LIMIT, index, whole},
     name, store,
 };
@@ -77,6 +77,7 @@ impl Server {
             largest: LIMIT,
             immutable: Arc::new(move |_| immutable),
             by: by(),
+            client: client(1),
         };
         let reference = reference.parse().unwrap();
         let here = self.mirror.manifest_here(&pull, &reference).await;

@@ -13,7 +13,7 @@ use simple_registry::{
     upstream::{Credentials, Kind, Upstreams},
 };
 
-use super::{Error, Hostile, Reply, Seen, Server, answer, by, name, upstream_with};
+use super::{Error, Hostile, Reply, Seen, Server, answer, by, client, name, upstream_with};
 use crate::support::sha256;
 
 pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -88,6 +88,7 @@ impl Server {
             largest: LIMIT,
             immutable: Arc::new(|_| false),
             by: by(),
+            client: client(1),
         };
         let answered = self.mirror.manifest(&pull, &reference.parse().unwrap(), &|_, _| false).await?;
         assert_eq!(sha256(&answered.value.bytes), answered.value.digest);

@@ -2,13 +2,16 @@
 
 mod blobs;
 mod cooldown;
+mod lists;
 mod manifests;
 mod senders;
+mod shares;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use futures::TryStreamExt as _;
 use simple_registry::{
+    identity::Client,
     memory::Memory,
     mirror::{Error, Mirror, Options, Pull},
     oci::{Digest, Name},
@@ -43,6 +46,10 @@ fn name() -> Name {
 
 fn by() -> Actor {
     Actor { identity: "ana".to_owned(), request: "1".to_owned() }
+}
+
+fn client(last: u8) -> Client {
+    IpAddr::from([10, 0, 0, last]).into()
 }
 
 fn upstream(port: u16) -> Arc<Upstream> {
@@ -99,7 +106,11 @@ impl Server {
     }
 
     fn pull(&self, digest: &Digest) -> Result<Pull, Error> {
-        self.mirror.pull(&self.cached, &name(), digest, &by())
+        self.pull_by(1, digest)
+    }
+
+    fn pull_by(&self, last: u8, digest: &Digest) -> Result<Pull, Error> {
+        self.mirror.pull(&self.cached, &name(), digest, &by(), client(last))
     }
 
     /// Pulls a blob to its end, and returns the bytes that came, with the error that broke them off.
@@ -154,7 +165,14 @@ fn blob(seen: &Seen, bytes: &[u8]) -> Reply {
     }
 }
 
-/// Counts the requests for blobs.
+/// Starts an upstream that has every blob, as it says, and answers each `GET` so.
+async fn start(reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Hostile {
+    let head = |seen: &Seen| seen.line.starts_with("HEAD");
+    Hostile::start(move |seen| if head(seen) { Reply::Bytes(b"HTTP/1.1 200 x\r\n\r\n".to_vec()) } else { reply(seen) })
+        .await
+}
+
+/// Counts the requests for the bytes of blobs.
 fn gets(hub: &Hostile) -> usize {
     hub.lines().iter().filter(|line| line.starts_with("GET") && line.contains("/blobs/")).count()
 }

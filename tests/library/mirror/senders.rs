@@ -4,13 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use simple_registry::upstream::Upstreams;
 
-use super::{Error, Hostile, Reply, Server, answer, blob, content, gets, manifests::whole, upstream, upstream_with};
+use super::{
+    Error, Hostile, Reply, Server, answer, blob, content, gets, manifests::whole, start, upstream, upstream_with,
+};
 use crate::support::sha256;
 
 /// Starts an upstream that sends so many bytes of each answer, and no more.
 async fn cuts(bytes: &[u8], at: usize) -> Hostile {
     let bytes = bytes.to_vec();
-    Hostile::start(move |seen| {
+    start(move |seen| {
         let Reply::Bytes(answer) = blob(seen, &bytes) else { unreachable!() };
         let length = answer.len().min(at);
         Reply::Bytes(answer[..length].to_vec())
@@ -20,7 +22,7 @@ async fn cuts(bytes: &[u8], at: usize) -> Hostile {
 
 async fn sends(bytes: &[u8]) -> Hostile {
     let bytes = bytes.to_vec();
-    Hostile::start(move |seen| blob(seen, &bytes)).await
+    start(move |seen| blob(seen, &bytes)).await
 }
 
 fn ranges(hub: &Hostile) -> Vec<String> {
@@ -47,7 +49,7 @@ async fn the_next_upstream_goes_on_where_a_stream_dripped() {
     let directory = tempfile::tempdir().unwrap();
     let bytes = content(100_000, 2);
     let first = bytes[..30_000].to_vec();
-    let drips = Hostile::start(move |_| {
+    let drips = start(move |_| {
         let head = b"HTTP/1.1 200 x\r\ncontent-length: 100000\r\n\r\n";
         Reply::Pause([&head[..], &first].concat(), Arc::default(), Vec::new())
     })
@@ -102,7 +104,7 @@ async fn the_error_says_what_each_upstream_did() {
     let (bytes, wrong) = (content(1000, 8), content(1000, 9));
     let first = sends(&wrong).await;
     let second = cuts(&bytes, 100).await;
-    let third = Hostile::start(|_| answer(503, &[], b"")).await;
+    let third = start(|_| answer(503, &[], b"")).await;
     let server = Server::start(directory.path(), &[first.port, second.port, third.port]);
     assert!(server.read(&sha256(&bytes)).await.1.is_some());
     let error = server.read(&sha256(&bytes)).await.1.unwrap().to_string();
@@ -115,10 +117,10 @@ async fn the_error_says_what_each_upstream_did() {
 #[tokio::test]
 async fn an_upstream_whose_streams_break_again_and_again_is_asked_for_no_more_blobs() {
     let directory = tempfile::tempdir().unwrap();
-    let broken = Hostile::start(|_| Reply::Bytes(b"HTTP/1.1 200 x\r\ncontent-length: 1000\r\n\r\n".to_vec())).await;
+    let broken = start(|_| Reply::Bytes(b"HTTP/1.1 200 x\r\ncontent-length: 1000\r\n\r\n".to_vec())).await;
     let blobs: Vec<_> = (0..6).map(|seed| content(1000, 100 + seed)).collect();
     let all = blobs.clone();
-    let right = Hostile::start(move |seen| {
+    let right = start(move |seen| {
         let wanted = all.iter().find(|bytes| seen.line.ends_with(&sha256(bytes).to_string())).unwrap();
         blob(seen, wanted)
     })
