@@ -1,6 +1,6 @@
 //! Runs `simple-registry prefetch`: pulls images into caches, beside running servers.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::ready, sync::Arc, time::Duration};
 
 use clap::Args;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -149,6 +149,7 @@ impl Fetcher<'_> {
             cached: cached.clone(),
             name: name.clone(),
             largest: self.largest,
+            memory: Arc::new(|_| Box::pin(ready(Some(Box::new(()) as _)))),
             immutable: Arc::new(move |tag| rule.covers(tag)),
             by: self.by.clone(),
             client: CLIENT,

@@ -278,6 +278,9 @@ impl Failure {
             Kind::NotFound => (StatusCode::NOT_FOUND, unknown),
             Kind::Limited => (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests),
             Kind::Configuration | Kind::Unavailable => (StatusCode::BAD_GATEWAY, Code::Unavailable),
+            Kind::Busy => {
+                return Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::TooManyRequests, message).retry_later();
+            }
             Kind::Silent => (StatusCode::GATEWAY_TIMEOUT, Code::Unavailable),
         };
         let failure = Self::new(status, code, message);

@@ -11,11 +11,12 @@ use super::{
     from_cache::FromCache,
     headers::{CONTENT_DIGEST, condition, digest_header, matches_etag},
     limits::Slot,
+    shares::Holder,
     tag_decisions::TagDecisions,
 };
 use crate::{
     action::Action,
-    mirror::ManifestPull,
+    mirror::{ManifestPull, TakeMemory},
     oci::{ErrorCode, MediaType, Name, Reference, Tag},
     registry::{Error, LookAtTag, Protection, PutManifest, StoredManifest, TagDelete},
     upstream::Cached,
@@ -79,6 +80,7 @@ async fn get_from_cache(
         cached,
         name: name.clone(),
         largest: call.snapshot.config().max_manifest_size,
+        memory: memory(call),
         immutable: Arc::new(move |tag| rule.covers(tag)),
         by: call.by(),
         client: call.holder.client,
@@ -100,6 +102,15 @@ async fn get_from_cache(
         call.authorize_image(&pull_of(reference), digest, Some(seen))?;
     }
     Ok(FromCache::of(answered))
+}
+
+/// Returns the way to the memory that pushed manifests have as well. Nobody takes it away: an upstream's answer is short.
+fn memory(call: &Call<'_>) -> TakeMemory {
+    let (limits, client) = (Arc::clone(&call.service.limits), call.holder.client);
+    Arc::new(move |bytes| {
+        let (limits, holder) = (Arc::clone(&limits), Holder { client, ends: None });
+        Box::pin(async move { limits.document(&holder, bytes).await.ok().map(|share| Box::new(share) as Box<_>) })
+    })
 }
 
 /// Answers `PUT` of a manifest.

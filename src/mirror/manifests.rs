@@ -7,6 +7,7 @@ use tracing::Instrument as _;
 use super::{
     Answered, Error, Mirror, Result, Served,
     held::{Held, Waiting},
+    room::{TakeMemory, Taken},
 };
 use crate::{
     identity::Client,
@@ -47,6 +48,8 @@ pub struct ManifestPull {
     pub name: Name,
     /// The largest size of a manifest that is fetched, in bytes.
     pub largest: u64,
+    /// Takes the memory of a manifest that is fetched.
+    pub memory: TakeMemory,
     /// Tells whether a tag is immutable.
     pub immutable: Arc<dyn Fn(&Tag) -> bool + Send + Sync>,
     /// The author of the records.
@@ -145,7 +148,7 @@ impl Mirror {
         } else {
             let key = (pull.name.clone(), reference.clone());
             let question = Box::pin(async {
-                let (fetched, upstream) = self.fetch(pull, &pull.cached.namespace.upstreams, &reference).await?;
+                let (fetched, upstream, _room) = self.fetch(pull, &pull.cached.namespace.upstreams, &reference).await?;
                 self.keep(pull, fetched, None, Served::Miss, upstream).await
             });
             self.unless_failed(pull.client, key, began, question).await?
@@ -315,7 +318,7 @@ impl Mirror {
                     self.fetch_tag(pull, upstreams, tag).await
                 }
                 fetched => {
-                    let (fetched, upstream) = fetched?;
+                    let (fetched, upstream, _room) = fetched?;
                     self.keep(pull, fetched, Some(tag), Served::Miss, upstream).await.map(Meaning::Of)
                 }
             },
@@ -324,7 +327,7 @@ impl Mirror {
 
     /// Fetches what a tag means, where only the bytes tell the digest.
     async fn fetch_tag(&self, pull: &ManifestPull, upstreams: &Upstreams, tag: &Tag) -> Result<Meaning> {
-        let (fetched, upstream) = self.fetch(pull, upstreams, &Reference::Tag(tag.clone())).await?;
+        let (fetched, upstream, _room) = self.fetch(pull, upstreams, &Reference::Tag(tag.clone())).await?;
         match self.held_upstream(pull, tag, &fetched.digest, false).await? {
             Some(waiting) => Ok(Meaning::Waits(waiting, upstream)),
             None => self.keep(pull, fetched, Some(tag), Served::Miss, upstream).await.map(Meaning::Of),
@@ -337,14 +340,15 @@ impl Mirror {
         pull: &ManifestPull,
         upstreams: &Upstreams,
         reference: &Reference,
-    ) -> Result<(CachedManifest, Arc<str>)> {
+    ) -> Result<(CachedManifest, Arc<str>, Taken)> {
         let what = what_manifest(reference);
         self.unless_absent(&pull.name, &what)?;
-        let fetched = upstreams.manifest(&pull.cached.rest, reference, pull.largest).await;
+        let room = Taken::new(pull.largest, &pull.memory);
+        let fetched = upstreams.manifest(&pull.cached.rest, reference, &room).await;
         let fetched = self.counted(fetched).map_err(|unanswered| self.refused(&pull.name, what, unanswered))?;
         let FetchedManifest { digest, media_type, bytes, .. } = fetched.value;
         self.registry.first_seen.note(&pull.name, &digest, false, &pull.by).await?;
-        Ok((CachedManifest { digest, media_type, bytes, tag: None }, fetched.upstream))
+        Ok((CachedManifest { digest, media_type, bytes, tag: None }, fetched.upstream, room))
     }
 
     /// Keeps a manifest that an upstream gave, and returns it as it is kept. If `tag` is given, it means the manifest then.

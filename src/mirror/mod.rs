@@ -15,6 +15,7 @@
 //! | `fetch` | the download of the server that has the turn |
 //! | `senders` | the upstreams that a download asks next |
 //! | `places` | the shares of hosts and clients in downloads and questions |
+//! | `room` | the memory of manifests that upstreams send |
 //! | `turns` | one question at a time about one thing |
 
 mod cooldown;
@@ -26,6 +27,7 @@ mod lists;
 mod manifests;
 mod places;
 mod receive;
+mod room;
 mod senders;
 mod turns;
 mod worker;
@@ -50,6 +52,7 @@ pub use self::{
     error::{Error, Result},
     held::Held,
     manifests::ManifestPull,
+    room::TakeMemory,
 };
 use crate::{
     identity::Client,
@@ -307,7 +310,7 @@ impl Mirror {
             Kind::Configuration => {
                 tracing::error!(%name, %what, %unanswered, "an upstream refuses the configured credentials");
             }
-            Kind::Limited | Kind::Silent | Kind::Unavailable => {
+            Kind::Limited | Kind::Busy | Kind::Silent | Kind::Unavailable => {
                 tracing::warn!(%name, %what, %unanswered, "no upstream answers");
             }
         }

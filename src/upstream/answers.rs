@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, stream};
+use futures::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::Response;
@@ -70,6 +70,26 @@ pub struct BlobStream {
 /// Bytes as they come. An error is the last item.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, Reason>> + Send>>;
 
+/// The memory for a manifest. A number is the largest size, with memory enough.
+pub trait Room: Send + Sync {
+    /// Returns the largest size of a manifest, in bytes.
+    fn largest(&self) -> u64;
+
+    /// Waits for the memory of a manifest of so many bytes, in place of what was taken before. Returns false if there is
+    /// none.
+    fn take(&self, bytes: u64) -> BoxFuture<'_, bool>;
+}
+
+impl Room for u64 {
+    fn largest(&self) -> u64 {
+        *self
+    }
+
+    fn take(&self, _bytes: u64) -> BoxFuture<'_, bool> {
+        std::future::ready(true).boxed()
+    }
+}
+
 impl Upstream {
     /// Asks for a manifest without its bytes.
     pub(super) async fn describe(&self, repository: &Name, reference: &Reference) -> Result<Described, Reason> {
@@ -85,12 +105,12 @@ impl Upstream {
         })
     }
 
-    /// Fetches a manifest of at most `most` bytes.
+    /// Fetches a manifest. Takes its memory once its size is known, so that a silent upstream holds none.
     pub(super) async fn fetch(
         &self,
         repository: &Name,
         reference: &Reference,
-        most: u64,
+        room: &dyn Room,
     ) -> Result<FetchedManifest, Reason> {
         let tail = format!("manifests/{reference}");
         let headers = vec![(header::ACCEPT, MANIFESTS)];
@@ -99,7 +119,11 @@ impl Upstream {
         let answer = self.send(&request).await?;
         refuse_page(answer.headers())?;
         let (said, media_type) = (said_digest(answer.headers()), media_type(answer.headers()));
-        let bytes = self.whole(answer, most).await?;
+        let largest = room.largest();
+        if !room.take(answer.content_length().map_or(largest, |length| length.min(largest))).await {
+            return Err(Reason::NoMemory);
+        }
+        let bytes = self.whole(answer, largest).await?;
         let expected = match reference {
             Reference::Digest(digest) => Some(*digest),
             Reference::Tag(_) => said,
@@ -185,7 +209,7 @@ impl Upstream {
     async fn tagged_referrers(&self, repository: &Name, subject: &Digest) -> Result<Vec<Descriptor>, Reason> {
         let tag = format!("{}-{}", subject.algorithm().as_str(), subject.hex());
         let tag = tag.parse().map(Reference::Tag).map_err(|_| Reason::NotFound)?;
-        match self.fetch(repository, &tag, LARGEST_LIST).await {
+        match self.fetch(repository, &tag, &LARGEST_LIST).await {
             Ok(index) => Ok(index.manifest.children),
             Err(Reason::NotFound) => Ok(Vec::new()),
             Err(reason) => Err(reason),

@@ -75,6 +75,9 @@ pub enum Reason {
     /// A blob of another size than the one that readers were told.
     #[error("its blob has another size than was said before")]
     WrongSize,
+    /// No memory for its answer, which too many others have.
+    #[error("not read, since this registry has no memory left for it")]
+    NoMemory,
     /// An answer that is larger than its limit.
     #[error("its answer is larger than {0} bytes")]
     TooLarge(u64),
@@ -93,6 +96,7 @@ impl Reason {
             Self::Status(_) => "status",
             Self::Silent(_) | Self::TooSlow => "silent",
             Self::Connection(_) => "connection",
+            Self::NoMemory => "no-memory",
             Self::Realm(_) | Self::Challenge | Self::Address(_) | Self::WithoutTls(_) | Self::Redirects(_) => "refused",
             Self::WrongDigest(_) | Self::WrongAnswer(_) | Self::WrongSize | Self::TooLarge(_) => "wrong",
         }
@@ -141,6 +145,8 @@ pub enum Kind {
     Configuration,
     /// An upstream had too many requests, and no other one has it.
     Limited,
+    /// This registry had no memory for the answer.
+    Busy,
     /// No upstream answered in time.
     Silent,
     /// Anything else: the upstreams cannot answer now.
@@ -155,6 +161,9 @@ impl Unanswered {
         let reasons = || self.reasons.iter().map(|(_, reason)| reason);
         if reasons().any(|reason| matches!(reason, Reason::CredentialsRefused | Reason::Realm(_))) {
             return Kind::Configuration;
+        }
+        if reasons().any(|reason| *reason == Reason::NoMemory) {
+            return Kind::Busy;
         }
         if !self.reasons.is_empty() && reasons().all(Reason::is_absence) {
             return Kind::NotFound;
@@ -230,6 +239,7 @@ mod tests {
         assert_eq!(kind(&[silent, Reason::Status(502)]), Kind::Unavailable);
         assert_eq!(kind(&[Reason::NotFound, Reason::CredentialsRefused]), Kind::Configuration);
         assert_eq!(kind(&[]), Kind::Unavailable);
+        assert_eq!(kind(&[Reason::NoMemory, Reason::NotFound]), Kind::Busy);
         let limited = Reason::Limited { retry_after: Duration::from_secs(1) };
         assert_eq!(kind(&[Reason::NotFound, limited.clone()]), Kind::Limited);
         assert_eq!(kind(&[Reason::Status(502), limited]), Kind::Unavailable);

@@ -20,7 +20,7 @@ mod source;
 mod upstreams;
 
 pub use self::{
-    answers::{BlobStream, ByteStream, Described, FetchedManifest, TagPage},
+    answers::{BlobStream, ByteStream, Described, FetchedManifest, Room, TagPage},
     base::{Base, BaseError},
     cached::{Cached, CachedNamespace, CachedNamespaces},
     failure::{Kind, Reason, Unanswered},

@@ -8,7 +8,7 @@ use std::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    answers::{BlobStream, Described, FetchedManifest, TagPage},
+    answers::{BlobStream, Described, FetchedManifest, Room, TagPage},
     failure::{Kind, Reason, Unanswered},
     source::Upstream,
 };
@@ -99,7 +99,7 @@ impl Upstreams {
         self.ask(rest, |upstream, name| async move { upstream.describe(&name, reference).await }).await
     }
 
-    /// Fetches a manifest of at most `most` bytes.
+    /// Fetches a manifest that has room.
     ///
     /// # Errors
     /// [`Unanswered`] if no upstream gave an answer that counts.
@@ -107,9 +107,9 @@ impl Upstreams {
         &self,
         rest: &str,
         reference: &Reference,
-        most: u64,
+        room: &dyn Room,
     ) -> Result<Answer<FetchedManifest>, Unanswered> {
-        self.ask(rest, |upstream, name| async move { upstream.fetch(&name, reference, most).await }).await
+        self.ask(rest, |upstream, name| async move { upstream.fetch(&name, reference, room).await }).await
     }
 
     /// Asks for the size of a blob in bytes, which an upstream may leave unsaid.

@@ -2,13 +2,14 @@
 
 use std::{
     collections::HashMap,
+    future::ready,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use simple_registry::{
     action::Page,
-    mirror::{ManifestPull, Served},
+    mirror::{ManifestPull, Served, TakeMemory},
     oci::{Digest, Reference},
     upstream::{Credentials, Kind, Upstreams},
 };
@@ -82,10 +83,16 @@ pub(super) fn whole(seen: &Seen, manifest: &[u8]) -> Reply {
 
 impl Server {
     pub(super) async fn manifest(&self, reference: &str) -> Result<(Digest, Served), Error> {
+        self.manifest_with(reference, Arc::new(|_| Box::pin(ready(Some(Box::new(()) as _))))).await
+    }
+
+    /// Pulls a manifest whose memory is taken so.
+    pub(super) async fn manifest_with(&self, reference: &str, memory: TakeMemory) -> Result<(Digest, Served), Error> {
         let pull = ManifestPull {
             cached: self.cached.clone(),
             name: name(),
             largest: LIMIT,
+            memory,
             immutable: Arc::new(|_| false),
             by: by(),
             client: client(1),

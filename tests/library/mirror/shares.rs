@@ -1,12 +1,18 @@
 //! The shares of upstreams and clients in the downloads of a cache.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    future::ready,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use simple_registry::{
     action::UploadId,
-    mirror::{Pull, Served},
+    mirror::{Pull, Served, TakeMemory},
     oci::Digest,
-    upstream::{Base, Upstreams},
+    upstream::{Base, Kind, Upstreams},
 };
 use tokio::sync::Notify;
 
@@ -14,7 +20,7 @@ use super::{
     Error, Hostile, Reply, Server, answer, blob,
     blobs::cache_image,
     content, gets,
-    manifests::{index, whole},
+    manifests::{LIMIT, index, whole},
     name, start, upstream_with,
 };
 use crate::support::sha256;
@@ -186,4 +192,44 @@ async fn a_client_with_too_many_downloads_is_turned_away_and_still_gets_stale_ta
     assert_eq!(server.manifest("latest").await.unwrap(), (sha256(&image), Served::Stale));
     assert!(matches!(server.manifest("other").await, Err(Error::Busy)));
     drop(pulls);
+}
+
+#[tokio::test]
+async fn a_manifest_takes_memory_once_its_size_is_known_until_it_is_stored() {
+    let directory = tempfile::tempdir().unwrap();
+    let image = index(1, &[]);
+    let (said, without_length) = (image.clone(), sha256("a manifest without a length").to_string());
+    let hub = Hostile::start(move |seen| match whole(seen, &said) {
+        Reply::Bytes(_) if seen.line.ends_with(&without_length) => {
+            Reply::Bytes(b"HTTP/1.1 200 x\r\n\r\nno manifest".to_vec())
+        }
+        whole => whole,
+    })
+    .await;
+    let server = server(directory.path(), &[hub.port]);
+    // a clone that is left is memory that was not given back
+    let (taken, held) = (Arc::new(Mutex::new(Vec::new())), Arc::new(()));
+    let (wanted, lent) = (Arc::clone(&taken), Arc::downgrade(&held));
+    let memory: TakeMemory = Arc::new(move |bytes| {
+        wanted.lock().unwrap().push(bytes);
+        Box::pin(ready(lent.upgrade().map(|lent| Box::new(lent) as _)))
+    });
+    let taken = || std::mem::take(&mut *taken.lock().unwrap());
+    assert_eq!(server.manifest_with("latest", Arc::clone(&memory)).await.unwrap(), (sha256(&image), Served::Miss));
+    assert_eq!(taken(), [image.len() as u64]);
+    assert!(server.manifest_with("latest", Arc::clone(&memory)).await.is_ok());
+    assert_eq!(taken(), [] as [u64; 0], "it was here");
+    let unsaid = sha256("a manifest without a length").to_string();
+    assert!(server.manifest_with(&unsaid, Arc::clone(&memory)).await.is_err());
+    assert_eq!(taken(), [LIMIT]);
+    assert_eq!(Arc::strong_count(&held), 1, "all memory was given back");
+    // there is none any more
+    drop(held);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = Server::start(elsewhere.path(), &[hub.port]);
+    match other.manifest_with("latest", memory).await {
+        Err(Error::Unanswered { unanswered, .. }) => assert_eq!(unanswered.kind(), Kind::Busy),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(other.stored("latest").await, None, "nothing is kept");
 }

@@ -16,7 +16,7 @@ async fn a_limit_of_requests_is_respected_and_the_next_upstream_answers() {
     let right = Hostile::start(index).await;
     let both = upstreams([settings(limited.port), settings(right.port)]);
     for _ in 0..3 {
-        both.manifest("app", &latest(), MOST).await.unwrap();
+        both.manifest("app", &latest(), &MOST).await.unwrap();
     }
     assert_eq!((limited.lines().len(), right.lines().len()), (1, 3));
 }
@@ -50,7 +50,7 @@ async fn a_refused_kind_of_request_is_not_sent_again_and_the_others_are() {
         let one = upstreams([settings(hub.port)]);
         for round in 0..2 {
             let described = is_limited(one.describe("app", &latest()).await);
-            let fetched = is_limited(one.manifest("app", &latest(), MOST).await);
+            let fetched = is_limited(one.manifest("app", &latest(), &MOST).await);
             let blob = is_limited(one.blob("app", &digest(b"bytes"), 0).await);
             assert_eq!([described, fetched, blob], expected, "{start}, round {round}");
         }
@@ -68,8 +68,8 @@ async fn the_last_manifest_of_a_limit_keeps_nobody_from_blobs() {
     })
     .await;
     let one = upstreams([settings(hub.port)]);
-    one.manifest("app", &latest(), MOST).await.unwrap_err();
-    assert!(is_limited(one.manifest("app", &latest(), MOST).await));
+    one.manifest("app", &latest(), &MOST).await.unwrap_err();
+    assert!(is_limited(one.manifest("app", &latest(), &MOST).await));
     let unanswered = one.describe("app", &latest()).await.unwrap_err();
     assert_eq!(unanswered.reasons[0].1, Reason::NotFound);
     one.blob("app", &digest(b"bytes"), 0).await.unwrap();
@@ -89,7 +89,7 @@ async fn a_limit_of_logins_holds_for_everything() {
     let one = upstreams([Settings { credentials: Some(ana()), ..settings(hub.port) }]);
     assert!(is_limited(one.blob("app", &digest(b"bytes"), 0).await));
     assert!(is_limited(one.describe("app", &latest()).await));
-    assert!(is_limited(one.manifest("app", &latest(), MOST).await));
+    assert!(is_limited(one.manifest("app", &latest(), &MOST).await));
     assert!(is_limited(one.tags("app", 10, None).await));
     assert_eq!(hub.lines().len(), 2);
 }
@@ -110,7 +110,7 @@ async fn a_limit_of_the_host_behind_a_redirect_is_not_the_upstreams() {
         let expected = Reason::LimitedBehind { host: "127.0.0.1".to_owned(), retry_after: Duration::from_secs(100) };
         assert_eq!(blob.before.reasons[0].1, expected);
     }
-    both.manifest("app", &latest(), MOST).await.unwrap();
+    both.manifest("app", &latest(), &MOST).await.unwrap();
     assert_eq!((hub.lines().len(), next.lines().len()), (3, 2));
     let alone = upstreams([settings(hub.port)]).blob("app", &digest(b"bytes"), 0).await.err().unwrap();
     assert_eq!(alone.retry_after(), Some(Duration::from_secs(100)), "a client learns when to come again");
@@ -128,10 +128,10 @@ async fn an_upstream_that_was_silent_is_asked_last_for_the_rest_of_a_pull() {
     let both = upstreams([short, settings(right.port)]);
     let pull = both.for_one_pull();
     pull.describe("app", &latest()).await.unwrap();
-    pull.manifest("app", &latest(), MOST).await.unwrap();
+    pull.manifest("app", &latest(), &MOST).await.unwrap();
     assert_eq!((silent.lines().len(), right.lines().len()), (1, 2));
     // another pull begins with the first one
-    both.for_one_pull().manifest("app", &latest(), MOST).await.unwrap();
+    both.for_one_pull().manifest("app", &latest(), &MOST).await.unwrap();
     assert_eq!((silent.lines().len(), right.lines().len()), (2, 2));
 }
 
@@ -143,11 +143,11 @@ async fn all_questions_of_a_pull_share_one_time() {
     let head = pull.describe("app", &latest()).await.unwrap_err();
     assert!(matches!(head.reasons[0].1, Reason::Silent(_)), "{head}");
     // a question with a time for itself would get an answer
-    let get = pull.manifest("app", &latest(), MOST).await.unwrap_err();
+    let get = pull.manifest("app", &latest(), &MOST).await.unwrap_err();
     for unanswered in [&head, &get] {
         assert!(unanswered.reasons.iter().any(|(_, reason)| *reason == Reason::NotAsked), "{unanswered}");
         assert_eq!(unanswered.kind(), Kind::Silent);
     }
     assert_eq!((first.lines().len(), second.lines().len()), (1, 0));
-    both.manifest("app", &latest(), MOST).await.unwrap();
+    both.manifest("app", &latest(), &MOST).await.unwrap();
 }

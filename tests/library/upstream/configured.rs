@@ -157,7 +157,7 @@ async fn all_upstreams_with_one_host_and_one_login_share_a_limit() {
     let caches = caches(&[table("a", ""), table("b", ""), table("c", login)].concat());
     for (namespace, questions) in [("a", 1), ("b", 1), ("c", 2)] {
         let found = of(&caches, &format!("{namespace}/app")).unwrap();
-        let unanswered = found.namespace.upstreams.manifest("app", &latest(), 1 << 20).await.unwrap_err();
+        let unanswered = found.namespace.upstreams.manifest("app", &latest(), &(1 << 20)).await.unwrap_err();
         assert!(matches!(unanswered.reasons[0].1, Reason::Limited { .. }), "{unanswered}");
         assert_eq!(hub.lines().len(), questions, "{namespace}");
     }
@@ -178,7 +178,7 @@ async fn a_password_comes_from_its_file_without_the_line_break() {
     );
     let caches = load(&config_in(folder.path(), &text), None);
     let found = of(&caches, "a/b").unwrap();
-    let answer = found.namespace.upstreams.manifest("b", &latest(), 1 << 20).await.unwrap();
+    let answer = found.namespace.upstreams.manifest("b", &latest(), &(1 << 20)).await.unwrap();
     assert_eq!((&*answer.value.bytes, answer.value.media_type.as_str()), (INDEX, MEDIA_TYPE));
     // ana:hunter2
     assert_eq!(hub.seen()[1].header("authorization"), Some("Basic YW5hOmh1bnRlcjI="));

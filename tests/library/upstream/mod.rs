@@ -57,7 +57,7 @@ fn index(_: &Seen) -> Reply {
 
 /// Asks one upstream for a manifest by tag, and returns why it gave none.
 async fn refused(settings: Settings) -> Reason {
-    let unanswered = upstreams([settings]).manifest("app", &latest(), MOST).await.unwrap_err();
+    let unanswered = upstreams([settings]).manifest("app", &latest(), &MOST).await.unwrap_err();
     unanswered.reasons[0].1.clone()
 }
 
@@ -65,7 +65,7 @@ async fn refused(settings: Settings) -> Reason {
 async fn a_manifest_comes_with_its_digest_and_type() {
     let hub = Hostile::start(index).await;
     let Answer { upstream, value, .. } =
-        upstreams([settings(hub.port)]).manifest("app", &latest(), MOST).await.unwrap();
+        upstreams([settings(hub.port)]).manifest("app", &latest(), &MOST).await.unwrap();
     assert_eq!((&*upstream, value.digest, &*value.bytes), ("127.0.0.1", digest(INDEX), INDEX));
     assert_eq!(value.media_type.as_str(), MEDIA_TYPE);
     assert_eq!(hub.lines(), ["GET /v2/hub/app/manifests/latest"]);
@@ -78,8 +78,8 @@ async fn wrong_bytes_are_refused_and_the_next_upstream_is_asked() {
     let right = Hostile::start(index).await;
     let by_digest = Reference::Digest(digest(INDEX));
     let both = upstreams([settings(wrong.port), settings(right.port)]);
-    assert_eq!(both.manifest("app", &by_digest, MOST).await.unwrap().value.digest, digest(INDEX));
-    let alone = upstreams([settings(wrong.port)]).manifest("app", &by_digest, MOST).await.unwrap_err();
+    assert_eq!(both.manifest("app", &by_digest, &MOST).await.unwrap().value.digest, digest(INDEX));
+    let alone = upstreams([settings(wrong.port)]).manifest("app", &by_digest, &MOST).await.unwrap_err();
     assert!(matches!(alone.reasons[0].1, Reason::WrongDigest(_)), "{alone}");
     // by tag, the digest that the upstream itself says counts
     let said = digest(b"other").to_string();
@@ -104,7 +104,7 @@ async fn an_answer_that_is_no_manifest_is_refused() {
     }
     // many registries behind a file server send JSON as it is
     let plain = Hostile::start(|_| answer(200, &[("content-type", "application/json")], INDEX)).await;
-    let found = upstreams([settings(plain.port)]).manifest("app", &latest(), MOST).await.unwrap();
+    let found = upstreams([settings(plain.port)]).manifest("app", &latest(), &MOST).await.unwrap();
     assert_eq!(found.value.media_type.as_str(), MEDIA_TYPE);
 }
 
@@ -145,7 +145,7 @@ async fn one_token_serves_all_requests_about_a_repository() {
     let hub = Hostile::start(with_token("127.0.0.1")).await;
     let one = upstreams([Settings { credentials: Some(ana()), ..settings(hub.port) }]);
     for _ in 0..3 {
-        one.manifest("app", &latest(), MOST).await.unwrap();
+        one.manifest("app", &latest(), &MOST).await.unwrap();
     }
     let manifest = "GET /v2/hub/app/manifests/latest";
     let token = "GET /token?service=hub&account=ana&scope=repository%3Ahub%2Fapp%3Apull";
@@ -163,9 +163,9 @@ async fn a_realm_on_a_strangers_host_never_sees_the_credentials() {
     assert_eq!(refused(with(Vec::new())).await, Reason::Realm("localhost".to_owned()));
     assert!(hub.seen().iter().all(|seen| seen.header("authorization").is_none()));
     let named = upstreams([with(vec!["localhost".to_owned()])]);
-    named.manifest("app", &latest(), MOST).await.unwrap();
+    named.manifest("app", &latest(), &MOST).await.unwrap();
     // without credentials nothing can leak
-    upstreams([settings(hub.port)]).manifest("app", &latest(), MOST).await.unwrap();
+    upstreams([settings(hub.port)]).manifest("app", &latest(), &MOST).await.unwrap();
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn refused_credentials_are_a_fault_of_the_configuration() {
         if refuses { answer(401, &[], b"") } else { with_token("127.0.0.1")(seen) }
     })
     .await;
-    let unanswered = upstreams([login(realm.port)]).manifest("app", &latest(), MOST).await.unwrap_err();
+    let unanswered = upstreams([login(realm.port)]).manifest("app", &latest(), &MOST).await.unwrap_err();
     assert_eq!(unanswered.kind(), Kind::Configuration);
     // a token that is given and then refused: the repository is not the account's, or does not exist
     let denied = Hostile::start(|seen| {
@@ -188,7 +188,7 @@ async fn refused_credentials_are_a_fault_of_the_configuration() {
         if gives { with_token("127.0.0.1")(seen) } else { answer(401, &[("www-authenticate", "Basic")], b"") }
     })
     .await;
-    let unanswered = upstreams([login(denied.port)]).manifest("app", &latest(), MOST).await.unwrap_err();
+    let unanswered = upstreams([login(denied.port)]).manifest("app", &latest(), &MOST).await.unwrap_err();
     assert_eq!((unanswered.kind(), denied.lines().len()), (Kind::NotFound, 3));
 }
 
@@ -243,7 +243,7 @@ async fn an_upstream_that_fails_again_and_again_is_left_alone() {
     let one = upstreams([settings(broken.port)]);
     let mut last = Unanswered::default();
     for _ in 0..10 {
-        last = one.manifest("app", &latest(), MOST).await.unwrap_err();
+        last = one.manifest("app", &latest(), &MOST).await.unwrap_err();
     }
     assert_eq!(last.reasons[0].1, Reason::Resting { was_silent: false });
     assert_eq!(broken.lines().len(), 5);
@@ -251,7 +251,7 @@ async fn an_upstream_that_fails_again_and_again_is_left_alone() {
     let drips = Hostile::start(|_| Reply::Drip(b"HTTP/1.1 200 x\r\n\r\n".to_vec())).await;
     let one = upstreams([Settings { timeout: Duration::from_millis(300), ..settings(drips.port) }]);
     for _ in 0..7 {
-        last = one.manifest("app", &latest(), MOST).await.unwrap_err();
+        last = one.manifest("app", &latest(), &MOST).await.unwrap_err();
     }
     assert_eq!((&last.reasons[0].1, drips.lines().len()), (&Reason::Resting { was_silent: true }, 5));
 }
@@ -264,7 +264,7 @@ async fn every_upstream_is_asked_before_the_answer_is_that_nobody_has_it() {
         hubs.push(Hostile::start(move |_| answer(status, &[("www-authenticate", "Basic")], b"<html>")).await);
     }
     let all = upstreams(hubs.iter().map(|hub| settings(hub.port)));
-    let unanswered = all.manifest("app", &latest(), MOST).await.unwrap_err();
+    let unanswered = all.manifest("app", &latest(), &MOST).await.unwrap_err();
     assert_eq!(unanswered.kind(), Kind::NotFound);
     let reasons: Vec<_> = unanswered.reasons.into_iter().map(|(_, reason)| reason).collect();
     assert_eq!(reasons, [Reason::NotFound, Reason::Denied(401), Reason::Denied(403)]);
