@@ -33,7 +33,8 @@ fn operator(world: &World) -> Operator {
 
 fn image() -> Bytes {
     let (digest, size) = (sha256(CONFIG), CONFIG.len());
-    let config = format!(r#"{{"mediaType":"application/vnd.oci.image.config.v1+json","size":{size},"digest":"{digest}"}}"#);
+    let config =
+        format!(r#"{{"mediaType":"application/vnd.oci.image.config.v1+json","size":{size},"digest":"{digest}"}}"#);
     format!(r#"{{"schemaVersion":2,"mediaType":"{}","config":{config},"layers":[]}}"#, MediaType::OCI_MANIFEST).into()
 }
 
@@ -108,7 +109,7 @@ async fn headers(world: &World, manifest: &Digest) -> Vec<ManifestHeader> {
 async fn a_cached_manifest_that_took_too_long_links_nothing_from_before() {
     let mut begun_anew = 0;
     for nth in 0.. {
-        let Some(headers) = cache_slowly(nth).await else {
+        let Some(headers) = Box::pin(cache_slowly(nth)).await else {
             assert!(nth > 5, "{nth}");
             break;
         };

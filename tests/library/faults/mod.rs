@@ -3,6 +3,7 @@
 //!
 //! `tests/it/faults.rs` does this on S3, through HTTP. Here it is done in process, by a layer between the store and the directory.
 
+mod anew;
 mod clock;
 mod cut_off;
 mod delete;

@@ -18,7 +18,7 @@ use crate::scrub::world::{
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-fn hub() -> Name {
+pub(super) fn hub() -> Name {
     name("hub/library/app")
 }
 
@@ -26,7 +26,7 @@ fn descriptor(kind: &str, bytes: &[u8]) -> String {
     format!(r#"{{"mediaType":"{kind}","size":{},"digest":"{}"}}"#, bytes.len(), sha256(bytes))
 }
 
-fn image(config: &str, layer: &str, more: &str) -> Bytes {
+pub(super) fn image(config: &str, layer: &str, more: &str) -> Bytes {
     let (kind, layer) = (MediaType::OCI_MANIFEST, descriptor(LAYER, layer.as_bytes()));
     let config = descriptor("application/vnd.oci.image.config.v1+json", config.as_bytes());
     format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","config":{config},"layers":[{layer}]{more}}}"#).into()
@@ -38,7 +38,7 @@ fn index(children: &[&Bytes]) -> Bytes {
     format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","manifests":[{}]}}"#, children.join(",")).into()
 }
 
-async fn cache(server: &Registry, bytes: &Bytes, name_of_tag: Option<&str>) -> Digest {
+pub(super) async fn cache(server: &Registry, bytes: &Bytes, name_of_tag: Option<&str>) -> Digest {
     let is_index = bytes.windows(11).any(|part| part == b"\"manifests\"");
     let media_type = if is_index { MediaType::OCI_INDEX } else { MediaType::OCI_MANIFEST }.parse().unwrap();
     let put = CachedManifest { digest: sha256(bytes), media_type, bytes: bytes.clone(), tag: name_of_tag.map(tag) };
@@ -56,7 +56,7 @@ async fn is_there(root: &Path, manifest: &Digest) -> bool {
     server(root).await.manifests.get(&hub(), &Reference::Digest(*manifest)).await.is_ok()
 }
 
-async fn is_read(root: &Path, digest: &Digest) -> bool {
+pub(super) async fn is_read(root: &Path, digest: &Digest) -> bool {
     match read(&server(root).await, &hub(), digest).await {
         Ok(read) => read == *digest,
         Err(Error::BlobUnknown { .. }) => false,
@@ -64,7 +64,7 @@ async fn is_read(root: &Path, digest: &Digest) -> bool {
     }
 }
 
-async fn run(root: &Path, config: &Config, passes: &[Pass]) -> (Summary, Arc<Told>) {
+pub(super) async fn run(root: &Path, config: &Config, passes: &[Pass]) -> (Summary, Arc<Told>) {
     let passes = passes.iter().copied().collect();
     scrub_with(root, config, |options| options.passes = passes).await.unwrap()
 }
@@ -85,7 +85,7 @@ fn nothing() -> Vec<String> {
     Vec::new()
 }
 
-fn versions(root: &Path, manifest: &Digest) -> Vec<String> {
+pub(super) fn versions(root: &Path, manifest: &Digest) -> Vec<String> {
     let of_manifest = |key: &String| key.contains("/manifests/") && key.contains(&manifest.hex());
     keys(root).into_iter().filter(of_manifest).filter(|key| Version::at_end_of(key).is_some()).collect()
 }

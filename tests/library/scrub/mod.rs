@@ -1,5 +1,6 @@
 //! Scrub, from outside: what it frees and what it keeps, the command, and stores that were damaged.
 
+mod anew;
 mod backup;
 mod busy;
 mod bytes;
