@@ -39,7 +39,7 @@ struct State {
     hosts: HashMap<Arc<str>, usize>,
     /// The places that each client holds. No client without any is listed.
     clients: HashMap<Client, usize>,
-    /// Those that wait, in the order in which they came.
+    /// The waiting downloads, in the order in which they came.
     waiting: Vec<Waiter>,
 }
 
