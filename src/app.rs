@@ -4,6 +4,7 @@ mod clocks;
 mod descriptors;
 mod options;
 mod private;
+mod refresh;
 mod scrub;
 
 use std::{
@@ -123,6 +124,13 @@ async fn run(checked: Checked) -> Result<(), AppError> {
         }
         None => None,
     };
+    let refreshing = refresh::Refreshing {
+        mirror: Arc::clone(service.mirror()),
+        registry: Arc::clone(&registry),
+        live: Arc::clone(&live),
+        metrics: metrics.clone(),
+    };
+    let refreshing = tokio::spawn(refresh::run(refreshing, stopped.clone()));
     let clocks = tokio::spawn(clocks::watch(store, Arc::clone(&registry), Arc::clone(&live), stopped.clone()));
     let reloading = tokio::spawn(reload::run(live, Arc::clone(&registry), hangup, metrics, stopped.clone()));
     let recording = tokio::spawn(record_pulls(Arc::clone(&registry), stopped.clone()));
@@ -136,7 +144,7 @@ async fn run(checked: Checked) -> Result<(), AppError> {
         std::process::exit(i32::from(EXIT_AT_ONCE));
     });
     let _ = stopping.send(true);
-    let _ = tokio::join!(serving, reloading, recording, clocks, denials);
+    let _ = tokio::join!(serving, reloading, recording, clocks, denials, refreshing);
     // a failure is in the log
     let _ = audit.record_denials(true);
     // those of the last requests

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use secrecy::SecretString;
 
 use super::{
-    model::{AccessPolicy, Audit, AuditFile, Identity, ImmutableTags, OnAuditError, Repository, Token},
+    model::{AccessPolicy, Audit, AuditFile, Identity, ImmutableTags, OnAuditError, Refresh, Repository, Token},
     password,
     paths::{path, written},
     upstream,
@@ -50,8 +50,8 @@ fn expressions(table: &mut Table<'_>) -> Vec<Text> {
     table.texts("rules")
 }
 
-/// Accepts `true`, `false`, or regular expressions of up to 1,000 bytes.
-fn immutable_tags() -> rule::Rule<ImmutableTags> {
+/// Accepts regular expressions of up to 1,000 bytes.
+fn tag_patterns() -> rule::Rule<Vec<String>> {
     let pattern = rule::checked_text("a regular expression", |text| {
         let refused = |says: String| (says, "see docs.rs/regex, \"Syntax\", for what a pattern may be".to_owned());
         if text.len() > 1000 {
@@ -62,9 +62,32 @@ fn immutable_tags() -> rule::Rule<ImmutableTags> {
             Err(error) => Err(refused(format!("is no pattern: {}", pattern_fault(&error)))),
         }
     });
-    let patterns = rule::list("a list of up to 100 regular expressions such as [\"^v[0-9]\"]", 100, pattern);
+    rule::list("a list of up to 100 regular expressions such as [\"^v[0-9]\"]", 100, pattern)
+}
+
+/// Accepts `true`, `false`, or regular expressions.
+fn immutable_tags() -> rule::Rule<ImmutableTags> {
     let of_flag = |all| if all { ImmutableTags::All } else { ImmutableTags::None };
-    rule::flag_or(of_flag, patterns.map(ImmutableTags::Matching))
+    rule::flag_or(of_flag, tag_patterns().map(ImmutableTags::Matching))
+}
+
+/// Reads `refresh` of one namespace.
+fn refresh(parent: &mut Table<'_>) -> Refresh {
+    let mut table = parent.table("refresh");
+    let platform = rule::text("a platform such as \"linux/amd64\" or \"linux/arm/v7\"", |text| {
+        let is_part =
+            |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        let fits = (2..=3).contains(&text.split('/').count()) && text.split('/').all(is_part);
+        fits.then(|| text.to_owned())
+    });
+    let platforms = rule::list("a list of up to 100 platforms such as [\"linux/amd64\"]", 100, platform);
+    let refresh = Refresh {
+        tags: table.key("tags", "[]", &tag_patterns()),
+        interval: table.key("interval", "\"1h\"", &rule::time("1m", "30d")),
+        platforms: table.key("platforms", "[]", &platforms),
+    };
+    table.finish();
+    refresh
 }
 
 fn rules() -> rule::Rule<Vec<String>> {
@@ -107,6 +130,7 @@ pub(super) fn repositories(reading: &Reading<'_>, root: &mut Table<'_>) -> BTree
                 table.key("cooldown_exceptions", "[]", &rules());
                 table.texts("cooldown_exceptions")
             }),
+            refresh: stated(&mut table, "refresh", refresh),
         };
         table.finish();
         repositories.insert(name.clone(), repository);

@@ -17,7 +17,7 @@ impl Config {
     /// Returns for each key of `[repository."..."]` the prefix of the table that gives it to a repository. `None`: no
     /// table that covers the repository states the key.
     #[must_use]
-    pub fn stating(&self, name: &str) -> [(&'static str, Option<&str>); 9] {
+    pub fn stating(&self, name: &str) -> [(&'static str, Option<&str>); 10] {
         let by = |states: fn(&Repository) -> bool| {
             self.stated(name, |table| states(table).then_some(&())).map(|(prefix, ())| prefix)
         };
@@ -31,6 +31,7 @@ impl Config {
             ("cooldown", by(|table| table.cooldown.is_some())),
             ("stale_if_error", by(|table| table.stale_if_error.is_some())),
             ("cooldown_exceptions", by(|table| table.cooldown_exceptions.is_some())),
+            ("refresh", by(|table| table.refresh.is_some())),
         ]
     }
 }

@@ -40,7 +40,25 @@ pub struct ImmutableRules {
     tables: BTreeMap<String, ImmutableRule>,
 }
 
-/// Compiles a pattern of `immutable_tags`; the error is why it is none.
+/// Patterns of tags, compiled.
+#[derive(Debug)]
+pub struct TagPatterns(Vec<Regex>);
+
+impl TagPatterns {
+    /// Compiles patterns. A wrong one, of a configuration made by hand, covers no tag.
+    #[must_use]
+    pub fn new(patterns: &[String]) -> Self {
+        Self(patterns.iter().filter_map(|text| pattern(text).ok()).collect())
+    }
+
+    /// Returns true if one of the patterns is found in a tag.
+    #[must_use]
+    pub fn cover(&self, tag: &Tag) -> bool {
+        self.0.iter().any(|pattern| pattern.is_match(tag.as_str()))
+    }
+}
+
+/// Compiles a pattern of tags; the error is why it is none.
 pub(super) fn pattern(text: &str) -> Result<Regex, regex::Error> {
     regex::RegexBuilder::new(text).size_limit(1 << 20).build()
 }

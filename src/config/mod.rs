@@ -41,7 +41,7 @@ use crate::diagnostics::rule;
 pub(crate) use self::covering::covering;
 pub use self::{
     data_dir::Login,
-    immutable::{ImmutableRule, ImmutableRules},
+    immutable::{ImmutableRule, ImmutableRules, TagPatterns},
     load::in_folders,
     mirrors::{Meant, Mirrors, NotMirrored},
     model::*,

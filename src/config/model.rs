@@ -300,6 +300,8 @@ pub struct Repository {
     pub stale_if_error: Option<bool>,
     /// Conditions in CEL about a pull, as they are written; if one of them is true, the cooldown does not hold.
     pub cooldown_exceptions: Option<Vec<Text>>,
+    /// The tags that the server keeps warm.
+    pub refresh: Option<Refresh>,
 }
 
 /// `[repository."<namespace>"] immutable_tags`: which tags keep the meaning that they were first given.

@@ -60,6 +60,12 @@ impl Service {
         Self { registry, mirror, live, logins, audit, readiness, options, limits, uploads, metrics }
     }
 
+    /// Returns the caches.
+    #[must_use]
+    pub fn mirror(&self) -> &Arc<Mirror> {
+        &self.mirror
+    }
+
     /// Returns true if an address answers `/healthz` and `/readyz`.
     pub(super) const fn has_health(&self, purpose: Purpose) -> bool {
         match purpose {

@@ -8,6 +8,7 @@
 //! | `manifests` | manifests, by tag and digest |
 //! | `cooldown` | the decision whether a manifest is held back, since it was first seen a short while ago |
 //! | `held` | a manifest that is held back, and the refusal |
+//! | `image` | whole images |
 //! | `lists` | tags and referrers |
 //! | `download` | the bytes of a blob on their way, and their readers |
 //! | `receive` | the bytes of an upstream, at its pace |
@@ -23,6 +24,7 @@ mod download;
 mod error;
 mod fetch;
 mod held;
+mod image;
 mod lists;
 mod manifests;
 mod places;
@@ -51,6 +53,7 @@ pub use self::{
     download::{DownloadStream, Pull},
     error::{Error, Result},
     held::Held,
+    image::{Fetched, Wanted},
     manifests::ManifestPull,
     room::TakeMemory,
 };

@@ -46,6 +46,7 @@ struct Inner {
     storage: ByLabel<Storage>,
     /// By outcome.
     reloads: ByLabel<AtomicU64>,
+    refreshes: ByLabel<AtomicU64>,
     /// By outcome.
     logins: ByLabel<AtomicU64>,
     reload_refused: AtomicBool,
@@ -148,6 +149,7 @@ impl Metrics {
             upstreams: Upstreams::default(),
             storage: ByLabel::of(&["create", "delete", "get", "list", "put", "read", "stat"]),
             reloads: ByLabel::of(&["in-force", "refused"]),
+            refreshes: ByLabel::of(&["failed", "fetched", "unchanged"]),
             logins: ByLabel::of(&["accepted", "refused"]),
             reload_refused: AtomicBool::new(false),
             decisions: ByLabel::of(&["allow", "deny", "not_covered", "would_deny"]),
@@ -261,6 +263,11 @@ impl Metrics {
     pub fn record_login(&self, accepted: bool) {
         let outcome = if accepted { "accepted" } else { "refused" };
         self.inner.logins.with(outcome, |count| count.fetch_add(1, Ordering::Relaxed));
+    }
+
+    /// Counts a tag of a cache that this server looked at by itself.
+    pub fn record_refresh(&self, outcome: &'static str) {
+        self.inner.refreshes.with(outcome, |count| count.fetch_add(1, Ordering::Relaxed));
     }
 
     /// Counts a scrub of this server that has ended now, and the bytes that it freed.

@@ -30,6 +30,17 @@ pub struct Upstream {
     pub redirect_hosts: Vec<String>,
 }
 
+/// `[repository."<namespace>".refresh]`: tags of a cache that the server pulls now and then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refresh {
+    /// The regular expressions: tags in which one is found are pulled. Empty: none are.
+    pub tags: Vec<String>,
+    /// The time between two pulls. At least a minute.
+    pub interval: Duration,
+    /// The platforms of an index that are fetched. Empty: all.
+    pub platforms: Vec<String>,
+}
+
 /// A file that is read, with the place that names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedFile {

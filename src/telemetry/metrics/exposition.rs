@@ -153,6 +153,7 @@ impl Inner {
         for (name, help, counts) in [
             ("logins", "Tokens given to somebody, and credentials that were not accepted", &self.logins),
             ("reloads", "Readings of edited configuration, policies and certificates", &self.reloads),
+            ("refreshes", "Tags of caches that this server looked at by itself", &self.refreshes),
         ] {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for (outcome, count) in counts.sorted() {

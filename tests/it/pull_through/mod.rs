@@ -5,6 +5,7 @@ mod outage;
 mod policy;
 mod prefetch;
 mod pulls;
+mod refresh;
 mod refusals;
 mod shares;
 

@@ -4,10 +4,10 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::{Cached, cache_header};
+use super::{Cached, cache_header, settings_of};
 use crate::support::client::Request;
-use crate::support::content::{Image, Manifest, OCI_INDEX};
-use crate::support::server::Backend;
+use crate::support::content::{Image, Manifest, OCI_INDEX, index};
+use crate::support::server::{Backend, Server};
 
 /// Runs `prefetch` beside the cache. Returns its exit code, and both outputs.
 fn prefetch(both: &Cached, arguments: &[&str]) -> (Option<i32>, String) {
@@ -49,4 +49,22 @@ fn a_prefetched_image_is_here_before_anybody_asks() {
     let (code, text) = prefetch(&both, &["hub/library/app:v2", "team/app:v1"]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("team/app is no cache") && text.contains("2 of 2 images were not fetched"), "{text}");
+}
+
+#[test]
+fn an_image_without_one_of_its_platforms_is_fetched_but_for_that() {
+    let upstream = Server::start_plain(Backend::Directory, "allow_missing_references = true\n");
+    let cache = Server::start_plain(Backend::Directory, &settings_of(&upstream, ""));
+    let mut both = Cached { upstream, cache };
+    let (here, gone) = (Image::new(&[100_000]), Image::new(&[200]));
+    both.there().push_image(&here.manifest.digest(), &here);
+    both.there().push_manifest("v1", &index(&[&gone.manifest, &here.manifest]));
+    let (code, text) = prefetch(&both, &["hub/library/app:v1"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.starts_with("hub/library/app:v1: 2 manifests; "), "{text}");
+    let missing =
+        format!("hub/library/app:v1: missing: hub/library/app has no manifest {} here", gone.manifest.digest());
+    assert!(text.contains(&missing) && text.contains("1 of 1 images were not fetched whole"), "{text}");
+    both.upstream.kill();
+    assert_eq!(both.here().pull_image(&here.manifest.digest()), here.manifest.digest());
 }

@@ -138,7 +138,7 @@ pub(crate) fn needed_by(path: &str) -> String {
 fn the_examples_of_the_reference_are_valid() {
     let text = include_str!("../../../docs/reference/configuration.md");
     let examples: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(examples.len(), 4);
+    assert_eq!(examples.len(), 5);
     let config = read(&examples).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((config.server.bind_address.to_string().as_str(), config.server.port), ("0.0.0.0", 8080));
 }

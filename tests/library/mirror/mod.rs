@@ -2,6 +2,7 @@
 
 mod blobs;
 mod cooldown;
+mod images;
 mod lists;
 mod manifests;
 mod senders;

@@ -313,6 +313,7 @@ fn explain_shows_which_prefix_gave_each_table() {
         "   cooldown         not stated\n",
         "   stale_if_error   not stated\n",
         "   cooldown_exceptions not stated\n",
+        "   refresh          not stated\n",
     ] {
         assert!(out.contains(line), "{line}: {out}");
     }
