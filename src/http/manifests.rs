@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     action::Action,
-    mirror::{ManifestPull, TakeMemory},
+    mirror::{self, ManifestPull, TakeMemory},
     oci::{ErrorCode, MediaType, Name, Reference, Tag},
     registry::{Error, LookAtTag, Protection, PutManifest, StoredManifest, TagDelete},
     upstream::Cached,
@@ -88,20 +88,27 @@ async fn get_from_cache(
     let (mirror, failure) = (&call.service.mirror, |error| Failure::of_cache(ErrorCode::ManifestUnknown, error));
     let pull_of =
         |reference: &Reference| Action::GetManifest { name: name.clone(), reference: reference.clone(), head };
-    let answered = if let Some(hit) = mirror.manifest_here(&pull, reference).await.map_err(failure)? {
-        hit
-    } else {
-        let _waiting = call.wait_for_upstream(slot)?;
-        let exempt = |reference: &Reference, seen| call.is_exempt_from_cooldown(&pull_of(reference), Some(seen));
-        mirror.manifest(&pull, reference, &exempt).await.map_err(failure)?
+    let here = mirror.manifest_here(&pull, reference).await.map_err(failure)?;
+    // the age of an image may need a look at many others
+    let waits = here.is_none() || call.needs_second_decision();
+    let _waiting = if waits { Some(call.wait_for_upstream(slot)?) } else { None };
+    let exempt = |reference: &Reference, seen| call.is_exempt_from_cooldown(&pull_of(reference), Some(seen));
+    let found = match here {
+        Some(hit) => Ok(hit),
+        None => mirror.manifest(&pull, reference, &exempt).await,
     };
-    if call.needs_second_decision() {
-        let digest = &answered.value.digest;
-        let seen = mirror.first_seen(name, digest, &pull.by).await.map_err(failure)?;
+    let digest = match &found {
+        Ok(answered) => Some(answered.value.digest),
+        // the refusal tells the digest
+        Err(mirror::Error::Held(young)) => Some(young.digest),
+        Err(_) => None,
+    };
+    if let Some(digest) = digest.filter(|_| call.needs_second_decision()) {
+        let seen = mirror.first_seen(&pull, reference, &digest).await.map_err(failure)?;
         // a refusal is final: no older manifest is given in its place
-        call.authorize_image(&pull_of(reference), digest, Some(seen))?;
+        call.authorize_image(&pull_of(reference), &digest, Some(seen))?;
     }
-    Ok(FromCache::of(answered))
+    Ok(FromCache::of(found.map_err(failure)?))
 }
 
 /// Returns the way to the memory that pushed manifests have as well. Nobody takes it away: an upstream's answer is short.

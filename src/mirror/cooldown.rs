@@ -10,8 +10,8 @@ use super::{
     held::{Held, Lead, Waiting, time},
 };
 use crate::{
-    oci::{Digest, Manifest, Name, Reference, Tag},
-    registry::{Actor, StoredManifest},
+    oci::{Digest, Manifest, Reference, Tag},
+    registry::StoredManifest,
 };
 
 /// The largest number of manifests that are looked at to find one that is old enough and leads to another.
@@ -21,12 +21,40 @@ const MOST: usize = 256;
 const SCHEMA: [&str; 4] = ["", ".sig", ".att", ".sbom"];
 
 impl Mirror {
-    /// Returns the time at which a manifest that is here was first seen, in milliseconds since 1970 by the store's clock.
+    /// Returns the time by which a manifest is judged, in milliseconds since 1970 by the store's clock. For a digest that is
+    /// the earliest time at which the manifest, or one that leads to it, was first seen. For a tag that is the time of its
+    /// manifest, or an earlier one of the subject in the tag's name.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn first_seen(&self, name: &Name, digest: &Digest, by: &Actor) -> Result<u64> {
-        Ok(self.registry.first_seen.note(name, digest, true, by).await?)
+    pub async fn first_seen(&self, pull: &ManifestPull, reference: &Reference, digest: &Digest) -> Result<u64> {
+        let (name, by) = (&pull.name, &pull.by);
+        let own = self.registry.first_seen.note(name, digest, true, by).await?;
+        let leader = match reference {
+            Reference::Digest(digest) => Some(*digest),
+            Reference::Tag(tag) => schema_subject(tag),
+        };
+        let Some(leader) = leader else { return Ok(own) };
+        if let Reference::Tag(tag) = reference {
+            // the client asks for the digest next
+            self.registry.first_seen.note_tag(name, digest, tag, by).await?;
+        }
+        let (earliest, _) = self.leads(pull, leader, &|_| false).await?;
+        Ok(earliest.map_or(own, |earliest| earliest.min(own)))
+    }
+
+    /// Looks whether a manifest that is here may leave by its digest, without a look at more than itself.
+    pub(super) async fn may_leave_at_once(&self, pull: &ManifestPull, digest: &Digest) -> Result<bool> {
+        if pull.cooldown_ms() == 0 || self.was_led(pull, digest) {
+            return Ok(true);
+        }
+        let seen = self.registry.first_seen.note(&pull.name, digest, true, &pull.by).await?;
+        Ok(self.is_old(pull, seen))
+    }
+
+    /// Looks whether the decision about a tag may need a look at other manifests than its own.
+    pub(super) fn is_about_another(&self, pull: &ManifestPull, tag: &Tag) -> bool {
+        pull.cooldown_ms() > 0 && schema_subject(tag).is_some_and(|subject| !self.was_led(pull, &subject))
     }
 
     /// Looks whether the manifest that a tag means upstream is held back. A manifest that is young is recorded to have this
@@ -84,7 +112,7 @@ impl Mirror {
         if pull.cooldown_ms() == 0 {
             return Ok(None);
         }
-        let first_seen_at = self.first_seen(&pull.name, digest, &pull.by).await?;
+        let first_seen_at = self.registry.first_seen.note(&pull.name, digest, true, &pull.by).await?;
         if self.is_old(pull, first_seen_at) {
             return Ok(None);
         }
@@ -95,36 +123,66 @@ impl Mirror {
     /// Looks whether a manifest may leave by its digest, and so lead to others: it is old enough, or an index that is here,
     /// its subject, or the subject in the name of a tag may leave. Returns `None` if so, and otherwise what was looked at.
     async fn unable_to_lead(&self, pull: &ManifestPull, digest: Digest) -> Result<Option<Vec<Lead>>> {
-        let (name, first_seen) = (&pull.name, &self.registry.first_seen);
-        let (mut known, mut open, mut leads) = (HashSet::new(), vec![digest], Vec::new());
-        while let Some(digest) = open.pop() {
-            if known.len() == MOST || !known.insert(digest) {
-                continue;
+        if self.was_led(pull, &digest) {
+            return Ok(None);
+        }
+        let (earliest, leads) = self.leads(pull, digest, &|seen| self.is_old(pull, seen)).await?;
+        match earliest.filter(|seen| self.is_old(pull, *seen)) {
+            Some(seen) => {
+                self.led.insert((pull.name.clone(), digest), seen);
+                Ok(None)
             }
+            None => Ok(Some(leads)),
+        }
+    }
+
+    /// Looks at a manifest and all that lead to it: the indexes that are here and list it, its subject, and the subjects in
+    /// the names of tags, in turn with theirs. Ends early at one whose time is enough. Returns the earliest time at which one
+    /// of them was first seen, and what was looked at.
+    async fn leads(
+        &self,
+        pull: &ManifestPull,
+        digest: Digest,
+        is_enough: &(dyn Fn(u64) -> bool + Sync),
+    ) -> Result<(Option<u64>, Vec<Lead>)> {
+        let (name, first_seen) = (&pull.name, &self.registry.first_seen);
+        let (mut known, mut open) = (HashSet::from([digest]), vec![digest]);
+        let (mut earliest, mut leads) = (None, Vec::new());
+        while let Some(digest) = open.pop() {
             // one that nobody saw is not old, and an index of it may be
             let seen = first_seen.of(name, &digest, &pull.by).await?;
-            if seen.is_some_and(|seen| self.is_old(pull, seen)) {
-                return Ok(None);
+            earliest = earliest.into_iter().chain(seen).min();
+            if seen.is_some_and(is_enough) {
+                break;
             }
             leads.extend(seen.map(|seen| (Reference::Digest(digest), seen)));
-            // first, since most young manifests are children of an index
+            let manifest = self.stored(name, &Reference::Digest(digest)).await?;
+            let mut subjects: Vec<Digest> = manifest.and_then(|manifest| subject(&manifest)).into_iter().collect();
+            for tag in first_seen.tags(name, &digest).await? {
+                subjects.extend(schema_subject(&tag));
+                leads.extend(seen.map(|seen| (Reference::Tag(tag), seen)));
+            }
+            for subject in subjects {
+                if known.len() < MOST && known.insert(subject) {
+                    open.push(subject);
+                }
+            }
+            // indexes are looked at first, since most young manifests are children of one
             for index in self.registry.manifests.indexes_of(name, &digest).await? {
-                if self.stored(name, &Reference::Digest(index)).await?.is_some() {
-                    let seen = first_seen.of(name, &index, &pull.by).await?;
-                    if seen.is_some_and(|seen| self.is_old(pull, seen)) {
-                        return Ok(None);
-                    }
+                if known.len() < MOST
+                    && known.insert(index)
+                    && self.stored(name, &Reference::Digest(index)).await?.is_some()
+                {
                     open.push(index);
                 }
             }
-            let manifest = self.stored(name, &Reference::Digest(digest)).await?;
-            for tag in first_seen.tags(name, &digest).await? {
-                open.extend(schema_subject(&tag));
-                leads.extend(seen.map(|seen| (Reference::Tag(tag), seen)));
-            }
-            open.extend(manifest.and_then(|manifest| subject(&manifest)));
         }
-        Ok(Some(leads))
+        Ok((earliest, leads))
+    }
+
+    /// Returns whether a manifest that is old enough led to this one a moment ago.
+    fn was_led(&self, pull: &ManifestPull, digest: &Digest) -> bool {
+        self.led.get(&(pull.name.clone(), *digest)).is_some_and(|seen| self.is_old(pull, seen))
     }
 
     fn is_old(&self, pull: &ManifestPull, seen: u64) -> bool {

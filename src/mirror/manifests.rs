@@ -60,7 +60,7 @@ pub struct ManifestPull {
 
 impl Mirror {
     /// Returns the manifest that a tag or digest means, if it is here, no upstream needs to be asked, and nothing is held
-    /// back.
+    /// back. `None` too if only a look at other manifests tells whether it is held back.
     ///
     /// # Errors
     /// Those of the store.
@@ -71,6 +71,7 @@ impl Mirror {
     ) -> Result<Option<Answered<Arc<StoredManifest>>>> {
         let found = match reference {
             Reference::Digest(digest) => self.digest_here(pull, digest).await,
+            Reference::Tag(tag) if self.is_about_another(pull, tag) => Ok(None),
             Reference::Tag(tag) => self.tag_here(pull, tag, self.registry.clock().since_boot()).await,
         };
         match found {
@@ -108,6 +109,13 @@ impl Mirror {
             match self.ask(pull, &Reference::Digest(waiting.digest), true).await {
                 // the tag may have moved since, and this manifest be gone
                 Err(Error::Unanswered { unanswered, .. }) if unanswered.kind() == Kind::NotFound => {}
+                Err(error @ (Error::Unanswered { .. } | Error::Busy))
+                    if pull.cached.namespace.stale_if_error
+                        && let Ok((answered, _)) = &found =>
+                {
+                    tracing::warn!(name = %pull.name, %reference, %error, "the younger manifest is not given; the former one is");
+                    return Ok(Answered { served: Served::Stale, ..answered.clone() });
+                }
                 young => return young.map(|(answered, _)| answered),
             }
         }
@@ -163,10 +171,8 @@ impl Mirror {
     async fn digest_here(&self, pull: &ManifestPull, digest: &Digest) -> Result<Option<Found>> {
         let reference = Reference::Digest(*digest);
         let Some(manifest) = self.stored(&pull.name, &reference).await? else { return Ok(None) };
-        match self.held_by_digest(pull, digest).await? {
-            Some(waiting) => Err(pull.held(&reference, &waiting, None).into()),
-            None => Ok(Some((Answered::hit(manifest), None))),
-        }
+        let may_leave = self.may_leave_at_once(pull, digest).await?;
+        Ok(may_leave.then(|| (Answered::hit(manifest), None)))
     }
 
     /// Returns the manifest that a tag means here, for a request of a time, if that holds without a question.
@@ -310,6 +316,8 @@ impl Mirror {
             Some(here) => {
                 let (media_type, bytes) = (here.media_type.clone(), here.bytes.clone());
                 let manifest = CachedManifest { digest, media_type, bytes, tag: None };
+                // before a newer version makes scrub free the one that tells the time
+                self.registry.first_seen.note(&pull.name, &digest, true, &pull.by).await?;
                 self.keep(pull, manifest, Some(tag), Served::Hit, upstream).await.map(Meaning::Of)
             }
             None => match self.fetch(pull, upstreams, &by_digest).await {
@@ -347,7 +355,9 @@ impl Mirror {
         let fetched = upstreams.manifest(&pull.cached.rest, reference, &room).await;
         let fetched = self.counted(fetched).map_err(|unanswered| self.refused(&pull.name, what, unanswered))?;
         let FetchedManifest { digest, media_type, bytes, .. } = fetched.value;
-        self.registry.first_seen.note(&pull.name, &digest, false, &pull.by).await?;
+        // what a tag means may be here
+        let is_here = matches!(reference, Reference::Tag(_));
+        self.registry.first_seen.note(&pull.name, &digest, is_here, &pull.by).await?;
         Ok((CachedManifest { digest, media_type, bytes, tag: None }, fetched.upstream, room))
     }
 

@@ -68,6 +68,8 @@ use crate::{
 
 /// The time for which an upstream's word that something is not there is repeated.
 const ABSENT: Duration = Duration::from_secs(10);
+/// The time for which a manifest may leave because of another that led to it.
+const LED: Duration = Duration::from_mins(1);
 /// The time for which an upstream is not asked for a blob again whose bytes it sent wrong, if another one can be asked.
 const WRONG: Duration = Duration::from_mins(10);
 
@@ -140,6 +142,8 @@ pub struct Mirror {
     failed: Part<(Name, Reference), Failed>,
     /// Things that no upstream had a moment ago.
     absent: Part<(Name, Arc<str>), Arc<Unanswered>>,
+    /// Manifests that other manifests led to a moment ago, with the earliest first-seen time among those.
+    led: Part<(Name, Digest), u64>,
     /// The upstreams that sent wrong bytes for a blob a while ago.
     wrong: Part<(Name, Digest), Arc<[Arc<Upstream>]>>,
 }
@@ -170,6 +174,7 @@ impl Mirror {
             confirmed: Part::new(memory, weigh),
             failed: Part::new(memory, weigh_failed).for_time(ABSENT),
             absent: Part::new(memory, weigh_absent).for_time(ABSENT),
+            led: Part::new(memory, |(name, _): &(Name, Digest), _: &u64| name.as_str().len() + 100).for_time(LED),
             wrong: Part::new(memory, weigh_wrong).for_time(WRONG),
         })
     }

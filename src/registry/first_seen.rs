@@ -1,6 +1,6 @@
 //! The times at which this registry first learned from an upstream that a manifest is there.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{Error, Result, core::Core};
 use crate::{
@@ -13,6 +13,8 @@ use crate::{
     storage::StorageError,
 };
 
+/// The time for which a process remembers a record. Scrub may free the record, and another server then creates it anew.
+const REMEMBERED: Duration = Duration::from_hours(24);
 /// The tries to write a record that scrub frees meanwhile.
 const TRIES: u32 = 3;
 
@@ -30,7 +32,7 @@ impl FirstSeen {
         let times = core.part(|(name, _): &(Name, Digest), _: &u64| name.as_str().len() + 100);
         let leads =
             core.part(|(name, _, tag): &(Name, Digest, Tag), (): &()| name.as_str().len() + tag.as_str().len() + 100);
-        Self { core: Arc::clone(core), times, leads }
+        Self { core: Arc::clone(core), times: times.for_time(REMEMBERED), leads: leads.for_time(REMEMBERED) }
     }
 
     /// Returns the time at which a manifest was first seen, in milliseconds since 1970 by the store's clock. A manifest

@@ -177,6 +177,8 @@ impl<'a> Values<'a> {
 struct Variables<'r, 'a> {
     values: &'r Values<'a>,
     patterns: &'r [Pattern],
+    /// Stands for the time at which an image was first seen.
+    assumed: Option<CelInt>,
     /// True once the expression asked for a time that is not known.
     lacks_time: AtomicBool,
 }
@@ -194,8 +196,9 @@ impl VariableResolver for Variables<'_, '_> {
             "$l" => self.values.list(index).map(|list| CowVal::Borrowed(list)),
             "$p" => self.patterns.get(index).map(|pattern| CowVal::Borrowed(pattern)),
             FIRST_SEEN => {
-                self.lacks_time.store(self.values.first_seen.is_none(), Ordering::Relaxed);
-                self.values.first_seen.as_ref().map(|time| CowVal::Borrowed(time))
+                let time = self.values.first_seen.as_ref().or(self.assumed.as_ref());
+                self.lacks_time.store(time.is_none(), Ordering::Relaxed);
+                time.map(|time| CowVal::Borrowed(time))
             }
             _ => None,
         }
@@ -218,12 +221,23 @@ pub(super) trait VariableSource: VariableResolver {
 }
 
 /// Returns whether a checked expression holds. One that needs the time at which an image was first seen is false for a
-/// request about no image of an upstream.
+/// request about no image of an upstream, unless it fails for another reason.
 pub(super) fn holds(expression: &IdedExpr, patterns: &[Pattern], values: &Values<'_>) -> Result<bool, Undecided> {
-    let variables = Variables { values, patterns, lacks_time: AtomicBool::new(false) };
+    let variables = Variables { values, patterns, assumed: None, lacks_time: AtomicBool::new(false) };
     let held = value_of(expression, &variables, boolean);
     held.or_else(|why| match values.input.times.first_seen {
-        FirstSeen::NoImage if variables.lacks_time.load(Ordering::Relaxed) => Ok(false),
+        FirstSeen::NoImage if variables.lacks_time.load(Ordering::Relaxed) => {
+            // a comparison with the time is false for one of the two
+            let assumed = [Timestamp::MIN, Timestamp::MAX].map(|time| {
+                let assumed = Some(CelInt::from(time.as_microsecond()));
+                let variables = Variables { values, patterns, assumed, lacks_time: AtomicBool::new(false) };
+                value_of(expression, &variables, boolean)
+            });
+            match assumed {
+                [Ok(false), _] | [_, Ok(false)] | [Ok(true), Ok(true)] => Ok(false),
+                [Err(why), _] | [_, Err(why)] => Err(Undecided::Fails(why)),
+            }
+        }
         FirstSeen::Awaited if variables.lacks_time.load(Ordering::Relaxed) => Err(Undecided::Awaits),
         _ => Err(Undecided::Fails(why)),
     })

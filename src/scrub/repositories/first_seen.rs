@@ -1,5 +1,5 @@
-//! Frees the times at which manifests of caches were first seen, long after a manifest has gone. The cooldown of such a
-//! manifest begins anew if it comes again.
+//! Frees the times at which manifests of caches were first seen, if they are old and the store has neither a version nor a
+//! tombstone of the manifest. The cooldown of such a manifest begins anew if it comes again.
 
 use super::{
     super::{Reason, Result, names},
@@ -25,7 +25,7 @@ pub(super) async fn clean(repository: &Repository<'_>) -> Result<()> {
     let is_old = |entry: &Entry| ages.is_old(entry) && ages.of(entry) >= AGE;
     let is_lead = |entry: &Entry| matches!(RepositoryKey::under(name, &entry.key), Some(RepositoryKey::Lead(..)));
     while let Some((digest, entries)) = groups.next().await? {
-        let gone = entries.iter().all(is_old) && is_gone(repository.stand(&digest).await?);
+        let gone = entries.iter().all(is_old) && repository.stand(&digest).await? == ManifestState::Never;
         // by then no cooldown asks which tags lead to the manifest
         for entry in entries.iter().filter(|entry| gone || (is_lead(entry) && is_old(entry))) {
             run.housekeeping(Reason::Superseded);
@@ -33,8 +33,4 @@ pub(super) async fn clean(repository: &Repository<'_>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn is_gone(state: ManifestState) -> bool {
-    matches!(state, ManifestState::Deleted | ManifestState::Never)
 }

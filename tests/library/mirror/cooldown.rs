@@ -17,25 +17,25 @@ use super::{
 };
 use crate::support::sha256;
 
-const HOUR: Duration = Duration::from_hours(1);
-const COOLDOWN: Duration = Duration::from_hours(72);
+pub(super) const HOUR: Duration = Duration::from_hours(1);
+pub(super) const COOLDOWN: Duration = Duration::from_hours(72);
 /// The cooldown but for an hour.
 const REST: Duration = Duration::from_hours(71);
 
 /// A cache with a cooldown of three days, its upstream, and the time.
-struct World {
-    directory: TempDir,
-    clock: Clock,
-    hub: Hub,
+pub(super) struct World {
+    pub(super) directory: TempDir,
+    pub(super) clock: Clock,
+    pub(super) hub: Hub,
     upstream: Hostile,
-    server: Server,
+    pub(super) server: Server,
 }
 
 /// The exceptions of a client.
-type Exempt<'a> = &'a (dyn Fn(&Reference, u64) -> bool + Sync);
+pub(super) type Exempt<'a> = &'a (dyn Fn(&Reference, u64) -> bool + Sync);
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let (directory, clock, hub) = (tempfile::tempdir().unwrap(), Clock::by_hand_alone(), Hub::default());
         let upstream = hub.start().await;
         let server = server(directory.path(), &clock, upstream.port);
@@ -43,16 +43,16 @@ impl World {
     }
 
     /// Starts another server over the same store.
-    fn other(&self) -> Server {
+    pub(super) fn other(&self) -> Server {
         server(self.directory.path(), &self.clock, self.upstream.port)
     }
 
-    fn set(&mut self, change: impl FnOnce(&mut simple_registry::upstream::CachedNamespace)) {
+    pub(super) fn set(&mut self, change: impl FnOnce(&mut simple_registry::upstream::CachedNamespace)) {
         change(Arc::get_mut(&mut self.server.cached.namespace).unwrap());
     }
 
     /// Has a manifest upstream, pulls it, and lets the cooldown pass.
-    async fn has_old(&self, tag: &str, manifest: &[u8]) -> Digest {
+    pub(super) async fn has_old(&self, tag: &str, manifest: &[u8]) -> Digest {
         self.hub.has(tag, manifest);
         self.server.held(tag).await;
         self.clock.advance(COOLDOWN);
@@ -70,8 +70,8 @@ fn server(directory: &Path, clock: &Clock, port: u16) -> Server {
 }
 
 impl Server {
-    async fn asked(&self, reference: &str, exempt: Exempt<'_>, immutable: bool) -> Result<(Digest, Served), Error> {
-        let pull = ManifestPull {
+    pub(super) fn request(&self, immutable: bool) -> ManifestPull {
+        ManifestPull {
             cached: self.cached.clone(),
             name: name(),
             largest: LIMIT,
@@ -79,7 +79,16 @@ impl Server {
             immutable: Arc::new(move |_| immutable),
             by: by(),
             client: client(1),
-        };
+        }
+    }
+
+    pub(super) async fn asked(
+        &self,
+        reference: &str,
+        exempt: Exempt<'_>,
+        immutable: bool,
+    ) -> Result<(Digest, Served), Error> {
+        let pull = self.request(immutable);
         let reference = reference.parse().unwrap();
         let here = self.mirror.manifest_here(&pull, &reference).await;
         let answered = self.mirror.manifest(&pull, &reference, exempt).await;
@@ -90,12 +99,12 @@ impl Server {
         answered.map(|answered| (answered.value.digest, answered.served))
     }
 
-    async fn pulled(&self, reference: &str) -> (Digest, Served) {
+    pub(super) async fn pulled(&self, reference: &str) -> (Digest, Served) {
         self.asked(reference, &|_, _| false, false).await.unwrap()
     }
 
     /// Asserts that a pull is held back. Returns the manifest, and the time until then.
-    async fn held(&self, reference: &str) -> (Digest, Duration) {
+    pub(super) async fn held(&self, reference: &str) -> (Digest, Duration) {
         match self.asked(reference, &|_, _| false, false).await {
             Err(Error::Held(held)) => {
                 assert_eq!(held.reference, reference.parse().unwrap());
@@ -105,19 +114,27 @@ impl Server {
         }
     }
 
-    async fn seen(&self, digest: &Digest) -> Option<u64> {
+    pub(super) async fn seen(&self, digest: &Digest) -> Option<u64> {
         self.registry.first_seen.of(&name(), digest, &by()).await.unwrap()
     }
 }
 
+/// Answers `HEAD` without a digest.
+pub(super) fn silent(manifest: Vec<u8>) -> impl Fn(&Seen) -> Reply + Send + Sync + 'static {
+    move |seen: &Seen| {
+        let is_head = seen.line.starts_with("HEAD");
+        if is_head { answer(200, &[("content-type", INDEX)], b"") } else { whole(seen, &manifest) }
+    }
+}
+
 /// Returns a manifest with a subject.
-fn about(subject: &[u8]) -> Vec<u8> {
+pub(super) fn about(subject: &[u8]) -> Vec<u8> {
     let subject =
         format!(r#""subject":{{"mediaType":"{INDEX}","digest":"{}","size":{}}}"#, sha256(subject), subject.len());
     format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[],{subject}}}"#).into_bytes()
 }
 
-fn text(manifest: &[u8]) -> String {
+pub(super) fn text(manifest: &[u8]) -> String {
     sha256(manifest).to_string()
 }
 
@@ -253,15 +270,6 @@ async fn signatures_of_a_manifest_that_may_leave_may_leave() {
 async fn where_only_the_bytes_tell_the_digest_the_same_holds() {
     let world = World::new().await;
     let (first, second) = (index(1, &[]), index(2, &[]));
-    let silent = |manifest: Vec<u8>| {
-        move |seen: &Seen| match whole(seen, &manifest) {
-            Reply::Bytes(bytes) if seen.line.starts_with("HEAD") => {
-                let _ = bytes;
-                answer(200, &[("content-type", INDEX)], b"")
-            }
-            reply => reply,
-        }
-    };
     world.hub.on("latest", silent(first.clone()));
     let server = &world.server;
     assert_eq!(server.held("latest").await, (sha256(&first), COOLDOWN));
@@ -357,7 +365,7 @@ async fn the_first_time_counts_for_all_servers_and_for_ever() {
 }
 
 /// Removes the records of first-seen times, as a store from before has none.
-fn forget(world: &World) {
+pub(super) fn forget(world: &World) {
     fs::remove_dir_all(world.directory.path().join("repos/hub/app!/first-seen")).unwrap();
 }
 

@@ -1,5 +1,6 @@
 //! Caches over upstreams that answer wrongly, slowly, and not at all; and several servers over one store.
 
+mod ages;
 mod blobs;
 mod cooldown;
 mod images;

@@ -155,6 +155,22 @@ fn a_rule_about_the_age_waits_for_it_and_concerns_no_other_request() {
 }
 
 #[test]
+fn a_rule_about_the_age_that_fails_for_another_reason_denies_every_request() {
+    let fails = "identity.groups[0] == 'banned'";
+    for (rule, expected) in [
+        (format!("{fails} || {YOUNG}"), "deny p.toml r0"),
+        (format!("{OLD} || {fails}"), "deny p.toml r0"),
+        // the age alone could decide, and there is none
+        (format!("{fails} && {YOUNG}"), "allow p.toml"),
+        (format!("{OLD} && {fails}"), "allow p.toml"),
+        (format!("({fails} || {OLD}) && request.access == 'pull'"), "allow p.toml"),
+    ] {
+        let decision = decide(&built(denying(&[&rule])), &request("put-manifest", ""), NOW, None);
+        assert_eq!(short(&decision), expected, "{rule}");
+    }
+}
+
+#[test]
 fn a_request_waits_only_if_the_age_can_change_the_decision() {
     let pull = request("get-manifest", "up.example");
     for (default, effect, rules, expected, provisional) in [

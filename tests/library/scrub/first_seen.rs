@@ -92,6 +92,27 @@ async fn the_time_of_a_manifest_goes_long_after_the_manifest() {
 }
 
 #[tokio::test]
+async fn the_time_of_a_deleted_manifest_stays_as_long_as_its_tombstone() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let server = server(root).await;
+    let (app, put) = (name("hub/app"), manifest());
+    server.first_seen.note(&app, &put.digest, false, &Actor::default()).await.unwrap();
+    server.manifests.put_cached(&app, &put, &Actor::default()).await.unwrap();
+    server.manifests.delete(&app, &put.digest, &Actor::default()).await.unwrap();
+    age(root, 181);
+    let all = seen(root);
+    assert_eq!(all.len(), 1);
+    run(root, None).await;
+    assert_eq!(seen(root), all);
+    for key in keys(root).into_iter().filter(|key| key.contains("/manifests/")) {
+        fs::remove_file(root.join(key)).unwrap();
+    }
+    run(root, None).await;
+    assert!(seen(root).is_empty());
+}
+
+#[tokio::test]
 async fn a_time_that_cannot_be_read_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
