@@ -285,6 +285,7 @@ impl Failure {
         };
         let failure = Self::new(status, code, message);
         match unanswered.retry_after() {
+            None if unanswered.has_rest() => failure.retry_later(),
             None => failure,
             Some(time) => failure.header(header::RETRY_AFTER, time.as_secs().max(1).into()),
         }

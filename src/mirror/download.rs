@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::error::{Error, Result};
 use crate::{
     action::UploadId,
+    identity::Client,
     oci::{Digest, Name},
     registry::{Blob, BlobStream, Registry},
 };
@@ -16,12 +17,16 @@ use crate::{
 /// The bytes of a blob. After an error, which is the last item, the transfer must be broken off.
 pub type DownloadStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 
+/// The largest number of clients that a download waits for a place for.
+const CLIENTS: usize = 16;
+
 /// A download of one blob into one repository.
 pub(super) struct Download {
     pub(super) name: Name,
     pub(super) digest: Digest,
     state: watch::Sender<State>,
-    readers: watch::Sender<usize>,
+    /// The client of each reader.
+    readers: watch::Sender<Vec<Client>>,
 }
 
 /// The state of a download. Its bytes are those of one upload, so that the digest at its end is that of every byte that a
@@ -50,12 +55,11 @@ impl State {
     fn step(&self, at: u64, end: u64) -> Step {
         match &self.end {
             Some(Err(error)) => return Step::Failed(error.clone()),
-            Some(Ok(blob)) if at < self.recent_from || at >= self.received => return Step::Blob(*blob),
-            Some(Ok(_)) | None => {}
+            Some(Ok(blob)) => return self.piece(at, end).map_or(Step::Blob(*blob), Step::Piece),
+            None => {}
         }
         // the last byte waits until the digest is known to be right, so that no client finishes with wrong bytes
-        let end = if self.end.is_some() { end } else { end.saturating_sub(1) };
-        let there = end.min(self.received);
+        let there = end.saturating_sub(1).min(self.received);
         match &self.upload {
             _ if at >= there => Step::Wait,
             Some(upload) if at < self.recent_from => Step::Stored(upload.clone(), at..there.min(self.stored)),
@@ -68,8 +72,18 @@ impl State {
         self.upload.as_ref().is_none_or(|before| before == upload) || self.received == 0
     }
 
+    /// Forgets recent bytes but for the last one, which all readers of the end wait for. A reader may stay for long.
+    fn keep_the_last_byte(&mut self) {
+        let last = self.piece(self.received.saturating_sub(1), self.received);
+        self.recent_from = self.received - last.as_ref().map_or(0, |last| last.len() as u64);
+        self.recent = last.iter().map(|last| Bytes::copy_from_slice(last)).collect();
+    }
+
     /// Returns recent bytes from `at` on, no further than `end`.
     fn piece(&self, at: u64, end: u64) -> Option<Bytes> {
+        if at < self.recent_from {
+            return None;
+        }
         let mut from = self.recent_from;
         for piece in &self.recent {
             let next = from + piece.len() as u64;
@@ -110,14 +124,14 @@ pub(super) struct Unstored {
 
 impl Download {
     pub(super) fn new(name: &Name, digest: &Digest) -> Arc<Self> {
-        let (state, readers) = (watch::Sender::new(State::default()), watch::Sender::new(0));
+        let (state, readers) = (watch::Sender::new(State::default()), watch::Sender::new(Vec::new()));
         Arc::new(Self { name: name.clone(), digest: *digest, state, readers })
     }
 
     /// Adds a reader.
-    pub(super) fn reader(self: &Arc<Self>) -> Pull {
-        self.readers.send_modify(|readers| *readers += 1);
-        Pull { download: Arc::clone(self) }
+    pub(super) fn reader(self: &Arc<Self>, client: Client) -> Pull {
+        self.readers.send_modify(|readers| readers.push(client));
+        Pull { download: Arc::clone(self), client }
     }
 
     /// Waits until there has been no reader for some time.
@@ -125,8 +139,8 @@ impl Download {
         let mut readers = self.readers.subscribe();
         loop {
             // the sender lives as long as `self`
-            let _ = readers.wait_for(|readers| *readers == 0).await;
-            if tokio::time::timeout(time, readers.wait_for(|readers| *readers > 0)).await.is_err() {
+            let _ = readers.wait_for(Vec::is_empty).await;
+            if tokio::time::timeout(time, readers.wait_for(|readers| !readers.is_empty())).await.is_err() {
                 return;
             }
         }
@@ -134,7 +148,18 @@ impl Download {
 
     /// Returns whether there is a reader.
     pub(super) fn has_readers(&self) -> bool {
-        *self.readers.borrow() > 0
+        !self.readers.borrow().is_empty()
+    }
+
+    /// Returns some clients of readers, the first ones first.
+    pub(super) fn clients(&self) -> Vec<Client> {
+        let mut clients = Vec::new();
+        for client in self.readers.borrow().iter() {
+            if clients.len() < CLIENTS && !clients.contains(client) {
+                clients.push(*client);
+            }
+        }
+        clients
     }
 
     /// Notes the upstream that sends, if one does, and the size that is said. Returns false if another size was said before.
@@ -175,8 +200,10 @@ impl Download {
     /// Adds received bytes.
     pub(super) fn receive(&self, bytes: Bytes) {
         self.state.send_modify(|state| {
-            state.received += bytes.len() as u64;
-            state.recent.push_back(bytes);
+            if state.end.is_none() {
+                state.received += bytes.len() as u64;
+                state.recent.push_back(bytes);
+            }
         });
     }
 
@@ -225,6 +252,7 @@ impl Download {
                     }
                     end => end,
                 });
+                state.keep_the_last_byte();
             }
         });
     }
@@ -233,11 +261,16 @@ impl Download {
 /// A reader of a download. The download goes on as long as there is one.
 pub struct Pull {
     download: Arc<Download>,
+    client: Client,
 }
 
 impl Drop for Pull {
     fn drop(&mut self) {
-        self.download.readers.send_modify(|readers| *readers -= 1);
+        self.download.readers.send_modify(|readers| {
+            if let Some(at) = readers.iter().position(|client| *client == self.client) {
+                readers.remove(at);
+            }
+        });
     }
 }
 
@@ -325,5 +358,28 @@ impl Reader {
     fn took(&mut self, bytes: Bytes) -> Bytes {
         self.range.start += bytes.len() as u64;
         bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_download_keeps_the_last_byte_alone_and_its_readers_go_on_in_the_blob() {
+        let digest: Digest = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
+        let download = Download::new(&"hub/app".parse().unwrap(), &digest);
+        for piece in [vec![1; 1_000_000], vec![2; 2_000_000]] {
+            download.receive(piece.into());
+        }
+        let blob = Blob { digest, size: 3_000_000 };
+        download.end(Ok(blob));
+        download.receive(vec![3; 1000].into());
+        let state = download.state.borrow();
+        assert_eq!(state.recent, [Bytes::from_static(&[2])]);
+        for at in [0, 1_500_000, 2_999_998] {
+            assert!(matches!(state.step(at, 3_000_000), Step::Blob(one) if one.size == blob.size), "{at}");
+        }
+        assert!(matches!(state.step(2_999_999, 3_000_000), Step::Piece(last) if *last == [2]));
     }
 }

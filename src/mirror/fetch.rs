@@ -18,7 +18,7 @@ use super::{
 use crate::{
     action::Upload,
     registry::{self, Chunk, UploadStatus},
-    upstream::{BlobStream, Kind, Reason},
+    upstream::{BlobStream, Kind, Reason, Unanswered},
 };
 
 /// The number of bytes of one object of a download. Server-side copies of S3 take 5 MiB or more.
@@ -47,7 +47,7 @@ impl Worker {
             let answer = senders.next().blob(&self.cached.rest, digest, status.offset).await;
             let answer = match self.mirror.counted(answer) {
                 // the upload is longer than the blob of this upstream
-                Err(unanswered) if status.offset > 0 && unanswered.has_status(416) => {
+                Err(unanswered) if status.offset > 0 && self.is_too_long(&status, &unanswered) => {
                     self.drop_upload(&status).await?;
                     return Err(Error::Unfinished("it was longer than the blob".to_owned()));
                 }
@@ -74,7 +74,19 @@ impl Worker {
                 // nobody can tell whose size is wrong
                 None => Err(Reason::WrongSize),
             };
-            let Err(reason) = ended else {
+            let reason = match ended {
+                // nothing is left to ask for
+                Err(_) if self.download.size() == Some(status.offset) => None,
+                Err(reason) => Some(reason),
+                Ok(()) => None,
+            };
+            // the size that is known may be wrong
+            if reason == Some(Reason::CutShort)
+                && let Some(outcome) = self.complete(&status, Unstored::default()).await?
+            {
+                return Ok(outcome);
+            }
+            let Some(reason) = reason else {
                 if let Some(outcome) = self.complete(&status, self.download.unstored()).await? {
                     if matches!(outcome, Outcome::Done(_)) {
                         Senders::right(&self.mirror, &self.download, &sender);
@@ -89,15 +101,19 @@ impl Worker {
             tracing::info!(%digest, %upstream, %reason, offset = status.offset, "the bytes of an upstream broke off");
             self.mirror.metrics.record_upstream(&upstream, reason.as_str(), None);
             if reason != Reason::WrongSize {
-                sender.note_stream(false);
+                sender.note_stream(digest, false);
             }
-            senders.broke(&sender, reason, status.offset > before);
+            let moved = status.offset > before;
+            if moved || self.download.size().is_some() {
+                senders.has_begun();
+            }
+            senders.broke(&sender, reason, moved);
         }
     }
 
     /// Begins to receive the bytes of an upstream. Returns `None` if it says another size than was said before.
     fn receive(&self, upstream: &Arc<str>, stream: BlobStream, from: u64) -> Result<Option<ReceivingTask>> {
-        let BlobStream { offset, size, bytes, .. } = stream;
+        let BlobStream { offset, size, silence, bytes, .. } = stream;
         let limit = self.mirror.registry.uploads.largest();
         if size.is_some_and(|size| size > limit) {
             return Err(registry::Error::TooLarge { what: "blob", limit }.into());
@@ -110,9 +126,19 @@ impl Worker {
             download: Arc::clone(&self.download),
             waiting: 2 * self.chunk(),
             largest: self.download.size().unwrap_or(limit),
+            size: self.download.size(),
             time: self.mirror.options.pace,
+            silence,
         };
         Ok(Some(receiving.begin(bytes, offset, from)))
+    }
+
+    /// Returns whether upstreams refuse to send the rest since the upload is longer than their blob. Bytes that a known size
+    /// leaves room for are dropped only if every upstream says so.
+    fn is_too_long(&self, status: &UploadStatus, unanswered: &Unanswered) -> bool {
+        let has_room = self.download.size().is_some_and(|size| status.offset < size);
+        let says_so = unanswered.reasons.iter().filter(|(_, reason)| *reason == Reason::Status(416)).count();
+        if has_room { says_so == self.cached.namespace.upstreams.hosts().count() } else { says_so > 0 }
     }
 
     fn chunk(&self) -> u64 {

@@ -106,7 +106,7 @@ impl Mirror {
 
     /// Adds the manifests that refer to another one.
     async fn referring(
-        &self,
+        self: &Arc<Self>,
         pull: &ManifestPull,
         subject: Digest,
         chain: u32,

@@ -1,6 +1,6 @@
 //! Tags and referrers of caches.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{Answered, Mirror, Result, Served};
 use crate::{
@@ -17,14 +17,16 @@ impl Mirror {
     /// # Errors
     /// [`super::Error::Unanswered`] if no upstream answers and nothing is here, or `stale_if_error` is off. [`super::Error::Busy`].
     pub async fn tags(
-        &self,
+        self: &Arc<Self>,
         cached: &Cached,
         name: &Name,
         page: &Page<String>,
         client: Client,
     ) -> Result<Answered<Listed<Tag>>> {
         let (asked, wanted, last) = (cached.clone(), page.n.unwrap_or(MAX_PAGE).min(MAX_PAGE), page.last.clone());
-        let question = async move { asked.namespace.upstreams.tags(&asked.rest, wanted, last.as_deref()).await };
+        let mirror = Arc::clone(self);
+        let question =
+            async move { mirror.counted(asked.namespace.upstreams.tags(&asked.rest, wanted, last.as_deref()).await) };
         match self.in_own_task(client, question).await? {
             Ok(answer) => {
                 let value = Listed { entries: answer.value.tags, more: answer.value.more };
@@ -46,14 +48,14 @@ impl Mirror {
     /// are none: clients that copy an image ask for the referrers of each manifest, and most have none. With
     /// `stale_if_error` off it is [`super::Error::Unanswered`].
     pub async fn referrers(
-        &self,
+        self: &Arc<Self>,
         cached: &Cached,
         name: &Name,
         subject: &Digest,
         client: Client,
     ) -> Result<Answered<Vec<Descriptor>>> {
-        let (asked, wanted) = (cached.clone(), *subject);
-        let question = async move { asked.namespace.upstreams.referrers(&asked.rest, &wanted).await };
+        let (mirror, asked, wanted) = (Arc::clone(self), cached.clone(), *subject);
+        let question = async move { mirror.counted(asked.namespace.upstreams.referrers(&asked.rest, &wanted).await) };
         let (served, upstream, mut all) = match self.in_own_task(client, question).await? {
             Ok(answer) => (Served::Miss, Some(answer.upstream), answer.value),
             Err(unanswered) if !cached.namespace.stale_if_error => {

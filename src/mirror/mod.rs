@@ -16,6 +16,7 @@
 //! | `fetch` | the download of the server that has the turn |
 //! | `senders` | the upstreams that a download asks next |
 //! | `places` | the shares of hosts and clients in downloads and questions |
+//! | `queue` | the wait of a download for its place |
 //! | `room` | the memory of manifests that upstreams send |
 //! | `turns` | one question at a time about one thing |
 
@@ -28,6 +29,7 @@ mod image;
 mod lists;
 mod manifests;
 mod places;
+mod queue;
 mod receive;
 mod room;
 mod senders;
@@ -195,12 +197,12 @@ impl Mirror {
         self.unless_absent(name, &what_blob(digest))?;
         let mut downloads = self.downloads.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(download) = downloads.get(&(name.clone(), *digest)).and_then(Weak::upgrade) {
-            return Ok(download.reader());
+            return Ok(download.reader(client));
         }
         let task = self.tasks.begin(client).ok_or_else(|| self.busy())?;
         let download = Download::new(name, digest);
         downloads.insert((name.clone(), *digest), Arc::downgrade(&download));
-        let pull = download.reader();
+        let pull = download.reader(client);
         let worker = Worker::new(self, cached, &download, by, client);
         let ending = Ending(Arc::clone(self), download);
         tokio::spawn(async move {
@@ -216,17 +218,19 @@ impl Mirror {
     /// # Errors
     /// [`Error::Unanswered`] and [`Error::Busy`].
     pub async fn blob_size(
-        &self,
+        self: &Arc<Self>,
         cached: &Cached,
         name: &Name,
         digest: &Digest,
         client: Client,
     ) -> Result<Answered<Option<u64>>> {
         self.unless_absent(name, &what_blob(digest))?;
-        let (cached, wanted) = (cached.clone(), *digest);
-        let question = async move { cached.namespace.upstreams.blob_size(&cached.rest, &wanted).await };
-        let size = self.in_own_task(client, question).await?;
-        let size = size.map_err(|unanswered| self.refused(name, what_blob(digest), unanswered))?;
+        let (mirror, cached, name, wanted) = (Arc::clone(self), cached.clone(), name.clone(), *digest);
+        let question = async move {
+            let size = mirror.counted(cached.namespace.upstreams.blob_size(&cached.rest, &wanted).await);
+            size.map_err(|unanswered| mirror.refused(&name, what_blob(&wanted), unanswered))
+        };
+        let size = self.in_own_task(client, question).await??;
         Ok(Answered { value: size.value, served: Served::Miss, upstream: Some(size.upstream) })
     }
 
@@ -264,15 +268,15 @@ impl Mirror {
     async fn in_own_task<T: Send + 'static>(
         &self,
         client: Client,
-        question: impl Future<Output = std::result::Result<Answer<T>, Unanswered>> + Send + 'static,
-    ) -> Result<std::result::Result<Answer<T>, Unanswered>> {
+        question: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T> {
         let task = self.tasks.begin(client).ok_or_else(|| self.busy())?;
         let question = async move {
             let _task = task;
             question.await
         };
         let outcome = tokio::spawn(question.in_current_span()).await;
-        Ok(self.counted(outcome.map_err(|_| Error::Unfinished("its task ended".to_owned()))?))
+        outcome.map_err(|_| Error::Unfinished("its task ended".to_owned()))
     }
 
     /// Counts a request that is turned away, since its client has too many tasks.

@@ -29,8 +29,12 @@ pub(super) struct Receiving {
     pub(super) waiting: u64,
     /// The largest size of the blob, in bytes.
     pub(super) largest: u64,
+    /// The size of the blob in bytes, if it is known.
+    pub(super) size: Option<u64>,
     /// The time in which the stream must bring some bytes.
     pub(super) time: Duration,
+    /// The longest time that the next bytes may take.
+    pub(super) silence: Duration,
 }
 
 /// The task that receives the bytes of an upstream. It is told to end when this is dropped.
@@ -54,12 +58,13 @@ impl ReceivingTask {
 impl Receiving {
     /// Begins to receive. The stream begins at `offset`, and the bytes before `from` are not needed.
     pub(super) fn begin(self, bytes: ByteStream, offset: u64, from: u64) -> ReceivingTask {
-        let Self { received, download, waiting, largest, time } = self;
+        let Self { received, download, waiting, largest, size, time, silence } = self;
+        let (wait, late) = if silence < time { (silence, Reason::Silent(silence)) } else { (time, Reason::TooSlow) };
         let mut skip = from.saturating_sub(offset);
         ReceivingTask(tokio::spawn(async move {
             let (mut came, mut pace) = (offset, Pace::begin(time));
             let mut bytes = Gathering { bytes: bytes.fuse(), error: None };
-            while let Some(piece) = timeout(time, bytes.next()).await.map_err(|_| Reason::TooSlow)? {
+            while let Some(piece) = timeout(wait, bytes.next()).await.map_err(|_| late.clone())? {
                 let mut piece = piece?;
                 let length = piece.len() as u64;
                 came += length;
@@ -76,7 +81,7 @@ impl Receiving {
                     download.has_room(waiting).await;
                 }
             }
-            Ok(())
+            if size.is_some_and(|size| came < size) { Err(Reason::CutShort) } else { Ok(()) }
         }))
     }
 }

@@ -66,12 +66,15 @@ impl Senders {
         self.sent.push(Arc::clone(upstream));
     }
 
+    /// Ends the time until the first byte: readers have an answer. Each question has its own time from now on.
+    pub(super) fn has_begun(&mut self) {
+        self.all = self.all.for_one_pull();
+    }
+
     /// Notes that the stream of an upstream broke, and whether it brought bytes. The next one is asked for the rest.
     pub(super) fn broke(&mut self, upstream: &Arc<Upstream>, reason: Reason, moved: bool) {
         if moved {
             self.sent(upstream);
-            // the time until the first byte is over
-            self.all = self.all.for_one_pull();
             self.moved |= !matches!(reason, Reason::TooSlow);
         }
         self.breaks += 1;
@@ -107,17 +110,21 @@ impl Senders {
 
     /// Notes that the bytes have the right digest.
     pub(super) fn right(mirror: &Mirror, download: &Download, last: &Upstream) {
-        last.note_stream(true);
+        last.note_stream(&download.digest, true);
         mirror.wrong.remove(&(download.name.clone(), download.digest));
     }
 
     /// Notes that the bytes have a wrong digest, so that the next download leaves out the upstreams that sent them. If
     /// there are no others, it leaves out all but the last one, which then sends all bytes alone.
     pub(super) fn wrong(&mut self, mirror: &Mirror, download: &Download, upstreams: &Upstreams, last: &Arc<Upstream>) {
+        // the wrong ones may be those of somebody else: the next download begins anew, and knows all senders
+        if self.has_others {
+            return;
+        }
         self.sent(last);
-        let is_alone = self.sent.len() == 1 && !self.has_others;
+        let is_alone = self.sent.len() == 1;
         if is_alone {
-            self.sent[0].note_stream(false);
+            self.sent[0].note_stream(&download.digest, false);
         }
         let mut wrong: Vec<_> = self.wrong.iter().chain(&self.sent).cloned().collect();
         if !is_alone && upstreams.without(&wrong).is_empty() {

@@ -11,7 +11,7 @@ use super::{
     Mirror,
     download::{Download, Unstored},
     error::{Error, Result},
-    places::{Owner, Place},
+    queue::Queue,
 };
 use crate::{
     identity::Client,
@@ -23,6 +23,8 @@ use crate::{
 const STALLED: Duration = Duration::from_secs(6);
 /// The time between two looks at the download of another server.
 const LOOK: Duration = Duration::from_millis(250);
+/// The time between two looks at the store while a server waits for a place: another one may download meanwhile.
+const LOOK_IN_QUEUE: Duration = Duration::from_secs(1);
 /// The number of looks for a blob whose upload is complete.
 const LOOKS: usize = 4;
 /// The owner of the uploads of downloads. No identity has this name.
@@ -115,9 +117,9 @@ impl Worker {
 
     async fn work(&self) -> Result<Blob> {
         self.ask_whether_it_is_there().await?;
-        let mut place = None;
+        let mut queue = Queue::default();
         loop {
-            match self.begin(&mut place).await? {
+            match self.begin(&mut queue).await? {
                 Outcome::Done(blob) => return Ok(blob),
                 Outcome::Again => {}
                 Outcome::Mine(status) => match self.fetch(status).await? {
@@ -152,28 +154,29 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits for a place. A server with a turn must move, so it waits before it takes one.
-    async fn place(&self) -> Result<Option<Place>> {
+    /// Waits for a place, for some time. A server with a turn must move, so it waits before it takes one. It waits for
+    /// each client that has a reader: the first place of any of them serves all.
+    async fn wait_for_place(&self, queue: &mut Queue, time: Duration) {
         let host = self.cached.namespace.upstreams.hosts().next().unwrap_or_default().into();
-        let place = self.mirror.places.wait(Owner { host, client: self.client }).await;
-        if place.is_none() {
-            return Err(Error::Unfinished("the server stops".to_owned()));
+        let mut clients = self.download.clients();
+        if clients.is_empty() {
+            clients.push(self.client);
         }
-        Ok(place)
+        queue.wait(&self.mirror.places, &host, &clients, time).await;
     }
 
     /// Looks at the newest turn: takes the next one if that is over, and follows its server otherwise. It takes a turn only
     /// with a place, and looks again after it has waited for one.
-    async fn begin(&self, place: &mut Option<Place>) -> Result<Outcome> {
+    async fn begin(&self, queue: &mut Queue) -> Result<Outcome> {
         let (registry, Download { name, digest, .. }) = (&self.mirror.registry, &*self.download);
         let newest = registry.downloads.newest(name, digest).await?;
         if let Some(turn) = &newest {
             match registry.uploads.view(name, &turn.upload).await? {
                 Some(view) if view.end.is_none() => {
                     if !turn.is_given_up {
-                        return self.follow(turn.clone(), place).await;
+                        return self.follow(turn.clone(), queue).await;
                     }
-                    if place.is_some() {
+                    if queue.has_place() {
                         return self.take(turn, view).await;
                     }
                 }
@@ -192,8 +195,8 @@ impl Worker {
                 _ => {}
             }
         }
-        if place.is_none() {
-            *place = self.place().await?;
+        if !queue.has_place() {
+            self.wait_for_place(queue, LOOK_IN_QUEUE).await;
             return Ok(Outcome::Again);
         }
         let status = registry.uploads.start(name, digest.algorithm(), OWNER, &self.by).await?;
@@ -239,9 +242,9 @@ impl Worker {
     }
 
     /// Follows the download of another server, without a place, and takes over if it does not move any more.
-    async fn follow(&self, mut turn: Turn, place: &mut Option<Place>) -> Result<Outcome> {
+    async fn follow(&self, mut turn: Turn, queue: &mut Queue) -> Result<Outcome> {
         let (registry, Download { name, digest, .. }) = (&self.mirror.registry, &*self.download);
-        *place = None;
+        queue.leave();
         match self.said.get() {
             Some(said) => self.download.answered(Some(&said.upstream), said.value),
             None => self.download.answered(None, self.listed),
@@ -265,18 +268,20 @@ impl Worker {
                 };
                 // the server of a new turn has its time to begin
                 if newest.is_after(&turn) {
-                    (moved, *place) = (Instant::now(), None);
+                    queue.leave();
+                    moved = Instant::now();
                 }
                 turn = newest;
                 if turn.is_given_up || moved.elapsed() >= STALLED {
-                    if place.is_some() {
+                    if queue.has_place() {
                         return self.take(&turn, view).await;
                     }
-                    *place = self.place().await?;
+                    self.wait_for_place(queue, LOOK_IN_QUEUE).await;
                     continue;
                 }
             } else {
-                (seen, moved, *place) = (Some(view.status), Instant::now(), None);
+                queue.leave();
+                (seen, moved) = (Some(view.status), Instant::now());
             }
             sleep(LOOK).await;
         }

@@ -1,6 +1,6 @@
 //! Reads the answers of an upstream: manifests, descriptions, blobs, lists.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream};
@@ -63,6 +63,8 @@ pub struct BlobStream {
     pub offset: u64,
     /// The size of the whole blob in bytes, if the upstream says it.
     pub size: Option<u64>,
+    /// The longest time that the next bytes may take.
+    pub silence: Duration,
     /// The bytes from `offset` on. An error is the last item. A stream that does not end at `size` has one.
     pub bytes: ByteStream,
 }
@@ -142,7 +144,7 @@ impl Upstream {
     /// Asks for the size of a blob.
     pub(super) async fn blob_size(&self, repository: &Name, digest: &Digest) -> Result<Option<u64>, Reason> {
         let tail = format!("{BLOBS}/{digest}");
-        let (method, ask, headers) = (Method::HEAD, Ask::Blob, Vec::new());
+        let (method, ask, headers) = (Method::HEAD, Ask::Size, Vec::new());
         let request = Request { method, ask, repository, tail: &tail, query: None, headers };
         Ok(length(self.send(&request).await?.headers()))
     }
@@ -167,7 +169,8 @@ impl Upstream {
         };
         let bytes = answer.bytes_stream().map(|chunk| chunk.map_err(|error| broken(&error)));
         let bytes = of_length(Box::pin(bytes), size.map(|size| size.saturating_sub(offset)));
-        Ok(BlobStream { upstream: self, offset, size, bytes: Box::pin(bytes.fuse()) })
+        let silence = self.settings().timeout;
+        Ok(BlobStream { upstream: self, offset, size, silence, bytes: Box::pin(bytes.fuse()) })
     }
 
     /// Fetches a page of tags: `n` tags after `last`, if the upstream keeps to both.

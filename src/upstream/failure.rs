@@ -75,6 +75,9 @@ pub enum Reason {
     /// A blob of another size than the one that readers were told.
     #[error("its blob has another size than was said before")]
     WrongSize,
+    /// A stream that ended well before the size that is known.
+    #[error("its bytes ended too early")]
+    CutShort,
     /// No memory for its answer, which too many others have.
     #[error("not read, since this registry has no memory left for it")]
     NoMemory,
@@ -95,7 +98,7 @@ impl Reason {
             Self::Resting { .. } | Self::NotAsked => "resting",
             Self::Status(_) => "status",
             Self::Silent(_) | Self::TooSlow => "silent",
-            Self::Connection(_) => "connection",
+            Self::Connection(_) | Self::CutShort => "connection",
             Self::NoMemory => "no-memory",
             Self::Realm(_) | Self::Challenge | Self::Address(_) | Self::WithoutTls(_) | Self::Redirects(_) => "refused",
             Self::WrongDigest(_) | Self::WrongAnswer(_) | Self::WrongSize | Self::TooLarge(_) => "wrong",
@@ -183,6 +186,12 @@ impl Unanswered {
     #[must_use]
     pub fn has_status(&self, status: u16) -> bool {
         self.reasons.iter().any(|(_, reason)| *reason == Reason::Status(status))
+    }
+
+    /// Returns whether an upstream was left alone for a while.
+    #[must_use]
+    pub fn has_rest(&self) -> bool {
+        self.reasons.iter().any(|(_, reason)| matches!(reason, Reason::Resting { .. }))
     }
 
     /// Returns the shortest time after which an upstream that had too many requests may be asked again.

@@ -2,22 +2,17 @@
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
-use super::failure::Reason;
-use http::{HeaderMap, header};
+use http::HeaderMap;
 
-/// The failures in a row after which an upstream rests.
-const FAILURES: u32 = 5;
-/// The first rest. Each further one is twice as long.
-const REST: Duration = Duration::from_secs(5);
-/// The longest rest after failures.
-const LONGEST_REST: Duration = Duration::from_mins(2);
-/// The rest after a 429 that names no time, or after the last request of a limit.
-const LIMITED: Duration = Duration::from_mins(1);
-/// The longest rest that an upstream can ask for. Docker Hub counts over six hours.
-const LONGEST_LIMIT: Duration = Duration::from_hours(6);
+use super::{
+    failure::Reason,
+    rests::{LIMITED, is_later, rest},
+    streams::Streams,
+};
+use crate::oci::Digest;
 
 /// The kind of a question. Registries limit kinds apart: Docker Hub counts each `GET` of a manifest, and nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +21,10 @@ pub(super) enum Ask {
     Look,
     /// A `GET` of a manifest.
     Manifest,
-    /// A blob, or its size.
+    /// A blob.
     Blob,
+    /// The size of a blob. Broken streams say nothing of it.
+    Size,
     /// The rest of a blob whose beginning is here. It is asked for although streams of blobs broke lately: readers
     /// wait for it, and it costs an upstream less than the whole.
     Rest,
@@ -41,7 +38,7 @@ impl Ask {
         match self {
             Self::Look => 0,
             Self::Manifest => 1,
-            Self::Blob | Self::Rest => 2,
+            Self::Blob | Self::Rest | Self::Size => 2,
             Self::List => 3,
         }
     }
@@ -51,12 +48,14 @@ impl Ask {
         match self {
             Self::Look => &[Self::Look, Self::Manifest],
             Self::Manifest => &[Self::Manifest],
-            Self::Blob | Self::Rest => &[Self::Blob],
+            Self::Blob | Self::Rest | Self::Size => &[Self::Blob],
             Self::List => &[Self::List],
         }
     }
 }
 
+/// The number of kinds.
+const KINDS: usize = Ask::List as usize + 1;
 /// The kinds with a limit.
 const ALL: [Ask; 4] = [Ask::Look, Ask::Manifest, Ask::Blob, Ask::List];
 
@@ -66,8 +65,8 @@ pub(super) struct Health(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// The failures since the last success.
-    failures: u32,
+    /// The failures of each kind since its last success: an upstream may answer one kind and be silent to another.
+    failures: [u32; KINDS],
     /// The documents that broke off or fell silent after their head, since the last whole one.
     broken_documents: u32,
     /// Set if the last failure was silence.
@@ -78,10 +77,8 @@ struct State {
     is_tried: bool,
     /// The end of the rest of each kind after a 429.
     limited_until: [Option<Instant>; ALL.len()],
-    /// The streams of blobs that broke, dripped or had wrong bytes, since the last good one.
-    broken_streams: u32,
-    /// The end of the rest from new blobs, after such streams.
-    streams_rest_until: Option<Instant>,
+    /// The streams of blobs.
+    streams: Streams,
     /// The requests that are left, as the upstream said last.
     remaining: Option<u64>,
 }
@@ -91,6 +88,8 @@ pub(super) struct Turn<'a> {
     health: &'a Health,
     ask: Ask,
     is_trial: bool,
+    /// Set if the stream that is asked for finds out whether streams are good again.
+    is_stream_trial: bool,
 }
 
 impl Health {
@@ -111,7 +110,8 @@ impl Health {
         if let Some(until) = state.limited_until[ask.limit()].filter(|until| *until > now) {
             return Err(Reason::Limited { retry_after: until - now });
         }
-        if ask == Ask::Blob && is_later(state.streams_rest_until, now) {
+        let may_stream = ask != Ask::Blob || state.streams.may_begin(now);
+        if !may_stream {
             return Err(Reason::Resting { was_silent: false });
         }
         let is_trial = match state.rests_until {
@@ -122,7 +122,8 @@ impl Health {
             Some(_) => true,
         };
         state.is_tried = is_trial;
-        Ok(Turn { health: self, ask, is_trial })
+        let is_stream_trial = ask == Ask::Blob && state.streams.begin(now);
+        Ok(Turn { health: self, ask, is_trial, is_stream_trial })
     }
 
     /// Returns the requests that are left until the upstream refuses, as it said last.
@@ -133,7 +134,7 @@ impl Health {
     /// Returns whether the upstream rests after failures.
     pub(super) fn is_resting(&self) -> bool {
         let state = self.lock();
-        state.rests_until.is_some() || state.streams_rest_until.is_some()
+        state.rests_until.is_some() || state.streams.is_resting()
     }
 
     /// Notes the outcome of reading a document whose head has come.
@@ -152,14 +153,8 @@ impl Health {
 
     /// Notes whether a stream of a blob brought all of its bytes, and the right ones. Bytes often come from another host
     /// than manifests, so broken streams keep nobody from those.
-    pub(super) fn note_stream(&self, is_good: bool, now: Instant) {
-        let mut state = self.lock();
-        if is_good {
-            (state.broken_streams, state.streams_rest_until) = (0, None);
-        } else if !is_later(state.streams_rest_until, now) {
-            state.broken_streams = state.broken_streams.saturating_add(1);
-            state.streams_rest_until = rest(state.broken_streams).map(|rest| now + rest);
-        }
+    pub(super) fn note_stream(&self, blob: &Digest, is_good: bool, now: Instant) {
+        self.lock().streams.note(blob, is_good, now);
     }
 
     /// Notes that the login is limited, so that nothing can be asked for.
@@ -176,17 +171,6 @@ impl Health {
             state.limit(&[Ask::Manifest], now + LIMITED);
         }
     }
-}
-
-/// Returns whether a rest has not ended.
-fn is_later(until: Option<Instant>, now: Instant) -> bool {
-    until.is_some_and(|until| until > now)
-}
-
-/// Returns the rest after so many failures in a row.
-fn rest(failures: u32) -> Option<Duration> {
-    let times = 1 << failures.checked_sub(FAILURES)?.min(10);
-    Some((REST * times).min(LONGEST_REST))
 }
 
 impl State {
@@ -208,19 +192,21 @@ impl State {
 
 impl Turn<'_> {
     /// Notes the outcome of the request.
-    pub(super) fn note<T>(self, outcome: &Result<T, Reason>, now: Instant) {
+    pub(super) fn note<T>(mut self, outcome: &Result<T, Reason>, now: Instant) {
+        // the stream itself tells more, once it ends
+        self.is_stream_trial &= outcome.is_err();
         let mut state = self.health.lock();
         match outcome {
             // requests that began before the rest tell nothing new
             Err(reason) if reason.is_failure() && is_later(state.rests_until, now) => {}
             Err(reason) if reason.is_failure() => {
-                state.failures = state.failures.saturating_add(1);
-                let failures = state.failures;
+                let failures = state.failures[self.ask as usize].saturating_add(1);
+                state.failures[self.ask as usize] = failures;
                 state.rest_after(failures, reason, now);
             }
             Err(Reason::Limited { retry_after }) => state.limit(self.ask.limited_with(), now + *retry_after),
             _ => {
-                state.failures = 0;
+                state.failures[self.ask as usize] = 0;
                 state.rests_until = None;
             }
         }
@@ -232,18 +218,10 @@ impl Drop for Turn<'_> {
         if self.is_trial {
             self.health.lock().is_tried = false;
         }
+        if self.is_stream_trial {
+            self.health.lock().streams.try_again();
+        }
     }
-}
-
-/// Returns the time after which a refused client may come again, from `Retry-After` (RFC 9110, section 10.2.3).
-pub(super) fn retry_after(headers: &HeaderMap) -> Duration {
-    let text = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::trim);
-    let until = |date: &str| {
-        let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()?;
-        Some(SystemTime::from(date).duration_since(SystemTime::now()).unwrap_or_default())
-    };
-    let asked = text.and_then(|text| text.parse().ok().map(Duration::from_secs).or_else(|| until(text)));
-    asked.unwrap_or(LIMITED).clamp(Duration::from_secs(1), LONGEST_LIMIT)
 }
 
 /// Returns the requests that are left, from `RateLimit-Remaining` as Docker Hub sends it: `76;w=21600`.
@@ -253,7 +231,13 @@ fn remaining(headers: &HeaderMap) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use http::header;
+
+    use super::{
+        super::rests::{FAILURES, LONGEST_LIMIT, REST, retry_after},
+        *,
+    };
+    use crate::oci::Algorithm;
 
     const RESTING: Reason = Reason::Resting { was_silent: false };
 
@@ -287,6 +271,17 @@ mod tests {
         assert!(!health.is_resting());
         ask(&health, &fails(), now);
         assert!(health.begin(Ask::Look, now).is_ok(), "the count begins anew");
+    }
+
+    #[test]
+    fn answers_of_one_kind_do_not_hide_the_failures_of_another() {
+        let health = Health::new();
+        let now = Instant::now();
+        for _ in 0..FAILURES {
+            ask(&health, &Ok(()), now);
+            ask_for(&health, Ask::Manifest, &Err(Reason::Silent(REST)), now);
+        }
+        assert_eq!(health.begin(Ask::Manifest, now).err(), Some(Reason::Resting { was_silent: true }));
     }
 
     #[test]
@@ -359,20 +354,28 @@ mod tests {
     fn broken_streams_keep_new_blobs_away_and_nothing_else() {
         let health = Health::new();
         let mut now = Instant::now();
+        let blob = |number: u32| Digest::of(Algorithm::Sha256, number.to_string().as_bytes());
         for _ in 0..2 * FAILURES {
-            health.note_stream(false, now);
+            health.note_stream(&blob(0), false, now);
+        }
+        assert!(health.begin(Ask::Blob, now).is_ok(), "one damaged blob keeps nobody from others");
+        for number in 1..2 * FAILURES {
+            health.note_stream(&blob(number), false, now);
         }
         assert_eq!(health.begin(Ask::Blob, now).err(), Some(RESTING));
         assert!(health.is_resting());
-        for other in [Ask::Look, Ask::Manifest, Ask::List, Ask::Rest] {
+        for other in [Ask::Look, Ask::Manifest, Ask::List, Ask::Rest, Ask::Size] {
             assert!(health.begin(other, now).is_ok(), "{other:?}");
         }
         now += REST;
         assert!(health.begin(Ask::Blob, now).is_ok(), "streams that broke in the rest made it no longer");
-        health.note_stream(false, now);
+        ask_for(&health, Ask::Blob, &Ok(()), now);
+        assert_eq!(health.begin(Ask::Blob, now).err(), Some(RESTING), "one stream tries");
+        assert!(health.begin(Ask::Blob, now + REST).is_ok(), "its readers may have left");
+        health.note_stream(&blob(0), false, now);
         now += REST;
         assert_eq!(health.begin(Ask::Blob, now).err(), Some(RESTING), "the second rest is longer");
-        health.note_stream(true, now);
+        health.note_stream(&blob(0), true, now);
         assert!(health.begin(Ask::Blob, now).is_ok() && !health.is_resting());
     }
 

@@ -15,8 +15,10 @@ mod failure;
 mod health;
 mod login;
 mod read;
+mod rests;
 mod settings;
 mod source;
+mod streams;
 mod upstreams;
 
 pub use self::{

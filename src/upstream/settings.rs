@@ -81,8 +81,8 @@ pub(super) fn client(
         .no_proxy()
         .referer(false)
         .dns_resolver(resolver)
-        .connect_timeout(settings.timeout)
-        .read_timeout(settings.timeout);
+        // a limit of reads would run on while a slow store keeps nobody reading: those who read bound their wait
+        .connect_timeout(settings.timeout);
     if let Some(bundle) = &settings.server_ca_bundle {
         let bundle = reqwest::Certificate::from_pem_bundle(bundle);
         let bundle = bundle.map_err(|error| Unusable::Bundle(cause(&error)))?;

@@ -14,11 +14,15 @@ use tokio::time::timeout;
 use super::{
     addresses::{Guard, REFUSED, Resolver, host_of},
     failure::{Reason, cause},
-    health::{Ask, Health, retry_after},
+    health::{Ask, Health},
     login::{Challenge, Credentials, Token, Tokens, may_see_credentials, scope, token_url},
+    rests::retry_after,
     settings::{Settings, Unusable, client},
 };
-use crate::{memory::Memory, oci::Name};
+use crate::{
+    memory::Memory,
+    oci::{Digest, Name},
+};
 
 /// The largest answer of a realm, in bytes.
 const LARGEST_TOKEN: u64 = 256 * 1024;
@@ -87,8 +91,8 @@ impl Upstream {
     }
 
     /// Notes whether a stream of a blob brought all of its bytes, and the right ones.
-    pub fn note_stream(&self, is_good: bool) {
-        self.health.note_stream(is_good, Instant::now());
+    pub fn note_stream(&self, blob: &Digest, is_good: bool) {
+        self.health.note_stream(blob, is_good, Instant::now());
     }
 
     /// Returns the settings.

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use simple_registry::upstream::Upstreams;
 
 use super::{
-    Error, Hostile, Reply, Server, answer, blob, content, gets, manifests::whole, start, upstream, upstream_with,
+    Error, Hostile, Reply, Server, answer, blob, blobs::cache_image, content, gets, manifests::whole, start, upstream,
+    upstream_with,
 };
 use crate::support::sha256;
 
@@ -131,6 +132,65 @@ async fn an_upstream_whose_streams_break_again_and_again_is_asked_for_no_more_bl
         assert!(read == *bytes && error.is_none(), "{error:?}");
     }
     assert_eq!((gets(&broken), gets(&right)), (5, 6));
+}
+
+#[tokio::test]
+async fn a_damaged_blob_keeps_nobody_from_the_others_of_its_upstream() {
+    let directory = tempfile::tempdir().unwrap();
+    let (damaged, bytes) = (sha256("damaged"), content(1000, 10));
+    let sent = bytes.clone();
+    let hub = start(move |seen| {
+        if seen.line.ends_with(&damaged.to_string()) {
+            return Reply::Bytes(b"HTTP/1.1 200 x\r\ncontent-length: 1000\r\n\r\n".to_vec());
+        }
+        blob(seen, &sent)
+    })
+    .await;
+    let server = Server::start(directory.path(), &[hub.port]);
+    for _ in 0..2 {
+        assert!(server.read(&damaged).await.1.is_some());
+    }
+    assert!(gets(&hub) > 5);
+    let (read, error) = server.read(&sha256(&bytes)).await;
+    assert!(read == bytes && error.is_none(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_mirror_that_refuses_a_range_costs_no_byte_that_came() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = content(10_000_000, 11);
+    let (cuts, refuses) = (cuts(&bytes, 6_000_000).await, start(|_| answer(416, &[], b"")).await);
+    let server = Server::start(directory.path(), &[cuts.port, refuses.port]);
+    let (read, error) = server.read(&sha256(&bytes)).await;
+    assert!(read == bytes && error.is_none(), "{} bytes, {error:?}", read.len());
+    assert_eq!((gets(&cuts), ranges(&refuses).len()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_after_its_last_byte_is_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = content(100_000, 12);
+    let head = format!("HTTP/1.1 200 x\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n", bytes.len());
+    let sent = [head.as_bytes(), &bytes, b"\r\n"].concat();
+    let hub = start(move |_| Reply::Bytes(sent.clone())).await;
+    let server = Server::start(directory.path(), &[hub.port]);
+    cache_image(&server, &bytes, bytes.len()).await;
+    let (read, error) = server.read(&sha256(&bytes)).await;
+    assert!(read == bytes && error.is_none(), "{} bytes, {error:?}", read.len());
+    assert_eq!(gets(&hub), 1);
+}
+
+#[tokio::test]
+async fn a_stream_of_an_unsaid_size_that_ends_early_goes_on_at_the_next_upstream() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = content(100_000, 13);
+    let sent = [b"HTTP/1.1 200 x\r\n\r\n", &bytes[..40_000]].concat();
+    let (early, next) = (start(move |_| Reply::Bytes(sent.clone())).await, sends(&bytes).await);
+    let server = Server::start(directory.path(), &[early.port, next.port]);
+    cache_image(&server, &bytes, bytes.len()).await;
+    let (read, error) = server.read(&sha256(&bytes)).await;
+    assert!(read == bytes && error.is_none(), "{} bytes, {error:?}", read.len());
+    assert_eq!(ranges(&next), ["bytes=40000-"]);
 }
 
 #[tokio::test]

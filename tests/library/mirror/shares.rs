@@ -110,8 +110,10 @@ async fn a_client_leaves_places_for_another_one() {
     })
     .await;
     let server = server(directory.path(), &[hub.port]);
-    let pulls: Vec<Pull> = (0..100).map(|number| server.pull_by(9, &unknown(number)).unwrap()).collect();
+    let mut pulls: Vec<Pull> = (0..100).map(|number| server.pull_by(9, &unknown(number)).unwrap()).collect();
     until("one client has half of what its upstream may have", || gets(&hub) == 12).await;
+    // another client joins a download that waits
+    pulls.push(server.pull_by(9, &sha256(&bytes)).unwrap());
     read_soon(&server, &bytes).await;
     assert_eq!(gets(&hub), 13);
     drop(pulls);
@@ -143,6 +145,27 @@ async fn a_server_that_follows_another_ones_download_takes_no_place() {
     }
     read_soon(&second, &bytes).await;
     drop((fetched, followed));
+}
+
+#[tokio::test]
+async fn a_server_that_waits_for_a_place_gets_what_another_one_has_downloaded() {
+    let directory = tempfile::tempdir().unwrap();
+    let (slow, bytes) = (start_slow().await, content(100_000, 1));
+    let sent = bytes.clone();
+    let quick = start(move |seen| blob(seen, &sent)).await;
+    let (first, second) = (server(directory.path(), &[quick.port]), server(directory.path(), &[slow.port]));
+    let pulls: Vec<Pull> = (0..12).map(|number| second.pull(&unknown(number)).unwrap()).collect();
+    until("the client has all of its places", || gets(&slow) == 12).await;
+    let waits = second.pull(&sha256(&bytes)).unwrap();
+    until("the second server has asked", || {
+        slow.lines().iter().any(|line| line.ends_with(&sha256(&bytes).to_string()))
+    })
+    .await;
+    read_soon(&first, &bytes).await;
+    let size = tokio::time::timeout(Duration::from_mins(1), waits.size()).await;
+    assert_eq!(size.expect("it does not look").unwrap(), 100_000);
+    assert_eq!(gets(&slow), 12);
+    drop(pulls);
 }
 
 #[tokio::test]

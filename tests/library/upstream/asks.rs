@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::{FutureExt as _, StreamExt as _};
 use simple_registry::upstream::{Kind, Reason, Settings, Unanswered};
 
 use super::{
@@ -114,6 +115,25 @@ async fn a_limit_of_the_host_behind_a_redirect_is_not_the_upstreams() {
     assert_eq!((hub.lines().len(), next.lines().len()), (3, 2));
     let alone = upstreams([settings(hub.port)]).blob("app", &digest(b"bytes"), 0).await.err().unwrap();
     assert_eq!(alone.retry_after(), Some(Duration::from_secs(100)), "a client learns when to come again");
+}
+
+#[tokio::test]
+async fn a_reader_of_a_blob_that_waits_for_its_store_gets_the_rest() {
+    let bytes = vec![7; 30_000_000];
+    let sent = bytes.clone();
+    let hub = Hostile::start(move |_| answer(200, &[], &sent)).await;
+    let one = upstreams([Settings { timeout: Duration::from_millis(200), ..settings(hub.port) }]);
+    let mut blob = one.blob("app", &digest(&bytes), 0).await.unwrap().value;
+    let mut length = blob.bytes.next().await.unwrap().unwrap().len();
+    while let Some(piece) = blob.bytes.next().now_or_never() {
+        length += piece.unwrap().unwrap().len();
+    }
+    // nobody looks for longer than the upstream may be silent
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    while let Some(piece) = blob.bytes.next().await {
+        length += piece.unwrap().len();
+    }
+    assert_eq!(length, bytes.len());
 }
 
 /// Starts an upstream that answers with a manifest, and says nothing to those whose line begins so.
