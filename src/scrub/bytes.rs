@@ -12,6 +12,7 @@ mod facts;
 mod free;
 mod groups;
 mod listed;
+mod lost;
 mod momentary;
 mod rights;
 mod table;

@@ -30,7 +30,7 @@ mod untagged;
 
 pub(super) use self::{
     fate::ReferenceState,
-    look::{Ended, Repository},
+    look::{Ended, Repository, is_in_an_index},
     pulls::{Pulls, read as read_pulls},
     tags::{Live, LiveTag, live as live_tags},
 };

@@ -10,6 +10,7 @@ use super::{
     AT_A_TIME,
     groups::{Group, Item, groups},
     listed::Listed,
+    lost::Lost,
     rights::{self, Manifests},
     table::{Table, print},
 };
@@ -80,7 +81,7 @@ struct Named {
 /// Walks over all records about digests. Frees records that protect nothing any more, and enters the named uploads in
 /// the table.
 pub(super) async fn walk(run: &Run<'_>, ages: AgeThresholds, table: &mut Table, notes: &Notes) -> Result<Found> {
-    let known = (Manifests::new(), Listed::new());
+    let known = (Manifests::new(), Listed::new(), Lost::default());
     let (mut found, mut seen) = (Found::default(), 0_u64);
     let asked_for = [Pass::Garbage, Pass::Uploads, Pass::Links];
     let pass = asked_for.into_iter().find(|pass| run.options.passes.contains(pass)).unwrap_or(Pass::Garbage);
@@ -132,7 +133,7 @@ fn take(verdict: Verdict, table: &mut Table, found: &mut Found) {
 async fn judge(
     run: &Run<'_>,
     ages: AgeThresholds,
-    (manifests, listed): &(Manifests, Listed),
+    (manifests, listed, lost): &(Manifests, Listed, Lost),
     item: Item,
 ) -> Result<Judged> {
     let group = match item {
@@ -144,6 +145,7 @@ async fn judge(
     let frees = run.options.passes.contains(&Pass::Garbage);
     let mut fates = if frees { rights::judge(&facts, ages) } else { vec![None; facts.len()] };
     listed.spare(run, &digest, &facts, &mut fates).await?;
+    lost.spare(run, ages, &facts, &mut fates).await?;
     let kept = facts.iter().zip(&fates).filter(|(_, fate)| fate.is_none());
     let mut need = if strange.is_empty() { Need::None } else { Need::Told };
     for (fact, _) in kept {

@@ -53,6 +53,16 @@ pub(in crate::scrub) struct Ended {
     pub(in crate::scrub) children: Vec<Digest>,
 }
 
+/// Returns whether an index that exists needs a manifest.
+pub(in crate::scrub) async fn is_in_an_index(run: &Run<'_>, name: &Name, digest: &Digest) -> Result<bool> {
+    for (_, index) in ManifestRecords::read(&run.store, name, *digest).await?.index_references {
+        if ManifestState::of(&run.store, name, &index).await? == ManifestState::Stands {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 impl<'a> Repository<'a> {
     pub(in crate::scrub) fn new(run: &'a Run<'a>, ages: AgeThresholds, name: &'a Name, live: Live) -> Self {
         let mut named: HashMap<Digest, Vec<Digest>> = HashMap::new();
@@ -64,12 +74,16 @@ impl<'a> Repository<'a> {
         Self { run, ages, name, live, named, ended: HashSet::new(), lately: None }
     }
 
-    /// Returns the state of a manifest. A manifest that this run has removed, or would have, counts as gone.
+    /// Returns the state of a manifest. A manifest that this run has removed, or would have, counts as gone. A lost one that
+    /// something names counts as there: what it needs must be there when it comes back.
     pub(in crate::scrub) async fn stand(&self, digest: &Digest) -> Result<ManifestState> {
         if self.ended.contains(digest) {
             return Ok(ManifestState::Deleted);
         }
-        Ok(ManifestState::of(&self.run.store, self.name, digest).await?)
+        let stand = ManifestState::of(&self.run.store, self.name, digest).await?;
+        let is_lost = stand == ManifestState::Never
+            && (self.live.contains_key(digest) || is_in_an_index(self.run, self.name, digest).await?);
+        Ok(if is_lost { ManifestState::Stands } else { stand })
     }
 
     /// Lists the objects under a manifest's prefix.

@@ -1,11 +1,14 @@
 //! Damages every object of a store in every way. Scrub reports each damage, repairs or notes it, and finds nothing new
 //! the next time. No client can notice a damage that scrub does not report.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{collections::HashMap, fs, path::Path, time::Duration};
 
-use simple_registry::scrub::Outcome;
+use simple_registry::{config::Untagged, oci::Reference, scrub::Outcome};
 
-use crate::scrub::world::{age, age_one, content, copy, full, keys, rejuvenate, scrub, view};
+use crate::scrub::world::{
+    age, age_one, config, content, copy, full, keys, name, push_image, push_index, read, rejuvenate, scrub, scrub_with,
+    server, sha256, view,
+};
 
 /// A kind of damage to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,4 +250,41 @@ async fn what_is_damaged_is_told_once_and_what_is_not_told_nobody_can_tell() {
         .collect()
         .await;
     assert!(failed.is_empty(), "{} of them:\n{}", failed.len(), failed.join("\n"));
+}
+
+#[tokio::test]
+async fn a_lost_manifest_comes_back_alone_however_often_scrub_ran() {
+    for lost in ["an image", "an image of an index", "an index"] {
+        let directory = tempfile::tempdir().unwrap();
+        let (root, app) = (directory.path(), name("team/app"));
+        let tags: &[&str] = if lost == "an image" { &["v1"] } else { &[] };
+        let before = server(root).await;
+        let image = push_image(&before, &app, "one", tags, None).await;
+        let index = if lost == "an image" { image } else { push_index(&before, &app, &image, &["v1"]).await };
+        drop(before);
+        age(root);
+        let digest = if lost == "an index" { index } else { image };
+        let key =
+            keys(root).into_iter().find(|key| key.contains(&format!("{}/", digest.hex())) && key.contains(".put."));
+        let file = root.join(key.unwrap());
+        let backup = fs::read(&file).unwrap();
+        fs::remove_file(&file).unwrap();
+        let mut config = config();
+        (config.scrub.untagged, config.scrub.untagged_grace) = (Untagged::Delete, Duration::ZERO);
+        for _ in 0..3 {
+            scrub_with(root, &config, |_| {}).await.unwrap();
+            age(root);
+        }
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, backup).unwrap();
+        let after = server(root).await;
+        for digest in [index, image] {
+            let got = after.manifests.get(&app, &Reference::Digest(digest)).await;
+            assert!(got.is_ok(), "{lost} was lost: {got:?}");
+        }
+        for bytes in ["{\"config\":\"one\"}".to_owned(), "the layer of one".repeat(100)] {
+            let read = read(&after, &app, &sha256(bytes.as_bytes())).await;
+            assert!(read.is_ok(), "{lost} was lost: {read:?}");
+        }
+    }
 }
