@@ -158,8 +158,7 @@ impl Round<'_> {
             cached,
             name: name.clone(),
             largest: self.snapshot.config().max_manifest_size,
-            // one manifest at a time
-            memory: Arc::new(|_| Box::pin(std::future::ready(Some(Box::new(()) as _)))),
+            memory: mirror::memory_enough(),
             immutable: Arc::new(move |tag| rule.covers(tag)),
             client: CLIENT,
             by: Actor { identity: "refresh".to_owned(), request: Suffix::random().to_string() },

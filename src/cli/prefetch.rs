@@ -1,6 +1,6 @@
 //! Runs `simple-registry prefetch`: pulls images into caches, beside running servers.
 
-use std::{future::ready, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
@@ -10,7 +10,7 @@ use crate::{
     config::{Config, ImmutableRules},
     identity::Client,
     memory::Memory,
-    mirror::{Fetched, ManifestPull, Mirror, Options, Wanted},
+    mirror::{self, Fetched, ManifestPull, Mirror, Options, Wanted},
     oci::{Name, Reference},
     registry::Actor,
     storage::Suffix,
@@ -102,7 +102,7 @@ impl Fetcher<'_> {
             cached,
             name: name.clone(),
             largest: self.largest,
-            memory: Arc::new(|_| Box::pin(ready(Some(Box::new(()) as _)))),
+            memory: mirror::memory_enough(),
             immutable: Arc::new(move |tag| rule.covers(tag)),
             by: self.by.clone(),
             client: CLIENT,

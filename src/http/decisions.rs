@@ -183,13 +183,13 @@ impl Decisions {
         self.shared.awaits_image.load(Ordering::Relaxed)
     }
 
-    /// Adds the image of a cache to the last line, which is about its pull. A decision that was made with its age takes
+    /// Adds the image of a cache to the last line, which is about its pull. The decision that was made with its age takes
     /// the place of the one before.
     pub(super) fn image(
         &self,
         digest: &Digest,
         first_seen_at: Option<Timestamp>,
-        decision: Option<&Decision>,
+        decision: &Decision,
         beyond: Option<&Identity>,
     ) {
         let Some(lines) = &self.lines else { return };
@@ -197,11 +197,9 @@ impl Decisions {
         let Some(line) = lines.last_mut() else { return };
         let first_seen_at = first_seen_at.map(|time| time.to_string());
         line.image = Some(Seen { digest: digest.to_string(), first_seen_at });
-        if let Some(decision) = decision {
-            line.decision = decision.effect.as_str();
-            line.message = message(decision, beyond);
-            line.by = Some(decision.clone());
-        }
+        line.decision = decision.effect.as_str();
+        line.message = message(decision, beyond);
+        line.by = Some(decision.clone());
     }
 
     /// Says that the decisions that follow are made without the owner of the request's upload: no rule asks for the owner.

@@ -92,7 +92,7 @@ async fn get_from_cache(
     // the age of an image may need a look at many others
     let waits = here.is_none() || call.needs_second_decision();
     let _waiting = if waits { Some(call.wait_for_upstream(slot)?) } else { None };
-    let exempt = |reference: &Reference, seen| call.is_exempt_from_cooldown(&pull_of(reference), Some(seen));
+    let exempt = |reference: &Reference, seen| call.is_exempt_from_cooldown(&pull_of(reference), seen);
     let found = match here {
         Some(hit) => Ok(hit),
         None => mirror.manifest(&pull, reference, &exempt).await,
@@ -106,7 +106,7 @@ async fn get_from_cache(
     if let Some(digest) = digest.filter(|_| call.needs_second_decision()) {
         let seen = mirror.first_seen(&pull, reference, &digest).await.map_err(failure)?;
         // a refusal is final: no older manifest is given in its place
-        call.authorize_image(&pull_of(reference), &digest, Some(seen))?;
+        call.authorize_image(&pull_of(reference), &digest, seen)?;
     }
     Ok(FromCache::of(found.map_err(failure)?))
 }

@@ -45,11 +45,7 @@ impl Mirror {
 
     /// Looks whether a manifest that is here may leave by its digest, without a look at more than itself.
     pub(super) async fn may_leave_at_once(&self, pull: &ManifestPull, digest: &Digest) -> Result<bool> {
-        if pull.cooldown_ms() == 0 || self.was_led(pull, digest) {
-            return Ok(true);
-        }
-        let seen = self.registry.first_seen.note(&pull.name, digest, true, &pull.by).await?;
-        Ok(self.is_old(pull, seen))
+        Ok(self.was_led(pull, digest) || self.young(pull, digest, true).await?.is_none())
     }
 
     /// Looks whether the decision about a tag may need a look at other manifests than its own.
@@ -66,13 +62,7 @@ impl Mirror {
         digest: &Digest,
         is_here: bool,
     ) -> Result<Option<Arc<Waiting>>> {
-        if pull.cooldown_ms() == 0 {
-            return Ok(None);
-        }
-        let seen = self.registry.first_seen.note(&pull.name, digest, is_here, &pull.by).await?;
-        if self.is_old(pull, seen) {
-            return Ok(None);
-        }
+        let Some(seen) = self.young(pull, digest, is_here).await? else { return Ok(None) };
         let is_new = self.registry.first_seen.note_tag(&pull.name, digest, tag, &pull.by).await?;
         let held = self.held_by_tag(pull, tag, digest, is_here).await?;
         if is_new && held.is_some() {
@@ -90,13 +80,7 @@ impl Mirror {
         digest: &Digest,
         is_here: bool,
     ) -> Result<Option<Arc<Waiting>>> {
-        if pull.cooldown_ms() == 0 {
-            return Ok(None);
-        }
-        let first_seen_at = self.registry.first_seen.note(&pull.name, digest, is_here, &pull.by).await?;
-        if self.is_old(pull, first_seen_at) {
-            return Ok(None);
-        }
+        let Some(first_seen_at) = self.young(pull, digest, is_here).await? else { return Ok(None) };
         let mut leads = vec![(Reference::Tag(tag.clone()), first_seen_at)];
         if let Some(subject) = schema_subject(tag) {
             match self.unable_to_lead(pull, subject).await? {
@@ -109,15 +93,19 @@ impl Mirror {
 
     /// Looks whether a manifest that is here is held back under its digest.
     pub(super) async fn held_by_digest(&self, pull: &ManifestPull, digest: &Digest) -> Result<Option<Arc<Waiting>>> {
+        let Some(first_seen_at) = self.young(pull, digest, true).await? else { return Ok(None) };
+        let leads = self.unable_to_lead(pull, *digest).await?;
+        Ok(leads.map(|leads| Arc::new(Waiting { digest: *digest, first_seen_at, leads })))
+    }
+
+    /// Returns the time at which a manifest was first seen, if that is less than the cooldown ago. A manifest that nobody saw
+    /// is seen now, unless it is here.
+    async fn young(&self, pull: &ManifestPull, digest: &Digest, is_here: bool) -> Result<Option<u64>> {
         if pull.cooldown_ms() == 0 {
             return Ok(None);
         }
-        let first_seen_at = self.registry.first_seen.note(&pull.name, digest, true, &pull.by).await?;
-        if self.is_old(pull, first_seen_at) {
-            return Ok(None);
-        }
-        let leads = self.unable_to_lead(pull, *digest).await?;
-        Ok(leads.map(|leads| Arc::new(Waiting { digest: *digest, first_seen_at, leads })))
+        let seen = self.registry.first_seen.note(&pull.name, digest, is_here, &pull.by).await?;
+        Ok((!self.is_old(pull, seen)).then_some(seen))
     }
 
     /// Looks whether a manifest may leave by its digest, and so lead to others: it is old enough, or an index that is here,

@@ -74,12 +74,8 @@ impl Worker {
                 // nobody can tell whose size is wrong
                 None => Err(Reason::WrongSize),
             };
-            let reason = match ended {
-                // nothing is left to ask for
-                Err(_) if self.download.size() == Some(status.offset) => None,
-                Err(reason) => Some(reason),
-                Ok(()) => None,
-            };
+            // with all bytes, nothing is left to ask for
+            let reason = ended.err().filter(|_| self.download.size() != Some(status.offset));
             // the size that is known may be wrong
             if reason == Some(Reason::CutShort)
                 && let Some(outcome) = self.complete(&status, Unstored::default()).await?

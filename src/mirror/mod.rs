@@ -57,7 +57,7 @@ pub use self::{
     held::Held,
     image::{Fetched, Wanted},
     manifests::ManifestPull,
-    room::TakeMemory,
+    room::{TakeMemory, memory_enough},
 };
 use crate::{
     identity::Client,

@@ -156,13 +156,13 @@ impl Worker {
 
     /// Waits for a place, for some time. A server with a turn must move, so it waits before it takes one. It waits for
     /// each client that has a reader: the first place of any of them serves all.
-    async fn wait_for_place(&self, queue: &mut Queue, time: Duration) {
+    async fn wait_for_place(&self, queue: &mut Queue) {
         let host = self.cached.namespace.upstreams.hosts().next().unwrap_or_default().into();
         let mut clients = self.download.clients();
         if clients.is_empty() {
             clients.push(self.client);
         }
-        queue.wait(&self.mirror.places, &host, &clients, time).await;
+        queue.wait(&self.mirror.places, &host, &clients, LOOK_IN_QUEUE).await;
     }
 
     /// Looks at the newest turn: takes the next one if that is over, and follows its server otherwise. It takes a turn only
@@ -196,7 +196,7 @@ impl Worker {
             }
         }
         if !queue.has_place() {
-            self.wait_for_place(queue, LOOK_IN_QUEUE).await;
+            self.wait_for_place(queue).await;
             return Ok(Outcome::Again);
         }
         let status = registry.uploads.start(name, digest.algorithm(), OWNER, &self.by).await?;
@@ -276,7 +276,7 @@ impl Worker {
                     if queue.has_place() {
                         return self.take(&turn, view).await;
                     }
-                    self.wait_for_place(queue, LOOK_IN_QUEUE).await;
+                    self.wait_for_place(queue).await;
                     continue;
                 }
             } else {

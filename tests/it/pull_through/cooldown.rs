@@ -32,6 +32,20 @@ fn a_young_release_is_refused_by_every_request_for_it(backend: Backend) {
 }
 
 #[test]
+fn an_exception_of_the_configuration_lets_what_it_names_leave() {
+    let settings = "[repository.hub]\ncooldown = \"3 days\"\ncooldown_exceptions = [\"request.reference == 'v1'\"]\n";
+    let both = Cached::start_with(Backend::Directory, settings);
+    let image = Image::new(&[1_000]);
+    let digest = both.there().push_image("v1", &image);
+    both.there().push_image("v2", &image);
+    both.here().get_manifest("v2").expect_error(403, "DENIED");
+    assert_eq!(both.here().pull_image("v1"), digest);
+    // the tag leads to the digest, for clients that ask for that next
+    both.here().get_manifest(&digest).expect(200);
+    both.here().get_manifest("v2").expect_error(403, "DENIED");
+}
+
+#[test]
 fn an_edit_of_the_cooldown_holds_at_once() {
     let mut both = Cached::start_with(Backend::Directory, "[repository.hub]\ncooldown = \"3 days\"\n");
     let image = Image::new(&[10]);

@@ -72,6 +72,24 @@ fn a_rule_about_the_age_of_an_image_refuses_before_its_digest_is_told() {
 }
 
 #[test]
+fn a_rule_about_the_age_gives_what_is_old_enough_and_the_record_has_the_age() {
+    let (both, file) = start(true, "image.first_seen_at < timestamp('2000-01-01T00:00:00Z')");
+    let digest = both.there().push_image("v1", &Image::new(&[10]));
+    assert_eq!(both.here().pull_image("v1"), digest);
+    both.here().get_manifest(&digest).expect(200);
+    let lines = lines(&file);
+    let pulls: Vec<_> = lines.iter().filter(|line| line["request"]["action"] == "get-manifest").collect();
+    assert!(pulls.len() > 1, "{lines:?}");
+    for line in pulls {
+        assert_eq!((&line["decision"], &line["image"]["digest"]), (&"allow".into(), &digest.as_str().into()));
+        let seen = line["image"]["first_seen_at"].as_str().unwrap();
+        // to the second
+        assert!(seen > "2026" && seen[..19] <= line["time"].as_str().unwrap()[..19], "{line}");
+    }
+    assert_eq!(replay(&both.cache, &file.with_extension("jsonl.anonymous")).0, Some(0));
+}
+
+#[test]
 fn a_rule_about_the_age_refuses_before_the_cooldown_tells_the_digest() {
     let rule = "image.first_seen_at > timestamp('2000-01-01T00:00:00Z')";
     let policy = format!(

@@ -6,8 +6,8 @@ use simple_registry::{mirror::Served, oci::Digest};
 
 use super::{
     Error, Server, answer,
-    cooldown::{COOLDOWN, Exempt, HOUR, World, about, forget, silent, text},
     manifests::{index, whole},
+    world::{COOLDOWN, Exempt, HOUR, World, about, forget, silent, text},
 };
 use crate::support::sha256;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use simple_registry::mirror::{Fetched, ManifestPull, Wanted};
+use simple_registry::mirror::{Fetched, ManifestPull, Wanted, memory_enough};
 
 use super::{Error, Hostile, Reply, Server, answer, blob, by, client, content, gets, manifests::whole, name};
 use crate::support::sha256;
@@ -48,7 +48,7 @@ async fn fetch(server: &Server, wanted: Wanted) -> Result<Fetched, Error> {
         cached: server.cached.clone(),
         name: name(),
         largest: 1 << 20,
-        memory: Arc::new(|_| Box::pin(std::future::ready(Some(Box::new(()) as _)))),
+        memory: memory_enough(),
         immutable: Arc::new(|_| false),
         by: by(),
         client: client(1),

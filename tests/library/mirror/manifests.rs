@@ -2,14 +2,13 @@
 
 use std::{
     collections::HashMap,
-    future::ready,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use simple_registry::{
     action::Page,
-    mirror::{ManifestPull, Served, TakeMemory},
+    mirror::{ManifestPull, Served, TakeMemory, memory_enough},
     oci::{Digest, Reference},
     upstream::{Credentials, Kind, Upstreams},
 };
@@ -83,7 +82,7 @@ pub(super) fn whole(seen: &Seen, manifest: &[u8]) -> Reply {
 
 impl Server {
     pub(super) async fn manifest(&self, reference: &str) -> Result<(Digest, Served), Error> {
-        self.manifest_with(reference, Arc::new(|_| Box::pin(ready(Some(Box::new(()) as _))))).await
+        self.manifest_with(reference, memory_enough()).await
     }
 
     /// Pulls a manifest whose memory is taken so.

@@ -8,6 +8,7 @@ mod lists;
 mod manifests;
 mod senders;
 mod shares;
+mod world;
 
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
